@@ -1,0 +1,88 @@
+# /// script
+# dependencies = ["nox[uv]>=2025.2.9"]
+# ///
+"""Sessions of the performance suite: `nox -s ci` in pipelines, `nox -s full` at home, `nox -l` for all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.sessions = ["ci"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# What the suite and the code under test need: dependency groups of pyproject.toml.
+GROUPS = ["perf", "embedded", "service"]
+# How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
+PROJECT: list[str] = []
+
+
+@nox.session
+def ci(session: nox.Session) -> None:
+    """The gate: measure, compare with the baseline, verdict. Arguments after -- go to pytest."""
+    _command(session, "scripts.gate", "--profile=ci", "--", *session.posargs)
+
+
+@nox.session(default=False)
+def full(session: nox.Session) -> None:
+    """The gate with more samples, resource and recovery tests."""
+    _command(session, "scripts.gate", "--profile=full", "--", *session.posargs)
+
+
+@nox.session(default=False)
+def readiness(session: nox.Session) -> None:
+    """Start or find the services, probe them until they do real work, run the readiness tests."""
+    _command(session, "scripts.readiness", "--", *session.posargs)
+
+
+@nox.session(default=False)
+def baseline(session: nox.Session) -> None:
+    """Measure in several fresh processes and write the baseline to commit."""
+    _command(session, "scripts.baseline", "--", *session.posargs)
+
+
+@nox.session(default=False)
+def report(session: nox.Session) -> None:
+    """Render the last results again."""
+    _command(session, "scripts.report")
+
+
+@nox.session(default=False)
+def tests(session: nox.Session) -> None:
+    """The harness's own tests."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
+    session.run("pytest", "tests/harness", *session.posargs)
+
+
+@nox.session(default=False)
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+# Your own sessions go below this line.
+
+
+def _command(session: nox.Session, module: str, *arguments: str) -> None:
+    """Run one of our commands and leave with its own exit code, which `session.run` would make a plain 1."""
+    session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
+    # The services' reaper ends the run when this process dies.
+    environment = {**os.environ, "PERF_WATCH_PIDS": str(os.getpid())}
+    command = subprocess.Popen([Path(session.bin, "python"), "-m", module, *arguments], env=environment)
+    while True:
+        try:
+            code = command.wait()
+            break
+        except KeyboardInterrupt:
+            continue  # the command got it too, and cleans up
+    if code:
+        sys.exit(code)

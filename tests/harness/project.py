@@ -1,0 +1,150 @@
+"""A copy of the template with a small suite of its own, driven through Nox as its users do."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ["noxfile.py", "pyproject.toml", "conftest.py", "scripts", "tests/__init__.py", "tests/performance/harness"]
+LIMIT_S = 120.0
+
+SETTINGS = """\
+services = "off"
+test_limit_s = 10
+ready_limit_s = 20
+
+[profiles.ci]
+samples = 20
+warmup = 5
+timed_limit_s = 0.1
+
+[profiles.full]
+samples = 40
+warmup = 5
+timed_limit_s = 0.2
+
+[gate]
+confirm_processes = 3
+baseline_processes = 3
+"""
+
+SUITE = '''\
+"""Two benchmarks of pure Python; what they cost is scaled by the environment."""
+
+import os
+
+from tests.performance.harness.measure import Measure
+
+WORK = int(3000 * float(os.environ.get("SLOWER", "1")))
+
+
+def test_addition(measure: Measure) -> None:
+    """Add up a range."""
+    for timer in measure():
+        with timer:
+            total = sum(range(WORK))
+    assert total >= 0
+
+
+def test_sorting(measure: Measure) -> None:
+    """Sort a list that is in reverse order."""
+    for timer in measure():
+        with timer:
+            ordered = sorted(range(2000, 0, -1))
+    assert ordered[0] == 1
+'''
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    output: str
+
+
+class Project:
+    """A user's repository in `root`; `environments` are the virtual environments that its sessions share."""
+
+    def __init__(self, root: Path, environments: Path) -> None:
+        self.root = root
+        self.environments = environments
+        self.suite = root / "tests" / "performance"
+
+    @classmethod
+    def create(cls, root: Path, environments: Path) -> "Project":
+        """Copy the template's own files and put a small suite beside them."""
+        for name in TEMPLATE:
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        project = cls(root, environments)
+        (project.suite / "__init__.py").touch()
+        project.write("settings.toml", SETTINGS)
+        project.write("test_suite.py", SUITE)
+        return project
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the suite."""
+        (self.suite / name).write_text(text, encoding="utf-8")
+
+    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a Nox session in a process group of its own; its output is one stream."""
+        command = [sys.executable, "-m", "nox", "-R", "--envdir", str(self.environments), "-s", session]
+        return self._start([*command, "--", *arguments], environ)
+
+    def nox(self, session: str, *arguments: str, **environ: str) -> Done:
+        """Run a Nox session to its end."""
+        return finish(self.start(session, *arguments, **environ))
+
+    def python(self, *arguments: str, **environ: str) -> Done:
+        """Run the environment's Python to its end."""
+        return finish(self._start([str(self.environments / "ci" / "bin" / "python"), *arguments], environ))
+
+    def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+        # What the outer run was told is not for the inner one.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PERF_", "PYTEST_"))}
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**inherited, "COLUMNS": "120", **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def results(self) -> Any:
+        """What the last run wrote."""
+        return json.loads((self.root / "perf-results" / "results.json").read_text(encoding="utf-8"))
+
+    def verdicts(self) -> dict[str, str]:
+        """Verdict of each benchmark of the last run."""
+        return {benchmark["key"]: benchmark["verdict"] for benchmark in self.results()["benchmarks"]}
+
+    def baseline(self) -> Path:
+        """The one baseline file."""
+        [path] = (self.suite / "baselines").glob("*.json")
+        return path
+
+
+def finish(process: "subprocess.Popen[str]") -> Done:
+    """Wait for a command's end; one that hangs is killed with its group, and fails with what it had said."""
+    try:
+        output, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"not done after {LIMIT_S:g} s:\n{output}") from None
+    return Done(process.returncode, output)

@@ -1,0 +1,76 @@
+"""Clients of the system under test, for the benchmarks beside this file: edit them to suit your own.
+
+What lives longer than one test calls itself `perf` to its server (`client_name`, `application_name`). After each test
+the harness looks for other new connections of this process and reports them as leaked: close what a test opens in it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx
+import pytest
+from asyncpg.pool import PoolConnectionProxy
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+POOL_SIZE = 20
+CLOSE_LIMIT_S = 5.0
+
+
+@pytest.fixture(scope="session")
+async def redis_client(redis_url: str) -> AsyncIterator[Redis]:
+    """A client over a pool of at most POOL_SIZE connections; more than that wait for one."""
+    pool = BlockingConnectionPool.from_url(
+        redis_url,
+        max_connections=POOL_SIZE,
+        timeout=5,
+        client_name="perf",
+        # Once more where the server has closed the connection since, as after a restart.
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+    )
+    async with Redis.from_pool(pool) as client:
+        await client.ping()
+        yield client
+
+
+@pytest.fixture(scope="session")
+async def postgres_pool(postgres_url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool that is full from the start, so that no measurement pays for a new connection."""
+    pool = await asyncpg.create_pool(
+        postgres_url,
+        min_size=POOL_SIZE,
+        max_size=POOL_SIZE,
+        max_inactive_connection_lifetime=0,
+        command_timeout=10,
+        server_settings={"application_name": "perf"},
+    )
+    yield pool
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_LIMIT_S)
+    except TimeoutError:
+        pool.terminate()
+
+
+@pytest.fixture
+async def postgres(postgres_pool: asyncpg.Pool) -> AsyncIterator[PoolConnectionProxy]:
+    """One connection of the pool, for the length of a test."""
+    async with postgres_pool.acquire() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+async def http_client(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that keeps its connections to the application open."""
+    limits = httpx.Limits(max_connections=POOL_SIZE, max_keepalive_connections=POOL_SIZE, keepalive_expiry=None)
+    async with httpx.AsyncClient(base_url=api_url, limits=limits, timeout=10, trust_env=False) as client:
+        yield client
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have told by `record_property`: recovery times, memory, CPU."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {name}: {value}")

@@ -1,0 +1,109 @@
+"""The committed baseline: find it, make it from several fresh processes, say what a new one changes."""
+
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from .environment import baseline_name, cpu_model
+from .results import Benchmark, Environment, Results, ResultsError, read_results
+from .summary import log_spread
+
+
+def baseline_path(folder: Path, environment: Environment) -> Path:
+    """Where the baseline of this kind of machine and these backends belongs."""
+    return folder / baseline_name(environment.system, environment.architecture, environment.cpu, environment.services)
+
+
+def find_baseline(folder: Path, environment: Environment) -> Results | None:
+    """The baseline of this kind of machine; None where there is none.
+
+    Raises ResultsError where it is empty, corrupt, of another schema or holds no benchmark.
+    """
+    path = baseline_path(folder, environment)
+    try:
+        baseline = read_results(path)
+    except FileNotFoundError:
+        return None
+    if not baseline.benchmarks:
+        raise ResultsError(f"{path} holds no benchmark: record it again with `nox -s baseline`")
+    return baseline
+
+
+def preferred_backends(folder: Path) -> dict[str, str]:
+    """Backends by service of this kind of machine's baseline, where there is exactly one that can be read."""
+    kind = baseline_name(platform.system(), platform.machine(), cpu_model(), {}).removesuffix("none.json")
+    found = [path for path in folder.glob("*.json") if path.name.startswith(kind)]
+    if len(found) != 1:
+        return {}
+    try:
+        return read_results(found[0]).environment.services
+    except (ResultsError, OSError):
+        return {}
+
+
+def merge(runs: Sequence[Results]) -> Results:
+    """One baseline out of the runs of several fresh processes, whose benchmarks are the same.
+
+    The median of each is the median over the processes. Raises ResultsError where a benchmark is not in each run.
+    """
+    merged: list[Benchmark] = []
+    for key in sorted({benchmark.key for run in runs for benchmark in run.benchmarks}):
+        found = [benchmark for run in runs for benchmark in run.benchmarks if benchmark.key == key]
+        if len(found) != len(runs):
+            raise ResultsError(f"{key} was measured in {len(found)} of {len(runs)} processes: no baseline is written")
+        merged.append(_merge_benchmark(found))
+    last = runs[-1]
+    return Results(
+        schema=last.schema,
+        verdict=None,
+        environment=last.environment,
+        benchmarks=merged,
+        profile=last.profile,
+        created=last.created,
+    )
+
+
+def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
+    medians = [benchmark.median for benchmark in found]
+    tails = [benchmark.p99 for benchmark in found if benchmark.p99 is not None]
+    return msgspec.structs.replace(
+        found[-1],
+        median=statistics.median(medians),
+        mean=statistics.median(benchmark.mean for benchmark in found),
+        p95=statistics.median(benchmark.p95 for benchmark in found),
+        p99=statistics.median(tails) if tails else None,
+        minimum=min(benchmark.minimum for benchmark in found),
+        maximum=max(benchmark.maximum for benchmark in found),
+        rate_per_s=statistics.median(benchmark.rate_per_s for benchmark in found),
+        samples=sum(benchmark.samples for benchmark in found),
+        samples_s=[],
+        process_medians=medians,
+        spread=log_spread(medians),
+        budgets=[],
+        warnings=[],
+    )
+
+
+def keep_unmeasured(old: Results, new: Results) -> Results:
+    """A baseline in which the entries that `new` has take the place of the old ones, and the others stay."""
+    measured = {benchmark.key for benchmark in new.benchmarks}
+    kept = [benchmark for benchmark in old.benchmarks if benchmark.key not in measured]
+    return msgspec.structs.replace(new, benchmarks=sorted(new.benchmarks + kept, key=lambda entry: entry.key))
+
+
+def changes(old: Results | None, new: Results) -> list[str]:
+    """What a new baseline changes against the old one, one line a benchmark, the largest first."""
+    if old is None:
+        return [f"the first baseline of this kind of machine: {len(new.benchmarks)} benchmarks"]
+    before = {benchmark.key: benchmark for benchmark in old.benchmarks}
+    after = {benchmark.key: benchmark for benchmark in new.benchmarks}
+    shifts = {
+        key: after[key].median / before[key].median - 1 for key in after.keys() & before.keys() if before[key].median
+    }
+    lines = [f"{shift:+7.1%}  {key}" for key, shift in sorted(shifts.items(), key=lambda pair: -abs(pair[1]))]
+    lines += [f"    new  {key}" for key in sorted(after.keys() - before.keys())]
+    lines += [f"   gone  {key}" for key in sorted(before.keys() - after.keys())]
+    return lines

@@ -1,0 +1,255 @@
+"""The gate and the baseline: run pytest in fresh processes, judge what they measured, tell."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from .baseline import baseline_path, changes, find_baseline, keep_unmeasured, merge
+from .report import junit, markdown, terminal
+from .results import Results, ResultsError, read_results, write_results, write_whole
+from .screen import differences, judge, suspicious
+from .settings import Settings, SettingsError, load_settings
+from .verdict import (
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_PASS,
+    EXIT_REGRESSION,
+    EXIT_USAGE,
+    broken,
+    decide,
+    missing_benchmarks,
+)
+
+SUITE = Path(__file__).resolve().parents[1]
+ROOT = SUITE.parents[1]
+WATCHED = "PERF_WATCH_PIDS"
+"""Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
+END_LIMIT_S = 15.0
+
+
+class RunError(Exception):
+    """A pytest process ended without results, or may not run at all; `exit_code` is the documented one."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+def run_gate(profile: str, arguments: list[str]) -> int:
+    """Measure, judge and report one run of the suite; returns the exit code.
+
+    `arguments` go to pytest. Everything that can go wrong ends in a message and a documented exit code.
+    """
+    return _documented_exit(lambda settings: _gate(settings, profile, arguments))
+
+
+def record_baseline(arguments: list[str]) -> int:
+    """Measure in several fresh processes and write the baseline of this kind of machine; returns the exit code."""
+    return _documented_exit(lambda settings: _record(settings, arguments))
+
+
+def report_again() -> int:
+    """Render the last results again; returns the exit code of their run."""
+    return _documented_exit(_report_again)
+
+
+def run_readiness(arguments: list[str]) -> int:
+    """Start or find the services, print how each became ready, run the readiness tests; returns the exit code."""
+    return _documented_exit(lambda settings: _readiness(settings, arguments))
+
+
+def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
+    settings.profile(profile)
+    folder = ROOT / settings.results
+    _check_writable(folder)
+    results = _measure(settings, profile, arguments)
+    baseline = None
+    if results.exit_code is None:
+        baseline = find_baseline(SUITE / "baselines", results.environment)
+        results.baseline = baseline_path(SUITE / "baselines", results.environment).relative_to(ROOT).as_posix()
+        _judge(settings, results, baseline, profile)
+    results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
+    results.exit_code = results.exit_code or code
+    return _tell(folder, results)
+
+
+def _judge(settings: Settings, results: Results, baseline: Results | None, profile: str) -> None:
+    """Judge timings, and measure what looks slow or breaks its budget in fresh processes before it fails."""
+    judge(results, baseline, settings.gate, settings.benchmarks, {})
+    again = set(suspicious(results)) | {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
+    if again:
+        runs = _confirm(settings, sorted(again), profile)
+        confirmations = {
+            key: [benchmark.median for run in runs for benchmark in run.benchmarks if benchmark.key == key]
+            for key in again
+        }
+        judge(results, baseline, settings.gate, settings.benchmarks, confirmations)
+        for benchmark in results.benchmarks:
+            fresh = [b for run in runs for b in run.benchmarks if b.key == benchmark.key]
+            kept = [one for one in fresh if not broken(one)]
+            if broken(benchmark) and kept:
+                benchmark.budgets = kept[-1].budgets
+                benchmark.warnings.append("its budget was broken, and kept when measured again in a fresh process")
+    if baseline is not None:
+        results.benchmarks += missing_benchmarks(baseline, results)
+
+
+def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]:
+    count = settings.gate.confirm_processes
+    _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes")
+    nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
+    return [_measure(settings, profile, [*nodes, "-q"]) for _ in range(count)]
+
+
+def _record(settings: Settings, arguments: list[str]) -> int:
+    runs: list[Results] = []
+    for number in range(1, settings.gate.baseline_processes + 1):
+        _say(f"\nprocess {number} of {settings.gate.baseline_processes}")
+        run = _measure(settings, "ci", [*arguments, "-q"])
+        if run.exit_code is not None:
+            raise RunError("\n".join(run.reasons), run.exit_code)
+        if failed := [test.key for test in run.tests if test.outcome == "failed"]:
+            raise RunError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
+        if not run.benchmarks:
+            raise RunError("no baseline is written: nothing was measured", EXIT_INVALID)
+        runs.append(run)
+    new = merge(runs)
+    path = baseline_path(SUITE / "baselines", new.environment)
+    try:
+        old = find_baseline(SUITE / "baselines", new.environment)
+    except ResultsError as error:
+        _say(f"the old baseline can't be read, and is replaced: {error}")
+        old = None
+    if old is not None and (runs[-1].deselected or arguments):
+        if different := differences(old.environment, new.environment):
+            raise RunError(f"a part can't be recorded into a baseline of {'; '.join(different)}", EXIT_USAGE)
+        new = keep_unmeasured(old, new)
+    write_results(path, new)
+    _say("\n".join(["", *changes(old, new), "", f"written: {path.relative_to(ROOT)}; commit it"]))
+    if new.environment.dirty:
+        _say("note: the working tree differs from its commit; this baseline says so")
+    return EXIT_PASS
+
+
+def _report_again(settings: Settings) -> int:
+    folder = ROOT / settings.results
+    try:
+        results = read_results(folder / "results.json")
+    except FileNotFoundError:
+        raise RunError(f"there are no results in {folder}: run `nox -s ci` first", EXIT_INVALID) from None
+    return _tell(folder, results)
+
+
+def _readiness(settings: Settings, arguments: list[str]) -> int:
+    results = _measure(settings, "full", ["-m", "readiness", "--perf-table", *arguments])
+    if results.exit_code is not None:
+        _say("\n".join(results.reasons))
+        return results.exit_code
+    failed = sum(test.outcome == "failed" for test in results.tests)
+    passed = sum(test.outcome == "passed" for test in results.tests)
+    _say(f"not ready: {failed} readiness tests failed" if failed else f"ready: {passed} readiness tests passed")
+    return EXIT_REGRESSION if failed else EXIT_PASS if passed else EXIT_INVALID
+
+
+def _documented_exit(command: Callable[[Settings], int]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return command(load_settings(SUITE / "settings.toml"))
+    except SettingsError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except ResultsError as error:
+        return _fail(str(error), EXIT_INVALID)
+    except RunError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted: no verdict", EXIT_INTERRUPTED)
+
+
+def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
+    """One fresh pytest process; its results are not judged yet. Raises RunError where it leaves none."""
+    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
+        output = Path(folder) / "results.json"
+        suite = [] if _names_tests(arguments) else [str(SUITE.relative_to(ROOT))]
+        command = [sys.executable, "-m", "pytest", *suite, "--no-header", f"--perf-profile={profile}"]
+        command += [f"--perf-output={output}", *arguments]
+        code = _run(command, settings.gate.time_limit_s)
+        try:
+            results = read_results(output)
+        except FileNotFoundError:
+            if code == 4:
+                raise RunError("pytest did not accept its arguments (see above)", EXIT_USAGE) from None
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise RunError(f"pytest {how} and left no results (see above)", EXIT_INVALID) from None
+    if results.exit_code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    return results
+
+
+def _names_tests(arguments: Iterable[str]) -> bool:
+    """Whether pytest's arguments name files or tests to run."""
+    return any(not argument.startswith("-") and (ROOT / argument.partition("::")[0]).exists() for argument in arguments)
+
+
+def _run(command: list[str], limit_s: float) -> int:
+    watched = ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
+    child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, WATCHED: watched})
+    try:
+        return child.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended", EXIT_INVALID
+        ) from None
+    except KeyboardInterrupt:
+        _wait(child, 2.0)  # from a terminal, Ctrl-C has reached pytest as well
+        raise
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            if not _wait(child, END_LIMIT_S):
+                child.kill()
+                child.wait()
+
+
+def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> bool:
+    try:
+        child.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises ResultsError before anything is measured, rather than after."""
+    write_whole(folder / ".writable", "")
+    (folder / ".writable").unlink()
+
+
+def _tell(folder: Path, results: Results) -> int:
+    terminal.render(results, Console())
+    write_results(folder / "results.json", results)
+    write_whole(folder / "report.md", markdown.render(results))
+    write_whole(folder / "junit.xml", junit.render(results))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown.render(results))
+        except OSError as error:
+            _say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
+    return results.exit_code or EXIT_PASS
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _fail(reason: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"\n{reason}\nexit code {code}\n")
+    return code

@@ -1,0 +1,172 @@
+"""Nothing dangles: a time limit inside the loop, and a look at what a test has left behind."""
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import socket
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import asyncpg
+import psutil
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from .readiness import run_alone
+
+KEPT_CONNECTION_NAME = "perf"
+"""Connections that may outlive a test carry this Redis client name or PostgreSQL application_name."""
+
+Port = int
+T = TypeVar("T")
+
+
+class GuardError(AssertionError):
+    """A test ran out of time or left something behind."""
+
+
+def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A coroutine test with a time limit inside its loop, which fails if it leaves a task behind.
+
+    Raises GuardError that says where every task stands (limit) or which task was left over.
+    """
+
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        before = asyncio.all_tasks()
+        started_s = time.monotonic()
+        standing: list[str] = []
+        # Just before the limit: the cancellation that follows would show where the clean-up stands instead.
+        dump = asyncio.get_running_loop().call_later(
+            limit_s * 0.99, lambda: standing.extend(map(where, asyncio.all_tasks()))
+        )
+        failure: BaseException | None = None
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                await test(*args, **kwargs)
+        except TimeoutError as error:
+            failure = error
+            if limit.expired():
+                failure = GuardError("\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing]))
+        except BaseException as error:
+            if time.monotonic() - started_s > limit_s * 1.5:
+                error.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
+            failure = error
+        finally:
+            dump.cancel()
+        elapsed_s = time.monotonic() - started_s
+        if failure is None and elapsed_s > limit_s:
+            failure = GuardError(
+                f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
+            )
+        left = await _cancel_new_tasks(before)
+        if left and failure is None:
+            failure = GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
+        elif left and failure is not None:
+            failure.add_note("\n".join([f"It also left {len(left)} task(s) running:", *left]))
+        if failure is not None:
+            raise failure
+
+    return run
+
+
+def where(task: asyncio.Task[Any]) -> str:
+    """One task's name, coroutine and innermost lines."""
+    frames = task.get_stack(limit=4)
+    lines = [
+        f"  {line.filename}:{line.lineno} {line.name}: {line.line}"
+        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    ]
+    return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *lines])
+
+
+async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
+    await asyncio.sleep(0)  # a task that is just ending may end
+    left = [task for task in asyncio.all_tasks() - before if not task.done() and not _is_pool_upkeep(task)]
+    described = [where(task) for task in left]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    return described
+
+
+def _is_pool_upkeep(task: asyncio.Task[Any]) -> bool:
+    """asyncpg's pool opens its least number of connections again in a short task of its own."""
+    return getattr(task.get_coro(), "__qualname__", "") == "Pool._maintain_min_size"
+
+
+def own_ports(host: str, port: int) -> set[Port]:
+    """Local ports of this process's established connections to a server."""
+    hosts = _addresses(host)
+    return {
+        connection.laddr.port
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.raddr
+        and connection.raddr.port == port
+        and _plain(connection.raddr.ip) in hosts
+        and connection.status == psutil.CONN_ESTABLISHED
+    }
+
+
+@functools.cache
+def _addresses(host: str) -> frozenset[str]:
+    try:
+        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
+    except OSError:
+        return frozenset({host})
+
+
+def _plain(address: str) -> str:
+    mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def leaked_redis(url: str, ports: Iterable[Port]) -> list[str]:
+    """Which of our connections, by local port, the Redis server lists without the name of kept ones."""
+
+    async def ask() -> list[str]:
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), client_name="perf"
+        )
+        async with client:
+            wanted = set(ports)
+            return [
+                f"Redis connection from port {port}, last command {entry['cmd']}, for {entry['age']} s"
+                for entry in await client.client_list()
+                if (port := int(entry["addr"].rpartition(":")[2])) in wanted and entry["name"] != KEPT_CONNECTION_NAME
+            ]
+
+    return _until_settled(ask)
+
+
+def leaked_postgres(url: str, ports: Iterable[Port]) -> list[str]:
+    """Which of our connections, by local port, the PostgreSQL server lists without the name of kept ones."""
+
+    async def ask() -> list[str]:
+        connection = await asyncpg.connect(url, timeout=2, server_settings={"application_name": KEPT_CONNECTION_NAME})
+        try:
+            rows = await connection.fetch(
+                "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
+                " WHERE client_port = ANY($1::int[]) AND application_name <> $2",
+                list(ports),
+                KEPT_CONNECTION_NAME,
+            )
+        finally:
+            await connection.close(timeout=2)
+        return [f"PostgreSQL connection from port {r['client_port']}, {r['state']}, last {r['query']!r}" for r in rows]
+
+    return _until_settled(ask)
+
+
+def _until_settled(ask: Callable[[], Coroutine[Any, Any, list[str]]], limit_s: float = 1.0) -> list[str]:
+    """Ask until nothing is listed any more, as a server notices a closed connection a moment later."""
+    deadline_s = time.monotonic() + limit_s
+    found: list[str] = []
+    with contextlib.suppress(OSError, TimeoutError, redis.RedisError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        while (found := run_alone(ask, 3.0)) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+    return found

@@ -1,0 +1,201 @@
+"""The measuring loop: `for timer in measure(): with timer: …`.
+
+It owns warm-up, the number of samples, garbage collection, and the second try where a budget is broken or the machine
+was throttled. It knows nothing of pytest.
+"""
+
+import gc
+from collections.abc import Callable
+from time import perf_counter
+from typing import Self
+
+from .settings import Budget, Profile
+from .summary import Summary, summarize
+
+LEAST_SAMPLES = 7
+SHORTEST_SAMPLE_S = 5e-6
+"""Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample."""
+
+
+class MeasureError(Exception):
+    """A benchmark uses `measure` in a way that measures nothing, or not what it says."""
+
+
+class Timer:
+    """Reads the clock on the way into a `with` block and on the way out, nothing else.
+
+    Its two methods are closures in slots rather than methods of the class: `with` finds them without binding `self`,
+    which keeps an empty sample below twice a bare pair of `perf_counter` calls.
+    """
+
+    __slots__ = ("__enter__", "__exit__")
+    __enter__: Callable[[], None]
+    __exit__: Callable[[object, object, object], None]
+
+    def __init__(self, samples_s: list[float]) -> None:
+        """Append the seconds of each block to `samples_s`."""
+        start = 0.0
+
+        def enter() -> None:
+            nonlocal start
+            start = perf_counter()
+
+        def leave(_type: object, _error: object, _traceback: object) -> None:
+            end = perf_counter()
+            samples_s.append(end - start)
+
+        self.__enter__ = enter
+        self.__exit__ = leave
+
+
+class Measurement:
+    """One pass of `measure()`: iterate it with `for` or `async for`, and time one sample in each round.
+
+    Not a generator: one that is left by `break` or a failed assertion would leave a task behind.
+    """
+
+    def __init__(
+        self, *, samples: int, warmup: int, timed_limit_s: float, operations: int, retry: Callable[[Summary], str]
+    ) -> None:
+        """`retry` looks at a finished measurement and says why it should be made again, or nothing."""
+        self.operations = operations
+        self.summary: Summary | None = None
+        self.retried: str = ""
+        """Why it was measured a second time, if it was."""
+        self._wanted = samples
+        self._warmup = warmup
+        self._timed_limit_s = timed_limit_s
+        self._retry = retry
+        self._samples_s: list[float] = []
+        self._timer = Timer(self._samples_s)
+        self._rounds = 0
+        self._timed_s = 0.0
+        self._warm = warmup == 0
+        self._gc_was_enabled = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Timer:
+        try:
+            return self.__next__()
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def __next__(self) -> Timer:
+        """The timer of the next round; raises MeasureError where a round didn't time exactly one sample."""
+        if len(self._samples_s) != self._rounds:
+            times = "never" if len(self._samples_s) < self._rounds else "more than once"
+            self.close()
+            raise MeasureError(f"a round of measure() entered `with timer` {times}: time one block in each round")
+        if self._rounds == 0:
+            self._begin()
+        else:
+            self._timed_s += self._samples_s[-1]
+        if not self._warm and self._is_warm():
+            self._warm = True
+            self._restart()
+        elif self._warm and self._is_finished():
+            self._finish()  # raises StopIteration, unless it is worth a second try
+        self._rounds += 1
+        return self._timer
+
+    def close(self) -> None:
+        """Give the garbage collector back; harmless when called again."""
+        if self._gc_was_enabled:
+            gc.enable()
+            self._gc_was_enabled = False
+
+    def _begin(self) -> None:
+        if not self._gc_was_enabled:
+            gc.collect()
+            self._gc_was_enabled = gc.isenabled()
+            gc.disable()
+
+    def _restart(self) -> None:
+        self._samples_s.clear()
+        self._rounds = 0
+        self._timed_s = 0.0
+
+    def _is_warm(self) -> bool:
+        return self._rounds >= self._warmup or (self._rounds > 1 and self._timed_s >= self._timed_limit_s / 2)
+
+    def _is_finished(self) -> bool:
+        if self._rounds >= self._wanted:
+            return True
+        return self._rounds >= LEAST_SAMPLES and self._timed_s >= self._timed_limit_s
+
+    def _finish(self) -> None:
+        summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
+        if not self.retried:
+            self.retried = self._retry(summary)
+            if self.retried:
+                self._restart()
+                return
+        self.summary = summary
+        self.close()
+        raise StopIteration
+
+
+class Measure:
+    """What the fixture `measure` gives to a test: call it once, iterate what it returns, read `result`."""
+
+    def __init__(self, profile: Profile, retry: Callable[[Summary, Budget | None], str], once: str = "") -> None:
+        """`once`: why each benchmark runs one single untimed round, if it does."""
+        self._profile = profile
+        self._retry = retry
+        self.once = once
+        self.measurement: Measurement | None = None
+        self.budget: Budget | None = None
+        self.renamed_from = ""
+
+    def __call__(
+        self,
+        *,
+        operations: int = 1,
+        samples: int | None = None,
+        warmup: int | None = None,
+        budget: Budget | None = None,
+        renamed_from: str = "",
+    ) -> Measurement:
+        """Start the one measurement of this test.
+
+        `operations`: how many one sample contains; figures are per operation. `samples` and `warmup` take the place
+        of the profile's. `budget` takes the place of the one in settings.toml. `renamed_from`: the key that this
+        benchmark had before, which keeps its history. Raises MeasureError for a second call or figures below 1.
+        """
+        if self.measurement is not None:
+            raise MeasureError("measure() was called twice: one measurement a test, so that its name says what it is")
+        if operations < 1 or (samples is not None and samples < LEAST_SAMPLES) or (warmup or 0) < 0:
+            raise MeasureError(f"measure() wants operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
+        self.budget = budget
+        self.renamed_from = renamed_from
+        self.measurement = Measurement(
+            samples=1 if self.once else samples or self._profile.samples,
+            warmup=0 if self.once else self._profile.warmup if warmup is None else warmup,
+            timed_limit_s=self._profile.timed_limit_s,
+            operations=operations,
+            retry=lambda summary: "" if self.once else self._retry(summary, self.budget),
+        )
+        return self.measurement
+
+    @property
+    def result(self) -> Summary:
+        """The figures, once the loop has ended; raises MeasureError before."""
+        if self.measurement is None or self.measurement.summary is None:
+            raise MeasureError("measure.result is known only after the loop over measure() has come to its end")
+        return self.measurement.summary
+
+
+def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
+    """What a reader of the figures should know about how they came about."""
+    warnings = [f"measured twice: {retried}"] if retried else []
+    if (sample_s := summary.median_s * operations) < SHORTEST_SAMPLE_S:
+        warnings.append(
+            f"a sample takes {sample_s * 1e6:.2f} µs, too short for the clock:"
+            " put more operations into one, measure(operations=…)"
+        )
+    return warnings

@@ -1,0 +1,530 @@
+"""The pytest side of the harness: services around the run, the `measure` fixture, guards around each test, the record.
+
+It acts on tests below tests/performance alone and is the only module that knows pytest.
+"""
+
+import contextlib
+import datetime
+import faulthandler
+import hashlib
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from rich.console import Console
+
+from . import guards
+from .baseline import find_baseline, preferred_backends
+from .environment import describe_environment
+from .measure import Measure, MeasureError, warnings_of
+from .pin import CoreLock, pinned_core, set_affinity, throttled_periods
+from .readiness import not_ready
+from .report import terminal
+from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
+from .screen import judge
+from .services import NotReady, Service, ServiceError, Services
+from .settings import Budget, Settings, SettingsError, load_settings
+from .summary import Summary
+from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
+
+DIED_ADVICE = "read its last output; run the test before this one alone"
+SUITE = Path(__file__).resolve().parents[1]
+ROOT = SUITE.parents[1]
+MARKERS = {
+    "full": "belongs to the full profile",
+    "disruptive": "pauses or kills services: in the full profile, after all others",
+    "unpinned": "concurrency: in the full profile measured with the pin off",
+    "readiness": "what `nox -s readiness` runs",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("performance")
+    group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
+    group.addoption(
+        "--perf-output", metavar="PATH", help="write what was measured here, and leave judging to the caller"
+    )
+    group.addoption("--perf-table", action="store_true", help="print a table of the services once they are ready")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    run = Run(config)
+    config.pluginmanager.register(run, "performance-run")
+    if run.once and run.output:
+        raise pytest.UsageError(f"the gate can't run {run.once}: its timings would mean nothing. Run it without.")
+
+
+class Run:
+    """One pytest run of the suite: hooks and fixtures share their state here."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.output: str | None = config.getoption("--perf-output")
+        self.profile_name: str = config.getoption("--perf-profile")
+        self.settings: Settings | None = None
+        self.services: Services | None = None
+        self.core: CoreLock | None = None
+        self.free_cores: set[int] = set()
+        self.benchmarks: list[Benchmark] = []
+        self.tests: list[TestOutcome] = []
+        self.collected_files: set[str] = set()
+        self.deselected: list[str] = []
+        self.reasons: list[str] = []
+        """Why the run ended early, if it did."""
+        self.exit_code: int | None = None
+        """The documented exit code of a run that ended early."""
+        self.service_lines: list[str] = []
+        self.environment_before: dict[str, str | None] = {}
+        self._results_at_end: Results | None = None
+        self.stderr = os.dup(2)
+        """Where the interpreter can say its last words although pytest captures stderr."""
+        self.once = _why_untimed(config)
+
+    # ---- collection
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Start the servers before the first of our modules is imported: user code reads its settings at import."""
+        if not isinstance(collector, pytest.Module) or not _is_ours(collector.path):
+            return
+        self.collected_files.add(collector.path.relative_to(SUITE).as_posix())
+        if self.settings is None:
+            self._load()
+            if not self.config.option.collectonly:
+                self._begin()
+
+    def _load(self) -> None:
+        try:
+            self.settings = load_settings(SUITE / "settings.toml")
+            self.settings.profile(self.profile_name)
+        except SettingsError as error:
+            self._end(str(error), EXIT_USAGE)
+
+    def _begin(self) -> None:
+        assert self.settings is not None
+        if self.output:
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        self.free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+        try:
+            preferred = preferred_backends(SUITE / "baselines")
+            self.services = Services(self.settings, ROOT, preferred=preferred)
+            self.services.begin()
+            changes = self.services.environment()
+        except ServiceError as error:
+            self._end(str(error), EXIT_USAGE)
+        except NotReady as error:
+            self._end(str(error), EXIT_INVALID)
+        self.environment_before = {name: os.environ.get(name) for name in changes}
+        _update_environment(changes)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        ours = [item for item in items if _is_ours(item.path)]
+        wanted = [item for item in ours if self.profile_name == "full" or not item.get_closest_marker("full")]
+        if len(wanted) < len(ours):
+            left_out = [item for item in ours if item not in wanted]
+            self.config.hook.pytest_deselected(items=left_out)
+        wanted.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+        items[:] = [item for item in items if not _is_ours(item.path)] + wanted
+        for item in wanted:
+            self._guard(item)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self.deselected += [_key(item) for item in items if _is_ours(item.path)]
+
+    def _guard(self, item: pytest.Item) -> None:
+        """Limits from the inside out: the loop's own, pytest-timeout's at twice that, faulthandler's behind both."""
+        assert self.settings is not None
+        if not isinstance(item, pytest.Function):
+            return
+        marker = item.get_closest_marker("timeout")
+        limit_s = float(marker.args[0]) if marker and marker.args else self.settings.test_limit_s
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = guards.guarded(item.obj, limit_s)
+            limit_s *= 2
+        item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
+        item.stash[LIMIT_S] = limit_s
+
+    # ---- the run
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        ours = [item for item in session.items if _is_ours(item.path)]
+        if not ours or self.config.option.collectonly or self.services is None:
+            return (yield)
+        names = {name for item in ours for name in getattr(item, "fixturenames", ())}
+        try:
+            self.services.wait_ready()
+            if names & {"api_url", "services"}:
+                self.services.start_application()
+        except NotReady as error:
+            self._end(str(error), EXIT_INVALID)
+        self._pin()
+        return (yield)
+
+    def _pin(self) -> None:
+        assert self.settings is not None
+        assert self.services is not None
+        self.core = CoreLock.acquire("off" if self.once else self.settings.pin)
+        self._set_cores({self.core.core} if self.core.core is not None else None)
+        pinned = {service.name: self._pinned(service) for service in self.services.running()}
+        self.service_lines = self.services.lines(pinned)
+        if self.core.core is None:
+            self.service_lines.append(f"not pinned to one core: {self.core.why}")
+        self._say(self.services.notices + self.service_lines)
+        if self.config.option.perf_table:
+            self._say(self.services.table())
+
+    def _set_cores(self, cores: set[int] | None) -> None:
+        assert self.services is not None
+        if cores is None:
+            return
+        for service in self.services.running():
+            if service.own:
+                service.pin(cores)
+        set_affinity([os.getpid()], cores)
+
+    def _pinned(self, service: Service) -> int | None:
+        return pinned_core(service.pids()) if service.own else None
+
+    def pin_now(self) -> int | None:
+        """The one core that the test process and every service are on, read back; None if there is none."""
+        if self.services is None or self.core is None or self.core.core is None:
+            return None
+        pids = [os.getpid()]
+        for service in self.services.running():
+            own = service.pids()
+            if not own:
+                return None
+            pids += own
+        return pinned_core(pids)
+
+    def _say(self, lines: list[str]) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        for line in lines if reporter is not None else []:
+            reporter.write_line(self.scrub(line))
+
+    def scrub(self, text: str) -> str:
+        """The text without any password of the services."""
+        return self.services.scrub(text) if self.services is not None else text
+
+    def _end(self, reason: str, exit_code: int) -> NoReturn:
+        reason = self.scrub(reason)
+        self.reasons.append(reason)
+        self.exit_code = exit_code
+        pytest.exit(reason, exit_code)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.exit_code = EXIT_INTERRUPTED
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that can't be imported measures nothing: the run is invalid."""
+        if report.failed and _is_ours((self.config.rootpath / report.nodeid).resolve()):
+            self.reasons.append(f"{report.nodeid} can't be collected: {self.scrub(report.longreprtext[-2000:])}")
+            self.exit_code = EXIT_INVALID
+
+    # ---- each test
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if LIMIT_S in item.stash:
+            faulthandler.dump_traceback_later(item.stash[LIMIT_S] * 2 + 30, exit=True, file=self.stderr)
+        try:
+            return (yield)
+        finally:
+            if LIMIT_S in item.stash:
+                faulthandler.cancel_dump_traceback_later()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if not _is_ours(item.path) or self.services is None:
+            return
+        for service in self.services.running():
+            if not service.running():
+                self._end(str(not_ready(service, "it has died", None, DIED_ADVICE)), EXIT_INVALID)
+        if self.profile_name == "full" and item.get_closest_marker("unpinned"):
+            self._set_cores(self.free_cores)
+        item.stash[PORTS] = self._own_ports()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            if PORTS in item.stash:
+                if self.profile_name == "full" and item.get_closest_marker("unpinned") and self.core is not None:
+                    self._set_cores({self.core.core} if self.core.core is not None else None)
+                self._fail_on_leaked_connections(item.stash[PORTS])
+
+    def _own_ports(self) -> dict[str, set[int]]:
+        assert self.services is not None
+        servers = [server for server in (self.services.redis, self.services.postgres) if server is not None]
+        return {server.name: guards.own_ports(server.address.host, server.address.port) for server in servers}
+
+    def _fail_on_leaked_connections(self, before: dict[str, set[int]]) -> None:
+        assert self.services is not None
+        leaked = []
+        for name, ports in self._own_ports().items():
+            if new := ports - before.get(name, set()):
+                ask = guards.leaked_redis if name == "redis" else guards.leaked_postgres
+                leaked += ask(getattr(self.services, name).address.url, new)
+        if leaked:
+            advice = f"close it in the test, or name it {guards.KEPT_CONNECTION_NAME!r} where a wider fixture keeps it"
+            pytest.fail("\n".join(["left connections open:", *leaked, advice]), pytrace=False)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if not _is_ours(item.path):
+            return report
+        measure = getattr(item, "funcargs", {}).get("measure")
+        if report.when == "call" and report.passed and isinstance(measure, Measure):
+            try:
+                if not self.once:
+                    self.benchmarks.append(self._benchmark(item, measure))
+                report.user_properties.append(("benchmark", True))
+            except MeasureError as error:
+                report.outcome = "failed"
+                report.longrepr = str(error)
+        if report.failed and self.services is not None:
+            for service in self.services.running():
+                if service.own and (state := service.state()) != "running":
+                    report.sections.append((f"service {service.name}: {state}", service.log_tail()))
+            if self.scrub(report.longreprtext) != report.longreprtext:
+                report.longrepr = self.scrub(report.longreprtext)
+            report.sections = [(title, self.scrub(text)) for title, text in report.sections]
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        path = (self.config.rootpath / report.nodeid.partition("::")[0]).resolve()
+        if not _is_ours(path) or (report.when != "call" and report.passed):
+            return
+        key = path.relative_to(SUITE).as_posix() + report.nodeid[len(report.nodeid.partition("::")[0]) :]
+        outcome: Outcome = "failed" if report.failed else "skipped" if report.skipped else "passed"
+        self.tests = [test for test in self.tests if test.key != key or test.outcome != "passed"]
+        message = ""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            message = str(report.longrepr[2]).removeprefix("Skipped: ")
+        elif report.failed:
+            message = report.longreprtext[-4000:]
+        benchmark = ("benchmark", True) in report.user_properties
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, benchmark))
+
+    def _benchmark(self, item: pytest.Item, measure: Measure) -> Benchmark:
+        measurement = measure.measurement
+        if measurement is None:
+            raise MeasureError("this test asked for the fixture `measure` and never called it")
+        if measurement.summary is None:
+            raise MeasureError("the loop over measure() was left before its end: nothing was measured")
+        assert isinstance(item, pytest.Function)
+        summary = measurement.summary
+        budget = measure.budget or self._budget(_key(item))
+        return Benchmark(
+            key=_key(item),
+            unit="s",
+            verdict=None,
+            median=summary.median_s,
+            counts={},
+            mean=summary.mean_s,
+            p95=summary.p95_s,
+            p99=summary.p99_s,
+            minimum=summary.minimum_s,
+            maximum=summary.maximum_s,
+            rate_per_s=summary.rate_per_s,
+            operations=measurement.operations,
+            samples=len(summary.samples_s),
+            samples_s=list(summary.samples_s),
+            process_medians=[summary.median_s],
+            pin=self.pin_now(),
+            source_hash=_source_hash(item),
+            renamed_from=measure.renamed_from,
+            description=(inspect.getdoc(item.function) or "").partition("\n")[0],
+            line=item.location[1] or 0,
+            budgets=check_budget(budget, summary) if budget else [],
+            warnings=warnings_of(summary, measurement.operations, measurement.retried),
+        )
+
+    def _budget(self, key: str) -> Budget | None:
+        assert self.settings is not None
+        return self.settings.budgets.get(key) or self.settings.budgets.get(key.partition("[")[0])
+
+    def measure_for(self, item: pytest.Item) -> Measure:
+        """The `measure` of one test, which measures once more where a budget broke or the quota stopped us."""
+        assert self.settings is not None
+        throttled = throttled_periods()
+
+        def retry(summary: Summary, budget: Budget | None) -> str:
+            if throttled_periods() > throttled:
+                return "the CPU quota had stopped the process"
+            budget = budget or self._budget(_key(item))
+            over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
+            return f"its budget was broken ({', '.join(over)})" if over else ""
+
+        return Measure(self.settings.profile(self.profile_name), retry, self.once)
+
+    def url(self, name: str) -> str:
+        """URL of a service; skips the test where it is off."""
+        assert self.services is not None
+        service = next((service for service in self.services.running() if service.name == name), None)
+        if service is None:
+            pytest.skip(f"{OFF}{self.services.skipped.get(name, f'{name} is not configured')}")
+        return service.address.url
+
+    # ---- the end
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        results = self._results() if self.settings is not None else None
+        self._results_at_end = results
+        if results is not None and self.output:
+            with contextlib.suppress(ResultsError):  # the caller says that nothing arrived
+                write_results(Path(self.output), results)
+        elif results is not None and any(broken(benchmark) for benchmark in self.benchmarks):
+            session.exitstatus = session.exitstatus or EXIT_REGRESSION
+        self._stop()
+
+    def _results(self) -> Results:
+        assert self.settings is not None
+        running = self.services.running() if self.services is not None else []
+        return Results(
+            schema=SCHEMA,
+            verdict=None,
+            environment=describe_environment(
+                ROOT,
+                machine=self.settings.machine,
+                services={service.name: service.backend for service in running},
+                versions={service.name: service.version for service in running if service.version},
+                pin=self.pin_now(),
+            ),
+            benchmarks=self.benchmarks,
+            profile=self.profile_name,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            exit_code=self.exit_code,
+            reasons=self.reasons,
+            notes=self.services.notices if self.services is not None else [],
+            collected_files=sorted(self.collected_files),
+            deselected=sorted(self.deselected),
+            tests=self.tests,
+            service_lines=self.service_lines,
+        )
+
+    def _stop(self) -> None:
+        if self.services is not None:
+            self.services.stop()
+            _update_environment(self.environment_before)
+        if self.core is not None:
+            self.core.release()
+            set_affinity([os.getpid()], self.free_cores)
+
+    def pytest_unconfigure(self) -> None:
+        self._stop()
+        os.close(self.stderr)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.once and self.tests:
+            terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self.once}")
+        if self.output or self.settings is None or not self.benchmarks:
+            return
+        results = self._results_at_end
+        assert results is not None
+        with contextlib.suppress(ResultsError):
+            found = find_baseline(SUITE / "baselines", results.environment)
+            judge(results, found, self.settings.gate, self.settings.benchmarks, {})
+        terminal.render_table(results, Console(file=sys.stdout))
+
+
+LIMIT_S = pytest.StashKey[float]()
+PORTS = pytest.StashKey[dict[str, set[int]]]()
+
+
+@pytest.fixture(scope="session")
+def perf_run(request: pytest.FixtureRequest) -> Run:
+    run = request.config.pluginmanager.get_plugin("performance-run")
+    assert isinstance(run, Run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def services(perf_run: Run) -> Services:
+    """The running services: their addresses, states and, where they are ours, pause, kill and restart."""
+    assert perf_run.services is not None
+    return perf_run.services
+
+
+@pytest.fixture(scope="session")
+def redis_url(perf_run: Run) -> str:
+    """URL of the Redis server, with its password."""
+    return perf_run.url("redis")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(perf_run: Run) -> str:
+    """URL of this run's own PostgreSQL database, with its password."""
+    return perf_run.url("postgres")
+
+
+@pytest.fixture(scope="session")
+def api_url(perf_run: Run) -> str:
+    """URL of the application."""
+    return perf_run.url("app")
+
+
+@pytest.fixture(scope="session")
+def key_prefix(services: Services) -> str:
+    """What each Redis key of this run begins with."""
+    return services.key_prefix
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, perf_run: Run) -> Iterator[Measure]:
+    """`for timer in measure(): with timer: …`: see measure.py."""
+    measure = perf_run.measure_for(request.node)
+    yield measure
+    if measure.measurement is not None:
+        measure.measurement.close()
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "harness")
+
+
+def _key(item: pytest.Item) -> str:
+    return item.path.relative_to(SUITE).as_posix() + item.nodeid[item.nodeid.index("::") :]
+
+
+def _source_hash(item: pytest.Function) -> str:
+    """Of the test's own source and that of the fixtures of this suite that it uses."""
+    functions = [item.function]
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        functions += [definition.func for definition in definitions]
+    sources = {inspect.getsource(f) for f in functions if _is_ours(Path(inspect.getfile(f)))}
+    return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
+
+
+def _why_untimed(config: pytest.Config) -> str:
+    """What makes timings meaningless in this process, if anything does."""
+    if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
+        return "under pytest-xdist (-n)"
+    if config.getoption("usepdb", default=False) or config.getoption("trace", default=False):
+        return "with a debugger (--pdb, --trace)"
+    coverage = sys.modules.get("coverage")
+    if config.pluginmanager.hasplugin("_cov") or (coverage and coverage.Coverage.current() is not None):
+        return "under coverage"
+    if sys.gettrace() is not None:
+        return "under a debugger or tracer"
+    return ""
+
+
+def _update_environment(changes: dict[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

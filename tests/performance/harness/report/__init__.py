@@ -1,0 +1,1 @@
+"""Results as text: pure functions of `Results`; nothing is measured or judged here."""

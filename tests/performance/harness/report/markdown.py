@@ -1,0 +1,109 @@
+"""The results for a pull request or a job's summary page on GitHub."""
+
+import html
+import re
+
+from tests.performance.harness.results import Benchmark, Results
+
+from . import format as form
+
+_LOUD_BYTES, _FAILED_BYTES, _TABLE_BYTES, _OTHER_BYTES = 250_000, 100_000, 350_000, 60_000
+"""Of the sections, three of them other ones: 880 kB together, where GitHub takes 1 MiB."""
+
+_MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
+
+
+def render(results: Results) -> str:
+    """Markdown below 900 kB: the verdict, what needs eyes, and the rest folded away."""
+    head = form.headline(results)
+    mark = "✅" if form.all_well(results) else "❌" if results.exit_code else "⚠️"
+    verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
+    if results.reasons:
+        verdict += _escaped(results.reasons[0]) + "\n\n"
+    verdict += form.summary(results) + ".  \n"
+    if results.exit_code is not None:
+        verdict += f"Exit code {results.exit_code}: {form.EXIT_CODES.get(results.exit_code, 'unknown')}.  \n"
+    if step := form.next_step(results):
+        verdict += f"Next: `{step[0]}` {step[1]}.\n"
+
+    loud = [_evidence(benchmark) for benchmark in results.benchmarks if form.needs_eyes(benchmark)]
+    others = [_evidence(b) for b in results.benchmarks if form.remarks(b) and not form.needs_eyes(b)]
+    failed = [
+        f"{_code(test.key)}\n\n{_verbatim(form.first_lines(test.message, 20))}"
+        for test in results.tests
+        if test.outcome == "failed"
+    ]
+    sections = [
+        _cut([f"- {_escaped(text)}" for text in results.reasons[1:] + results.notes], _OTHER_BYTES),
+        _titled("Look at these", _cut(loud, _LOUD_BYTES)),
+        _titled("Failed tests", _cut(failed, _FAILED_BYTES)),
+        _folded(f"All {len(results.benchmarks):,} benchmarks", _cut(_table(results.benchmarks), _TABLE_BYTES)),
+        _folded("Remarks", _cut(others, _OTHER_BYTES)),
+        _folded("Services and environment", _cut([_verbatim(_environment(results))], _OTHER_BYTES)),
+    ]
+    return "\n".join([verdict, *filter(None, sections)])
+
+
+def _titled(title: str, body: str) -> str:
+    return body and f"### {title}\n\n{body}"
+
+
+def _folded(title: str, body: str) -> str:
+    return body and f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"
+
+
+def _cut(blocks: list[str], limit_bytes: int) -> str:
+    """The blocks that fit, and how many were left out."""
+    size = 0
+    for kept, block in enumerate(blocks):
+        size += len(block.encode()) + 1
+        if size > limit_bytes:
+            blocks = [*blocks[:kept], f"\nLeft out here: {len(blocks) - kept:,} more; results.json has all."]
+            break
+    return "".join(f"{block}\n" for block in blocks)
+
+
+def _table(benchmarks: list[Benchmark]) -> list[str]:
+    rule = "|".join([" --- ", *(" --- " if heading == "verdict" else " ---: " for heading in form.COLUMNS)])
+    lines = [f"| benchmark | {' | '.join(form.COLUMNS)} |", f"|{rule}|"]
+    for file, group in form.by_file(benchmarks).items():
+        lines.append(f"| **{_escaped(file)}** |" + " |" * len(form.COLUMNS))
+        for benchmark in group:
+            cells = (cell(benchmark).replace(" ", "\N{NO-BREAK SPACE}") for cell in form.COLUMNS.values())
+            lines.append(f"| {_code(form.file_and_name(benchmark.key)[1])} | {' | '.join(cells)} |")
+    return lines if benchmarks else []
+
+
+def _evidence(benchmark: Benchmark) -> str:
+    first = f"- {_code(benchmark.key)}: **{form.verdict(benchmark)}** {form.figures(benchmark)}"
+    return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in form.remarks(benchmark)[:10])])
+
+
+def _environment(results: Results) -> list[str]:
+    environment = results.environment
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
+    return [
+        *results.service_lines,
+        f"machine   {environment.machine}, {environment.cpu_count} cores, {environment.cpu}",
+        f"system    {environment.system} {environment.kernel}, {environment.architecture}, Python {environment.python}",
+        f"commit    {environment.commit}" + (", with uncommitted changes" if environment.dirty else ""),
+        f"baseline  {results.baseline if form.compared(results) else 'none'}",
+        f"profile   {results.profile}, {results.created}",
+        f"packages  {packages}",
+    ]
+
+
+def _code(text: str) -> str:
+    """A name as code, inert: neither markup nor a mention, nor the end of a table's cell."""
+    text = form.plain(text[:300])
+    return f"<code>{_escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"
+
+
+def _escaped(text: str) -> str:
+    """Text on one line, none of it markup, HTML or a mention (a space of no width follows each @)."""
+    text = html.escape(" ".join(form.plain(text[:1000]).split()), quote=False)
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};" + "&#8203;" * (found[0] == "@"), form.isolated(text))
+
+
+def _verbatim(lines: list[str]) -> str:
+    return f"<pre>{html.escape(chr(10).join(form.plain(line) for line in lines), quote=False)}</pre>"

@@ -1,0 +1,184 @@
+"""Compare timings with the baseline's on the same machine: pure functions of data.
+
+Everything is judged on logarithms of medians of fresh processes, where a slow-down is a shift. The spread of those
+medians comes from the baseline's own processes. Five of them are few, so each benchmark's variance is drawn half-way
+towards that of all benchmarks (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular
+Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
+
+One fresh process can only acquit. What it can't acquit is measured again in several fresh processes, and those alone
+convict: the first figure has been selected for being high.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .results import Environment, Results, Verdict
+from .settings import BenchmarkSettings, GateSettings
+from .summary import log_spread, student_quantile
+
+SPREAD_FLOOR = 0.005
+"""Five processes in a row may agree better than any two runs a day apart ever will."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A benchmark against its baseline; changes and bounds as shares (0.05 is 5 % slower)."""
+
+    verdict: Verdict
+    change: float
+    low: float
+    high: float
+    resolution: float
+    """The slow-down that is convicted with the wanted power, once measured again."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one benchmark is judged by."""
+
+    tolerance: float
+    minimum_effect: float
+    false_alarms: float
+    """For this one benchmark: the suite's, divided by the number of benchmarks (Bonferroni)."""
+    power: float
+    confirm_processes: int
+
+    @classmethod
+    def of(cls, gate: GateSettings, own: BenchmarkSettings | None, benchmarks: int) -> "Limits":
+        own = own or BenchmarkSettings()
+        return cls(
+            tolerance=gate.tolerance if own.tolerance is None else own.tolerance,
+            minimum_effect=gate.minimum_effect if own.minimum_effect is None else own.minimum_effect,
+            false_alarms=gate.false_alarms / max(benchmarks, 1),
+            power=gate.power,
+            confirm_processes=gate.confirm_processes,
+        )
+
+
+def common_variance(baseline: Results) -> float:
+    """Median over the benchmarks of the variance between processes, of logarithms."""
+    variances = [b.spread**2 for b in baseline.benchmarks if b.spread is not None]
+    return max(statistics.median(variances) if variances else 0.0, SPREAD_FLOOR**2)
+
+
+def compare(
+    baseline_medians: Sequence[float], medians: Sequence[float], variance: float, limits: Limits, *, confirmed: bool
+) -> Comparison:
+    """Judge medians of fresh processes (seconds) against the baseline's.
+
+    `variance`: that of all benchmarks, of logarithms. `confirmed`: whether these processes were run to confirm a
+    suspicion; only then may the verdict be `regression`. Raises ValueError where there is nothing to compare.
+    """
+    if len(baseline_medians) < 2 or not medians:
+        raise ValueError("a comparison needs two processes of the baseline and one of now")
+    change = _mean_log(medians) - _mean_log(baseline_medians)
+    own_degrees = len(baseline_medians) + len(medians) - 2
+    own = log_spread(baseline_medians) ** 2 * (len(baseline_medians) - 1)
+    own += log_spread(medians) ** 2 * (len(medians) - 1)
+    prior_degrees = len(baseline_medians) - 1
+    degrees = own_degrees + prior_degrees
+    spread = max(math.sqrt((own + prior_degrees * variance) / degrees), SPREAD_FLOOR)
+    error = spread * math.sqrt(1 / len(baseline_medians) + 1 / len(medians))
+    to_convict = student_quantile(1 - limits.false_alarms, degrees)
+    to_acquit = student_quantile(limits.power, degrees)
+    tolerance, effect = math.log1p(limits.tolerance), math.log1p(limits.minimum_effect)
+
+    # How small a slow-down the confirming processes convict: past the tolerance by both margins.
+    confirming = spread * math.sqrt(1 / len(baseline_medians) + 1 / limits.confirm_processes)
+    resolution = tolerance + (to_convict + to_acquit) * confirming
+
+    verdict: Verdict
+    if change + to_acquit * error < effect:
+        verdict = "improvement" if change + to_convict * error < -tolerance else "pass"
+        reason = ""
+    elif confirmed and change - to_convict * error > tolerance:
+        verdict, reason = "regression", f"slower in {len(medians)} fresh processes"
+    else:
+        verdict = "inconclusive"
+        reason = f"a slow-down of {limits.minimum_effect:.0%} can be neither shown nor ruled out"
+    return Comparison(
+        verdict=verdict,
+        change=math.expm1(change),
+        low=math.expm1(change - to_acquit * error),
+        high=math.expm1(change + to_acquit * error),
+        resolution=math.expm1(resolution),
+        reason=reason,
+    )
+
+
+def _mean_log(medians: Sequence[float]) -> float:
+    return statistics.fmean(math.log(median) for median in medians)
+
+
+def differences(baseline: Environment, now: Environment) -> list[str]:
+    """Why timings of these two environments can't be compared; empty where they can."""
+    found = []
+    if baseline.machine != now.machine:
+        found.append(f"another machine ({baseline.machine}, now {now.machine})")
+    for name in sorted(now.services.keys() & baseline.services.keys()):
+        if baseline.services[name] != now.services[name]:
+            found.append(f"{name} was {baseline.services[name]}, is {now.services[name]}")
+        elif baseline.versions.get(name) != now.versions.get(name):
+            found.append(f"{name} was version {baseline.versions.get(name)}, is {now.versions.get(name)}")
+    if (baseline.pin is None) != (now.pin is None):
+        found.append(
+            "the baseline was pinned to one core, this run is not"
+            if now.pin is None
+            else "this run is pinned to one core, the baseline was not"
+        )
+    if baseline.python != now.python:
+        found.append(f"Python was {baseline.python}, is {now.python}")
+    return found
+
+
+def judge(
+    results: Results,
+    baseline: Results | None,
+    gate: GateSettings,
+    own: dict[str, BenchmarkSettings],
+    confirmations: dict[str, list[float]],
+) -> None:
+    """Give each benchmark of a run its verdict and the figures behind it.
+
+    `confirmations`: medians (seconds) of the fresh processes that measured a suspicious benchmark again, by key.
+    """
+    entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
+    variance = common_variance(baseline) if baseline else 0.0
+    different = differences(baseline.environment, results.environment) if baseline else []
+    for benchmark in results.benchmarks:
+        old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
+        if old is None or old.median <= 0:
+            benchmark.verdict = "new"
+            continue
+        benchmark.baseline_median = old.median
+        benchmark.change = benchmark.median / old.median - 1 if benchmark.median else None
+        if old.source_hash != benchmark.source_hash:
+            benchmark.verdict = "changed"
+            benchmark.reasons = ["its source or a fixture's is another than the baseline's"]
+        elif different:
+            benchmark.verdict = "inconclusive"
+            benchmark.reasons = [f"not comparable: {'; '.join(different)}"]
+        elif (benchmark.pin is None) != (old.pin is None):
+            benchmark.verdict = "inconclusive"
+            benchmark.reasons = ["pinned to one core in the baseline or now, but not in both"]
+        elif not benchmark.median:
+            benchmark.verdict = "invalid"
+            benchmark.reasons = ["too short for the clock: it measured 0"]
+        else:
+            limits = Limits.of(gate, own.get(benchmark.key), len(results.benchmarks))
+            fresh = confirmations.get(benchmark.key, [])
+            medians = fresh or [benchmark.median]
+            result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
+            benchmark.verdict = result.verdict
+            benchmark.change, benchmark.change_low, benchmark.change_high = result.change, result.low, result.high
+            benchmark.resolution = result.resolution
+            benchmark.reasons = [result.reason] if result.reason else []
+            benchmark.process_medians = medians
+
+
+def suspicious(results: Results) -> list[str]:
+    """Keys of the benchmarks that one process could not acquit and that more processes could settle."""
+    return [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.resolution is not None]

@@ -1,0 +1,76 @@
+"""Where a server answers, and how to write that down with and without its password."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
+
+
+class ServiceError(Exception):
+    """The services are asked for what can't be done: wrong usage, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """One server; `database` is the path of an HTTP address, and `options` a query string."""
+
+    scheme: str
+    host: str
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+    database: str = ""
+    options: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, url: str, variable: str, schemes: tuple[str, ...]) -> Self:
+        """The parts of a URL; raises ServiceError, naming the variable but never the URL, which may hold a password."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ServiceError(f"{variable} is not a URL with one host and a port that is a number") from None
+        if parts.scheme not in schemes:
+            raise ServiceError(f"{variable} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        if not parts.hostname or "," in parts.netloc.rpartition("@")[2]:
+            raise ServiceError(f"{variable} must name one host: {schemes[0]}://user:password@host:port/…")
+        return cls(
+            scheme=parts.scheme,
+            host=parts.hostname,
+            port=port or DEFAULT_PORTS[parts.scheme],
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=unquote(parts.path.removeprefix("/")),
+            options=parts.query,
+        )
+
+    @property
+    def url(self) -> str:
+        """The whole URL, with the password."""
+        password = f":{quote(self.password, safe='')}" if self.password else ""
+        return self._spelt(f"{quote(self.user, safe='')}{password}", self.options)
+
+    @property
+    def shown(self) -> str:
+        """The same without any password: safe to print."""
+        pairs = parse_qsl(self.options, keep_blank_values=True)
+        options = urlencode([(key, "***" if "password" in key else value) for key, value in pairs], safe="*/")
+        return self._spelt(quote(self.user, safe=""), options)
+
+    def redact(self, text: str) -> str:
+        """The text with every occurrence of a password of this address blotted out."""
+        secrets = [value for key, value in parse_qsl(self.options) if "password" in key] + [self.password]
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
+        return text
+
+    def with_database(self, database: str) -> Self:
+        """The same server, another database."""
+        return replace(self, database=database)
+
+    def _spelt(self, credentials: str, options: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        at = "@" if credentials else ""
+        path = f"/{quote(self.database, safe='/')}" if self.database else ""
+        return f"{self.scheme}://{credentials}{at}{host}:{self.port}{path}{'?' if options else ''}{options}"

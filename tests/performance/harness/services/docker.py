@@ -1,0 +1,330 @@
+"""Servers in containers, by testcontainers. Every call to the engine is bounded."""
+
+import contextlib
+import importlib.util
+import ipaddress
+import os
+import platform
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psutil
+
+from tests.performance.harness.readiness import NotReady, advice_postgres, advice_redis, describe, not_ready, probe_postgres, probe_redis
+from tests.performance.harness.settings import ServerOption
+from .address import Address
+from .base import Service
+from .embedded import postgres_options, redis_config
+from .reaper import LABEL, alive
+from .run import Run, identity
+
+ENGINE_LIMIT_S = 2.0
+CALL_LIMIT_S = 15
+PULL_LIMIT_S = 120.0
+STOP_LIMIT_S = 5
+OWNER_LABEL = f"{LABEL}-owner"
+REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"
+POSTGRES_DATA = "/var/lib/postgresql/data"
+
+T = TypeVar("T")
+
+
+class Engine:
+    """The Docker engine, looked for once for all services of a run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answer: tuple[Any, str] | None = None
+
+    def client(self) -> tuple[Any, str]:
+        """A client of docker-py, or None and why there is none; never takes much longer than ENGINE_LIMIT_S."""
+        with self._lock:
+            if self._answer is None:
+                self._answer = _look_for_engine()
+            return self._answer
+
+    def image_missing(self, image: str) -> str:
+        """Pull the image if need be; returns why it can't be had, or "" where it is there."""
+        import docker.errors
+        from testcontainers.core.config import testcontainers_config
+
+        client, _ = self.client()
+        name = testcontainers_config.hub_image_name_prefix + image
+        try:
+            client.images.get(name)
+        except docker.errors.ImageNotFound:
+            try:
+                within(PULL_LIMIT_S, lambda: client.images.pull(name))
+            except Exception as error:
+                return f"the image {name} isn't there and can't be pulled: {describe(error)}"
+        except Exception as error:
+            return f"the engine can't look for the image {name}: {describe(error)}"
+        return ""
+
+    def sweep(self) -> None:
+        """Remove containers of runs on this machine whose process has ended."""
+        client, _ = self.client()
+        with contextlib.suppress(Exception):
+            for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
+                host, pid, created = container.labels[OWNER_LABEL].rsplit(":", 2)
+                if host == platform.node() and not alive(int(pid), float(created)):
+                    with contextlib.suppress(Exception):
+                        container.remove(force=True, v=True)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._answer and self._answer[0] is not None:
+            self._answer[0].close()
+            self._answer = None
+
+
+class _Docker(Service):
+    """What both have in common: a container with the run's label, reached by the shortest way."""
+
+    inner_port: int
+
+    def __init__(self, name: str, why: str, image: str, address: Address, run: Run, engine: Engine) -> None:
+        super().__init__(name, "docker", why, address)
+        self.image = image
+        self.run = run
+        self._engine = engine
+        self._container: Any = None
+        self._direct = False
+
+    def start(self) -> None:
+        client, why_not = self._engine.client()
+        missing = why_not or self._engine.image_missing(self.image)
+        if missing:
+            raise not_ready(self, missing, None, _advice_on_engine(missing))
+        self.run.add("containers", {"kind": "containers", "engine": os.environ.get("DOCKER_HOST", "")})
+        try:
+            self._direct = _routes_to_containers(client)
+            self._container = self._make()
+            self._container.waiting_for(None)  # we wait ourselves, with an eye on the container
+            labels = {
+                LABEL: self.run.id,
+                OWNER_LABEL: "{}:{pid}:{created}".format(platform.node(), **identity(os.getpid())),
+            }
+            extra = {"network": "bridge"} if self._direct else {}
+            self._container.with_kwargs(labels=labels, **extra)
+            self._container.ports = {} if self._direct else _published(client, self.inner_port)
+            self._container.start()
+            self._locate()
+        except NotReady:
+            raise
+        except Exception as error:
+            raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
+
+    def running(self) -> bool:
+        return self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
+
+    def state(self) -> str:
+        found = self._inspect()
+        status = found.get("Status", "unknown: the engine doesn't answer" if self._container else "not started")
+        if status == "paused":
+            return "stopped by a signal (paused)"
+        if status == "exited":
+            return f"exited with code {found['ExitCode']}" + (" (out of memory)" if found.get("OOMKilled") else "")
+        return str(status)
+
+    def log_tail(self, lines: int = 20) -> str:
+        with contextlib.suppress(Exception):
+            text = self._wrapped().logs(tail=lines).decode(errors="replace")
+            return self.address.redact(text.rstrip())
+        return ""
+
+    def pids(self) -> list[int]:
+        """Only where the engine's processes are to be seen from here: on the same kernel."""
+        with contextlib.suppress(Exception):
+            first = psutil.Process(self._inspect()["Pid"])
+            with open(f"/proc/{first.pid}/cgroup", encoding="ascii") as cgroup:
+                if self._wrapped().id in cgroup.read():
+                    return [first.pid, *(child.pid for child in first.children(recursive=True))]
+        return []
+
+    def pin(self, cores: Collection[int]) -> None:
+        # Refused by some engines: then it stays free, and reading back says so.
+        with contextlib.suppress(Exception):
+            self._wrapped().update(cpuset_cpus=",".join(map(str, sorted(cores))))
+
+    def pause(self) -> None:
+        self._wrapped().pause()
+
+    def resume(self) -> None:
+        self._wrapped().unpause()
+
+    def kill(self) -> None:
+        if self.state() == "stopped by a signal (paused)":
+            self.resume()
+        self._wrapped().kill()
+        self._wrapped().wait(timeout=CALL_LIMIT_S)
+
+    def restart(self) -> None:
+        """Data stay, in the container's own file system; the address may change."""
+        self._wrapped().restart(timeout=STOP_LIMIT_S)
+        self._locate()
+
+    def stop(self) -> None:
+        if self._container is None:
+            return
+        container, self._container = self._container, None
+        with contextlib.suppress(Exception):
+            container.stop()
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    def _wrapped(self) -> Any:
+        return self._container.get_wrapped_container()
+
+    def _inspect(self) -> dict[str, Any]:
+        with contextlib.suppress(Exception):
+            self._wrapped().reload()
+            state: dict[str, Any] = self._wrapped().attrs["State"]
+            return state
+        return {}
+
+    def _locate(self) -> None:
+        """Find the address: a restart may have changed it."""
+        if self._direct:
+            self._wrapped().reload()
+            host = self._wrapped().attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+            port = self.inner_port
+        else:
+            host = self._container.get_container_host_ip()
+            port = int(self._container._get_exposed_port(self.inner_port))
+        self.address = replace(self.address, host=host or self.address.host, port=port)
+
+
+class DockerRedis(_Docker):
+    """Redis in a container."""
+
+    inner_port = 6379
+
+    def __init__(
+        self, why: str, image: str, config: Mapping[str, ServerOption], run: Run, engine: Engine, prefix: str
+    ) -> None:
+        address = Address("redis", "localhost", self.inner_port, password=secrets.token_urlsafe(24), database="0")
+        super().__init__("redis", why, image, address, run, engine)
+        self._config = config
+        self._prefix = prefix
+
+    def probe(self, limit_s: float) -> str:
+        return probe_redis(self.address, self._prefix, limit_s)
+
+    def advice(self, error: BaseException) -> str:
+        return advice_redis(error)
+
+    def _make(self) -> Any:
+        from testcontainers.community.redis import RedisContainer
+
+        ours = {"port": self.inner_port, "requirepass": self.address.password, "daemonize": False}
+        container = RedisContainer(self.image, docker_client_kw={"timeout": CALL_LIMIT_S})
+        # Not as an argument, where everyone on the host would see the password.
+        container.with_env("PLUMBLINE_CONFIG", redis_config({**self._config, **ours}))
+        return container.with_command(["sh", "-c", REDIS_COMMAND])
+
+
+class DockerPostgres(_Docker):
+    """PostgreSQL in a container."""
+
+    inner_port = 5432
+
+    def __init__(self, why: str, image: str, config: Mapping[str, ServerOption], run: Run, engine: Engine) -> None:
+        password = secrets.token_urlsafe(24)
+        address = Address("postgresql", "localhost", self.inner_port, user="perf", password=password, database="perf")
+        super().__init__("postgres", why, image, address, run, engine)
+        self._config = config
+
+    def probe(self, limit_s: float) -> str:
+        return probe_postgres(self.address, limit_s)
+
+    def advice(self, error: BaseException) -> str:
+        return advice_postgres(error)
+
+    def _make(self) -> Any:
+        from testcontainers.community.postgres import PostgresContainer
+
+        class Unwaited(PostgresContainer):
+            """Testcontainers would run psql in the container until its own time is up, exited or not."""
+
+            def _connect(self) -> None:
+                pass
+
+        container = Unwaited(
+            self.image,
+            username=self.address.user,
+            password=self.address.password,
+            dbname=self.address.database,
+            driver=None,
+            docker_client_kw={"timeout": CALL_LIMIT_S},
+        )
+        return container.with_command(["postgres", *postgres_options(self._config)])
+
+
+def within(limit_s: float, work: Callable[[], T]) -> T:
+    """Do the work in a thread of its own; raises TimeoutError when it takes longer, and leaves it to itself."""
+    outcome: list[T | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if not outcome:
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _look_for_engine() -> tuple[Any, str]:
+    if importlib.util.find_spec("testcontainers") is None:
+        return None, "the package testcontainers is missing"
+    from testcontainers.core.docker_client import DockerClient
+
+    try:
+        client = within(ENGINE_LIMIT_S, lambda: DockerClient(timeout=ENGINE_LIMIT_S).client)
+    except TimeoutError:
+        return None, f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s"
+    except Exception as error:
+        if "Permission denied" in str(error):
+            return None, "the Docker engine's socket is closed to this user"
+        return None, "no Docker engine answers"
+    client.api.timeout = CALL_LIMIT_S
+    return client, ""
+
+
+def _advice_on_engine(problem: str) -> str:
+    if "image" in problem:
+        return "pull the image, correct its name in settings.toml, or use embedded"
+    if "closed" in problem:
+        return "add the user to the group docker, or use embedded"
+    return "start Docker, or use embedded"
+
+
+def _routes_to_containers(client: Any) -> bool:
+    """Whether the bridge that containers hang on is an interface of this very host."""
+    with contextlib.suppress(Exception):
+        bridge = client.networks.get("bridge").attrs
+        subnets = [ipaddress.ip_network(one["Subnet"]) for one in bridge["IPAM"]["Config"]]
+        interface = psutil.net_if_addrs()[bridge["Options"]["com.docker.network.bridge.name"]]
+        addresses = [ipaddress.ip_address(one.address) for one in interface if one.family == socket.AF_INET]
+        return any(address in subnet for address in addresses for subnet in subnets)
+    return False
+
+
+def _published(client: Any, port: int) -> dict[str, Any]:
+    """The port on loopback only, where the engine is on this machine."""
+    from testcontainers.core.utils import inside_container
+
+    local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
+    return {f"{port}/tcp": ("127.0.0.1",) if local else None}

@@ -1,0 +1,200 @@
+"""Servers that are somebody else's, by URL. Nothing is flushed or dropped there but what the run itself made."""
+
+import ipaddress
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+from tests.performance.harness.readiness import (
+    BadStatus,
+    advice_http,
+    advice_postgres,
+    advice_redis,
+    not_ready,
+    probe_http,
+    probe_postgres,
+    probe_redis,
+    run_alone,
+    wait_until_ready,
+)
+from tests.performance.harness.settings import URL_VARIABLES
+from .address import Address, ServiceError
+from .base import Service
+from .reaper import CLIENT_LIMIT_S, remove
+from .run import Run
+
+SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
+IN_THE_PATH = {
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "database",
+    "service",
+    "servicefile",
+    "passfile",
+}
+"""Options that would send a client elsewhere than where the URL itself says."""
+
+
+class _External(Service):
+    own = False
+
+    def __init__(self, name: str, url: str, allowed_hosts: Collection[str], limit_s: float) -> None:
+        variable = URL_VARIABLES[name]
+        address = Address.parse(url, variable, SCHEMES[name])
+        misplaced = sorted(IN_THE_PATH & {key for key, _ in parse_qsl(address.options, keep_blank_values=True)})
+        if misplaced:
+            raise ServiceError(f"{variable} must not have {', '.join(misplaced)} after the question mark")
+        if not is_loopback(address.host) and address.host not in allowed_hosts:
+            raise ServiceError(
+                f"{variable} points at {address.host}, not this machine: if that server may be put under load, "
+                f'set allow_external = ["{address.host}"] in settings.toml'
+            )
+        super().__init__(name, "external", f"{variable} is set", address)
+        self.limit_s = limit_s
+        """How long `start` may wait for a server that it has to ask first."""
+        self._stopped = False
+
+    def running(self) -> bool:
+        # Whether theirs runs can't be seen; but when the run ends, waiting ends.
+        return not self._stopped
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def state(self) -> str:
+        return "unknown: it isn't ours to look at"
+
+
+class ExternalRedis(_External):
+    """Keys of this run begin with the prefix, and go at the end."""
+
+    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, run: Run, prefix: str) -> None:
+        super().__init__("redis", url, allowed_hosts, limit_s)
+        self.run = run
+        self.prefix = prefix
+        self._mark: dict[str, Any] = {}
+
+    def start(self) -> None:
+        self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.prefix}
+        self.run.add("redis keys", self._mark)
+
+    def probe(self, limit_s: float) -> str:
+        return probe_redis(self.address, self.prefix, limit_s)
+
+    def advice(self, error: BaseException) -> str:
+        return _with_variable(advice_redis(error), self.name)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._mark:
+            _remove_own(self.run, "redis keys", self._mark)
+            self._mark = {}
+
+
+class ExternalPostgres(_External):
+    """A database of the run's own, or a schema where it may not make one; dropped at the end."""
+
+    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, run: Run) -> None:
+        super().__init__("postgres", url, allowed_hosts, limit_s)
+        self.run = run
+        if not self.address.database:
+            self.address = self.address.with_database(self.address.user or "postgres")
+        self._given = self.address
+        self._mark: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Wait for the server, since only it can tell whether a database may be made."""
+        wait_until_ready(self, self.limit_s)
+        name = f"perf_{self.run.id}"
+        mark = {"server": self._given.shown, "url": self._given.url, "name": name}
+        # Marked before it is made, lest it stay when the run is killed in between.
+        self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"')
+        self.address = self._given.with_database(name)
+        if not self._mark:
+            self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"')
+            path = quote(f"-csearch_path={name}")
+            options = [part for part in self._given.options.split("&") if part and not part.startswith("options=")]
+            self.address = replace(self._given, options="&".join([*options, f"options={path}"]))
+        if not self._mark:
+            self.address = self._given
+            advice = (
+                f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{self._given.user}", '
+                f'or ALTER ROLE "{self._given.user}" CREATEDB'
+            )
+            raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
+
+    def probe(self, limit_s: float) -> str:
+        return probe_postgres(self.address, limit_s)
+
+    def advice(self, error: BaseException) -> str:
+        return _with_variable(advice_postgres(error), self.name)
+
+    def stop(self) -> None:
+        super().stop()
+        if self._mark:
+            _remove_own(self.run, "postgres data", self._mark)
+            self._mark = {}
+
+    def _make(self, mark: dict[str, Any], statement: str) -> None:
+        """Run the statement and remember what it made; not permitted: remember nothing."""
+        import asyncpg
+
+        async def work() -> None:
+            connection = await asyncpg.connect(self._given.url, timeout=CLIENT_LIMIT_S)
+            try:
+                await connection.execute(statement, timeout=self.limit_s)
+            finally:
+                await connection.close(timeout=1)
+
+        self.run.add("postgres data", mark)
+        try:
+            run_alone(work, self.limit_s)
+            self._mark = mark
+        except asyncpg.InsufficientPrivilegeError:
+            self.run.forget("postgres data")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
+
+
+class ExternalApplication(_External):
+    """An API that is served elsewhere."""
+
+    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, health_path: str) -> None:
+        super().__init__("app", url, allowed_hosts, limit_s)
+        self._health_path = health_path
+
+    def probe(self, limit_s: float) -> str:
+        return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
+
+    def advice(self, error: BaseException) -> str:
+        if isinstance(error, BadStatus):
+            return advice_http(error)
+        return _with_variable(advice_http(error), self.name)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine, by its name alone: no name is looked up."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _with_variable(advice: str, name: str) -> str:
+    return f"{advice}: {URL_VARIABLES[name]}" if advice else ""
+
+
+def _remove_own(run: Run, key: str, mark: dict[str, Any]) -> None:
+    try:
+        remove(run.id, mark)
+    except Exception:
+        return  # the server is gone: the reaper tries once more, and after it the next start
+    run.forget(key)

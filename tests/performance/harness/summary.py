@@ -1,0 +1,90 @@
+"""Statistics of samples: pure functions of numbers."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+SAMPLES_FOR_P99 = 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a measurement says, in seconds per operation; `rate_per_s` in operations per second."""
+
+    samples_s: tuple[float, ...]
+    median_s: float
+    mean_s: float
+    p95_s: float
+    p99_s: float | None
+    """From 1,000 samples on; below that the tail is a handful of samples, and None."""
+    minimum_s: float
+    maximum_s: float
+    rate_per_s: float
+
+
+def summarize(samples_s: Sequence[float]) -> Summary:
+    """Summarize samples (seconds per operation); raises ValueError where there are none."""
+    if not samples_s:
+        raise ValueError("no samples")
+    mean_s = statistics.fmean(samples_s)
+    return Summary(
+        samples_s=tuple(samples_s),
+        median_s=statistics.median(samples_s),
+        mean_s=mean_s,
+        p95_s=percentile(samples_s, 95),
+        p99_s=percentile(samples_s, 99) if len(samples_s) >= SAMPLES_FOR_P99 else None,
+        minimum_s=min(samples_s),
+        maximum_s=max(samples_s),
+        rate_per_s=1 / mean_s if mean_s else 0.0,
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which `percent` of the values lie, linear between ranks (Hyndman and Fan 1996, type 7)."""
+    ordered = sorted(values)
+    rank = (len(ordered) - 1) * percent / 100
+    below = math.floor(rank)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
+
+
+def slope(values: Sequence[float]) -> float:
+    """Growth of a series per step: the median of the slopes between all pairs (Theil 1950, Sen 1968).
+
+    One odd value, such as a garbage collection, doesn't move it. Raises ValueError for fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError("a slope needs two values")
+    return statistics.median((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(values), 2))
+
+
+def log_spread(medians_s: Sequence[float]) -> float:
+    """Standard deviation of the logarithms of medians (seconds): 0.01 is about 1 %. 0 for fewer than two."""
+    return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0
+
+
+def student_quantile(probability: float, degrees: int) -> float:
+    """Quantile of Student's t for 0.5 <= probability < 1, by bisection of the exact distribution function."""
+    low, high = 0.0, 1.0
+    while _student_cdf(high, degrees) < probability:
+        low, high = high, high * 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_cdf(middle, degrees) < probability else (low, middle)
+    return high
+
+
+def _student_cdf(t: float, degrees: int) -> float:
+    """Abramowitz and Stegun 26.7.3 and 26.7.4, for whole degrees of freedom and t >= 0."""
+    theta = math.atan(t / math.sqrt(degrees))
+    cosine_squared = math.cos(theta) ** 2
+    term = total = math.sin(theta) if degrees % 2 == 0 else math.sin(theta) * math.cos(theta)
+    for k in range(2 + degrees % 2, degrees, 2):
+        term *= cosine_squared * (k - 1) / k
+        total += term
+    if degrees == 1:
+        total = 0.0
+    within = total if degrees % 2 == 0 else 2 / math.pi * (theta + total)
+    return (1 + within) / 2

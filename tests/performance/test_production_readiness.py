@@ -1,0 +1,196 @@
+"""Is this fit for production: who gets in, what is kept, how much room is left, and does it all work together."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
+
+from tests.performance.harness.services import Service, Services
+from tests.performance.harness.settings import Settings, load_settings
+
+pytestmark = pytest.mark.readiness
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return load_settings(Path(__file__).with_name("settings.toml"))
+
+
+@pytest.fixture
+def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG001 - redis_url skips where Redis is off
+    assert services.redis is not None
+    return services.redis
+
+
+@pytest.fixture
+def postgres_service(services: Services, postgres_url: str) -> Service:  # noqa: ARG001 - skips where it is off
+    assert services.postgres is not None
+    return services.postgres
+
+
+# Who gets in
+
+
+@pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
+async def test_redis_refuses(redis_service: Service, password: str) -> None:
+    """Redis lets nobody in without the right password."""
+    async with Redis.from_url(replace(redis_service.address, password=password).url) as client:
+        with pytest.raises(AuthenticationError):
+            await client.ping()
+
+
+@pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
+async def test_postgres_refuses(postgres_service: Service, password: str) -> None:
+    """PostgreSQL lets nobody in without the right password."""
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await asyncpg.connect(replace(postgres_service.address, password=password).url)
+
+
+# Versions and room
+
+
+def version_parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+async def test_redis_version(redis_service: Service, settings: Settings) -> None:
+    """Redis is of the version that the settings ask for, or newer."""
+    assert version_parts(redis_service.version) >= version_parts(settings.redis.minimum_version)
+
+
+async def test_postgres_version(postgres_service: Service, settings: Settings) -> None:
+    """PostgreSQL is of the version that the settings ask for, or newer."""
+    assert version_parts(postgres_service.version) >= version_parts(settings.postgres.minimum_version)
+
+
+async def test_redis_has_room_for_the_pools(redis_client: Redis) -> None:
+    """Redis takes twice the connections that are open now and that this pool may still open."""
+    limit = int((await redis_client.config_get("maxclients"))["maxclients"] or 0)
+    open_now = len(await redis_client.client_list())
+
+    assert 2 * (open_now + redis_client.connection_pool.max_connections) <= limit
+
+
+async def test_postgres_has_room_for_the_pools(postgres_pool: asyncpg.Pool) -> None:
+    """PostgreSQL takes the connections that others have open and a full pool of ours, beside those it reserves."""
+    limit = int(await postgres_pool.fetchval("SHOW max_connections"))
+    reserved = int(await postgres_pool.fetchval("SHOW superuser_reserved_connections"))
+    others = await postgres_pool.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'perf'"
+    )
+
+    assert others + postgres_pool.get_max_size() <= limit - reserved
+
+
+# What is kept
+
+
+async def test_redis_runs_as_configured(redis_service: Service, redis_client: Redis, settings: Settings) -> None:
+    """Redis reports each option of the settings as they say, durability among them."""
+    if not redis_service.own:
+        pytest.skip("the options in settings.toml are for a Redis that we start")
+    for name, wanted in settings.redis.config.items():
+        reported = (await redis_client.config_get(name))[name]
+        assert reported == spelt(wanted, "yes", "no"), name
+
+
+async def test_postgres_runs_as_configured(
+    postgres_service: Service, postgres_pool: asyncpg.Pool, settings: Settings
+) -> None:
+    """PostgreSQL reports each option of the settings as they say, durability among them."""
+    if not postgres_service.own:
+        pytest.skip("the options in settings.toml are for a PostgreSQL that we start")
+    for name, wanted in settings.postgres.config.items():
+        reported = await postgres_pool.fetchval("SELECT current_setting($1)", name)
+        assert reported == spelt(wanted, "on", "off"), name
+
+
+def spelt(option: object, true: str, false: str) -> str:
+    """An option of the settings as the server spells it."""
+    if isinstance(option, bool):
+        return true if option else false
+    return str(option)
+
+
+async def kill_and_start_again(service: Service) -> None:
+    if not service.own:
+        pytest.skip(f"{service.name} isn't ours to kill")
+    try:
+        await asyncio.to_thread(service.kill)
+    finally:
+        await asyncio.to_thread(service.restart)
+        await asyncio.to_thread(service.wait_ready, 20)
+
+
+@pytest.mark.full
+@pytest.mark.disruptive
+async def test_redis_write_survives_a_kill(redis_service: Service, redis_client: Redis, key_prefix: str) -> None:
+    """A write that Redis has answered is there after a SIGKILL with the append-only file on, and lost with it off."""
+    durable = (await redis_client.config_get("appendonly"))["appendonly"] == "yes"
+    await redis_client.set(f"{key_prefix}durable", "value")
+
+    await kill_and_start_again(redis_service)
+
+    assert (await redis_client.get(f"{key_prefix}durable") is not None) == durable
+
+
+@pytest.mark.full
+@pytest.mark.disruptive
+async def test_postgres_commit_survives_a_kill(postgres_service: Service, postgres_pool: asyncpg.Pool) -> None:
+    """A commit that PostgreSQL has answered is there after a SIGKILL, unless synchronous_commit is off."""
+    if await postgres_pool.fetchval("SHOW synchronous_commit") == "off":
+        pytest.skip("with synchronous_commit off a commit may be lost or not")
+    await postgres_pool.execute("DROP TABLE IF EXISTS perf_durable; CREATE TABLE perf_durable (id bigint)")
+    await postgres_pool.execute("INSERT INTO perf_durable VALUES (1)")
+
+    await kill_and_start_again(postgres_service)
+
+    assert await postgres_pool.fetchval("SELECT id FROM perf_durable") == 1
+    await postgres_pool.execute("DROP TABLE perf_durable")
+
+
+# All together
+
+
+@pytest.mark.parametrize("name", ["redis", "postgres"])
+async def test_container_is_well(services: Services, name: str) -> None:
+    """The container runs: it is not restarting, paused or ended for want of memory, and Docker says so within 15 s."""
+    service: Service | None = getattr(services, name)
+    if service is None or service.backend != "docker":
+        pytest.skip(f"{name} is not in a container of ours")
+
+    async with asyncio.timeout(15):
+        state = await asyncio.to_thread(service.state)
+
+    assert state == "running"
+
+
+@pytest.mark.timeout(60)
+async def test_whole_system(
+    http_client: httpx.AsyncClient, postgres_pool: asyncpg.Pool, redis_client: Redis, key_prefix: str
+) -> None:
+    """What the API takes in is found in PostgreSQL, in the cache and, by way of the worker, among the events."""
+    created = (await http_client.post("/items", json={"name": "whole system", "price_cents": 42})).raise_for_status()
+    item = created.json()
+    row = await postgres_pool.fetchrow("SELECT name, price_cents FROM items WHERE id = $1", item["id"])
+    assert row is not None
+    assert dict(row) == {"name": "whole system", "price_cents": 42}
+
+    read = await http_client.get(f"/items/{item['id']}/cached")
+    read_again = await http_client.get(f"/items/{item['id']}/cached")
+    assert read.json() == read_again.json() == item
+    assert await redis_client.exists(f"{key_prefix}item:{item['id']}")
+
+    accepted = (await http_client.post("/events", json={"name": "whole system"})).raise_for_status()
+    event_id = accepted.json()["id"]
+    stored = "SELECT name FROM events WHERE id = $1"
+    while not await postgres_pool.fetchval(stored, event_id):  # noqa: ASYNC110 - the worker tells nobody
+        await asyncio.sleep(0.01)
+
+    await postgres_pool.execute("DELETE FROM items WHERE id = $1", item["id"])
+    await postgres_pool.execute("DELETE FROM events WHERE id = $1", event_id)
