@@ -1,16 +1,15 @@
 # /// script
-# dependencies = ["nox[uv]>=2025.2.9"]
+# dependencies = ["nox[uv]>=2026.7.11"]
 # ///
 """Sessions of the performance suite: `nox -s ci` in pipelines, `nox -s full` at home, `nox -l` for all."""
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2026.7.11"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
@@ -21,6 +20,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = ["perf", "embedded", "service"]
 # How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
 PROJECT: list[str] = []
+# How long a command that is interrupted may take to stop its services.
+END_LIMIT_S = 20
 
 
 @nox.session
@@ -73,16 +74,17 @@ def lint(session: nox.Session) -> None:
 
 
 def _command(session: nox.Session, module: str, *arguments: str) -> None:
-    """Run one of our commands and leave with its own exit code, which `session.run` would make a plain 1."""
+    """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
     session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
-    # The services' reaper ends the run when this process dies.
-    environment = {**os.environ, "PERF_WATCH_PIDS": str(os.getpid())}
-    command = subprocess.Popen([Path(session.bin, "python"), "-m", module, *arguments], env=environment)
-    while True:
-        try:
-            code = command.wait()
-            break
-        except KeyboardInterrupt:
-            continue  # the command got it too, and cleans up
-    if code:
-        sys.exit(code)
+    try:
+        session.run(
+            "python",
+            "-m",
+            module,
+            *arguments,
+            env={"PERF_WATCH_PIDS": str(os.getpid())},  # the services' reaper ends the run when we die
+            interrupt_timeout=END_LIMIT_S,
+            terminate_timeout=END_LIMIT_S,
+        )
+    except CommandFailed as failure:
+        sys.exit(failure.return_code)

@@ -148,3 +148,11 @@ def finish(process: "subprocess.Popen[str]") -> Done:
         output, _ = process.communicate()
         raise AssertionError(f"not done after {LIMIT_S:g} s:\n{output}") from None
     return Done(process.returncode, output)
+
+
+def make_environments(folder: Path) -> None:
+    """Install what the sessions need, once: they all need the same."""
+    install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "ci"]
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    for session in ("full", "readiness", "baseline", "report"):
+        (folder / session).symlink_to("ci")

@@ -19,12 +19,11 @@ import pytest
 import redis as redis_client
 
 from tests.performance.harness.readiness import NotReady, run_alone
-from tests.performance.harness.services import application
+from tests.performance.harness.services import Service, Services, application
 from tests.performance.harness.services.address import Address
 from tests.performance.harness.services.application import Application, Process, run_prepare
-from tests.performance.harness.services.embedded import EmbeddedPostgres, EmbeddedRedis
 from tests.performance.harness.services.run import Run
-from tests.performance.harness.settings import AppSettings, ProcessSettings
+from tests.performance.harness.settings import AppSettings, ProcessSettings, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 30.0
@@ -107,6 +106,14 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def answers(url: str) -> bool:
+    try:
+        httpx.get(url)
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def failure(app: Process, limit_s: float = LIMIT_S) -> str:
@@ -207,8 +214,10 @@ def test_a_missing_health_route_is_final_and_named(start_application: StartAppli
 
 def test_an_application_that_stays_unhealthy_is_given_up_at_the_limit(start_application: StartApplication) -> None:
     source = HEALTHY.replace('"well"', '"the cache is away", status_code=503') + "\n    print('warming up')\n"
+    app = start_application(source)
+    until(lambda: answers(f"{app.address.url}/health"))
 
-    message = failure(start_application(source), limit_s=3)
+    message = failure(app, limit_s=0.3)
 
     assert "the time is up" in message
     assert "HTTP 503: the cache is away" in message
@@ -438,7 +447,7 @@ def test_a_process_that_ends_before_it_is_ready_is_told_at_once(start_process: S
 
 
 def test_a_process_that_never_says_it_is_ready_is_given_up(start_process: StartProcess) -> None:
-    message = failure(start_process("import time; print('connecting'); time.sleep(600)", "worker ready"), limit_s=1)
+    message = failure(start_process("import time; print('connecting'); time.sleep(600)", "worker ready"), limit_s=0.3)
 
     assert "the time is up" in message
     assert "no line of its output contains 'worker ready'" in message
@@ -509,27 +518,15 @@ def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: Run) -> 
 
 
 def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: Run) -> None:
-    source = "import os, time; open('pid', 'w').write(str(os.getpid())); print('locked', flush=True); time.sleep(600)"
+    source = "import time; print('locked', flush=True); time.sleep(601)"
 
-    with pytest.raises(NotReady, match="still running after 1 s"):
-        run_prepare(["python", "-c", source], tmp_path, {}, 1, run)
+    with pytest.raises(NotReady, match=r"still running after 0\.5 s"):
+        run_prepare(["python", "-c", source], tmp_path, {}, 0.5, run)
 
-    assert not alive(int((tmp_path / "pid").read_text(encoding="utf-8")))
+    assert not [child for child in psutil.Process().children(recursive=True) if source in child.cmdline()]
 
 
 # ---- with real servers
-
-
-@pytest.fixture(scope="module")
-def servers(run: Run) -> Iterator[tuple[EmbeddedRedis, EmbeddedPostgres]]:
-    redis, postgres = EmbeddedRedis("", {}, run, "ready:"), EmbeddedPostgres("", {}, run)
-    for server in (redis, postgres):
-        server.start()
-    for server in (redis, postgres):
-        server.wait_ready(LIMIT_S)
-    yield redis, postgres
-    for server in (redis, postgres):
-        server.stop()
 
 
 SHOP = {
@@ -589,30 +586,35 @@ SHOP = {
 
 
 @pytest.mark.parametrize("directory", ["src", "."])
-def test_a_fastapi_application_is_served_as_it_is(
-    servers: tuple[EmbeddedRedis, EmbeddedPostgres], run: Run, tmp_path: Path, directory: str
-) -> None:
+def test_a_fastapi_application_is_served_as_it_is(tmp_path: Path, directory: str) -> None:
     """Its settings are pydantic's, nested, and read at import; it knows nothing of who starts it."""
-    redis, postgres = servers
     package = tmp_path / directory / "shop"
     package.mkdir(parents=True)
     for name, source in SHOP.items():
         (package / name).write_text(textwrap.dedent(source), encoding="utf-8")
-    environment = {
-        "APP_DB__DSN": postgres.address.url.replace("postgresql:", "postgresql+asyncpg:"),
-        "APP_DB__POOL_SIZE": "3",
-        "APP_CACHE__URL": redis.address.url,
-    }
-    app = Application(AppSettings(asgi="shop.main:app", directory=directory), tmp_path, environment, run)
+    dsn = "{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{postgres.database}"
+    settings = Settings(
+        services="embedded",
+        env={"APP_DB__DSN": f"postgresql+asyncpg://{dsn}", "APP_CACHE__URL": "{redis.url}"},
+        app=AppSettings("shop.main:app", directory=directory, env={"APP_DB__POOL_SIZE": "3"}),
+    )
+    services = Services(settings, tmp_path)
 
     try:
-        app.start()
-        app.wait_ready(LIMIT_S)
+        start(services)
 
-        health = httpx.get(f"{app.address.url}/health").json()
-        assert health == {"database": postgres.address.database, "pool_size": 3}
+        assert services.postgres is not None
+        assert services.app is not None
+        health = httpx.get(f"{services.app.address.url}/health").json()
+        assert health == {"database": services.postgres.address.database, "pool_size": 3}
     finally:
-        app.stop()
+        services.stop()
+
+
+def start(services: Services) -> None:
+    services.begin()
+    services.wait_ready()
+    services.start_application()
 
 
 @dataclass
@@ -620,10 +622,10 @@ class Sample:
     """The sample service with its worker, started the way a user's settings would."""
 
     api: httpx.Client
-    app: Application
-    worker: Process
-    redis: EmbeddedRedis
-    postgres: EmbeddedPostgres
+    app: Service
+    worker: Service
+    redis: Service
+    postgres: Service
     prefix: str
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
@@ -647,32 +649,33 @@ class Sample:
 
 
 @pytest.fixture(scope="module")
-def sample(servers: tuple[EmbeddedRedis, EmbeddedPostgres], run: Run) -> Iterator[Sample]:
-    redis, postgres = servers
-    prefix = "sample-test:"
-    environment = {
-        "SAMPLE_DATABASE_URL": postgres.address.url,
-        "SAMPLE_REDIS_URL": redis.address.url,
-        "SAMPLE_KEY_PREFIX": prefix,
-        "SAMPLE_COMMAND_TIMEOUT_S": "0.5",
-        "SAMPLE_CONNECT_TIMEOUT_S": "0.5",
-    }
-    prepare = ["python", "-m", "tests.sample_service.prepare"]
-    worker_settings = ProcessSettings(["python", "-m", "tests.sample_service.worker"], ready_output="worker ready")
-    app = Application(AppSettings("tests.sample_service.app:app"), ROOT, environment, run)
-    worker = Process("worker", worker_settings, ROOT, environment, run)
+def sample() -> Iterator[Sample]:
+    settings = Settings(
+        services="embedded",
+        prepare=["python", "-m", "tests.sample_service.prepare"],
+        env={
+            "SAMPLE_DATABASE_URL": "{postgres.url}",
+            "SAMPLE_REDIS_URL": "{redis.url}",
+            "SAMPLE_KEY_PREFIX": "{redis.prefix}",
+            "SAMPLE_CONNECT_TIMEOUT_S": "0.5",
+            "SAMPLE_COMMAND_TIMEOUT_S": "0.5",
+        },
+        app=AppSettings("tests.sample_service.app:app"),
+        processes={
+            "worker": ProcessSettings(["python", "-m", "tests.sample_service.worker"], ready_output="worker ready")
+        },
+    )
+    services = Services(settings, ROOT)
     try:
-        for _ in range(2):  # it may be run again
-            run_prepare(prepare, ROOT, environment, LIMIT_S, run)
-        for process in (app, worker):
-            process.start()
-        for process in (app, worker):
-            process.wait_ready(LIMIT_S)
+        start(services)
+        app, redis, postgres = services.app, services.redis, services.postgres
+        assert app is not None
+        assert redis is not None
+        assert postgres is not None
         with httpx.Client(base_url=app.address.url, timeout=LIMIT_S) as api:
-            yield Sample(api, app, worker, redis, postgres, prefix)
+            yield Sample(api, app, services.processes["worker"], redis, postgres, services.key_prefix)
     finally:
-        for process in (app, worker):
-            process.stop()
+        services.stop()
 
 
 @pytest.fixture
@@ -776,19 +779,18 @@ def test_a_killed_worker_loses_no_event(healthy_sample: Sample) -> None:
 
 
 def test_events_that_a_killed_worker_had_read_are_stored(healthy_sample: Sample) -> None:
-    """The worker is killed while PostgreSQL hangs: it has read the event, and can't have stored it."""
+    """PostgreSQL hangs, then both it and the worker are killed: the event was read, and can't have been stored."""
     sample = healthy_sample
-    stream, group = f"{sample.prefix}events", "store"
     sample.postgres.pause()
-    try:
-        event_id = sample.send_event("in between")
-        with redis_client.Redis.from_url(sample.redis.address.url) as client:
-            until(lambda: client.xpending(stream, group)["pending"] > 0)
-        sample.worker.kill()
-    finally:
-        sample.postgres.resume()
-
+    event_id = sample.send_event("in between")
+    with redis_client.Redis.from_url(sample.redis.address.url) as client:
+        until(lambda: client.xpending(f"{sample.prefix}events", "store")["pending"] > 0)
+    sample.worker.kill()
+    sample.postgres.kill()
+    sample.postgres.restart()
+    sample.postgres.wait_ready(LIMIT_S)
     assert event_id not in sample.stored_events()
+
     sample.worker.restart()
 
     until(lambda: sample.stored_events().get(event_id) == "in between")

@@ -73,4 +73,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have told by `record_property`: recovery times, memory, CPU."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {name}: {value}")
+            if isinstance(value, str):
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {name}: {value}")

@@ -73,7 +73,7 @@ async def test_list(http_client: httpx.AsyncClient, measure: Measure) -> None:
 async def test_20_concurrent_clients(http_client: httpx.AsyncClient, measure: Measure) -> None:
     """GET one item from each of 20 clients at the same time, without a single error."""
     errors = 0
-    async for timer in measure(operations=20, warmup=5):
+    async for timer in measure(operations=20, warmup=2):
         with timer:
             responses = await asyncio.gather(*(http_client.get(f"/items/{number + 1}") for number in range(20)))
         errors += sum(response.status_code != 200 for response in responses)

@@ -45,7 +45,7 @@ def records(count: int) -> list[tuple[int, str, int]]:
 
 async def test_connect(postgres_url: str, measure: Measure) -> None:
     """Connect, authenticate and disconnect."""
-    async for timer in measure():
+    async for timer in measure(warmup=5):
         with timer:
             connection = await asyncpg.connect(postgres_url)
             await connection.close()
@@ -112,7 +112,7 @@ async def test_200_rows(postgres: PoolConnectionProxy, measure: Measure) -> None
 @pytest.mark.unpinned
 async def test_10_concurrent_readers(postgres_pool: asyncpg.Pool, measure: Measure) -> None:
     """SELECT 10 rows by key from each of 10 readers at the same time."""
-    async for timer in measure(operations=10 * 10):
+    async for timer in measure(operations=10 * 10, warmup=5):
         with timer:
             await asyncio.gather(*(read_10_rows(postgres_pool, reader) for reader in range(10)))
 
@@ -126,7 +126,7 @@ async def test_readers_while_a_writer_writes(postgres_pool: asyncpg.Pool, measur
             for key in range(10):
                 await connection.execute("UPDATE perf_accounts SET balance = balance + 1 WHERE id = $1", key)
 
-    async for timer in measure(operations=11 * 10):
+    async for timer in measure(operations=11 * 10, warmup=5):
         with timer:
             await asyncio.gather(write_10_rows(), *(read_10_rows(postgres_pool, reader) for reader in range(10)))
 

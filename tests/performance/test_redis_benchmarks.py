@@ -70,7 +70,7 @@ async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measur
 async def test_sustained_load(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """PUBLISH 100 messages one after another, without a break between them."""
     channel = f"{key_prefix}sustained"
-    async for timer in measure(operations=100):
+    async for timer in measure(operations=100, warmup=2):
         with timer:
             for _ in range(100):
                 await redis_client.publish(channel, "message")
@@ -84,7 +84,7 @@ async def test_5_concurrent_publishers(redis_client: Redis, key_prefix: str, mea
         for _ in range(50):
             await redis_client.publish(f"{key_prefix}publisher:{number}", "message")
 
-    async for timer in measure(operations=5 * 50):
+    async for timer in measure(operations=5 * 50, warmup=2):
         with timer:
             async with asyncio.TaskGroup() as group:
                 for number in range(5):
@@ -104,7 +104,7 @@ async def test_standard_throughput(redis_client: Redis, key_prefix: str, measure
     """PUBLISH 50 events of a usual size one after another, encoded to JSON each time."""
     channel = f"{key_prefix}throughput"
     event = json.loads(STANDARD_PAYLOAD)
-    async for timer in measure(operations=50):
+    async for timer in measure(operations=50, warmup=5):
         with timer:
             for _ in range(50):
                 await redis_client.publish(channel, json.dumps(event))
@@ -166,7 +166,7 @@ async def test_reuse_by_10_clients(redis_client: Redis, measure: Measure) -> Non
         for _ in range(10):
             await client.ping()
 
-    async for timer in measure(operations=10 * 10):
+    async for timer in measure(operations=10 * 10, warmup=5):
         with timer:
             await asyncio.gather(*(ping_10_times(client) for client in clients))
 
@@ -195,35 +195,40 @@ MESSAGES_A_CYCLE = 50
 WARM_UP_CYCLES = 5
 
 
-async def publish_a_cycle(redis_client: Redis, channel: str) -> None:
-    for _ in range(MESSAGES_A_CYCLE):
+async def publish_cycles(redis_client: Redis, channel: str, cycles: int) -> None:
+    for _ in range(cycles * MESSAGES_A_CYCLE):
         await redis_client.publish(channel, STANDARD_PAYLOAD)
     gc.collect(1)
 
 
 async def test_memory_growth(redis_client: Redis, key_prefix: str) -> None:
     """Publishing lets the memory of this process grow by less than 16 KiB a cycle of 50 messages."""
-    process = psutil.Process()
+    channel, process = f"{key_prefix}memory", psutil.Process()
+    await publish_cycles(redis_client, channel, WARM_UP_CYCLES)
+
     resident_bytes = []
-    for _ in range(WARM_UP_CYCLES + CYCLES):
-        await publish_a_cycle(redis_client, f"{key_prefix}memory")
+    for _ in range(CYCLES):
+        await publish_cycles(redis_client, channel, 1)
         resident_bytes.append(process.memory_info().rss)
 
-    assert slope(resident_bytes[WARM_UP_CYCLES:]) < 16 * 1024
+    assert slope(resident_bytes) < 16 * 1024
 
 
 async def test_memory_growth_traced(redis_client: Redis, key_prefix: str) -> None:
     """Publishing leaves less than 500 bytes a cycle of 50 messages behind in Python objects."""
+    channel = f"{key_prefix}memory"
+    await publish_cycles(redis_client, channel, WARM_UP_CYCLES)
+
+    traced_bytes = []
     tracemalloc.start()
     try:
-        traced_bytes = []
-        for _ in range(WARM_UP_CYCLES + CYCLES):
-            await publish_a_cycle(redis_client, f"{key_prefix}memory")
+        for _ in range(CYCLES):
+            await publish_cycles(redis_client, channel, 1)
             traced_bytes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
 
-    assert slope(traced_bytes[WARM_UP_CYCLES:]) < 500
+    assert slope(traced_bytes) < 500
 
 
 # Keys, pipelines, scripts

@@ -106,11 +106,11 @@ async def test_cpu_after_load(
 
 
 async def test_open_files(http_client: httpx.AsyncClient, processes: dict[str, list[psutil.Process]]) -> None:
-    """After a load neither the tests nor the application have more files and sockets open than before it."""
-    ours = {name: processes[name] for name in ("tests", "app") if name in processes}
-    await cycle(http_client)
-    before = {name: sum(process.num_fds() for process in own) for name, own in ours.items()}
+    """Under load neither the tests nor the application open more and more files and sockets."""
+    counts: dict[str, list[int]] = {name: [] for name in ("tests", "app") if name in processes}
     for _ in range(CYCLES):
         await cycle(http_client)
+        for name, values in counts.items():
+            values.append(sum(process.num_fds() for process in processes[name]))
 
-    assert {name: sum(process.num_fds() for process in own) for name, own in ours.items()} == before
+    assert {name: values for name, values in counts.items() if slope(values) >= 0.5} == {}

@@ -121,7 +121,7 @@ class Measurement:
         self._timed_s = 0.0
 
     def _is_warm(self) -> bool:
-        return self._rounds >= self._warmup or (self._rounds > 1 and self._timed_s >= self._timed_limit_s / 2)
+        return self._rounds >= self._warmup or (self._rounds > 1 and self._timed_s >= self._timed_limit_s / 4)
 
     def _is_finished(self) -> bool:
         if self._rounds >= self._wanted:

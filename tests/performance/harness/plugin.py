@@ -6,6 +6,7 @@ It acts on tests below tests/performance alone and is the only module that knows
 import contextlib
 import datetime
 import faulthandler
+import gc
 import hashlib
 import inspect
 import os
@@ -167,7 +168,13 @@ class Run:
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
         self._pin()
-        return (yield)
+        # What is there now stays: the collections before each measurement need not look at it again.
+        gc.collect()
+        gc.freeze()
+        try:
+            return (yield)
+        finally:
+            gc.unfreeze()
 
     def _pin(self) -> None:
         assert self.settings is not None
@@ -290,7 +297,6 @@ class Run:
             try:
                 if not self.once:
                     self.benchmarks.append(self._benchmark(item, measure))
-                report.user_properties.append(("benchmark", True))
             except MeasureError as error:
                 report.outcome = "failed"
                 report.longrepr = str(error)
@@ -315,8 +321,8 @@ class Run:
             message = str(report.longrepr[2]).removeprefix("Skipped: ")
         elif report.failed:
             message = report.longreprtext[-4000:]
-        benchmark = ("benchmark", True) in report.user_properties
-        self.tests.append(TestOutcome(key, outcome, report.duration, message, benchmark))
+        is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark))
 
     def _benchmark(self, item: pytest.Item, measure: Measure) -> Benchmark:
         measurement = measure.measurement

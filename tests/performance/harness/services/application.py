@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from ..readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
-from ..settings import AppSettings, ProcessSettings
+from tests.performance.harness.readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
+from tests.performance.harness.settings import AppSettings, ProcessSettings
+
 from .address import Address
 from .base import LOG_TAIL_BYTES, LocalService, _signal_all
 from .run import Run
@@ -26,11 +27,18 @@ LOG_LIMIT_BYTES = 8 << 20
 PORT_TRIES = 5
 KEEP_ALIVE_S = 3600
 """Longer than any run, so that no client finds its idle connection closed between two benchmarks."""
-PORT_TAKEN = "address already in use"
 
 
 class NotYet(Exception):
     """Alive, and on its way: worth another attempt."""
+
+
+class NoAddress(Address):
+    """Of a process that serves nobody."""
+
+    @property
+    def shown(self) -> str:
+        return "-"
 
 
 class Process(LocalService):
@@ -49,7 +57,7 @@ class Process(LocalService):
         run: Run,
         secrets: Sequence[Address] = (),
     ) -> None:
-        super().__init__(name, "process", "named in settings.toml", Address("process", name, 0), run)
+        super().__init__(name, "process", "named in settings.toml", NoAddress("", "", 0), run)
         self._settings = settings
         self._directory = root / settings.directory
         self._environ = _environ(environment, [self._directory, root])
@@ -196,7 +204,7 @@ class Application(Process):
         if self.address.port == 0:
             self.address = Address("http", HOST, _free_port())
         elif not _is_free(self.address.port):
-            raise not_ready(self, self._holder(), None, self._advice_on_port())
+            raise self._port_taken()
         super().start()
 
     def wait_ready(self, limit_s: float) -> None:
@@ -206,7 +214,7 @@ class Application(Process):
                 super().wait_ready(max(0.0, deadline_s - time.monotonic()))
             except NotReady:
                 # Between our look for a free port and uvicorn's taking it, somebody else was faster.
-                if self._tries_left == 0 or self.running() or PORT_TAKEN not in self._output(LOG_TAIL_BYTES):
+                if self._tries_left == 0 or self.running() or not self._could_not_bind():
                     raise
                 self._tries_left -= 1
                 self.stop()
@@ -217,7 +225,7 @@ class Application(Process):
                 return
 
     def probe(self, limit_s: float) -> str:
-        probe_http(self.address.url + self._app.health_path, limit_s)
+        probe_http(f"{self.address.url}/{self._app.health_path.removeprefix('/')}", limit_s)
         if not self._listens():
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
@@ -249,10 +257,16 @@ class Application(Process):
                     return True
         return False
 
+    def _could_not_bind(self) -> bool:
+        return f"attempting to bind on address {(HOST, self.address.port)}" in self._output(LOG_TAIL_BYTES)
+
+    def _port_taken(self) -> NotReady:
+        headline = f"port {self.address.port} is taken by {_listener(self.address.port)}"
+        advice = "end that process, or set port = 0 in [app] of settings.toml for a free port"
+        return not_ready(self, headline, None, advice)
+
     def _exited(self) -> NotReady:
-        if PORT_TAKEN in self._output(LOG_TAIL_BYTES):
-            return not_ready(self, self._holder(), None, self._advice_on_port())
-        return super()._exited()
+        return self._port_taken() if self._could_not_bind() else super()._exited()
 
     def _advice_on_exit(self) -> str:
         output = self._output(LOG_TAIL_BYTES)
@@ -263,13 +277,6 @@ class Application(Process):
         if "Application startup failed" in output:
             return "its lifespan failed: read its last output above"
         return super()._advice_on_exit()
-
-    def _holder(self) -> str:
-        port = self.address.port
-        return f"port {port} is taken by {_listener(port)}"
-
-    def _advice_on_port(self) -> str:
-        return "end that process, or set port = 0 in [app] of settings.toml for a free port"
 
 
 def run_prepare(

@@ -6,18 +6,39 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
 from tests.performance.harness.pin import set_affinity
-from tests.performance.harness.readiness import not_ready, wait_until_ready
+from tests.performance.harness.readiness import advice, not_ready, probe, wait_until_ready
+from tests.performance.harness.settings import Settings
+
 from .address import Address, ServiceError
+from .reaper import wait_gone
 from .run import Run
+
+if TYPE_CHECKING:
+    from .docker import Engine
 
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the servers of one run share."""
+
+    settings: Settings
+    run: Run
+    engine: "Engine"
+
+    @property
+    def key_prefix(self) -> str:
+        """What each Redis key of this run begins with."""
+        return f"perf:{self.run.id}:"
 
 
 class Service:
@@ -25,6 +46,8 @@ class Service:
 
     own = True
     """False for external ones: they can't be paused, killed or pinned."""
+    key_prefix = ""
+    """What the keys begin with that a probe of Redis writes."""
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
         self.name = name
@@ -53,11 +76,11 @@ class Service:
 
     def probe(self, limit_s: float) -> str:
         """One attempt at real work within the limit; returns product and version, such as "Valkey 9.1.2"."""
-        raise NotImplementedError
+        return probe(self.address, limit_s, self.key_prefix)
 
     def advice(self, error: BaseException) -> str:
         """What to do next where this error is final; "" where it is worth retrying."""
-        raise NotImplementedError
+        return advice(self.address.scheme, error)
 
     def running(self) -> bool:
         """False once its process or container has exited; True where that can't be known."""
@@ -181,9 +204,12 @@ class LocalService(Service):
         _signal_all(self._processes(), signal.SIGCONT)
 
     def kill(self) -> None:
-        _signal_all(self._processes(), signal.SIGKILL)
+        processes = self._processes()
+        _signal_all(processes, signal.SIGKILL)
         if self._child is not None:
             self._child.wait(STOP_LIMIT_S)
+            # A new PostgreSQL refuses to start while one of the old one's processes is still there.
+            wait_gone(processes, STOP_LIMIT_S)
             self.run.forget_process(self._child.pid)
 
     def stop(self) -> None:
@@ -198,6 +224,7 @@ class LocalService(Service):
         _signal_all(processes, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(STOP_LIMIT_S)
+        wait_gone(processes, STOP_LIMIT_S)
         self.run.forget_process(self._child.pid)
 
     def _processes(self) -> list[psutil.Process]:

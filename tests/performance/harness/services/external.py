@@ -1,27 +1,15 @@
 """Servers that are somebody else's, by URL. Nothing is flushed or dropped there but what the run itself made."""
 
 import ipaddress
-import time
-from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote
 
-from tests.performance.harness.readiness import (
-    BadStatus,
-    advice_http,
-    advice_postgres,
-    advice_redis,
-    not_ready,
-    probe_http,
-    probe_postgres,
-    probe_redis,
-    run_alone,
-    wait_until_ready,
-)
+from tests.performance.harness import readiness
 from tests.performance.harness.settings import URL_VARIABLES
+
 from .address import Address, ServiceError
-from .base import Service
+from .base import Context, Service
 from .reaper import CLIENT_LIMIT_S, remove
 from .run import Run
 
@@ -44,20 +32,22 @@ IN_THE_PATH = {
 class _External(Service):
     own = False
 
-    def __init__(self, name: str, url: str, allowed_hosts: Collection[str], limit_s: float) -> None:
-        variable = URL_VARIABLES[name]
-        address = Address.parse(url, variable, SCHEMES[name])
+    def __init__(self, name: Literal["redis", "postgres", "app"], context: Context) -> None:
+        settings, variable = context.settings, URL_VARIABLES[name]
+        if name not in settings.external_urls:
+            raise ServiceError(f"{name} is to be external: set {variable} to its URL")
+        address = Address.parse(settings.external_urls[name], variable, SCHEMES[name])
         misplaced = sorted(IN_THE_PATH & {key for key, _ in parse_qsl(address.options, keep_blank_values=True)})
         if misplaced:
             raise ServiceError(f"{variable} must not have {', '.join(misplaced)} after the question mark")
-        if not is_loopback(address.host) and address.host not in allowed_hosts:
+        if not is_loopback(address.host) and address.host not in settings.allow_external:
             raise ServiceError(
                 f"{variable} points at {address.host}, not this machine: if that server may be put under load, "
                 f'set allow_external = ["{address.host}"] in settings.toml'
             )
         super().__init__(name, "external", f"{variable} is set", address)
-        self.limit_s = limit_s
-        """How long `start` may wait for a server that it has to ask first."""
+        self.run = context.run
+        self._limit_s = settings.ready_limit_s
         self._stopped = False
 
     def running(self) -> bool:
@@ -67,6 +57,10 @@ class _External(Service):
     def stop(self) -> None:
         self._stopped = True
 
+    def advice(self, error: BaseException) -> str:
+        advice = super().advice(error)
+        return f"{advice}: {URL_VARIABLES[self.name]}" if advice else ""
+
     def state(self) -> str:
         return "unknown: it isn't ours to look at"
 
@@ -74,21 +68,14 @@ class _External(Service):
 class ExternalRedis(_External):
     """Keys of this run begin with the prefix, and go at the end."""
 
-    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, run: Run, prefix: str) -> None:
-        super().__init__("redis", url, allowed_hosts, limit_s)
-        self.run = run
-        self.prefix = prefix
+    def __init__(self, _why: str, context: Context) -> None:
+        super().__init__("redis", context)
+        self.key_prefix = context.key_prefix
         self._mark: dict[str, Any] = {}
 
     def start(self) -> None:
-        self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.prefix}
+        self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
         self.run.add("redis keys", self._mark)
-
-    def probe(self, limit_s: float) -> str:
-        return probe_redis(self.address, self.prefix, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return _with_variable(advice_redis(error), self.name)
 
     def stop(self) -> None:
         super().stop()
@@ -100,9 +87,8 @@ class ExternalRedis(_External):
 class ExternalPostgres(_External):
     """A database of the run's own, or a schema where it may not make one; dropped at the end."""
 
-    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, run: Run) -> None:
-        super().__init__("postgres", url, allowed_hosts, limit_s)
-        self.run = run
+    def __init__(self, _why: str, context: Context) -> None:
+        super().__init__("postgres", context)
         if not self.address.database:
             self.address = self.address.with_database(self.address.user or "postgres")
         self._given = self.address
@@ -110,7 +96,7 @@ class ExternalPostgres(_External):
 
     def start(self) -> None:
         """Wait for the server, since only it can tell whether a database may be made."""
-        wait_until_ready(self, self.limit_s)
+        readiness.wait_until_ready(self, self._limit_s)
         name = f"perf_{self.run.id}"
         mark = {"server": self._given.shown, "url": self._given.url, "name": name}
         # Marked before it is made, lest it stay when the run is killed in between.
@@ -127,13 +113,7 @@ class ExternalPostgres(_External):
                 f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{self._given.user}", '
                 f'or ALTER ROLE "{self._given.user}" CREATEDB'
             )
-            raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
-
-    def probe(self, limit_s: float) -> str:
-        return probe_postgres(self.address, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return _with_variable(advice_postgres(error), self.name)
+            raise readiness.not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
 
     def stop(self) -> None:
         super().stop()
@@ -148,34 +128,33 @@ class ExternalPostgres(_External):
         async def work() -> None:
             connection = await asyncpg.connect(self._given.url, timeout=CLIENT_LIMIT_S)
             try:
-                await connection.execute(statement, timeout=self.limit_s)
+                await connection.execute(statement, timeout=self._limit_s)
             finally:
                 await connection.close(timeout=1)
 
         self.run.add("postgres data", mark)
         try:
-            run_alone(work, self.limit_s)
+            readiness.run_alone(work, self._limit_s)
             self._mark = mark
         except asyncpg.InsufficientPrivilegeError:
             self.run.forget("postgres data")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
+            raise readiness.not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
 
 
 class ExternalApplication(_External):
     """An API that is served elsewhere."""
 
-    def __init__(self, url: str, allowed_hosts: Collection[str], limit_s: float, health_path: str) -> None:
-        super().__init__("app", url, allowed_hosts, limit_s)
-        self._health_path = health_path
+    def __init__(self, context: Context) -> None:
+        super().__init__("app", context)
+        app = context.settings.app
+        self._health_path = app.health_path if app else "/health"
 
     def probe(self, limit_s: float) -> str:
-        return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
+        return readiness.probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
 
     def advice(self, error: BaseException) -> str:
-        if isinstance(error, BadStatus):
-            return advice_http(error)
-        return _with_variable(advice_http(error), self.name)
+        return readiness.advice_http(error)
 
 
 def is_loopback(host: str) -> bool:
@@ -186,10 +165,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _with_variable(advice: str, name: str) -> str:
-    return f"{advice}: {URL_VARIABLES[name]}" if advice else ""
 
 
 def _remove_own(run: Run, key: str, mark: dict[str, Any]) -> None:

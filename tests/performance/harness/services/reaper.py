@@ -158,6 +158,15 @@ def alive(pid: int, created: float) -> bool:
         return True
 
 
+def wait_gone(processes: Iterable[Any], limit_s: float) -> list[Any]:
+    """Wait until psutil's processes have ended, and return those that have not."""
+    left = list(processes)
+    deadline = time.monotonic() + limit_s
+    while (left := [one for one in left if alive(one.pid, one.create_time())]) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return left
+
+
 def _report_end(what: str, ended: "queue.SimpleQueue[str]", wait: Callable[..., None], *arguments: Any) -> None:
     def work() -> None:
         wait(*arguments)
@@ -209,7 +218,7 @@ def _end_processes(run: str, things: list[Thing], directories: list[Path], spare
             with contextlib.suppress(psutil.Error, OSError):
                 process.send_signal(number)
                 process.send_signal(signal.SIGCONT)
-        _, doomed = psutil.wait_procs(doomed, timeout=limit_s)
+        doomed = wait_gone(doomed, limit_s)
 
 
 def _works_below(process: Any, directories: list[Path]) -> bool:

@@ -1,0 +1,82 @@
+"""Fixtures for the tests of the harness: settings from text, services that are stopped whatever happens, polling."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.harness.project import Project, make_environments
+from tests.performance.harness.services import Services
+from tests.performance.harness.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+UNTIL_LIMIT_S = 15.0
+
+
+Until = Callable[[Callable[[], object]], None]
+
+
+class MakeServices(Protocol):
+    """Makes services, not begun, from the text of a settings.toml and environment variables."""
+
+    def __call__(self, text: str = "", *, preferred: dict[str, str] | None = None, **environ: str) -> Services: ...
+
+
+@pytest.fixture(scope="session")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own, kept for all of them: the template data directory is made once."""
+    folder = tmp_path_factory.mktemp("cache")
+    # The server's user must get at nothing here: the template is copied by ours.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        for name in [name for name in os.environ if name.startswith("PERF_")]:
+            patch.delenv(name)
+        yield folder
+
+
+@pytest.fixture
+def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
+    """Services by settings; stopped at the end of the test."""
+    assert cache_home.is_dir()
+    made: list[Services] = []
+
+    def make(text: str = "", *, preferred: dict[str, str] | None = None, **environ: str) -> Services:
+        path = tmp_path / f"settings-{len(made)}.toml"
+        path.write_text(text, encoding="utf-8")
+        made.append(Services(load_settings(path, environ), ROOT, preferred=preferred or {}, environ=environ))
+        return made[-1]
+
+    yield make
+    for services in made:
+        services.stop()
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """Poll until a condition holds; fails the test when it never does."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + UNTIL_LIMIT_S
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"still not so after {UNTIL_LIMIT_S:g} s: {condition}")
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Virtual environments of the template's sessions, made once."""
+    folder = tmp_path_factory.mktemp("environments")
+    make_environments(folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, environments: Path) -> Project:
+    """A fresh copy of the template with a small suite of its own."""
+    return Project.create(tmp_path / "project", environments)
