@@ -368,7 +368,7 @@ def test_stop_leaves_no_descendant(start_process: StartProcess, paused: bool) ->
     assert set(members) <= set(process.pids())
     if paused:
         process.pause()
-        until(lambda: all(psutil.Process(pid).status() == psutil.STATUS_STOPPED for pid in members))
+        assert {psutil.Process(pid).status() for pid in members} == {psutil.STATUS_STOPPED}
 
     process.stop()
     process.stop()

@@ -73,7 +73,10 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
     if results.exit_code is None:
         baseline = find_baseline(SUITE / "baselines", results.environment)
         results.baseline = baseline_path(SUITE / "baselines", results.environment).relative_to(ROOT).as_posix()
-        _judge(settings, results, baseline, profile)
+        try:
+            _judge(settings, results, baseline, profile)
+        except RunError as error:
+            results.reasons.append(f"when measured again: {error}")
     results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
     results.exit_code = results.exit_code or code
     return _tell(folder, results)
@@ -93,9 +96,11 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
         for benchmark in results.benchmarks:
             fresh = [b for run in runs for b in run.benchmarks if b.key == benchmark.key]
             kept = [one for one in fresh if not broken(one)]
-            if broken(benchmark) and kept:
+            if broken(benchmark) and len(kept) > len(fresh) / 2:
                 benchmark.budgets = kept[-1].budgets
-                benchmark.warnings.append("its budget was broken, and kept when measured again in a fresh process")
+                benchmark.warnings.append(
+                    f"its budget was broken, and kept in {len(kept)} of {len(fresh)} fresh processes"
+                )
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 
@@ -104,7 +109,16 @@ def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]
     count = settings.gate.confirm_processes
     _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes")
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
-    return [_measure(settings, profile, [*nodes, "-q"]) for _ in range(count)]
+    runs = [_measure(settings, profile, [*nodes, "-q"]) for _ in range(count)]
+    for run in runs:
+        _raise_if_ended(run)
+    return runs
+
+
+def _raise_if_ended(run: Results) -> None:
+    """Raises RunError where a run ended early, as when a service died."""
+    if run.exit_code is not None:
+        raise RunError("\n".join(run.reasons), run.exit_code)
 
 
 def _record(settings: Settings, arguments: list[str]) -> int:
@@ -112,8 +126,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
     for number in range(1, settings.gate.baseline_processes + 1):
         _say(f"\nprocess {number} of {settings.gate.baseline_processes}")
         run = _measure(settings, "ci", [*arguments, "-q"])
-        if run.exit_code is not None:
-            raise RunError("\n".join(run.reasons), run.exit_code)
+        _raise_if_ended(run)
         if failed := [test.key for test in run.tests if test.outcome == "failed"]:
             raise RunError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
         if not run.benchmarks:

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import os
 import socket
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -107,9 +107,9 @@ def own_ports(host: str, port: int) -> set[Port]:
     """
     hosts = _addresses(host)
     ports = set()
-    for name in os.listdir("/dev/fd"):
+    for file in list(Path("/dev/fd").iterdir()):
         with contextlib.suppress(OSError):
-            connection = socket.socket(fileno=int(name))
+            connection = socket.socket(fileno=int(file.name))
             try:
                 peer = connection.getpeername() if connection.family in (socket.AF_INET, socket.AF_INET6) else ("", 0)
                 if peer[1] == port and _plain(peer[0]) in hosts:

@@ -7,7 +7,7 @@ was throttled. It knows nothing of pytest.
 import gc
 from collections.abc import Callable
 from time import perf_counter
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .settings import Budget, Profile
 from .summary import Summary, summarize
@@ -29,8 +29,10 @@ class Timer:
     """
 
     __slots__ = ("__enter__", "__exit__")
-    __enter__: Callable[[], None]
-    __exit__: Callable[[object, object, object], None]
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> None: ...
+        def __exit__(self, kind: object, error: object, traceback: object, /) -> None: ...
 
     def __init__(self, samples_s: list[float]) -> None:
         """Append the seconds of each block to `samples_s`."""
@@ -40,12 +42,12 @@ class Timer:
             nonlocal start
             start = perf_counter()
 
-        def leave(_type: object, _error: object, _traceback: object) -> None:
+        def leave(_kind: object, _error: object, _traceback: object) -> None:
             end = perf_counter()
             samples_s.append(end - start)
 
-        self.__enter__ = enter
-        self.__exit__ = leave
+        self.__enter__ = enter  # type: ignore[method-assign]
+        self.__exit__ = leave  # type: ignore[method-assign]
 
 
 class Measurement:

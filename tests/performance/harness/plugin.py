@@ -215,8 +215,9 @@ class Run:
 
     def _say(self, lines: list[str]) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        for line in lines if reporter is not None else []:
-            reporter.write_line(self.scrub(line))
+        if reporter is not None:
+            for line in lines:
+                reporter.write_line(self.scrub(line))
 
     def scrub(self, text: str) -> str:
         """The text without any password of the services."""

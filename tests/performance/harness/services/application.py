@@ -23,6 +23,7 @@ from .run import Run
 HOST = "127.0.0.1"
 TERM_LIMIT_S = 5.0
 KILL_LIMIT_S = 3.0
+PAUSE_LIMIT_S = 1.0
 LOG_LIMIT_BYTES = 8 << 20
 PORT_TRIES = 5
 KEEP_ALIVE_S = 3600
@@ -117,6 +118,13 @@ class Process(LocalService):
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
+
+    def pause(self) -> None:
+        """Returns once the whole tree stands still: on a busy machine the signal takes a moment."""
+        super().pause()
+        deadline_s = time.monotonic() + PAUSE_LIMIT_S
+        while not all(map(_is_stopped, self._processes())) and time.monotonic() < deadline_s:
+            time.sleep(0.001)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL, KILL_LIMIT_S)
@@ -323,6 +331,13 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _free_port() -> int:

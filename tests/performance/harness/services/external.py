@@ -73,7 +73,9 @@ class ExternalRedis(_External):
         self.key_prefix = context.key_prefix
         self._mark: dict[str, Any] = {}
 
-    def start(self) -> None:
+    def wait_ready(self, limit_s: float) -> None:
+        super().wait_ready(limit_s)
+        # Before this only the probe has written, a key that expires by itself.
         self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
         self.run.add("redis keys", self._mark)
 

@@ -114,8 +114,11 @@ def remove(run: str, thing: Thing) -> None:
 def remove_keys(url: str, prefix: str) -> None:
     """Remove the Redis keys that begin so, and no other."""
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
-    with redis.Redis.from_url(url, socket_timeout=CLIENT_LIMIT_S, socket_connect_timeout=CLIENT_LIMIT_S) as client:
+    limits: dict[str, Any] = {"socket_timeout": CLIENT_LIMIT_S, "socket_connect_timeout": CLIENT_LIMIT_S}
+    with redis.Redis.from_url(url, **limits, retry=Retry(NoBackoff(), 1)) as client:
         batch = []
         for key in client.scan_iter(match=f"{prefix}*", count=1000):
             batch.append(key)
@@ -150,8 +153,7 @@ def alive(pid: int, created: float) -> bool:
 
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - created) < SAME_PROCESS_S
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - created) < SAME_PROCESS_S and _runs(process)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
@@ -162,9 +164,19 @@ def wait_gone(processes: Iterable[Any], limit_s: float) -> list[Any]:
     """Wait until psutil's processes have ended, and return those that have not."""
     left = list(processes)
     deadline = time.monotonic() + limit_s
-    while (left := [one for one in left if alive(one.pid, one.create_time())]) and time.monotonic() < deadline:
+    while (left := [one for one in left if _runs(one)]) and time.monotonic() < deadline:
         time.sleep(0.005)
     return left
+
+
+def _runs(process: Any) -> bool:
+    """Whether it is still this very process, and not a zombie."""
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _report_end(what: str, ended: "queue.SimpleQueue[str]", wait: Callable[..., None], *arguments: Any) -> None:
