@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.harness.conftest import MakeServices, Until
 from tests.harness.test_services_embedded import query, server
@@ -72,7 +74,7 @@ def test_both_answer_in_labelled_containers(client: Any, running: Services) -> N
     assert server(running.postgres).product == "PostgreSQL"
     assert query(server(running.postgres).address, "SELECT current_database()") == "perf"
     cache = server(running.redis).address
-    with redis.Redis(cache.host, cache.port) as nobody, pytest.raises(redis.AuthenticationError):
+    with redis.Redis(cache.host, cache.port, retry=Retry(NoBackoff(), 0)) as nobody, pytest.raises(redis.AuthenticationError):
         nobody.ping()
 
 

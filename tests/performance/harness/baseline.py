@@ -20,7 +20,7 @@ def baseline_path(folder: Path, environment: Environment) -> Path:
 def find_baseline(folder: Path, environment: Environment) -> Results | None:
     """The baseline of this kind of machine; None where there is none.
 
-    Raises ResultsError where it is empty, corrupt, of another schema or holds no benchmark.
+    Raises ResultsError where it is empty, corrupt, of another schema, holds no benchmark or the results of one run.
     """
     path = baseline_path(folder, environment)
     try:
@@ -29,6 +29,8 @@ def find_baseline(folder: Path, environment: Environment) -> Results | None:
         return None
     if not baseline.benchmarks:
         raise ResultsError(f"{path} holds no benchmark: record it again with `nox -s baseline`")
+    if thin := [benchmark.key for benchmark in baseline.benchmarks if len(benchmark.process_medians) < 2]:
+        raise ResultsError(f"{path}: {thin[0]} is not from several processes: record it again with `nox -s baseline`")
     return baseline
 
 
@@ -81,7 +83,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
         process_medians=medians,
-        spread=log_spread(medians),
+        spread=log_spread(medians) if all(medians) else None,
         budgets=[],
         warnings=[],
     )

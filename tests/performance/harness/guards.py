@@ -45,24 +45,27 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             limit_s * 0.99, lambda: standing.extend(map(where, asyncio.all_tasks()))
         )
         failure: BaseException | None = None
+        limit = asyncio.timeout(limit_s)
         try:
-            async with asyncio.timeout(limit_s) as limit:
+            async with limit:
                 await test(*args, **kwargs)
-        except TimeoutError as error:
-            failure = error
-            if limit.expired():
-                failure = GuardError("\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing]))
         except BaseException as error:
-            if time.monotonic() - started_s > limit_s * 1.5:
-                error.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
             failure = error
         finally:
             dump.cancel()
         elapsed_s = time.monotonic() - started_s
-        if failure is None and elapsed_s > limit_s:
+        if limit.expired():
+            told = "\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing])
+            if failure is None or isinstance(failure, TimeoutError):  # None: it swallowed the cancellation
+                failure = GuardError(told)
+            else:
+                failure.add_note(told)
+        elif elapsed_s > limit_s and failure is None:
             failure = GuardError(
                 f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
             )
+        elif elapsed_s > limit_s * 1.5 and failure is not None:
+            failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
         left = await _cancel_new_tasks(before)
         if left and failure is None:
             failure = GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))

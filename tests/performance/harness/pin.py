@@ -52,9 +52,13 @@ class CoreLock:
             return cls(None, f"{folder} can't be made to lock a core in: {error.strerror}")
         for core in _idlest_first(allowed) if wish == "auto" else [wish]:
             lock = filelock.FileLock(folder / f"{core}.lock")
-            with contextlib.suppress(filelock.Timeout, OSError):
+            try:
                 lock.acquire(timeout=0)
-                return cls(core, "", lock)
+            except filelock.Timeout:
+                continue
+            except OSError as error:
+                return cls(None, f"{lock.lock_file} can't be locked: {error.strerror}")
+            return cls(core, "", lock)
         return cls(None, f"another run holds core {_listed(allowed) if wish == 'auto' else wish}")
 
     def release(self) -> None:

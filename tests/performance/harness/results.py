@@ -198,7 +198,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            "w", encoding="utf-8", errors="replace", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             temporary = file.name
             file.write(text)
@@ -206,11 +206,13 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
+        temporary = ""
     except OSError as error:
+        raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
+    finally:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
-        raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
 
 
 def _umask() -> int:

@@ -150,7 +150,8 @@ def judge(
     different = differences(baseline.environment, results.environment) if baseline else []
     for benchmark in results.benchmarks:
         old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
-        if old is None or old.median <= 0:
+        fresh = confirmations.get(benchmark.key, [])
+        if old is None or not all([old.median, *old.process_medians]):
             benchmark.verdict = "new"
             continue
         benchmark.baseline_median = old.median
@@ -164,12 +165,11 @@ def judge(
         elif (benchmark.pin is None) != (old.pin is None):
             benchmark.verdict = "inconclusive"
             benchmark.reasons = ["pinned to one core in the baseline or now, but not in both"]
-        elif not benchmark.median:
+        elif not all([benchmark.median, *fresh]):
             benchmark.verdict = "invalid"
             benchmark.reasons = ["too short for the clock: it measured 0"]
         else:
             limits = Limits.of(gate, own.get(benchmark.key), len(results.benchmarks))
-            fresh = confirmations.get(benchmark.key, [])
             medians = fresh or [benchmark.median]
             result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
             benchmark.verdict = result.verdict

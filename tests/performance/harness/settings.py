@@ -69,6 +69,7 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[list[str], Meta(min_length=1)]
     directory: str = "."
+    """The folder that it runs in, below the repository's root."""
     env: dict[str, str] = {}
     ready_output: str = ""
     """Ready when a line of its output contains this; where empty, when it has started."""

@@ -89,7 +89,9 @@ def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
             or (test is not None and (test.outcome == "failed" or test.message.startswith(OFF)))
         )
         if not excused:
-            why = f"skipped: {test.message}" if test else "its test is gone: record a new baseline if that is meant"
+            why = f"its test {'measures nothing now' if test else 'is gone'}: record a new baseline if that is meant"
+            if test is not None and test.outcome == "skipped":
+                why = f"skipped: {test.message}"
             found.append(Benchmark(old.key, old.unit, "missing", 0.0, {}, baseline_median=old.median, reasons=[why]))
     return found
 

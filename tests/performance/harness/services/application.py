@@ -61,6 +61,7 @@ class Process(LocalService):
         super().__init__(name, "process", "named in settings.toml", NoAddress("", "", 0), run)
         self._settings = settings
         self._directory = root / settings.directory
+        self._works_in = self._directory
         self._environ = _environ(environment, [self._directory, root])
         self._secrets = secrets
         self._started_s = 0.0
@@ -74,7 +75,7 @@ class Process(LocalService):
         self._log.unlink(missing_ok=True)
         self._started_s = time.monotonic()
         try:
-            self.spawn(command, environ=self._environ, cwd=self._directory)
+            self.spawn(command, environ=self._environ, cwd=self._works_in)
         except OSError as error:
             raise not_ready(
                 self, f"{command[0]} can't be started", error, "check the command in settings.toml"
@@ -204,6 +205,7 @@ class Application(Process):
         secrets: Sequence[Address] = (),
     ) -> None:
         super().__init__("app", settings, root, environment, run, secrets)
+        self._works_in = root  # as by hand, so that it finds its .env and its templates
         self._app = settings
         self._tries_left = 0 if settings.port else PORT_TRIES
         self.address = Address("http", HOST, settings.port)
@@ -246,7 +248,8 @@ class Application(Process):
         return advice_http(error)
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--host", HOST, "--port", str(self.address.port)]
+        command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--app-dir", str(self._directory)]
+        command += ["--host", HOST, "--port", str(self.address.port)]
         # One worker, whatever WEB_CONCURRENCY says.
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
         return [*command, "--factory"] if self._app.factory else command

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import requests
 
 from tests.performance.harness.readiness import describe, not_ready
 
@@ -37,7 +38,7 @@ class Engine:
     """The Docker engine, looked for once for all services of a run."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._answer: tuple[Any, str] | None = None
 
     def client(self) -> tuple[Any, str]:
@@ -45,15 +46,17 @@ class Engine:
         with self._lock:
             if self._answer is None:
                 self._answer = _look_for_engine()
+                if self._answer[0] is not None:
+                    self._sweep(self._answer[0])
             return self._answer
 
-    def image_missing(self, image: str) -> str:
+    def image_missing(self, name: str) -> str:
         """Pull the image if need be; returns why it can't be had, or "" where it is there."""
         import docker.errors
         from testcontainers.core.config import testcontainers_config
 
         client, _ = self.client()
-        name = testcontainers_config.hub_image_name_prefix + image
+        name = testcontainers_config.hub_image_name_prefix + name
         try:
             client.images.get(name)
         except docker.errors.ImageNotFound:
@@ -65,9 +68,16 @@ class Engine:
             return f"the engine can't look for the image {name}: {describe(error)}"
         return ""
 
-    def sweep(self) -> None:
+    def do_without_ryuk_where_missing(self) -> None:
+        """Testcontainers' own reaper is welcome, but what can't be pulled shall not keep us from starting."""
+        from testcontainers.core.config import testcontainers_config as config
+
+        with self._lock:
+            if not config.ryuk_disabled and self.image_missing(config.ryuk_image):
+                config.ryuk_disabled = True
+
+    def _sweep(self, client: Any) -> None:
         """Remove containers of runs on this machine whose process has ended."""
-        client, _ = self.client()
         with contextlib.suppress(Exception):
             for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
                 host, pid, created = container.labels[OWNER_LABEL].rsplit(":", 2)
@@ -103,7 +113,8 @@ class _Docker(Service):
         self.run.add("containers", {"kind": "containers", "engine": os.environ.get("DOCKER_HOST", "")})
         try:
             self._direct = _routes_to_containers(client)
-            self._container = self._make()
+            self._engine.do_without_ryuk_where_missing()
+            self._container = self._make({"timeout": CALL_LIMIT_S, "version": client.api._version})
             self._container.waiting_for(None)  # we wait ourselves, with an eye on the container
             labels = {
                 LABEL: self.run.id,
@@ -172,7 +183,7 @@ class _Docker(Service):
         with contextlib.suppress(Exception):
             container.stop()
 
-    def _make(self) -> Any:
+    def _make(self, client_options: dict[str, Any]) -> Any:
         raise NotImplementedError
 
     def _wrapped(self) -> Any:
@@ -208,11 +219,11 @@ class DockerRedis(_Docker):
         self.key_prefix = context.key_prefix
         self._config = context.settings.redis.config
 
-    def _make(self) -> Any:
+    def _make(self, client_options: dict[str, Any]) -> Any:
         from testcontainers.community.redis import RedisContainer
 
         ours: Options = {"port": self.inner_port, "requirepass": self.address.password, "daemonize": False}
-        container = RedisContainer(self.image, docker_client_kw={"timeout": CALL_LIMIT_S})
+        container = RedisContainer(self.image, docker_client_kw=client_options)
         # Not as an argument, where everyone on the host would see the password.
         container.with_env("PLUMBLINE_CONFIG", redis_config({**self._config, **ours}))
         return container.with_command(["sh", "-c", REDIS_COMMAND])
@@ -229,7 +240,7 @@ class DockerPostgres(_Docker):
         super().__init__("postgres", why, address, context.settings.postgres.image, context)
         self._config = context.settings.postgres.config
 
-    def _make(self) -> Any:
+    def _make(self, client_options: dict[str, Any]) -> Any:
         from testcontainers.community.postgres import PostgresContainer
 
         class Unwaited(PostgresContainer):
@@ -244,7 +255,7 @@ class DockerPostgres(_Docker):
             password=self.address.password,
             dbname=self.address.database,
             driver=None,
-            docker_client_kw={"timeout": CALL_LIMIT_S},
+            docker_client_kw=client_options,
         )
         return container.with_command(["postgres", *postgres_options(self._config)])
 
@@ -272,18 +283,39 @@ def within(limit_s: float, work: Callable[[], T]) -> T:
 def _look_for_engine() -> tuple[Any, str]:
     if importlib.util.find_spec("testcontainers") is None:
         return None, "the package testcontainers is missing"
-    from testcontainers.core.docker_client import DockerClient
-
     try:
-        client = within(ENGINE_LIMIT_S, lambda: DockerClient(timeout=ENGINE_LIMIT_S).client)
+        version = within(ENGINE_LIMIT_S, _api_version)
     except TimeoutError:
         return None, f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s"
-    except Exception as error:
-        if "Permission denied" in str(error):
-            return None, "the Docker engine's socket is closed to this user"
+    except PermissionError:
+        return None, "the Docker engine's socket is closed to this user"
+    except Exception:
         return None, "no Docker engine answers"
-    client.api.timeout = CALL_LIMIT_S
-    return client, ""
+    return _client(version, CALL_LIMIT_S), ""
+
+
+def _client(version: str, limit_s: float) -> Any:
+    """A client as testcontainers makes them. With the API's version given it asks the engine nothing yet."""
+    from testcontainers.core.docker_client import DockerClient
+
+    return DockerClient(version=version, timeout=limit_s).client
+
+
+def _api_version() -> str:
+    from testcontainers.core.docker_client import get_docker_host
+
+    scheme, _, path = (get_docker_host() or "unix:///var/run/docker.sock").partition("://")
+    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        # Tried by ourselves first: docker-py leaves a socket open where nobody answers.
+        with socket.socket(socket.AF_UNIX) as attempt:
+            attempt.settimeout(ENGINE_LIMIT_S)
+            attempt.connect(path)
+    client = _client("1.24", ENGINE_LIMIT_S * 0.8)
+    with contextlib.closing(client):
+        try:
+            return str(client.api.version(api_version=False)["ApiVersion"])
+        except requests.exceptions.ReadTimeout as error:
+            raise TimeoutError from error
 
 
 def _advice_on_engine(problem: str) -> str:
