@@ -4,6 +4,7 @@
 """Sessions of the performance suite: `nox -s ci` in pipelines, `nox -s full` at home, `nox -l` for all."""
 
 import os
+import signal
 import sys
 
 import nox
@@ -20,8 +21,11 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = ["perf", "embedded", "service"]
 # How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
 PROJECT: list[str] = []
+# From a terminal, Ctrl-C reaches the command as well; from elsewhere it has to be told, after this.
+OWN_END_LIMIT_S = 1
 # How long a command that is interrupted may take to stop its services.
 END_LIMIT_S = 20
+INVALID = 3
 
 
 @nox.session
@@ -76,6 +80,7 @@ def lint(session: nox.Session) -> None:
 def _command(session: nox.Session, module: str, *arguments: str) -> None:
     """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
     session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pipeline that cancels its job: as Ctrl-C
     try:
         session.run(
             "python",
@@ -83,8 +88,9 @@ def _command(session: nox.Session, module: str, *arguments: str) -> None:
             module,
             *arguments,
             env={"PERF_WATCH_PIDS": str(os.getpid())},  # the services' reaper ends the run when we die
-            interrupt_timeout=END_LIMIT_S,
+            interrupt_timeout=OWN_END_LIMIT_S,
             terminate_timeout=END_LIMIT_S,
         )
     except CommandFailed as failure:
-        sys.exit(failure.return_code)
+        code = failure.return_code
+        sys.exit(INVALID if code is None or code < 0 else code)  # below zero: a signal ended the command

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +20,9 @@ Until = Callable[[Callable[[], object]], None]
 
 
 class MakeServices(Protocol):
-    """Makes services, not begun, from the text of a settings.toml and environment variables."""
+    """Makes services, not begun, from the text of a settings.toml, the baseline's backends, and the environment."""
 
-    def __call__(self, text: str = "", *, preferred: dict[str, str] | None = None, **environ: str) -> Services: ...
+    def __call__(self, text: str = "", preferred: Mapping[str, str] = {}, /, **environ: str) -> Services: ...
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +43,10 @@ def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
     assert cache_home.is_dir()
     made: list[Services] = []
 
-    def make(text: str = "", *, preferred: dict[str, str] | None = None, **environ: str) -> Services:
+    def make(text: str = "", preferred: Mapping[str, str] = {}, /, **environ: str) -> Services:
         path = tmp_path / f"settings-{len(made)}.toml"
         path.write_text(text, encoding="utf-8")
-        made.append(Services(load_settings(path, environ), ROOT, preferred=preferred or {}, environ=environ))
+        made.append(Services(load_settings(path, environ), ROOT, preferred=preferred, environ=environ))
         return made[-1]
 
     yield make
@@ -80,3 +80,15 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path: Path, environments: Path) -> Project:
     """A fresh copy of the template with a small suite of its own."""
     return Project.create(tmp_path / "project", environments)
+
+
+@pytest.fixture(scope="session")
+def recorded_project(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Project:
+    """A project with a baseline, to be read only."""
+    return Project.create_recorded(tmp_path_factory.mktemp("recorded") / "project", environments)
+
+
+@pytest.fixture
+def recorded(recorded_project: Project, tmp_path: Path) -> Project:
+    """A project with a baseline, to be changed."""
+    return recorded_project.copy(tmp_path / "project")

@@ -61,6 +61,46 @@ def test_sorting(measure: Measure) -> None:
     assert ordered[0] == 1
 '''
 
+STEADY_SETTINGS = f"""\
+pin = "off"
+{SETTINGS.replace("confirm_processes = 3", "confirm_processes = 2")}\
+tolerance = 0.2
+minimum_effect = 0.9
+"""
+"""Figures that a busy machine can't turn into another verdict: what changes here changes by a factor of three."""
+
+CONFTEST = """\
+import pytest
+
+
+@pytest.fixture
+def words() -> list[str]:
+    return ["plumb", "line"] * 1000
+"""
+
+WORDS = '''\
+"""Two benchmarks more, one of them with a fixture."""
+
+from tests.performance.harness.measure import Measure
+
+
+def test_joining(measure: Measure, words: list[str]) -> None:
+    """Join words."""
+    for timer in measure():
+        with timer:
+            text = " ".join(words)
+    assert text
+
+
+def test_counting(measure: Measure) -> None:
+    """Count a letter."""
+    text = "plumbline" * 3000
+    for timer in measure():
+        with timer:
+            found = text.count("l")
+    assert found
+'''
+
 
 @dataclass(frozen=True)
 class Done:
@@ -94,9 +134,40 @@ class Project:
         project.write("test_suite.py", SUITE)
         return project
 
+    @classmethod
+    def create_recorded(cls, root: Path, environments: Path) -> "Project":
+        """The same with four benchmarks, committed to git, and a baseline of them."""
+        project = cls.create(root, environments)
+        project.write("settings.toml", STEADY_SETTINGS)
+        project.write("conftest.py", CONFTEST)
+        project.write("test_words.py", WORDS)
+        project.git("init", "--quiet")
+        project.git("add", ".")
+        project.git("commit", "--quiet", "--message=Start")
+        done = project.nox("baseline")
+        assert done.code == 0, done.output
+        return project
+
+    def copy(self, root: Path) -> "Project":
+        """A copy to change."""
+        shutil.copytree(self.root, root)
+        return Project(root, self.environments)
+
     def write(self, name: str, text: str) -> None:
         """Write a file of the suite."""
         (self.suite / name).write_text(text, encoding="utf-8")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text that a file of the suite holds."""
+        text = (self.suite / name).read_text(encoding="utf-8")
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the project's own repository."""
+        identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
     def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a Nox session in a process group of its own; its output is one stream."""
@@ -112,8 +183,9 @@ class Project:
         return finish(self._start([str(self.environments / "ci" / "bin" / "python"), *arguments], environ))
 
     def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
-        # What the outer run was told is not for the inner one.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PERF_", "PYTEST_"))}
+        # What the outer run was told is not for the inner one; compiled files make each process a second faster.
+        foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_STEP_SUMMARY")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return subprocess.Popen(
             command,
             cwd=self.root,

@@ -119,7 +119,9 @@ def test_final_error_ends_it_at_once() -> None:
     """An error that no retry can cure ends the waiting with the first attempt, and says what to do."""
     subject = Subject(redis.exceptions.AuthenticationError("invalid password"))
 
-    with pytest.raises(NotReady, match=r"the error is final after 0\.0 s and 1 attempt\n(.*\n)*.*check user and password"):
+    with pytest.raises(
+        NotReady, match=r"the error is final after 0\.0 s and 1 attempt\n(.*\n)*.*check user and password"
+    ):
         wait(subject)
 
     assert len(subject.limits_s) == 1
@@ -129,7 +131,7 @@ def test_dead_before_the_first_attempt() -> None:
     """A process that has exited isn't probed at all."""
     subject = Subject("Redis 8.0.1", runs_for=0)
 
-    with pytest.raises(NotReady, match="it has exited after 0.0 s and 0 attempts"):
+    with pytest.raises(NotReady, match=r"it has exited after 0\.0 s and 0 attempts"):
         wait(subject)
 
     assert subject.limits_s == []

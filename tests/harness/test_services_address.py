@@ -33,7 +33,8 @@ def test_passwords_among_the_options_are_hidden() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://u:s3cret@h/d", "postgresql:///s3cret", "postgresql://u:s3cret@a,b/d", "postgresql://u:s3cret@h:x/d"]
+    "url",
+    ["mysql://u:s3cret@h/d", "postgresql:///s3cret", "postgresql://u:s3cret@a,b/d", "postgresql://u:s3cret@h:x/d"],
 )
 def test_what_is_no_usable_url_is_refused_without_showing_it(url: str) -> None:
     """The message names the variable, never its value."""

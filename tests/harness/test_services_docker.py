@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import platform
 import socket
 import threading
 import time
@@ -16,13 +15,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.harness.conftest import MakeServices, Until
+from tests.harness.conftest import MakeServices
 from tests.harness.test_services_embedded import query, server
 from tests.performance.harness.pin import pinned_core
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.services import Services
 from tests.performance.harness.services.docker import OWNER_LABEL, Engine
 from tests.performance.harness.services.reaper import LABEL
+from tests.performance.harness.services.run import host_name
 from tests.performance.harness.settings import Settings
 
 DOCKER = 'services = "docker"\n'
@@ -74,7 +74,10 @@ def test_both_answer_in_labelled_containers(client: Any, running: Services) -> N
     assert server(running.postgres).product == "PostgreSQL"
     assert query(server(running.postgres).address, "SELECT current_database()") == "perf"
     cache = server(running.redis).address
-    with redis.Redis(cache.host, cache.port, retry=Retry(NoBackoff(), 0)) as nobody, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(cache.host, cache.port, retry=Retry(NoBackoff(), 0)) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
         nobody.ping()
 
 
@@ -110,7 +113,9 @@ def test_host_reaches_the_container_itself(client: Any, running: Services) -> No
 
 def test_server_options(make_services: MakeServices, client: Any) -> None:
     """Options of the settings reach the server in the container, and its data lie on no disk that lasts."""
-    services = make_services(DOCKER + '[redis.config]\nmaxmemory-policy = "allkeys-lru"\n[postgres.config]\nwork_mem = "7MB"\n')
+    services = make_services(
+        DOCKER + '[redis.config]\nmaxmemory-policy = "allkeys-lru"\n[postgres.config]\nwork_mem = "7MB"\n'
+    )
     services.begin()
     services.wait_ready()
 
@@ -161,10 +166,10 @@ def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, clien
     assert query(database.address, "SELECT answer FROM kept") == 42
 
 
-def test_containers_of_a_dead_run_are_swept(client: Any, until: Until) -> None:
+def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
     """A container whose owner has ended goes at the next look for an engine; one of a living run stays."""
     image = Settings().redis.image
-    owners = {"dead": f"{platform.node()}:999999999:1.0", "elsewhere": "another-host:1:1.0"}
+    owners = {"dead": f"{host_name()}:999999999:1.0", "elsewhere": "another-host:1:1.0"}
     made = {
         name: client.containers.create(image, labels={LABEL: f"test-{name}", OWNER_LABEL: owner})
         for name, owner in owners.items()
@@ -188,7 +193,7 @@ def test_image_that_cannot_be_had(make_services: MakeServices, client: Any) -> N
     assert client.ping()
     images = f'redis.image = "{MISSING}"\npostgres.backend = "off"\n'
 
-    with pytest.raises(NotReady, match=f"the image {MISSING} isn't there and can't be pulled(.*\n)+.*pull the image"):
+    with pytest.raises(NotReady, match=rf"the image {MISSING} isn't there and can't be pulled(.*\n)+.*pull the image"):
         make_services(DOCKER + images).begin()
 
     services = make_services('services = "auto"\n' + images)
@@ -222,7 +227,9 @@ def hung_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.mark.usefixtures("hung_engine")
 def test_engine_that_hangs(make_services: MakeServices) -> None:
     """Neither choice is held up by an engine that accepts and never answers, and it is asked once for both servers."""
-    with pytest.raises(NotReady, match="the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or use embedded"):
+    with pytest.raises(
+        NotReady, match=r"the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or use embedded"
+    ):
         make_services(DOCKER).begin()
 
     started = time.monotonic()
@@ -238,7 +245,7 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
     """Docker that was asked for fails at once; `auto` is served by embedded servers."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
 
-    with pytest.raises(NotReady, match="redis is not ready: no Docker engine answers(.*\n)+.*start Docker"):
+    with pytest.raises(NotReady, match=r"redis is not ready: no Docker engine answers(.*\n)+.*start Docker"):
         make_services(DOCKER).begin()
 
     services = make_services('services = "auto"\n')

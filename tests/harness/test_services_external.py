@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from tests.harness.conftest import MakeServices
-from tests.harness.test_services_embedded import query, server
+from tests.harness.test_services_embedded import begin_and_wait, query, server
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.services import Address, ServiceError, Services
 from tests.performance.harness.settings import Settings
@@ -102,7 +102,9 @@ def limited(theirs: Services) -> Iterator[Address]:
 def test_schema_where_no_database_may_be_made(make_services: MakeServices, theirs: Services, limited: Address) -> None:
     """The schema of the run's own comes first in the search path of every client, and goes at the end."""
     query(server(theirs.postgres).address, "CREATE DATABASE shared OWNER limited")
-    services = make_services(PERF_DATABASE_URL=limited.url, PERF_SERVICES="external", PERF_REDIS_URL=addresses(theirs)[0].url)
+    services = make_services(
+        PERF_DATABASE_URL=limited.url, PERF_SERVICES="external", PERF_REDIS_URL=addresses(theirs)[0].url
+    )
     services.begin()
     services.wait_ready()
     own = server(services.postgres).address
@@ -133,8 +135,7 @@ def test_wrong_password_is_final_at_once(make_services: MakeServices, theirs: Se
     services = make_services(f'{other}.backend = "off"', **{variable: address.url})
 
     with pytest.raises(NotReady) as failed:
-        services.begin()
-        services.wait_ready()
+        begin_and_wait(services)
 
     assert "the error is final" in str(failed.value)
     assert "and 1 attempt\n" in str(failed.value)
@@ -150,7 +151,7 @@ def test_nobody_answers(make_services: MakeServices) -> None:
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}"
         services = make_services('ready_limit_s = 0.3\npostgres.backend = "off"', PERF_REDIS_URL=url)
         services.begin()
-        with pytest.raises(NotReady, match="redis is not ready: the time is up after 0.3 s"):
+        with pytest.raises(NotReady, match=r"redis is not ready: the time is up after 0.3 s"):
             services.wait_ready()
 
 
@@ -254,7 +255,11 @@ def test_tls_with_a_verified_certificate(make_services: MakeServices, theirs: Se
     secure_cache, secure_database = TlsProxy(certificate, cache), TlsProxy(certificate, database)
     before = databases(database)
     redis_url = replace(
-        cache, scheme="rediss", host="localhost", port=secure_cache.port, options=f"ssl_ca_certs={quote(str(certificate))}"
+        cache,
+        scheme="rediss",
+        host="localhost",
+        port=secure_cache.port,
+        options=f"ssl_ca_certs={quote(str(certificate))}",
     )
     database_url = replace(
         database,
@@ -282,7 +287,7 @@ def test_certificate_that_cannot_be_verified(make_services: MakeServices, theirs
     services = make_services('postgres.backend = "off"', PERF_REDIS_URL=url)
     services.begin()
 
-    with pytest.raises(NotReady, match="the error is final(.*\n)+.*check the server's certificate"):
+    with pytest.raises(NotReady, match=r"the error is final(.*\n)+.*check the server's certificate"):
         services.wait_ready()
 
     proxy.listener.close()

@@ -23,39 +23,59 @@ def find_baseline(folder: Path, environment: Environment) -> Results | None:
     Raises ResultsError where it is empty, corrupt, of another schema, holds no benchmark or the results of one run.
     """
     path = baseline_path(folder, environment)
-    try:
-        baseline = read_results(path)
-    except FileNotFoundError:
-        return None
-    if not baseline.benchmarks:
-        raise ResultsError(f"{path} holds no benchmark: record it again with `nox -s baseline`")
-    if thin := [benchmark.key for benchmark in baseline.benchmarks if len(benchmark.process_medians) < 2]:
-        raise ResultsError(f"{path}: {thin[0]} is not from several processes: record it again with `nox -s baseline`")
-    return baseline
+    return _read(path) if path.exists() else None
+
+
+def check_baselines(folder: Path) -> None:
+    """Raises ResultsError where a baseline of this kind of machine can't be used, whichever backend it is of."""
+    for path in _of_this_machine(folder):
+        _read(path)
 
 
 def preferred_backends(folder: Path) -> dict[str, str]:
     """Backends by service of this kind of machine's baseline, where there is exactly one that can be read."""
-    kind = baseline_name(platform.system(), platform.machine(), cpu_model(), {}).removesuffix("none.json")
-    found = [path for path in folder.glob("*.json") if path.name.startswith(kind)]
+    found = _of_this_machine(folder)
     if len(found) != 1:
         return {}
     try:
-        return read_results(found[0]).environment.services
-    except (ResultsError, OSError):
+        return _read(found[0]).environment.services
+    except ResultsError:
         return {}
+
+
+def _of_this_machine(folder: Path) -> list[Path]:
+    kind = baseline_name(platform.system(), platform.machine(), cpu_model(), {}).removesuffix("none.json")
+    return sorted(path for path in folder.glob("*.json") if path.name.startswith(kind))
+
+
+def _read(path: Path) -> Results:
+    try:
+        baseline = read_results(path)
+        if not baseline.benchmarks:
+            raise ResultsError(f"{path} holds no benchmark")
+        for benchmark in baseline.benchmarks:
+            if len(benchmark.process_medians) < 2 or min(benchmark.process_medians) <= 0:
+                raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
+    except ResultsError as error:
+        raise ResultsError(
+            f"{error}\nTake it back from version control, or remove it and record a new one with `nox -s baseline`."
+        ) from None
+    return baseline
 
 
 def merge(runs: Sequence[Results]) -> Results:
     """One baseline out of the runs of several fresh processes, whose benchmarks are the same.
 
-    The median of each is the median over the processes. Raises ResultsError where a benchmark is not in each run.
+    The median of each is the median over the processes. Raises ResultsError where a benchmark is not in each run, or
+    measured 0.
     """
     merged: list[Benchmark] = []
     for key in sorted({benchmark.key for run in runs for benchmark in run.benchmarks}):
         found = [benchmark for run in runs for benchmark in run.benchmarks if benchmark.key == key]
         if len(found) != len(runs):
             raise ResultsError(f"{key} was measured in {len(found)} of {len(runs)} processes: no baseline is written")
+        if not all(benchmark.median for benchmark in found):
+            raise ResultsError(f"{key} measured 0, too short for the clock: put more operations into one sample")
         merged.append(_merge_benchmark(found))
     last = runs[-1]
     return Results(
@@ -83,16 +103,17 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
         process_medians=medians,
-        spread=log_spread(medians) if all(medians) else None,
+        spread=log_spread(medians),
         budgets=[],
         warnings=[],
     )
 
 
-def keep_unmeasured(old: Results, new: Results) -> Results:
-    """A baseline in which the entries that `new` has take the place of the old ones, and the others stay."""
-    measured = {benchmark.key for benchmark in new.benchmarks}
-    kept = [benchmark for benchmark in old.benchmarks if benchmark.key not in measured]
+def keep_unmeasured(old: Results, new: Results, gone: Sequence[Benchmark] = ()) -> Results:
+    """A baseline in which the entries of `new` take the place of the old ones; the others stay, but for those gone."""
+    replaced = {benchmark.key for benchmark in [*new.benchmarks, *gone]}
+    replaced |= {benchmark.renamed_from for benchmark in new.benchmarks}
+    kept = [benchmark for benchmark in old.benchmarks if benchmark.key not in replaced]
     return msgspec.structs.replace(new, benchmarks=sorted(new.benchmarks + kept, key=lambda entry: entry.key))
 
 

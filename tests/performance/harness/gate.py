@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .baseline import baseline_path, changes, find_baseline, keep_unmeasured, merge
+from .baseline import baseline_path, changes, check_baselines, find_baseline, keep_unmeasured, merge
 from .report import junit, markdown, terminal
 from .results import Results, ResultsError, read_results, write_results, write_whole
 from .screen import differences, judge, suspicious
@@ -31,6 +32,12 @@ ROOT = SUITE.parents[1]
 WATCHED = "PERF_WATCH_PIDS"
 """Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
 END_LIMIT_S = 15.0
+RESULTS, REPORT, JUNIT = "results.json", "report.md", "junit.xml"
+PYTEST_CAME_TO_ITS_END = {0, 1, 5}
+"""Exit codes of pytest: all passed, some failed, nothing selected."""
+PYTEST_USAGE_ERROR = 4
+OWN_END_LIMIT_S = 1.0
+"""From a terminal, Ctrl-C reaches pytest as well; from elsewhere it has to be told, after this."""
 
 
 class RunError(Exception):
@@ -67,12 +74,14 @@ def run_readiness(arguments: list[str]) -> int:
 def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
     settings.profile(profile)
     folder = ROOT / settings.results
-    _check_writable(folder)
+    check_baselines(SUITE / "baselines")
+    _make_room(folder)
     results = _measure(settings, profile, arguments)
     baseline = None
     if results.exit_code is None:
         baseline = find_baseline(SUITE / "baselines", results.environment)
         results.baseline = baseline_path(SUITE / "baselines", results.environment).relative_to(ROOT).as_posix()
+        results.collected_files += _gone_files(baseline, arguments)
         try:
             _judge(settings, results, baseline, profile)
         except RunError as error:
@@ -92,6 +101,9 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
             key: [benchmark.median for run in runs for benchmark in run.benchmarks if benchmark.key == key]
             for key in again
         }
+        for benchmark in results.benchmarks:
+            if fresh_medians := confirmations.get(benchmark.key):
+                benchmark.median = statistics.median(fresh_medians)
         judge(results, baseline, settings.gate, settings.benchmarks, confirmations)
         for benchmark in results.benchmarks:
             fresh = [b for run in runs for b in run.benchmarks if b.key == benchmark.key]
@@ -122,6 +134,8 @@ def _raise_if_ended(run: Results) -> None:
 
 
 def _record(settings: Settings, arguments: list[str]) -> int:
+    if arguments:
+        check_baselines(SUITE / "baselines")  # a part goes into the old one, which has to be sound
     runs: list[Results] = []
     for number in range(1, settings.gate.baseline_processes + 1):
         _say(f"\nprocess {number} of {settings.gate.baseline_processes}")
@@ -139,10 +153,17 @@ def _record(settings: Settings, arguments: list[str]) -> int:
     except ResultsError as error:
         _say(f"the old baseline can't be read, and is replaced: {error}")
         old = None
-    if old is not None and (runs[-1].deselected or arguments):
-        if different := differences(old.environment, new.environment):
-            raise RunError(f"a part can't be recorded into a baseline of {'; '.join(different)}", EXIT_USAGE)
-        new = keep_unmeasured(old, new)
+    if old is not None:
+        runs[-1].collected_files += _gone_files(old, arguments)
+        kept = keep_unmeasured(old, new, missing_benchmarks(old, runs[-1]))
+        different = differences(old.environment, new.environment)
+        if different and len(kept.benchmarks) > len(new.benchmarks):
+            raise RunError(
+                f"a part can't be recorded into a baseline of {'; '.join(different)}:"
+                f" record all of it, or remove {path.relative_to(ROOT)} first",
+                EXIT_USAGE,
+            )
+        new = kept
     write_results(path, new)
     _say("\n".join(["", *changes(old, new), "", f"written: {path.relative_to(ROOT)}; commit it"]))
     if new.environment.dirty:
@@ -153,7 +174,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
 def _report_again(settings: Settings) -> int:
     folder = ROOT / settings.results
     try:
-        results = read_results(folder / "results.json")
+        results = read_results(folder / RESULTS)
     except FileNotFoundError:
         raise RunError(f"there are no results in {folder}: run `nox -s ci` first", EXIT_INVALID) from None
     return _tell(folder, results)
@@ -188,25 +209,37 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
     """One fresh pytest process; its results are not judged yet. Raises RunError where it leaves none."""
     with tempfile.TemporaryDirectory(prefix="perf-") as folder:
         output = Path(folder) / "results.json"
-        suite = [] if _names_tests(arguments) else [str(SUITE.relative_to(ROOT))]
+        suite = [] if _named_paths(arguments) else [str(SUITE.relative_to(ROOT))]
         command = [sys.executable, "-m", "pytest", *suite, "--no-header", f"--perf-profile={profile}"]
         command += [f"--perf-output={output}", *arguments]
         code = _run(command, settings.gate.time_limit_s)
+        if code == PYTEST_USAGE_ERROR:
+            raise RunError("pytest did not accept its arguments (see above)", EXIT_USAGE)
         try:
             results = read_results(output)
         except FileNotFoundError:
-            if code == 4:
-                raise RunError("pytest did not accept its arguments (see above)", EXIT_USAGE) from None
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             raise RunError(f"pytest {how} and left no results (see above)", EXIT_INVALID) from None
     if results.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
+    if results.exit_code is None and code not in PYTEST_CAME_TO_ITS_END:
+        results.exit_code = EXIT_INVALID
+        results.reasons.append(f"pytest ended with exit code {code} before its end (see above)")
     return results
 
 
-def _names_tests(arguments: Iterable[str]) -> bool:
-    """Whether pytest's arguments name files or tests to run."""
-    return any(not argument.startswith("-") and (ROOT / argument.partition("::")[0]).exists() for argument in arguments)
+def _named_paths(arguments: Iterable[str]) -> list[Path]:
+    """Files and folders of the suite that pytest's arguments name; `redis` of `-k redis` is none."""
+    paths = [(ROOT / argument.partition("::")[0]).resolve() for argument in arguments if not argument.startswith("-")]
+    return [path for path in paths if path.is_relative_to(SUITE) and path.exists()]
+
+
+def _gone_files(baseline: Results | None, arguments: list[str]) -> list[str]:
+    """Files of the baseline that are gone, where the whole suite was to be collected."""
+    if baseline is None or any(path != SUITE for path in _named_paths(arguments)):
+        return []
+    files = {benchmark.key.partition("::")[0] for benchmark in baseline.benchmarks}
+    return sorted(file for file in files if not (SUITE / file).exists())
 
 
 def _run(command: list[str], limit_s: float) -> int:
@@ -219,7 +252,8 @@ def _run(command: list[str], limit_s: float) -> int:
             f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended", EXIT_INVALID
         ) from None
     except KeyboardInterrupt:
-        _wait(child, 2.0)  # from a terminal, Ctrl-C has reached pytest as well
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once: now pytest is waited for
+        _wait(child, OWN_END_LIMIT_S)
         raise
     finally:
         if child.poll() is None:
@@ -237,17 +271,24 @@ def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> bool:
     return True
 
 
-def _check_writable(folder: Path) -> None:
-    """Raises ResultsError before anything is measured, rather than after."""
+def _make_room(folder: Path) -> None:
+    """Remove what an earlier run left: it must not be taken for this one's, should this one leave nothing.
+
+    Raises ResultsError where the folder can't be written: before anything is measured, rather than after.
+    """
     write_whole(folder / ".writable", "")
-    (folder / ".writable").unlink()
+    for name in (".writable", RESULTS, REPORT, JUNIT):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ResultsError(f"{folder / name} can't be removed: {error.strerror}") from None
 
 
 def _tell(folder: Path, results: Results) -> int:
     terminal.render(results, Console())
-    write_results(folder / "results.json", results)
-    write_whole(folder / "report.md", markdown.render(results))
-    write_whole(folder / "junit.xml", junit.render(results))
+    write_results(folder / RESULTS, results)
+    write_whole(folder / REPORT, markdown.render(results))
+    write_whole(folder / JUNIT, junit.render(results))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:

@@ -78,11 +78,15 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
 
 
 def where(task: asyncio.Task[Any]) -> str:
-    """One task's name, coroutine and innermost lines."""
-    frames = task.get_stack(limit=4)
+    """One task's name, coroutine and lines, the innermost last."""
+    frames = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:  # task.get_stack() has the outermost frame alone
+        if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
+            frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     lines = [
-        f"  {line.filename}:{line.lineno} {line.name}: {line.line}"
-        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+        f"  {line.filename}:{line.lineno} {line.name}: {line.line}" for line in traceback.StackSummary.extract(frames)
     ]
     return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *lines])
 

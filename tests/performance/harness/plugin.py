@@ -95,11 +95,17 @@ class Run:
         """Start the servers before the first of our modules is imported: user code reads its settings at import."""
         if not isinstance(collector, pytest.Module) or not _is_ours(collector.path):
             return
-        self.collected_files.add(collector.path.relative_to(SUITE).as_posix())
+        if collector.path not in self._files_named_in_part():
+            self.collected_files.add(collector.path.relative_to(SUITE).as_posix())
         if self.settings is None:
             self._load()
             if not self.config.option.collectonly:
                 self._begin()
+
+    def _files_named_in_part(self) -> set[Path]:
+        """Files of which the arguments name single tests: what else they hold was not asked for."""
+        named = [argument.partition("::")[0] for argument in self.config.args if "::" in argument]
+        return {(self.config.invocation_params.dir / name).resolve() for name in named}
 
     def _load(self) -> None:
         try:
@@ -232,11 +238,14 @@ class Run:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         if isinstance(excinfo.value, KeyboardInterrupt):
             self.exit_code = EXIT_INTERRUPTED
+            if self.output:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once: now the services are being stopped
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that can't be imported measures nothing: the run is invalid."""
         if report.failed and _is_ours((self.config.rootpath / report.nodeid).resolve()):
-            self.reasons.append(f"{report.nodeid} can't be collected: {self.scrub(report.longreprtext[-2000:])}")
+            self._scrub_report(report)
+            self.reasons.append(f"{report.nodeid} can't be collected: {report.longreprtext[-2000:]}")
             self.exit_code = EXIT_INVALID
 
     # ---- each test
@@ -305,10 +314,17 @@ class Run:
             for service in self.services.running():
                 if service.own and (state := service.state()) != "running":
                     report.sections.append((f"service {service.name}: {state}", service.log_tail()))
-            if self.scrub(report.longreprtext) != report.longreprtext:
-                report.longrepr = self.scrub(report.longreprtext)
-            report.sections = [(title, self.scrub(text)) for title, text in report.sections]
+        self._scrub_report(report)
         return report
+
+    def _scrub_report(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        """No password in what pytest shows and writes, of tests that pass or are skipped either."""
+        if isinstance(report.longrepr, tuple):
+            path, line, reason = report.longrepr
+            report.longrepr = (path, line, self.scrub(reason))
+        elif (text := self.scrub(report.longreprtext)) != report.longreprtext:
+            report.longrepr = text
+        report.sections = [(title, self.scrub(text)) for title, text in report.sections]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         path = (self.config.rootpath / report.nodeid.partition("::")[0]).resolve()
@@ -441,9 +457,11 @@ class Run:
             return
         results = self._results_at_end
         assert results is not None
-        with contextlib.suppress(ResultsError):
+        try:
             found = find_baseline(SUITE / "baselines", results.environment)
             judge(results, found, self.settings.gate, self.settings.benchmarks, {})
+        except ResultsError as error:
+            terminalreporter.write_line(str(error))
         terminal.render_table(results, Console(file=sys.stdout))
 
 

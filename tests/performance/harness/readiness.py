@@ -100,19 +100,19 @@ def wait_until_ready(
 
 
 def not_ready(subject: Subject, headline: str, error: BaseException | None, advice: str) -> NotReady:
-    """The whole message about one service, password-free."""
-    log = subject.log_tail().splitlines()
+    """The whole message about one service, password-free. `headline` and `advice` are our own words."""
+    log = subject.address.redact(subject.log_tail()).splitlines()
     lines = [
         f"{subject.name} is not ready: {headline}",
         f"  backend     {subject.backend}" + (f" ({subject.why})" if subject.why else ""),
         f"  address     {subject.address.shown}",
-        f"  last error  {describe(error) if error else 'none'}",
+        f"  last error  {subject.address.redact(describe(error)) if error else 'none'}",
         f"  state       {subject.state()}",
         "  last output" + ("" if log else " none"),
         *(f"    | {line}" for line in log),
         f"  next        {advice}",
     ]
-    return NotReady(subject.address.redact("\n".join(lines)))
+    return NotReady("\n".join(lines))
 
 
 def describe(error: BaseException) -> str:

@@ -146,6 +146,7 @@ class Results(Struct, omit_defaults=True):
     baseline: str = ""
     """The file that it was compared with."""
     collected_files: list[str] = []
+    """That were to be collected whole: a benchmark of theirs which the baseline has must not be missing."""
     deselected: list[str] = []
     tests: list[TestOutcome] = []
     service_lines: list[str] = []

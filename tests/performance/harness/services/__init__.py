@@ -2,16 +2,15 @@
 
 import os
 import re
-import string
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
-from urllib.parse import quote
+from typing import Literal
 
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.settings import URL_VARIABLES, Settings
 
+from . import variables
 from .address import Address, ServiceError
 from .application import Application, Process, run_prepare
 from .base import Context, Service
@@ -23,19 +22,9 @@ from .run import Run, sweep
 __all__ = ["Address", "NotReady", "Service", "ServiceError", "Services"]
 
 ServerName = Literal["redis", "postgres"]
+SERVERS: tuple[ServerName, ...] = ("redis", "postgres")
 STOP_WAIT_S = 20.0
-FIELDS = ("user", "password", "host", "port", "database", "options", "url")
-PLACEHOLDERS = {f"{server}.{field}" for server in get_args(ServerName) for field in FIELDS} | {"redis.prefix"}
-PLAIN_URL = re.compile(r"(?P<redis>rediss?)://|(?P<postgres>(postgres(ql)?|psql|pgsql)(\+\w+)?)://")
-PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
-"""Variables that often point at somebody's staging."""
-LIBPQ_NAME = re.compile(
-    r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|APPNAME|REQUIREAUTH"
-    r"|TARGETSESSIONATTRS|CHANNELBINDING|GSSENCMODE|KRBSRVNAME|REQUIRESSL|SSL[A-Z]+)"
-)
 EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
-
-
 BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
     ("docker", "redis"): DockerRedis,
     ("docker", "postgres"): DockerPostgres,
@@ -70,6 +59,7 @@ class Services:
         self._root = root
         self._preferred = preferred
         self._environ = dict(environ)
+        self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = Run(environ)
         self._context = Context(settings, self._run, Engine())
         self.key_prefix = self._context.key_prefix
@@ -83,10 +73,12 @@ class Services:
         Returns once their addresses are known; they become ready in the background. Raises ServiceError, and NotReady
         where a server can't even be started.
         """
-        self._check_templates()
-        self._note_plain_variables()
+        variables.check(self._settings)
+        if self._plain:
+            verb = "is" if len(self._plain) == 1 else "are"
+            self.notices.append(f"{', '.join(self._plain)} {verb} set: not used, and hidden from what this run starts")
         wanted: list[ServerName] = []
-        for name in get_args(ServerName):
+        for name in SERVERS:
             if self._settings.backend(name) == "off":
                 self.skipped[name] = f"{name} is off: {self._says('off')}"
                 continue
@@ -112,35 +104,42 @@ class Services:
             return
         self._application_begun = True
         settings = self._settings
-        app_env = settings.app.env if settings.app else {}
-        missing = self._off_but_needed({**settings.env, **app_env})
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
-        elif settings.app is None:
-            self.skipped["app"] = "there is no [app] in settings.toml"
-        elif missing:
-            self.skipped["app"] = f"it needs {missing}, which is off"
-        if missing or (settings.app is None and not settings.processes):
-            return
-        secrets = [service.address for service in self.running()]
-        common = self.environment()
+        named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
+        missing = next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+        if settings.app is None or missing:
+            self.skipped["app"] = (
+                f"it needs {missing}, which is off" if missing else "there is no [app] in settings.toml"
+            )
         try:
-            if settings.prepare:
-                run_prepare(settings.prepare, self._root, common, settings.ready_limit_s, self._run, secrets)
-            if settings.app is not None and self.app is None:
-                environment = {**common, **self._rendered(settings.app.env)}
-                self.app = Application(settings.app, self._root, environment, self._run, secrets)
-            for name, process in settings.processes.items():
-                environment = {**common, **self._rendered(process.env)}
-                self.processes[name] = Process(name, process, self._root, environment, self._run, secrets)
+            if not missing and (settings.app or settings.processes):
+                self._make_code_under_test()
+            started = [service for service in (self.app, *self.processes.values()) if service is not None]
             limits_s = {name: process.ready_limit_s for name, process in settings.processes.items()}
             limits_s["app"] = settings.app.ready_limit_s if settings.app else settings.ready_limit_s
-            started = [service for service in (self.app, *self.processes.values()) if service is not None]
-            tasks = [_Task(_start, one, limits_s[one.name]) for one in started]
+            tasks = [_Task(_start, service, limits_s[service.name]) for service in started]
             self._tasks += tasks
             _finish(tasks)
         except NotReady as error:
             raise self._with_advice_on_extension(error) from None
+        finally:
+            if self.app is not None:
+                self.skipped.pop("app", None)
+
+    def _make_code_under_test(self) -> None:
+        settings, run = self._settings, self._run
+        common = self.environment()
+        secrets = [service.address for service in self.running()]
+        if settings.prepare:
+            run_prepare(settings.prepare, self._root, common, settings.ready_limit_s, run, secrets)
+        if settings.app and self.app is None:
+            self.app = Application(
+                settings.app, self._root, {**common, **self._rendered(settings.app.env)}, run, secrets
+            )
+        for name, process in settings.processes.items():
+            environment = {**common, **self._rendered(process.env)}
+            self.processes[name] = Process(name, process, self._root, environment, run, secrets)
 
     def running(self) -> list[Service]:
         """Those that have been chosen so far, servers first."""
@@ -152,21 +151,18 @@ class Services:
 
         What settings.toml says under `env`, rendered; before it, ours in place of plain variables that are set.
         """
-        changes: dict[str, str | None] = dict(self._run.environ)
-        for name in self._plain_variables():
-            changes[name] = None
-            if found := PLAIN_URL.match(self._environ[name]):
-                server = self.redis if found["redis"] else self.postgres
-                # The scheme may name a driver, as in postgresql+asyncpg.
-                scheme = "" if found["redis"] else found["postgres"]
-                if server is not None:
-                    url = server.address.url
-                    changes[name] = f"{scheme}://{url.partition('://')[2]}" if scheme else url
-        return {**changes, **self._rendered(self._settings.env)}
+        plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
+        return {**self._run.environ, **plain, **self._rendered(self._settings.env)}
 
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
         """One line for each service: what, whence, why, on which core."""
-        return [f"{name:<10} {told}" for name, told in self._told(pinned).items()]
+        told = []
+        for one in self.running():
+            core = pinned.get(one.name)
+            where = f"on core {core}" if core is not None else ""
+            parts = filter(None, [one.backend, one.product, one.version, where, f"({one.why})"])
+            told.append(f"{one.name:<10} {' '.join(parts)}")
+        return told + [f"{name:<10} skipped: {reason}" for name, reason in self.skipped.items()]
 
     def table(self) -> list[str]:
         """One line for each service: what answers where, and how long it took to become ready."""
@@ -198,6 +194,12 @@ class Services:
             task.join(STOP_WAIT_S)
         self._context.engine.close()
         self._run.end()
+
+    def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
+        addresses: dict[str, Address] = {
+            name: server.address for name in SERVERS if (server := getattr(self, name)) is not None
+        }
+        return variables.render(templates, addresses, self.key_prefix)
 
     # ---- which backend
 
@@ -242,72 +244,6 @@ class Services:
     def _says(self, wish: str) -> str:
         return f"PERF_SERVICES={wish}" if self._environ.get("PERF_SERVICES") else "settings.toml says so"
 
-    # ---- variables
-
-    def _plain_variables(self) -> list[str]:
-        """Variables in the environment that would lead a client to a server that isn't this run's."""
-        external = self._settings.backend("postgres") == "external"
-        return sorted(
-            name
-            for name, value in self._environ.items()
-            if (PLAIN_NAME.fullmatch(name) and PLAIN_URL.match(value))
-            # How to trust an external server may be told by PGSSLROOTCERT and the like.
-            or (LIBPQ_NAME.fullmatch(name) and not (external and name.startswith("PGSSL")))
-        )
-
-    def _note_plain_variables(self) -> None:
-        if names := self._plain_variables():
-            verb = "is" if len(names) == 1 else "are"
-            self.notices.append(f"{', '.join(names)} {verb} set: not used, and hidden from what this run starts")
-
-    def _check_templates(self) -> None:
-        """Raises ServiceError at a placeholder that doesn't exist."""
-        app = self._settings.app
-        tables = {"env": self._settings.env, "app.env": app.env if app else {}}
-        tables |= {f"processes.{name}.env": process.env for name, process in self._settings.processes.items()}
-        for table, templates in tables.items():
-            for key, template in templates.items():
-                try:
-                    wrong = sorted(_placeholders(template) - PLACEHOLDERS)
-                except ValueError as error:
-                    raise ServiceError(f"settings.toml: {table}.{key}: {error}; write {{{{ for a brace") from None
-                if wrong:
-                    known = " ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))
-                    raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; there are {known}")
-
-    def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
-        return {
-            key: None if self._off_but_needed({key: template}) else self._render(template)
-            for key, template in templates.items()
-        }
-
-    def _render(self, template: str) -> str:
-        values: dict[str, str] = {"redis.prefix": self.key_prefix}
-        for name in get_args(ServerName):
-            if (server := getattr(self, name)) is not None:
-                values |= {f"{name}.{field}": str(getattr(server.address, field)) for field in FIELDS}
-        # Within a URL, what has a meaning of its own there is quoted.
-        if "://" in template:
-            for name in ("user", "password", "database"):
-                values |= {key: quote(value, safe="") for key, value in values.items() if key.endswith(f".{name}")}
-        parts = string.Formatter().parse(template)
-        return "".join(literal + (values[field] if field else "") for literal, field, _, _ in parts)
-
-    def _off_but_needed(self, templates: Mapping[str, str]) -> str:
-        """The first server that the templates name and that is off, or ""."""
-        named = {field.partition(".")[0] for template in templates.values() for field in _placeholders(template)}
-        return next((name for name in sorted(named) if self._settings.backend(name) == "off"), "")  # type: ignore[arg-type]
-
-    # ---- telling
-
-    def _told(self, pinned: Mapping[str, int | None]) -> dict[str, str]:
-        told = {}
-        for one in self.running():
-            core = pinned.get(one.name)
-            where = f"on core {core}" if core is not None else ""
-            told[one.name] = " ".join(filter(None, [one.backend, one.product, one.version, where, f"({one.why})"]))
-        return {**told, **{name: f"skipped: {reason}" for name, reason in self.skipped.items()}}
-
     def _with_advice_on_extension(self, error: NotReady) -> NotReady:
         found = EXTENSION_MISSING.search(str(error))
         if not found or self.postgres is None or self.postgres.backend != "embedded":
@@ -348,8 +284,9 @@ def _finish(tasks: list[_Task]) -> None:
         raise NotReady("\n".join(map(str, errors)))
 
 
-def _start(_task: _Task, service: Service, limit_s: float) -> None:
+def _start(task: _Task, service: Service, limit_s: float) -> None:
     service.start()
+    task.located.set()
     service.wait_ready(limit_s)
 
 
@@ -357,8 +294,3 @@ def _stop_all(services: Iterable[Service]) -> None:
     tasks = [_Task(lambda _, one: one.stop(), service) for service in services]
     for task in tasks:
         task.join(STOP_WAIT_S)
-
-
-def _placeholders(template: str) -> set[str]:
-    """The names in braces; raises ValueError where braces don't match."""
-    return {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}

@@ -6,6 +6,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
 
+COMMON_PASSWORDS = {"postgres", "redis", "password", "test", "app"}
+
 
 class ServiceError(Exception):
     """The services are asked for what can't be done: wrong usage, exit code 2."""
@@ -61,8 +63,11 @@ class Address:
     def redact(self, text: str) -> str:
         """The text with every occurrence of a password of this address blotted out."""
         secrets = [value for key, value in parse_qsl(self.options) if "password" in key] + [self.password]
-        for secret in filter(None, secrets):
-            text = text.replace(secret, "***").replace(quote(secret, safe=""), "***")
+        for secret in {spelt for one in filter(None, secrets) for spelt in (one, quote(one, safe=""))}:
+            text = text.replace(f":{secret}@", ":***@")
+            # One that is a word like "postgres" hides nothing, and without that word no message can be read.
+            if secret not in {self.user, self.database, *COMMON_PASSWORDS}:
+                text = text.replace(secret, "***")
         return text
 
     def with_database(self, database: str) -> Self:

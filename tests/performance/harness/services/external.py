@@ -1,9 +1,10 @@
 """Servers that are somebody else's, by URL. Nothing is flushed or dropped there but what the run itself made."""
 
 import ipaddress
+import re
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from tests.performance.harness import readiness
 from tests.performance.harness.settings import URL_VARIABLES
@@ -14,18 +15,7 @@ from .reaper import CLIENT_LIMIT_S, remove
 from .run import Run
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
-IN_THE_PATH = {
-    "host",
-    "hostaddr",
-    "port",
-    "user",
-    "password",
-    "dbname",
-    "database",
-    "service",
-    "servicefile",
-    "passfile",
-}
+ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
 """Options that would send a client elsewhere than where the URL itself says."""
 
 
@@ -37,7 +27,7 @@ class _External(Service):
         if name not in settings.external_urls:
             raise ServiceError(f"{name} is to be external: set {variable} to its URL")
         address = Address.parse(settings.external_urls[name], variable, SCHEMES[name])
-        misplaced = sorted(IN_THE_PATH & {key for key, _ in parse_qsl(address.options, keep_blank_values=True)})
+        misplaced = [key for key, _ in parse_qsl(address.options, keep_blank_values=True) if ELSEWHERE.fullmatch(key)]
         if misplaced:
             raise ServiceError(f"{variable} must not have {', '.join(misplaced)} after the question mark")
         if not is_loopback(address.host) and address.host not in settings.allow_external:
@@ -106,9 +96,10 @@ class ExternalPostgres(_External):
         self.address = self._given.with_database(name)
         if not self._mark:
             self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"')
-            path = quote(f"-csearch_path={name}")
-            options = [part for part in self._given.options.split("&") if part and not part.startswith("options=")]
-            self.address = replace(self._given, options="&".join([*options, f"options={path}"]))
+            # Their schemas are left out of the path, so that no table of theirs is written to by its bare name.
+            options = dict(parse_qsl(self._given.options))
+            options["options"] = f"{options.get('options', '')} -csearch_path={name}".strip()
+            self.address = replace(self._given, options=urlencode(options, quote_via=quote))
         if not self._mark:
             self.address = self._given
             advice = (

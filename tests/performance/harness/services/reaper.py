@@ -30,6 +30,7 @@ TERM_LIMIT_S = 5.0
 INTERRUPT_LIMIT_S = 1.0
 CLIENT_LIMIT_S = 3
 POLL_S = 0.5
+DRAIN_LIMIT_S = 0.5
 SAME_PROCESS_S = 2.0
 """Creation times of one process, read twice, may differ by this when the clock is set."""
 
@@ -39,14 +40,14 @@ Thing = dict[str, Any]
 
 def main() -> None:
     """Read the pipe until the run is over, then remove what is left."""
-    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     header = json.loads(sys.stdin.readline())
     sys.path[:] = header["path"]
     owner = (header["owner"]["pid"], header["owner"]["created"])
     things: dict[str, Thing] = {}
     ended: queue.SimpleQueue[str] = queue.SimpleQueue()
-    _report_end("run", ended, _read, things)
+    reader = _report_end("run", ended, _read, things)
     _report_end("run", ended, _wait_for_end, *owner)
     for watched in header["watched"]:
         _report_end("starter", ended, _wait_for_end, watched["pid"], watched["created"])
@@ -59,6 +60,8 @@ def main() -> None:
                 over = ended.get(timeout=left_s) == "run"
         if not over and alive(*owner):
             os.kill(owner[0], signal.SIGKILL)
+    # What the run wrote last; where a child that it forked holds the pipe open, this never ends.
+    reader.join(DRAIN_LIMIT_S)
     left = remove_all(header["run"], list(things.values()), spare={owner[0]})
     if not left:
         Path(header["record"]).unlink(missing_ok=True)
@@ -118,7 +121,7 @@ def remove_keys(url: str, prefix: str) -> None:
     from redis.retry import Retry
 
     limits: dict[str, Any] = {"socket_timeout": CLIENT_LIMIT_S, "socket_connect_timeout": CLIENT_LIMIT_S}
-    with redis.Redis.from_url(url, **limits, retry=Retry(NoBackoff(), 1)) as client:
+    with redis.Redis.from_url(url, **limits, retry=Retry(NoBackoff(), 0)) as client:
         batch = []
         for key in client.scan_iter(match=f"{prefix}*", count=1000):
             batch.append(key)
@@ -179,12 +182,16 @@ def _runs(process: Any) -> bool:
         return False
 
 
-def _report_end(what: str, ended: "queue.SimpleQueue[str]", wait: Callable[..., None], *arguments: Any) -> None:
+def _report_end(
+    what: str, ended: "queue.SimpleQueue[str]", wait: Callable[..., None], *arguments: Any
+) -> threading.Thread:
     def work() -> None:
         wait(*arguments)
         ended.put(what)
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def _read(things: dict[str, Thing]) -> None:
@@ -256,8 +263,12 @@ def _remove_containers(run: str, engine: str) -> None:
     )
     with contextlib.closing(client):
         for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True):
-            with contextlib.suppress(docker.errors.NotFound):
+            try:
                 container.remove(force=True, v=True)
+            except docker.errors.APIError as error:
+                # Gone already, or about to be: the start of another run may have swept it up.
+                if error.status_code not in {404, 409}:
+                    raise
 
 
 if __name__ == "__main__":

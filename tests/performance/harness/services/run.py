@@ -18,6 +18,7 @@ import platformdirs
 import psutil
 
 from . import reaper
+from .address import ServiceError
 from .reaper import RUN_VARIABLE, Thing
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
@@ -34,9 +35,7 @@ class Run:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.id = secrets.token_hex(4)
-        parent = _roomy_folder()
-        self.directory = parent / f"plumbline-{self.id}"
-        self.in_memory = parent == MEMORY_FOLDER
+        self.directory = _roomy_folder() / f"plumbline-{self.id}"
         self.environ = {RUN_VARIABLE: self.id}
         """For every child, so that it can be found again."""
         self._watched = [int(pid) for pid in environ.get(WATCH_VARIABLE, "").split(",") if pid.strip().isdigit()]
@@ -52,7 +51,7 @@ class Run:
         self._start_reaper()
         self.add_directory(self.directory)
         # Root's PostgreSQL runs as another user, who must get to the data directory.
-        self.directory.mkdir(mode=0o711 if _is_root() else 0o700)
+        self.directory.mkdir(mode=0o700 if _user_id() else 0o711)
 
     def end(self) -> None:
         """Remove the directory, let the reaper look for what is left, and wait for it; harmless when called again."""
@@ -74,8 +73,7 @@ class Run:
 
     def add_process(self, pid: int) -> None:
         """A child process; its descendants go with it."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.add(f"process {pid}", {"kind": "process", **identity(pid)})
+        self.add(f"process {pid}", {"kind": "process", **identity(pid)})
 
     def forget_process(self, pid: int) -> None:
         """A child process that has been waited for."""
@@ -125,9 +123,7 @@ class Run:
         header = {
             "run": self.id,
             "owner": identity(os.getpid()),
-            "watched": [
-                identity(pid) if psutil.pid_exists(pid) else {"pid": pid, "created": 0} for pid in self._watched
-            ],
+            "watched": [identity(pid) for pid in self._watched],
             "record": str(self._record),
             "path": [str(Path(entry).resolve()) for entry in sys.path if entry],
         }
@@ -138,16 +134,16 @@ class Run:
     def _write_record(self) -> None:
         record = {
             "run": self.id,
-            "host": platform.node(),
+            "host": host_name(),
             "owner": identity(os.getpid()),
             "reaper": identity(self._reaper.pid) if self._reaper and self._reaper.poll() is None else None,
-            "things": [
-                {name: value for name, value in thing.items() if name != "url"} for thing in self._things.values()
-            ],
+            "things": [_without_url(thing) for thing in self._things.values()],
         }
-        making = self._record.with_suffix(".making")
-        making.write_text(json.dumps(record), encoding="utf-8")
-        making.replace(self._record)
+        # The reaper knows it all the same: a full disk is no reason to fail.
+        with contextlib.suppress(OSError):
+            making = self._record.with_suffix(".making")
+            making.write_text(json.dumps(record), encoding="utf-8")
+            making.replace(self._record)
 
 
 def sweep(external_urls: Mapping[str, str]) -> list[str]:
@@ -158,41 +154,34 @@ def sweep(external_urls: Mapping[str, str]) -> list[str]:
     """
     swept = []
     for path in sorted((state_folder() / "runs").glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a record that was cut short, or has gone
             record = json.loads(path.read_text(encoding="utf-8"))
             keepers = [one for one in (record["owner"], record["reaper"]) if one]
-            if record["host"] != platform.node() or any(reaper.alive(one["pid"], one["created"]) for one in keepers):
+            if record["host"] != host_name() or any(reaper.alive(one["pid"], one["created"]) for one in keepers):
                 continue
-            known = [
-                {**thing, "url": external_urls[thing["server"]]} if "server" in thing else thing
-                for thing in record["things"]
-                if "server" not in thing or thing["server"] in external_urls
-            ]
-            unknown = [thing for thing in record["things"] if thing.get("server", "") not in {"", *external_urls}]
-            left = [*reaper.remove_all(record["run"], known), *unknown]
+            for thing in record["things"]:
+                thing["url"] = external_urls.get(thing.get("server", ""))
+            known = [thing for thing in record["things"] if thing["url"] or "server" not in thing]
+            left = [thing for thing in record["things"] if thing not in known]
+            left += reaper.remove_all(record["run"], known)
+            if known or not left:
+                swept.append(f"swept up after run {record['run']}, which had been killed")
             if left:
-                record["things"] = [{name: value for name, value in thing.items() if name != "url"} for thing in left]
-                path.write_text(json.dumps(record), encoding="utf-8")
+                path.write_text(json.dumps({**record, "things": [_without_url(thing) for thing in left]}), "utf-8")
             else:
                 path.unlink(missing_ok=True)
-            if len(left) < len(record["things"]) or not left:
-                swept.append(f"swept up after run {record['run']}, which had been killed")
     return swept
 
 
 def state_folder() -> Path:
-    """Where this user's records and cached data live; made if need be."""
-    for folder in (
-        Path(platformdirs.user_cache_dir("plumbline")),
-        Path(tempfile.gettempdir()) / f"plumbline-{_user_id()}",
-    ):
+    """Where this user's records and cached data live; made if need be. Raises ServiceError."""
+    wanted = Path(platformdirs.user_cache_dir("plumbline"))
+    for folder in (wanted, Path(tempfile.gettempdir()) / f"plumbline-{_user_id()}"):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_uid == _user_id():
                 return folder
-    raise OSError(
-        f"no folder for the cache: neither {platformdirs.user_cache_dir('plumbline')} nor one in the temp folder"
-    )
+    raise ServiceError(f"no folder for the cache can be made: neither {wanted} nor one in {tempfile.gettempdir()}")
 
 
 def _roomy_folder() -> Path:
@@ -204,13 +193,22 @@ def _roomy_folder() -> Path:
 
 
 def identity(pid: int) -> dict[str, float]:
-    """A process, told from a later one with the same number; raises psutil.NoSuchProcess."""
-    return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    """A process, told from a later one with the same number; created at 0 where it has ended already."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    except psutil.NoSuchProcess:
+        return {"pid": pid, "created": 0.0}
+
+
+def host_name() -> str:
+    """Where process ids mean the same as here: this machine, and on it this container."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}".strip()
+
+
+def _without_url(thing: Thing) -> Thing:
+    return {name: value for name, value in thing.items() if name != "url"}
 
 
 def _user_id() -> int:
     return os.getuid() if hasattr(os, "getuid") else 0
-
-
-def _is_root() -> bool:
-    return _user_id() == 0

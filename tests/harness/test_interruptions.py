@@ -1,0 +1,137 @@
+"""A run that is interrupted ends with 130 and takes everything with it; one that is killed is cleaned up after."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .project import Project, finish
+from .traces import GONE_LIMIT_S, SUITE, WAITS, WAITS_IN_THE_LOOP, Traces, settings, skip_without_docker, traces_of
+
+Run = subprocess.Popen[str]
+
+
+@pytest.fixture
+def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
+    """A project with both servers whose last test waits."""
+    project.write("settings.toml", settings())
+    project.write("test_suite.py", SUITE + WAITS)
+    with traces_of(project, cache_home) as traces:
+        yield traces
+
+
+@pytest.mark.parametrize("waits", [WAITS, WAITS_IN_THE_LOOP], ids=["plain", "coroutine"])
+def test_ctrl_c(traces: Traces, waits: str) -> None:
+    """Ctrl-C in the middle of a test: the terminal tells the whole group."""
+    traces.project.write("test_suite.py", SUITE + waits)
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGINT)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert "interrupted: no verdict" in done.output
+    traces.assert_gone()
+
+
+def test_ctrl_c_and_again(traces: Traces) -> None:
+    """An impatient second Ctrl-C leaves no more behind than the first."""
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    traces.assert_gone(GONE_LIMIT_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("who", ["nox", "scripts.gate"])
+def test_signal_to_one_process(traces: Traces, who: str, number: signal.Signals) -> None:
+    """A pipeline that cancels a job signals one process alone."""
+    run = traces.start_to_middle()
+
+    traces.process(who).send_signal(number)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert "interrupted: no verdict" in done.output
+    traces.assert_gone()
+
+
+def test_ctrl_c_while_services_start(traces: Traces) -> None:
+    """Ctrl-C before the first test."""
+    code = "import os, pathlib, time\n"
+    code += "for name in (os.environ['PLUMBLINE_RUN'], 'middle'): pathlib.Path(os.environ['MARKS'], name).touch()\n"
+    code += "time.sleep(100)\n"
+    (traces.project.root / "slow.py").write_text(code)
+    table = '[processes.worker]\ncommand = ["python", "slow.py"]\nready_output = "ready"\nready_limit_s = 100\n'
+    traces.project.write("settings.toml", settings(more=table))
+    traces.project.write("test_suite.py", "def test_uses_all(services):\n    pass\n")
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGINT)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    traces.assert_gone()
+
+
+def test_sigkill_of_pytest(traces: Traces) -> None:
+    """The kernel ends pytest, as it does when memory runs out: the run is invalid."""
+    run = traces.start_to_middle()
+
+    traces.process("pytest").kill()
+    traces.assert_gone(GONE_LIMIT_S)
+    done = finish(run)
+
+    assert done.code == 3, done.output
+    assert "pytest was ended by SIGKILL" in done.output
+
+
+def test_sigkill_of_nox(traces: Traces) -> None:
+    """Whoever started the run has gone: it ends, and all that it started."""
+    run = traces.start_to_middle()
+
+    traces.process("nox").kill()
+    traces.assert_gone(GONE_LIMIT_S)
+
+    assert "interrupted: no verdict" in finish(run).output
+
+
+def test_sigkill_of_the_gate(traces: Traces) -> None:
+    """The same, but for the folder of the gate itself, which holds no more than figures."""
+    run = traces.start_to_middle()
+
+    traces.process("scripts.gate").kill()
+    traces.assert_gone(GONE_LIMIT_S, but=f"directory {traces.temp}/perf-")
+
+    assert finish(run).code == 3
+
+
+def on_ctrl_c(run: Run, _traces: Traces) -> int:
+    os.killpg(run.pid, signal.SIGINT)
+    return 130
+
+
+def on_sigkill(_run: Run, traces: Traces) -> int:
+    traces.process("pytest").kill()
+    return 3
+
+
+@pytest.mark.parametrize("end", [on_ctrl_c, on_sigkill])
+def test_containers(traces: Traces, end: Callable[[Run, Traces], int]) -> None:
+    """Containers go as well, at Ctrl-C and after a SIGKILL of pytest."""
+    skip_without_docker()
+    traces.project.write("settings.toml", settings("docker"))
+    run = traces.start_to_middle()
+
+    code = end(run, traces)
+    traces.assert_gone(GONE_LIMIT_S)
+    done = finish(run)
+
+    assert done.code == code, done.output
