@@ -182,6 +182,10 @@ class Project:
         """Run the environment's Python to its end."""
         return finish(self._start([str(self.environments / "ci" / "bin" / "python"), *arguments], environ))
 
+    def own_python(self, *arguments: str, **environ: str) -> Done:
+        """Run the tests' own Python to its end: it has pytest-xdist and coverage as well."""
+        return finish(self._start([sys.executable, *arguments], environ))
+
     def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
         # What the outer run was told is not for the inner one; compiled files make each process a second faster.
         foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_STEP_SUMMARY")

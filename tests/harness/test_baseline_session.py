@@ -196,7 +196,7 @@ def test_nothing_measured_leaves_the_old_baseline(recorded: Project) -> None:
 def test_a_kill_half_way_leaves_the_old_baseline(recorded: Project) -> None:
     """It is written at the end, and whole."""
     with unchanged(recorded):
-        process = recorded.start("baseline")
+        process = recorded.start("baseline", TMPDIR=str(recorded.root))
         assert process.stdout is not None
         assert any(line.startswith("process 2 of 3") for line in process.stdout)
         os.killpg(process.pid, signal.SIGKILL)

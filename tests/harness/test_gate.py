@@ -355,6 +355,18 @@ def test_a_failed_test_fails(recorded: Project) -> None:
     assert COUNTING not in recorded.verdicts()
 
 
+def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded: Project) -> None:
+    """`--lf` leaves out whole files and parts of others."""
+    recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
+    assert recorded.nox("ci").code == 1
+    recorded.edit("test_words.py", "    assert found == 0\n", "    assert found\n")
+
+    done = recorded.nox("ci", "--lf")
+
+    assert done.code == 0, done.output
+    assert recorded.verdicts() == {COUNTING: "pass"}
+
+
 def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
     """A run that ended before its end is invalid, whatever it had measured."""
     recorded.baseline().unlink()
@@ -427,7 +439,7 @@ def test_a_budget_broken_on_the_first_try_alone_passes(budgets: Ran) -> None:
 def test_a_budget_broken_in_the_first_process_alone_passes(budgets: Ran) -> None:
     """It is measured again in fresh processes, and the reader is told."""
     warnings = entry(budgets.project, "test_budgets.py::test_slow_in_the_first_process")["warnings"]
-    assert "kept in 3 of 2 fresh processes" in str(warnings)
+    assert "kept in 2 of 2 fresh processes" in str(warnings)
 
 
 def test_broken_budgets_fail(broken_budgets: Ran) -> None:
@@ -476,6 +488,14 @@ def test_the_report_is_added_to_the_summary_of_a_github_job(same: Ran) -> None:
     """In the file that GitHub names."""
     summary = (same.project.root / "summary.md").read_text(encoding="utf-8")
     assert summary == (same.project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_summary_that_can_t_be_written_fails_nothing(recorded: Project) -> None:
+    """It is told."""
+    done = recorded.nox("ci", "-k", "addition", GITHUB_STEP_SUMMARY=str(recorded.root))
+
+    assert done.code == 0, done.output
+    assert "GITHUB_STEP_SUMMARY can't be written: Is a directory" in done.output
 
 
 def test_junit_xml_tells_a_regression(slower: Ran) -> None:

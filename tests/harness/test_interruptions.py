@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from .project import Project, finish
-from .traces import GONE_LIMIT_S, SUITE, WAITS, WAITS_IN_THE_LOOP, Traces, settings, skip_without_docker, traces_of
+from .traces import (
+    DOES_NOT_GIVE_UP,
+    GONE_LIMIT_S,
+    SUITE,
+    WAITS,
+    WAITS_IN_THE_LOOP,
+    Traces,
+    settings,
+    skip_without_docker,
+    traces_of,
+)
 
 Run = subprocess.Popen[str]
 
@@ -49,8 +59,10 @@ def test_ctrl_c_and_again(traces: Traces) -> None:
     traces.assert_gone(GONE_LIMIT_S)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("who", ["nox", "scripts.gate"])
+@pytest.mark.parametrize(
+    ("who", "number"),
+    [("nox", signal.SIGTERM), ("nox", signal.SIGINT), ("scripts.gate", signal.SIGTERM)],
+)
 def test_signal_to_one_process(traces: Traces, who: str, number: signal.Signals) -> None:
     """A pipeline that cancels a job signals one process alone."""
     run = traces.start_to_middle()
@@ -101,6 +113,23 @@ def test_sigkill_of_nox(traces: Traces) -> None:
     traces.assert_gone(GONE_LIMIT_S)
 
     assert "interrupted: no verdict" in finish(run).output
+
+
+def test_sigkill_of_nox_in_a_test_that_does_not_give_up(traces: Traces) -> None:
+    """A test that lets no interruption through is ended all the same."""
+    traces.project.write("test_suite.py", SUITE + DOES_NOT_GIVE_UP)
+    traces.start_to_middle()
+
+    traces.process("nox").kill()
+    traces.assert_gone(GONE_LIMIT_S)
+
+
+def test_terminal_is_closed(traces: Traces) -> None:
+    """The terminal hangs up on all that runs in it, whose clean-up goes on without it."""
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGHUP)
+    traces.assert_gone(GONE_LIMIT_S, but=f"directory {traces.temp}/perf-")
 
 
 def test_sigkill_of_the_gate(traces: Traces) -> None:

@@ -1,6 +1,5 @@
 """Nothing is left behind: after a kill of the run, of its reaper too, or of what started it."""
 
-import contextlib
 import json
 import os
 import signal
@@ -70,7 +69,7 @@ class Owner:
 
 
 @pytest.fixture
-def start_owner(cache_home: Path, tmp_path: Path) -> Iterator[Callable[..., Owner]]:
+def start_owner(cache_home: Path, tmp_path: Path, until: Until) -> Iterator[Callable[..., Owner]]:
     assert cache_home.is_dir()
     owners: list[Owner] = []
 
@@ -85,9 +84,8 @@ def start_owner(cache_home: Path, tmp_path: Path) -> Iterator[Callable[..., Owne
         owner.kill()
         assert owner.process.stdout is not None
         owner.process.stdout.close()
-        for pid in [owner.reaper, *owner.pids]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(is_alive(owner.reaper) for owner in owners))
+    sweep({})  # after those whose reaper the test has killed
 
 
 def test_kill_of_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
@@ -168,6 +166,8 @@ def test_run_that_ignores_its_end(start_owner: Callable[..., Owner], until: Unti
     starter = subprocess.Popen(["sleep", "600"])
     owner = start_owner(PERF_WATCH_PIDS=str(starter.pid))
     owner.process.send_signal(signal.SIGSTOP)
+    # Of two signals that wait, the kernel hands over the lower number first: SIGTERM.
+    until(lambda: psutil.Process(owner.process.pid).status() == psutil.STATUS_STOPPED)
 
     starter.kill()
     starter.wait()
@@ -241,14 +241,14 @@ def test_containers_of_a_killed_run(
         pytest.skip(why_not)
     owner = start_owner('services = "docker"\npostgres.backend = "off"\n')
     label = {"label": f"{LABEL}={owner.run}"}
-    assert len(client.containers.list(all=True, filters=label)) == 1
+    assert len(client.containers.list(all=True, filters=label, ignore_removed=True)) == 1
     if reaper == "reaper killed":
         os.kill(owner.reaper, signal.SIGKILL)
     owner.kill()
     if reaper == "reaper killed":
         make_services('services = "off"').begin()
 
-    until(lambda: client.containers.list(all=True, filters=label) == [])
+    until(lambda: client.containers.list(all=True, filters=label, ignore_removed=True) == [])
     until(lambda: not owner.left())
     engine.close()
 

@@ -19,7 +19,7 @@ from tests.harness.conftest import MakeServices
 from tests.harness.test_services_embedded import query, server
 from tests.performance.harness.pin import pinned_core
 from tests.performance.harness.readiness import NotReady
-from tests.performance.harness.services import Services
+from tests.performance.harness.services import Services, docker
 from tests.performance.harness.services.docker import OWNER_LABEL, Engine
 from tests.performance.harness.services.reaper import LABEL
 from tests.performance.harness.services.run import host_name
@@ -111,6 +111,23 @@ def test_host_reaches_the_container_itself(client: Any, running: Services) -> No
     assert {service.address.host for service in running.running()} == own
 
 
+def test_published_port_where_the_container_cannot_be_reached(
+    make_services: MakeServices, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Docker Desktop or a remote engine: by the port that the engine publishes."""
+    assert client.ping()
+    monkeypatch.setattr(docker, "_routes_to_containers", lambda _: False)
+    services = make_services(DOCKER + 'postgres.backend = "off"\n')
+    services.begin()
+    services.wait_ready()
+
+    (container,) = containers(client, services)
+    published = container.attrs["NetworkSettings"]["Ports"]["6379/tcp"]
+    assert server(services.redis).address.port == int(published[0]["HostPort"])
+    server(services.redis).restart()
+    server(services.redis).wait_ready(10)
+
+
 def test_server_options(make_services: MakeServices, client: Any) -> None:
     """Options of the settings reach the server in the container, and its data lie on no disk that lasts."""
     services = make_services(
@@ -179,7 +196,7 @@ def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
         engine.client()
         engine.close()
 
-        left = client.containers.list(all=True, filters={"label": OWNER_LABEL})
+        left = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
         assert made["dead"].id not in {container.id for container in left}
         assert made["elsewhere"].id in {container.id for container in left}
     finally:

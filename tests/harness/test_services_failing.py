@@ -17,8 +17,11 @@ SUITE = '''\
 """A suite that uses a service, and one more test."""
 
 
-def test_redis(redis_url):
+def test_redis(redis_url, measure):
     assert redis_url.startswith("redis://")
+    for timer in measure():
+        with timer:
+            sum(range(1000))
 '''
 FAULTS = '''\
 """A suite that does harm to its Redis."""
@@ -68,9 +71,15 @@ IMPORT_FAILS = """\
 from no_such_module import anything
 """
 LIFESPAN_FAILS = """\
-async def app(scope, receive, send):
-    assert scope["type"] == "lifespan"
+from starlette.applications import Starlette
+
+
+async def lifespan(app):
     raise RuntimeError("the migrations have not been run")
+    yield
+
+
+app = Starlette(lifespan=lifespan)
 """
 NEVER_READY = """\
 print("waiting for a feature flag that nobody sets", flush=True)
@@ -259,10 +268,12 @@ def test_service_hangs(project: Project) -> None:
     """A test on a Redis that has been stopped fails at its limit, and the report says so."""
     text = settings(more='\n[postgres]\nbackend = "off"\n').replace("test_limit_s = 10", "test_limit_s = 1")
     project.write("settings.toml", text)
-    project.write("test_suite.py", FAULTS + IS_PAUSED)
+    project.write("test_faults.py", FAULTS + IS_PAUSED)
 
     done = project.nox("ci")
 
     assert done.code == 1, done.output
     assert "not done after 1 s; where every task stood" in done.output
-    assert "service redis: stopped by a signal (paused)" in done.output
+    said = "redis: stopped by a signal (paused), when test_faults.py::test_works failed"
+    assert said in done.output
+    assert said in (project.root / "perf-results" / "report.md").read_text(encoding="utf-8")

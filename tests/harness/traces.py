@@ -77,6 +77,17 @@ async def test_waits_in_the_loop(redis_url):
     Path(os.environ["MARKS"], "middle").touch()
     await asyncio.sleep(100)
 """
+DOES_NOT_GIVE_UP = """
+
+@pytest.mark.timeout(100)
+def test_does_not_give_up(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    while True:
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            pass
+"""
 
 
 class Traces:

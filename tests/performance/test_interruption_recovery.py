@@ -86,10 +86,12 @@ class Work:
         return max(again_s.values()) if len(again_s) == len(KINDS) else None
 
 
-async def until(condition: Callable[[], bool], limit_s: float) -> None:
-    async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110 - looks at what other processes have answered
-            await asyncio.sleep(0.002)
+async def until(what: str, condition: Callable[[], bool], limit_s: float) -> None:
+    """Wait until it is so; raises AssertionError that says what hasn't come to pass."""
+    deadline_s = perf_counter() + limit_s
+    while not condition():
+        assert perf_counter() < deadline_s, f"{what}: not within {limit_s:g} s"
+        await asyncio.sleep(0.002)
 
 
 @pytest.fixture(params=["redis", "postgres", "app"])
@@ -139,16 +141,16 @@ async def test_nothing_acknowledged_is_lost(
     """Work goes on after an interruption, and all that was acknowledged and promised is in PostgreSQL in the end."""
     work = Work(api_url)
     async with work.going_on():
-        await until(lambda: work.going_again_at(0) is not None, RECOVERY_LIMIT_S)
+        await until("work begins", lambda: work.going_again_at(0) is not None, RECOVERY_LIMIT_S)
         began_s = perf_counter()
         try:
             await asyncio.to_thread(getattr(service, interruption))
             if interruption != "restart":  # one may be over before it is noticed
-                await until(lambda: work.failed_at(began_s) is not None, NOTICE_LIMIT_S)
+                await until("a failure is noticed", lambda: work.failed_at(began_s) is not None, NOTICE_LIMIT_S)
         finally:
             await lift(service, interruption)
         lifted_s = perf_counter()
-        await until(lambda: work.going_again_at(lifted_s) is not None, RECOVERY_LIMIT_S)
+        await until("work goes on", lambda: work.going_again_at(lifted_s) is not None, RECOVERY_LIMIT_S)
 
     noticed_s, again_s = work.failed_at(began_s), work.going_again_at(lifted_s)
     record_property("noticed", "not at all" if noticed_s is None else f"{noticed_s - began_s:.3f} s")

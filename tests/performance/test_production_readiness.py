@@ -132,6 +132,8 @@ async def kill_and_start_again(service: Service) -> None:
 async def test_redis_write_survives_a_kill(redis_service: Service, redis_client: Redis, key_prefix: str) -> None:
     """A write that Redis has answered is there after a SIGKILL with the append-only file on, and lost with it off."""
     durable = (await redis_client.config_get("appendonly"))["appendonly"] == "yes"
+    if not durable and (await redis_client.config_get("save"))["save"]:
+        pytest.skip("with snapshots alone a write may be lost or not")
     await redis_client.set(f"{key_prefix}durable", "value")
 
     await kill_and_start_again(redis_service)

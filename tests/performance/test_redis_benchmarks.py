@@ -294,7 +294,7 @@ async def test_lua_script(redis_client: Redis, key_prefix: str, measure: Measure
 
 
 async def test_stream_add(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """XADD one event to a stream that is kept at about 100 entries."""
+    """XADD one event to a stream that is kept at 100."""
     stream = f"{key_prefix}stream:add"
     async for timer in measure():
         with timer:

@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import selectors
 import socket
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -44,6 +47,11 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
         dump = asyncio.get_running_loop().call_later(
             limit_s * 0.99, lambda: standing.extend(map(where, asyncio.all_tasks()))
         )
+        # A loop that is blocked can't tell where: a thread has to look.
+        blocked: list[str] = []
+        watch = threading.Timer(limit_s, lambda thread: blocked.extend(_busy_in(thread)), [threading.get_ident()])
+        watch.daemon = True
+        watch.start()
         failure: BaseException | None = None
         limit = asyncio.timeout(limit_s)
         try:
@@ -53,17 +61,17 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             failure = error
         finally:
             dump.cancel()
+            watch.cancel()
         elapsed_s = time.monotonic() - started_s
         if limit.expired():
-            told = "\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing])
+            told = "\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing, *blocked])
             if failure is None or isinstance(failure, TimeoutError):  # None: it swallowed the cancellation
                 failure = GuardError(told)
             else:
                 failure.add_note(told)
         elif elapsed_s > limit_s and failure is None:
-            failure = GuardError(
-                f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
-            )
+            told = f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
+            failure = GuardError("\n".join([told, *blocked]))
         elif elapsed_s > limit_s * 1.5 and failure is not None:
             failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
         left = await _cancel_new_tasks(before)
@@ -85,10 +93,18 @@ def where(task: asyncio.Task[Any]) -> str:
         if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
             frames.append((frame, frame.f_lineno))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    lines = [
-        f"  {line.filename}:{line.lineno} {line.name}: {line.line}" for line in traceback.StackSummary.extract(frames)
-    ]
+    lines = _lines(traceback.StackSummary.extract(frames))
     return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *lines])
+
+
+def _busy_in(thread: int) -> list[str]:
+    """An event loop's thread and its innermost lines; nothing where it waits for events, as it should."""
+    stack = traceback.extract_stack(sys._current_frames()[thread], limit=4)
+    return [] if stack[-1].filename == selectors.__file__ else ["the loop itself was in:", *_lines(stack)]
+
+
+def _lines(stack: traceback.StackSummary) -> list[str]:
+    return [f"  {line.filename}:{line.lineno} {line.name}: {line.line}" for line in stack]
 
 
 async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:

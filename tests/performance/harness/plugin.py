@@ -26,6 +26,7 @@ from .measure import Measure, MeasureError, warnings_of
 from .pin import CoreLock, pinned_core, set_affinity, throttled_periods
 from .readiness import not_ready
 from .report import terminal
+from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
@@ -95,7 +96,7 @@ class Run:
         """Start the servers before the first of our modules is imported: user code reads its settings at import."""
         if not isinstance(collector, pytest.Module) or not _is_ours(collector.path):
             return
-        if collector.path not in self._files_named_in_part():
+        if not self.config.getoption("lf", default=False) and collector.path not in self._files_named_in_part():
             self.collected_files.add(collector.path.relative_to(SUITE).as_posix())
         if self.settings is None:
             self._load()
@@ -178,9 +179,17 @@ class Run:
         gc.collect()
         gc.freeze()
         try:
-            return (yield)
+            outcome = yield
         finally:
             gc.unfreeze()
+        self._end_if_one_has_died()
+        return outcome
+
+    def _end_if_one_has_died(self) -> None:
+        assert self.services is not None
+        for service in self.services.running():
+            if not service.running():
+                self._end(str(not_ready(service, "it has died", None, DIED_ADVICE)), EXIT_INVALID)
 
     def _pin(self) -> None:
         assert self.settings is not None
@@ -236,7 +245,8 @@ class Run:
         pytest.exit(reason, exit_code)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        if isinstance(excinfo.value, KeyboardInterrupt):
+        # pytest's own Interrupted, as after an error in collection, is a KeyboardInterrupt, too.
+        if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
             if self.output:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once: now the services are being stopped
@@ -245,7 +255,8 @@ class Run:
         """A file that can't be imported measures nothing: the run is invalid."""
         if report.failed and _is_ours((self.config.rootpath / report.nodeid).resolve()):
             self._scrub_report(report)
-            self.reasons.append(f"{report.nodeid} can't be collected: {report.longreprtext[-2000:]}")
+            error = first_lines(report.longreprtext, 6)
+            self.reasons.append("\n".join([f"{report.nodeid} can't be collected:", *error]))
             self.exit_code = EXIT_INVALID
 
     # ---- each test
@@ -264,9 +275,7 @@ class Run:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if not _is_ours(item.path) or self.services is None:
             return
-        for service in self.services.running():
-            if not service.running():
-                self._end(str(not_ready(service, "it has died", None, DIED_ADVICE)), EXIT_INVALID)
+        self._end_if_one_has_died()
         if self.profile_name == "full" and item.get_closest_marker("unpinned"):
             self._set_cores(self.free_cores)
         item.stash[PORTS] = self._own_ports()
@@ -314,6 +323,7 @@ class Run:
             for service in self.services.running():
                 if service.own and (state := service.state()) != "running":
                     report.sections.append((f"service {service.name}: {state}", service.log_tail()))
+                    self.services.notices.append(f"{service.name}: {state}, when {_key(item)} failed")
         self._scrub_report(report)
         return report
 

@@ -96,6 +96,9 @@ def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
     return found
 
 
+IN_THE_SUITE = ("nothing was measured", "can't be collected", "before its end")
+"""In reasons of an invalid run that lie in the suite or its arguments, rather than in a service."""
+
 OFF = "off: "
 """How the reason of a skip begins where the settings have switched a service off."""
 

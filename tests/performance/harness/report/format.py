@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from tests.performance.harness.results import Benchmark, BudgetResult, Results
-from tests.performance.harness.verdict import broken
+from tests.performance.harness.verdict import IN_THE_SUITE, broken
 
 ROOT = "tests/performance/"
 """What the keys of benchmarks and tests are below."""
@@ -221,6 +221,8 @@ def next_step(results: Results) -> tuple[str, str] | None:
         step = session, "once more, when what is said above is put right" if results.exit_code == 2 else "starts again"
     elif results.verdict == "invalid" and results.deselected and not results.tests:
         step = session, "runs all: what was asked for selects nothing"
+    elif results.verdict == "invalid" and any(why in reason for reason in results.reasons[:1] for why in IN_THE_SUITE):
+        step = session, "once more, when what is said above is put right"
     elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
         step = "nox -s readiness", "shows which service does real work and which does not"
     elif bad:

@@ -198,7 +198,11 @@ class LocalService(Service):
 
     def pause(self) -> None:
         # The children too: connections are served by them.
-        _signal_all(self._processes(), signal.SIGSTOP)
+        processes = self._processes()
+        _signal_all(processes, signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_LIMIT_S
+        while not all(map(_is_stopped, processes)) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         _signal_all(self._processes(), signal.SIGCONT)
@@ -234,6 +238,13 @@ class LocalService(Service):
             parent = psutil.Process(self._child.pid)
             return [parent, *parent.children(recursive=True)]
         return []
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    try:
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+    except psutil.Error:
+        return True
 
 
 def _signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:

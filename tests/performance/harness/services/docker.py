@@ -262,6 +262,7 @@ class DockerPostgres(_Docker):
             driver=None,
             docker_client_kw=client_options,
         )
+        container.with_env("POSTGRES_INITDB_ARGS", "--no-sync")  # it is thrown away anyway
         return container.with_command(["postgres", *postgres_options(self._config)])
 
 

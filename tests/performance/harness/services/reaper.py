@@ -25,8 +25,8 @@ from typing import Any
 
 LABEL = "plumbline.run"
 RUN_VARIABLE = "PLUMBLINE_RUN"
-TERM_LIMIT_S = 5.0
-"""How long a run whose starter is gone may take to end by itself."""
+TERM_LIMIT_S = 3.0
+"""How long a run whose starter is gone may take to end by itself: all of it is to be gone within 5 s."""
 INTERRUPT_LIMIT_S = 1.0
 CLIENT_LIMIT_S = 3
 POLL_S = 0.5
