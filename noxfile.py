@@ -87,7 +87,10 @@ def _command(session: nox.Session, module: str, *arguments: str) -> None:
             "-m",
             module,
             *arguments,
-            env={"PERF_WATCH_PIDS": str(os.getpid())},  # the services' reaper ends the run when we die
+            env={
+                "PERF_WATCH_PIDS": str(os.getpid()),  # the services' reaper ends the run when we die
+                "PYTHONDONTWRITEBYTECODE": None,  # or each of many processes would compile all packages again
+            },
             interrupt_timeout=OWN_END_LIMIT_S,
             terminate_timeout=END_LIMIT_S,
         )

@@ -45,7 +45,7 @@ HERE = Environment(
 
 
 def entry(key: str, median: float = 0.001, **fields: Any) -> Benchmark:
-    values: dict[str, Any] = {"unit": "s", "verdict": None, "counts": {}, "process_medians": [median] * 3}
+    values: dict[str, Any] = {"unit": "s", "verdict": None, "counts": {}, "process_medians": [median] * 2}
     return Benchmark(key=key, median=median, **(values | fields))
 
 

@@ -137,6 +137,17 @@ def test_two_runs_take_different_cores_and_a_third_is_told(locks: list[CoreLock]
 
 
 @on_two_cores
+@pytest.mark.parametrize("core", CORES[:2])
+def test_only_a_core_of_this_process_is_taken(locks: list[CoreLock], core: int) -> None:
+    """A process that is restricted to one core takes that one or none."""
+    os.sched_setaffinity(0, [core])
+
+    locks += [CoreLock.acquire("auto") for _ in range(2)]
+
+    assert [lock.core for lock in locks] == [core, None]
+
+
+@on_two_cores
 def test_a_core_that_another_process_holds_is_not_taken(locks: list[CoreLock]) -> None:
     """The lock holds between processes: what this one holds, a fresh one can't have."""
     locks.append(CoreLock.acquire(CORES[0]))
@@ -229,8 +240,8 @@ def idlest(
     for core, text in siblings.items():
         (folder / f"cpu{core}").write_text(f"{text}\n")
     readings = [
-        [Times(5.0, 10.0, 1.0) for _ in busy_s],
-        [Times(5.0 + busy, 11.0 - busy, 7.0) for busy in busy_s],  # waiting for a disk is no load
+        [Times(5.0 + core, 10.0, 1.0) for core in range(len(busy_s))],
+        [Times(5.0 + core + busy, 11.0 - busy, 1.0 + core) for core, busy in enumerate(busy_s)],  # a disk is no load
     ]
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: readings.pop(0) if percpu else None)
     monkeypatch.setattr(pin, "SIBLINGS", str(folder / "cpu{core}"))

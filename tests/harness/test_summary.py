@@ -90,6 +90,11 @@ def test_the_spread_is_one_of_logarithms(scale: float) -> None:
     assert result == pytest.approx(1.0)
 
 
+def test_two_values_have_a_spread() -> None:
+    """Two values, one e times the other, have a spread of √½."""
+    assert log_spread([1.0, math.e]) == pytest.approx(math.sqrt(0.5))
+
+
 def test_a_single_value_has_no_spread() -> None:
     """The spread of fewer than two values is 0."""
     assert log_spread([0.001]) == 0.0

@@ -13,7 +13,19 @@ from tests.performance.harness.results import (
 )
 from tests.performance.harness.settings import Budget
 from tests.performance.harness.summary import Summary, summarize
-from tests.performance.harness.verdict import OFF, broken, check_budget, decide, missing_benchmarks
+from tests.performance.harness.verdict import (
+    EXIT_INCONCLUSIVE,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_PASS,
+    EXIT_REGRESSION,
+    EXIT_USAGE,
+    OFF,
+    broken,
+    check_budget,
+    decide,
+    missing_benchmarks,
+)
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
 BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)
@@ -79,8 +91,8 @@ def test_p99_is_not_judged_from_few_samples() -> None:
     """Below 1,000 samples a limit on p99 is kept whatever it is, and the result says that it was not judged."""
     (result,) = check_budget(Budget(p99_ms=0.001), summarize([1.0] * 100))
 
-    assert result.kept
-    assert result.note == "judged from 1,000 samples on, there were 100"
+    note = "judged from 1,000 samples on, there were 100"
+    assert result == BudgetResult("p99_ms", 0.001, 1000.0, kept=True, note=note)
 
 
 def test_a_budget_without_limits_has_no_results() -> None:
@@ -94,6 +106,13 @@ def test_the_broken_limits_of_a_benchmark_are_those_that_are_not_kept() -> None:
 
 
 # ---- the verdict on a run
+
+
+def test_the_exit_codes_are_the_documented_ones() -> None:
+    """Scripts of users rely on these numbers."""
+    codes = (EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE, EXIT_INVALID, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED)
+
+    assert codes == (0, 1, 2, 3, 4, 130)
 
 
 def test_a_run_within_its_limits_passes() -> None:

@@ -1,6 +1,7 @@
 """What a run leaves on the machine, told from everybody else's; and suites that say how far they have come."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
-import docker.errors
 import psutil
 import pytest
 
@@ -183,22 +183,28 @@ def poll(limit_s: float, condition: Callable[[], object]) -> None:
 
 
 def containers(run: str) -> list[str]:
-    """Names of a run's containers; none where no engine answers."""
-    with contextlib.suppress(docker.errors.DockerException), contextlib.closing(docker.from_env()) as client:
+    """Names of a run's containers."""
+    if why_no_docker():
+        return []
+    with contextlib.closing(docker.from_env()) as client:
         found = client.containers.list(all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True)
-        return [str(container.name) for container in found]
-    return []
+    return [str(container.name) for container in found]
 
 
 def skip_without_docker() -> None:
     """Skip the test where Docker's backend can't be had."""
+    if missing := why_no_docker():
+        pytest.skip(f"Docker can't be tested: {missing}")
+
+
+@functools.cache
+def why_no_docker() -> str:
+    """Why Docker's backend can't be had, or ""; asked once."""
     engine = Engine()
     try:
-        missing = engine.client()[1] or engine.image_missing(REDIS_IMAGE) or engine.image_missing(POSTGRES_IMAGE)
+        return engine.client()[1] or engine.image_missing(REDIS_IMAGE) or engine.image_missing(POSTGRES_IMAGE)
     finally:
         engine.close()
-    if missing:
-        pytest.skip(f"Docker can't be tested: {missing}")
 
 
 @contextlib.contextmanager
