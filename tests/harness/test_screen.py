@@ -11,6 +11,7 @@ import pytest
 from tests.performance.harness import screen
 from tests.performance.harness.results import SCHEMA, Benchmark, Environment, Results
 from tests.performance.harness.screen import (
+    COARSEST,
     SPREAD_FLOOR,
     Comparison,
     Limits,
@@ -127,20 +128,29 @@ def test_several_processes_convict(change: float, verdict: str) -> None:
     assert result.verdict == verdict
 
 
-@pytest.mark.parametrize(("change", "verdict"), [(0.0320, "pass"), (0.0415, "inconclusive"), (0.0425, "regression")])
+@pytest.mark.parametrize(("change", "verdict"), [(0.0415, "pass"), (0.0425, "regression")])
 def test_processes_convict_past_the_margin_alone(change: float, verdict: str) -> None:
-    """With a spread of 2 %, ln 1.02 + 3.055 · error = 0.0421 is what convicts, and up to 0.0329 is acquitted."""
+    """With a spread of 2 %, ln 1.02 + 3.055 · error = 0.0421 is what convicts, and what stays below is acquitted."""
     result = compare([1.0] * 5, [math.exp(change)] * 5, 0.02**2, LIMITS, confirmed=True)
 
     assert result.verdict == verdict
 
 
 def test_a_confirmation_that_is_too_noisy_is_inconclusive() -> None:
-    """Processes that disagree by 20 % can neither convict nor acquit 6 %."""
+    """Processes that disagree by 20 % acquit of nothing, and convict of nothing."""
     result = against_level(-0.14, 0.26, 0.06, -0.14, 0.26, confirmed=True)
 
     assert result.verdict == "inconclusive"
-    assert result.reason == "a slow-down of 5% can be neither shown nor ruled out"
+    assert result.resolution > COARSEST
+    assert "too noisy" in result.reason
+
+
+def test_fewer_processes_than_wanted_may_leave_it_open() -> None:
+    """Where two of five processes arrived, what lies between both margins is neither shown nor ruled out."""
+    result = compare([1.0] * 5, [math.exp(0.045)] * 2, 0.02**2, LIMITS, confirmed=True)
+
+    assert result.verdict == "inconclusive"
+    assert "neither shown nor ruled out" in result.reason
 
 
 def test_a_conviction_tells_how_many_processes_agreed() -> None:
@@ -268,15 +278,18 @@ def test_a_slow_down_of_the_resolution_is_convicted_with_the_wanted_power(spread
 
 @pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
-def test_one_process_rarely_acquits_a_slow_down_that_matters(spread: float) -> None:
-    """A benchmark slower by the minimum effect slips through the first process in at most 3 % of cases."""
+def test_one_process_rarely_acquits_a_slow_down_that_could_be_seen(spread: float) -> None:
+    """A benchmark slower by what can be seen slips through the first process in about 3 % of cases, 5 % at most."""
     chance = random.Random(4)  # noqa: S311
     limits = Limits.of(GATE, None, 10)
+    level = [math.exp(spread * step) for step in (-1.2649, -0.6325, 0.0, 0.6325, 1.2649)]  # of just this spread
+    resolution = compare(level, level, spread**2, limits, confirmed=True).resolution
+    slow_down = math.log1p(max(0.05, resolution))
 
     verdicts = [
         compare(
             processes(chance, 5, spread),
-            processes(chance, 1, spread, math.log(1.05)),
+            processes(chance, 1, spread, slow_down),
             spread**2,
             limits,
             confirmed=False,
@@ -284,7 +297,7 @@ def test_one_process_rarely_acquits_a_slow_down_that_matters(spread: float) -> N
         for _ in range(4000)
     ]
 
-    assert 1 - rate(verdicts, "inconclusive") <= 0.03
+    assert 1 - rate(verdicts, "inconclusive") <= 0.05  # more than 3 %, as the spread is itself an estimate
 
 
 @pytest.mark.usefixtures("quick_quantiles")
@@ -576,4 +589,5 @@ def test_more_benchmarks_ask_for_more_evidence() -> None:
         judge(results, baseline, GATE, {}, {"a.py::a": fresh})
 
     assert alone.benchmarks[0].verdict == "regression"
-    assert among.benchmarks[0].verdict == "inconclusive"
+    assert among.benchmarks[0].verdict == "pass"
+    assert (among.benchmarks[0].resolution or 0) > (alone.benchmarks[0].resolution or 0)

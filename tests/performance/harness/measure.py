@@ -13,6 +13,8 @@ from .settings import Budget, Profile
 from .summary import Summary, summarize
 
 LEAST_SAMPLES = 7
+PATIENCE = 5
+"""A benchmark that asks for a number of samples of its own may take this many times the profile's limit."""
 SHORTEST_SAMPLE_S = 5e-6
 """Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample."""
 
@@ -178,7 +180,7 @@ class Measure:
         self.measurement = Measurement(
             samples=1 if self.once else samples or self._profile.samples,
             warmup=0 if self.once else self._profile.warmup if warmup is None else warmup,
-            timed_limit_s=self._profile.timed_limit_s,
+            timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
             operations=operations,
             retry=lambda summary: "" if self.once else self._retry(summary, self.budget),
         )

