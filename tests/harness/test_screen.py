@@ -145,6 +145,18 @@ def test_a_confirmation_that_is_too_noisy_is_inconclusive() -> None:
     assert "too noisy" in result.reason
 
 
+def test_a_noisy_benchmark_that_is_far_slower_is_convicted_all_the_same() -> None:
+    """Noise excuses nothing that stands out of it: six times slower is suspicious at first, and then a regression."""
+    noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
+
+    first = compare(noisy, [6.0], VARIANCE, LIMITS, confirmed=False)
+    again = compare(noisy, [6.0] * 5, VARIANCE, LIMITS, confirmed=True)
+
+    assert first.resolution > COARSEST
+    assert (first.verdict, again.verdict) == ("inconclusive", "regression")
+    assert first.high >= first.resolution
+
+
 def test_fewer_processes_than_wanted_may_leave_it_open() -> None:
     """Where two of five processes arrived, what lies between both margins is neither shown nor ruled out."""
     result = compare([1.0] * 5, [math.exp(0.045)] * 2, 0.02**2, LIMITS, confirmed=True)

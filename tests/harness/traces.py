@@ -101,6 +101,7 @@ class Traces:
         self.marks = folder / "marks"
         self.temp = folder / "temp"
         self.records = cache / "plumbline" / "runs"
+        self.earlier_records = set(self.records.glob("*"))  # other tests' runs, such as those left to be swept
         for one in (self.marks, self.temp):
             one.mkdir(mode=0o755)
         self.environ = {"MARKS": str(self.marks), "TMPDIR": str(self.temp)}
@@ -155,7 +156,7 @@ class Traces:
         return [
             *(f"process {process.pid}: {_command(process)}" for process in self.processes()),
             *(f"directory {path}" for path in self.directories()),
-            *(f"record {path}" for path in self.records.glob("*") if not _is_by_us(path)),
+            *(f"record {path}" for path in set(self.records.glob("*")) - self.earlier_records if not _is_by_us(path)),
             *(f"container {name}" for run in self.runs() for name in containers(run)),
         ]
 

@@ -95,10 +95,13 @@ def compare(
 
     verdict: Verdict = "inconclusive"
     reason = ""
-    if math.expm1(resolution) > COARSEST:
-        reason = f"too noisy: only a slow-down above {math.expm1(resolution):.0%} would have been seen"
+    if change + to_convict * error < -tolerance:
+        verdict = "improvement"
     elif change + to_acquit * error < effect:
-        verdict = "improvement" if change + to_convict * error < -tolerance else "pass"
+        if math.expm1(resolution) > max(COARSEST, limits.minimum_effect):
+            reason = f"too noisy: only a slow-down above {math.expm1(resolution):.0%} would have been seen"
+        else:
+            verdict = "pass"
     elif confirmed and change - to_convict * error > tolerance:
         verdict, reason = "regression", f"slower in {len(medians)} fresh processes"
     else:
@@ -188,5 +191,7 @@ def suspicious(results: Results) -> list[str]:
     return [
         benchmark.key
         for benchmark in results.benchmarks
-        if benchmark.verdict == "inconclusive" and benchmark.resolution is not None and benchmark.resolution <= COARSEST
+        if benchmark.verdict == "inconclusive"
+        and benchmark.resolution is not None
+        and (benchmark.change_high or 0.0) >= benchmark.resolution
     ]
