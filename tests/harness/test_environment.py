@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.performance.harness import environment
 from tests.performance.harness.environment import (
     baseline_name,
     cpu_model,
@@ -71,8 +72,10 @@ def test_a_folder_below_the_repository_s_root_is_told_as_the_repository(reposito
 
 
 def test_a_repository_without_commits_has_no_state(tmp_path: Path) -> None:
-    """Right after `git init` there is no commit to name."""
+    """Before the first commit there is none to name, nor to differ from."""
     git(tmp_path, "init", "--quiet")
+    (tmp_path / "file").touch()
+    git(tmp_path, "add", "file")
 
     assert git_state(tmp_path) == ("", False)
 
@@ -155,6 +158,64 @@ def test_another_host_or_hardware_is_another_machine(function: str, monkeypatch:
     assert machine_id() != before
 
 
+@pytest.fixture
+def system_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files stand in for those of the system's root."""
+    for name in ("etc", "var/lib/dbus", "proc"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / name.lstrip("/"))
+    return tmp_path
+
+
+def test_another_machine_id_is_another_machine(system_files: Path) -> None:
+    """Equal hosts of one image are told apart by the id that the system made at its first start."""
+    (system_files / "etc" / "machine-id").write_text("a")
+    first = machine_id()
+    (system_files / "etc" / "machine-id").write_text("b")
+
+    assert machine_id() != first
+
+
+def test_the_machine_id_of_dbus_takes_the_place_of_a_missing_one(system_files: Path) -> None:
+    """Where only D-Bus has an id, it is that one; where both have, it is the system's."""
+    without = machine_id()
+    (system_files / "var" / "lib" / "dbus" / "machine-id").write_text("a")
+    of_dbus = machine_id()
+    (system_files / "etc" / "machine-id").write_text("b\n")
+    both = machine_id()
+    (system_files / "var" / "lib" / "dbus" / "machine-id").unlink()
+
+    assert len({without, of_dbus, both}) == 3
+    assert machine_id() == both
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (
+            "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 79\nmodel name\t: Intel(R) Xeon(R): fast\nstepping\t: 0\n\n"
+            "processor\t: 1\ncpu family\t: 7\nmodel\t\t: 80\nmodel name\t: Another\nstepping\t: 1\n",
+            "Intel(R) Xeon(R): fast 6/79/0",
+        ),
+        ("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n", "0xd0c"),
+        ("processor\t: 0\nisa\t: rv64imafdc\n", "ma-1"),
+        (None, "of the platform"),
+    ],
+    ids=["x86", "ARM", "neither", "not Linux"],
+)
+def test_the_processor_is_told_by_what_the_system_knows(
+    system_files: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, expected: str
+) -> None:
+    """The first processor's model with its numbers, or its part number, or at least the architecture."""
+    monkeypatch.setattr(platform, "machine", lambda: "ma-1")
+    monkeypatch.setattr(platform, "processor", lambda: "of the platform")
+    monkeypatch.setenv("PATH", "")
+    if cpuinfo is not None:
+        (system_files / "proc" / "cpuinfo").write_text(cpuinfo)
+
+    assert cpu_model() == expected
+
+
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="Linux alone tells the processor in /proc/cpuinfo")
 def test_the_processor_is_told_as_the_kernel_names_it() -> None:
     """The model's name, where the kernel gives one, begins the processor's name, and its numbers end it on x86."""
@@ -171,20 +232,20 @@ def test_the_processor_is_told_as_the_kernel_names_it() -> None:
 
 def test_the_description_holds_what_it_was_given_and_what_it_found(repository: Path) -> None:
     """Services, versions, pin and the owner's name are kept; Python, kernel and commit are found."""
-    environment = describe_environment(
+    described = describe_environment(
         repository, machine="pool", services={"redis": "docker"}, versions={"redis": "8.0"}, pin=1
     )
 
-    assert environment.machine == "pool"
-    assert (environment.services, environment.versions, environment.pin) == ({"redis": "docker"}, {"redis": "8.0"}, 1)
-    assert (environment.commit, environment.dirty) == (git(repository, "rev-parse", "HEAD"), False)
-    assert (environment.python, environment.kernel) == (platform.python_version(), platform.release())
-    assert (environment.system, environment.cpu_count) == (platform.system().lower(), os.cpu_count())
-    assert environment.packages == installed_packages()
+    assert described.machine == "pool"
+    assert (described.services, described.versions, described.pin) == ({"redis": "docker"}, {"redis": "8.0"}, 1)
+    assert (described.commit, described.dirty) == (git(repository, "rev-parse", "HEAD"), False)
+    assert (described.python, described.kernel) == (platform.python_version(), platform.release())
+    assert (described.system, described.cpu_count) == (platform.system().lower(), os.cpu_count())
+    assert described.packages == installed_packages()
 
 
 def test_a_machine_without_a_name_is_described_by_its_id(repository: Path) -> None:
     """Where the owner gave no name, the machine's own takes its place, which tells nothing about it."""
-    environment = describe_environment(repository, machine="", services={}, versions={}, pin=None)
+    described = describe_environment(repository, machine="", services={}, versions={}, pin=None)
 
-    assert environment.machine == machine_id()
+    assert described.machine == machine_id()

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import socket
+import threading
 import types
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -220,6 +221,30 @@ async def test_a_test_that_blocked_the_loop_is_told(clock: list[float]) -> None:
 
     assert isinstance(error, GuardError)
     assert str(error) == "took 31.0 s, the limit is 30 s: something blocked the event loop"
+
+
+async def test_where_the_loop_is_blocked_is_told(clock: list[float]) -> None:
+    """A thread looks at the loop when the time is up, and the failure shows the line that blocks it."""
+
+    async def test() -> None:
+        watch = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)][-1]
+        watch.join(LONG_S)  # blocks until it has looked
+        clock[0] += LONG_S
+
+    error = await failure(test, SHORT_S)
+
+    assert "something blocked the event loop\nthe loop itself was in:\n" in str(error)
+    assert "test: watch.join(LONG_S)  # blocks until it has looked" in str(error)
+
+
+async def test_a_test_that_was_a_little_late_and_failed_has_no_notes(clock: list[float]) -> None:
+    """An error just after the limit needs no other explanation."""
+
+    async def test() -> None:
+        clock[0] += LONG_S * 1.2
+        raise AssertionError("wrong answer")
+
+    assert told(await failure(test)) == "wrong answer"
 
 
 async def test_a_test_that_blocked_the_loop_and_failed_keeps_its_error(clock: list[float]) -> None:

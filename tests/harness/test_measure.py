@@ -127,12 +127,12 @@ def test_a_benchmark_never_stops_below_seven_samples(clock: Clock) -> None:
 
 
 def test_a_slow_warm_up_is_cut_short(clock: Clock) -> None:
-    """Of a warm-up of 1,000 rounds of a second each, a limit of 40 timed seconds leaves a small part."""
+    """A warm-up ends early after a quarter of the limit of timed seconds."""
     measure = measure_with(samples=10, warmup=1000, timed_limit_s=40)
 
     count = rounds(measure, clock)
 
-    assert 2 <= count - 10 < 40
+    assert count == 10 + 10
 
 
 def test_a_slow_warm_up_is_of_two_rounds_at_least(clock: Clock) -> None:
@@ -154,16 +154,27 @@ def test_the_warm_up_s_time_is_not_held_against_the_samples(clock: Clock) -> Non
 
 
 def test_the_arguments_take_the_place_of_the_profile_s_figures(clock: Clock) -> None:
-    """`samples` and `warmup` of the call win, even a warm-up of 0."""
+    """`samples` and `warmup` of the call win, even the least of both."""
     measure = measure_with(samples=10, warmup=3)
     count = 0
 
-    for timer in measure(samples=8, warmup=0):
+    for timer in measure(samples=7, warmup=0):
         count += 1
         with timer:
             clock.now_s += 1
 
-    assert count == len(measure.result.samples_s) == 8
+    assert count == len(measure.result.samples_s) == 7
+
+
+def test_samples_of_its_own_give_a_benchmark_more_time(clock: Clock) -> None:
+    """A benchmark that asks for a number of samples may take five times the profile's limit of 20 timed seconds."""
+    measure = measure_with(samples=10, warmup=0, timed_limit_s=20)
+
+    for timer in measure(samples=1000):
+        with timer:
+            clock.now_s += 1
+
+    assert len(measure.result.samples_s) == 100
 
 
 def test_figures_are_per_operation(clock: Clock) -> None:

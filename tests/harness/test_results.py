@@ -98,6 +98,7 @@ def test_the_file_is_json_with_the_documented_fields() -> None:
     fields = json.loads(dump_results(results(benchmark("a.py::a"))))
 
     assert fields.keys() >= {"schema", "verdict", "environment", "benchmarks"}
+    assert fields["schema"] == 1
     assert fields["benchmarks"] == [{"key": "a.py::a", "unit": "s", "verdict": None, "median": 0.001, "counts": {}}]
 
 
@@ -115,6 +116,14 @@ def test_each_benchmark_test_and_package_stands_on_a_line_of_its_own() -> None:
         (line,) = [line for line in lines if text in line]
         assert json.loads(line.rstrip(","))["key"] == text.strip('"')
     assert [line for line in lines if "asyncpg" in line] == ['      "asyncpg": "0.30",']
+
+
+def test_names_are_written_as_they_are_read() -> None:
+    """A diff shows letters, not escapes."""
+    text = dump_results(results(benchmark("a.py::a[ü 发布]"), reasons=["für"]))
+
+    assert "a.py::a[ü 发布]" in text
+    assert "für" in text
 
 
 def test_benchmarks_tests_and_packages_are_sorted() -> None:
@@ -274,9 +283,8 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 def test_a_written_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
     """The file is as readable for others as one that is written directly, although it was a temporary one."""
-    (tmp_path / "other").touch()
-
     write_whole(tmp_path / "file", "text")
+    (tmp_path / "other").touch()
 
     assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
 

@@ -157,6 +157,30 @@ def test_a_noisy_benchmark_that_is_far_slower_is_convicted_all_the_same() -> Non
     assert first.high >= first.resolution
 
 
+def test_a_noisy_benchmark_that_is_far_faster_is_an_improvement() -> None:
+    """Noise hides no gain that stands out of it either."""
+    noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
+
+    result = compare(noisy, [0.1], VARIANCE, LIMITS, confirmed=False)
+
+    assert (result.verdict, result.reason) == ("improvement", "")
+
+
+def test_a_noisy_benchmark_of_which_little_is_wanted_passes() -> None:
+    """A minimum effect above the resolution leaves nothing to be too noisy for."""
+    noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
+
+    result = compare(noisy, [1.0], VARIANCE, dataclasses.replace(LIMITS, minimum_effect=5.0), confirmed=False)
+
+    assert result.resolution > COARSEST
+    assert result.verdict == "pass"
+
+
+def test_two_processes_of_the_baseline_are_enough() -> None:
+    """Two processes have a spread, and can be compared with."""
+    assert compare([1.0, 1.0], [1.0], VARIANCE, LIMITS, confirmed=False).verdict == "pass"
+
+
 def test_fewer_processes_than_wanted_may_leave_it_open() -> None:
     """Where two of five processes arrived, what lies between both margins is neither shown nor ruled out."""
     result = compare([1.0] * 5, [math.exp(0.045)] * 2, 0.02**2, LIMITS, confirmed=True)
@@ -461,6 +485,18 @@ def test_a_slow_benchmark_is_only_suspicious_at_first() -> None:
 
     assert [benchmark.verdict for benchmark in results.benchmarks] == ["inconclusive", "pass"]
     assert suspicious(results) == ["a.py::slow"]
+
+
+@pytest.mark.parametrize(("median", "again"), [(0.001, []), (0.01, ["a.py::a"])])
+def test_a_noisy_benchmark_is_measured_again_where_it_is_far_slower(median: float, again: list[str]) -> None:
+    """Fresh processes that could settle nothing are saved, those that could convict are not."""
+    noisy = [0.001, 0.00125, 0.0008, 0.0012, 0.0009]
+    results = run(entry(median=median))
+
+    judge(results, run(entry(process_medians=noisy)), GATE, {}, {})
+
+    assert results.benchmarks[0].verdict == "inconclusive"
+    assert suspicious(results) == again
 
 
 def test_a_slow_benchmark_that_is_slow_again_is_a_regression() -> None:

@@ -128,6 +128,24 @@ def test_a_run_within_its_limits_passes() -> None:
     assert decide(results, ["inconclusive"]) == ("pass", 0, ["4 benchmarks within their limits"])
 
 
+def test_a_pass_tells_how_many_benchmarks_were_too_coarse() -> None:
+    """A pass says how many of its benchmarks could have hidden a slow-down of the wanted size."""
+    results = run(
+        measured("pass", "a.py::a", resolution=0.04),
+        measured("pass", "b.py::b", resolution=0.08),
+        measured("improvement", "c.py::c", resolution=0.12),
+        measured("new", "d.py::d"),
+    )
+
+    verdict, code, reasons = decide(results, [], minimum_effect=0.05)
+
+    assert (verdict, code) == ("pass", 0)
+    assert reasons == [
+        "4 benchmarks within their limits",
+        "2 of them would have shown only a slow-down of more than 5%",
+    ]
+
+
 def test_a_run_of_new_benchmarks_alone_has_nothing_to_compare_with() -> None:
     """Without a baseline the run passes, and says that nothing was compared."""
     verdict = decide(run(measured("new", "a.py::a"), measured("new", "b.py::b")), [])

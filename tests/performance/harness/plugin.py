@@ -512,9 +512,10 @@ def api_url(perf_run: Run) -> str:
 
 
 @pytest.fixture(scope="session")
-def key_prefix(services: Services) -> str:
+def key_prefix(perf_run: Run) -> str:
     """What each Redis key of this run begins with."""
-    return services.key_prefix
+    assert perf_run.services is not None
+    return perf_run.services.key_prefix
 
 
 @pytest.fixture

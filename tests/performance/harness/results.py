@@ -207,7 +207,6 @@ def write_whole(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
-        temporary = ""
     except OSError as error:
         raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
     finally:

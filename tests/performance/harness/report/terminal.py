@@ -160,7 +160,7 @@ def _failed_tests(results: Results, page: _Page) -> None:
 def _closing(results: Results, page: _Page) -> None:
     page.line()
     if form.compared(results):
-        page.say("", (f"Compared with {results.baseline}", "dim"))
+        page.say("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
     page.say("", (form.summary(results), "dim"))
     page.line()
     head = form.headline(results)
