@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import asyncpg
 import pytest
 
+from tests.harness.conftest import Until
 from tests.performance.harness import guards
 from tests.performance.harness.guards import GuardError, guarded, own_ports
 
@@ -235,6 +236,35 @@ async def test_where_the_loop_is_blocked_is_told(clock: list[float]) -> None:
 
     assert "something blocked the event loop\nthe loop itself was in:\n" in str(error)
     assert "test: watch.join(LONG_S)  # blocks until it has looked" in str(error)
+
+
+def test_a_loop_that_waits_for_events_is_not_busy(until: Until) -> None:
+    """Of a loop with nothing to do there is no line to show."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    try:
+        until(lambda: guards._busy_in(thread.ident or 0) == [])
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def test_a_test_that_ended_is_watched_no_longer() -> None:
+    """The thread that would look at a blocked loop goes with the test."""
+    before = set(threading.enumerate())
+    started: set[threading.Thread] = set()
+
+    async def test() -> None:
+        started.update(set(threading.enumerate()) - before)
+
+    await guarded(test, LONG_S)()
+
+    (watch,) = started
+    watch.join(LONG_S / 2)
+    assert not watch.is_alive()
 
 
 async def test_a_test_that_was_a_little_late_and_failed_has_no_notes(clock: list[float]) -> None:
