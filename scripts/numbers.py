@@ -116,7 +116,9 @@ def leftovers(_runs: int, backend: str) -> None:
 
 
 def _inventory() -> set[str]:
-    found = {f"process {process.pid} {process.info['name']}" for process in psutil.process_iter(["name"])}
+    # Without the kernel's own threads, which have no command.
+    processes = [process.info for process in psutil.process_iter(["pid", "cmdline"]) if process.info["cmdline"]]
+    found = {f"process {process['pid']} {process['cmdline'][0]}" for process in processes}
     if docker := shutil.which("docker"):
         listed = subprocess.run([docker, "ps", "-aq"], capture_output=True, text=True, check=False).stdout
         found |= {f"container {name}" for name in listed.split()}

@@ -86,7 +86,7 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
             _judge(settings, results, baseline, profile)
         except RunError as error:
             results.reasons.append(f"when measured again: {error}")
-    results.verdict, code, results.reasons = decide(results, settings.gate.fail_on, settings.gate.minimum_effect)
+    results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
     results.exit_code = results.exit_code or code
     return _tell(folder, results)
 

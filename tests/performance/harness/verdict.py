@@ -39,7 +39,7 @@ def broken(benchmark: Benchmark) -> list[BudgetResult]:
     return [result for result in benchmark.budgets if not result.kept]
 
 
-def decide(results: Results, fail_on: Sequence[str], minimum_effect: float = 0.05) -> tuple[Verdict, int, list[str]]:
+def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[str]]:
     """Verdict, exit code and reasons of a run whose benchmarks have been judged, the most important reason first.
 
     A reason that `results.reasons` already holds (a service not ready, nothing selected) makes the run invalid.
@@ -69,10 +69,10 @@ def decide(results: Results, fail_on: Sequence[str], minimum_effect: float = 0.0
         return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, reasons
     if len(by_verdict.get("new", [])) == len(measured):
         return "new", EXIT_PASS, ["there is no baseline to compare with"]
-    reasons = [f"{len(measured)} benchmarks within their limits"]
-    if coarse := sum((benchmark.resolution or 0.0) > minimum_effect for benchmark in measured):
-        reasons.append(f"{coarse} of them would have shown only a slow-down of more than {minimum_effect:.0%}")
-    return "pass", EXIT_PASS, reasons
+    judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]
+    if not judged:
+        return "changed", EXIT_PASS, [f"nothing was judged, as the source changed: {_listed(by_verdict['changed'])}"]
+    return "pass", EXIT_PASS, [f"{len(judged)} benchmarks within their limits"]
 
 
 def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
