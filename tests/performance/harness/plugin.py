@@ -74,6 +74,8 @@ class Run:
         self.services: Services | None = None
         self.core: CoreLock | None = None
         self.free_cores: set[int] = set()
+        self.pinned_core: int | None = None
+        """The one core that tests and services are on, as last read back."""
         self.benchmarks: list[Benchmark] = []
         self.tests: list[TestOutcome] = []
         self.collected_files: set[str] = set()
@@ -188,7 +190,7 @@ class Run:
     def _end_if_one_has_died(self) -> None:
         assert self.services is not None
         for service in self.services.running():
-            if not service.running():
+            if not service.alive():
                 self._end(str(not_ready(service, "it has died", None, DIED_ADVICE)), EXIT_INVALID)
 
     def _pin(self) -> None:
@@ -212,11 +214,12 @@ class Run:
             if service.own:
                 service.pin(cores)
         set_affinity([os.getpid()], cores)
+        self.pinned_core = self._read_back()
 
     def _pinned(self, service: Service) -> int | None:
         return pinned_core(service.pids()) if service.own else None
 
-    def pin_now(self) -> int | None:
+    def _read_back(self) -> int | None:
         """The one core that the test process and every service are on, read back; None if there is none."""
         if self.services is None or self.core is None or self.core.core is None:
             return None
@@ -376,7 +379,7 @@ class Run:
             samples=len(summary.samples_s),
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
-            pin=self.pin_now(),
+            pin=self.pinned_core,
             source_hash=_source_hash(item),
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],
@@ -434,7 +437,7 @@ class Run:
                 machine=self.settings.machine,
                 services={service.name: service.backend for service in running},
                 versions={service.name: service.version for service in running if service.version},
-                pin=self.pin_now(),
+                pin=self.pinned_core,
             ),
             benchmarks=self.benchmarks,
             profile=self.profile_name,

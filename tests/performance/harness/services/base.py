@@ -87,7 +87,7 @@ class Service:
         return True
 
     def alive(self) -> bool:
-        """The same as `running`."""
+        """As `running`, but cheap enough to ask before each test."""
         return self.running()
 
     def obituary(self) -> str:
