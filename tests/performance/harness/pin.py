@@ -17,6 +17,8 @@ import platformdirs
 import psutil
 
 LOAD_WINDOW_S = 0.05
+BUSY_S = 0.02
+"""Cores are told apart by steps of so much work in the window: less says nothing about the next second."""
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
@@ -105,8 +107,8 @@ def _idlest_first(cores: list[int]) -> list[int]:
     time.sleep(LOAD_WINDOW_S)
     after = psutil.cpu_times(percpu=True)
     busy_s = {core: _busy_s(after[core]) - _busy_s(before[core]) for core in range(len(after))}
-    # On a tie the highest core: interrupts are mostly served by the lowest.
-    return sorted(cores, key=lambda core: (round(sum(busy_s.get(one, 0.0) for one in _siblings(core)), 2), -core))
+    # Among those that aren't busy the highest: interrupts and daemons mostly have the lowest, now or in a second.
+    return sorted(cores, key=lambda core: (sum(busy_s.get(one, 0.0) for one in _siblings(core)) // BUSY_S, -core))
 
 
 def _busy_s(times: object) -> float:
