@@ -97,22 +97,19 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     again = set(suspicious(results)) | {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
     if again:
         runs = _confirm(settings, sorted(again), profile)
-        confirmations = {
-            key: [benchmark.median for run in runs for benchmark in run.benchmarks if benchmark.key == key]
-            for key in again
-        }
+        fresh = {key: [one for run in runs for one in run.benchmarks if one.key == key] for key in again}
         for benchmark in results.benchmarks:
-            if fresh_medians := confirmations.get(benchmark.key):
-                benchmark.median = statistics.median(fresh_medians)
-        judge(results, baseline, settings.gate, settings.benchmarks, confirmations)
-        for benchmark in results.benchmarks:
-            fresh = [b for run in runs for b in run.benchmarks if b.key == benchmark.key]
-            kept = [one for one in fresh if not broken(one)]
-            if broken(benchmark) and len(kept) > len(fresh) / 2:
+            if not (found := fresh.get(benchmark.key)):
+                continue
+            benchmark.median = statistics.median(one.median for one in found)
+            kept = [one for one in found if not broken(one)]
+            if broken(benchmark) and len(kept) > len(found) / 2:
                 benchmark.budgets = kept[-1].budgets
                 benchmark.warnings.append(
-                    f"its budget was broken, and kept in {len(kept)} of {len(fresh)} fresh processes"
+                    f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes"
                 )
+        medians = {key: [one.median for one in found] for key, found in fresh.items()}
+        judge(results, baseline, settings.gate, settings.benchmarks, medians)
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 

@@ -24,7 +24,6 @@ from .baseline import find_baseline, preferred_backends
 from .environment import describe_environment
 from .measure import Measure, MeasureError, warnings_of
 from .pin import CoreLock, pinned_core, set_affinity, throttled_periods
-from .readiness import not_ready
 from .report import terminal
 from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
@@ -34,7 +33,6 @@ from .settings import Budget, Settings, SettingsError, load_settings
 from .summary import Summary
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
-DIED_ADVICE = "read its last output; run the test before this one alone"
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
 MARKERS = {
@@ -191,7 +189,7 @@ class Run:
         assert self.services is not None
         for service in self.services.running():
             if not service.alive():
-                self._end(str(not_ready(service, "it has died", None, DIED_ADVICE)), EXIT_INVALID)
+                self._end(service.obituary(), EXIT_INVALID)
 
     def _pin(self) -> None:
         assert self.settings is not None

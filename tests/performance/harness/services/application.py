@@ -17,13 +17,12 @@ from tests.performance.harness.readiness import BadStatus, NotReady, advice_http
 from tests.performance.harness.settings import AppSettings, ProcessSettings
 
 from .address import Address
-from .base import LOG_TAIL_BYTES, LocalService, _signal_all
+from .base import LOG_TAIL_BYTES, LocalService, signal_all
 from .run import Run
 
 HOST = "127.0.0.1"
 TERM_LIMIT_S = 5.0
 KILL_LIMIT_S = 3.0
-PAUSE_LIMIT_S = 1.0
 LOG_LIMIT_BYTES = 8 << 20
 PORT_TRIES = 5
 KEEP_ALIVE_S = 3600
@@ -118,14 +117,7 @@ class Process(LocalService):
         return super().running()
 
     def log_tail(self, lines: int = 40) -> str:
-        return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
-
-    def pause(self) -> None:
-        """Returns once the whole tree stands still: on a busy machine the signal takes a moment."""
-        super().pause()
-        deadline_s = time.monotonic() + PAUSE_LIMIT_S
-        while not all(map(_is_stopped, self._processes())) and time.monotonic() < deadline_s:
-            time.sleep(0.001)
+        return super().log_tail(lines)
 
     def kill(self) -> None:
         self._end(signal.SIGKILL, KILL_LIMIT_S)
@@ -152,8 +144,8 @@ class Process(LocalService):
         # Looked at again and again: one may have been just about to start another.
         while (processes := self._processes()) and time.monotonic() < deadline_s:
             new = [process for process in processes if process not in signalled]
-            _signal_all(new, number)
-            _signal_all(new, signal.SIGCONT)
+            signal_all(new, number)
+            signal_all(new, signal.SIGCONT)
             signalled += new
             time.sleep(0.01)
 
@@ -171,12 +163,7 @@ class Process(LocalService):
 
     def _output(self, limit_bytes: int) -> str:
         """The end of its output since it was last started, without passwords of the services."""
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
-                text = log.read().decode(errors="replace")
-        except OSError:
-            return ""
+        text = super()._output(limit_bytes)
         for address in self._secrets:
             text = address.redact(text)
         return text
@@ -334,13 +321,6 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def _is_stopped(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_STOPPED)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _free_port() -> int:

@@ -91,8 +91,8 @@ class Service:
         return self.running()
 
     def obituary(self) -> str:
-        """What is to be told about one that has died or hangs: where it came from, its state, its last output."""
-        return str(not_ready(self, f"it {self.state()}", None, "read its last output above"))
+        """What is to be told when it has died: where it came from, its state, its last output."""
+        return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
 
     def state(self) -> str:
         """The state of its process or container, in words."""
@@ -185,13 +185,17 @@ class LocalService(Service):
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def log_tail(self, lines: int = 20) -> str:
+        return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
+
+    def _output(self, limit_bytes: int) -> str:
+        """The end of its output, without passwords."""
         try:
             with self._log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
                 text = log.read().decode(errors="replace")
         except OSError:
             return ""
-        return self.address.redact("\n".join(text.rstrip().splitlines()[-lines:]))
+        return self.address.redact(text)
 
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes()]
@@ -199,17 +203,17 @@ class LocalService(Service):
     def pause(self) -> None:
         # The children too: connections are served by them.
         processes = self._processes()
-        _signal_all(processes, signal.SIGSTOP)
+        signal_all(processes, signal.SIGSTOP)
         deadline = time.monotonic() + STOP_LIMIT_S
         while not all(map(_is_stopped, processes)) and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def resume(self) -> None:
-        _signal_all(self._processes(), signal.SIGCONT)
+        signal_all(self._processes(), signal.SIGCONT)
 
     def kill(self) -> None:
         processes = self._processes()
-        _signal_all(processes, signal.SIGKILL)
+        signal_all(processes, signal.SIGKILL)
         if self._child is not None:
             self._child.wait(STOP_LIMIT_S)
             # A new PostgreSQL refuses to start while one of the old one's processes is still there.
@@ -220,12 +224,12 @@ class LocalService(Service):
         if self._child is None:
             return
         processes = self._processes()
-        _signal_all(processes, signal.SIGCONT)
+        signal_all(processes, signal.SIGCONT)
         if self.running():
             self._child.send_signal(self.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(STOP_LIMIT_S)
-        _signal_all(processes, signal.SIGKILL)
+        signal_all(processes, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(STOP_LIMIT_S)
         wait_gone(processes, STOP_LIMIT_S)
@@ -247,7 +251,7 @@ def _is_stopped(process: psutil.Process) -> bool:
         return True
 
 
-def _signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         # psutil makes sure that the pid hasn't gone to another process meanwhile.
         with contextlib.suppress(psutil.Error, OSError):
