@@ -144,6 +144,25 @@ def test_a_slow_warm_up_is_of_two_rounds_at_least(clock: Clock) -> None:
     assert count == 2 + LEAST_SAMPLES
 
 
+def test_short_samples_are_taken_until_they_last(clock: Clock) -> None:
+    """Samples of 1 ms: 25 of them instead of 10 last the least time; of 0.1 ms there are no more than five times 10."""
+    for step_s, expected in ((0.001, 25), (0.0001, 50)):
+        measure = measure_with(samples=10, warmup=0)
+        for timer in measure():
+            with timer:
+                clock.now_s += step_s
+        assert len(measure.result.samples_s) == expected
+
+
+def test_short_samples_of_its_own_are_as_many_as_it_asks_for(clock: Clock) -> None:
+    """A number of samples in the call is a number, however short they are."""
+    measure = measure_with(samples=100, warmup=0)
+    for timer in measure(samples=10):
+        with timer:
+            clock.now_s += 0.0001
+    assert len(measure.result.samples_s) == 10
+
+
 def test_the_warm_up_s_time_is_not_held_against_the_samples(clock: Clock) -> None:
     """The limit of timed seconds begins with the first sample that counts."""
     measure = measure_with(samples=100, warmup=1, timed_limit_s=20)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tests.performance.harness.summary import log_spread, percentile, slope, student_quantile, summarize
+from tests.performance.harness.summary import log_spread, percentile, slope, student_quantile, summarize, unsteadiness
 
 
 def test_a_summary_holds_the_figures_of_its_samples() -> None:
@@ -141,3 +141,16 @@ def test_a_quantile_far_out_is_found(degrees: int, expected: float) -> None:
     result = student_quantile(1 - 1e-6, degrees)
 
     assert result == pytest.approx(expected, rel=1e-6)
+
+
+def test_unsteadiness_is_that_of_the_slowest_fifth() -> None:
+    """35 samples of 1, of which the third fifth takes 1.5: half as much again. A long tail alone counts nothing."""
+    steady = [1.0] * 7
+    assert unsteadiness(steady + steady + [1.5] * 7 + steady + steady) == 0.5
+    assert unsteadiness(([1.0] * 6 + [90.0]) * 5) == 0.0
+
+
+def test_unsteadiness_of_a_few_samples_says_nothing() -> None:
+    """34 samples make no five parts of seven; neither do samples that the clock reads as 0 make a ratio."""
+    assert unsteadiness([1.0] * 17 + [9.0] * 17) == 0.0
+    assert unsteadiness([0.0] * 35) == 0.0

@@ -14,7 +14,10 @@ from .summary import Summary, summarize
 
 LEAST_SAMPLES = 7
 PATIENCE = 5
-"""A benchmark that asks for a number of samples of its own may take this many times the profile's limit."""
+"""A benchmark that asks for a number of samples of its own may take this many times the profile's limit; another may
+take this many times its samples, where they are short."""
+LEAST_TIMED_S = 0.025
+"""Shared machines stall for some 10 ms at a time: samples that take less than this together could all lie in there."""
 SHORTEST_SAMPLE_S = 5e-6
 """Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample."""
 
@@ -59,14 +62,25 @@ class Measurement:
     """
 
     def __init__(
-        self, *, samples: int, warmup: int, timed_limit_s: float, operations: int, retry: Callable[[Summary], str]
+        self,
+        *,
+        samples: int,
+        most_samples: int,
+        warmup: int,
+        timed_limit_s: float,
+        operations: int,
+        retry: Callable[[Summary], str],
     ) -> None:
-        """`retry` looks at a finished measurement and says why it should be made again, or nothing."""
+        """Times `samples`, and more, up to `most_samples`, where they take less than LEAST_TIMED_S.
+
+        `retry` looks at a finished measurement and says why it should be made again, or nothing.
+        """
         self.operations = operations
         self.summary: Summary | None = None
         self.retried: str = ""
         """Why it was measured a second time, if it was."""
         self._wanted = samples
+        self._most = most_samples
         self._warmup = warmup
         self._timed_limit_s = timed_limit_s
         self._retry = retry
@@ -128,7 +142,7 @@ class Measurement:
         return self._rounds >= self._warmup or (self._rounds > 1 and self._timed_s >= self._timed_limit_s / 4)
 
     def _is_finished(self) -> bool:
-        if self._rounds >= self._wanted:
+        if self._rounds >= self._wanted and (self._timed_s >= LEAST_TIMED_S or self._rounds >= self._most):
             return True
         return self._rounds >= LEAST_SAMPLES and self._timed_s >= self._timed_limit_s
 
@@ -177,8 +191,10 @@ class Measure:
             raise MeasureError(f"measure() wants operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
         self.budget = budget
         self.renamed_from = renamed_from
+        wanted = 1 if self.once else samples or self._profile.samples
         self.measurement = Measurement(
-            samples=1 if self.once else samples or self._profile.samples,
+            samples=wanted,
+            most_samples=wanted if self.once or samples else wanted * PATIENCE,
             warmup=0 if self.once else self._profile.warmup if warmup is None else warmup,
             timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
             operations=operations,

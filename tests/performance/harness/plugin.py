@@ -30,11 +30,12 @@ from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutc
 from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
 from .settings import Budget, Settings, SettingsError, load_settings
-from .summary import Summary
+from .summary import Summary, unsteadiness
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
+UNSTEADY = 0.1
 MARKERS = {
     "full": "belongs to the full profile",
     "disruptive": "pauses or kills services: in the full profile, after all others",
@@ -391,7 +392,7 @@ class Run:
         return self.settings.budgets.get(key) or self.settings.budgets.get(key.partition("[")[0])
 
     def measure_for(self, item: pytest.Item) -> Measure:
-        """The `measure` of one test, which measures once more where a budget broke or the quota stopped us."""
+        """The `measure` of one test: once more where a budget broke or something disturbed it."""
         assert self.settings is not None
         throttled = throttled_periods()
 
@@ -399,6 +400,8 @@ class Run:
             if throttled_periods() > throttled:
                 return "the CPU quota had stopped the process"
             budget = budget or self._budget(_key(item))
+            if (unsteady := unsteadiness(summary.samples_s)) > UNSTEADY:
+                return f"some samples were {unsteady:.0%} slower than others in a row, as when the machine is disturbed"
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return f"its budget was broken ({', '.join(over)})" if over else ""
 
