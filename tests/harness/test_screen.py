@@ -476,7 +476,7 @@ def test_a_benchmark_as_fast_as_before_passes_with_its_figures() -> None:
     result = judged(entry(median=0.00101), entry())
 
     assert result.verdict == "pass"
-    assert result.baseline_median == 0.001
+    assert result.baseline_median == pytest.approx(0.001)
     assert result.change == pytest.approx(0.01)
     assert result.change_low is not None
     assert result.change_high is not None
@@ -526,6 +526,19 @@ def test_a_slow_benchmark_that_was_bad_luck_is_acquitted() -> None:
     assert result.change == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("fresh", [[], [0.001, 0.001, 0.003, 0.003, 0.004]], ids=["one process", "measured again"])
+@pytest.mark.parametrize("source_hash", ["5a1", "another"])
+def test_the_change_is_that_of_the_two_figures_shown_beside_it(fresh: list[float], source_hash: str) -> None:
+    """Baseline and now are the means that the change is computed from, not medians that may say the opposite."""
+    old = entry(median=0.002, process_medians=[0.001, 0.001, 0.002, 0.002, 0.002])
+
+    result = judged(entry(median=0.0019, source_hash=source_hash), old, *fresh)
+
+    assert result.baseline_median == pytest.approx(0.001 * 8 ** (1 / 5))
+    assert result.median == pytest.approx(0.001 * 36 ** (1 / 5) if fresh else 0.0019)
+    assert result.change == pytest.approx(result.median / (result.baseline_median or 0.0) - 1)
+
+
 def test_fresh_processes_of_another_benchmark_convict_nothing() -> None:
     """A benchmark that was not measured again stays unconvicted."""
     results = run(entry(median=0.002))
@@ -562,7 +575,7 @@ def test_a_renamed_benchmark_keeps_its_history() -> None:
     result = judged(entry("b.py::b", renamed_from="a.py::a", median=0.002), entry("a.py::a"))
 
     assert result.verdict == "inconclusive"
-    assert result.baseline_median == 0.001
+    assert result.baseline_median == pytest.approx(0.001)
 
 
 def test_a_renamed_benchmark_is_compared_under_its_new_key_once_that_is_recorded() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -101,7 +100,6 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
         for benchmark in results.benchmarks:
             if not (found := fresh.get(benchmark.key)):
                 continue
-            benchmark.median = statistics.median(one.median for one in found)
             kept = [one for one in found if not broken(one)]
             if broken(benchmark) and len(kept) > len(found) / 2:
                 benchmark.budgets = kept[-1].budgets

@@ -115,6 +115,11 @@ def _mean_log(medians: Sequence[float]) -> float:
     return statistics.fmean(math.log(median) for median in medians)
 
 
+def _level(medians: Sequence[float]) -> float:
+    """Their geometric mean; 0 where one is."""
+    return math.exp(_mean_log(medians)) if all(medians) else 0.0
+
+
 def differences(baseline: Environment, now: Environment) -> list[str]:
     """Why timings of these two environments can't be compared; empty where they can."""
     found = []
@@ -156,8 +161,10 @@ def judge(
         if old is None or not all([old.median, *old.process_medians]):
             benchmark.verdict = "new"
             continue
-        benchmark.baseline_median = old.median
-        benchmark.change = benchmark.median / old.median - 1 if benchmark.median else None
+        # What is shown is what the change is computed from: of several processes the geometric mean.
+        benchmark.baseline_median = _level(old.process_medians or [old.median])
+        benchmark.median = _level(fresh) if fresh else benchmark.median
+        benchmark.change = benchmark.median / benchmark.baseline_median - 1 if benchmark.median else None
         if old.source_hash != benchmark.source_hash:
             benchmark.verdict = "changed"
             benchmark.reasons = ["its source or a fixture's is another than the baseline's"]
