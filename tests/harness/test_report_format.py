@@ -104,6 +104,7 @@ def run(verdict: Verdict | None, exit_code: int | None, *verdicts: Verdict, **fi
     return results(*entries, verdict=verdict, exit_code=exit_code, **fields)
 
 
+DESELECTED = ["test_a.py::test_of_the_full_profile"]
 FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "no")]
 
 
@@ -122,7 +123,8 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
         (run("invalid", 3, "missing", "pass"), "invalid", "nox -s baseline"),
         (run("invalid", 3, "invalid", "pass"), "invalid", "nox -s ci -- -k test_invalid"),
         (run("invalid", 3), "invalid", "nox -s readiness"),
-        (run("invalid", 3, deselected=["test_a.py::test_a"], profile="full"), "invalid", "nox -s full"),
+        (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
+        (run("invalid", 3, deselected=DESELECTED, reasons=["nothing was measured"]), "invalid", "nox -s ci"),
         (run("inconclusive", 0, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
         (run("inconclusive", 4, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
         (run(None, 2), "wrong usage", "nox -s ci"),
@@ -154,15 +156,25 @@ def test_all_is_well_only_where_nothing_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "command"),
+    ("names", "command", "does"),
     [
-        (["a"], "nox -s ci -- -k test_a"),
-        (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"'),
-        (["a" * 30, "b" * 30], "nox -s ci"),
-        (["a; rm -r"], "nox -s ci"),
+        (["a"], "nox -s ci -- -k test_a", "these alone"),
+        (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"', "these alone"),
+        (["a" * 30, "b" * 30], "nox -s ci", "all again"),
+        (["a; rm -r"], "nox -s ci", "all again"),
     ],
 )
-def test_the_next_command_fits_on_a_line_and_is_safe_to_paste(names: list[str], command: str) -> None:
+def test_the_next_command_fits_on_a_line_is_safe_to_paste_and_does_what_it_says(
+    names: list[str], command: str, does: str
+) -> None:
     suspects = results(*(benchmark(f"a.py::test_{name}", "regression") for name in names), verdict="regression")
 
-    assert form.next_step(suspects) == (command, "runs these alone; look at what the change does there")
+    assert form.next_step(suspects) == (command, f"runs {does}; look at what the change does there")
+
+
+def test_measuring_the_unsettled_again_says_when_it_measures_all() -> None:
+    unsettled = [benchmark(f"a.py::test_{name * 30}", "inconclusive") for name in "ab"]
+
+    step = form.next_step(results(*unsettled, verdict="inconclusive"))
+
+    assert step == ("nox -s ci", "measures all again; nothing else should be running")

@@ -50,7 +50,7 @@ def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list
     measured = [benchmark for benchmark in results.benchmarks if benchmark.samples]
     invalid = list(results.reasons)
     if not measured and not invalid:
-        invalid.append("nothing was measured")
+        invalid.append(NOTHING_MEASURED)
     invalid += [f"invalid: {_listed(by_verdict['invalid'])}"] if "invalid" in by_verdict else []
     if "missing" in by_verdict:
         invalid.append(f"in the baseline, but not measured: {_listed(by_verdict['missing'])}")
@@ -99,7 +99,8 @@ def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
     return found
 
 
-IN_THE_SUITE = ("nothing was measured", "can't be collected", "before its end")
+NOTHING_MEASURED = "nothing was measured"
+IN_THE_SUITE = (NOTHING_MEASURED, "can't be collected", "before its end")
 """In reasons of an invalid run that lie in the suite or its arguments, rather than in a service."""
 
 OFF = "off: "

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from tests.performance.harness.results import Benchmark, BudgetResult, Results
-from tests.performance.harness.verdict import IN_THE_SUITE, broken
+from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, broken
 
 ROOT = "tests/performance/"
 """What the keys of benchmarks and tests are below."""
@@ -219,18 +219,20 @@ def next_step(results: Results) -> tuple[str, str] | None:
     step: tuple[str, str] | None = None
     if results.exit_code in (2, 130):
         step = session, "once more, when what is said above is put right" if results.exit_code == 2 else "starts again"
-    elif results.verdict == "invalid" and results.deselected and not results.tests:
+    elif results.deselected and not results.tests and results.reasons[:1] == [NOTHING_MEASURED]:
         step = session, "runs all: what was asked for selects nothing"
     elif results.verdict == "invalid" and any(why in reason for reason in results.reasons[:1] for why in IN_THE_SUITE):
         step = session, "once more, when what is said above is put right"
     elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
         step = "nox -s readiness", "shows which service does real work and which does not"
     elif bad:
-        step = _only(session, bad), "runs these alone; look at what the change does there"
+        alone = _only(session, bad)
+        step = alone or session, f"runs {'these alone' if alone else 'all again'}; look at what the change does there"
     elif "missing" in by_verdict:
         step = "nox -s baseline", "only if it is meant to be gone; else bring the test back"
     elif unsettled:
-        step = _only(session, unsettled), "measures these again; nothing else should be running"
+        alone = _only(session, unsettled)
+        step = alone or session, f"measures {'these' if alone else 'all'} again; nothing else should be running"
     elif "inconclusive" in by_verdict:
         step = "nox -s baseline", "records one to commit that this machine can be compared with"
     elif by_verdict.keys() & {"new", "changed", "improvement"}:
@@ -244,8 +246,8 @@ def compared(results: Results) -> bool:
 
 
 def _only(session: str, keys: Iterable[str]) -> str:
-    """The session for these alone, by function name; for all where that would not fit on a line."""
+    """The session for these alone, by function name; "" where that would not fit on a line."""
     names = sorted({file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
     expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
     command = f"{session} -- -k {expression}"
-    return command if len(command) <= 74 and all(name.isidentifier() for name in names) else session
+    return command if len(command) <= 74 and all(name.isidentifier() for name in names) else ""
