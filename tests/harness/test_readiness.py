@@ -62,6 +62,9 @@ class Subject:
     def advice(self, error: BaseException) -> str:
         return "" if isinstance(error, OSError) else "check user and password"
 
+    def advice_at_limit(self) -> str:
+        return "raise ready_limit_s of this one"
+
     def running(self) -> bool:
         self.looks_left -= 1
         return self.looks_left >= 0
@@ -109,7 +112,7 @@ def test_never_ready_says_everything() -> None:
         "last error  ConnectionError: refused",
         "state       running",
         "| loading the data",
-        "next        read its last output, or raise ready_limit_s",
+        "next        raise ready_limit_s of this one",
     ):
         assert part in text
     assert "p4ss" not in text

@@ -453,6 +453,17 @@ def test_a_process_that_never_says_it_is_ready_is_given_up(start_process: StartP
     assert "no line of its output contains 'worker ready'" in message
 
 
+def test_the_advice_at_the_limit_names_the_setting(
+    start_application: StartApplication, start_process: StartProcess
+) -> None:
+    """Each has a limit of its own, which the general one doesn't change."""
+    worker = start_process("import time; time.sleep(100)", ready_output="ready")
+    app = start_application(HEALTHY.replace("async def health(request):", "async def health(request):\n        1 / 0"))
+
+    assert "raise ready_limit_s of [processes.worker] in settings.toml" in failure(worker, 0.0)
+    assert "raise ready_limit_s of [app] in settings.toml" in failure(app, 0.0)
+
+
 def test_a_command_that_is_not_there_is_named(start_process: StartProcess) -> None:
     with pytest.raises(NotReady, match="no-such-command can't be started"):
         start_process(command=("no-such-command",))

@@ -293,6 +293,18 @@ def test_certificate_that_cannot_be_verified(make_services: MakeServices, theirs
     proxy.listener.close()
 
 
+def test_advice_on_an_application_elsewhere_that_is_not_there(make_services: MakeServices) -> None:
+    """It has no output to be read; its address and its own limit are what can be put right."""
+    text = 'services = "off"\n[app]\nasgi = "a:b"\nready_limit_s = 0.01\n'
+    services = make_services(text, PERF_API_URL="http://127.0.0.1:9")
+    services.begin()
+
+    with pytest.raises(NotReady, match=r"next +see that it runs and that PERF_API_URL is right, .* of \[app\]") as told:
+        services.start_application()
+
+    assert "read its last output" not in str(told.value)
+
+
 def test_asyncpg_agrees_about_the_password(theirs: Services) -> None:
     """The servers in these tests do ask for a password."""
     with pytest.raises(asyncpg.InvalidPasswordError):

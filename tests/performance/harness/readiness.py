@@ -49,6 +49,9 @@ class Subject(Protocol):
     def advice(self, error: BaseException) -> str:
         """What to do next where this error is final; "" where it is worth retrying."""
 
+    def advice_at_limit(self) -> str:
+        """What to do next where it isn't ready in time."""
+
     def running(self) -> bool:
         """False once the process or container has exited; True where that can't be known."""
 
@@ -82,7 +85,7 @@ def wait_until_ready(
             told, advice = "it has exited", "read its last output above; a wrong server option is the usual cause"
             break
         if left_s <= 0:
-            told, advice = "the time is up", "read its last output, or raise ready_limit_s in settings.toml"
+            told, advice = "the time is up", subject.advice_at_limit()
             break
         attempts += 1
         try:

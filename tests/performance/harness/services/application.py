@@ -112,6 +112,9 @@ class Process(LocalService):
     def advice(self, error: BaseException) -> str:
         return "" if isinstance(error, NotYet) else "read its last output above"
 
+    def advice_at_limit(self) -> str:
+        return f"read its last output above, or raise ready_limit_s of [processes.{self.name}] in settings.toml"
+
     def running(self) -> bool:
         self._shorten_log()
         return super().running()
@@ -233,6 +236,9 @@ class Application(Process):
         if isinstance(error, BadStatus) and error.status == 404:
             return f"there is no route {self._app.health_path}: set health_path of [app] in settings.toml to one"
         return advice_http(error)
+
+    def advice_at_limit(self) -> str:
+        return "read its last output above, or raise ready_limit_s of [app] in settings.toml"
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--app-dir", str(self._directory)]

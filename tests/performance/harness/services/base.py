@@ -82,6 +82,10 @@ class Service:
         """What to do next where this error is final; "" where it is worth retrying."""
         return advice(self.address.scheme, error)
 
+    def advice_at_limit(self) -> str:
+        """What to do next where it isn't ready in time."""
+        return "read its last output above, or raise ready_limit_s in settings.toml"
+
     def running(self) -> bool:
         """False once its process or container has exited; True where that can't be known."""
         return True

@@ -21,6 +21,7 @@ ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service
 
 class _External(Service):
     own = False
+    _limit_name = "ready_limit_s in settings.toml"
 
     def __init__(self, name: Literal["redis", "postgres", "app"], context: Context) -> None:
         settings, variable = context.settings, URL_VARIABLES[name]
@@ -50,6 +51,9 @@ class _External(Service):
     def advice(self, error: BaseException) -> str:
         advice = super().advice(error)
         return f"{advice}: {URL_VARIABLES[self.name]}" if advice else ""
+
+    def advice_at_limit(self) -> str:
+        return f"see that it runs and that {URL_VARIABLES[self.name]} is right, or raise {self._limit_name}"
 
     def state(self) -> str:
         return "unknown: it isn't ours to look at"
@@ -142,6 +146,8 @@ class ExternalApplication(_External):
         super().__init__("app", context)
         app = context.settings.app
         self._health_path = app.health_path if app else "/health"
+        if app:
+            self._limit_name = "ready_limit_s of [app] in settings.toml"
 
     def probe(self, limit_s: float) -> str:
         return readiness.probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
