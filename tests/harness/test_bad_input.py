@@ -1,6 +1,7 @@
 """Bad input through `nox -s ci`: a clear error, the documented exit code, and nothing lost."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +164,15 @@ def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Pr
     assert done.code == 2, done.output
     assert "PERF_SERVICES" in done.output
     assert "did you mean 'docker'" in done.output
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
+def test_a_core_that_is_not_allowed_is_refused_with_those_that_are(project: Project) -> None:
+    """Otherwise nothing would be pinned, and everything inconclusive."""
+    done = project.nox("ci", PERF_PIN="7000")
+
+    assert done.code == 2, done.output
+    assert "pin: core 7000 is not among those allowed to this process: " in done.output
 
 
 def test_plain_pytest_refuses_settings_as_the_gate_does(project: Project) -> None:

@@ -23,6 +23,15 @@ CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 
+def not_allowed(wish: int | Literal["auto", "off"]) -> str:
+    """Why a core named by number can't be had by this process, or ""."""
+    if not isinstance(wish, int) or not sys.platform.startswith("linux"):
+        return ""
+    allowed = os.sched_getaffinity(0)
+    listed = _listed(sorted(allowed))
+    return "" if wish in allowed else f"pin: core {wish} is not among those allowed to this process: {listed}"
+
+
 class CoreLock:
     """One core, held against other runs of the same user until `release`.
 
@@ -38,15 +47,13 @@ class CoreLock:
     def acquire(cls, wish: int | Literal["auto", "off"]) -> Self:
         """Take the idlest core that is allowed to this process and that no other run holds.
 
-        A core named by number is taken even if it is busy, but not if it isn't allowed to us.
+        A core named by number is taken even if it is busy; ask `not_allowed` about it before.
         """
         if wish == "off":
             return cls(None, "the pin is off")
         if not sys.platform.startswith("linux"):
             return cls(None, f"no pinning on {sys.platform}")
         allowed = sorted(os.sched_getaffinity(0))
-        if wish != "auto" and wish not in allowed:
-            return cls(None, f"core {wish} is not among those allowed to this process: {_listed(allowed)}")
         folder = Path(platformdirs.user_cache_dir("plumbline")) / "cores"
         try:
             folder.mkdir(parents=True, exist_ok=True)

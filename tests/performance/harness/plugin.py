@@ -23,7 +23,7 @@ from . import guards
 from .baseline import find_baseline, preferred_backends
 from .environment import describe_environment
 from .measure import Measure, MeasureError, warnings_of
-from .pin import CoreLock, pinned_core, set_affinity, throttled_periods
+from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
 from .report import terminal
 from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
@@ -120,6 +120,8 @@ class Run:
         assert self.settings is not None
         if self.output:
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        if wrong := not_allowed(self.settings.pin):
+            self._end(wrong, EXIT_USAGE)
         self.free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
         try:
             preferred = preferred_backends(SUITE / "baselines")
