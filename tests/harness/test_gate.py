@@ -479,6 +479,9 @@ def test_plain_pytest_fails_on_a_broken_budget(broken_budgets: Ran) -> None:
     assert done.code == 1, done.output
     assert "over budget" in done.output
     assert "6 passed" in done.output
+    last = done.output.splitlines()[-2]
+    assert last.startswith("failed, as a budget is broken: ")
+    assert all(f"test_broken.py::test_{name}" in last for name in ("too_slow", "too_few", "budget_of_its_own"))
 
 
 # ---- what is written

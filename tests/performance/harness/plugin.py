@@ -479,6 +479,8 @@ class Run:
         except ResultsError as error:
             terminalreporter.write_line(str(error))
         terminal.render_table(results, Console(file=sys.stdout))
+        if over := [benchmark.key for benchmark in self.benchmarks if broken(benchmark)]:
+            terminalreporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
 
 
 LIMIT_S = pytest.StashKey[float]()
