@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from .project import STEADY_SETTINGS, Project
+from .project import SETTINGS, STEADY_SETTINGS, Project
+
+BUDGETS = """
+[budgets]
+"test_suite.py::test_addition" = { p95_ms = 1000 }
+"test_suite.py::test_sorting" = { p95_ms = 1000 }
+"""
 
 STARTED = "test session starts"
 """What pytest says first: without it nothing was measured."""
@@ -164,6 +170,39 @@ def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Pr
     assert done.code == 2, done.output
     assert "PERF_SERVICES" in done.output
     assert "did you mean 'docker'" in done.output
+
+
+@pytest.mark.parametrize("arguments", [(), ("-k", "sorting"), ("-x",)], ids=["all", "deselected", "ended early"])
+def test_a_budget_of_a_benchmark_that_does_not_exist_is_refused(project: Project, arguments: tuple[str, ...]) -> None:
+    """Before anything is measured, and with the nearest right name."""
+    project.write("settings.toml", SETTINGS + BUDGETS.replace("addition", "additoin"))
+
+    done = project.nox("ci", *arguments)
+
+    assert done.code == 2, done.output
+    assert "'test_suite.py::test_additoin', but there is no such benchmark" in done.output
+    assert "did you mean 'test_suite.py::test_addition'?" in done.output
+    assert "test_sorting'" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-k", "sorting"),
+        ("-x",),
+        ("tests/performance/test_suite.py::test_sorting",),
+        ("tests/performance/test_other.py",),
+    ],
+)
+def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Project, arguments: tuple[str, ...]) -> None:
+    """Deselected, not come to, or in a file of which not all was collected."""
+    project.write("settings.toml", SETTINGS + BUDGETS)
+    project.write("test_other.py", "def test_fails(measure):\n    for timer in measure():\n        assert False\n")
+
+    done = project.nox("ci", *arguments)
+
+    assert done.code in (0, 1, 3), done.output
+    assert "no such benchmark" not in done.output
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")

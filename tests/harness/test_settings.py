@@ -10,6 +10,7 @@ from tests.performance.harness.settings import (
     Profile,
     Settings,
     SettingsError,
+    check_keys,
     load_settings,
 )
 
@@ -321,6 +322,45 @@ def test_a_missing_file_is_told_with_the_place_where_it_belongs(tmp_path: Path) 
         load_settings(path, {})
 
     assert str(error.value) == f"settings.toml is missing: expected at {path}"
+
+
+# ---- keys of benchmarks
+
+
+COLLECTED = ["test_a.py::test_get[100B]", "test_a.py::test_get[10kB]", "test_a.py::test_set"]
+
+
+@pytest.mark.parametrize(
+    "key", ["test_a.py::test_get", "test_a.py::test_get[10kB]", "test_a.py::test_set", "test_b.py::test_elsewhere"]
+)
+@pytest.mark.parametrize("table", ["budgets", "benchmarks"])
+def test_a_key_of_a_benchmark_that_exists_or_was_not_looked_for_is_right(table: str, key: str, tmp_path: Path) -> None:
+    """With its parameters, or for all of them; and nothing is known of a file that was not collected whole."""
+    settings = load(tmp_path, f'[{table}."{key}"]')
+
+    check_keys(settings, COLLECTED, lambda file: file == "test_a.py")
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("test_a.py::test_gett", "; did you mean 'test_a.py::test_get'?"),
+        ("test_a.py::test_get[10kb]", "; did you mean 'test_a.py::test_get[10kB]'?"),
+        ("test_A.py::test_set", "; did you mean 'test_a.py::test_set'?"),
+        ("x", ""),
+    ],
+)
+@pytest.mark.parametrize("table", ["budgets", "benchmarks"])
+def test_a_key_of_no_benchmark_is_told_with_the_nearest_right_one(
+    table: str, key: str, near: str, tmp_path: Path
+) -> None:
+    """It would be passed over in silence, and its budget with it."""
+    settings = load(tmp_path, f'[{table}."{key}"]')
+
+    with pytest.raises(SettingsError) as told:
+        check_keys(settings, COLLECTED, lambda _file: True)
+
+    assert str(told.value) == f"settings.toml: [{table}] has {key!r}, but there is no such benchmark{near}"
 
 
 def test_settings_can_t_be_changed() -> None:

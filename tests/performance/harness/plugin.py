@@ -29,7 +29,7 @@ from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
-from .settings import Budget, Settings, SettingsError, load_settings
+from .settings import Budget, Settings, SettingsError, check_keys, load_settings
 from .summary import Summary, unsteadiness
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
@@ -149,6 +149,16 @@ class Run:
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self.deselected += [_key(item) for item in items if _is_ours(item.path)]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """A typo in the key of a budget would switch that budget off without a word."""
+        if self.settings is None or self.exit_code is not None:
+            return
+        known = {*self.deselected, *(_key(item) for item in session.items if _is_ours(item.path))}
+        try:
+            check_keys(self.settings, known, lambda file: file in self.collected_files or not (SUITE / file).is_file())
+        except SettingsError as error:
+            self._end(str(error), EXIT_USAGE)
 
     def _guard(self, item: pytest.Item) -> None:
         """Limits from the inside out: the loop's own, pytest-timeout's at twice that, faulthandler's behind both."""

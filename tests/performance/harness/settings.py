@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -193,6 +193,25 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         postgres=_with_backend(settings.postgres, "external" if "postgres" in urls else backend),
         external_urls=urls,
     )
+
+
+def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[str], bool]) -> None:
+    """Raises SettingsError at keys under `budgets` or `benchmarks` that name no benchmark, with the nearest right ones.
+
+    `known`: the keys of all that was collected; a key without its parameters stands for all of them. `is_whole` says
+    whether all of a file was collected, by its name: only there it can be known what doesn't exist.
+    """
+    names = {*known, *(key.partition("[")[0] for key in known)}
+    wrong = []
+    tables: dict[str, Iterable[str]] = {"budgets": settings.budgets, "benchmarks": settings.benchmarks}
+    for table, keys in tables.items():
+        for key in keys:
+            if key not in names and is_whole(key.partition("::")[0]):
+                near = difflib.get_close_matches(key, names, n=1)
+                guess = f"; did you mean {near[0]!r}?" if near else ""
+                wrong.append(f"settings.toml: [{table}] has {key!r}, but there is no such benchmark{guess}")
+    if wrong:
+        raise SettingsError("\n".join(wrong))
 
 
 def _with_backend(server: Server, backend: BackendChoice | None) -> Server:
