@@ -143,6 +143,47 @@ def test_server_options(make_services: MakeServices, client: Any) -> None:
     assert containers(client, services) == []
 
 
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the end of a run waits in vain, the test needn't wait as long."""
+    monkeypatch.setattr("tests.performance.harness.services.STOP_WAIT_S", 5.0)
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_stop_ends_the_waiting_for_a_server(make_services: MakeServices, client: Any) -> None:
+    """A run that ends before its servers are ready, as when nothing is selected, doesn't wait for what has gone."""
+    assert client.ping()
+    services = make_services(DOCKER)
+    services.begin()
+
+    services.stop()
+
+    assert not [task for task in services._tasks if task.is_alive()]
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_stop_ends_the_waiting_for_an_image(make_services: MakeServices, client: Any) -> None:
+    """A run that is interrupted in a pull leaves it to the engine."""
+    assert client.ping()
+    with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:
+        registry.settimeout(20)
+        image = f"127.0.0.1:{registry.getsockname()[1]}/never:1"
+        services = make_services(f'{DOCKER}redis.image = "{image}"\npostgres.backend = "off"\n')
+        begun = threading.Thread(target=begin_in_vain, args=[services])
+        begun.start()
+        stack.enter_context(registry.accept()[0])
+
+        services.stop()
+
+        assert not [task for task in services._tasks if task.is_alive()]
+    begun.join()
+
+
+def begin_in_vain(services: Services) -> None:
+    with pytest.raises(NotReady, match="can't be pulled"):
+        services.begin()
+
+
 def test_exited_container_is_told_at_once(make_services: MakeServices, client: Any) -> None:
     """A wrong option ends the wait with the exit code and the last log lines, not with the deadline."""
     assert client.ping()

@@ -184,6 +184,7 @@ class Services:
 
     def stop(self) -> None:
         """Stop and remove everything; never raises on a service that has died."""
+        self._context.engine.give_up()
         # This ends the waiting for servers that aren't ours, which would otherwise go on.
         _stop_all(service for service in self.running() if not service.own)
         for task in self._tasks:

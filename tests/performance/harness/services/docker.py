@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
 PULL_LIMIT_S = 120.0
 STOP_LIMIT_S = 5
+LOOK_S = 0.1
 OWNER_LABEL = f"{LABEL}-owner"
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"
 
@@ -39,6 +41,11 @@ class Engine:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._answer: tuple[Any, str] | None = None
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Leave a pull that is under way to the engine: the run ends."""
+        self._given_up.set()
 
     def client(self) -> tuple[Any, str]:
         """A client of docker-py, or None and why there is none; never takes much longer than ENGINE_LIMIT_S."""
@@ -60,7 +67,7 @@ class Engine:
             client.images.get(name)
         except docker.errors.ImageNotFound:
             try:
-                within(PULL_LIMIT_S, lambda: client.images.pull(name))
+                within(PULL_LIMIT_S, lambda: client.images.pull(name), self._given_up)
             except Exception as error:
                 return f"the image {name} isn't there and can't be pulled: {describe(error)}"
         except Exception as error:
@@ -131,7 +138,8 @@ class _Docker(Service):
             raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
 
     def running(self) -> bool:
-        return self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
+        # Not once it is stopped either: then waiting for it ends.
+        return self._container is not None and self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
 
     def alive(self) -> bool:
         """As the kernel sees it, where it does: an engine that was asked is still busy when the next test measures."""
@@ -280,8 +288,11 @@ class DockerPostgres(_Docker):
         return container.with_command(["postgres", *postgres_options(self._config)])
 
 
-def within(limit_s: float, work: Callable[[], T]) -> T:
-    """Do the work in a thread of its own; raises TimeoutError when it takes longer, and leaves it to itself."""
+def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
+    """Do the work in a thread of its own; raises TimeoutError when it takes longer, and leaves it to itself.
+
+    The same as soon as `given_up` is set.
+    """
     outcome: list[T | BaseException] = []
 
     def run() -> None:
@@ -292,7 +303,9 @@ def within(limit_s: float, work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(limit_s)
+    deadline_s = time.monotonic() + limit_s
+    while thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0 and not (given_up and given_up.is_set()):
+        thread.join(min(left_s, LOOK_S) if given_up else left_s)
     if not outcome:
         raise TimeoutError(f"no answer within {limit_s:g} s")
     if isinstance(outcome[0], BaseException):
