@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import signal
 import socket
 import threading
 import types
@@ -10,7 +11,7 @@ import pytest
 
 from tests.harness.conftest import Until
 from tests.performance.harness import guards
-from tests.performance.harness.guards import GuardError, guarded, own_ports
+from tests.performance.harness.guards import GuardError, guarded, interruptible, own_ports
 
 LONG_S = 30.0
 """No test here comes near it."""
@@ -452,3 +453,48 @@ def test_a_host_that_has_no_address_has_no_connections(server: socket.socket, mo
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
     assert own_ports("nowhere.invalid", port_of(server)) == set()
+
+
+# ---- interruptions
+
+
+async def swallowing() -> None:
+    """As `asyncio.wait_for` of Python 3.11 may."""
+    with contextlib.suppress(asyncio.CancelledError):
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+
+async def failing_at_it() -> None:
+    await swallowing()
+    raise ValueError("half done")
+
+
+@pytest.mark.parametrize("test", [swallowing, failing_at_it])
+def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[[], Awaitable[None]]) -> None:
+    """Whether the test passes or fails at it; without a signal, and after it, all is as it was."""
+    before = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), asyncio.Runner() as runner:
+        runner.run(interruptible(test)())
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
+    """A cancellation that the test asked for itself is no interruption."""
+
+    async def cancelled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        with contextlib.suppress(asyncio.CancelledError):
+            task.cancel()
+            await asyncio.sleep(60)
+
+    async def failing() -> None:
+        raise ValueError("wrong")
+
+    with asyncio.Runner() as runner:
+        runner.run(interruptible(cancelled)())
+        with pytest.raises(ValueError, match="wrong"):
+            runner.run(interruptible(failing)())

@@ -11,8 +11,12 @@ import pytest
 from .project import Project, finish
 from .traces import (
     DOES_NOT_GIVE_UP,
+    ENDS_SLOWLY,
     GONE_LIMIT_S,
+    LOSES,
     SUITE,
+    SWALLOWS,
+    TEARS_DOWN,
     WAITS,
     WAITS_IN_THE_LOOP,
     Traces,
@@ -57,6 +61,67 @@ def test_ctrl_c_and_again(traces: Traces) -> None:
 
     assert done.code == 130, done.output
     traces.assert_gone(GONE_LIMIT_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_swallowed_in_a_coroutine(traces: Traces, number: signal.Signals) -> None:
+    """asyncio makes a cancellation of it, which code under test may swallow: no further test is begun."""
+    traces.project.write("test_suite.py", SUITE + SWALLOWS)
+    run = traces.start_to_middle()
+
+    traces.process("pytest").send_signal(number)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert not (traces.project.root / "next").exists()
+    traces.assert_gone()
+
+
+def test_lost_in_a_destructor(traces: Traces) -> None:
+    """Python ignores what a destructor raises: the interruption comes again, and fails no test."""
+    traces.project.write("test_suite.py", SUITE + LOSES)
+    run = traces.start_to_middle()
+
+    traces.process("pytest").send_signal(signal.SIGINT)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert (traces.project.root / "told").read_text() == "KeyboardInterrupt()"
+    assert "Unraisable" not in done.output
+    traces.assert_gone()
+
+
+@pytest.mark.parametrize(("seconds", "error"), [(0, "RuntimeError: this fixture is broken"), (100, "Error: ")])
+def test_fixtures_of_an_interrupted_run(traces: Traces, seconds: int, error: str) -> None:
+    """They are torn down on servers that still run; what hangs there doesn't keep the run, and a failure is a line."""
+    traces.project.write("test_suite.py", SUITE + TEARS_DOWN.replace("SECONDS", str(seconds)))
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGINT)
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert (traces.project.root / "torn down").exists() == (seconds == 0)
+    [line] = [line for line in done.output.splitlines() if "not all fixtures could be torn down" in line]
+    assert error in line
+    assert "Traceback" not in done.output
+    traces.assert_gone()
+
+
+def test_ctrl_c_at_the_very_end(traces: Traces) -> None:
+    """When all is measured and pytest is about to end, it has nothing to tell."""
+    traces.project.write("test_suite.py", SUITE)
+    traces.project.write("conftest.py", ENDS_SLOWLY)
+    run = traces.start_to_middle()
+
+    os.killpg(run.pid, signal.SIGINT)
+    (traces.project.root / "go").touch()
+    done = finish(run)
+
+    assert done.code == 130, done.output
+    assert "interrupted: no verdict" in done.output
+    assert "Traceback" not in done.output
+    traces.assert_gone()
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,64 @@ async def test_waits_in_the_loop(redis_url):
     Path(os.environ["MARKS"], "middle").touch()
     await asyncio.sleep(100)
 """
+SWALLOWS = """
+
+@pytest.mark.timeout(100)
+async def test_swallows(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    try:
+        await asyncio.sleep(100)
+    except asyncio.CancelledError:
+        pass
+
+
+def test_next():
+    Path("next").touch()
+"""
+LOSES = """
+
+class Slow:
+    def __del__(self):
+        Path(os.environ["MARKS"], "middle").touch()
+        time.sleep(100)
+
+
+@pytest.mark.timeout(100)
+def test_loses(redis_url):
+    Slow()
+    try:
+        time.sleep(100)
+    except BaseException as error:
+        Path("told").write_text(repr(error))
+        raise
+"""
+TEARS_DOWN = """
+
+@pytest.fixture(scope="session")
+async def table(postgres_url):
+    connection = await asyncpg.connect(postgres_url, server_settings={"application_name": "perf"})
+    yield
+    await connection.execute("SELECT pg_sleep(SECONDS)")
+    Path("torn down").touch()
+    raise RuntimeError("this fixture is broken")
+
+
+@pytest.mark.timeout(100)
+async def test_waits(table):
+    Path(os.environ["MARKS"], "middle").touch()
+    await asyncio.sleep(100)
+"""
+ENDS_SLOWLY = """
+import os
+import time
+from pathlib import Path
+
+
+def pytest_unconfigure():
+    Path(os.environ["MARKS"], "middle").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+"""
 DOES_NOT_GIVE_UP = """
 
 @pytest.mark.timeout(100)

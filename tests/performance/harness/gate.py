@@ -1,10 +1,12 @@
 """The gate and the baseline: run pytest in fresh processes, judge what they measured, tell."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -35,7 +37,8 @@ RESULTS, REPORT, JUNIT = "results.json", "report.md", "junit.xml"
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed, nothing selected."""
 PYTEST_USAGE_ERROR = 4
-OWN_END_LIMIT_S = 1.0
+AGAIN_S = 1.0
+OWN_END_LIMIT_S = 0.5
 """From a terminal, Ctrl-C reaches pytest as well; from elsewhere it has to be told, after this."""
 
 
@@ -196,7 +199,7 @@ def _readiness(settings: Settings, arguments: list[str]) -> int:
 
 
 def _documented_exit(command: Callable[[Settings], int]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command(load_settings(SUITE / "settings.toml"))
     except SettingsError as error:
@@ -261,19 +264,18 @@ def _run(command: list[str], limit_s: float) -> int:
         _wait(child, OWN_END_LIMIT_S)
         raise
     finally:
+        deadline_s = time.monotonic() + END_LIMIT_S
+        while child.poll() is None and time.monotonic() < deadline_s:
+            child.terminate()  # again and again: until pytest has taken notice, code under test may swallow it
+            _wait(child, AGAIN_S)
         if child.poll() is None:
-            child.terminate()
-            if not _wait(child, END_LIMIT_S):
-                child.kill()
-                child.wait()
+            child.kill()
+            child.wait()
 
 
-def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> bool:
-    try:
+def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _make_room(folder: Path) -> None:

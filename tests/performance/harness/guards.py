@@ -5,6 +5,7 @@ import contextlib
 import functools
 import ipaddress
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import asyncpg
@@ -81,6 +83,38 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             failure.add_note("\n".join([f"It also left {len(left)} task(s) running:", *left]))
         if failure is not None:
             raise failure
+
+    return run
+
+
+def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A coroutine test that ends with KeyboardInterrupt where it was interrupted, whatever it made of that.
+
+    asyncio turns SIGINT into a cancellation, and `asyncio.wait_for` of Python 3.11 swallows one that comes as its work
+    is done (https://github.com/python/cpython/issues/81839): redis-py sends each command that way.
+    """
+
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        cancel = signal.getsignal(signal.SIGINT)
+        came = False
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            nonlocal came
+            came = True
+            if callable(cancel):
+                cancel(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            await test(*args, **kwargs)
+        except BaseException:
+            if not came:
+                raise
+        finally:
+            signal.signal(signal.SIGINT, cancel)
+        if came:
+            raise KeyboardInterrupt
 
     return run
 

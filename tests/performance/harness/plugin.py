@@ -12,6 +12,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,7 @@ from .baseline import find_baseline, preferred_backends
 from .environment import describe_environment
 from .measure import Measure, MeasureError, warnings_of
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
+from .readiness import describe
 from .report import terminal
 from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
@@ -36,6 +38,9 @@ from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
 UNSTEADY = 0.1
+INTERRUPT_AGAIN_S = 0.01
+TEARDOWN_LIMIT_S = 1.0
+"""How long the fixtures of a run that ended early may take before the servers are stopped under them."""
 MARKERS = {
     "full": "belongs to the full profile",
     "disruptive": "pauses or kills services: in the full profile, after all others",
@@ -118,7 +123,9 @@ class Run:
 
     def _begin(self) -> None:
         assert self.settings is not None
+        self._interrupt_again_where_lost()
         if self.output:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         if wrong := not_allowed(self.settings.pin):
             self._end(wrong, EXIT_USAGE)
@@ -134,6 +141,18 @@ class Run:
             self._end(str(error), EXIT_INVALID)
         self.environment_before = {name: os.environ.get(name) for name in changes}
         _update_environment(changes)
+
+    def _interrupt_again_where_lost(self) -> None:
+        """Interrupt again, a moment later, where a destructor or a callback has swallowed it."""
+        tell = sys.unraisablehook
+
+        def on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+            if isinstance(lost.exc_value, KeyboardInterrupt):
+                threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
+            elif self.exit_code is None:  # else what a fixture left behind that was not torn down
+                tell(lost)
+
+        sys.unraisablehook = on_unraisable  # pytest, whose own it takes the place of, resets it at the end
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -168,7 +187,7 @@ class Run:
         marker = item.get_closest_marker("timeout")
         limit_s = float(marker.args[0]) if marker and marker.args else self.settings.test_limit_s
         if inspect.iscoroutinefunction(item.obj):
-            item.obj = guards.guarded(item.obj, limit_s)
+            item.obj = guards.interruptible(guards.guarded(item.obj, limit_s))
             limit_s *= 2
         item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
         item.stash[LIMIT_S] = limit_s
@@ -262,8 +281,6 @@ class Run:
         # pytest's own Interrupted, as after an error in collection, is a KeyboardInterrupt, too.
         if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
-            if self.output:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # told once: now the services are being stopped
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that can't be imported measures nothing: the run is invalid."""
@@ -429,7 +446,12 @@ class Run:
 
     # ---- the end
 
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Keep the results, let fixtures be torn down on servers that still run, then stop those."""
+        if self.output:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # the end has begun, and it is the caller who tells of it
         results = self._results() if self.settings is not None else None
         self._results_at_end = results
         if results is not None and self.output:
@@ -437,7 +459,22 @@ class Run:
                 write_results(Path(self.output), results)
         elif results is not None and any(broken(benchmark) for benchmark in self.benchmarks):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
-        self._stop()
+        # Of a run that was interrupted, fixtures may hang on what it was in the middle of, or fail at it.
+        patience = threading.Timer(TEARDOWN_LIMIT_S, self._stop)
+        if self.exit_code is not None:
+            patience.start()
+        try:
+            return (yield)
+        except BaseException as error:
+            if self.exit_code is None:
+                raise
+            self._say([f"not all fixtures could be torn down: {describe(error)}"])
+            return None
+        finally:
+            patience.cancel()
+            if patience.ident is not None:
+                patience.join()
+            self._stop()
 
     def _results(self) -> Results:
         assert self.settings is not None
