@@ -118,6 +118,8 @@ class Run:
         try:
             self.settings = load_settings(SUITE / "settings.toml")
             self.settings.profile(self.profile_name)
+            if self.settings.app:
+                sys.path.insert(1, str(ROOT / self.settings.app.directory))  # behind the repository's root
         except SettingsError as error:
             self._end(str(error), EXIT_USAGE)
 

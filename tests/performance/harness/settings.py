@@ -58,7 +58,9 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     factory: bool = False
     """Whether `asgi` names a function that makes the application."""
     directory: str = "."
-    """The folder that imports start from, below the repository's root: "src" for a src layout."""
+    """The folder that imports start from, below the repository's root: "src" for a src layout.
+
+    Those of `prepare`, the processes and the tests as well."""
     health_path: str = "/health"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """0: a free one."""

@@ -152,7 +152,14 @@ class Services:
         What settings.toml says under `env`, rendered; before it, ours in place of plain variables that are set.
         """
         plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
-        return {**self._run.environ, **plain, **self._rendered(self._settings.env)}
+        return {**self._import_path(), **self._run.environ, **plain, **self._rendered(self._settings.env)}
+
+    def _import_path(self) -> dict[str, str]:
+        """Where the application's imports start from, its other commands can import as well."""
+        if self._settings.app is None or self._settings.app.directory == ".":
+            return {}
+        path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
+        return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
         """One line for each service: what, whence, why, on which core."""
