@@ -1,3 +1,4 @@
+import os
 import re
 import socket
 import subprocess
@@ -33,7 +34,7 @@ def silent_remote() -> Iterator[str]:
 
 def environ(**variables: str) -> dict[str, str]:
     """Ours, without what a pipeline that runs these tests has set for itself."""
-    ours = {name: value for name, value in base_module.os.environ.items() if name not in base_module.TARGETS}
+    ours = {name: value for name, value in os.environ.items() if name not in base_module.TARGETS}
     return {**ours, **variables}
 
 
