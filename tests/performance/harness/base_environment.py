@@ -286,7 +286,7 @@ def _install(changes: Mapping[str, str], python: Path, project: Path) -> None:
 
 def _installer(python: Path) -> tuple[list[str], list[str]]:
     """The commands that install and uninstall there: of what installed our packages, as that knows their indexes."""
-    by_uv = any(one.read_text("INSTALLER") == "uv" for one in _distributions().values())
+    by_uv = any((one.read_text("INSTALLER") or "").strip() == "uv" for one in _distributions().values())
     has_pip = importlib.util.find_spec("pip") is not None
     if (uv := find_uv()) and (by_uv or not has_pip):
         return (
