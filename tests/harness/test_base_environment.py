@@ -1,6 +1,8 @@
 import base64
+import errno
 import http.server
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +16,7 @@ import pytest
 from tests.harness.repository import Repository
 from tests.harness.test_arms import ROOT, answer
 from tests.performance.harness import base_environment
+from tests.performance.harness.arms import make_arms
 from tests.performance.harness.base import NoBase
 from tests.performance.harness.base_environment import (
     base_python,
@@ -30,6 +33,7 @@ RECORD = """
 import json, sys
 from pathlib import Path
 from tests.performance.harness.arms import describe, make_arms
+from tests.performance.harness.arms import make_arms
 from tests.performance.harness.base import NoBase
 from tests.performance.harness.environment import installed_packages
 said = []
@@ -395,3 +399,20 @@ def test_what_the_harness_cannot_do_with_stays(trees: tuple[Path, Path]) -> None
     changes, said = wanted(trees, {**installed, "pluggy": "0.1"})
     assert changes == {}
     assert said == [f"pluggy stays at {installed['pluggy']} in the base, as the harness can't do with 0.1"]
+
+
+def test_a_full_disk_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an environment has no room, the message is of the first file that didn't fit, and nothing is left."""
+    repository = Repository.create(tmp_path / "repository", {"app.py": ""})
+    monkeypatch.setattr(base_environment, "_link", no_room)
+    recorded = installed_packages() | {"plumb-tiny": "1.0"}
+    with pytest.raises(NoBase) as error:
+        make_arms(
+            repository.root, "HEAD", recorded_packages=recorded, directories=[], cache=tmp_path / "cache", say=print
+        )
+    assert str(error.value).endswith("/cache: [Errno 28] No space left on device")
+    assert list((tmp_path / "cache" / "environments").iterdir()) == []
+
+
+def no_room(*_: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -85,8 +85,9 @@ def make_arms(
             python = base_python(changes, cache / "environments", root, say)
     except filelock.Timeout:
         raise NoBase(f"another run has held {cache / '.lock'} for {kept.LOCK_LIMIT_S:g} s: wait for its end") from None
-    except (OSError, shutil.Error) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
+        # copytree collects what went wrong for each file
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) and isinstance(error.args[0], list) else error
         raise NoBase(f"the arms of the comparison can't be made in {cache}: {why}") from None
     files = sorted(
         name for name in base.files.keys() | head.files.keys() if base.files.get(name) != head.files.get(name)
