@@ -414,5 +414,31 @@ def test_a_full_disk_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list((tmp_path / "cache" / "environments").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"plumb-tiny": "1.0"}, "plumb-tiny 1.0 of the base can't be installed now: "),
+        (
+            {"plumb-tiny": f"git+http://127.0.0.1:9/{TOKEN}/tiny@abc"},
+            "plumb-tiny git+http://127.0.0.1:9/… of the base ",
+        ),
+    ],
+)
+def test_a_token_in_a_path_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], shown: str
+) -> None:
+    """Some indexes have the token in their path: pip and uv print that, and neither the message nor a file has it."""
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:9/{TOKEN}/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    said: list[str] = []
+    with pytest.raises(NoBase) as error:
+        base_python(changes, tmp_path, tmp_path, said.append)
+    assert str(error.value).startswith(shown)
+    assert TOKEN not in str(error.value) + "".join(said)
+    assert holding(tmp_path, TOKEN) == []
+
+
 def no_room(*_: str) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

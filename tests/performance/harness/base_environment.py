@@ -316,7 +316,9 @@ def _run_installer(command: list[str], project: Path) -> str:
 
 
 def _last_lines(text: str, count: int = 6) -> str:
-    return " / ".join([line.strip() for line in scrub(text).splitlines() if line.strip()][-count:])
+    # pip names a path of an index that it can't reach without the URL's beginning.
+    text = re.sub(r"(?<=': )/\S+", "/…", scrub(text))
+    return " / ".join([line.strip() for line in text.splitlines() if line.strip()][-count:])
 
 
 def read_toml(path: Path) -> dict[str, Any]:
