@@ -17,6 +17,7 @@ _STYLES = {
     "invalid": "bold red",
     "inconclusive": "yellow",
     "improvement": "green",
+    "accepted": "cyan",
     "new": "cyan",
     "changed": "cyan",
 }

@@ -103,6 +103,14 @@ class Service:
         del lines
         return ""
 
+    def log_mark(self) -> float:
+        """Where its output stands now, for `log_since`; for servers of ours."""
+        raise NotImplementedError
+
+    def log_since(self, mark: float, until: str) -> str:
+        """Its output from the mark on, once this text is in it or it has had its time to arrive; with passwords."""
+        raise NotImplementedError
+
     def pids(self) -> list[int]:
         """The server's processes, its children included, when on this kernel and ours; else none."""
         return []
@@ -186,6 +194,15 @@ class LocalService(Service):
 
     def log_tail(self, lines: int = 20) -> str:
         return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
+
+    def log_mark(self) -> float:
+        return self._log.stat().st_size
+
+    def log_since(self, mark: float, until: str) -> str:
+        del until  # a server writes before it answers
+        with self._log.open("rb") as log:
+            log.seek(int(mark))
+            return log.read().decode(errors="replace")
 
     def _output(self, limit_bytes: int) -> str:
         """The end of its output, without passwords."""
