@@ -1,5 +1,6 @@
 """The committed baseline: find it, make it from several fresh processes, say what a new one changes."""
 
+import contextlib
 import platform
 import statistics
 from collections.abc import Sequence
@@ -26,6 +27,20 @@ def find_baseline(folder: Path, environment: Environment) -> Results | None:
     """
     path = baseline_path(folder, environment)
     return _read(path) if path.exists() else None
+
+
+def find_counts(folder: Path, environment: Environment) -> Results | None:
+    """What counts are compared with: this kind of machine's baseline, else the newest, of these backends if possible.
+
+    Raises ResultsError as `find_baseline` does.
+    """
+    if own := find_baseline(folder, environment):
+        return own
+    others = []
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(ResultsError):
+            others.append(_read(path))
+    return max(others, key=lambda one: (one.environment.services == environment.services, one.created), default=None)
 
 
 def check_baselines(folder: Path) -> None:

@@ -31,8 +31,6 @@ ANSWER_LIMIT_S = 3.0
 EXPLAIN_LIMIT_MS = 1000
 LOCK_LIMIT_MS = 200
 RELOAD_S = 0.001
-CUT = " cut"
-"""Marks a number of messages that depends on how they were cut into segments, and so is not to be judged."""
 COUNTED_SERVICES = ("redis", "postgres", "app")
 
 T = TypeVar("T")
@@ -215,7 +213,7 @@ class SocketSource:
         after = self._asked(self._watch.open)
         numbers: Numbers = {}
         for name, found in traffic(self._before, after, self._asked(self._watch.destroyed), self._names).items():
-            numbers[f"{name}.messages" if found.whole else f"{name}.messages{CUT}"] = found.messages
+            numbers[f"{name}.messages" if found.whole else f"{name}.segments"] = found.segments
             numbers[f"{name}.bytes_sent"] = found.bytes_sent
             numbers[f"{name}.bytes_received"] = found.bytes_received
             numbers[f"{name}.connections"] = found.connections
@@ -442,9 +440,7 @@ def _sort(rounds: Sequence[Numbers], operations: int, counts: Counts) -> None:
         values = [numbers.get(name, 0) / operations for numbers in rounds]
         if not any(values):
             continue
-        if name.endswith(CUT):
-            counts.varying[name.removesuffix(CUT)] = values
-        elif same_count(name, values):
+        if all(values) and same_count(name, values):
             counts.same[name] = max(values)
         else:
             counts.varying[name] = values

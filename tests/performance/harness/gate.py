@@ -11,7 +11,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .baseline import baseline_path, changes, check_baselines, find_baseline, keep_uncounted, keep_unmeasured, merge
+from .baseline import (
+    baseline_path,
+    changes,
+    check_baselines,
+    find_baseline,
+    find_counts,
+    keep_uncounted,
+    keep_unmeasured,
+    merge,
+)
 from .count_changes import judge_counts
 from .report import junit, markdown, terminal
 from .results import Results, ResultsError, read_results, write_results, write_whole
@@ -111,7 +120,7 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
                 )
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
         judge(results, baseline, settings.gate, settings.benchmarks, medians)
-    judge_counts(results, baseline)
+    judge_counts(results, find_counts(SUITE / "baselines", results.environment))
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 

@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from . import guards
-from .baseline import find_baseline, preferred_backends
+from .baseline import find_baseline, find_counts, preferred_backends
 from .count_changes import judge_counts
 from .counts import Counter
 from .environment import describe_environment
@@ -482,7 +482,7 @@ class Run:
         try:
             found = find_baseline(SUITE / "baselines", results.environment)
             judge(results, found, self.settings.gate, self.settings.benchmarks, {})
-            judge_counts(results, found)
+            judge_counts(results, find_counts(SUITE / "baselines", results.environment))
         except ResultsError as error:
             terminalreporter.write_line(str(error))
         terminal.render_table(results, Console(file=sys.stdout))

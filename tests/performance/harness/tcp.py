@@ -53,7 +53,7 @@ class Connection(NamedTuple):
     """Tells it from every other socket until the machine starts again."""
     peer: Peer
     segments_sent: int
-    """With data; a message is one of them if it fits in."""
+    """With data; a message is one segment if it fits in."""
     bytes_sent: int
     bytes_received: int
     segment_bytes: int
@@ -64,13 +64,14 @@ class Connection(NamedTuple):
 class Traffic:
     """What went to and came from one service."""
 
-    messages: int = 0
+    segments: int = 0
+    """Sent, with data."""
     bytes_sent: int = 0
     bytes_received: int = 0
     connections: int = 0
     """Opened."""
     whole: bool = True
-    """Whether messages seem to fit one segment each; else their number depends on how they were cut."""
+    """Whether messages seem to fit one segment each, and so segments are messages."""
 
 
 class SocketWatch:
@@ -165,18 +166,18 @@ def traffic(
     found: dict[str, Traffic] = {}
     for cookie, now in {**ended, **after}.items():
         then = before.get(cookie)
-        messages = now.segments_sent - (then.segments_sent if then else 0)
+        segments = now.segments_sent - (then.segments_sent if then else 0)
         sent = now.bytes_sent - (then.bytes_sent if then else 0)
         received = now.bytes_received - (then.bytes_received if then else 0)
-        if then and not (messages or received):
+        if then and not (segments or received):
             continue
         total = found.setdefault(names[now.peer], Traffic())
-        total.messages += messages
+        total.segments += segments
         total.bytes_sent += sent
         total.bytes_received += received
         total.connections += then is None
         # One that is cut in two or more fills more than half of them.
-        total.whole &= sent <= messages * now.segment_bytes / 2
+        total.whole &= sent <= segments * now.segment_bytes / 2
     return found
 
 
