@@ -24,7 +24,7 @@ from .project import STEADY_SETTINGS, Project
 from .report_samples import benchmark
 
 SETTINGS = """\
-services = "embedded"
+services = "{backend}"
 
 [env]
 SAMPLE_DATABASE_URL = "{postgres.url}"
@@ -96,14 +96,16 @@ Body = Callable[[], Awaitable[object]]
 Count = Callable[..., Awaitable[Counts]]
 
 
-@pytest.fixture(scope="module")
-def counting(tmp_path_factory: pytest.TempPathFactory, cache_home: Path) -> Iterator[Services]:
-    """Servers, with an application and a worker that have one query by many, or many queries."""
+@pytest.fixture(scope="module", params=["embedded", "docker"])
+def counting(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
+) -> Iterator[Services]:
+    """Servers of either kind, with an application and a worker that have one query by many, or many queries."""
     assert cache_home.is_dir()
     root = tmp_path_factory.mktemp("counting")
     (root / "sample.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
     (root / "worker.py").write_text(textwrap.dedent(WORKER), encoding="utf-8")
-    (root / "settings.toml").write_text(SETTINGS, encoding="utf-8")
+    (root / "settings.toml").write_text(SETTINGS.replace("{backend}", request.param), encoding="utf-8")
     services = Services(load_settings(root / "settings.toml", {}), root, environ={})
     try:
         services.begin()
@@ -173,7 +175,7 @@ def held(before: Counts, after: Counts) -> dict[str, tuple[float, float]]:
 
 
 async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redis) -> None:
-    """50 commands are the same 50, in 50 messages instead of one."""
+    """50 commands are the same 50, in 50 messages instead of one, which may be cut in two."""
 
     async def pipelined() -> None:
         async with client.pipeline(transaction=False) as pipeline:
@@ -188,7 +190,10 @@ async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redi
     before, after = await count(pipelined), await count(single)
 
     assert before.same["redis.command SET"] == 50
-    assert held(before, after) == {"redis.messages": (1, 50)}
+    [(name, (then, now))] = held(before, after).items()
+    assert name == "redis.messages"
+    assert then <= 2
+    assert now == 50
 
 
 async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connection) -> None:
@@ -527,10 +532,8 @@ def store(client):
 
 def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     """A pipeline turned into single commands: exit code 1 with the reason, where timings can't be judged at all."""
-    project.write(
-        "settings.toml",
-        STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"\n[postgres]\nbackend = "off"\n'),
-    )
+    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
     code = project.root / "code_under_test.py"
     code.write_text(PIPELINED, encoding="utf-8")

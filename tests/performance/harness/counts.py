@@ -5,8 +5,8 @@ kernel's table of sockets, an INFO, a mark in PostgreSQL's log) stands outside t
 """
 
 import asyncio
-import itertools
 import json
+import secrets
 import threading
 import time
 from collections import Counter as Tally
@@ -298,9 +298,7 @@ class PostgresStatements:
         self._service = service
         self._note = note
         self._session: _Session | None = None
-        self._numbers_of_marks = itertools.count()
         self._marks: list[str] = []
-        self._logged_from = 0.0
         self._rows: dict[Executed, float] = {}
 
     def begin(self) -> None:
@@ -310,7 +308,6 @@ class PostgresStatements:
         if self._session is None or self._session.url != self._service.address.url or self._session.is_lost():
             self.close()
             self._session = _Session(self._service.address.url)
-        self._logged_from = self._service.log_mark()
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
@@ -331,7 +328,8 @@ class PostgresStatements:
         self._execute("SELECT pg_reload_conf()")
         if not self._marks:
             return []
-        parts = between(self._service.log_since(self._logged_from, self._marks[-1]), self._marks)
+        log = self._service.log_since(self._marks[0], self._marks[-1], ANSWER_LIMIT_S)
+        parts = between(log, self._marks)
         if not parts:
             raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
         return [self._numbers(part) for part in parts[::2]]
@@ -341,7 +339,7 @@ class PostgresStatements:
             self._session.close()
 
     def _mark(self) -> None:
-        self._marks.append(f"SELECT 'mark {next(self._numbers_of_marks)}'")
+        self._marks.append(f"SELECT 'counting {secrets.token_hex(4)}'")
         self._execute(self._marks[-1])
 
     def _numbers(self, part: list[Executed]) -> Numbers:

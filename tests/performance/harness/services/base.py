@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
+LINE_BYTES = 256
+"""What a line of a log takes, roughly."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,16 @@ class Service:
         del lines
         return ""
 
-    def log_mark(self) -> float:
-        """Where its output stands now, for `log_since`; for servers of ours."""
-        raise NotImplementedError
-
-    def log_since(self, mark: float, until: str) -> str:
-        """Its output from the mark on, once this text is in it or it has had its time to arrive; with passwords."""
-        raise NotImplementedError
+    def log_since(self, first: str, last: str, limit_s: float) -> str:
+        """Its last output with both texts in it, as soon as they are; "" where they aren't within the limit."""
+        lines, deadline = 120, time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            text = self.log_tail(lines)
+            if first in text and last in text:
+                return text
+            if last in text:
+                lines *= 16
+        return ""
 
     def pids(self) -> list[int]:
         """The server's processes, its children included, when on this kernel and ours; else none."""
@@ -193,16 +198,7 @@ class LocalService(Service):
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def log_tail(self, lines: int = 20) -> str:
-        return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
-
-    def log_mark(self) -> float:
-        return self._log.stat().st_size
-
-    def log_since(self, mark: float, until: str) -> str:
-        del until  # a server writes before it answers
-        with self._log.open("rb") as log:
-            log.seek(int(mark))
-            return log.read().decode(errors="replace")
+        return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
         """The end of its output, without passwords."""

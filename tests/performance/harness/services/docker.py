@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from .run import host_name, identity
 
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
-CLOCK_S = 0.5
 PULL_LIMIT_S = 120.0
 STOP_LIMIT_S = 5
 OWNER_LABEL = f"{LABEL}-owner"
@@ -157,18 +155,6 @@ class _Docker(Service):
             text = self._wrapped().logs(tail=lines).decode(errors="replace")
             return self.address.redact(text.rstrip())
         return ""
-
-    def log_mark(self) -> float:
-        return time.time()
-
-    def log_since(self, mark: float, until: str) -> str:
-        """The engine's clock may be a little behind ours, and what the server writes is a moment on its way there."""
-        deadline_s = time.monotonic() + ENGINE_LIMIT_S
-        text = ""
-        while until not in text and time.monotonic() < deadline_s:
-            with contextlib.suppress(Exception):
-                text = self._wrapped().logs(since=mark - CLOCK_S).decode(errors="replace")
-        return text
 
     def pids(self) -> list[int]:
         """Only where the engine's processes are to be seen from here: on the same kernel."""
