@@ -1,12 +1,15 @@
 """The committed baseline: find it, make it from several fresh processes, say what a new one changes."""
 
+import contextlib
 import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from .count_changes import family, same_count
 from .environment import baseline_name, cpu_model
 from .results import Benchmark, Environment, Results, ResultsError, read_results
 from .summary import log_spread
@@ -24,6 +27,20 @@ def find_baseline(folder: Path, environment: Environment) -> Results | None:
     """
     path = baseline_path(folder, environment)
     return _read(path) if path.exists() else None
+
+
+def find_counts(folder: Path, environment: Environment) -> Results | None:
+    """What counts are compared with: this kind of machine's baseline, else the newest, of these backends if possible.
+
+    Raises ResultsError as `find_baseline` does.
+    """
+    if own := find_baseline(folder, environment):
+        return own
+    others = []
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(ResultsError):
+            others.append(_read(path))
+    return max(others, key=lambda one: (one.environment.services == environment.services, one.created), default=None)
 
 
 def check_baselines(folder: Path) -> None:
@@ -106,7 +123,41 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         spread=log_spread(medians),
         budgets=[],
         warnings=[],
+        **_merge_counts(found),
     )
+
+
+def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
+    """Counts that all processes took and took alike; the others vary."""
+    counts: dict[str, float] = {}
+    varying: dict[str, list[float]] = {}
+    for name in sorted({name for benchmark in found for name in benchmark.counts.keys() | benchmark.counts_varying}):
+        values = [value for one in found for value in one.counts_varying.get(name, [one.counts.get(name, 0.0)])]
+        if all(name in one.counts for one in found) and same_count(name, values):
+            counts[name] = max(values)
+        else:
+            varying[name] = values
+    counted = [one for one in found[0].counted if all(one in benchmark.counted for benchmark in found)]
+    return {"counts": counts, "counts_varying": varying, "counted": counted}
+
+
+def keep_uncounted(old: Results, new: Results) -> Results:
+    """A baseline with what another machine has counted, in the families that this one couldn't count."""
+    before = {benchmark.key: benchmark for benchmark in old.benchmarks}
+    kept = []
+    for benchmark in new.benchmarks:
+        known = before.get(benchmark.key) or before.get(benchmark.renamed_from)
+        if known is not None and known.source_hash == benchmark.source_hash:
+            gone = [one for one in known.counted if one not in benchmark.counted]
+            benchmark = msgspec.structs.replace(
+                benchmark,
+                counts={name: n for name, n in known.counts.items() if family(name) in gone} | benchmark.counts,
+                counts_varying={name: n for name, n in known.counts_varying.items() if family(name) in gone}
+                | benchmark.counts_varying,
+                counted=benchmark.counted + gone,
+            )
+        kept.append(benchmark)
+    return msgspec.structs.replace(new, benchmarks=kept)
 
 
 def keep_unmeasured(old: Results, new: Results, gone: Sequence[Benchmark] = ()) -> Results:

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .baseline import baseline_path, changes, check_baselines, find_baseline, keep_unmeasured, merge
+from .baseline import (
+    baseline_path,
+    changes,
+    check_baselines,
+    find_baseline,
+    find_counts,
+    keep_uncounted,
+    keep_unmeasured,
+    merge,
+)
+from .count_changes import judge_counts
 from .report import junit, markdown, terminal
 from .results import Results, ResultsError, read_results, write_results, write_whole
 from .screen import differences, judge, suspicious
@@ -111,6 +121,7 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
                 )
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
         judge(results, baseline, settings.gate, settings.benchmarks, medians)
+    judge_counts(results, find_counts(SUITE / "baselines", results.environment))
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 
@@ -161,7 +172,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
                 f" record all of it, or remove {path.relative_to(ROOT)} first",
                 EXIT_USAGE,
             )
-        new = kept
+        new = keep_uncounted(old, kept)
     write_results(path, new)
     _say("\n".join(["", *changes(old, new), "", f"written: {path.relative_to(ROOT)}; commit it"]))
     if new.environment.dirty:

@@ -5,10 +5,11 @@ was throttled. It knows nothing of pytest.
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
+from .counts import Counter, Counts, Round
 from .settings import Budget, Profile
 from .summary import Summary, summarize
 
@@ -70,20 +71,26 @@ class Measurement:
         timed_limit_s: float,
         operations: int,
         retry: Callable[[Summary], str],
+        counter: Counter | None = None,
     ) -> None:
         """Times `samples`, and more, up to `most_samples`, where they take less than LEAST_TIMED_S.
 
-        `retry` looks at a finished measurement and says why it should be made again, or nothing.
+        `retry` looks at a finished measurement and says why it should be made again, or nothing. `counter` counts in
+        a few rounds after the timed ones.
         """
         self.operations = operations
         self.summary: Summary | None = None
         self.retried: str = ""
         """Why it was measured a second time, if it was."""
+        self.counts = Counts()
         self._wanted = samples
         self._most = most_samples
         self._warmup = warmup
         self._timed_limit_s = timed_limit_s
         self._retry = retry
+        self._counter = counter
+        self._counting: Generator[Round, None, None] | None = None
+        self._timed: Summary | None = None
         self._samples_s: list[float] = []
         self._timer = Timer(self._samples_s)
         self._rounds = 0
@@ -97,18 +104,20 @@ class Measurement:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Timer:
+    async def __anext__(self) -> Timer | Round:
         try:
             return self.__next__()
         except StopIteration:
             raise StopAsyncIteration from None
 
-    def __next__(self) -> Timer:
+    def __next__(self) -> Timer | Round:
         """The timer of the next round; raises MeasureError where a round didn't time exactly one sample."""
         if len(self._samples_s) != self._rounds:
             times = "never" if len(self._samples_s) < self._rounds else "more than once"
             self.close()
             raise MeasureError(f"a round of measure() entered `with timer` {times}: time one block in each round")
+        if self._timed is not None:
+            return self._count(self._timed)
         if self._rounds == 0:
             self._begin()
         else:
@@ -117,12 +126,16 @@ class Measurement:
             self._warm = True
             self._restart()
         elif self._warm and self._is_finished():
-            self._finish()  # raises StopIteration, unless it is worth a second try
+            self._finish()
+            if self._timed is not None:
+                return self._count(self._timed)
         self._rounds += 1
         return self._timer
 
     def close(self) -> None:
-        """Give the garbage collector back; harmless when called again."""
+        """Give the garbage collector back, and stop counting; harmless when called again."""
+        if self._counting is not None:
+            self._counting.close()
         if self._gc_was_enabled:
             gc.enable()
             self._gc_was_enabled = False
@@ -153,17 +166,35 @@ class Measurement:
             if self.retried:
                 self._restart()
                 return
-        self.summary = summary
-        self.close()
-        raise StopIteration
+        self._timed = summary
+        if self._counter is not None:
+            # A counting round is none of the samples, but entered once as they are.
+            self._counting = self._counter.rounds(self.operations, self.counts, lambda: self._samples_s.append(0.0))
+
+    def _count(self, summary: Summary) -> Round:
+        """The next counting round; raises StopIteration after the last."""
+        round_ = next(self._counting, None) if self._counting is not None else None
+        if round_ is None:
+            self.summary = summary
+            self.close()
+            raise StopIteration
+        self._rounds += 1
+        return round_
 
 
 class Measure:
     """What the fixture `measure` gives to a test: call it once, iterate what it returns, read `result`."""
 
-    def __init__(self, profile: Profile, retry: Callable[[Summary, Budget | None], str], once: str = "") -> None:
-        """`once`: why each benchmark runs one single untimed round, if it does."""
+    def __init__(
+        self,
+        profile: Profile,
+        retry: Callable[[Summary, Budget | None], str],
+        once: str = "",
+        counter: Counter | None = None,
+    ) -> None:
+        """`once`: why each benchmark runs one single untimed round, if it does; then nothing is counted either."""
         self._profile = profile
+        self._counter = None if once else counter
         self._retry = retry
         self.once = once
         self.measurement: Measurement | None = None
@@ -199,6 +230,7 @@ class Measure:
             timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
             operations=operations,
             retry=lambda summary: "" if self.once else self._retry(summary, self.budget),
+            counter=self._counter,
         )
         return self.measurement
 

@@ -21,7 +21,9 @@ import pytest
 from rich.console import Console
 
 from . import guards
-from .baseline import find_baseline, preferred_backends
+from .baseline import find_baseline, find_counts, preferred_backends
+from .count_changes import judge_counts
+from .counts import Counter
 from .environment import describe_environment
 from .measure import Measure, MeasureError, warnings_of
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
@@ -76,6 +78,7 @@ class Run:
         self.profile_name: str = config.getoption("--perf-profile")
         self.settings: Settings | None = None
         self.services: Services | None = None
+        self.counter: Counter | None = None
         self.core: CoreLock | None = None
         self.free_cores: set[int] = set()
         self.pinned_core: int | None = None
@@ -208,6 +211,7 @@ class Run:
                 self.services.start_application()
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
+        self.counter = None if self.once else Counter(self.services)
         self._pin()
         # What is there now stays: the collections before each measurement need not look at it again.
         gc.collect()
@@ -398,7 +402,9 @@ class Run:
             unit="s",
             verdict=None,
             median=summary.median_s,
-            counts={},
+            counts=measurement.counts.same,
+            counts_varying=measurement.counts.varying,
+            counted=measurement.counts.families,
             mean=summary.mean_s,
             p95=summary.p95_s,
             p99=summary.p99_s,
@@ -436,7 +442,7 @@ class Run:
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return f"its budget was broken ({', '.join(over)})" if over else ""
 
-        return Measure(self.settings.profile(self.profile_name), retry, self.once)
+        return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
 
     def url(self, name: str) -> str:
         """URL of a service; skips the test where it is off."""
@@ -496,7 +502,7 @@ class Run:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             exit_code=self.exit_code,
             reasons=self.reasons,
-            notes=self.services.notices if self.services is not None else [],
+            notes=[*(self.services.notices if self.services else []), *(self.counter.notes if self.counter else [])],
             collected_files=sorted(self.collected_files),
             deselected=sorted(self.deselected),
             tests=self.tests,
@@ -504,6 +510,8 @@ class Run:
         )
 
     def _stop(self) -> None:
+        if self.counter is not None:
+            self.counter.close()
         if self.services is not None:
             self.services.stop()
             _update_environment(self.environment_before)
@@ -525,6 +533,7 @@ class Run:
         try:
             found = find_baseline(SUITE / "baselines", results.environment)
             judge(results, found, self.settings.gate, self.settings.benchmarks, {})
+            judge_counts(results, find_counts(SUITE / "baselines", results.environment))
         except ResultsError as error:
             terminalreporter.write_line(str(error))
         terminal.render_table(results, Console(file=sys.stdout))

@@ -20,6 +20,7 @@ Verdict = Literal[
     "pass",
     "regression",
     "improvement",
+    "accepted",
     "inconclusive",
     "invalid",
     "new",
@@ -27,6 +28,8 @@ Verdict = Literal[
     "missing",
 ]
 """Of a benchmark or of a run.
+
+`accepted`: what would be a regression has been accepted.
 
 `new`: not in the baseline, or there is none. `inconclusive`: a slow-down of the wanted size could not have been seen,
 as on another machine than the baseline's. `changed`: its source is another than the baseline's. `missing`: in the
@@ -52,6 +55,16 @@ class BudgetResult(Struct, omit_defaults=True):
     """Why it was not judged, if so."""
 
 
+class CountChange(Struct, omit_defaults=True):
+    """A count beside the baseline's, both per operation."""
+
+    name: str
+    old: float
+    new: float
+    gated: bool = False
+    """Whether it is held against the benchmark."""
+
+
 class Benchmark(Struct, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
@@ -61,7 +74,12 @@ class Benchmark(Struct, omit_defaults=True):
     verdict: Verdict | None
     median: Seconds
     counts: dict[str, float]
-    """Exact counts per operation, by name."""
+    """Exact counts per operation, by name; what isn't there is 0 where its family was counted."""
+    counts_varying: dict[str, list[float]] = {}
+    """Counts that weren't the same in the passes of one process, or in the processes of a baseline: never judged."""
+    counted: list[str] = []
+    """The families of counts that could be taken."""
+    count_changes: list[CountChange] = []
     mean: Seconds = 0.0
     p95: Seconds = 0.0
     p99: Seconds | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from .count_changes import group_changes, grown_counts
 from .results import Benchmark, BudgetResult, Results, TestOutcome, Verdict
 from .settings import Budget
 from .summary import SAMPLES_FOR_P99, Summary
@@ -56,7 +57,11 @@ def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list
         invalid.append(f"in the baseline, but not measured: {_listed(by_verdict['missing'])}")
     failed = [test for test in results.tests if test.outcome == "failed"]
     over = [benchmark.key for benchmark in measured if broken(benchmark)]
-    bad = [f"slower than the baseline: {_listed(by_verdict['regression'])}"] if "regression" in by_verdict else []
+    regressed = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"]
+    counts = group_changes(regressed)
+    slower = [benchmark.key for benchmark in regressed if not grown_counts(benchmark)]
+    bad = [f"more than in the baseline: {_listed(counts)}"] if counts else []
+    bad += [f"slower than the baseline: {_listed(slower)}"] if slower else []
     bad += [f"budget broken: {_listed(over)}"] if over else []
     bad += [f"test failed: {_listed([test.key for test in failed])}"] if failed else []
     if invalid:

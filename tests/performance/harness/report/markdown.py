@@ -3,6 +3,7 @@
 import html
 import re
 
+from tests.performance.harness.count_changes import group_changes
 from tests.performance.harness.results import Benchmark, Results
 
 from . import format as form
@@ -33,8 +34,9 @@ def render(results: Results) -> str:
         for test in results.tests
         if test.outcome == "failed"
     ]
+    notes = [*results.reasons[1:], *group_changes(results.benchmarks, gated=False), *results.notes]
     sections = [
-        _cut([f"- {_escaped(text)}" for text in results.reasons[1:] + results.notes], _OTHER_BYTES),
+        _cut([f"- {_escaped(text)}" for text in notes], _OTHER_BYTES),
         _titled("Look at these", _cut(loud, _LOUD_BYTES)),
         _titled("Failed tests", _cut(failed, _FAILED_BYTES)),
         _folded(f"All {len(results.benchmarks):,} benchmarks", _cut(_table(results.benchmarks), _TABLE_BYTES)),

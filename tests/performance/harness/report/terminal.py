@@ -6,6 +6,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from tests.performance.harness.count_changes import group_changes
 from tests.performance.harness.results import Benchmark, Results
 
 from . import format as form
@@ -17,6 +18,7 @@ _STYLES = {
     "invalid": "bold red",
     "inconclusive": "yellow",
     "improvement": "green",
+    "accepted": "cyan",
     "new": "cyan",
     "changed": "cyan",
 }
@@ -139,12 +141,13 @@ def _remarks(results: Results, page: _Page) -> None:
         for remark in form.remarks(benchmark):
             names = said.setdefault((form.needs_eyes(benchmark), remark), [])
             names.append(benchmark.key if twice[name] > 1 else name.removeprefix("test_"))
-    if said or results.notes:
+    other_counts = group_changes(results.benchmarks, gated=False)
+    if said or results.notes or other_counts:
         page.line()
     for (loud, remark), names in said.items():
         who = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
         page.say("! " if loud else "- ", (f"{who}: ", "bold" if loud else "dim"), (remark, "" if loud else "dim"))
-    for note in results.notes:
+    for note in [*other_counts, *results.notes]:
         page.say("- ", (note, "dim"))
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
+LINE_BYTES = 256
+"""What a line of a log takes, roughly."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ class Service:
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of its output, without passwords."""
         del lines
+        return ""
+
+    def log_since(self, first: str, last: str, limit_s: float) -> str:
+        """Its last output with both texts in it, as soon as they are; "" where they aren't within the limit."""
+        lines, deadline = 120, time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            text = self.log_tail(lines)
+            if first in text and last in text:
+                return text
+            if last in text:
+                lines *= 16
         return ""
 
     def pids(self) -> list[int]:
@@ -189,7 +202,7 @@ class LocalService(Service):
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def log_tail(self, lines: int = 20) -> str:
-        return "\n".join(self._output(LOG_TAIL_BYTES).rstrip().splitlines()[-lines:])
+        return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
         """The end of its output, without passwords."""

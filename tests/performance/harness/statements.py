@@ -1,0 +1,133 @@
+"""What PostgreSQL's log says was executed, and statements freed of what differs between two of the same kind.
+
+Pure functions of text. The log is that of a server with `log_min_duration_statement = 0`, in English.
+"""
+
+import functools
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+LONGEST_LABEL = 300
+
+_ENTRY = re.compile(r"(?!\t).*?\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE):  (.*)")
+_DURATION = re.compile(r"duration: [\d.]+ ms  (statement|parse|bind|execute)\b[^:]*: (.*)", re.DOTALL)
+_PARAMETER = re.compile(r"\$\d+ = ('(?:[^']|'')*'|NULL)")
+
+_TOKEN = re.compile(
+    r"""
+    (?P<blank> \s+ | --[^\n]* | /\*.*?\*/ )
+    | (?P<literal> [eE]'(?:[^'\\]|\\.|'')*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        | \d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)? )
+    | (?P<other> "(?:[^"]|"")*" | \$\d+ | [^\W\d][\w$]* | . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_VALUE = r"(?:\?|\$\d+)(?:::\w+)?"
+_IN_LIST = re.compile(rf"\b(IN|ARRAY) ?([(\[]) ?{_VALUE}(?: ?, ?{_VALUE})* ?([)\]])", re.IGNORECASE)
+_ROWS = re.compile(r"\b(VALUES ?\([^()]*\))(?: ?, ?\([^()]*\))+", re.IGNORECASE)
+_COLUMNS = re.compile(r"\b(SELECT) [^()]*?,[^()]*? (FROM)\b", re.IGNORECASE)
+_OWN_NAME = re.compile(
+    r"^(SAVEPOINT|RELEASE SAVEPOINT|RELEASE|ROLLBACK TO SAVEPOINT|ROLLBACK TO|DEALLOCATE|PREPARE|EXECUTE|DECLARE|CLOSE"
+    r"|(?:FETCH|MOVE) .*(?:FROM|IN)) (?!ALL\b)(\"[^\"]*\"|\w+)",
+    re.IGNORECASE,
+)
+_READS = re.compile(r"^(UPDATE|DELETE|MERGE)\b|\bFROM\b", re.IGNORECASE)
+_EXPLAINABLE = re.compile(r"^(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One entry of the log: a statement that was executed, also in vain, or one that was parsed to be executed."""
+
+    kind: Literal["statement", "parse"]
+    text: str
+    parameters: tuple[str, ...] = ()
+    """As literals of SQL."""
+
+
+def executed(log: str) -> Iterator[Executed]:
+    """What a server's log says was parsed and executed, in its order."""
+    last: Executed | None = None
+    for level, message in _entries(log):
+        if level == "DETAIL":
+            if last is not None and "arameters: " in message:
+                last = replace(last, parameters=tuple(_PARAMETER.findall(message)))
+            continue
+        if last is not None:
+            yield last
+            last = None
+        found = _DURATION.fullmatch(message) if level == "LOG" else None
+        if found and found[1] != "bind":
+            last = Executed("parse" if found[1] == "parse" else "statement", found[2])
+        elif level == "STATEMENT":
+            last = Executed("statement", message)
+    if last is not None:
+        yield last
+
+
+def _entries(log: str) -> Iterator[tuple[str, str]]:
+    """Level and message of each entry; further lines of a message begin with a tab."""
+    level, lines = "", [""]
+    for line in log.split("\n"):  # not splitlines, which knows more ends of lines than PostgreSQL
+        if line.startswith("\t"):
+            lines.append(line[1:])
+        elif found := _ENTRY.match(line):
+            yield level, "\n".join(lines)
+            level, lines = found[1], [found[2]]
+    yield level, "\n".join(lines)
+
+
+@functools.lru_cache(maxsize=4096)
+def normalised(text: str) -> str:
+    """The statement on one line without comments, literals, and names that a client makes up as it goes.
+
+    `SELECT id, name FROM item WHERE id IN (1, 2)` becomes `SELECT … FROM item WHERE id IN (…)`.
+    """
+    parts = (" " if token["blank"] else "?" if token["literal"] else token["other"] for token in _TOKEN.finditer(text))
+    line = " ".join("".join(parts).split()).rstrip("; ")
+    line = _IN_LIST.sub(lambda found: f"{found[1]} {found[2]}…{found[3]}", line)
+    line = _ROWS.sub(r"\1, …", line)
+    line = _COLUMNS.sub(r"\1 … \2", line)
+    line = _OWN_NAME.sub(r"\1 ?", line)
+    line = _renumbered(line)
+    return line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…"
+
+
+def _renumbered(line: str) -> str:
+    """Parameters in the order in which they still appear: before a list is shortened, its length moves the rest."""
+    numbers: dict[str, str] = {}
+    return re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
+
+
+def reads_tables(text: str) -> bool:
+    """Whether a statement may read rows of tables, so that EXPLAIN can say how many."""
+    label = normalised(text)
+    return bool(_EXPLAINABLE.match(label) and _READS.search(label))
+
+
+def rows_read(plan: Mapping[str, Any]) -> float:
+    """Rows that the scans of an executed plan (EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON)) took from tables of the user's.
+
+    Those that a filter then removed are among them, so a missing index shows.
+    """
+    rows = 0.0
+    if plan["Node Type"].endswith("Scan") and "Relation Name" in plan and plan.get("Schema") not in _SYSTEM_SCHEMAS:
+        removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+        rows = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
+    return rows + sum(rows_read(part) for part in plan.get("Plans", ()))
+
+
+def between(log: str, marks: Collection[str]) -> list[list[Executed]]:
+    """What was executed between each two of the marks, which are statements; empty where a mark isn't there."""
+    parts: list[list[Executed]] = []
+    left = list(marks)
+    for one in executed(log):
+        if left and one.text == left[0]:
+            left.pop(0)
+            parts.append([])
+        elif parts:
+            parts[-1].append(one)
+    return parts if not left else []
