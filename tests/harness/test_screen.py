@@ -268,7 +268,7 @@ def most(expected: float, count: int) -> float:
 @pytest.mark.usefixtures("quick_quantiles")
 def test_false_alarms_stay_below_the_suite_s_rate() -> None:
     """Of suites of ten benchmarks, each slower by just what is tolerated, at most 5 % convict any if 5 % may."""
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     limits = Limits.of(GateSettings(false_alarms=0.05), None, 10)
     suites, alarms = 300, 0
 
@@ -287,7 +287,7 @@ def test_false_alarms_stay_below_the_suite_s_rate() -> None:
 @pytest.mark.usefixtures("quick_quantiles")
 def test_nothing_is_convicted_without_a_change() -> None:
     """Of 3,000 benchmarks without any change none fails, as the tolerance adds to the margin."""
-    chance = random.Random(2)  # noqa: S311
+    chance = random.Random(2)
     limits = Limits.of(GATE, None, 10)
 
     verdicts = [
@@ -303,7 +303,7 @@ def test_nothing_is_convicted_without_a_change() -> None:
 @pytest.mark.parametrize("spread", [0.01, 0.03])
 def test_a_slow_down_of_the_resolution_is_convicted_with_the_wanted_power(spread: float) -> None:
     """Of slow-downs as large as the stated resolution about the wanted 97 % are convicted, of half of it far fewer."""
-    chance = random.Random(3)  # noqa: S311
+    chance = random.Random(3)
     limits = Limits.of(GATE, None, 10)
     level = [math.exp(spread * step) for step in (-1.2649, -0.6325, 0.0, 0.6325, 1.2649)]  # of just this spread
     resolution = compare(level, level, spread**2, limits, confirmed=True).resolution
@@ -325,7 +325,7 @@ def test_a_slow_down_of_the_resolution_is_convicted_with_the_wanted_power(spread
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
 def test_one_process_rarely_acquits_a_slow_down_that_could_be_seen(spread: float) -> None:
     """A benchmark slower by what can be seen slips through the first process in about 3 % of cases, 5 % at most."""
-    chance = random.Random(4)  # noqa: S311
+    chance = random.Random(4)
     limits = Limits.of(GATE, None, 10)
     level = [math.exp(spread * step) for step in (-1.2649, -0.6325, 0.0, 0.6325, 1.2649)]  # of just this spread
     resolution = compare(level, level, spread**2, limits, confirmed=True).resolution
@@ -348,7 +348,7 @@ def test_one_process_rarely_acquits_a_slow_down_that_could_be_seen(spread: float
 @pytest.mark.usefixtures("quick_quantiles")
 def test_one_process_acquits_most_of_what_is_unchanged() -> None:
     """At a spread of 1 %, nine in ten unchanged benchmarks need no second look."""
-    chance = random.Random(5)  # noqa: S311
+    chance = random.Random(5)
     limits = Limits.of(GATE, None, 10)
 
     verdicts = [

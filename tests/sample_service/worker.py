@@ -48,7 +48,7 @@ async def work() -> None:
                     delay_s = FIRST_DELAY_S
         except RETRIED as error:
             sys.stderr.write(f"worker: {type(error).__name__}: {error}; again in {delay_s:.2f} s at most\n")
-            await asyncio.sleep(random.uniform(0, delay_s))  # noqa: S311 - spreads load, keeps no secret
+            await asyncio.sleep(random.uniform(0, delay_s))
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
 

@@ -94,6 +94,8 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Share of runs without any change that may fail, over all benchmarks together."""
     power: Share = 0.97
     """Share of slow-downs of `minimum_effect` that must be seen."""
+    duet_budget_s: Positive = 60.0
+    """How long the paired comparison with the base commit may take."""
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
     """Fresh processes that measure a suspicious benchmark again before it fails."""
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5

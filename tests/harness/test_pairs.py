@@ -1,0 +1,163 @@
+"""Paired comparisons: what differences between fresh processes prove."""
+
+import math
+import random
+
+import pytest
+
+from tests.performance.harness.pairs import (
+    LOOKS,
+    Judgement,
+    Thresholds,
+    difference,
+    digamma,
+    judge_pairs,
+    prior_of,
+    quantile,
+    trigamma,
+)
+
+LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
+KEY = "test_redis.py::test_get"
+
+
+def judged(values: list[float], tried: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
+    return judge_pairs({KEY: values}, [KEY], {KEY: limits}, tried=tried)[KEY]
+
+
+def around(center: float, spread: float, pairs: int) -> list[float]:
+    """Values with exactly this mean and standard deviation."""
+    values = [(-1.0) ** number for number in range(pairs)]
+    deviation = math.sqrt(sum(value**2 for value in values) / (pairs - 1))
+    return [center + spread * value / deviation for value in values]
+
+
+def test_a_pair_s_difference_is_the_median_of_its_quads() -> None:
+    """Three quads of (base, head, head, base): 10 % slower, equal, and 20 % slower by the geometric mean."""
+    quads = [(1.0, 1.1, 1.1, 1.0), (2.0, 2.0, 2.0, 2.0), (1.0, 1.44, 1.0, 1.0)]
+    assert difference(quads) == pytest.approx(math.log(1.1))
+
+
+def test_a_steady_drift_within_a_quad_cancels() -> None:
+    """The machine becomes slower by the same factor from block to block, and head is no slower than base."""
+    assert difference([(1.0, 1.1, 1.21, 1.331)]) == pytest.approx(0.0)
+
+
+def test_a_clear_slow_down_is_a_regression() -> None:
+    """Eight pairs that read 10 % and vary by 1 %."""
+    found = judged(around(math.log(1.1), 0.01, 8))
+    assert found.verdict == "regression"
+    assert found.change == pytest.approx(0.1)
+    assert found.low > 0.02
+
+
+def test_no_difference_is_acquitted_at_the_first_look() -> None:
+    """Four pairs around 0 that vary by 1 %."""
+    found = judged(around(0.0, 0.01, LOOKS[0]))
+    assert found.verdict == "pass"
+    assert found.high < 0.05
+
+
+def test_a_clear_speed_up_is_an_improvement() -> None:
+    """Eight pairs that read a tenth less."""
+    assert judged(around(math.log(0.9), 0.01, 8)).verdict == "improvement"
+
+
+def test_a_slow_down_within_the_tolerance_is_never_a_regression() -> None:
+    """80 pairs that agree on 1.9 %, of 2 % tolerated: certain, and not a regression."""
+    assert judged(around(math.log(1.019), 0.001, 80)).verdict == "pass"
+
+
+def test_between_tolerance_and_minimum_effect_more_pairs_are_wanted() -> None:
+    """3.5 % with 3 % of noise is neither convicted nor acquitted by eight pairs."""
+    found = judged(around(math.log(1.035), 0.03, 8))
+    assert found.verdict == "inconclusive"
+    assert found.low < 0.02 < 0.05 < found.high
+    assert found.resolution > 0.05
+
+
+def test_the_interval_is_student_s() -> None:
+    """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom, eleven looks."""
+    found = judged(around(0.0, 0.01, 4))
+    assert math.log1p(found.low) == pytest.approx(-0.005 * quantile(1 - 0.01 / 11, 3))
+    assert math.log1p(found.high) == pytest.approx(0.005 * quantile(1 - 0.03 / 11, 3))
+
+
+def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
+    """Six pairs of 8 % convict one benchmark, and not one of a hundred."""
+    values = around(math.log(1.08), 0.012, 6)
+    assert judged(values, tried=1).verdict == "regression"
+    assert judged(values, tried=100).verdict == "inconclusive"
+
+
+def test_an_effect_of_its_own_is_judged_by_it() -> None:
+    """A benchmark that may become 20 % slower is acquitted of 10 %."""
+    lenient = Thresholds(tolerance=0.12, minimum_effect=0.2, false_alarms=0.01, power=0.97)
+    assert judged(around(math.log(1.1), 0.01, 8), limits=lenient).verdict == "pass"
+
+
+def test_equal_values_prove_no_more_than_the_clock_can() -> None:
+    """Four pairs that agree to the last digit still have a spread."""
+    found = judged([0.0] * 4)
+    assert found.low < 0 < found.high
+
+
+def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
+    """Ten that vary by 1 % alike are worth ten degrees of freedom; ten of 0.3 to 10 % are worth few or none."""
+    alike = prior_of({str(number): around(0.0, 0.01, 6) for number in range(10)})
+    assert alike.degrees == 10
+    assert math.sqrt(alike.variance) == pytest.approx(0.01, rel=0.1)
+    unlike = prior_of({str(number): around(0.0, 0.003 * 1.5**number, 6) for number in range(10)})
+    assert unlike.degrees < 2
+
+
+def test_few_benchmarks_lend_nothing() -> None:
+    """Of three variances nobody can say how well they agree."""
+    assert prior_of({str(number): around(0.0, 0.01, 6) for number in range(3)}).degrees == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "psi", "derivative"), [(0.5, -1.96351, 4.934802), (1.0, -0.577216, 1.644934), (10.0, 2.251753, 0.105166)]
+)
+def test_digamma_and_trigamma_are_the_tabulated_ones(x: float, psi: float, derivative: float) -> None:
+    """Values from Abramowitz and Stegun, table 6.1 and 6.2."""
+    assert digamma(x) == pytest.approx(psi, abs=1e-6)
+    assert trigamma(x) == pytest.approx(derivative, abs=1e-6)
+
+
+def trial(effect: float, rng: random.Random, *, benchmarks: int, pairs: int) -> dict[str, str]:
+    """A trial of benchmarks of which the first is slower; a tenth of all pairs is three times as noisy."""
+    spreads = [rng.choice((0.008, 0.012, 0.016)) for _ in range(benchmarks)]
+    values: dict[str, list[float]] = {str(number): [] for number in range(benchmarks)}
+    verdicts = dict.fromkeys(values, "inconclusive")
+    for pair in range(1, pairs + 1):
+        for number, key in enumerate(values):
+            noise = rng.gauss(0, spreads[number] * (3 if rng.random() < 0.1 else 1))
+            if verdicts[key] == "inconclusive":
+                values[key].append(noise + (math.log1p(effect) if number == 0 else 0))
+        if pair in LOOKS or pair == pairs:
+            undecided = [key for key in values if verdicts[key] == "inconclusive"]
+            found = judge_pairs(values, undecided, dict.fromkeys(values, LIMITS), tried=benchmarks)
+            verdicts |= {key: str(one.verdict) for key, one in found.items()}
+    return verdicts
+
+
+def test_at_the_tolerance_few_trials_convict() -> None:
+    """2 % slower is on the border: of 200 trials of ten benchmarks 7 would be too many (p < 0.01)."""
+    rng = random.Random(1)
+    convicted = sum("regression" in trial(0.02, rng, benchmarks=10, pairs=15).values() for _ in range(200))
+    assert convicted <= 6
+
+
+def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
+    """200 trials of ten benchmarks each, with the noise of bursts."""
+    rng = random.Random(2)
+    trials = [trial(0.0, rng, benchmarks=10, pairs=15) for _ in range(200)]
+    assert not any("regression" in verdicts.values() for verdicts in trials)
+    assert sum(list(verdicts.values()).count("inconclusive") for verdicts in trials) < 0.02 * 2000
+
+
+def test_a_tenth_is_caught() -> None:
+    """10 % slower in one of ten benchmarks: 198 of 200 trials or more."""
+    rng = random.Random(3)
+    assert sum(trial(0.1, rng, benchmarks=10, pairs=15)["0"] == "regression" for _ in range(200)) >= 198

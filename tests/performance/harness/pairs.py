@@ -1,0 +1,163 @@
+"""Judge a paired comparison: pure functions of data.
+
+The unit of evidence is a pair of fresh processes, base and head, that measured the same benchmark in turns: blocks
+and samples of one process are not independent of each other. A pair gives each benchmark one difference d, the
+logarithm of head's time over base's: 0.05 is about 5 % slower.
+
+A benchmark is convicted when "the slow-down is at most `tolerance`" is rejected, and acquitted when "it is
+`minimum_effect` or more" is; until then it is tried on. It is looked at after numbers of pairs that are fixed
+beforehand (LOOKS) and once more when the time is up, and the error allowed is split evenly over all looks and, for
+convictions, over all benchmarks tried: a group-sequential test by Bonferroni's inequality (Lan and DeMets 1983,
+Biometrika 70:659, with constant spending).
+
+A variance from a few pairs is itself uncertain, so it is drawn towards that of the other benchmarks as far as those
+agree with each other (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular Biology
+3:3, section 6.2).
+"""
+
+import functools
+import math
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from .results import Verdict
+from .summary import student_quantile
+
+LOOKS = (4, 6, 8, 11, 15, 21, 29, 40, 56, 80)
+MOST_PRIOR_DEGREES = 10
+"""Other benchmarks count for no more than so many pairs of a benchmark's own."""
+LEAST_FOR_PRIOR = 4
+"""Of fewer variances nobody can say how well they agree."""
+LEAST_SPREAD = 0.002
+
+
+class TrialInvalid(Exception):
+    """A trial says nothing: an arm died or hung, or a control read what can't be."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What one benchmark is judged by; changes as shares (0.05 is 5 % slower)."""
+
+    tolerance: float
+    minimum_effect: float
+    false_alarms: float
+    """Share of trials without a change in which any benchmark may be convicted."""
+    power: float
+    """Share of slow-downs of `minimum_effect` that must not be acquitted."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the pairs so far say of one benchmark; changes and bounds as shares."""
+
+    verdict: Verdict
+    """`inconclusive`: to be tried on while there is time."""
+    change: float
+    low: float
+    high: float
+    resolution: float
+    """The slow-down that so many pairs would convict with the wanted power."""
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the other benchmarks say of a variance: its size, and how many degrees of freedom that is worth."""
+
+    variance: float
+    degrees: int
+
+
+def difference(quads: Sequence[tuple[float, float, float, float]]) -> float:
+    """The difference of one pair out of the medians (seconds) of its quads' blocks, as (base, head, head, base).
+
+    Within a quad a steady drift of the machine cancels. Raises ValueError where there is none, or a median is 0.
+    """
+    return statistics.median(0.5 * math.log(h1 * h2 / (b1 * b2)) for b1, h1, h2, b2 in quads)
+
+
+def judge_pairs(
+    differences: Mapping[str, Sequence[float]],
+    due: Collection[str],
+    thresholds: Mapping[str, Thresholds],
+    *,
+    tried: int,
+) -> dict[str, Judgement]:
+    """Judge the benchmarks that are due by the differences of their pairs, at least two each.
+
+    `due`: those of which the number of pairs is in LOOKS, or all that are undecided when the time is up. `tried`: how
+    many benchmarks the whole trial has.
+    """
+    prior = prior_of(differences)
+    return {key: _judge(differences[key], thresholds[key], prior, tried) for key in due}
+
+
+def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int) -> Judgement:
+    pairs = len(values)
+    change = statistics.fmean(values)
+    own_degrees = pairs - 1
+    degrees = own_degrees + prior.degrees
+    variance = (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees
+    error = max(math.sqrt(variance), LEAST_SPREAD) / math.sqrt(pairs)
+    looks = len(LOOKS) + 1
+    to_convict = quantile(1 - limits.false_alarms / tried / looks, degrees) * error
+    to_acquit = quantile(1 - (1 - limits.power) / looks, degrees) * error
+    tolerance = math.log1p(limits.tolerance)
+    verdict: Verdict = "inconclusive"
+    if change - to_convict > tolerance:
+        verdict = "regression"
+    elif change + to_convict < -tolerance:
+        verdict = "improvement"
+    elif change + to_acquit < math.log1p(limits.minimum_effect):
+        verdict = "pass"
+    return Judgement(
+        verdict=verdict,
+        change=math.expm1(change),
+        low=math.expm1(change - to_convict),
+        high=math.expm1(change + to_acquit),
+        resolution=math.expm1(tolerance + to_convict + to_acquit),
+        pairs=pairs,
+    )
+
+
+def prior_of(differences: Mapping[str, Sequence[float]]) -> Prior:
+    """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances."""
+    variances = [
+        (max(statistics.variance(values), LEAST_SPREAD**2), len(values) - 1) for values in differences.values()
+    ]
+    if len(variances) < LEAST_FOR_PRIOR:
+        return Prior(0.0, 0)
+    logs = [math.log(variance) - digamma(degrees / 2) + math.log(degrees / 2) for variance, degrees in variances]
+    beyond_chance = statistics.variance(logs) - statistics.fmean(trigamma(degrees / 2) for _, degrees in variances)
+    degrees = MOST_PRIOR_DEGREES
+    while degrees > 0 and trigamma(degrees / 2) < beyond_chance:
+        degrees -= 1
+    if degrees == 0:
+        return Prior(0.0, 0)
+    return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
+
+
+@functools.lru_cache(maxsize=4096)
+def quantile(probability: float, degrees: int) -> float:
+    """`student_quantile`, remembered: the same few are wanted again and again."""
+    return student_quantile(probability, degrees)
+
+
+def digamma(x: float) -> float:
+    """Derivative of log Γ for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
+    total = 0.0
+    while x < 6:
+        total -= 1 / x
+        x += 1
+    return total + math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
+
+
+def trigamma(x: float) -> float:
+    """Derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
+    total = 0.0
+    while x < 6:
+        total += 1 / x**2
+        x += 1
+    return total + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5) + 1 / (42 * x**7)
