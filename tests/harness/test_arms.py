@@ -484,7 +484,7 @@ def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_description_is_short() -> None:
     """Packages with both versions first, then the files; of many, how many more there are."""
-    arm = Arm("base", Path("/"), Path("/"))
+    arm = Arm("base", Path("/"), Path("/"), Path("/"))
     packages = [("redis", "6.2.0", "8.0.1"), ("hiredis", "", "3.0"), ("orjson", "3.10", "")]
     arms = Arms(arm, arm, ["a.py"], packages, [], [])
     assert describe(arms) == [

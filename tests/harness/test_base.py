@@ -59,7 +59,7 @@ def test_a_wish_that_names_nothing_is_said(repository: Repository) -> None:
 def test_elsewhere_it_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
     """Without a pull request the base is the newest commit that changed the baseline, though later ones exist."""
     found = find_base(repository.root, "", repository.root / BASELINE, environ())
-    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {BASELINE}")
+    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
 def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: Repository) -> None:
@@ -208,7 +208,7 @@ def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
     repository.commit({"services/other.py": ""})
     project = repository.root / "services" / "api"
     found = find_base(project, "", project / BASELINE, environ())
-    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {BASELINE}")
+    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
 def test_a_hook_s_variables_lead_nowhere_else(repository: Repository, tmp_path: Path) -> None:

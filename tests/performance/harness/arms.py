@@ -4,6 +4,7 @@ Both copies lie side by side under paths of equal length. The base's has the sui
 that one suite measures both.
 """
 
+import contextlib
 import errno
 import hashlib
 import importlib.metadata
@@ -12,7 +13,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +46,8 @@ class Arm:
     root: Path
     """The project's root inside its copy."""
     python: Path
+    tree: Path
+    """The whole copy, of which `root` may be a folder."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,32 @@ def make_arms(
     modules = _modules(git, files, base, head, import_from)
     installed = installed_packages()
     return Arms(
-        base=Arm("base", base.tree / git.prefix, python),
-        head=Arm("head", head.tree / git.prefix, Path(sys.executable)),
+        base=Arm("base", base.tree / git.prefix, python, base.tree),
+        head=Arm("head", head.tree / git.prefix, Path(sys.executable), head.tree),
         files=files,
         packages=[(name, scrub(pin), installed.get(name, "")) for name, pin in changes.items()],
         modules=modules,
         import_from=import_from,
     )
+
+
+@contextlib.contextmanager
+def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Arms]:
+    """Two copies of the working tree, removed at the end; raises NoBase."""
+    git = Git(root)
+    try:
+        with kept.locked(cache):
+            tree = _head_copy(git, cache / "trees", lambda _: None)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="twins-") as folder:
+            for name in ("base", "head"):
+                shutil.copytree(tree.tree, Path(folder, name), symlinks=True)
+            base, head = (
+                Arm(name, Path(folder, name, git.prefix), Path(sys.executable), Path(folder, name))
+                for name in ("base", "head")
+            )
+            yield Arms(base, head, [], [], [], _import_folders(git, root, tree, directories))
+    except OSError as error:
+        raise NoBase(f"two copies of the working tree can't be made in {cache}: {error.strerror}") from None
 
 
 def nothing_differs(arms: Arms) -> bool:

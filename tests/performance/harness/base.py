@@ -67,7 +67,7 @@ def find_base(
             "there is no baseline, and so no commit to compare with: record one with `nox -s baseline`, or name the"
             " commit, as in `nox -s compare -- main`"
         )
-    return Base(_last_change(git, baseline), f"the newest commit that changed {os.path.relpath(baseline, root)}")
+    return Base(_last_change(git, baseline), f"the newest commit that changed {baseline.name}")
 
 
 def _asked_for(git: "Git", wish: str) -> str:

@@ -112,10 +112,7 @@ class Measurement:
 
     def __next__(self) -> Timer | Round:
         """The timer of the next round; raises MeasureError where a round didn't time exactly one sample."""
-        if len(self._samples_s) != self._rounds:
-            times = "never" if len(self._samples_s) < self._rounds else "more than once"
-            self.close()
-            raise MeasureError(f"a round of measure() entered `with timer` {times}: time one block in each round")
+        self._check_round()
         if self._timed is not None:
             return self._count(self._timed)
         if self._rounds == 0:
@@ -139,6 +136,12 @@ class Measurement:
         if self._gc_was_enabled:
             gc.enable()
             self._gc_was_enabled = False
+
+    def _check_round(self) -> None:
+        if len(self._samples_s) != self._rounds:
+            times = "never" if len(self._samples_s) < self._rounds else "more than once"
+            self.close()
+            raise MeasureError(f"a round of measure() entered `with timer` {times}: time one block in each round")
 
     def _begin(self) -> None:
         if not self._gc_was_enabled:
@@ -191,12 +194,17 @@ class Measure:
         retry: Callable[[Summary, Budget | None], str],
         once: str = "",
         counter: Counter | None = None,
+        in_turns: Callable[[int], Measurement] | None = None,
     ) -> None:
-        """`once`: why each benchmark runs one single untimed round, if it does; then nothing is counted either."""
+        """`once`: why each benchmark runs one single untimed round, if it does; then nothing is counted either.
+
+        `in_turns` makes the measurement of an arm of a paired comparison, given the operations of a sample.
+        """
         self._profile = profile
         self._counter = None if once else counter
         self._retry = retry
         self.once = once
+        self._in_turns = in_turns
         self.measurement: Measurement | None = None
         self.budget: Budget | None = None
         self.renamed_from = ""
@@ -222,6 +230,9 @@ class Measure:
             raise MeasureError(f"measure() wants operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
         self.budget = budget
         self.renamed_from = renamed_from
+        if self._in_turns is not None:
+            self.measurement = self._in_turns(operations)
+            return self.measurement
         wanted = 1 if self.once else samples or self._profile.samples
         self.measurement = Measurement(
             samples=wanted,

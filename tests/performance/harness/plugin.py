@@ -21,6 +21,7 @@ import pytest
 from rich.console import Console
 
 from . import guards
+from .arms import origins
 from .baseline import find_baseline, find_counts, preferred_backends
 from .count_changes import judge_counts
 from .counts import Counter
@@ -35,10 +36,14 @@ from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
 from .settings import Budget, Settings, SettingsError, check_keys, load_settings
 from .summary import Summary, unsteadiness
+from .turns import Arm, TurnedMeasurement
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
+CONTROLS = SUITE / "harness" / "controls.py"
+"""Benchmarks of the harness's own, in every paired comparison."""
+ARM_LIMIT_S = 3600.0
 UNSTEADY = 0.1
 INTERRUPT_AGAIN_S = 0.01
 TEARDOWN_LIMIT_S = 1.0
@@ -56,6 +61,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
     group.addoption(
         "--perf-output", metavar="PATH", help="write what was measured here, and leave judging to the caller"
+    )
+    group.addoption(
+        "--perf-arm", type=int, metavar="FD", help="an arm of a paired comparison: the line to its coordinator"
     )
     group.addoption("--perf-table", action="store_true", help="print a table of the services once they are ready")
 
@@ -76,6 +84,8 @@ class Run:
         self.config = config
         self.output: str | None = config.getoption("--perf-output")
         self.profile_name: str = config.getoption("--perf-profile")
+        line: int | None = config.getoption("--perf-arm")
+        self.arm = Arm.of(line) if line is not None else None
         self.settings: Settings | None = None
         self.services: Services | None = None
         self.counter: Counter | None = None
@@ -129,7 +139,7 @@ class Run:
     def _begin(self) -> None:
         assert self.settings is not None
         self._interrupt_again_where_lost()
-        if self.output:
+        if self.output or self.arm:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         if wrong := not_allowed(self.settings.pin):
@@ -137,7 +147,8 @@ class Run:
         self.free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
         try:
             preferred = preferred_backends(SUITE / "baselines")
-            self.services = Services(self.settings, ROOT, preferred=preferred)
+            arm = self.arm.of_services() if self.arm else {}
+            self.services = Services(self.settings, ROOT, preferred=preferred, **arm)
             self.services.begin()
             changes = self.services.environment()
         except ServiceError as error:
@@ -191,6 +202,11 @@ class Run:
             return
         marker = item.get_closest_marker("timeout")
         limit_s = float(marker.args[0]) if marker and marker.args else self.settings.test_limit_s
+        if self.arm:  # it waits for its turns: the coordinator watches over it
+            item.add_marker(pytest.mark.timeout(0), append=False)
+            if inspect.iscoroutinefunction(item.obj):
+                item.obj = guards.guarded(item.obj, ARM_LIMIT_S)
+            return
         if inspect.iscoroutinefunction(item.obj):
             item.obj = guards.interruptible(guards.guarded(item.obj, limit_s))
             limit_s *= 2
@@ -204,14 +220,16 @@ class Run:
         ours = [item for item in session.items if _is_ours(item.path)]
         if not ours or self.config.option.collectonly or self.services is None:
             return (yield)
+        if self.arm:
+            ours = session.items[:] = self._in_order(self.arm, ours)
         names = {name for item in ours for name in getattr(item, "fixturenames", ())}
         try:
             self.services.wait_ready()
-            if names & {"api_url", "services"}:
+            if names & {"api_url", "services"} or (self.arm and self.arm.prepare):
                 self.services.start_application()
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
-        self.counter = None if self.once else Counter(self.services)
+        self.counter = None if self.once or self.arm else Counter(self.services)
         self._pin()
         # What is there now stays: the collections before each measurement need not look at it again.
         gc.collect()
@@ -223,6 +241,12 @@ class Run:
         self._end_if_one_has_died()
         return outcome
 
+    def _in_order(self, arm: Arm, ours: list[pytest.Item]) -> list[pytest.Item]:
+        """Tell the coordinator what there is and where it was imported from; it says what to run."""
+        items = {_key(item): item for item in ours}
+        arm.line.send(collected=list(items), errors=self.reasons, origins=origins(arm.modules))
+        return [items[key] for key in arm.line.receive()["order"]]
+
     def _end_if_one_has_died(self) -> None:
         assert self.services is not None
         for service in self.services.running():
@@ -232,6 +256,10 @@ class Run:
     def _pin(self) -> None:
         assert self.settings is not None
         assert self.services is not None
+        if self.arm:
+            self.core = CoreLock(self.arm.core, "")
+            self._set_cores({self.core.core} if self.core.core is not None else None)
+            return
         self.core = CoreLock.acquire("off" if self.once else self.settings.pin)
         self._set_cores({self.core.core} if self.core.core is not None else None)
         pinned = {service.name: self._pinned(service) for service in self.services.running()}
@@ -308,6 +336,11 @@ class Run:
             if LIMIT_S in item.stash:
                 faulthandler.cancel_dump_traceback_later()
 
+    def pytest_runtest_logfinish(self) -> None:
+        if self.arm and self.tests:
+            over = self.tests[-1]
+            self.arm.line.send(over=over.key, outcome=over.outcome, message=self.scrub(over.message))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if not _is_ours(item.path) or self.services is None:
@@ -351,7 +384,7 @@ class Run:
         measure = getattr(item, "funcargs", {}).get("measure")
         if report.when == "call" and report.passed and isinstance(measure, Measure):
             try:
-                if not self.once:
+                if not self.once and not self.arm:
                     self.benchmarks.append(self._benchmark(item, measure))
             except MeasureError as error:
                 report.outcome = "failed"
@@ -432,6 +465,7 @@ class Run:
         """The `measure` of one test: once more where a budget broke or something disturbed it."""
         assert self.settings is not None
         throttled = throttled_periods()
+        arm, key = self.arm, _key(item)
 
         def retry(summary: Summary, budget: Budget | None) -> str:
             if throttled_periods() > throttled:
@@ -442,7 +476,13 @@ class Run:
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return f"its budget was broken ({', '.join(over)})" if over else ""
 
-        return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
+        if arm is None:
+            return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
+        return Measure(
+            self.settings.profile(self.profile_name),
+            retry,
+            in_turns=lambda operations: TurnedMeasurement(arm.line, key, operations, arm.slow_down.get(key, 0.0)),
+        )
 
     def url(self, name: str) -> str:
         """URL of a service; skips the test where it is off."""
@@ -457,10 +497,12 @@ class Run:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Keep the results, let fixtures be torn down on servers that still run, then stop those."""
-        if self.output:
+        if self.output or self.arm:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # the end has begun, and it is the caller who tells of it
-        results = self._results() if self.settings is not None else None
+        if self.arm and self.free_cores:
+            self._set_cores(self.free_cores)  # nothing is measured any more, and stopping is work
+        results = self._results() if self.settings is not None and not self.arm else None
         self._results_at_end = results
         if results is not None and self.output:
             with contextlib.suppress(ResultsError):  # the caller says that nothing arrived
@@ -526,7 +568,7 @@ class Run:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.once and self.tests:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self.once}")
-        if self.output or self.settings is None or not self.benchmarks:
+        if self.output or self.arm or self.settings is None or not self.benchmarks:
             return
         results = self._results_at_end
         assert results is not None
@@ -594,7 +636,7 @@ def measure(request: pytest.FixtureRequest, perf_run: Run) -> Iterator[Measure]:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.is_relative_to(SUITE) and not path.is_relative_to(SUITE / "harness")
+    return path.is_relative_to(SUITE) and (not path.is_relative_to(SUITE / "harness") or path == CONTROLS)
 
 
 def _key(item: pytest.Item) -> str:

@@ -17,6 +17,7 @@ from .base import Context, Service
 from .docker import DockerPostgres, DockerRedis, Engine
 from .embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from .external import ExternalApplication, ExternalPostgres, ExternalRedis
+from .given import Given
 from .run import Run, sweep
 
 __all__ = ["Address", "NotReady", "Service", "ServiceError", "Services"]
@@ -45,8 +46,14 @@ class Services:
         *,
         preferred: Mapping[str, str] = {},
         environ: Mapping[str, str] = os.environ,
+        given: Mapping[str, Address] = {},
+        key_prefix: str = "",
+        prepare: bool = True,
     ) -> None:
-        """`preferred` is the backend by service name that `auto` takes where it can: the baseline's."""
+        """`preferred` is the backend by service name that `auto` takes where it can: the baseline's.
+
+        An arm of a paired comparison is `given` servers by name, its `key_prefix`, and whether to `prepare`.
+        """
         self.redis: Service | None = None
         self.postgres: Service | None = None
         self.app: Service | None = None
@@ -58,11 +65,13 @@ class Services:
         self._settings = settings
         self._root = root
         self._preferred = preferred
+        self._given = given
+        self._prepare = prepare
         self._environ = dict(environ)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = Run(environ)
         self._context = Context(settings, self._run, Engine())
-        self.key_prefix = self._context.key_prefix
+        self.key_prefix = key_prefix or self._context.key_prefix
         """What each Redis key of this run begins with."""
         self._tasks: list[_Task] = []
         self._application_begun = False
@@ -83,10 +92,12 @@ class Services:
                 self.skipped[name] = f"{name} is off: {self._says('off')}"
                 continue
             wanted.append(name)
-            if self._settings.backend(name) == "external":
+            if name in self._given:
+                setattr(self, name, Given(name, self._given[name], self.key_prefix))
+            elif self._settings.backend(name) == "external":
                 setattr(self, name, self._choose(name))
-        given = [service.address for service in self.running()]
-        self.notices += sweep({address.shown: address.url for address in given})
+        external = [service.address for service in self.running()]
+        self.notices += sweep({address.shown: address.url for address in external})
         self._run.begin()
         self._tasks = [_Task(self._bring_up, name) for name in wanted]
         for task in self._tasks:
@@ -131,7 +142,7 @@ class Services:
         settings, run = self._settings, self._run
         common = self.environment()
         secrets = [service.address for service in self.running()]
-        if settings.prepare:
+        if settings.prepare and self._prepare:
             run_prepare(settings.prepare, self._root, common, settings.ready_limit_s, run, secrets)
         if settings.app and self.app is None:
             self.app = Application(

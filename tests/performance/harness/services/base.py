@@ -255,10 +255,15 @@ class LocalService(Service):
     def _processes(self) -> list[psutil.Process]:
         if self._child is None or not self.running():
             return []
-        with contextlib.suppress(psutil.Error):
-            parent = psutil.Process(self._child.pid)
-            return [parent, *parent.children(recursive=True)]
-        return []
+        return tree(self._child.pid)
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; none where it has gone."""
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    return []
 
 
 def _is_stopped(process: psutil.Process) -> bool:

