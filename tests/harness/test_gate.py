@@ -17,6 +17,9 @@ BUDGETS = """
 "test_budgets.py::test_kept" = { p95_ms = 1000, p99_ms = 1000, rate_per_s = 1 }
 "test_budgets.py::test_slow_at_first" = { median_ms = 4 }
 "test_budgets.py::test_slow_in_the_first_process" = { median_ms = 4 }
+"""
+BROKEN_BUDGETS = """
+[budgets]
 "test_broken.py::test_too_slow" = { p95_ms = 0.5 }
 "test_broken.py::test_too_few" = { rate_per_s = 2_000 }
 """
@@ -209,7 +212,7 @@ def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran
 def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A run with budgets that are broken."""
     project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments)
-    project.write("settings.toml", STEADY_SETTINGS + BUDGETS)
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGETS)
     project.write("test_broken.py", BROKEN_SUITE)
     return Ran(project, project.nox("ci"))
 

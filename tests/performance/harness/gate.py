@@ -12,6 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .accepted import FILE as ACCEPTED
+from .accepted import accept, matching, outlived, read_accepted, write_accepted
+from .base import NoBase
 from .baseline import (
     baseline_path,
     changes,
@@ -23,9 +26,10 @@ from .baseline import (
     merge,
 )
 from .count_changes import judge_counts
+from .pairs import TrialInvalid
 from .report import junit, markdown, terminal
-from .results import Results, ResultsError, read_results, write_results, write_whole
-from .screen import differences, judge, suspicious
+from .results import Benchmark, Results, ResultsError, read_results, write_results, write_whole
+from .screen import differences, judge, suspicious, undecided
 from .settings import Settings, SettingsError, load_settings
 from .verdict import (
     EXIT_INTERRUPTED,
@@ -43,7 +47,7 @@ ROOT = SUITE.parents[1]
 WATCHED = "PERF_WATCH_PIDS"
 """Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
 END_LIMIT_S = 15.0
-RESULTS, REPORT, JUNIT = "results.json", "report.md", "junit.xml"
+RESULTS, REPORT, JUNIT, SELFCHECK = "results.json", "report.md", "junit.xml", "selfcheck.json"
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed, nothing selected."""
 PYTEST_USAGE_ERROR = 4
@@ -71,6 +75,21 @@ def run_gate(profile: str, arguments: list[str]) -> int:
 def record_baseline(arguments: list[str]) -> int:
     """Measure in several fresh processes and write the baseline of this kind of machine; returns the exit code."""
     return _documented_exit(lambda settings: _record(settings, arguments))
+
+
+def run_comparison(revision: str, arguments: list[str], budget_s: float) -> int:
+    """Measure, and compare every benchmark in pairs with another commit, on this machine; returns the exit code."""
+    return _documented_exit(lambda settings: _comparison(settings, revision, arguments, budget_s))
+
+
+def accept_regressions(patterns: list[str], reason: str) -> int:
+    """Accept regressions of the last results until the next baseline; returns the exit code."""
+    return _documented_exit(lambda settings: _accept(settings, patterns, reason))
+
+
+def run_selfcheck(arguments: list[str], minutes: float) -> int:
+    """Measure the gate itself: false alarms without a change, and what it sees of slow-downs; returns the exit code."""
+    return _documented_exit(lambda settings: _selfcheck(settings, arguments, minutes))
 
 
 def report_again() -> int:
@@ -103,10 +122,99 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
     return _tell(folder, results)
 
 
+def _comparison(settings: Settings, revision: str, arguments: list[str], budget_s: float) -> int:
+    folder = ROOT / settings.results
+    _make_room(folder)
+    results = _measure(settings, "ci", arguments)
+    if results.exit_code is None:
+        try:
+            _compare(settings, results, results.benchmarks, None, budget_s, revision)
+        except NoBase as error:
+            raise RunError(str(error), EXIT_USAGE) from None
+        except TrialInvalid as error:
+            results.reasons.append(str(error))
+    results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
+    results.exit_code = results.exit_code or code
+    return _tell(folder, results)
+
+
+def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
+    from .arms import twins
+    from .comparison import arms_folder, directories_of, wishes_of
+    from .selfcheck import Recording, keep, record, told
+
+    began_s = time.monotonic()
+    results = _measure(settings, "ci", arguments)
+    _raise_if_ended(results)
+    wishes = wishes_of(settings, results.benchmarks)
+    if not wishes:
+        raise RunError("nothing to check: nothing was measured", EXIT_INVALID)
+    recording = Recording({wish.key: wish.sample_s for wish in wishes})
+    path = ROOT / settings.results / SELFCHECK
+    limit_s = minutes * 60 - (time.monotonic() - began_s)
+    _say(f"\nself-check: {len(wishes)} benchmarks, two copies of the same tree, {limit_s:.0f} s")
+    try:
+        with twins(ROOT, directories=directories_of(settings, ROOT), cache=arms_folder()) as arms:
+            record(settings, arms, wishes, limit_s=limit_s, into=recording, keep=lambda one: keep(one, path), say=_say)
+    except (NoBase, TrialInvalid) as error:
+        raise RunError(str(error), EXIT_INVALID) from None
+    limits = {wish.key: wish.thresholds for wish in wishes}
+    _say("\n".join(["", *told(recording, limits, settings.gate), "", f"written: {_shown(path)}"]))
+    return EXIT_PASS
+
+
+def _accept(settings: Settings, patterns: list[str], reason: str) -> int:
+    results = _last_results(ROOT / settings.results)
+    slower = [benchmark.key for benchmark in results.benchmarks if benchmark.verdict == "regression"]
+    keys, unknown = matching(patterns, slower)
+    if unknown or not keys:
+        told = ", ".join(slower) or "there are none"
+        raise RunError(f"no regression of the last run is {', '.join(unknown) or 'named'}: {told}", EXIT_USAGE)
+    folder = SUITE / "baselines"
+    write_accepted(folder, {**read_accepted(folder), **dict.fromkeys(keys, reason)})
+    _say("\n".join([*(f"accepted: {key}" for key in keys), "", f"written: {_shown(folder / ACCEPTED)}; commit it"]))
+    return EXIT_PASS
+
+
+def _compare(
+    settings: Settings,
+    results: Results,
+    benchmarks: list[Benchmark],
+    baseline: Results | None,
+    budget_s: float,
+    revision: str = "",
+) -> None:
+    """Compare these benchmarks in pairs with the base commit; raises NoBase, TrialInvalid."""
+    from .comparison import compare_with_base  # only now: its clients take a while to import
+
+    compare_with_base(
+        settings,
+        results,
+        benchmarks,
+        root=ROOT,
+        baseline=baseline_path(SUITE / "baselines", results.environment),
+        budget_s=budget_s,
+        say=_say,
+        wish=revision,
+        recorded_packages=baseline.environment.packages if baseline else {},
+    )
+
+
 def _judge(settings: Settings, results: Results, baseline: Results | None, profile: str) -> None:
-    """Judge timings, and measure what looks slow or breaks its budget in fresh processes before it fails."""
+    """Judge timings by the screen, and what that can't acquit by a paired comparison with the base commit.
+
+    Without a base, and where a budget is broken, fresh processes measure again before anything fails.
+    """
     judge(results, baseline, settings.gate, settings.benchmarks, {})
-    again = set(suspicious(results)) | {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
+    again = {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
+    try:
+        if to_try := undecided(results):
+            _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
+    except NoBase as error:
+        results.notes.append(f"no paired comparison: {error}")
+        again |= set(suspicious(results))
+    except TrialInvalid as error:
+        results.reasons.append(str(error))
     if again:
         runs = _confirm(settings, sorted(again), profile)
         fresh = {key: [one for run in runs for one in run.benchmarks if one.key == key] for key in again}
@@ -119,9 +227,11 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
                 benchmark.warnings.append(
                     f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes"
                 )
+        compared = {benchmark.key for benchmark in results.benchmarks if benchmark.differences}
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
-        judge(results, baseline, settings.gate, settings.benchmarks, medians)
+        judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared)
     judge_counts(results, find_counts(SUITE / "baselines", results.environment))
+    accept(results.benchmarks, read_accepted(SUITE / "baselines"))
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 
@@ -155,7 +265,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
         if not run.benchmarks:
             raise RunError("no baseline is written: nothing was measured", EXIT_INVALID)
         runs.append(run)
-    new = merge(runs)
+    new = merged = merge(runs)
     path = baseline_path(SUITE / "baselines", new.environment)
     try:
         old = find_baseline(SUITE / "baselines", new.environment)
@@ -174,6 +284,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
             )
         new = keep_uncounted(old, kept)
     write_results(path, new)
+    write_accepted(SUITE / "baselines", outlived(read_accepted(SUITE / "baselines"), merged))
     _say("\n".join(["", *changes(old, new), "", f"written: {path.relative_to(ROOT)}; commit it"]))
     if new.environment.dirty:
         _say("note: the working tree differs from its commit; this baseline says so")
@@ -182,11 +293,14 @@ def _record(settings: Settings, arguments: list[str]) -> int:
 
 def _report_again(settings: Settings) -> int:
     folder = ROOT / settings.results
+    return _tell(folder, _last_results(folder))
+
+
+def _last_results(folder: Path) -> Results:
     try:
-        results = read_results(folder / RESULTS)
+        return read_results(folder / RESULTS)
     except FileNotFoundError:
         raise RunError(f"there are no results in {folder}: run `nox -s ci` first", EXIT_INVALID) from None
-    return _tell(folder, results)
 
 
 def _readiness(settings: Settings, arguments: list[str]) -> int:
@@ -314,6 +428,10 @@ def _tell(folder: Path, results: Results) -> int:
         except OSError as error:
             _say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     return results.exit_code or EXIT_PASS
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
 def _say(text: str) -> None:

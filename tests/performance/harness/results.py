@@ -21,6 +21,7 @@ Verdict = Literal[
     "regression",
     "improvement",
     "accepted",
+    "drift",
     "inconclusive",
     "invalid",
     "new",
@@ -29,11 +30,10 @@ Verdict = Literal[
 ]
 """Of a benchmark or of a run.
 
-`accepted`: what would be a regression has been accepted.
-
-`new`: not in the baseline, or there is none. `inconclusive`: a slow-down of the wanted size could not have been seen,
-as on another machine than the baseline's. `changed`: its source is another than the baseline's. `missing`: in the
-baseline, not run and not deselected. `invalid`: not measured as it should be.
+`accepted`: what would be a regression has been accepted. `drift`: slower than the baseline, but not than the base
+commit on this machine. `new`: not in the baseline, or there is none. `inconclusive`: a slow-down of the wanted size
+could not have been seen, as on another machine than the baseline's. `changed`: its source is another than the
+baseline's. `missing`: in the baseline, not run and not deselected. `invalid`: not measured as it should be.
 """
 
 Seconds = Annotated[float, Meta(ge=0)]
@@ -110,6 +110,8 @@ class Benchmark(Struct, omit_defaults=True):
     change_high: float | None = None
     resolution: float | None = None
     """The slow-down that would have been seen in this run with the wanted power."""
+    differences: list[float] = []
+    """Of a paired comparison, one for each pair of processes: the logarithm of head's time over base's."""
     budgets: list[BudgetResult] = []
     reasons: list[str] = []
     """Why the verdict is what it is."""
@@ -163,6 +165,10 @@ class Results(Struct, omit_defaults=True):
     notes: list[str] = []
     baseline: str = ""
     """The file that it was compared with."""
+    base: str = ""
+    """The commit that it was compared with in pairs, and why that one."""
+    base_differences: list[str] = []
+    """What is different there: files and packages, one line each."""
     collected_files: list[str] = []
     """That were to be collected whole: a benchmark of theirs which the baseline has must not be missing."""
     deselected: list[str] = []
@@ -183,6 +189,11 @@ def read_results(path: Path) -> Results:
         raise
     except OSError as error:
         raise ResultsError(f"{path} can't be read: {error.strerror}") from None
+    return decode_results(data, path)
+
+
+def decode_results(data: bytes, path: Path) -> Results:
+    """The content of a results or baseline file; raises ResultsError as `read_results` does."""
     if not data.strip():
         raise ResultsError(f"{path} is empty")
     try:

@@ -12,10 +12,10 @@ convict is the comparison's resolution; each verdict comes with it.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from .results import Environment, Results, Verdict
+from .results import Benchmark, Environment, Results, Verdict
 from .settings import BenchmarkSettings, GateSettings
 from .summary import log_spread, student_quantile
 
@@ -147,15 +147,19 @@ def judge(
     gate: GateSettings,
     own: dict[str, BenchmarkSettings],
     confirmations: dict[str, list[float]],
+    only: Collection[str] | None = None,
 ) -> None:
     """Give each benchmark of a run its verdict and the figures behind it.
 
     `confirmations`: medians (seconds) of the fresh processes that measured a suspicious benchmark again, by key.
+    `only`: the keys of those to be judged, where it isn't all.
     """
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     variance = common_variance(baseline) if baseline else 0.0
     different = differences(baseline.environment, results.environment) if baseline else []
     for benchmark in results.benchmarks:
+        if only is not None and benchmark.key not in only:
+            continue
         old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
         fresh = confirmations.get(benchmark.key, [])
         if old is None or not all([old.median, *old.process_medians]):
@@ -197,3 +201,9 @@ def suspicious(results: Results) -> list[str]:
         and benchmark.resolution is not None
         and (benchmark.change_high or 0.0) >= benchmark.resolution
     ]
+
+
+def undecided(results: Results) -> list[Benchmark]:
+    """What could not be acquitted, the worst first."""
+    found = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "inconclusive"]
+    return sorted(found, key=lambda benchmark: -(benchmark.change or 0.0))

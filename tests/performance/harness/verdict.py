@@ -61,7 +61,7 @@ def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list
     counts = group_changes(regressed)
     slower = [benchmark.key for benchmark in regressed if not grown_counts(benchmark)]
     bad = [f"more than in the baseline: {_listed(counts)}"] if counts else []
-    bad += [f"slower than the baseline: {_listed(slower)}"] if slower else []
+    bad += [f"slower than {'the base' if results.base else 'the baseline'}: {_listed(slower)}"] if slower else []
     bad += [f"budget broken: {_listed(over)}"] if over else []
     bad += [f"test failed: {_listed([test.key for test in failed])}"] if failed else []
     if invalid:
@@ -72,6 +72,8 @@ def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list
         count = len(by_verdict["inconclusive"])
         reasons = [f"{count} of {len(measured)} benchmarks could not be judged"]
         return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, reasons
+    if "drift" in by_verdict:
+        return "drift", EXIT_PASS, [f"slower than the baseline, but not than the base: {_listed(by_verdict['drift'])}"]
     if len(by_verdict.get("new", [])) == len(measured):
         return "new", EXIT_PASS, ["there is no baseline to compare with"]
     judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]

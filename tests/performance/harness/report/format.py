@@ -11,7 +11,7 @@ from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, br
 ROOT = "tests/performance/"
 """What the keys of benchmarks and tests are below."""
 
-LOUD = {"regression", "invalid", "missing", "inconclusive"}
+LOUD = {"regression", "invalid", "missing", "inconclusive", "drift"}
 """Verdicts that somebody has to look at."""
 
 EXIT_CODES = {

@@ -90,6 +90,7 @@ def _environment(results: Results) -> list[str]:
         f"system    {environment.system} {environment.kernel}, {environment.architecture}, Python {environment.python}",
         f"commit    {environment.commit}" + (", with uncommitted changes" if environment.dirty else ""),
         f"baseline  {results.baseline if form.compared(results) else 'none'}",
+        *([f"in pairs with  {results.base}"] if results.base else []),
         f"profile   {results.profile}, {results.created}",
         f"packages  {packages}",
     ]

@@ -17,6 +17,7 @@ _STYLES = {
     "missing": "bold red",
     "invalid": "bold red",
     "inconclusive": "yellow",
+    "drift": "yellow",
     "improvement": "green",
     "accepted": "cyan",
     "new": "cyan",
@@ -164,6 +165,8 @@ def _closing(results: Results, page: _Page) -> None:
     page.line()
     if form.compared(results):
         page.say("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
+    if results.base:
+        page.say("", (f"In pairs with {results.base}", "dim"))
     page.say("", (form.summary(results), "dim"))
     page.line()
     head = form.headline(results)

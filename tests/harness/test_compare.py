@@ -1,0 +1,211 @@
+"""The gate's paired comparison with the base commit, through Nox as its users run it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.harness.project import CONFTEST, STEADY_SETTINGS, Done, Project
+
+WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
+
+CODE = """\
+ROUNDS = 2_000
+
+
+def work() -> int:
+    return sum(range(ROUNDS))
+
+
+def other() -> list[int]:
+    return sorted(range(2_000, 0, -1))
+"""
+
+SUITE = '''\
+"""Two benchmarks of code that lives beside the suite."""
+
+from code_under_test import other, work
+
+from tests.performance.harness.measure import Measure
+
+
+def test_work(measure: Measure) -> None:
+    """Add up a range."""
+    for timer in measure():
+        with timer:
+            work()
+
+
+def test_other(measure: Measure) -> None:
+    """Sort a list."""
+    for timer in measure():
+        with timer:
+            other()
+'''
+
+
+@pytest.fixture(scope="module")
+def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository with code, its benchmarks and a committed baseline of another machine: all goes on to the pairs."""
+    project = Project.create(tmp_path_factory.mktemp("compare") / "project", environments)
+    (project.suite / "test_suite.py").unlink()
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("conftest.py", CONFTEST)
+    project.write("test_code.py", SUITE)
+    (project.root / "code_under_test.py").write_text(CODE)
+    (project.root / ".gitignore").write_text("perf-results/\n__pycache__/\n")
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Start")
+    done = run(project, "baseline", PERF_MACHINE="yesterday's")
+    assert done.code == 0, done.output
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Baseline")
+    return project
+
+
+@pytest.fixture
+def project(committed: Project, tmp_path: Path) -> Project:
+    """A copy of it to change."""
+    return committed.copy(tmp_path / "project")
+
+
+def run(project: Project, session: str, *arguments: str, **environ: str) -> Done:
+    """A session with a cache of its own, on a machine with the same name each time."""
+    cache = {"XDG_CACHE_HOME": str(project.environments.parent / "cache"), "PERF_MACHINE": "today's"}
+    return project.nox(session, *arguments, **(cache | environ))
+
+
+def slow_down(project: Project) -> None:
+    """Three times the work, as an uncommitted change."""
+    path = project.root / "code_under_test.py"
+    path.write_text(path.read_text().replace("2_000\n", "6_000\n", 1))
+
+
+def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(project: Project) -> None:
+    """Exit code 1 on a machine that has no baseline of its own; what differs is told."""
+    slow_down(project)
+    done = run(project, "ci")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
+    assert "1 file differs: code_under_test.py" in done.output
+    [work] = [one for one in project.results()["benchmarks"] if one["key"] == WORK]
+    assert work["change"] == pytest.approx(2.0, abs=0.7)
+    assert len(work["differences"]) >= 4
+
+
+def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
+    """A change of the documentation alone is no change of the code: said, and done without a pair."""
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert project.verdicts() == {WORK: "pass", OTHER: "pass"}
+    assert "nothing differs" in done.output
+    assert "pairs of fresh processes" not in done.output
+
+
+def test_slower_than_the_baseline_but_not_than_the_base_is_drift(project: Project) -> None:
+    """The baseline of this very machine was three times as fast, with the same code: told, and no failure."""
+    path = project.baseline()
+    text = path.read_text().replace("yesterday's", "today's")
+    data = json.loads(text)
+    for benchmark in data["benchmarks"]:
+        benchmark["process_medians"] = [median / 3 for median in benchmark["process_medians"]]
+        benchmark["median"] /= 3
+    path.write_text(json.dumps(data))
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Another baseline")
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"drift"}
+    assert "DRIFT: slower than the baseline, but not than the base" in done.output
+
+
+def test_an_accepted_regression_passes_until_the_next_baseline(project: Project) -> None:
+    """`accept` writes the file to commit, with the reason that every report then shows; `baseline` clears it."""
+    slow_down(project)
+    assert run(project, "ci").code == 1
+    accepted = project.suite / "baselines" / "accepted.json"
+
+    done = run(project, "accept", "test_code.py::test_w*", "--reason", "it does more now")
+    assert done.code == 0, done.output
+    assert json.loads(accepted.read_text()) == {WORK: "it does more now"}
+
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert project.verdicts()[WORK] == "accepted"
+    assert "accepted: it does more now" in done.output
+
+    assert run(project, "baseline", PERF_MACHINE="yesterday's").code == 0
+    assert not accepted.exists()
+
+
+def test_what_is_no_regression_can_not_be_accepted(project: Project) -> None:
+    """Wrong usage, with the regressions that there are."""
+    assert run(project, "ci").code == 0
+    done = run(project, "accept", WORK, "--reason", "none")
+    assert done.code == 2, done.output
+    assert f"no regression of the last run is {WORK}: there are none" in done.output
+    assert not (project.suite / "baselines" / "accepted.json").exists()
+
+
+def test_a_change_that_edits_the_baseline_is_accepted(project: Project) -> None:
+    """Slower, with a new baseline in the same change: shown, and no failure."""
+    project.git("checkout", "--quiet", "-b", "change")
+    slow_down(project)
+    assert run(project, "baseline", PERF_MACHINE="yesterday's").code == 0
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Slower")
+    done = run(project, "ci", PERF_BASE="main")
+    assert done.code == 0, done.output
+    assert project.verdicts()[WORK] == "accepted"
+    assert "this change edits its baseline" in done.output
+
+
+def test_any_commit_can_be_compared_with(project: Project) -> None:
+    """`compare -- REV`: every benchmark is compared, with or without a baseline."""
+    slow_down(project)
+    project.git("commit", "--quiet", "--all", "--message=Slower")
+    project.git("rm", "--quiet", "-r", "tests/performance/baselines")
+    done = run(project, "compare", "HEAD~1")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
+    assert re.search(r"In pairs with [0-9a-f]{10}, as asked: HEAD~1", done.output)
+
+
+def test_a_commit_that_does_not_exist_is_wrong_usage(project: Project) -> None:
+    """Nothing is compared, and the message names it."""
+    done = run(project, "compare", "nowhere")
+    assert done.code == 2, done.output
+    assert "'nowhere' names no commit here" in done.output
+
+
+def test_without_git_fresh_processes_decide(project: Project) -> None:
+    """No base to be had: told, and on the baseline's own machine what is slower is still convicted."""
+    slow_down(project)
+    (project.root / ".git").rename(project.root / "no-git")
+    done = run(project, "ci", PERF_MACHINE="yesterday's")
+    assert done.code == 1, done.output
+    assert project.verdicts()[WORK] == "regression"
+    assert "no paired comparison:" in done.output
+
+
+def test_without_git_on_another_machine_timings_are_inconclusive(project: Project) -> None:
+    """Nothing can be said, and nothing fails."""
+    slow_down(project)
+    (project.root / ".git").rename(project.root / "no-git")
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"inconclusive"}
+    assert "no paired comparison:" in done.output
+
+
+def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
+    """Exit code 3, with the arm's last words; the run before it was well."""
+    path = project.root / "code_under_test.py"
+    dying = 'import os\n\nif os.environ.get("PYTHONHASHSEED"):\n    print("last words", flush=True)\n    os._exit(9)\n'
+    path.write_text(dying + path.read_text())
+    done = run(project, "ci")
+    assert done.code == 3, done.output
+    assert "the arm head failed: it ended with exit code 9" in done.output
+    assert "last words" in done.output

@@ -1,0 +1,154 @@
+"""From the screen's verdicts to those of the paired comparison: which base, which benchmarks, what their pairs say."""
+
+import contextlib
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+
+from .arms import describe, make_arms, nothing_differs
+from .base import Base, NoBase, find_base
+from .duet import Trial, Wish, compare
+from .pairs import Judgement, Thresholds
+from .results import Benchmark, Results, ResultsError, decode_results
+from .services.run import state_folder
+from .settings import BenchmarkSettings, GateSettings, Settings
+
+
+def compare_with_base(
+    settings: Settings,
+    results: Results,
+    benchmarks: Collection[Benchmark],
+    *,
+    root: Path,
+    baseline: Path,
+    budget_s: float,
+    say: Callable[[str], None],
+    wish: str = "",
+    recorded_packages: Mapping[str, str] = {},
+) -> None:
+    """Give these benchmarks of the results the verdict of a paired comparison with the base commit.
+
+    `wish`: the commit to compare with, instead of the one that the situation asks for. Raises NoBase where there is
+    none or it can't be rebuilt, TrialInvalid where the trial says nothing.
+    """
+    if os.name != "posix":
+        raise NoBase("a paired comparison needs Linux or macOS")
+    base = find_base(root, wish, baseline)
+    results.base = f"{base.commit[:10]}, {base.why}"
+    arms = make_arms(
+        root,
+        base.commit,
+        recorded_packages=recorded_packages,
+        directories=directories_of(settings, root),
+        cache=arms_folder(),
+        say=say,
+    )
+    results.base_differences = describe(arms)
+    say("\n".join([f"\npaired comparison with {results.base}", *(f"  {line}" for line in results.base_differences)]))
+    if nothing_differs(arms):
+        for benchmark in benchmarks:
+            judge_unchanged(benchmark, settings.gate, results.base)
+        return
+    wishes = wishes_of(settings, benchmarks)
+    say(f"  {len(wishes)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
+    trial = compare(settings, arms, wishes, budget_s=budget_s, profile=results.profile or "ci")
+    say(f"  {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
+    edited = edited_entries(root, base, baseline)
+    for benchmark in benchmarks:
+        judge_compared(benchmark, trial, settings.gate, edited)
+
+
+def arms_folder() -> Path:
+    """Where copies and environments of arms are kept."""
+    return state_folder() / "arms"
+
+
+def directories_of(settings: Settings, root: Path) -> list[str]:
+    """Folders that the application, the processes or pytest itself import from."""
+    directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
+    with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
+        tool = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
+        folders = tool.get("ini_options", tool).get("pythonpath", [])
+        directories += folders.split() if isinstance(folders, str) else folders
+    return directories
+
+
+def wishes_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[Wish]:
+    """What a paired comparison is to compare, in this order."""
+    return [
+        Wish(one.key, one.median * one.operations, thresholds(settings.gate, settings.benchmarks.get(one.key)))
+        for one in benchmarks
+    ]
+
+
+def thresholds(gate: GateSettings, own: BenchmarkSettings | None) -> Thresholds:
+    own = own or BenchmarkSettings()
+    return Thresholds(
+        tolerance=gate.tolerance if own.tolerance is None else own.tolerance,
+        minimum_effect=gate.minimum_effect if own.minimum_effect is None else own.minimum_effect,
+        false_alarms=gate.false_alarms,
+        power=gate.power,
+    )
+
+
+def judge_unchanged(benchmark: Benchmark, gate: GateSettings, base: str) -> None:
+    """The verdict where there is nothing to compare: what the base runs is what head runs."""
+    benchmark.verdict = "drift" if slower_than_baseline(benchmark, gate) else "pass"
+    benchmark.reasons = [f"nothing that it runs differs from {base}"]
+
+
+def judge_compared(benchmark: Benchmark, trial: Trial, gate: GateSettings, edited: Collection[str]) -> None:
+    """The verdict by what a trial found; `edited`: keys whose baseline entry this change edits."""
+    slower = slower_than_baseline(benchmark, gate)
+    judgement = trial.judgements.get(benchmark.key)
+    if benchmark.key in trial.failures:
+        benchmark.verdict = "inconclusive"
+        benchmark.reasons = [f"not to be compared with the base: {trial.failures[benchmark.key]}"]
+    elif judgement is None:
+        benchmark.verdict = "inconclusive"
+        benchmark.reasons = ["not compared with the base: the time was up"]
+    else:
+        benchmark.verdict = judgement.verdict
+        benchmark.change, benchmark.resolution = judgement.change, judgement.resolution
+        benchmark.change_low, benchmark.change_high = judgement.low, judgement.high
+        benchmark.differences = trial.differences[benchmark.key]
+        benchmark.reasons = _reasons(judgement)
+        if judgement.verdict == "regression" and benchmark.key in edited:
+            benchmark.verdict = "accepted"
+            benchmark.reasons.append("this change edits its baseline")
+        elif judgement.verdict == "pass" and slower:
+            benchmark.verdict = "drift"
+            benchmark.reasons.append("slower than the baseline, not than the base")
+
+
+def _reasons(judgement: Judgement) -> list[str]:
+    if judgement.verdict == "inconclusive":
+        return [f"{judgement.pairs} pairs neither convict nor acquit it"]
+    return [f"compared in {judgement.pairs} pairs"]
+
+
+def slower_than_baseline(benchmark: Benchmark, gate: GateSettings) -> bool:
+    """Whether the screen, on the baseline's own machine, saw it to be slower by more than the tolerance."""
+    return benchmark.change_low is not None and benchmark.change_low > gate.tolerance
+
+
+def edited_entries(root: Path, base: Base, baseline: Path) -> set[str]:
+    """Keys whose entry in the baseline file is another in the base commit than now; none where either has none."""
+    shown = subprocess.run(
+        ["git", "show", f"{base.commit}:./{baseline.relative_to(root).as_posix()}"],
+        cwd=root,
+        capture_output=True,
+        check=False,
+    )
+    try:
+        old = _medians(decode_results(shown.stdout, baseline).benchmarks)
+        new = _medians(decode_results(baseline.read_bytes(), baseline).benchmarks)
+    except (OSError, ResultsError):
+        return set()
+    return {key for key in old.keys() & new.keys() if old[key] != new[key]}
+
+
+def _medians(benchmarks: Iterable[Benchmark]) -> dict[str, list[float]]:
+    return {benchmark.key: benchmark.process_medians for benchmark in benchmarks}
