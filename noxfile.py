@@ -53,6 +53,24 @@ def baseline(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def compare(session: nox.Session) -> None:
+    """Compare the working tree in pairs with a commit: nox -s compare -- main."""
+    _command(session, "scripts.compare", *session.posargs)
+
+
+@nox.session(default=False)
+def accept(session: nox.Session) -> None:
+    """Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT."""
+    _command(session, "scripts.accept", *session.posargs)
+
+
+@nox.session(default=False)
+def selfcheck(session: nox.Session) -> None:
+    """Measure the gate itself on this machine: false alarms, and what it sees; --minutes=30 for more than 5."""
+    _command(session, "scripts.selfcheck", *session.posargs)
+
+
+@nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Render the last results again."""
     _command(session, "scripts.report")

@@ -28,6 +28,7 @@ from .tcp import CannotCount, Connection, Peer, SocketWatch, lost, peers_of, tra
 
 PASSES = 3
 ANSWER_LIMIT_S = 3.0
+REDIS_LIMIT_S = 1.0
 EXPLAIN_LIMIT_MS = 1000
 LOCK_LIMIT_MS = 200
 RELOAD_S = 0.001
@@ -250,7 +251,7 @@ class RedisCommands:
         if self._client is None or self._client.get_connection_kwargs()["port"] != self._service.address.port:
             self._client = redis.Redis.from_url(
                 self._service.address.url,
-                socket_timeout=ANSWER_LIMIT_S,
+                socket_timeout=REDIS_LIMIT_S,
                 client_name=KEPT_CONNECTION_NAME,
                 retry=Retry(NoBackoff(), 0),
             )

@@ -1,0 +1,142 @@
+"""The gate measured by itself: intervals, replays of recorded pairs, and a short run."""
+
+import math
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.harness.project import Project
+from tests.performance.harness.duet import CONTROLS
+from tests.performance.harness.pairs import Thresholds
+from tests.performance.harness.selfcheck import (
+    SIZES,
+    Recording,
+    Share,
+    SlowedPair,
+    binomial_interval,
+    live_gates,
+    read_recording,
+    replay,
+    replay_many,
+    supported_effect,
+)
+from tests.performance.harness.settings import GateSettings
+
+KEYS = [f"test_it.py::test_{number}" for number in range(5)]
+LIMITS = dict.fromkeys(KEYS, Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97))
+BUDGET_S = 60.0
+
+
+def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recording:
+    """40 pairs without a slow-down and 40 with, all with this spread; the first control is off by `control`."""
+    rng = random.Random(seed)
+
+    def pair(slow_down: dict[str, float]) -> dict[str, float]:
+        found = {key: math.log1p(slow_down.get(key, 0.0)) + rng.gauss(0, spread) for key in KEYS}
+        return found | {key: math.log1p(truth) + control + rng.gauss(0, 0.002) for key, truth in CONTROLS.items()}
+
+    sizes = [{key: SIZES[(number + one) % 3] for one, key in enumerate(KEYS)} for number in range(40)]
+    return Recording(
+        sample_s=dict.fromkeys(KEYS, 1e-4),
+        alike=[pair({}) for _ in range(40)],
+        slowed=[SlowedPair(size, pair(size)) for size in sizes],
+        pair_s=[3.0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "low", "high"),
+    [(0, 30, 0.0, 0.115703), (5, 10, 0.187086, 0.812914), (30, 30, 0.884297, 1.0), (1, 1000, 0.0000253, 0.005559)],
+)
+def test_intervals_of_shares_are_the_tabulated_ones(count: int, of: int, low: float, high: float) -> None:
+    """Clopper and Pearson's, 95 %."""
+    assert binomial_interval(count, of) == pytest.approx((low, high), abs=1e-5)
+
+
+def test_a_share_says_what_it_means_in_the_long_run() -> None:
+    """No false alarm in 30 gates is no proof of none."""
+    assert str(Share(0, 30)) == "0 of 30 (0.0%; in the long run 0.0% to 11.6%)"
+
+
+def test_pairs_without_a_difference_replay_to_passes() -> None:
+    """A spread of 1 %: every benchmark is acquitted."""
+    assert set(replay(recording(0.01), LIMITS, BUDGET_S, random.Random(1)).values()) == {"pass"}
+
+
+def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
+    """One of five reads 10 %, the others nothing."""
+    values = [math.log1p(0.1) + noise for noise in (0.0, 0.01, -0.01, 0.005, -0.005)] * 4
+    verdicts = replay(recording(0.01), LIMITS, BUDGET_S, random.Random(1), KEYS[2], values)
+    assert {key for key, verdict in verdicts.items() if verdict == "regression"} == {KEYS[2]}
+
+
+def test_controls_that_are_off_make_a_replay_invalid() -> None:
+    """5 % where there is no difference: no verdict at all."""
+    assert replay(recording(0.01, control=0.05), LIMITS, BUDGET_S, random.Random(1)) == {}
+
+
+def test_without_time_for_a_pair_all_is_inconclusive() -> None:
+    """The replay's clock is that of the recorded pairs."""
+    assert set(replay(recording(0.01), LIMITS, 1.0, random.Random(1)).values()) == {"inconclusive"}
+
+
+def test_replays_count_false_alarms_and_what_is_caught() -> None:
+    """A quiet machine: none and all; the estimates lie within 1.5 points of the truth."""
+    found = replay_many(recording(0.008), LIMITS, BUDGET_S, times=60)
+    assert found["suites with a false alarm"] == Share(0, 60)
+    assert found["suites invalid"] == Share(0, 60)
+    assert found["10% slower, caught"] == Share(60, 60)
+    caught = found["5% slower, caught"]
+    assert isinstance(caught, Share)
+    assert caught.count > 50
+    assert found["5% slower, estimate within 1.5 points"] == Share(5, 5)
+
+
+def test_a_noisy_machine_supports_larger_effects_only() -> None:
+    """With 0.5 % of spread 3 or 5 % can be promised, with 8 % only much more."""
+    quiet = supported_effect(recording(0.005), GateSettings(), times=40)
+    noisy = supported_effect(recording(0.08), GateSettings(), times=40)
+    assert quiet is not None
+    assert quiet <= 0.05
+    assert noisy is None or noisy >= 0.1
+
+
+def test_live_gates_are_counted() -> None:
+    """Of three gates one was invalid, and one convicted one of its two benchmarks."""
+    gates = [{}, {"a": "pass", "b": "regression"}, {"a": "pass", "b": "inconclusive"}]
+    found = live_gates(Recording(sample_s={}, gates=gates))
+    assert found == {
+        "suites with a false alarm": Share(1, 2),
+        "benchmarks with a false alarm": Share(1, 4),
+        "benchmarks inconclusive": Share(1, 4),
+        "suites invalid": Share(1, 3),
+    }
+
+
+def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
+    """A short one: what it prints comes from pairs that are stored, and replaying them prints the same shares."""
+    project = Project.create(tmp_path / "project", environments)
+    project.git("init", "--quiet")
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Start")
+    done = project.nox("selfcheck", "--minutes=0.4", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.code == 0, done.output
+    stored = read_recording(project.root / "perf-results" / "selfcheck.json")
+    assert stored.gates
+    assert stored.slowed
+    assert set(stored.alike[0]) == {*CONTROLS, *stored.sample_s}
+    assert "live gates without a change" in done.output
+    assert "minimum_effect that is caught" in done.output
+    limits = dict.fromkeys(stored.sample_s, LIMITS[KEYS[0]])
+    shares = replay_many(stored, limits, BUDGET_S)
+    assert f"suites with a false alarm: {shares['suites with a false alarm']}" in done.output
+    assert not list((tmp_path / "cache" / "plumbline" / "arms").glob("twins-*"))
+
+
+def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """All its pairs."""
+    path = tmp_path / "selfcheck.json"
+    path.write_bytes(msgspec.json.encode(recording(0.01)))
+    assert read_recording(path) == recording(0.01)
