@@ -1,6 +1,7 @@
 """Fixtures for the tests of the harness: settings from text, services that are stopped whatever happens, polling."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.performance.harness.settings import load_settings
 ROOT = Path(__file__).parents[2]
 UNTIL_LIMIT_S = 15.0
 
+# A shell's background jobs ignore it, and so would all that tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Until = Callable[[Callable[[], object]], None]
 
