@@ -146,7 +146,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     processes: dict[str, ProcessSettings] = {}
     profiles: dict[str, Profile] = field(
         default_factory=lambda: {
-            "ci": Profile(samples=100, warmup=20, timed_limit_s=0.2),
+            "ci": Profile(samples=100, warmup=20, timed_limit_s=0.15),
             "full": Profile(samples=1000, warmup=100, timed_limit_s=2.0),
         }
     )
