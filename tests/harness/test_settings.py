@@ -36,7 +36,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
 
     assert settings == Settings()
     assert (settings.services, settings.pin, settings.app, settings.budgets) == ("auto", "auto", None, {})
-    assert settings.profile("ci") == Profile(samples=100, warmup=20, timed_limit_s=0.2)
+    assert settings.profile("ci") == Profile(samples=100, warmup=20, timed_limit_s=0.15)
     assert settings.profile("full") == Profile(samples=1000, warmup=100, timed_limit_s=2.0)
 
 
