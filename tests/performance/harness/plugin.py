@@ -27,6 +27,7 @@ from .count_changes import judge_counts
 from .counts import Counter
 from .environment import describe_environment
 from .measure import Measure, MeasureError, warnings_of
+from .pace import Pace
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
 from .readiness import describe
 from .report import terminal
@@ -45,6 +46,7 @@ CONTROLS = SUITE / "harness" / "controls.py"
 """Benchmarks of the harness's own, in every paired comparison."""
 ARM_LIMIT_S = 3600.0
 UNSTEADY = 0.1
+RECOVERY_LIMIT_S = 0.1
 INTERRUPT_AGAIN_S = 0.01
 TEARDOWN_LIMIT_S = 1.0
 """How long the fixtures of a run that ended early may take before the servers are stopped under them."""
@@ -89,6 +91,7 @@ class Run:
         self.settings: Settings | None = None
         self.services: Services | None = None
         self.counter: Counter | None = None
+        self.pace: Pace | None = None
         self.core: CoreLock | None = None
         self.free_cores: set[int] = set()
         self.pinned_core: int | None = None
@@ -466,6 +469,14 @@ class Run:
         assert self.settings is not None
         throttled = throttled_periods()
         arm, key = self.arm, _key(item)
+        if arm is not None:
+            return Measure(
+                self.settings.profile(self.profile_name),
+                lambda _summary, _budget: "",
+                in_turns=lambda operations: TurnedMeasurement(arm.line, key, operations, arm.slow_down.get(key, 0.0)),
+            )
+        self.pace = self.pace or Pace()
+        pace, slow_before = self.pace, self.pace.slowness() > UNSTEADY
 
         def retry(summary: Summary, budget: Budget | None) -> str:
             if throttled_periods() > throttled:
@@ -473,16 +484,13 @@ class Run:
             budget = budget or self._budget(_key(item))
             if (unsteady := unsteadiness(summary.samples_s)) > UNSTEADY:
                 return f"some samples were {unsteady:.0%} slower than others in a row, as when the machine is disturbed"
+            if slow_before or pace.slowness() > UNSTEADY:
+                pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
+                return "the machine itself was slower than before"
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return f"its budget was broken ({', '.join(over)})" if over else ""
 
-        if arm is None:
-            return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
-        return Measure(
-            self.settings.profile(self.profile_name),
-            retry,
-            in_turns=lambda operations: TurnedMeasurement(arm.line, key, operations, arm.slow_down.get(key, 0.0)),
-        )
+        return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
 
     def url(self, name: str) -> str:
         """URL of a service; skips the test where it is off."""

@@ -1,0 +1,71 @@
+"""The pace of a core, with a clock that goes as fast as the test says."""
+
+import pytest
+
+from tests.performance.harness import pace as module
+from tests.performance.harness.pace import Pace
+
+
+class Clock:
+    """Goes on by one step with each look."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.step_s = 1.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "perf_counter", clock)
+    return clock
+
+
+def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
+    """Half as slow again for a moment, and as usual after it."""
+    pace = Pace()
+    clock.step_s = 1.5
+    assert pace.slowness() == pytest.approx(0.5)
+    clock.step_s = 1.0
+    assert pace.slowness() == pytest.approx(0.0)
+
+
+def test_what_lasts_becomes_usual(clock: Clock) -> None:
+    """A machine that has become slower for good is not waited for ever after."""
+    pace = Pace()
+    clock.step_s = 1.5
+    assert [pace.slowness() > 0.1 for _ in range(10)][-1] is False
+
+
+@pytest.mark.usefixtures("clock")
+def test_waiting_ends_when_the_pace_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow twice, then as usual: looked at three times."""
+    pace = Pace()
+    looks = iter([0.5, 0.5, 0.0])
+    monkeypatch.setattr(pace, "slowness", lambda: next(looks))
+    pace.recover(0.1, 1000.0)
+    assert next(looks, None) is None
+
+
+def test_waiting_has_a_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow for ever: after the limit it goes on all the same."""
+    pace = Pace()
+    monkeypatch.setattr(pace, "slowness", lambda: 0.5)
+    before_s = clock.now_s
+    pace.recover(0.1, 20.0)
+    assert 20.0 <= clock.now_s - before_s <= 23.0
+
+
+def test_a_real_core_has_a_pace() -> None:
+    """Work that is done twenty times over takes longer than usual by far."""
+    pace = Pace()
+    assert abs(pace.slowness()) < 10
+    module.WORK, usual = range(200_000), module.WORK
+    try:
+        assert pace.slowness() > 5
+    finally:
+        module.WORK = usual
