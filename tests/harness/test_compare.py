@@ -209,3 +209,21 @@ def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
     assert done.code == 3, done.output
     assert "the arm head failed: it ended with exit code 9" in done.output
     assert "last words" in done.output
+
+
+def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
+    """It can't even be imported: told with its last words, and timings are judged as without a base."""
+    path = project.root / "code_under_test.py"
+    code = path.read_text()
+    project.write("conftest.py", CONFTEST + "\nimport code_under_test  # noqa\n")
+    path.write_text('raise RuntimeError("half done")\n')
+    baseline = project.baseline()
+    baseline.write_text(baseline.read_text() + "\n")
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Half done")
+    path.write_text(code)
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert "no paired comparison: the base can't be run: the arm base failed" in done.output
+    assert "half done" in done.output
+    assert set(project.verdicts().values()) == {"inconclusive"}

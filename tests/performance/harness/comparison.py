@@ -53,7 +53,14 @@ def compare_with_base(
         return
     wishes = wishes_of(settings, benchmarks)
     say(f"  {len(wishes)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
-    trial = compare(settings, arms, wishes, budget_s=budget_s, profile=results.profile or "ci")
+    trial = compare(
+        settings,
+        arms,
+        wishes,
+        budget_s=budget_s,
+        profile=results.profile or "ci",
+        backends=results.environment.services,
+    )
     say(f"  {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
     edited = edited_entries(root, base, baseline)
     for benchmark in benchmarks:

@@ -24,10 +24,11 @@ import asyncpg
 import msgspec
 
 from .arms import Arm, Arms, foreign, python_path
+from .base import NoBase
 from .pairs import LOOKS, Judgement, Thresholds, TrialInvalid, difference, judge_pairs, quantile
 from .pin import CoreLock
-from .readiness import run_alone
-from .services import Services
+from .readiness import NotReady, describe, run_alone
+from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .settings import Settings
 from .turns import Line, LineClosed
@@ -113,21 +114,35 @@ class Trial:
             self.differences.setdefault(key, []).append(value)
 
 
-def compare(settings: Settings, arms: Arms, wishes: Sequence[Wish], *, budget_s: float, profile: str = "ci") -> Trial:
-    """Compare until each benchmark is convicted or acquitted, or the time is up; raises TrialInvalid."""
+def compare(
+    settings: Settings,
+    arms: Arms,
+    wishes: Sequence[Wish],
+    *,
+    budget_s: float,
+    profile: str = "ci",
+    backends: Mapping[str, str] = {},
+) -> Trial:
+    """Compare until each benchmark is convicted or acquitted, or the time is up.
+
+    `backends`: where the servers came from before, by name, to be taken again where that is left open. Raises
+    TrialInvalid, and NoBase where the base can't be run.
+    """
     began_s = time.monotonic()
-    with both_arms(settings, arms, wishes, profile) as run_pair:
+    with both_arms(settings, arms, wishes, profile, backends) as run_pair:
         return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
 
 
 @contextlib.contextmanager
-def both_arms(settings: Settings, arms: Arms, wishes: Sequence[Wish], profile: str) -> Iterator["RunPair"]:
-    """What both arms stand on, and a function that runs one pair; raises TrialInvalid."""
+def both_arms(
+    settings: Settings, arms: Arms, wishes: Sequence[Wish], profile: str, backends: Mapping[str, str] = {}
+) -> Iterator["RunPair"]:
+    """What both arms stand on, and a function that runs one pair; raises as `compare`."""
     rng = random.Random()
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
-        ground = stack.enter_context(_Ground(settings, arms, core.core))
+        ground = stack.enter_context(_Ground(settings, arms, core.core, backends))
         ground.rehearse(wishes, profile)
         yield lambda chosen, slow_down={}: _pair(ground, chosen, profile, slow_down, rng)
 
@@ -204,7 +219,7 @@ def _pair(
                 pair.failures[wish.key] = "; ".join(filter(None, (arm.why_not_there(wish.key) for arm in (base, head))))
         wanted = [wish for wish in [*controls, *chosen] if wish.key in there]
         for arm in (base, head):
-            arm.line.send(order=[wish.key for wish in wanted])
+            arm.tell(order=[wish.key for wish in wanted])
         for wish in wanted:
             quads = _in_turns(base, head, wish, rng)
             ends = {arm.arm.name: arm.end(wish.key) for arm in (base, head)}
@@ -212,6 +227,8 @@ def _pair(
                 pair.failures[wish.key] = "; ".join(why)
             elif quads:
                 pair.differences[wish.key] = difference(quads)
+            else:
+                pair.failures[wish.key] = "too short for the clock: it measured 0"
     return pair
 
 
@@ -233,8 +250,8 @@ def _in_turns(
             if not block:
                 return []
             medians.append(statistics.median(block))
-        a1, b1, b2, a2 = medians
         if all(medians):
+            a1, b1, b2, a2 = medians
             quads.append((a1, b1, b2, a2) if first is base else (b1, a1, a2, b2))
     return quads
 
@@ -243,9 +260,10 @@ class _ArmProcess:
     """One fresh process of one arm."""
 
     def __init__(
-        self, arm: Arm, told: Mapping[str, object], command: Sequence[str], environ: Mapping[str, str]
+        self, arm: Arm, command: Sequence[str], environ: Mapping[str, str], scrub: Callable[[str], str]
     ) -> None:
         self.arm = arm
+        self._scrub = scrub
         self.collected: list[str] = []
         self.errors: list[str] = []
         """Why files could not be collected."""
@@ -265,8 +283,14 @@ class _ArmProcess:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self.line = Line(ours)
-        self.line.send(**told)
+        self._line = Line(ours)
+
+    def tell(self, **message: object) -> None:
+        """Send it a message; raises TrialInvalid where it has ended."""
+        try:
+            self._line.send(**message)
+        except LineClosed:
+            raise self._ended() from None
 
     def listen(self) -> None:
         """Wait until it has collected its tests."""
@@ -293,7 +317,7 @@ class _ArmProcess:
 
     def block(self, wish: Wish) -> list[float] | None:
         """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
-        self.line.send(samples=wish.samples, unused=wish.unused)
+        self.tell(samples=wish.samples, unused=wish.unused)
         message = self._receive()
         if "over" in message:
             self._over[message["over"]], self._begun = _outcome(message), ""
@@ -304,7 +328,7 @@ class _ArmProcess:
     def end(self, key: str) -> str:
         """Let the test come to its end; returns why it did not pass."""
         if self._begun:
-            self.line.send(end=True)
+            self.tell(end=True)
             self._begun = ""
         while key not in self._over:
             message = self._receive()
@@ -323,7 +347,7 @@ class _ArmProcess:
 
     def close(self) -> None:
         """End it with all its children, whatever it does."""
-        self.line.close()
+        self._line.close()
         if self._process.poll() is None:
             processes = tree(self._process.pid)
             self._process.terminate()
@@ -335,20 +359,24 @@ class _ArmProcess:
 
     def _receive(self) -> dict[str, Any]:
         try:
-            return self.line.receive(ANSWER_LIMIT_S)
+            return self._line.receive(ANSWER_LIMIT_S)
         except LineClosed:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_LIMIT_S)
-            raise self._invalid(f"it ended with exit code {self._process.poll()}") from None
+            raise self._ended() from None
         except TimeoutError:
             raise self._invalid(f"it has not answered for {ANSWER_LIMIT_S:g} s") from None
         except (ValueError, KeyError) as error:
             raise self._invalid(f"it sent what is no message: {error}") from None
 
+    def _ended(self) -> TrialInvalid:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_LIMIT_S)
+        return self._invalid(f"it ended with exit code {self._process.poll()}")
+
     def _invalid(self, what: str) -> TrialInvalid:
         self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").rstrip().splitlines()[-LOG_LINES:]
-        return TrialInvalid("\n".join([f"the arm {self.arm.name} failed: {what}; its last output:", *lines]))
+        lines = self._scrub(self._log.read().decode(errors="replace")).rstrip().splitlines()[-LOG_LINES:]
+        told = "\n".join([f"the arm {self.arm.name} failed: {what}; its last output:", *lines])
+        return TrialInvalid(told, arm=self.arm.name)
 
 
 def _outcome(message: Mapping[str, Any]) -> str:
@@ -362,11 +390,12 @@ def _outcome(message: Mapping[str, Any]) -> str:
 class _Ground:
     """What both arms stand on: the core, and servers with a database for each arm."""
 
-    def __init__(self, settings: Settings, arms: Arms, core: int | None) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, arms: Arms, core: int | None, backends: Mapping[str, str]) -> None:
         self.arms = arms
         self._core = core
-        self._services = Services(_without_external(settings), arms.head.root)
+        self._services = Services(_without_external(settings), arms.head.root, preferred=backends)
+        databases = settings.redis.config.get("databases", 16)
+        self._redis_databases = {"base": "1", "head": "2"} if int(databases) > 2 else {}
         self._prepared = False
 
     def __enter__(self) -> "_Ground":
@@ -375,6 +404,9 @@ class _Ground:
             self._services.wait_ready()
             for name in ("base", "head"):
                 self._sql(f'CREATE DATABASE "perf_{name}"')
+        except (NotReady, ServiceError) as error:
+            self._services.stop()
+            raise TrialInvalid(self._services.scrub(str(error))) from None
         except BaseException:
             self._services.stop()
             raise
@@ -387,14 +419,25 @@ class _Ground:
         self._services.stop()
 
     def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
-        """Start both arms once without measuring: what they import is looked at, and their databases prepared."""
+        """Start both arms once without measuring: what they import is looked at, and their databases prepared.
+
+        Raises TrialInvalid, and NoBase where it is the base that can't be run.
+        """
+        try:
+            self._rehearse(wishes, profile)
+        except TrialInvalid as error:
+            if error.arm == "base":
+                raise NoBase(f"the base can't be run: {error}") from None
+            raise
+
+    def _rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
         with self.arms_running(wishes, profile, random.Random(), prepare=True) as both:
             for arm in both:
                 if strange := foreign(arm.origins, arm.arm.tree):
                     raise TrialInvalid(
                         f"the arm {arm.arm.name} imports from outside its own tree: {', '.join(strange)}"
                     )
-                arm.line.send(order=[])
+                arm.tell(order=[])
             for arm in both:
                 arm.leave()
                 arm.check_end()
@@ -425,10 +468,9 @@ class _Ground:
                 environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
                 environ |= {"PYTHONDONTWRITEBYTECODE": "", "PERF_WATCH_PIDS": _watched()}
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
-                process = _ArmProcess(
-                    arm, self._told(arm, prepare, slow_down), self._command(arm, wishes, profile), environ
-                )
+                process = _ArmProcess(arm, self._command(arm, wishes, profile), environ, self._services.scrub)
                 stack.callback(process.close)
+                process.tell(**self._told(arm, prepare, slow_down))
                 started.append(process)
             for process in started:
                 process.listen()
@@ -453,8 +495,10 @@ class _Ground:
     def _told(self, arm: Arm, prepare: bool, slow_down: Mapping[str, float]) -> dict[str, object]:
         servers = {}
         if self._services.redis is not None:
-            address = self._services.redis.address.with_database("1" if arm.name == "base" else "2")
-            servers["redis"] = msgspec.to_builtins(address)
+            address = self._services.redis.address
+            servers["redis"] = msgspec.to_builtins(
+                address.with_database(self._redis_databases.get(arm.name, address.database))
+            )
         if self._services.postgres is not None:
             servers["postgres"] = msgspec.to_builtins(self._services.postgres.address.with_database(f"perf_{arm.name}"))
         return {
@@ -478,7 +522,10 @@ class _Ground:
             finally:
                 await connection.close(timeout=1)
 
-        run_alone(work, SQL_LIMIT_S)
+        try:
+            run_alone(work, SQL_LIMIT_S)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise TrialInvalid(f"{statement} failed: {describe(error)}") from None
 
 
 def _without_external(settings: Settings) -> Settings:

@@ -155,7 +155,16 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     _say(f"\nself-check: {len(wishes)} benchmarks, two copies of the same tree, {limit_s:.0f} s")
     try:
         with twins(ROOT, directories=directories_of(settings, ROOT), cache=arms_folder()) as arms:
-            record(settings, arms, wishes, limit_s=limit_s, into=recording, keep=lambda one: keep(one, path), say=_say)
+            record(
+                settings,
+                arms,
+                wishes,
+                backends=results.environment.services,
+                limit_s=limit_s,
+                into=recording,
+                keep=lambda one: keep(one, path),
+                say=_say,
+            )
     except (NoBase, TrialInvalid) as error:
         raise RunError(str(error), EXIT_INVALID) from None
     limits = {wish.key: wish.thresholds for wish in wishes}

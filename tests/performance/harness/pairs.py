@@ -35,6 +35,11 @@ LEAST_SPREAD = 0.002
 class TrialInvalid(Exception):
     """A trial says nothing: an arm died or hung, or a control read what can't be."""
 
+    def __init__(self, reason: str, arm: str = "") -> None:
+        """`arm`: whose fault it is, if one arm's."""
+        super().__init__(reason)
+        self.arm = arm
+
 
 @dataclass(frozen=True)
 class Thresholds:

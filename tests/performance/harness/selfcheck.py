@@ -71,6 +71,7 @@ def record(
     arms: Arms,
     wishes: Sequence[Wish],
     *,
+    backends: Mapping[str, str],
     limit_s: float,
     into: Recording,
     keep: Callable[[Recording], None],
@@ -81,7 +82,7 @@ def record(
     `arms` are alike. Raises TrialInvalid where an arm dies; a gate whose controls are off is recorded as invalid.
     """
     began_s = time.monotonic()
-    with both_arms(settings, arms, wishes, "ci") as run_pair:
+    with both_arms(settings, arms, wishes, "ci", backends) as run_pair:
 
         def recorded(chosen: Sequence[Wish]) -> Pair:
             pair_began_s = time.monotonic()
