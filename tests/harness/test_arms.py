@@ -20,10 +20,10 @@ from tests.performance.harness.arms import (
     foreign,
     make_arms,
     nothing_differs,
-    origins,
     python_path,
 )
 from tests.performance.harness.base import NoBase
+from tests.performance.harness.environment import origins
 
 SUITE = {"tests/__init__.py": "", "tests/performance/test_it.py": "old", "conftest.py": "old", ".gitignore": "*.log\n"}
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ HARNESS = {
 }
 ASK = """
 import json, sys
-from tests.performance.harness.arms import origins
+from tests.performance.harness.environment import origins
 print(json.dumps(origins(sys.argv[1:])))
 """
 MAKE = """

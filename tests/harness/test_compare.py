@@ -83,6 +83,18 @@ def slow_down(project: Project) -> None:
     path.write_text(path.read_text().replace("2_000\n", "6_000\n", 1))
 
 
+def pretend_to_have_been_faster(project: Project) -> None:
+    """Commit a baseline of today's machine that is a third of yesterday's."""
+    path = project.baseline()
+    data = json.loads(path.read_text().replace("yesterday's", "today's"))
+    for benchmark in data["benchmarks"]:
+        benchmark["process_medians"] = [median / 3 for median in benchmark["process_medians"]]
+        benchmark["median"] /= 3
+    path.write_text(json.dumps(data))
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Another baseline")
+
+
 def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(project: Project) -> None:
     """Exit code 1 on a machine that has no baseline of its own; what differs is told."""
     slow_down(project)
@@ -106,19 +118,21 @@ def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
 
 def test_slower_than_the_baseline_but_not_than_the_base_is_drift(project: Project) -> None:
     """The baseline of this very machine was three times as fast, with the same code: told, and no failure."""
-    path = project.baseline()
-    text = path.read_text().replace("yesterday's", "today's")
-    data = json.loads(text)
-    for benchmark in data["benchmarks"]:
-        benchmark["process_medians"] = [median / 3 for median in benchmark["process_medians"]]
-        benchmark["median"] /= 3
-    path.write_text(json.dumps(data))
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Another baseline")
+    pretend_to_have_been_faster(project)
     done = run(project, "ci")
     assert done.code == 0, done.output
     assert set(project.verdicts().values()) == {"drift"}
     assert "DRIFT: slower than the baseline, but not than the base" in done.output
+
+
+def test_a_broken_budget_makes_no_regression_of_what_the_base_acquits(project: Project) -> None:
+    """Measured again in fresh processes for its budget, which fails it, and judged by the base all the same."""
+    pretend_to_have_been_faster(project)
+    project.write("settings.toml", f'{STEADY_SETTINGS}\n[budgets]\n"{WORK}" = {{ rate_per_s = 1_000_000_000 }}\n')
+    done = run(project, "ci")
+    assert done.code == 1, done.output
+    assert "budget broken: test_code.py::test_work" in done.output
+    assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
 
 
 def test_an_accepted_regression_passes_until_the_next_baseline(project: Project) -> None:

@@ -13,9 +13,9 @@ from tests.performance.harness.pairs import (
     digamma,
     judge_pairs,
     prior_of,
-    quantile,
     trigamma,
 )
+from tests.performance.harness.summary import student_quantile
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_redis.py::test_get"
@@ -79,8 +79,8 @@ def test_between_tolerance_and_minimum_effect_more_pairs_are_wanted() -> None:
 def test_the_interval_is_student_s() -> None:
     """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom, eleven looks."""
     found = judged(around(0.0, 0.01, 4))
-    assert math.log1p(found.low) == pytest.approx(-0.005 * quantile(1 - 0.01 / 11, 3))
-    assert math.log1p(found.high) == pytest.approx(0.005 * quantile(1 - 0.03 / 11, 3))
+    assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01 / 11, 3))
+    assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03 / 11, 3))
 
 
 def test_the_more_are_tried_the_more_a_conviction_takes() -> None:

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import math
 import random
 from collections.abc import Sequence
@@ -8,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.performance.harness import screen
 from tests.performance.harness.results import SCHEMA, Benchmark, Environment, Results
 from tests.performance.harness.screen import (
     SPREAD_FLOOR,
@@ -21,7 +19,7 @@ from tests.performance.harness.screen import (
     suspicious,
 )
 from tests.performance.harness.settings import BenchmarkSettings, GateSettings
-from tests.performance.harness.summary import log_spread, student_quantile
+from tests.performance.harness.summary import log_spread
 
 GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97, confirm_processes=5)
 LIMITS = Limits(tolerance=0.02, minimum_effect=0.05, false_alarms=0.005, power=0.975, confirm_processes=5)
@@ -42,12 +40,6 @@ ENVIRONMENT = Environment(
     dirty=False,
     packages={},
 )
-
-
-@pytest.fixture
-def quick_quantiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of comparisons ask for the same few quantiles."""
-    monkeypatch.setattr(screen, "student_quantile", functools.cache(student_quantile))
 
 
 def against_level(*changes: float, limits: Limits = LIMITS, confirmed: bool = False) -> Comparison:
@@ -265,7 +257,6 @@ def most(expected: float, count: int) -> float:
     return expected + 3.1 * math.sqrt(expected * (1 - expected) / count)
 
 
-@pytest.mark.usefixtures("quick_quantiles")
 def test_false_alarms_stay_below_the_suite_s_rate() -> None:
     """Of suites of ten benchmarks, each slower by just what is tolerated, at most 5 % convict any if 5 % may."""
     chance = random.Random(1)
@@ -284,7 +275,6 @@ def test_false_alarms_stay_below_the_suite_s_rate() -> None:
     assert 0 < alarms / suites <= most(0.05, suites)
 
 
-@pytest.mark.usefixtures("quick_quantiles")
 def test_nothing_is_convicted_without_a_change() -> None:
     """Of 3,000 benchmarks without any change none fails, as the tolerance adds to the margin."""
     chance = random.Random(2)
@@ -299,7 +289,6 @@ def test_nothing_is_convicted_without_a_change() -> None:
     assert rate(verdicts, "pass") > 0.9
 
 
-@pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("spread", [0.01, 0.03])
 def test_a_slow_down_of_the_resolution_is_convicted_with_the_wanted_power(spread: float) -> None:
     """Of slow-downs as large as the stated resolution about the wanted 97 % are convicted, of half of it far fewer."""
@@ -321,7 +310,6 @@ def test_a_slow_down_of_the_resolution_is_convicted_with_the_wanted_power(spread
     assert convicted(math.log1p(resolution) / 2) < 0.6
 
 
-@pytest.mark.usefixtures("quick_quantiles")
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
 def test_one_process_rarely_acquits_a_slow_down_that_could_be_seen(spread: float) -> None:
     """A benchmark slower by what can be seen slips through the first process in about 3 % of cases, 5 % at most."""
@@ -345,7 +333,6 @@ def test_one_process_rarely_acquits_a_slow_down_that_could_be_seen(spread: float
     assert 1 - rate(verdicts, "inconclusive") <= 0.05  # more than 3 %, as the spread is itself an estimate
 
 
-@pytest.mark.usefixtures("quick_quantiles")
 def test_one_process_acquits_most_of_what_is_unchanged() -> None:
     """At a spread of 1 %, nine in ten unchanged benchmarks need no second look."""
     chance = random.Random(5)

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 from . import cache as kept
 from .base import Git, NoBase, scrub
 from .base_environment import base_python, local_packages, wanted_changes
-from .environment import installed_packages
+from .environment import installed_packages, origins
 
 OVERLAY = ("tests/performance", "tests/__init__.py", "conftest.py")
 """Of the working tree in both arms, below the project's root."""
@@ -147,24 +147,6 @@ def describe(arms: Arms) -> list[str]:
 def python_path(arm: Arm, arms: Arms) -> str:
     """PYTHONPATH of an arm, whose working directory is its root."""
     return os.pathsep.join(os.path.normpath(arm.root / folder) for folder in arms.import_from)
-
-
-def origins(modules: Iterable[str]) -> dict[str, str]:
-    """Where this process would import top-level modules from, links followed; empty where it can't. Runs none."""
-    found = {}
-    for name in modules:
-        try:
-            specification = importlib.util.find_spec(name)
-        except ValueError:  # in sys.modules without one, as __main__ is
-            specification = None
-        if specification is None:
-            found[name] = ""
-        elif specification.has_location and specification.origin:
-            found[name] = os.path.realpath(specification.origin)
-        else:
-            folders = list(specification.submodule_search_locations or [])
-            found[name] = os.path.realpath(folders[0]) if folders else str(specification.origin)
-    return found
 
 
 def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:

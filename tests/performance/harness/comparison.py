@@ -1,14 +1,12 @@
 """From the screen's verdicts to those of the paired comparison: which base, which benchmarks, what their pairs say."""
 
-import contextlib
 import os
-import subprocess
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from .arms import describe, make_arms, nothing_differs
-from .base import Base, NoBase, find_base
+from .base import Base, Git, NoBase, find_base
+from .base_environment import read_toml
 from .duet import Trial, Wish, compare
 from .pairs import Judgement, Thresholds
 from .results import Benchmark, Results, ResultsError, decode_results
@@ -73,13 +71,11 @@ def arms_folder() -> Path:
 
 
 def directories_of(settings: Settings, root: Path) -> list[str]:
-    """Folders that the application, the processes or pytest itself import from."""
+    """Folders that the application, the processes or pytest itself import from; raises NoBase."""
     directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
-    with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
-        tool = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("tool", {}).get("pytest", {})
-        folders = tool.get("ini_options", tool).get("pythonpath", [])
-        directories += folders.split() if isinstance(folders, str) else folders
-    return directories
+    tool = read_toml(root / "pyproject.toml").get("tool", {}).get("pytest", {})
+    folders = tool.get("ini_options", tool).get("pythonpath", [])
+    return directories + (folders.split() if isinstance(folders, str) else folders)
 
 
 def wishes_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[Wish]:
@@ -91,13 +87,8 @@ def wishes_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[Wis
 
 
 def thresholds(gate: GateSettings, own: BenchmarkSettings | None) -> Thresholds:
-    own = own or BenchmarkSettings()
-    return Thresholds(
-        tolerance=gate.tolerance if own.tolerance is None else own.tolerance,
-        minimum_effect=gate.minimum_effect if own.minimum_effect is None else own.minimum_effect,
-        false_alarms=gate.false_alarms,
-        power=gate.power,
-    )
+    gate = gate.with_own(own)
+    return Thresholds(gate.tolerance, gate.minimum_effect, gate.false_alarms, gate.power)
 
 
 def judge_unchanged(benchmark: Benchmark, gate: GateSettings, base: str) -> None:
@@ -143,14 +134,10 @@ def slower_than_baseline(benchmark: Benchmark, gate: GateSettings) -> bool:
 
 def edited_entries(root: Path, base: Base, baseline: Path) -> set[str]:
     """Keys whose entry in the baseline file is another in the base commit than now; none where either has none."""
-    shown = subprocess.run(
-        ["git", "show", f"{base.commit}:./{baseline.relative_to(root).as_posix()}"],
-        cwd=root,
-        capture_output=True,
-        check=False,
-    )
+    git = Git(root)
+    shown = git.ask("show", f"{base.commit}:{git.prefix}{baseline.relative_to(root).as_posix()}")
     try:
-        old = _medians(decode_results(shown.stdout, baseline).benchmarks)
+        old = _medians(decode_results(shown.encode(), baseline).benchmarks)
         new = _medians(decode_results(baseline.read_bytes(), baseline).benchmarks)
     except (OSError, ResultsError):
         return set()

@@ -25,12 +25,14 @@ import msgspec
 
 from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
-from .pairs import LOOKS, Judgement, Thresholds, TrialInvalid, difference, judge_pairs, quantile
+from .environment import WATCHED, watched_with_us
+from .pairs import LOOKS, Judgement, Thresholds, TrialInvalid, difference, judge_pairs
 from .pin import CoreLock
 from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .settings import Settings
+from .summary import student_quantile
 from .turns import Line, LineClosed
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
@@ -197,7 +199,7 @@ def controls_off(differences: Mapping[str, Sequence[float]]) -> str:
         if len(values) < 2:
             continue
         change, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        margin = quantile(1 - CONTROL_ERROR / 2, len(values) - 1) * error
+        margin = student_quantile(1 - CONTROL_ERROR / 2, len(values) - 1) * error
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             return (
                 f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
@@ -466,7 +468,7 @@ class _Ground:
             started = []
             for arm in (self.arms.base, self.arms.head):
                 environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
-                environ |= {"PYTHONDONTWRITEBYTECODE": "", "PERF_WATCH_PIDS": _watched()}
+                environ |= {"PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
                 process = _ArmProcess(arm, self._command(arm, wishes, profile), environ, self._services.scrub)
                 stack.callback(process.close)
@@ -535,7 +537,3 @@ def _without_external(settings: Settings) -> Settings:
         if settings.backend(name) == "external":
             changed[name] = msgspec.structs.replace(getattr(settings, name), backend="off")
     return msgspec.structs.replace(settings, **changed)
-
-
-def _watched() -> str:
-    return ",".join(filter(None, [os.environ.get("PERF_WATCH_PIDS"), str(os.getpid())]))

@@ -2,14 +2,23 @@
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .results import Environment
+
+WATCHED = "PERF_WATCH_PIDS"
+"""Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
+
+
+def watched_with_us() -> str:
+    """What WATCHED is to be for a child: those above us, and us."""
+    return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
 
 
 def describe_environment(
@@ -94,3 +103,21 @@ def _output(*command: str) -> str:
 def _slug(text: str) -> str:
     text = re.sub(r"\((r|tm|c)\)", " ", text.lower())
     return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+
+def origins(modules: Iterable[str]) -> dict[str, str]:
+    """Where this process would import top-level modules from, links followed; empty where it can't. Runs none."""
+    found = {}
+    for name in modules:
+        try:
+            specification = importlib.util.find_spec(name)
+        except ValueError:  # in sys.modules without one, as __main__ is
+            specification = None
+        if specification is None:
+            found[name] = ""
+        elif specification.has_location and specification.origin:
+            found[name] = os.path.realpath(specification.origin)
+        else:
+            folders = list(specification.submodule_search_locations or [])
+            found[name] = os.path.realpath(folders[0]) if folders else str(specification.origin)
+    return found

@@ -26,6 +26,7 @@ from .baseline import (
     merge,
 )
 from .count_changes import judge_counts
+from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
 from .report import junit, markdown, terminal
 from .results import Benchmark, Results, ResultsError, read_results, write_results, write_whole
@@ -44,8 +45,6 @@ from .verdict import (
 
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
-WATCHED = "PERF_WATCH_PIDS"
-"""Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
 END_LIMIT_S = 15.0
 RESULTS, REPORT, JUNIT, SELFCHECK = "results.json", "report.md", "junit.xml", "selfcheck.json"
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}
@@ -117,9 +116,7 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
             _judge(settings, results, baseline, profile)
         except RunError as error:
             results.reasons.append(f"when measured again: {error}")
-    results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
-    results.exit_code = results.exit_code or code
-    return _tell(folder, results)
+    return _conclude(settings, folder, results)
 
 
 def _comparison(settings: Settings, revision: str, arguments: list[str], budget_s: float) -> int:
@@ -133,6 +130,10 @@ def _comparison(settings: Settings, revision: str, arguments: list[str], budget_
             raise RunError(str(error), EXIT_USAGE) from None
         except TrialInvalid as error:
             results.reasons.append(str(error))
+    return _conclude(settings, folder, results)
+
+
+def _conclude(settings: Settings, folder: Path, results: Results) -> int:
     results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
     results.exit_code = results.exit_code or code
     return _tell(folder, results)
@@ -216,9 +217,11 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     """
     judge(results, baseline, settings.gate, settings.benchmarks, {})
     again = {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
+    compared: set[str] = set()
     try:
         if to_try := undecided(results):
             _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
+            compared = {benchmark.key for benchmark in to_try}
     except NoBase as error:
         results.notes.append(f"no paired comparison: {error}")
         again |= set(suspicious(results))
@@ -236,7 +239,6 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
                 benchmark.warnings.append(
                     f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes"
                 )
-        compared = {benchmark.key for benchmark in results.benchmarks if benchmark.differences}
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
         judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared)
     judge_counts(results, find_counts(SUITE / "baselines", results.environment))
@@ -385,8 +387,7 @@ def _gone_files(baseline: Results | None, arguments: list[str]) -> list[str]:
 
 
 def _run(command: list[str], limit_s: float) -> int:
-    watched = ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
-    child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, WATCHED: watched})
+    child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, WATCHED: watched_with_us()})
     try:
         return child.wait(limit_s)
     except subprocess.TimeoutExpired:

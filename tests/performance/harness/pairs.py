@@ -15,7 +15,6 @@ agree with each other (a moderated t-statistic: Smyth 2004, Statistical Applicat
 3:3, section 6.2).
 """
 
-import functools
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -107,8 +106,8 @@ def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int
     variance = (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees
     error = max(math.sqrt(variance), LEAST_SPREAD) / math.sqrt(pairs)
     looks = len(LOOKS) + 1
-    to_convict = quantile(1 - limits.false_alarms / tried / looks, degrees) * error
-    to_acquit = quantile(1 - (1 - limits.power) / looks, degrees) * error
+    to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
+    to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
     tolerance = math.log1p(limits.tolerance)
     verdict: Verdict = "inconclusive"
     if change - to_convict > tolerance:
@@ -142,12 +141,6 @@ def prior_of(differences: Mapping[str, Sequence[float]]) -> Prior:
     if degrees == 0:
         return Prior(0.0, 0)
     return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
-
-
-@functools.lru_cache(maxsize=4096)
-def quantile(probability: float, degrees: int) -> float:
-    """`student_quantile`, remembered: the same few are wanted again and again."""
-    return student_quantile(probability, degrees)
 
 
 def digamma(x: float) -> float:

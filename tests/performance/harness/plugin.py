@@ -21,11 +21,10 @@ import pytest
 from rich.console import Console
 
 from . import guards
-from .arms import origins
 from .baseline import find_baseline, find_counts, preferred_backends
 from .count_changes import judge_counts
 from .counts import Counter
-from .environment import describe_environment
+from .environment import describe_environment, origins
 from .measure import Measure, MeasureError, warnings_of
 from .pace import Pace
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods

@@ -51,10 +51,10 @@ class Limits:
 
     @classmethod
     def of(cls, gate: GateSettings, own: BenchmarkSettings | None, benchmarks: int) -> "Limits":
-        own = own or BenchmarkSettings()
+        gate = gate.with_own(own)
         return cls(
-            tolerance=gate.tolerance if own.tolerance is None else own.tolerance,
-            minimum_effect=gate.minimum_effect if own.minimum_effect is None else own.minimum_effect,
+            tolerance=gate.tolerance,
+            minimum_effect=gate.minimum_effect,
             false_alarms=gate.false_alarms / max(benchmarks, 1),
             power=gate.power,
             confirm_processes=gate.confirm_processes,

@@ -140,8 +140,8 @@ def replay(
     `slowed`: the key of a benchmark that reads `values` instead, in random order, too.
     """
     wishes = [Wish(key, sample_s, thresholds[key]) for key, sample_s in recording.sample_s.items()]
-    order = _shuffled(len(recording.alike), rng)
-    others = _shuffled(len(values), rng)
+    order = _Cycle(len(recording.alike), rng)
+    others = _Cycle(len(values), rng)
     elapsed_s = 0.0
     # What a pair takes, by what it took on this machine: the estimate is of an idle one.
     estimated_s = PAIR_OVERHEAD_S + sum(wish.pair_s for wish in wishes)
@@ -163,10 +163,6 @@ def replay(
     except TrialInvalid:
         return {}
     return _verdicts(trial, wishes)
-
-
-def _shuffled(count: int, rng: random.Random) -> "_Cycle":
-    return _Cycle(count, rng)
 
 
 class _Cycle:
@@ -193,18 +189,12 @@ def _next_with(key: str, pairs: Sequence[Mapping[str, float]], order: _Cycle) ->
 
 def replay_many(
     recording: Recording, thresholds: Mapping[str, Thresholds], budget_s: float, *, seed: int = 1, times: int = REPLAYS
-) -> dict[str, object]:
+) -> dict[str, Share]:
     """What the recorded pairs say of false alarms and of what is seen, by names for a report."""
     rng = random.Random(seed)
     keys = list(recording.sample_s)
     alike = [replay(recording, thresholds, budget_s, rng) for _ in range(times)]
-    valid = [verdicts for verdicts in alike if verdicts]
-    found: dict[str, object] = {
-        "suites with a false alarm": Share(sum("regression" in one.values() for one in valid), len(valid)),
-        "benchmarks with a false alarm": _share(valid, "regression"),
-        "benchmarks inconclusive": _share(valid, "inconclusive"),
-        "suites invalid": Share(times - len(valid), times),
-    }
+    found = _shares(alike)
     for size in SIZES:
         values = {
             key: [p.differences[key] for p in recording.slowed if p.slow_down[key] == size and key in p.differences]
@@ -250,14 +240,19 @@ def _share(gates: Sequence[Mapping[str, str]], verdict: str) -> Share:
     return Share(verdicts.count(verdict), len(verdicts))
 
 
-def live_gates(recording: Recording) -> dict[str, object]:
+def live_gates(recording: Recording) -> dict[str, Share]:
     """What the live gates without a change said."""
-    valid = [gate for gate in recording.gates if gate]
+    return _shares(recording.gates)
+
+
+def _shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
+    """Of gates without a change; one without verdicts was invalid."""
+    valid = [gate for gate in gates if gate]
     return {
         "suites with a false alarm": Share(sum("regression" in gate.values() for gate in valid), len(valid)),
         "benchmarks with a false alarm": _share(valid, "regression"),
         "benchmarks inconclusive": _share(valid, "inconclusive"),
-        "suites invalid": Share(len(recording.gates) - len(valid), len(recording.gates)),
+        "suites invalid": Share(len(gates) - len(valid), len(gates)),
     }
 
 

@@ -104,6 +104,15 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     time_limit_s: Positive = 900.0
     """A run that takes longer than this is ended."""
 
+    def with_own(self, own: "BenchmarkSettings | None") -> "GateSettings":
+        """The same with a benchmark's own thresholds, where it has any."""
+        changed = (
+            {}
+            if own is None
+            else {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
+        )
+        return msgspec.structs.replace(self, **changed)
+
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A service-level objective; None: not limited. All per operation."""

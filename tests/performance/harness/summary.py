@@ -1,5 +1,6 @@
 """Statistics of samples: pure functions of numbers."""
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -79,6 +80,7 @@ def log_spread(medians_s: Sequence[float]) -> float:
     return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0
 
 
+@functools.lru_cache(maxsize=4096)
 def student_quantile(probability: float, degrees: int) -> float:
     """Quantile of Student's t for 0.5 <= probability < 1, by bisection of the exact distribution function."""
     low, high = 0.0, 1.0

@@ -17,6 +17,8 @@ from typing import Any
 import platformdirs
 import psutil
 
+from tests.performance.harness.environment import WATCHED
+
 from . import reaper
 from .address import ServiceError
 from .reaper import RUN_VARIABLE, Thing
@@ -24,7 +26,6 @@ from .reaper import RUN_VARIABLE, Thing
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_WANTED_BYTES = 1 << 30
 REAPER_LIMIT_S = 6.0
-WATCH_VARIABLE = "PERF_WATCH_PIDS"
 
 
 class Run:
@@ -38,7 +39,7 @@ class Run:
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
         self.environ = {RUN_VARIABLE: self.id}
         """For every child, so that it can be found again."""
-        self._watched = [int(pid) for pid in environ.get(WATCH_VARIABLE, "").split(",") if pid.strip().isdigit()]
+        self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
         self._record = state_folder() / "runs" / f"{self.id}.json"
         self._things: dict[str, Thing] = {}
         self._lock = threading.Lock()
