@@ -1,10 +1,9 @@
 """Paired comparisons of small trees with real processes; the servers they use are in test_compare.py."""
 
 import contextlib
-import math
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,18 +12,10 @@ import pytest
 from tests.harness.project import ROOT, SETTINGS
 from tests.performance.harness import duet
 from tests.performance.harness.arms import Arm, Arms
-from tests.performance.harness.duet import (
-    CONTROLS,
-    Pair,
-    Trial,
-    Wish,
-    both_arms,
-    compare,
-    conduct,
-    controls_off,
-)
-from tests.performance.harness.pairs import LOOKS, Thresholds, TrialInvalid
+from tests.performance.harness.duet import both_arms, compare
+from tests.performance.harness.pairs import Thresholds, TrialInvalid
 from tests.performance.harness.settings import load_settings
+from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, Pair, Trial, Wish
 
 WORK, SKIPPED, ASYNC = "test_work.py::test_work", "test_work.py::test_sometimes", "test_work.py::test_async"
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
@@ -117,16 +108,16 @@ def edit(arm: Arm, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def trial(arms: Arms, *keys: str, every: int = 0, budget_s: float = BUDGET_S) -> Trial:
+def trial(arms: Arms, *keys: str, budget_s: float = BUDGET_S) -> Trial:
+    settings = load_settings(arms.head.root / "tests/performance/settings.toml", {})
+    return compare(settings, arms, [Wish(key, 1e-4, LIMITS) for key in keys], budget_s=budget_s)
+
+
+def one_pair(arms: Arms, *keys: str) -> Pair:
     settings = load_settings(arms.head.root / "tests/performance/settings.toml", {})
     wishes = [Wish(key, 1e-4, LIMITS) for key in keys]
-    if not every:
-        return compare(settings, arms, wishes, budget_s=budget_s)
-    found = Trial()
     with both_arms(settings, arms, wishes, "ci") as run_pair:
-        for _ in range(every):
-            found.add(run_pair(wishes))
-    return found
+        return run_pair(wishes)
 
 
 def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(trees: Arms) -> None:
@@ -135,7 +126,7 @@ def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(trees: Arms) -
     found = trial(trees, WORK, ASYNC)
     assert {key: one.verdict for key, one in found.judgements.items()} == {WORK: "regression", ASYNC: "regression"}
     assert found.judgements[WORK].change == pytest.approx(1.0, abs=0.3)
-    assert found.pairs in LOOKS
+    assert found.pairs in {FIRST_PAIRS, *(FIRST_PAIRS + look for look in CLOSE_LOOKS)}
     assert not found.failures
 
 
@@ -143,25 +134,22 @@ def test_alike_is_acquitted_at_the_first_look(trees: Arms) -> None:
     """Both trees are the same, and the controls read what they should."""
     found = trial(trees, WORK)
     assert found.judgements[WORK].verdict == "pass"
-    assert {key: len(values) for key, values in found.differences.items()} == dict.fromkeys(
-        [*CONTROLS, WORK], found.pairs
-    )
+    assert {key: len(found.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, found.pairs)
 
 
 @pytest.mark.parametrize("name", ["base", "head"])
 def test_one_that_is_skipped_in_an_arm_is_skipped_in_both(trees: Arms, name: str) -> None:
     """It is told why, and the next benchmark is compared all the same."""
     edit(getattr(trees, name), "    pass", '    pytest.skip("not today")')
-    found = trial(trees, SKIPPED, WORK, every=1)
+    found = one_pair(trees, SKIPPED, WORK)
     assert found.failures == {SKIPPED: f"in {name}: skipped: not today"}
-    assert len(found.differences[WORK]) == 1
-    assert SKIPPED not in found.differences
+    assert set(found.quads) == {*CONTROLS, WORK}
 
 
 def test_one_that_fails_against_the_base_fails_nothing_else(trees: Arms) -> None:
     """It raises in the second block of base: reported, and the next benchmark is compared."""
     edit(trees.base, "def work():\n", "CALLS = []\n\n\ndef work():\n    CALLS.append(1)\n    assert len(CALLS) < 70\n")
-    found = trial(trees, WORK, every=1)
+    found = one_pair(trees, WORK)
     assert "AssertionError" in found.failures[WORK]
     assert found.failures[WORK].startswith("in base: failed")
 
@@ -169,7 +157,7 @@ def test_one_that_fails_against_the_base_fails_nothing_else(trees: Arms) -> None
 def test_a_benchmark_that_is_in_one_tree_alone_is_told(trees: Arms) -> None:
     """Base can't import the code that its test wants: neither is compared, and nothing else fails."""
     edit(trees.base, "def before", "def not_yet")
-    found = trial(trees, WORK, every=1)
+    found = one_pair(trees, WORK)
     assert found.failures[WORK].startswith("in base: tests/performance/test_work.py can't be collected: ")
     assert "cannot import name 'before'" in found.failures[WORK]
 
@@ -203,7 +191,7 @@ def test_what_an_arm_prints_does_not_disturb(trees: Arms) -> None:
         "    pass",
         "    os.write(1, bytes(range(256)) * 10_000)\n    os.write(2, b'{\"at\": 1}\\n' * 10_000)",
     )
-    assert len(trial(trees, SKIPPED, every=1).differences[SKIPPED]) == 1
+    assert one_pair(trees, SKIPPED).quads[SKIPPED]
 
 
 def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Arms, tmp_path: Path) -> None:
@@ -219,60 +207,3 @@ def test_when_the_time_is_up_the_rest_is_inconclusive(trees: Arms) -> None:
     found = trial(trees, WORK, budget_s=0.5)
     assert found.pairs == 0
     assert not found.judgements
-
-
-def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:
-    """Four pairs of 2 s and 1.2 s fit into 15 s, those of a slow benchmark beside it do not, those of a fast one do."""
-    wishes = [Wish("worst", 0.01, LIMITS), Wish("slow", 0.3, LIMITS), Wish("fast", 1e-4, LIMITS)]
-    chosen = duet._affordable(wishes, Trial(), 15.0)
-    assert [wish.key for wish in chosen] == ["worst", "fast"]
-    assert duet._affordable(wishes, Trial(), 1.0) == []
-
-
-def test_only_numbers_of_pairs_fixed_beforehand_are_looked_at() -> None:
-    """20 % slower, beyond doubt after two pairs: convicted after the first look's number of them, and not before."""
-    looked_at: list[int] = []
-
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
-        looked_at.append(len(chosen))
-        noise = 0.001 * (len(looked_at) % 2)
-        return Pair({chosen[0].key: math.log(1.2) + noise})
-
-    found = conduct([Wish(WORK, 1e-4, LIMITS)], run_pair, budget_s=1e3, clock=lambda: 0.0)
-    assert found.judgements[WORK].verdict == "regression"
-    assert found.pairs == LOOKS[0]
-
-
-def test_when_the_time_is_up_what_there_is_is_looked_at() -> None:
-    """Pairs take 2.35 s instead of the 2.1 s expected: in 9 s there are three, and those are judged."""
-    elapsed_s = 0.0
-
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
-        nonlocal elapsed_s
-        elapsed_s += 2.35
-        return Pair({chosen[0].key: math.log(1.3)})
-
-    found = conduct([Wish(WORK, 1e-4, LIMITS)], run_pair, budget_s=9.0, clock=lambda: elapsed_s)
-    assert found.judgements[WORK].pairs == 3
-
-
-def controls(alike: Mapping[int, float], slowed: float = 0.1) -> dict[str, list[float]]:
-    same, slow = CONTROLS
-    return {same: list(alike.values()), slow: [math.log1p(slowed) + noise for noise in (-0.01, 0.0, 0.01, 0.0)]}
-
-
-def test_controls_that_read_the_truth_are_well() -> None:
-    """No difference, and 10 %, both give or take 1 %."""
-    assert controls_off(controls({1: 0.01, 2: -0.01, 3: 0.0, 4: 0.0})) == ""
-
-
-def test_controls_that_can_not_be_right_are_told() -> None:
-    """5 % where there is no difference, and no slow-down where there is one of 10 %."""
-    assert "test_alike reads +5" in controls_off(controls({1: 0.05, 2: 0.0501, 3: 0.0499, 4: 0.05}))
-    assert "test_slowed reads" in controls_off(controls({1: 0.0, 2: 0.0}, slowed=-0.05))
-
-
-def test_controls_with_one_pair_say_nothing() -> None:
-    """One value has no interval."""
-    same, _ = CONTROLS
-    assert controls_off({same: [5.0]}) == ""

@@ -1,28 +1,29 @@
 """Paired comparisons: what differences between fresh processes prove."""
 
 import math
-import random
 
 import pytest
 
 from tests.performance.harness.pairs import (
-    LOOKS,
     Judgement,
     Thresholds,
     difference,
     digamma,
+    figure,
     judge_pairs,
     prior_of,
+    quad_difference,
     trigamma,
 )
 from tests.performance.harness.summary import student_quantile
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_redis.py::test_get"
+LOOKS = 5
 
 
 def judged(values: list[float], tried: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
-    return judge_pairs({KEY: values}, [KEY], {KEY: limits}, tried=tried)[KEY]
+    return judge_pairs({KEY: values}, [KEY], {KEY: limits}, tried=tried, looks=LOOKS)[KEY]
 
 
 def around(center: float, spread: float, pairs: int) -> list[float]:
@@ -32,15 +33,26 @@ def around(center: float, spread: float, pairs: int) -> list[float]:
     return [center + spread * value / deviation for value in values]
 
 
-def test_a_pair_s_difference_is_the_median_of_its_quads() -> None:
-    """Three quads of (base, head, head, base): 10 % slower, equal, and 20 % slower by the geometric mean."""
-    quads = [(1.0, 1.1, 1.1, 1.0), (2.0, 2.0, 2.0, 2.0), (1.0, 1.44, 1.0, 1.0)]
-    assert difference(quads) == pytest.approx(math.log(1.1))
+def test_a_block_is_told_by_its_fastest_quarter() -> None:
+    """Of eight samples the two fastest; of three the fastest; disturbances change nothing."""
+    assert figure([5.0, 1.0, 9.0, 3.0, 9.0, 9.0, 9.0, 9.0]) == pytest.approx(2.0)
+    assert figure([3.0, 70.0, 2.0]) == 2.0
+    assert figure([4.0]) == 4.0
+
+
+def test_a_quad_s_difference_is_that_of_the_geometric_means() -> None:
+    """44 % slower in one block of two is 20 % slower."""
+    assert quad_difference((1.0, 1.0), (1.44, 1.0)) == pytest.approx(math.log(1.2))
 
 
 def test_a_steady_drift_within_a_quad_cancels() -> None:
-    """The machine becomes slower by the same factor from block to block, and head is no slower than base."""
-    assert difference([(1.0, 1.1, 1.21, 1.331)]) == pytest.approx(0.0)
+    """Base, head, head, base on a machine that becomes slower by the same factor from block to block."""
+    assert quad_difference((1.0, 1.331), (1.1, 1.21)) == pytest.approx(0.0)
+
+
+def test_a_pair_s_difference_is_the_median_of_its_quads() -> None:
+    """One quad that was disturbed changes little."""
+    assert difference([0.1, 0.0, 5.0]) == 0.1
 
 
 def test_a_clear_slow_down_is_a_regression() -> None:
@@ -51,9 +63,9 @@ def test_a_clear_slow_down_is_a_regression() -> None:
     assert found.low > 0.02
 
 
-def test_no_difference_is_acquitted_at_the_first_look() -> None:
+def test_no_difference_is_acquitted_soon() -> None:
     """Four pairs around 0 that vary by 1 %."""
-    found = judged(around(0.0, 0.01, LOOKS[0]))
+    found = judged(around(0.0, 0.01, 4))
     assert found.verdict == "pass"
     assert found.high < 0.05
 
@@ -77,10 +89,10 @@ def test_between_tolerance_and_minimum_effect_more_pairs_are_wanted() -> None:
 
 
 def test_the_interval_is_student_s() -> None:
-    """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom, eleven looks."""
+    """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom, five looks."""
     found = judged(around(0.0, 0.01, 4))
-    assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01 / 11, 3))
-    assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03 / 11, 3))
+    assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01 / LOOKS, 3))
+    assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03 / LOOKS, 3))
 
 
 def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
@@ -88,6 +100,13 @@ def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
     values = around(math.log(1.08), 0.012, 6)
     assert judged(values, tried=1).verdict == "regression"
     assert judged(values, tried=100).verdict == "inconclusive"
+
+
+def test_a_stage_has_its_share_of_the_errors() -> None:
+    """Half of the false alarms, and half of the slow-downs that may be acquitted."""
+    half = LIMITS.share_of(2)
+    assert (half.false_alarms, half.power) == pytest.approx((0.005, 0.985))
+    assert (half.tolerance, half.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
 
 
 def test_an_effect_of_its_own_is_judged_by_it() -> None:
@@ -123,41 +142,3 @@ def test_digamma_and_trigamma_are_the_tabulated_ones(x: float, psi: float, deriv
     """Values from Abramowitz and Stegun, table 6.1 and 6.2."""
     assert digamma(x) == pytest.approx(psi, abs=1e-6)
     assert trigamma(x) == pytest.approx(derivative, abs=1e-6)
-
-
-def trial(effect: float, rng: random.Random, *, benchmarks: int, pairs: int) -> dict[str, str]:
-    """A trial of benchmarks of which the first is slower; a tenth of all pairs is three times as noisy."""
-    spreads = [rng.choice((0.008, 0.012, 0.016)) for _ in range(benchmarks)]
-    values: dict[str, list[float]] = {str(number): [] for number in range(benchmarks)}
-    verdicts = dict.fromkeys(values, "inconclusive")
-    for pair in range(1, pairs + 1):
-        for number, key in enumerate(values):
-            noise = rng.gauss(0, spreads[number] * (3 if rng.random() < 0.1 else 1))
-            if verdicts[key] == "inconclusive":
-                values[key].append(noise + (math.log1p(effect) if number == 0 else 0))
-        if pair in LOOKS or pair == pairs:
-            undecided = [key for key in values if verdicts[key] == "inconclusive"]
-            found = judge_pairs(values, undecided, dict.fromkeys(values, LIMITS), tried=benchmarks)
-            verdicts |= {key: str(one.verdict) for key, one in found.items()}
-    return verdicts
-
-
-def test_at_the_tolerance_few_trials_convict() -> None:
-    """2 % slower is on the border: of 200 trials of ten benchmarks 7 would be too many (p < 0.01)."""
-    rng = random.Random(1)
-    convicted = sum("regression" in trial(0.02, rng, benchmarks=10, pairs=15).values() for _ in range(200))
-    assert convicted <= 6
-
-
-def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
-    """200 trials of ten benchmarks each, with the noise of bursts."""
-    rng = random.Random(2)
-    trials = [trial(0.0, rng, benchmarks=10, pairs=15) for _ in range(200)]
-    assert not any("regression" in verdicts.values() for verdicts in trials)
-    assert sum(list(verdicts.values()).count("inconclusive") for verdicts in trials) < 0.02 * 2000
-
-
-def test_a_tenth_is_caught() -> None:
-    """10 % slower in one of ten benchmarks: 198 of 200 trials or more."""
-    rng = random.Random(3)
-    assert sum(trial(0.1, rng, benchmarks=10, pairs=15)["0"] == "regression" for _ in range(200)) >= 198

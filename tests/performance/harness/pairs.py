@@ -5,10 +5,9 @@ and samples of one process are not independent of each other. A pair gives each 
 logarithm of head's time over base's: 0.05 is about 5 % slower.
 
 A benchmark is convicted when "the slow-down is at most `tolerance`" is rejected, and acquitted when "it is
-`minimum_effect` or more" is; until then it is tried on. It is looked at after numbers of pairs that are fixed
-beforehand (LOOKS) and once more when the time is up, and the error allowed is split evenly over all looks and, for
-convictions, over all benchmarks tried: a group-sequential test by Bonferroni's inequality (Lan and DeMets 1983,
-Biometrika 70:659, with constant spending).
+`minimum_effect` or more" is; until then it is tried on. The number of looks at the growing pairs is fixed beforehand,
+and the error allowed is split evenly over all of them and, for convictions, over all benchmarks tried: a
+group-sequential test by Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659, with constant spending).
 
 A variance from a few pairs is itself uncertain, so it is drawn towards that of the other benchmarks as far as those
 agree with each other (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular Biology
@@ -18,12 +17,13 @@ agree with each other (a moderated t-statistic: Smyth 2004, Statistical Applicat
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .results import Verdict
 from .summary import student_quantile
 
-LOOKS = (4, 6, 8, 11, 15, 21, 29, 40, 56, 80)
+FASTEST = 0.25
+"""Share of a block's samples that it is told by."""
 MOST_PRIOR_DEGREES = 10
 """Other benchmarks count for no more than so many pairs of a benchmark's own."""
 LEAST_FOR_PRIOR = 4
@@ -51,6 +51,10 @@ class Thresholds:
     power: float
     """Share of slow-downs of `minimum_effect` that must not be acquitted."""
 
+    def share_of(self, stages: int) -> "Thresholds":
+        """With the errors that one of so many stages may make."""
+        return replace(self, false_alarms=self.false_alarms / stages, power=1 - (1 - self.power) / stages)
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -74,12 +78,27 @@ class Prior:
     degrees: int
 
 
-def difference(quads: Sequence[tuple[float, float, float, float]]) -> float:
-    """The difference of one pair out of the medians (seconds) of its quads' blocks, as (base, head, head, base).
+def figure(samples_s: Sequence[float]) -> float:
+    """What a block took: the mean of its fastest quarter, in seconds.
 
-    Within a quad a steady drift of the machine cancels. Raises ValueError where there is none, or a median is 0.
+    Neighbours of a shared machine only ever add time, to some of the samples: between blocks that differ in nothing
+    else, the fastest quarter varies about half as much as the median.
     """
-    return statistics.median(0.5 * math.log(h1 * h2 / (b1 * b2)) for b1, h1, h2, b2 in quads)
+    fastest = sorted(samples_s)[: math.ceil(len(samples_s) * FASTEST)]
+    return statistics.fmean(fastest)
+
+
+def quad_difference(base: tuple[float, float], head: tuple[float, float]) -> float:
+    """By how much head was slower in a quad, by the figures of its blocks, as a logarithm.
+
+    In order base-head-head-base or the reverse, so that a steady drift of the machine cancels.
+    """
+    return 0.5 * math.log(head[0] * head[1] / (base[0] * base[1]))
+
+
+def difference(quads: Sequence[float]) -> float:
+    """The difference of one pair out of those of its quads, at least one."""
+    return statistics.median(quads)
 
 
 def judge_pairs(
@@ -88,24 +107,23 @@ def judge_pairs(
     thresholds: Mapping[str, Thresholds],
     *,
     tried: int,
+    looks: int,
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
-    `due`: those of which the number of pairs is in LOOKS, or all that are undecided when the time is up. `tried`: how
-    many benchmarks the whole trial has.
+    `tried`: how many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
     """
-    prior = prior_of(differences)
-    return {key: _judge(differences[key], thresholds[key], prior, tried) for key in due}
+    prior = prior_of({key: values for key, values in differences.items() if len(values) > 1})
+    return {key: _judge(differences[key], thresholds[key], prior, tried, looks) for key in due}
 
 
-def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int) -> Judgement:
+def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int, looks: int) -> Judgement:
     pairs = len(values)
     change = statistics.fmean(values)
     own_degrees = pairs - 1
     degrees = own_degrees + prior.degrees
     variance = (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees
     error = max(math.sqrt(variance), LEAST_SPREAD) / math.sqrt(pairs)
-    looks = len(LOOKS) + 1
     to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
     to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
     tolerance = math.log1p(limits.tolerance)

@@ -1,52 +1,60 @@
 """The gate measured by itself, on this machine: false alarms without a change, and what it sees of slow-downs.
 
-Both arms are copies of the same tree. In one kind of pair nothing differs; in the other each benchmark is slowed down
-in head by one of SIZES, inside its timed block. All pairs are recorded, so that the code which judges can be run on
-them again: a replay draws pairs at random, as if they had been measured in that order.
+Both arms are copies of the same tree. First come whole gates in which nothing differs, then single pairs of few
+benchmarks in which each is slowed down in head by one of SIZES, inside its timed block. All pairs are recorded with
+their quads, so that the code which judges can be run on them again: a replay draws pairs at random, as if they had
+been measured in that order, and of each as many quads as it wants.
 """
 
+import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from .arms import Arms
-from .duet import CONTROLS, PAIR_OVERHEAD_S, Pair, RunPair, Trial, Wish, both_arms, conduct
-from .pairs import Thresholds, TrialInvalid
+from .duet import both_arms
+from .pairs import Judgement, Thresholds, TrialInvalid
 from .results import write_whole
 from .settings import GateSettings, Settings
+from .trial import CONTROLS, MEASURED_S, Pair, RunPair, Trial, Wish, conduct, expected_s
 
-SIZES = (0.03, 0.05, 0.1)
+SIZES = (0.0, 0.03, 0.05, 0.1)
 REPLAYS = 1000
 CONFIDENCE = 0.95
 CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Minimum effects that are tried for what this machine supports."""
 SHARE_OF_GATES = 0.5
 """Of the time, for live gates without a change; the rest is for pairs with slow-downs."""
+TOGETHER = 4
+"""Benchmarks in a pair with slow-downs: as few as a gate looks at closely."""
+GOOD_ESTIMATE = 0.015
 
 
-class SlowedPair(Struct):
-    """What a pair read of benchmarks that were slowed down on purpose, by key."""
+class Recorded(Struct):
+    """One pair."""
 
-    slow_down: dict[str, float]
-    differences: dict[str, float]
+    quads: dict[str, list[float]]
+    """By how much head was slower in each quad, as logarithms, by key; the controls' as well."""
+    slow_down: dict[str, float] = {}
+    """By how much benchmarks were slowed down on purpose, where they were, as shares by key."""
 
 
 class Recording(Struct):
-    """Pairs of one machine, by key of the benchmark; differences are logarithms."""
+    """Pairs of one machine."""
 
     sample_s: dict[str, float]
-    """What a sample takes, about."""
-    alike: list[dict[str, float]] = []
-    slowed: list[SlowedPair] = []
+    """What a sample takes, about, by key of the benchmark."""
+    pairs: list[Recorded] = []
     gates: list[dict[str, str]] = []
     """Verdicts of the live gates without a change, by key; a gate without verdicts was invalid."""
-    pair_s: list[float] = []
-    """How long each pair of all benchmarks took."""
+    pace: float = 1.0
+    """What the pairs of the gates took, over the estimate."""
 
 
 class Share(Struct):
@@ -85,33 +93,43 @@ def record(
     with both_arms(settings, arms, wishes, "ci", backends) as run_pair:
 
         def recorded(chosen: Sequence[Wish]) -> Pair:
-            pair_began_s = time.monotonic()
             pair: Pair = run_pair(chosen)
-            into.alike.append(pair.differences)
-            if len(chosen) == len(wishes):
-                into.pair_s.append(time.monotonic() - pair_began_s)
+            into.pairs.append(Recorded(pair.quads, {wish.key: wish.slow_down for wish in chosen if wish.slow_down}))
             return pair
 
         while time.monotonic() - began_s < limit_s * SHARE_OF_GATES:
-            into.gates.append(_gate(wishes, recorded, settings.gate.duet_budget_s))
+            into.gates.append(_gate(wishes, recorded, settings.gate.duet_budget_s, into))
             keep(into)
             say(f"  gate {len(into.gates)}: {_told(into.gates[-1])}")
         pairs = 0
-        while time.monotonic() - began_s < limit_s:
-            slow_down = {wish.key: SIZES[(number + pairs) % len(SIZES)] for number, wish in enumerate(wishes)}
-            pair = run_pair(wishes, slow_down)
-            into.slowed.append(SlowedPair(slow_down, pair.differences))
+        for chosen in _slowed(wishes):
+            if time.monotonic() - began_s >= limit_s:
+                break
+            recorded(chosen)
             keep(into)
             pairs += 1
-        say(f"  {pairs} pairs with slow-downs of {', '.join(f'{size:.0%}' for size in SIZES)}")
+        say(f"  {pairs} pairs of {TOGETHER} benchmarks, slowed down by {', '.join(f'{size:.0%}' for size in SIZES)}")
 
 
-def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float) -> dict[str, str]:
+def _slowed(wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
+    """A few benchmarks at a time, for ever: each is slowed down by each of SIZES before any is again."""
+    together = min(TOGETHER, len(wishes))
+    long = [wish.within(MEASURED_S / together) for wish in wishes]
+    for shift in itertools.count():
+        for first in range(0, len(long), together):
+            yield [
+                replace(wish, slow_down=SIZES[(number + shift) % len(SIZES)])
+                for number, wish in enumerate(long[first : first + together])
+            ]
+
+
+def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float, into: Recording) -> dict[str, str]:
     began_s = time.monotonic()
     try:
         trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
     except TrialInvalid:
         return {}
+    into.pace += (trial.spent_s / trial.expected_s - into.pace) / (len(into.gates) + 1)
     return _verdicts(trial, wishes)
 
 
@@ -132,59 +150,57 @@ def replay(
     thresholds: Mapping[str, Thresholds],
     budget_s: float,
     rng: random.Random,
-    slowed: str = "",
-    values: Sequence[float] = (),
-) -> dict[str, str]:
-    """Verdicts of one gate on recorded pairs, in random order; none where it is invalid.
+    slow_down: Mapping[str, float] = {},
+    added: Mapping[str, float] = {},
+) -> Trial | None:
+    """One gate on recorded pairs, in random order; None where it is invalid.
 
-    `slowed`: the key of a benchmark that reads `values` instead, in random order, too.
+    `slow_down`: benchmarks to be read where they were slowed down by so much. `added`: logarithms to be added to what
+    was read of others.
     """
     wishes = [Wish(key, sample_s, thresholds[key]) for key, sample_s in recording.sample_s.items()]
-    order = _Cycle(len(recording.alike), rng)
-    others = _Cycle(len(values), rng)
+    decks: dict[str, _Deck] = {}
     elapsed_s = 0.0
-    # What a pair takes, by what it took on this machine: the estimate is of an idle one.
-    estimated_s = PAIR_OVERHEAD_S + sum(wish.pair_s for wish in wishes)
-    factor = sum(recording.pair_s) / len(recording.pair_s) / estimated_s if recording.pair_s else 1.0
 
     def run_pair(chosen: Sequence[Wish]) -> Pair:
         nonlocal elapsed_s
-        elapsed_s += factor * (PAIR_OVERHEAD_S + sum(wish.pair_s for wish in chosen))
+        elapsed_s += recording.pace * expected_s(chosen)
         pair = Pair()
-        for key in [*CONTROLS, *(wish.key for wish in chosen)]:
-            if key == slowed:
-                pair.differences[key] = values[next(others)]
-            elif (found := _next_with(key, recording.alike, order)) is not None:
-                pair.differences[key] = found
+        for key, quads in [*((key, 1) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
+            if key not in decks:
+                decks[key] = _Deck(_quads_of(recording, key, slow_down.get(key, 0.0)), rng)
+            pair.quads[key] = [value + added.get(key, 0.0) for value in decks[key].draw(quads)]
         return pair
 
     try:
-        trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
+        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
     except TrialInvalid:
-        return {}
-    return _verdicts(trial, wishes)
+        return None
 
 
-class _Cycle:
-    """Numbers below a count in random order, each once before any comes again."""
+def _quads_of(recording: Recording, key: str, slow_down: float) -> list[list[float]]:
+    """All that was recorded of a benchmark under one slow-down, one list for each pair."""
+    return [
+        pair.quads[key] for pair in recording.pairs if key in pair.quads and pair.slow_down.get(key, 0.0) == slow_down
+    ]
 
-    def __init__(self, count: int, rng: random.Random) -> None:
-        self._count = count
+
+class _Deck:
+    """Recorded pairs of one benchmark, drawn in random order, each once before any comes again."""
+
+    def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
+        self._pairs = pairs
         self._rng = rng
-        self._left: list[int] = []
+        self._left: list[Sequence[float]] = []
 
-    def __next__(self) -> int:
-        if not self._left:
-            self._left = self._rng.sample(range(self._count), self._count)
-        return self._left.pop()
-
-
-def _next_with(key: str, pairs: Sequence[Mapping[str, float]], order: _Cycle) -> float | None:
-    """The difference of the next pair that has this benchmark: late pairs of a gate have only some."""
-    for _ in range(len(pairs)):
-        if (value := pairs[next(order)].get(key)) is not None:
-            return value
-    return None
+    def draw(self, quads: int) -> Sequence[float]:
+        """So many quads of a pair that has them, or all of one that has the most."""
+        quads = min(quads, max(map(len, self._pairs)))
+        while True:
+            if not self._left:
+                self._left = self._rng.sample(self._pairs, len(self._pairs))
+            if len(drawn := self._left.pop()) >= quads:
+                return drawn[:quads]
 
 
 def replay_many(
@@ -193,23 +209,22 @@ def replay_many(
     """What the recorded pairs say of false alarms and of what is seen, by names for a report."""
     rng = random.Random(seed)
     keys = list(recording.sample_s)
-    alike = [replay(recording, thresholds, budget_s, rng) for _ in range(times)]
-    found = _shares(alike)
-    for size in SIZES:
-        values = {
-            key: [p.differences[key] for p in recording.slowed if p.slow_down[key] == size and key in p.differences]
-            for key in keys
-        }
-        candidates = [key for key in keys if values[key]]
+    wishes = [Wish(key, 0.0, thresholds[key]) for key in keys]
+    trials = [replay(recording, thresholds, budget_s, rng) for _ in range(times)]
+    found = _shares([_verdicts(trial, wishes) if trial else {} for trial in trials])
+    for size in SIZES[1:]:
+        candidates = [key for key in keys if _quads_of(recording, key, size)]
         if not candidates:
             continue
-        caught = 0
+        judgements: list[Judgement | None] = []
         for _ in range(times):
             key = rng.choice(candidates)
-            caught += replay(recording, thresholds, budget_s, rng, key, values[key]).get(key) == "regression"
+            trial = replay(recording, thresholds, budget_s, rng, slow_down={key: size})
+            judgements.append(trial.judgements.get(key) if trial else None)
+        caught = sum(one is not None and one.verdict == "regression" for one in judgements)
+        close = sum(one is not None and abs(one.change - size) <= GOOD_ESTIMATE for one in judgements)
         found[f"{size:.0%} slower, caught"] = Share(caught, times)
-        errors = [abs(math.expm1(sum(values[key]) / len(values[key])) - size) for key in candidates]
-        found[f"{size:.0%} slower, estimate within 1.5 points"] = Share(sum(e <= 0.015 for e in errors), len(errors))
+        found[f"{size:.0%} slower, read within {GOOD_ESTIMATE * 100:g} points"] = Share(close, times)
     return found
 
 
@@ -227,9 +242,10 @@ def supported_effect(
         caught = 0
         for _ in range(times):
             key = rng.choice(keys)
-            values = [pair[key] + math.log1p(size) for pair in recording.alike if key in pair]
-            verdicts = replay(recording, dict.fromkeys(keys, limits), gate.duet_budget_s, rng, key, values)
-            caught += verdicts.get(key) == "regression"
+            thresholds = dict.fromkeys(keys, limits)
+            trial = replay(recording, thresholds, gate.duet_budget_s, rng, added={key: math.log1p(size)})
+            judgement = trial.judgements.get(key) if trial else None
+            caught += judgement is not None and judgement.verdict == "regression"
         if caught >= gate.power * times:
             return size
     return None
@@ -291,10 +307,9 @@ def told(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateS
     """The whole self-check, line by line."""
     lines = ["live gates without a change, every benchmark tried:"]
     lines += [f"  {name}: {share}" for name, share in live_gates(recording).items()]
-    if recording.alike:
-        lines.append(
-            f"replayed {REPLAYS:,} times from {len(recording.alike)} pairs alike, {len(recording.slowed)} slowed:"
-        )
+    if recording.pairs:
+        slowed = sum(bool(pair.slow_down) for pair in recording.pairs)
+        lines.append(f"replayed {REPLAYS:,} times from {len(recording.pairs)} pairs, {slowed} with slow-downs:")
         found = replay_many(recording, thresholds, gate.duet_budget_s)
         lines += [f"  {name}: {share}" for name, share in found.items()]
         effect = supported_effect(recording, gate)

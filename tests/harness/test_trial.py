@@ -1,0 +1,227 @@
+"""How a paired comparison proceeds, on pairs that are made up."""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+
+from tests.performance.harness.pairs import Thresholds
+from tests.performance.harness.trial import (
+    CLOSE_LOOKS,
+    CONTROLS,
+    FIRST_PAIRS,
+    MOST_QUADS,
+    Pair,
+    RunPair,
+    Trial,
+    Wish,
+    conduct,
+    controls_off,
+    expected_s,
+)
+
+LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
+KEY = "test_it.py::test_0"
+BUDGET_S = 60.0
+
+
+class Clock:
+    """Stands still but for the pairs."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Pairs:
+    """Pairs that read what a function says, and take what is expected of them times a factor."""
+
+    def __init__(self, read: Callable[[Wish, int], float], factor: float = 1.0) -> None:
+        self.clock = Clock()
+        self.chosen: list[list[Wish]] = []
+        self._read = read
+        self._factor = factor
+
+    def __call__(self, chosen: Sequence[Wish]) -> Pair:
+        self.clock.now_s += expected_s(chosen) * self._factor
+        self.chosen.append(list(chosen))
+        return Pair({wish.key: [self._read(wish, len(self.chosen))] for wish in chosen})
+
+
+def tried(wishes: Sequence[Wish], pairs: Pairs, budget_s: float = BUDGET_S) -> Trial:
+    run_pair: RunPair = pairs
+    return conduct(wishes, run_pair, budget_s=budget_s, clock=pairs.clock)
+
+
+def wishes_of(count: int, sample_s: float = 1e-4) -> list[Wish]:
+    return [Wish(f"test_it.py::test_{number}", sample_s, LIMITS) for number in range(count)]
+
+
+def zigzag(value: float, noise: float) -> Callable[[Wish, int], float]:
+    """The same for all, by turns a little more and less."""
+    return lambda _wish, pair: math.log1p(value) + (noise if pair % 2 else -noise)
+
+
+def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
+    """20 % slower, and alike: three pairs convict, and three acquit."""
+    pairs = Pairs(lambda wish, pair: (math.log(1.2) if wish.key == KEY else 0.0) + 0.001 * (pair % 2))
+    found = tried(wishes_of(5), pairs)
+    assert found.pairs == FIRST_PAIRS
+    assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
+    assert found.judgements[KEY].verdict == "regression"
+
+
+def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
+    """One reads 3 % more in the first look and nothing afterwards: of the first look's pairs nothing is left."""
+    pairs = Pairs(
+        lambda wish, pair: 0.03 * (pair % 2) + (0.03 if wish.key == KEY and pair <= FIRST_PAIRS else 0.0),
+    )
+    found = tried(wishes_of(5), pairs)
+    assert found.judgements[KEY].verdict == "pass"
+    assert found.judgements[KEY].pairs == len(found.differences[KEY]) == found.pairs - FIRST_PAIRS
+    assert found.judgements[KEY].pairs in CLOSE_LOOKS
+    assert max(found.differences[KEY]) < 0.04
+
+
+def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
+    """40 have the least quads each; the one that is left has as many as it may."""
+    pairs = Pairs(lambda wish, pair: 0.02 * (pair % 2) + (0.04 if wish.key == KEY else 0.0))
+    tried(wishes_of(40), pairs)
+    assert {wish.quads for wish in pairs.chosen[0]} == {4}
+    assert [wish.quads for wish in pairs.chosen[-1]] == [MOST_QUADS]
+
+
+def test_slow_benchmarks_have_fewer_quads() -> None:
+    """40 of 30 ms would need 5 s for a quad of each."""
+    assert Wish(KEY, 0.03, LIMITS).within(0.0).quads == 2
+    assert Wish(KEY, 0.03, LIMITS).within(1.0).quads == 8
+
+
+def test_a_close_look_is_taken_at_numbers_of_pairs_that_are_fixed_beforehand() -> None:
+    """3.5 % for ever, in between: looked at until the time is up, and at last wherever that was."""
+    pairs = Pairs(zigzag(0.035, 0.02))
+    found = tried(wishes_of(1), pairs)
+    assert found.judgements[KEY].verdict == "inconclusive"
+    assert found.judgements[KEY].pairs == found.pairs - FIRST_PAIRS
+    assert found.judgements[KEY].pairs in CLOSE_LOOKS
+    assert pairs.clock() <= BUDGET_S
+
+
+def test_a_slower_machine_is_allowed_for() -> None:
+    """Pairs take twice what was expected: fewer of them, and no more time."""
+    pairs = Pairs(zigzag(0.035, 0.02), factor=2.0)
+    found = tried(wishes_of(1), pairs)
+    assert found.judgements[KEY].verdict == "inconclusive"
+    assert pairs.clock() <= BUDGET_S
+
+
+def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> None:
+    """From the fifth pair on, pairs take ten times as long."""
+    pairs = Pairs(zigzag(0.035, 0.02))
+
+    def run_pair(chosen: Sequence[Wish]) -> Pair:
+        if len(pairs.chosen) == FIRST_PAIRS + 4:
+            pairs.clock.now_s += 40.0
+        return pairs(chosen)
+
+    found = conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=pairs.clock)
+    assert found.judgements[KEY].pairs == 5
+
+
+def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:
+    """Into the time go the worst and, of the rest, the fast one but not the slow one."""
+    wishes = [Wish("worst", 0.01, LIMITS), Wish("slow", 0.3, LIMITS), Wish("fast", 1e-4, LIMITS)]
+    pairs = Pairs(zigzag(0.0, 0.001))
+    found = tried(wishes, pairs, budget_s=20.0)
+    assert set(found.judgements) == {"worst", "fast"}
+    assert tried(wishes, Pairs(zigzag(0.0, 0.001)), budget_s=1.0).pairs == 0
+
+
+def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
+    """Ten of 300 ms among them: the worst are judged, others are left."""
+    wishes = [Wish(f"slow_{number}", 0.3, LIMITS) for number in range(5)]
+    wishes += wishes_of(140)
+    wishes += [Wish(f"late_{number}", 0.3, LIMITS) for number in range(5)]
+    pairs = Pairs(zigzag(0.0, 0.005))
+    found = tried(wishes, pairs)
+    assert pairs.clock() <= BUDGET_S
+    assert "slow_0" in found.judgements
+    assert 10 < len(found.judgements) < 150
+    assert found.elapsed_s > BUDGET_S / 3
+
+
+def test_a_benchmark_that_fails_is_not_tried_again() -> None:
+    """It fails in the first pair; the others go on."""
+
+    def run_pair(chosen: Sequence[Wish]) -> Pair:
+        read = {wish.key: [0.001 * len(wish.key)] for wish in chosen if wish.key != KEY}
+        return Pair(read, {KEY: "in base: failed"} if any(wish.key == KEY for wish in chosen) else {})
+
+    found = conduct(wishes_of(2), run_pair, budget_s=BUDGET_S, clock=Clock())
+    assert found.failures == {KEY: "in base: failed"}
+    assert set(found.judgements) == {"test_it.py::test_1"}
+
+
+def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dict[str, str]:
+    """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one quad in ten is disturbed."""
+    spreads = {wish.key: rng.choice((0.006, 0.009, 0.012)) for wish in wishes_of(benchmarks)}
+
+    def run_pair(chosen: Sequence[Wish]) -> Pair:
+        clock.now_s += expected_s(chosen)
+        read = {}
+        for wish in chosen:
+            process = rng.gauss(math.log1p(effect) if wish.key == KEY else 0.0, spreads[wish.key])
+            read[wish.key] = [
+                process + rng.gauss(0.0, 0.03) * (3 if rng.random() < 0.1 else 1) for _ in range(wish.quads)
+            ]
+        return Pair(read)
+
+    clock = Clock()
+    found = conduct(wishes_of(benchmarks), run_pair, budget_s=BUDGET_S, clock=clock)
+    return {key: one.verdict for key, one in found.judgements.items()}
+
+
+def test_at_the_tolerance_few_trials_convict() -> None:
+    """2 % slower is on the border: of 200 trials of ten benchmarks 7 would be too many (p < 0.01)."""
+    rng = random.Random(1)
+    assert sum("regression" in simulated(0.02, rng).values() for _ in range(200)) <= 6
+
+
+def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
+    """200 trials of ten benchmarks each."""
+    rng = random.Random(2)
+    trials = [simulated(0.0, rng) for _ in range(200)]
+    assert not any("regression" in verdicts.values() for verdicts in trials)
+    assert sum(list(verdicts.values()).count("inconclusive") for verdicts in trials) < 0.02 * 2000
+
+
+@pytest.mark.parametrize(("effect", "least"), [(0.05, 194), (0.1, 198)])
+def test_what_is_to_be_seen_is_caught(effect: float, least: int) -> None:
+    """Of 200 trials with a slow-down in one of ten benchmarks."""
+    rng = random.Random(3)
+    assert sum(simulated(effect, rng)[KEY] == "regression" for _ in range(200)) >= least
+
+
+def controls(alike: Mapping[int, float], slowed: float = 0.1) -> dict[str, list[float]]:
+    same, slow = CONTROLS
+    return {same: list(alike.values()), slow: [math.log1p(slowed) + noise for noise in (-0.01, 0.0, 0.01, 0.0)]}
+
+
+def test_controls_that_read_the_truth_are_well() -> None:
+    """No difference, and 10 %, both give or take 1 %."""
+    assert controls_off(controls({1: 0.01, 2: -0.01, 3: 0.0, 4: 0.0})) == ""
+
+
+def test_controls_that_can_not_be_right_are_told() -> None:
+    """5 % where there is no difference, and no slow-down where there is one of 10 %."""
+    assert "test_alike reads +5" in controls_off(controls({1: 0.05, 2: 0.0501, 3: 0.0499, 4: 0.05}))
+    assert "test_slowed reads" in controls_off(controls({1: 0.0, 2: 0.0}, slowed=-0.05))
+
+
+def test_controls_with_one_pair_say_nothing() -> None:
+    """One value has no interval."""
+    same, _ = CONTROLS
+    assert controls_off({same: [5.0]}) == ""
