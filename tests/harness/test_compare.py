@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.project import CONFTEST, STEADY_SETTINGS, Done, Project
+from tests.performance.harness.trial import FIRST_PAIRS
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
 
@@ -27,7 +28,6 @@ SUITE = '''\
 
 from code_under_test import other, work
 
-from tests.performance.harness.trial import FIRST_PAIRS
 from tests.performance.harness.measure import Measure
 
 

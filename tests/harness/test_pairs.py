@@ -6,6 +6,7 @@ import pytest
 
 from tests.performance.harness.pairs import (
     Judgement,
+    Prior,
     Thresholds,
     difference,
     digamma,
@@ -23,7 +24,8 @@ LOOKS = 5
 
 
 def judged(values: list[float], tried: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
-    return judge_pairs({KEY: values}, [KEY], {KEY: limits}, tried=tried, looks=LOOKS)[KEY]
+    found = judge_pairs({KEY: values}, [KEY], {KEY: limits}, Prior(0.0, 0), within={KEY: 0.0}, tried=tried, looks=LOOKS)
+    return found[KEY]
 
 
 def around(center: float, spread: float, pairs: int) -> list[float]:
@@ -103,10 +105,10 @@ def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
 
 
 def test_a_stage_has_its_share_of_the_errors() -> None:
-    """Half of the false alarms, and half of the slow-downs that may be acquitted."""
-    half = LIMITS.share_of(2)
-    assert (half.false_alarms, half.power) == pytest.approx((0.005, 0.985))
-    assert (half.tolerance, half.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
+    """A tenth of the false alarms, and half of the slow-downs that may be acquitted."""
+    some = LIMITS.with_shares(0.1, 0.5)
+    assert (some.false_alarms, some.power) == pytest.approx((0.001, 0.985))
+    assert (some.tolerance, some.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
 
 
 def test_an_effect_of_its_own_is_judged_by_it() -> None:

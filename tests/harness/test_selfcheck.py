@@ -20,6 +20,7 @@ from tests.performance.harness.selfcheck import (
     replay,
     replay_many,
     supported_effect,
+    without_slow_down,
 )
 from tests.performance.harness.settings import GateSettings
 from tests.performance.harness.trial import CONTROLS, Trial
@@ -46,6 +47,11 @@ def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recordin
     return Recording(sample_s=dict.fromkeys(KEYS, 1e-4), pairs=[*(pair({}) for _ in range(40)), *map(pair, sizes)])
 
 
+def replayed(stored: Recording, budget_s: float = BUDGET_S, **slow_down: float) -> Trial | None:
+    keys = {KEYS[int(name.removeprefix("test_"))]: share for name, share in slow_down.items()}
+    return replay(stored, without_slow_down(stored), LIMITS, budget_s, random.Random(1), keys)
+
+
 def verdicts_of(found: Trial | None) -> dict[str, str]:
     assert found is not None
     return {key: one.verdict for key, one in found.judgements.items()}
@@ -67,23 +73,29 @@ def test_a_share_says_what_it_means_in_the_long_run() -> None:
 
 def test_pairs_without_a_difference_replay_to_passes() -> None:
     """A spread of 0.5 %: every benchmark is acquitted."""
-    assert set(verdicts_of(replay(recording(0.005), LIMITS, BUDGET_S, random.Random(1))).values()) == {"pass"}
+    assert set(verdicts_of(replayed(recording(0.005))).values()) == {"pass"}
 
 
 def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
     """One of five reads 10 %, the others nothing."""
-    verdicts = verdicts_of(replay(recording(0.005), LIMITS, BUDGET_S, random.Random(1), slow_down={KEYS[2]: 0.1}))
+    verdicts = verdicts_of(replayed(recording(0.005), test_2=0.1))
     assert {key for key, verdict in verdicts.items() if verdict == "regression"} == {KEYS[2]}
+
+
+def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
+    """10 % slower in each quad, of which 10 % were on purpose."""
+    pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
+    assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
 
 
 def test_controls_that_are_off_make_a_replay_invalid() -> None:
     """5 % where there is no difference: no verdict at all."""
-    assert replay(recording(0.01, control=0.05), LIMITS, BUDGET_S, random.Random(1)) is None
+    assert replayed(recording(0.01, control=0.05)) is None
 
 
 def test_without_time_for_a_pair_nothing_is_judged() -> None:
     """The replay's clock is that of the recorded pairs."""
-    assert verdicts_of(replay(recording(0.01), LIMITS, 1.0, random.Random(1))) == {}
+    assert verdicts_of(replayed(recording(0.01), 1.0)) == {}
 
 
 def test_a_replay_takes_as_many_quads_as_the_gate_would() -> None:
@@ -92,7 +104,7 @@ def test_a_replay_takes_as_many_quads_as_the_gate_would() -> None:
     short, long = Recorded({key: [0.2] * 4}), Recorded({key: [0.0] * 32 + [0.001] * 32})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
     pairs = [Recorded(pair.quads | controls) for pair in (short, long, short, long)]
-    verdicts = verdicts_of(replay(Recording({key: 1e-4}, pairs), LIMITS, BUDGET_S, random.Random(1)))
+    verdicts = verdicts_of(replayed(Recording({key: 1e-4}, pairs)))
     assert verdicts == {key: "pass"}
 
 

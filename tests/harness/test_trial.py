@@ -24,6 +24,7 @@ from tests.performance.harness.trial import (
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_it.py::test_0"
 BUDGET_S = 60.0
+QUAD_NOISE = 0.03
 
 
 class Clock:
@@ -48,7 +49,9 @@ class Pairs:
     def __call__(self, chosen: Sequence[Wish]) -> Pair:
         self.clock.now_s += expected_s(chosen) * self._factor
         self.chosen.append(list(chosen))
-        return Pair({wish.key: [self._read(wish, len(self.chosen))] for wish in chosen})
+        noise = [QUAD_NOISE if number % 2 else -QUAD_NOISE for number in range(MOST_QUADS)]
+        read = {wish.key: self._read(wish, len(self.chosen)) for wish in chosen}
+        return Pair({wish.key: [read[wish.key] + one for one in noise[: wish.quads]] for wish in chosen})
 
 
 def tried(wishes: Sequence[Wish], pairs: Pairs, budget_s: float = BUDGET_S) -> Trial:
@@ -66,12 +69,21 @@ def zigzag(value: float, noise: float) -> Callable[[Wish, int], float]:
 
 
 def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
-    """20 % slower, and alike: three pairs convict, and three acquit."""
+    """Three pairs acquit what is alike, and convict what is 20 % slower, the size of which more pairs tell."""
     pairs = Pairs(lambda wish, pair: (math.log(1.2) if wish.key == KEY else 0.0) + 0.001 * (pair % 2))
     found = tried(wishes_of(5), pairs)
-    assert found.pairs == FIRST_PAIRS
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
+    assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_PAIRS}
     assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
+
+
+def test_a_conviction_of_the_first_look_stands_where_no_time_is_left() -> None:
+    """Pairs take so long that three of them are all there is."""
+    pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=4.5)
+    found = tried(wishes_of(5), pairs)
+    assert found.pairs == FIRST_PAIRS
+    assert {one.verdict for one in found.judgements.values()} == {"regression"}
 
 
 def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
@@ -96,13 +108,25 @@ def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
 
 def test_slow_benchmarks_have_fewer_quads() -> None:
     """40 of 30 ms would need 5 s for a quad of each."""
-    assert Wish(KEY, 0.03, LIMITS).within(0.0).quads == 2
-    assert Wish(KEY, 0.03, LIMITS).within(1.0).quads == 8
+    assert Wish(KEY, 0.03, LIMITS).within(0.0, MOST_QUADS).quads == 2
+    assert Wish(KEY, 0.03, LIMITS).within(1.0, MOST_QUADS).quads == 8
+
+
+def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
+    """Quads that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
+    seen: list[int] = []
+
+    def run_pair(chosen: Sequence[Wish]) -> Pair:
+        seen.append(chosen[0].quads)
+        return Pair({KEY: [math.log(1.2) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
+
+    conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=Clock())
+    assert seen == [8] * FIRST_PAIRS + [4] * CLOSE_LOOKS[0]
 
 
 def test_a_close_look_is_taken_at_numbers_of_pairs_that_are_fixed_beforehand() -> None:
-    """3.5 % for ever, in between: looked at until the time is up, and at last wherever that was."""
-    pairs = Pairs(zigzag(0.035, 0.02))
+    """3.5 % for ever, in between: looked at until there is no time for the pairs of another look."""
+    pairs = Pairs(zigzag(0.035, 0.04))
     found = tried(wishes_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
     assert found.judgements[KEY].pairs == found.pairs - FIRST_PAIRS
@@ -112,19 +136,19 @@ def test_a_close_look_is_taken_at_numbers_of_pairs_that_are_fixed_beforehand() -
 
 def test_a_slower_machine_is_allowed_for() -> None:
     """Pairs take twice what was expected: fewer of them, and no more time."""
-    pairs = Pairs(zigzag(0.035, 0.02), factor=2.0)
+    pairs = Pairs(zigzag(0.035, 0.04), factor=2.0)
     found = tried(wishes_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
     assert pairs.clock() <= BUDGET_S
 
 
 def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> None:
-    """From the fifth pair on, pairs take ten times as long."""
-    pairs = Pairs(zigzag(0.035, 0.02))
+    """The fifth pair of the close look takes most of the time."""
+    pairs = Pairs(zigzag(0.035, 0.04))
 
     def run_pair(chosen: Sequence[Wish]) -> Pair:
         if len(pairs.chosen) == FIRST_PAIRS + 4:
-            pairs.clock.now_s += 40.0
+            pairs.clock.now_s += 48.0
         return pairs(chosen)
 
     found = conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=pairs.clock)

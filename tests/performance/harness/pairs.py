@@ -51,9 +51,9 @@ class Thresholds:
     power: float
     """Share of slow-downs of `minimum_effect` that must not be acquitted."""
 
-    def share_of(self, stages: int) -> "Thresholds":
-        """With the errors that one of so many stages may make."""
-        return replace(self, false_alarms=self.false_alarms / stages, power=1 - (1 - self.power) / stages)
+    def with_shares(self, false_alarms: float, misses: float) -> "Thresholds":
+        """With these shares of the errors that may be made."""
+        return replace(self, false_alarms=self.false_alarms * false_alarms, power=1 - (1 - self.power) * misses)
 
 
 @dataclass(frozen=True)
@@ -101,29 +101,43 @@ def difference(quads: Sequence[float]) -> float:
     return statistics.median(quads)
 
 
+def spread_of_quads(pairs: Sequence[Sequence[float]]) -> float:
+    """Standard deviation of quads within their pairs, by the median deviation: disturbed ones don't count."""
+    return 1.4826 * statistics.median(abs(quad - difference(quads)) for quads in pairs for quad in quads)
+
+
+def error_of_difference(spread: float, quads: int) -> float:
+    """Standard error of the median of so many quads."""
+    return spread * math.sqrt(math.pi / 2 / quads) if quads > 2 else spread / math.sqrt(quads)
+
+
 def judge_pairs(
     differences: Mapping[str, Sequence[float]],
     due: Collection[str],
     thresholds: Mapping[str, Thresholds],
+    prior: Prior,
     *,
+    within: Mapping[str, float],
     tried: int,
     looks: int,
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
-    `tried`: how many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
+    `within`: standard error of a pair's difference by its own quads alone: pairs can't vary less than that. `tried`: how
+    many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
     """
-    prior = prior_of({key: values for key, values in differences.items() if len(values) > 1})
-    return {key: _judge(differences[key], thresholds[key], prior, tried, looks) for key in due}
+    return {key: _judge(differences[key], thresholds[key], prior, within[key], tried, looks) for key in due}
 
 
-def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int, looks: int) -> Judgement:
+def _judge(
+    values: Sequence[float], limits: Thresholds, prior: Prior, within: float, tried: int, looks: int
+) -> Judgement:
     pairs = len(values)
     change = statistics.fmean(values)
     own_degrees = pairs - 1
     degrees = own_degrees + prior.degrees
     variance = (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees
-    error = max(math.sqrt(variance), LEAST_SPREAD) / math.sqrt(pairs)
+    error = max(math.sqrt(variance), within, LEAST_SPREAD) / math.sqrt(pairs)
     to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
     to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
     tolerance = math.log1p(limits.tolerance)
@@ -145,9 +159,14 @@ def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, tried: int
 
 
 def prior_of(differences: Mapping[str, Sequence[float]]) -> Prior:
-    """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances."""
+    """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances.
+
+    Those with a single pair say nothing.
+    """
     variances = [
-        (max(statistics.variance(values), LEAST_SPREAD**2), len(values) - 1) for values in differences.values()
+        (max(statistics.variance(values), LEAST_SPREAD**2), len(values) - 1)
+        for values in differences.values()
+        if len(values) > 1
     ]
     if len(variances) < LEAST_FOR_PRIOR:
         return Prior(0.0, 0)

@@ -3,7 +3,7 @@
 Both arms are copies of the same tree. First come whole gates in which nothing differs, then single pairs of few
 benchmarks in which each is slowed down in head by one of SIZES, inside its timed block. All pairs are recorded with
 their quads, so that the code which judges can be run on them again: a replay draws pairs at random, as if they had
-been measured in that order, and of each as many quads as it wants.
+been measured in that order, of each as many quads as it wants, and with another slow-down than it was measured with.
 """
 
 import itertools
@@ -31,8 +31,9 @@ CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 """Minimum effects that are tried for what this machine supports."""
 SHARE_OF_GATES = 0.5
 """Of the time, for live gates without a change; the rest is for pairs with slow-downs."""
-TOGETHER = 4
+TOGETHER = 3
 """Benchmarks in a pair with slow-downs: as few as a gate looks at closely."""
+MOST_QUADS_RECORDED = 24
 GOOD_ESTIMATE = 0.015
 
 
@@ -114,7 +115,7 @@ def record(
 def _slowed(wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
     """A few benchmarks at a time, for ever: each is slowed down by each of SIZES before any is again."""
     together = min(TOGETHER, len(wishes))
-    long = [wish.within(MEASURED_S / together) for wish in wishes]
+    long = [wish.within(MEASURED_S, MOST_QUADS_RECORDED) for wish in wishes]
     for shift in itertools.count():
         for first in range(0, len(long), together):
             yield [
@@ -147,18 +148,14 @@ def _told(gate: Mapping[str, str]) -> str:
 
 def replay(
     recording: Recording,
+    recorded: Mapping[str, Sequence[Sequence[float]]],
     thresholds: Mapping[str, Thresholds],
     budget_s: float,
     rng: random.Random,
     slow_down: Mapping[str, float] = {},
-    added: Mapping[str, float] = {},
 ) -> Trial | None:
-    """One gate on recorded pairs, in random order; None where it is invalid.
-
-    `slow_down`: benchmarks to be read where they were slowed down by so much. `added`: logarithms to be added to what
-    was read of others.
-    """
-    wishes = [Wish(key, sample_s, thresholds[key]) for key, sample_s in recording.sample_s.items()]
+    """One gate on recorded pairs, in random order, where head is slower by these shares; None where it is invalid."""
+    wishes = [Wish(key, sample_s, thresholds[key]) for key, sample_s in recording.sample_s.items() if key in recorded]
     decks: dict[str, _Deck] = {}
     elapsed_s = 0.0
 
@@ -168,8 +165,8 @@ def replay(
         pair = Pair()
         for key, quads in [*((key, 1) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
             if key not in decks:
-                decks[key] = _Deck(_quads_of(recording, key, slow_down.get(key, 0.0)), rng)
-            pair.quads[key] = [value + added.get(key, 0.0) for value in decks[key].draw(quads)]
+                decks[key] = _Deck(recorded[key], rng)
+            pair.quads[key] = [value + math.log1p(slow_down.get(key, 0.0)) for value in decks[key].draw(quads)]
         return pair
 
     try:
@@ -178,11 +175,14 @@ def replay(
         return None
 
 
-def _quads_of(recording: Recording, key: str, slow_down: float) -> list[list[float]]:
-    """All that was recorded of a benchmark under one slow-down, one list for each pair."""
-    return [
-        pair.quads[key] for pair in recording.pairs if key in pair.quads and pair.slow_down.get(key, 0.0) == slow_down
-    ]
+def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
+    """The quads of each recorded pair by key of the benchmark, less what it was slowed down by on purpose."""
+    found: dict[str, list[list[float]]] = {}
+    for pair in recording.pairs:
+        for key, quads in pair.quads.items():
+            slow_down = math.log1p(pair.slow_down.get(key, 0.0))
+            found.setdefault(key, []).append([quad - slow_down for quad in quads])
+    return found
 
 
 class _Deck:
@@ -208,18 +208,16 @@ def replay_many(
 ) -> dict[str, Share]:
     """What the recorded pairs say of false alarms and of what is seen, by names for a report."""
     rng = random.Random(seed)
-    keys = list(recording.sample_s)
+    recorded = without_slow_down(recording)
+    keys = [key for key in recording.sample_s if key in recorded]
     wishes = [Wish(key, 0.0, thresholds[key]) for key in keys]
-    trials = [replay(recording, thresholds, budget_s, rng) for _ in range(times)]
+    trials = [replay(recording, recorded, thresholds, budget_s, rng) for _ in range(times)]
     found = _shares([_verdicts(trial, wishes) if trial else {} for trial in trials])
     for size in SIZES[1:]:
-        candidates = [key for key in keys if _quads_of(recording, key, size)]
-        if not candidates:
-            continue
         judgements: list[Judgement | None] = []
         for _ in range(times):
-            key = rng.choice(candidates)
-            trial = replay(recording, thresholds, budget_s, rng, slow_down={key: size})
+            key = rng.choice(keys)
+            trial = replay(recording, recorded, thresholds, budget_s, rng, slow_down={key: size})
             judgements.append(trial.judgements.get(key) if trial else None)
         caught = sum(one is not None and one.verdict == "regression" for one in judgements)
         close = sum(one is not None and abs(one.change - size) <= GOOD_ESTIMATE for one in judgements)
@@ -231,19 +229,17 @@ def replay_many(
 def supported_effect(
     recording: Recording, gate: GateSettings, *, seed: int = 2, times: int = REPLAYS // 4
 ) -> float | None:
-    """The least of CANDIDATES that is caught with the wanted power where it is the minimum effect; None: not one.
-
-    The slow-down is added to what pairs without one read.
-    """
+    """The least of CANDIDATES that is caught with the wanted power where it is the minimum effect; None: not one."""
     rng = random.Random(seed)
-    keys = list(recording.sample_s)
+    recorded = without_slow_down(recording)
+    keys = [key for key in recording.sample_s if key in recorded]
     for size in CANDIDATES:
         limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)
         caught = 0
         for _ in range(times):
             key = rng.choice(keys)
             thresholds = dict.fromkeys(keys, limits)
-            trial = replay(recording, thresholds, gate.duet_budget_s, rng, added={key: math.log1p(size)})
+            trial = replay(recording, recorded, thresholds, gate.duet_budget_s, rng, slow_down={key: size})
             judgement = trial.judgements.get(key) if trial else None
             caught += judgement is not None and judgement.verdict == "regression"
         if caught >= gate.power * times:

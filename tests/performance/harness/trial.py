@@ -1,10 +1,11 @@
 """How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
 
-It has two stages. In the first look every benchmark is in FIRST_PAIRS pairs and judged once: most are acquitted there,
-and large slow-downs convicted. What is left is looked at closely, in longer pairs and after numbers of pairs that are
-fixed beforehand. The second stage uses none of the first one's pairs. Its own are therefore independent of what chose
-its benchmarks, so that the error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). Each stage
-may make half of the errors.
+It has two stages. In the first look every benchmark is in FIRST_PAIRS short pairs and judged once: most are acquitted.
+What is left, and what is convicted already, is looked at closely, after numbers of pairs that are fixed beforehand, and
+with as many quads as its noise in the first look asks for. Of the differences that the first stage has found the
+second uses none. Its own are therefore independent of what chose its benchmarks, so that the error allowed in it is
+shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in general serves as
+the second one's prior: short pairs vary more, if anything.
 
 Nothing here measures: a function runs a pair, a real one or a recorded one.
 """
@@ -15,23 +16,37 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .pairs import Judgement, Thresholds, TrialInvalid, difference, judge_pairs
+from .pairs import (
+    Judgement,
+    Prior,
+    Thresholds,
+    TrialInvalid,
+    difference,
+    error_of_difference,
+    judge_pairs,
+    prior_of,
+    spread_of_quads,
+)
 from .summary import student_quantile
 
 FIRST_PAIRS = 3
-CLOSE_LOOKS = (4, 6, 9, 14, 22, 35, 55)
+CLOSE_LOOKS = (4, 6, 9, 14, 24, 40)
 FIRST_SHARE = 0.6
 """Of the time at most, for the first look."""
-STAGES = 2
+FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
+"""Shares of the errors allowed that the first look may make; the close one may make the rest."""
+OPEN = ("inconclusive", "regression")
+"""Verdicts of the first look that lead to a close one: a conviction, so that its size is told well."""
 
 MEASURED_S = 2.5
-"""What a pair measures at least: about as long as its processes take to start and to end."""
-LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS = 4, 2, 64
-SLOW_QUAD_S = 0.05
-BLOCK_S = 0.004
-MOST_SAMPLES = 40
-UNUSED = 2
-"""Samples thrown away at the begin of a block: the other arm has had the caches."""
+"""What all benchmarks of a pair may take together, if more than their least quads."""
+LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 4, 2, 8, 64
+SLOW_QUAD_S = 0.06
+ENOUGH = 0.004
+"""Standard error of the median of a pair's quads: processes differ by some 1 % from each other, whatever the quads."""
+BLOCK_S, LONGEST_BLOCK_S = 0.004, 0.015
+LEAST_SAMPLES, MOST_SAMPLES = 6, 40
+"""In a block, unless it becomes too long: of many samples one in four is an undisturbed one."""
 TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 1.5
@@ -59,11 +74,15 @@ class Wish:
     @property
     def samples(self) -> int:
         """In a block."""
-        return min(max(math.ceil(BLOCK_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
+        if not self.sample_s:
+            return MOST_SAMPLES
+        wanted = min(max(math.ceil(BLOCK_S / self.sample_s), LEAST_SAMPLES), MOST_SAMPLES)
+        return max(min(wanted, int(LONGEST_BLOCK_S / self.sample_s)), 1)
 
     @property
     def unused(self) -> int:
-        return UNUSED if self.sample_s < BLOCK_S else 0  # to a long sample, cold caches are nothing
+        """Samples thrown away at the begin of a block: the other arm has had the caches."""
+        return 2 if self.sample_s < BLOCK_S / 4 else 1 if self.sample_s < BLOCK_S else 0
 
     @property
     def block_s(self) -> float:
@@ -75,11 +94,11 @@ class Wish:
         """What a pair spends on it, about, the block of warm-up in both arms included."""
         return (4 * self.quads + 2) * self.block_s + BEGIN_S
 
-    def within(self, share_s: float) -> "Wish":
+    def within(self, share_s: float, most_quads: int) -> "Wish":
         """With as many quads as go into its share of a pair, within bounds."""
         quad_s = 4 * self.block_s
         least = LEAST_QUADS if quad_s < SLOW_QUAD_S else LEAST_QUADS_OF_SLOW
-        return dataclasses.replace(self, quads=min(max(int(share_s / quad_s), least), MOST_QUADS))
+        return dataclasses.replace(self, quads=max(min(int(share_s / quad_s), most_quads), least))
 
 
 @dataclass
@@ -111,19 +130,6 @@ class Trial:
     spent_s: float = 0.0
     """What they took."""
 
-    def add(self, pair: Pair, differences: dict[str, list[float]], *, expected_s: float, spent_s: float) -> None:
-        """Take a pair's differences into those of its stage, the controls' into those of the trial."""
-        self.pairs += 1
-        self.expected_s += expected_s
-        self.spent_s += spent_s
-        self.failures |= pair.failures
-        for key, quads in pair.quads.items():
-            (self.differences if key in CONTROLS else differences).setdefault(key, []).append(difference(quads))
-
-    def undecided(self, key: str) -> bool:
-        found = self.judgements.get(key)
-        return key not in self.failures and (found is None or found.verdict == "inconclusive")
-
 
 def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]) -> Trial:
     """Compare until each benchmark is convicted or acquitted, or the time is up; the worst come first.
@@ -131,49 +137,96 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     `clock`: seconds since the begin, by which the budget counts. Raises TrialInvalid where the controls are off.
     """
     trial = Trial()
-    _stage(trial, wishes, run_pair, (FIRST_PAIRS,), budget_s * FIRST_SHARE, clock)
-    left = [wish for wish in wishes if wish.key in trial.judgements and trial.undecided(wish.key)]
-    left.sort(key=lambda wish: -trial.judgements[wish.key].change)
-    _stage(trial, left, run_pair, CLOSE_LOOKS, budget_s, clock)
+    short = [wish.within(MEASURED_S / len(wishes), MOST_QUADS_AT_FIRST) for wish in wishes]
+    first = _Stage(trial, short, (FIRST_PAIRS,), (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST))
+    first.run(run_pair, budget_s * FIRST_SHARE, clock)
+    left = [wish for wish in short if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
+    left.sort(key=lambda wish: -first.judgements[wish.key].change)
+    close = [wish.within(MEASURED_S / len(left), _enough(first.quads[wish.key])) for wish in left]
+    shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
+    _Stage(trial, close, CLOSE_LOOKS, shares, prior_of(first.differences)).run(run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     if problem := controls_off(trial.differences):
         raise TrialInvalid(problem)
     return trial
 
 
-def _stage(
-    trial: Trial,
-    wishes: Sequence[Wish],
-    run_pair: RunPair,
-    looks: Sequence[int],
-    until_s: float,
-    clock: Callable[[], float],
-) -> None:
-    """Judge benchmarks by new pairs, after these numbers of pairs or, if it comes first, when the time is up."""
-    tried = _affordable([wish.within(MEASURED_S / len(wishes)) for wish in wishes], looks[0], trial, until_s - clock())
-    differences: dict[str, list[float]] = {wish.key: [] for wish in tried}
-    limits = {wish.key: wish.thresholds.share_of(STAGES) for wish in tried}
-    looked_at = dict.fromkeys(differences, 1)
+def _enough(pairs: Sequence[Sequence[float]]) -> int:
+    """How many quads a pair needs to be told as well as is of use, by how they varied within pairs."""
+    return min(math.ceil(math.pi / 2 * (spread_of_quads(pairs) / ENOUGH) ** 2), MOST_QUADS)
 
-    def look_at(due: Sequence[str]) -> None:
-        found = judge_pairs(differences, due, limits, tried=len(tried), looks=len(looks))
-        trial.judgements |= found
-        trial.differences |= {key: differences[key] for key in found}
-        looked_at.update({key: len(differences[key]) for key in found})
 
-    def undecided(pairs: int) -> list[Wish]:
-        return [wish for wish in tried if trial.undecided(wish.key) and len(differences[wish.key]) == pairs]
+class _Stage:
+    """Judges benchmarks by new pairs, after these numbers of pairs or, if it comes first, when the time is up."""
 
-    pairs = 0
-    for look in looks:
-        while pairs < look and (chosen := _affordable(undecided(pairs), look - pairs, trial, until_s - clock())):
-            began_s = clock()
-            pair = run_pair(chosen)
-            pairs += 1
-            trial.add(pair, differences, expected_s=expected_s(chosen), spent_s=clock() - began_s)
-        look_at([wish.key for wish in undecided(look)])
-    # The time was up for these, between two looks: of which there are no more than were planned.
-    look_at([key for key, values in differences.items() if trial.undecided(key) and len(values) > looked_at[key]])
+    def __init__(
+        self,
+        trial: Trial,
+        wishes: Sequence[Wish],
+        looks: Sequence[int],
+        shares: tuple[float, float],
+        prior: Prior | None = None,
+    ) -> None:
+        """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
+        the benchmarks of this stage say of each other.
+        """
+        self.judgements: dict[str, Judgement] = {}
+        self.differences: dict[str, list[float]] = {wish.key: [] for wish in wishes}
+        self.quads: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
+        self._trial = trial
+        self._wishes = wishes
+        self._looks = looks
+        self._prior = prior
+        self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in wishes}
+
+    def run(self, run_pair: RunPair, until_s: float, clock: Callable[[], float]) -> None:
+        trial, pairs = self._trial, 0
+        tried = _affordable(self._wishes, self._looks[0], trial, until_s - clock())
+
+        def undecided() -> list[Wish]:
+            return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
+
+        for look in self._looks:
+            while pairs < look and (chosen := _affordable(undecided(), look - pairs, trial, until_s - clock())):
+                began_s = clock()
+                self._take(run_pair(chosen))
+                pairs += 1
+                trial.pairs += 1
+                trial.expected_s += expected_s(chosen)
+                trial.spent_s += clock() - began_s
+            if pairs == look:
+                self._look_at([wish.key for wish in undecided()], len(tried))
+        # The time was up for these, between two looks: of which there are no more than were planned.
+        seen = {key: one.pairs for key, one in self.judgements.items()}
+        more = [key for key, values in self.differences.items() if len(values) > seen.get(key, 1)]
+        self._look_at([key for key in more if self._undecided(key)], len(tried))
+
+    def _undecided(self, key: str) -> bool:
+        found = self.judgements.get(key)
+        return key not in self._trial.failures and (found is None or found.verdict == "inconclusive")
+
+    def _take(self, pair: Pair) -> None:
+        self._trial.failures |= pair.failures
+        for key, quads in pair.quads.items():
+            if key in CONTROLS:
+                self._trial.differences.setdefault(key, []).append(difference(quads))
+            else:
+                self.differences[key].append(difference(quads))
+                self.quads[key].append(quads)
+
+    def _look_at(self, due: Sequence[str], tried: int) -> None:
+        prior = self._prior or prior_of(self.differences)
+        quads = {wish.key: wish.quads for wish in self._wishes}
+        within = {key: error_of_difference(spread_of_quads(self.quads[key]), quads[key]) for key in due}
+        found = judge_pairs(
+            self.differences, due, self._limits, prior, within=within, tried=tried, looks=len(self._looks)
+        )
+        self.judgements |= found
+        for key, one in found.items():
+            before = self._trial.judgements.get(key)
+            if before is None or before.verdict != "regression" or one.verdict != "inconclusive":
+                self._trial.judgements[key] = one
+                self._trial.differences[key] = self.differences[key]
 
 
 def _affordable(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -> list[Wish]:
