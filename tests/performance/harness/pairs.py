@@ -106,9 +106,11 @@ def spread_of_quads(pairs: Sequence[Sequence[float]]) -> float:
     return 1.4826 * statistics.median(abs(quad - difference(quads)) for quads in pairs for quad in quads)
 
 
-def error_of_difference(spread: float, quads: int) -> float:
-    """Standard error of the median of so many quads."""
-    return spread * math.sqrt(math.pi / 2 / quads) if quads > 2 else spread / math.sqrt(quads)
+def error_within(pairs: Sequence[Sequence[float]]) -> float:
+    """Standard error of a pair's difference by the spread of its quads alone."""
+    spread = spread_of_quads(pairs)
+    of_median = math.pi / 2  # over that of the mean, which the median of two is
+    return spread * math.sqrt(statistics.fmean((of_median if len(quads) > 2 else 1) / len(quads) for quads in pairs))
 
 
 def judge_pairs(
@@ -123,8 +125,8 @@ def judge_pairs(
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
-    `within`: standard error of a pair's difference by its own quads alone: pairs can't vary less than that. `tried`: how
-    many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
+    `within`: standard error of a pair's difference by its own quads alone, which pairs can't vary less than. `tried`:
+    how many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
     """
     return {key: _judge(differences[key], thresholds[key], prior, within[key], tried, looks) for key in due}
 

@@ -22,14 +22,14 @@ from .pairs import (
     Thresholds,
     TrialInvalid,
     difference,
-    error_of_difference,
+    error_within,
     judge_pairs,
     prior_of,
     spread_of_quads,
 )
 from .summary import student_quantile
 
-FIRST_PAIRS = 3
+FIRST_PAIRS = 2
 CLOSE_LOOKS = (4, 6, 9, 14, 24, 40)
 FIRST_SHARE = 0.6
 """Of the time at most, for the first look."""
@@ -137,16 +137,17 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     `clock`: seconds since the begin, by which the budget counts. Raises TrialInvalid where the controls are off.
     """
     trial = Trial()
-    short = [wish.within(MEASURED_S / len(wishes), MOST_QUADS_AT_FIRST) for wish in wishes]
-    first = _Stage(trial, short, (FIRST_PAIRS,), (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST))
+    shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
+    first = _Stage(trial, dict.fromkeys(wishes, MOST_QUADS_AT_FIRST), (FIRST_PAIRS,), shares)
     first.run(run_pair, budget_s * FIRST_SHARE, clock)
-    left = [wish for wish in short if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
+    left = [wish for wish in wishes if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
-    close = [wish.within(MEASURED_S / len(left), _enough(first.quads[wish.key])) for wish in left]
     shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
-    _Stage(trial, close, CLOSE_LOOKS, shares, prior_of(first.differences)).run(run_pair, budget_s, clock)
+    most_quads = {wish: _enough(first.quads[wish.key]) for wish in left}
+    prior = prior_of(first.differences)
+    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior).run(run_pair, budget_s, clock)
     trial.elapsed_s = clock()
-    if problem := controls_off(trial.differences):
+    if problem := controls_off(trial.differences, prior):
         raise TrialInvalid(problem)
     return trial
 
@@ -162,7 +163,7 @@ class _Stage:
     def __init__(
         self,
         trial: Trial,
-        wishes: Sequence[Wish],
+        most_quads: Mapping[Wish, int],
         looks: Sequence[int],
         shares: tuple[float, float],
         prior: Prior | None = None,
@@ -171,23 +172,23 @@ class _Stage:
         the benchmarks of this stage say of each other.
         """
         self.judgements: dict[str, Judgement] = {}
-        self.differences: dict[str, list[float]] = {wish.key: [] for wish in wishes}
-        self.quads: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
+        self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
+        self.quads: dict[str, list[list[float]]] = {wish.key: [] for wish in most_quads}
         self._trial = trial
-        self._wishes = wishes
+        self._most_quads = most_quads
         self._looks = looks
         self._prior = prior
-        self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in wishes}
+        self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
 
     def run(self, run_pair: RunPair, until_s: float, clock: Callable[[], float]) -> None:
         trial, pairs = self._trial, 0
-        tried = _affordable(self._wishes, self._looks[0], trial, until_s - clock())
+        tried = _affordable(self._sized(list(self._most_quads)), self._looks[0], trial, until_s - clock())
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
 
         for look in self._looks:
-            while pairs < look and (chosen := _affordable(undecided(), look - pairs, trial, until_s - clock())):
+            while pairs < look and (chosen := _affordable(self._sized(undecided()), 1, trial, until_s - clock())):
                 began_s = clock()
                 self._take(run_pair(chosen))
                 pairs += 1
@@ -200,6 +201,11 @@ class _Stage:
         seen = {key: one.pairs for key, one in self.judgements.items()}
         more = [key for key, values in self.differences.items() if len(values) > seen.get(key, 1)]
         self._look_at([key for key in more if self._undecided(key)], len(tried))
+
+    def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
+        """With the quads that each is to have in a pair of these."""
+        most = {wish.key: quads for wish, quads in self._most_quads.items()}
+        return [wish.within(MEASURED_S / len(wishes), most[wish.key]) for wish in wishes]
 
     def _undecided(self, key: str) -> bool:
         found = self.judgements.get(key)
@@ -216,8 +222,7 @@ class _Stage:
 
     def _look_at(self, due: Sequence[str], tried: int) -> None:
         prior = self._prior or prior_of(self.differences)
-        quads = {wish.key: wish.quads for wish in self._wishes}
-        within = {key: error_of_difference(spread_of_quads(self.quads[key]), quads[key]) for key in due}
+        within = {key: error_within(self.quads[key]) for key in due}
         found = judge_pairs(
             self.differences, due, self._limits, prior, within=within, tried=tried, looks=len(self._looks)
         )
@@ -249,14 +254,18 @@ def controls(thresholds: Thresholds) -> list[Wish]:
     return [Wish(key, CONTROL_SAMPLE_S, thresholds, slow_down=share) for key, share in CONTROLS.items()]
 
 
-def controls_off(differences: Mapping[str, Sequence[float]]) -> str:
-    """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point."""
+def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> str:
+    """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point.
+
+    `prior`: what the benchmarks say of variances; controls vary less, if anything.
+    """
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
         if len(values) < 2:
             continue
-        change, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        margin = student_quantile(1 - CONTROL_ERROR / 2, len(values) - 1) * error
+        change, degrees = statistics.fmean(values), len(values) - 1 + prior.degrees
+        variance = ((len(values) - 1) * statistics.variance(values) + prior.degrees * prior.variance) / degrees
+        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * math.sqrt(variance / len(values))
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             return (
                 f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
