@@ -1,19 +1,23 @@
 """`python -m scripts.numbers [SECTION …]`: measure this suite itself, and print what its documentation states.
 
-Sections: sample, suite, redis, fresh, spread, leftovers; all of them where none is named. `--runs` sets how often each
-is measured (10), `--backends` where (embedded docker). The figures are medians with their range.
+Sections: sample, suite, redis, fresh, spread, leftovers, gate; all but the last where none is named. `--runs` sets how
+often each is measured (10), `--backends` where (embedded docker). The figures are medians with their range. `gate` runs
+the self-check twice, for `--minutes` each: as the machine is, and with three busy-loops that start and stop at random.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -24,6 +28,8 @@ from tests.performance.harness.measure import Timer
 ROOT = Path(__file__).resolve().parents[1]
 NOX = [sys.executable, "-m", "nox"]
 SPREAD_LIMIT = 0.03
+BUSY_LOOPS = 3
+LONGEST_BURST_S = 2.0
 
 
 def empty_sample(runs: int) -> None:
@@ -108,6 +114,41 @@ def spread(runs: int, backend: str) -> None:
         print(f"pinned, {what}: {within} of {len(keys)} within {SPREAD_LIMIT:.0%} ({within / len(keys):.0%})")
 
 
+def gate(minutes: float, backend: str) -> None:
+    """What the gate's own measure of itself says."""
+    for loops in (0, BUSY_LOOPS):
+        with busy_loops(loops):
+            command = [sys.executable, "-m", "scripts.selfcheck", f"--minutes={minutes}"]
+            environment = {**os.environ, "PERF_SERVICES": backend}
+            done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+        print(f"self-check, {backend}, {loops} busy-loops:")
+        print(done.stdout[done.stdout.index("live gates") :])
+
+
+@contextlib.contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """Processes on any core, each busy or asleep for a random while by turns."""
+    # Not a fork: it would share our output's buffer.
+    processes = [multiprocessing.get_context("spawn").Process(target=_burst, args=(seed,)) for seed in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _burst(seed: int) -> None:
+    chance = random.Random(seed)
+    while True:
+        until_s = time.monotonic() + chance.uniform(0, LONGEST_BURST_S)
+        while time.monotonic() < until_s:
+            pass
+        time.sleep(chance.uniform(0, LONGEST_BURST_S))
+
+
 def leftovers(_runs: int, backend: str) -> None:
     """Processes, containers and directories that are there after a run and were not before."""
     before = _inventory()
@@ -171,13 +212,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m scripts.numbers", description="Measure this suite itself.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="all where none is named")
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--backends", nargs="+", default=["embedded", "docker"], choices=["embedded", "docker"])
     options = parser.parse_args()
     wanted = options.sections or ["sample", *SECTIONS]
-    if unknown := set(wanted) - {"sample", *SECTIONS}:
-        parser.error(f"no section {unknown.pop()!r}: there are {', '.join(['sample', *SECTIONS])}")
+    if unknown := set(wanted) - {"sample", *SECTIONS, "gate"}:
+        parser.error(f"no section {unknown.pop()!r}: there are {', '.join(['sample', *SECTIONS, 'gate'])}")
     if "sample" in wanted:
         empty_sample(options.runs)
     for section, measure in SECTIONS.items():
         for backend in options.backends if section in wanted else []:
             measure(options.runs, backend)
+    for backend in options.backends if "gate" in wanted else []:
+        gate(options.minutes, backend)

@@ -1,6 +1,7 @@
 """Paired comparisons: what differences between fresh processes prove."""
 
 import math
+import random
 
 import pytest
 
@@ -10,10 +11,12 @@ from tests.performance.harness.pairs import (
     Thresholds,
     difference,
     digamma,
+    error_within,
     figure,
     judge_pairs,
     prior_of,
     quad_difference,
+    spread_of_quads,
     trigamma,
 )
 from tests.performance.harness.summary import student_quantile
@@ -55,6 +58,31 @@ def test_a_steady_drift_within_a_quad_cancels() -> None:
 def test_a_pair_s_difference_is_the_median_of_its_quads() -> None:
     """One quad that was disturbed changes little."""
     assert difference([0.1, 0.0, 5.0]) == 0.1
+
+
+def test_the_spread_of_quads_is_that_within_pairs() -> None:
+    """Pairs that differ by 10 % from each other, of quads that vary by 1 %: of many, and of two each."""
+    rng = random.Random(1)
+    for quads in (64, 2):
+        pairs = [[pair / 10 + rng.gauss(0, 0.01) for _ in range(quads)] for pair in range(200)]
+        assert spread_of_quads(pairs) == pytest.approx(0.01, rel=0.1)
+    assert spread_of_quads([[0.1], [0.2]]) == 0
+
+
+def test_the_error_within_pairs_is_that_of_the_median_of_their_quads() -> None:
+    """By hand: of two the mean; of more, pi / 2 times the variance of that; mixed, the mean of variances."""
+    two, many = [[-0.005, 0.005]] * 3, [[-0.01, 0.0, 0.01, 0.005, -0.005]] * 3
+    assert error_within(two) == pytest.approx(spread_of_quads(two) / math.sqrt(2))
+    assert error_within(many) == pytest.approx(spread_of_quads(many) * math.sqrt(math.pi / 2 / 5))
+    mixed = spread_of_quads(two + many) * math.sqrt((1 / 2 + math.pi / 2 / 5) / 2)
+    assert error_within(two + many) == pytest.approx(mixed)
+
+
+def test_pairs_vary_no_less_than_their_quads_allow() -> None:
+    """Four pairs that agree by chance, of quads that leave 3 % open: not acquitted."""
+    prior, within = Prior(0.01**2, 10), {KEY: 0.06}
+    found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, tried=1, looks=1)
+    assert found[KEY].verdict == "inconclusive"
 
 
 def test_a_clear_slow_down_is_a_regression() -> None:

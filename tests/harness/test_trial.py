@@ -27,7 +27,7 @@ LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, powe
 KEY = "test_it.py::test_0"
 NOTHING = Prior(0.0, 0)
 BUDGET_S = 60.0
-QUAD_NOISE = 0.03
+QUAD_NOISE = 0.012
 
 
 class Clock:
@@ -102,11 +102,12 @@ def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
 
 
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
-    """40 have the least quads each; the one that is left has as many as it may."""
+    """40 have the least quads each; the one that is left has several times as many."""
     pairs = Pairs(lambda wish, pair: 0.02 * (pair % 2) + (0.04 if wish.key == KEY else 0.0))
     tried(wishes_of(40), pairs)
     assert {wish.quads for wish in pairs.chosen[0]} == {4}
-    assert [wish.quads for wish in pairs.chosen[-1]] == [MOST_QUADS]
+    [last] = pairs.chosen[-1]
+    assert 20 < last.quads <= MOST_QUADS
 
 
 def test_slow_benchmarks_have_fewer_quads() -> None:

@@ -288,6 +288,12 @@ class _Ground:
                 self._leaving[-1].leave()
             self._leaving.pop().close()
 
+    def _make_databases(self) -> None:
+        for name in ("base", "head"):
+            copied = f'TEMPLATE "perf_{name}_prepared"' if self._prepared else ""
+            self._sql(f'DROP DATABASE IF EXISTS "{self._database(name)}" WITH (FORCE)')
+            self._sql(f'CREATE DATABASE "{self._database(name)}" {copied}')
+
     def _database(self, arm: str) -> str:
         return f"perf_{arm}_{self._round}"
 
@@ -330,10 +336,6 @@ class _Ground:
     ) -> Iterator[tuple[_ArmProcess, _ArmProcess]]:
         """Both arms, started side by side, once they have collected; told to leave on the way out."""
         self._round = 1 - self._round
-        for name in ("base", "head"):
-            copied = f'TEMPLATE "perf_{name}_prepared"' if self._prepared else ""
-            self._sql(f'DROP DATABASE IF EXISTS "{self._database(name)}" WITH (FORCE)')
-            self._sql(f'CREATE DATABASE "{self._database(name)}" {copied}')
         # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
         hash_seed = str(rng.randrange(1, 2**32))
         with contextlib.ExitStack() as stack:
@@ -346,6 +348,7 @@ class _Ground:
                 stack.callback(process.close)
                 process.tell(**self._told(arm, wishes, prepare))
                 started.append(process)
+            self._make_databases()  # while they import: they connect when they are told what to run
             for process in started:
                 process.listen()
             self._settle()

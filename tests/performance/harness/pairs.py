@@ -29,6 +29,7 @@ MOST_PRIOR_DEGREES = 10
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
+NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
 
 
 class TrialInvalid(Exception):
@@ -102,8 +103,17 @@ def difference(quads: Sequence[float]) -> float:
 
 
 def spread_of_quads(pairs: Sequence[Sequence[float]]) -> float:
-    """Standard deviation of quads within their pairs, by the median deviation: disturbed ones don't count."""
-    return 1.4826 * statistics.median(abs(quad - difference(quads)) for quads in pairs for quad in quads)
+    """Standard deviation of quads within their pairs, by the median deviation: disturbed ones don't count.
+
+    0 where no pair has two of them.
+    """
+    deviations = [
+        abs(quad - difference(quads)) * math.sqrt(len(quads) / (len(quads) - 1))
+        for quads in pairs
+        if len(quads) > 1
+        for quad in quads
+    ]
+    return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
 
 def error_within(pairs: Sequence[Sequence[float]]) -> float:
