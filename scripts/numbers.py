@@ -216,8 +216,9 @@ if __name__ == "__main__":
     parser.add_argument("--backends", nargs="+", default=["embedded", "docker"], choices=["embedded", "docker"])
     options = parser.parse_args()
     wanted = options.sections or ["sample", *SECTIONS]
-    if unknown := set(wanted) - {"sample", *SECTIONS, "gate"}:
-        parser.error(f"no section {unknown.pop()!r}: there are {', '.join(['sample', *SECTIONS, 'gate'])}")
+    known = ["sample", *SECTIONS, "gate"]
+    if unknown := set(wanted).difference(known):
+        parser.error(f"no section {unknown.pop()!r}: there are {', '.join(known)}")
     if "sample" in wanted:
         empty_sample(options.runs)
     for section, measure in SECTIONS.items():

@@ -30,6 +30,8 @@ LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
+OF_MEDIAN = math.pi / 2
+"""Variance of a median of many, over that of their mean."""
 
 
 class TrialInvalid(Exception):
@@ -118,9 +120,14 @@ def spread_of_quads(pairs: Sequence[Sequence[float]]) -> float:
 
 def error_within(pairs: Sequence[Sequence[float]]) -> float:
     """Standard error of a pair's difference by the spread of its quads alone."""
-    spread = spread_of_quads(pairs)
-    of_median = math.pi / 2  # over that of the mean, which the median of two is
-    return spread * math.sqrt(statistics.fmean((of_median if len(quads) > 2 else 1) / len(quads) for quads in pairs))
+    # The median of two is their mean.
+    variances = [(OF_MEDIAN if len(quads) > 2 else 1) / len(quads) for quads in pairs]
+    return spread_of_quads(pairs) * math.sqrt(statistics.fmean(variances))
+
+
+def quads_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
+    """How many quads a pair must have for this standard error of its difference, by how they varied in these pairs."""
+    return math.ceil(OF_MEDIAN * (spread_of_quads(pairs) / error) ** 2)
 
 
 def judge_pairs(
@@ -146,9 +153,7 @@ def _judge(
 ) -> Judgement:
     pairs = len(values)
     change = statistics.fmean(values)
-    own_degrees = pairs - 1
-    degrees = own_degrees + prior.degrees
-    variance = (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees
+    variance, degrees = moderated(values, prior)
     error = max(math.sqrt(variance), within, LEAST_SPREAD) / math.sqrt(pairs)
     to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
     to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
@@ -168,6 +173,13 @@ def _judge(
         resolution=math.expm1(tolerance + to_convict + to_acquit),
         pairs=pairs,
     )
+
+
+def moderated(values: Sequence[float], prior: Prior) -> tuple[float, int]:
+    """Variance of at least two values, drawn towards the prior, and its degrees of freedom."""
+    own_degrees = len(values) - 1
+    degrees = own_degrees + prior.degrees
+    return (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees, degrees
 
 
 def prior_of(differences: Mapping[str, Sequence[float]]) -> Prior:

@@ -166,7 +166,8 @@ def replay(
         for key, quads in [*((key, 1) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
             if key not in decks:
                 decks[key] = _Deck(recorded[key], rng)
-            pair.quads[key] = [value + math.log1p(slow_down.get(key, 0.0)) for value in decks[key].draw(quads)]
+            slower = math.log1p(slow_down.get(key, 0.0))
+            pair.quads[key] = [quad + slower for quad in decks[key].draw(quads)]
         return pair
 
     try:
@@ -191,11 +192,12 @@ class _Deck:
     def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
         self._pairs = pairs
         self._rng = rng
+        self._most_quads = max(map(len, pairs))
         self._left: list[Sequence[float]] = []
 
     def draw(self, quads: int) -> Sequence[float]:
         """So many quads of a pair that has them, or all of one that has the most."""
-        quads = min(quads, max(map(len, self._pairs)))
+        quads = min(quads, self._most_quads)
         while True:
             if not self._left:
                 self._left = self._rng.sample(self._pairs, len(self._pairs))

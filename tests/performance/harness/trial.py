@@ -24,8 +24,9 @@ from .pairs import (
     difference,
     error_within,
     judge_pairs,
+    moderated,
     prior_of,
-    spread_of_quads,
+    quads_wanted,
 )
 from .summary import student_quantile
 
@@ -143,18 +144,13 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     left = [wish for wish in wishes if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
     shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
-    most_quads = {wish: _enough(first.quads[wish.key]) for wish in left}
+    most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     prior = prior_of(first.differences)
     _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior).run(run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     if problem := controls_off(trial.differences, prior):
         raise TrialInvalid(problem)
     return trial
-
-
-def _enough(pairs: Sequence[Sequence[float]]) -> int:
-    """How many quads a pair needs to be told as well as is of use, by how they varied within pairs."""
-    return min(math.ceil(math.pi / 2 * (spread_of_quads(pairs) / ENOUGH) ** 2), MOST_QUADS)
 
 
 class _Stage:
@@ -175,14 +171,15 @@ class _Stage:
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
         self.quads: dict[str, list[list[float]]] = {wish.key: [] for wish in most_quads}
         self._trial = trial
-        self._most_quads = most_quads
+        self._wishes = list(most_quads)
+        self._most_quads = {wish.key: quads for wish, quads in most_quads.items()}
         self._looks = looks
         self._prior = prior
         self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
 
     def run(self, run_pair: RunPair, until_s: float, clock: Callable[[], float]) -> None:
         trial, pairs = self._trial, 0
-        tried = _affordable(self._sized(list(self._most_quads)), self._looks[0], trial, until_s - clock())
+        tried = _affordable(self._sized(self._wishes), self._looks[0], trial, until_s - clock())
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
@@ -204,8 +201,7 @@ class _Stage:
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
-        most = {wish.key: quads for wish, quads in self._most_quads.items()}
-        return [wish.within(MEASURED_S / len(wishes), most[wish.key]) for wish in wishes]
+        return [wish.within(MEASURED_S / len(wishes), self._most_quads[wish.key]) for wish in wishes]
 
     def _undecided(self, key: str) -> bool:
         found = self.judgements.get(key)
@@ -263,8 +259,8 @@ def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> st
         values = differences.get(key, [])
         if len(values) < 2:
             continue
-        change, degrees = statistics.fmean(values), len(values) - 1 + prior.degrees
-        variance = ((len(values) - 1) * statistics.variance(values) + prior.degrees * prior.variance) / degrees
+        change = statistics.fmean(values)
+        variance, degrees = moderated(values, prior)
         margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * math.sqrt(variance / len(values))
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             return (
