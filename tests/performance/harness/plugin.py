@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from rich.console import Console
 
 from . import guards
 from .baseline import find_baseline, find_counts, preferred_backends
@@ -29,7 +28,6 @@ from .measure import Measure, MeasureError, warnings_of
 from .pace import Pace
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
 from .readiness import describe
-from .report import terminal
 from .report.format import first_lines
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from .screen import judge
@@ -585,6 +583,10 @@ class Run:
             judge_counts(results, find_counts(SUITE / "baselines", results.environment))
         except ResultsError as error:
             terminalreporter.write_line(str(error))
+        from rich.console import Console  # here, as arms of a paired comparison start often and show nothing
+
+        from .report import terminal
+
         terminal.render_table(results, Console(file=sys.stdout))
         if over := [benchmark.key for benchmark in self.benchmarks if broken(benchmark)]:
             terminalreporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-import requests
 
 from tests.performance.harness.readiness import describe, not_ready
 
@@ -343,6 +342,8 @@ def _api_version(host: str) -> str:
         with socket.socket(socket.AF_UNIX) as attempt:
             attempt.settimeout(ENGINE_LIMIT_S)
             attempt.connect(path)
+    import requests
+
     client = _client("1.24", ENGINE_LIMIT_S * 0.8)
     with contextlib.closing(client):
         try:

@@ -12,3 +12,6 @@ class Given(Service):
     def __init__(self, name: str, address: Address, key_prefix: str) -> None:
         super().__init__(name, "given", "started for both arms", address)
         self.key_prefix = key_prefix
+
+    def wait_ready(self, limit_s: float) -> None:
+        """The coordinator has waited."""
