@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.performance.harness.pairs import (
+    BETWEEN,
     Judgement,
     Prior,
     Thresholds,
@@ -80,7 +81,7 @@ def test_the_error_within_pairs_is_that_of_the_median_of_their_quads() -> None:
 
 def test_pairs_vary_no_less_than_their_quads_allow() -> None:
     """Four pairs that agree by chance, of quads that leave 3 % open: not acquitted."""
-    prior, within = Prior(0.01**2, 10), {KEY: 0.06}
+    prior, within = Prior(0.03, 10), {KEY: 0.06}
     found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, tried=1, looks=1)
     assert found[KEY].verdict == "inconclusive"
 
@@ -153,16 +154,27 @@ def test_equal_values_prove_no_more_than_the_clock_can() -> None:
 
 def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
     """Ten that vary by 1 % alike are worth ten degrees of freedom; ten of 0.3 to 10 % are worth few or none."""
-    alike = prior_of({str(number): around(0.0, 0.01, 6) for number in range(10)})
+    within = dict.fromkeys(map(str, range(10)), 0.0)
+    alike = prior_of({str(number): around(0.0, 0.01, 6) for number in range(10)}, within)
     assert alike.degrees == 10
-    assert math.sqrt(alike.variance) == pytest.approx(0.01, rel=0.1)
-    unlike = prior_of({str(number): around(0.0, 0.003 * 1.5**number, 6) for number in range(10)})
+    assert alike.ratio == pytest.approx((0.01 / BETWEEN) ** 2, rel=0.2)
+    unlike = prior_of({str(number): around(0.0, 0.003 * 1.5**number, 6) for number in range(10)}, within)
     assert unlike.degrees < 2
+
+
+def test_what_the_quads_explain_is_no_disagreement() -> None:
+    """Ten that vary as much as their own quads and 1 % between processes let expect agree, from 1 to 5 %."""
+    within = {str(number): 0.005 * number for number in range(10)}
+    found = prior_of({key: around(0.0, math.hypot(BETWEEN, error), 6) for key, error in within.items()}, within)
+    assert found.degrees == 10
+    variance, degrees = found.moderated([-0.05, 0.05], within["9"])
+    assert degrees == 11
+    assert 0.045**2 < variance < 0.06**2
 
 
 def test_few_benchmarks_lend_nothing() -> None:
     """Of three variances nobody can say how well they agree."""
-    assert prior_of({str(number): around(0.0, 0.01, 6) for number in range(3)}).degrees == 0
+    assert prior_of({key: around(0.0, 0.01, 6) for key in "abc"}, dict.fromkeys("abc", 0.0)).degrees == 0
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ A benchmark is convicted when "the slow-down is at most `tolerance`" is rejected
 and the error allowed is split evenly over all of them and, for convictions, over all benchmarks tried: a
 group-sequential test by Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659, with constant spending).
 
-A variance from a few pairs is itself uncertain, so it is drawn towards that of the other benchmarks as far as those
-agree with each other (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular Biology
-3:3, section 6.2).
+A variance from a few pairs is itself uncertain, so it is drawn towards what the other benchmarks and the spread of its
+own quads let expect, as far as the others agree with that (a moderated t-statistic: Smyth 2004, Statistical
+Applications in Genetics and Molecular Biology 3:3, section 6.2).
 """
 
 import math
@@ -26,6 +26,8 @@ FASTEST = 0.25
 """Share of a block's samples that it is told by."""
 MOST_PRIOR_DEGREES = 10
 """Other benchmarks count for no more than so many pairs of a benchmark's own."""
+BETWEEN = 0.01
+"""Standard deviation between processes that are alike, about: what is left of a pair's with any number of quads."""
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
@@ -71,14 +73,27 @@ class Judgement:
     resolution: float
     """The slow-down that so many pairs would convict with the wanted power."""
     pairs: int
+    error: float
+    """Standard error of the change, as a logarithm."""
 
 
 @dataclass(frozen=True)
 class Prior:
     """What the other benchmarks say of a variance: its size, and how many degrees of freedom that is worth."""
 
-    variance: float
+    ratio: float
+    """Over BETWEEN² and that within pairs together."""
     degrees: int
+
+    def moderated(self, values: Sequence[float], within: float) -> tuple[float, int]:
+        """Variance of at least two differences, drawn towards what is expected, and its degrees of freedom.
+
+        `within`: standard error of each by its own quads alone.
+        """
+        own_degrees = len(values) - 1
+        degrees = own_degrees + self.degrees
+        expected = self.ratio * (BETWEEN**2 + within**2)
+        return (own_degrees * statistics.variance(values) + self.degrees * expected) / degrees, degrees
 
 
 def figure(samples_s: Sequence[float]) -> float:
@@ -153,7 +168,7 @@ def _judge(
 ) -> Judgement:
     pairs = len(values)
     change = statistics.fmean(values)
-    variance, degrees = moderated(values, prior)
+    variance, degrees = prior.moderated(values, within)
     error = max(math.sqrt(variance), within, LEAST_SPREAD) / math.sqrt(pairs)
     to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
     to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
@@ -172,24 +187,18 @@ def _judge(
         high=math.expm1(change + to_acquit),
         resolution=math.expm1(tolerance + to_convict + to_acquit),
         pairs=pairs,
+        error=error,
     )
 
 
-def moderated(values: Sequence[float], prior: Prior) -> tuple[float, int]:
-    """Variance of at least two values, drawn towards the prior, and its degrees of freedom."""
-    own_degrees = len(values) - 1
-    degrees = own_degrees + prior.degrees
-    return (own_degrees * statistics.variance(values) + prior.degrees * prior.variance) / degrees, degrees
-
-
-def prior_of(differences: Mapping[str, Sequence[float]]) -> Prior:
+def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, float]) -> Prior:
     """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances.
 
-    Those with a single pair say nothing.
+    `within`: as for judge_pairs. Benchmarks with a single pair say nothing.
     """
     variances = [
-        (max(statistics.variance(values), LEAST_SPREAD**2), len(values) - 1)
-        for values in differences.values()
+        (max(statistics.variance(values), LEAST_SPREAD**2) / (BETWEEN**2 + within[key] ** 2), len(values) - 1)
+        for key, values in differences.items()
         if len(values) > 1
     ]
     if len(variances) < LEAST_FOR_PRIOR:

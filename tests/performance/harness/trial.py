@@ -24,33 +24,34 @@ from .pairs import (
     difference,
     error_within,
     judge_pairs,
-    moderated,
     prior_of,
     quads_wanted,
 )
 from .summary import student_quantile
 
 FIRST_PAIRS = 2
-CLOSE_LOOKS = (4, 6, 9, 14, 24, 40)
+CLOSE_LOOKS = (4, 8, 16, 32, 64)
 FIRST_SHARE = 0.6
 """Of the time at most, for the first look."""
+WELL_TOLD = 0.009
+"""Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
 """Shares of the errors allowed that the first look may make; the close one may make the rest."""
 OPEN = ("inconclusive", "regression")
 """Verdicts of the first look that lead to a close one: a conviction, so that its size is told well."""
 
-MEASURED_S = 2.5
+MEASURED_S = 1.5
 """What all benchmarks of a pair may take together, if more than their least quads."""
 LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 4, 2, 8, 64
 SLOW_QUAD_S = 0.06
-ENOUGH = 0.004
+ENOUGH = 0.008
 """Standard error of the median of a pair's quads: processes differ by some 1 % from each other, whatever the quads."""
 BLOCK_S, LONGEST_BLOCK_S = 0.004, 0.015
 LEAST_SAMPLES, MOST_SAMPLES = 6, 40
 """In a block, unless it becomes too long: of many samples one in four is an undisturbed one."""
 TURN_S = 0.0005
 BEGIN_S = 0.02
-PAIR_OVERHEAD_S = 1.5
+PAIR_OVERHEAD_S = 1.0
 
 CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
 """Keys of the controls, and by how much each is slowed down in head."""
@@ -145,8 +146,8 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
     shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
-    prior = prior_of(first.differences)
-    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior).run(run_pair, budget_s, clock)
+    prior = first.prior()
+    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior, WELL_TOLD).run(run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     if problem := controls_off(trial.differences, prior):
         raise TrialInvalid(problem)
@@ -163,9 +164,11 @@ class _Stage:
         looks: Sequence[int],
         shares: tuple[float, float],
         prior: Prior | None = None,
+        error_wanted: float = math.inf,
     ) -> None:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
-        the benchmarks of this stage say of each other.
+        the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
+        standard error is no greater.
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
@@ -175,6 +178,7 @@ class _Stage:
         self._most_quads = {wish.key: quads for wish, quads in most_quads.items()}
         self._looks = looks
         self._prior = prior
+        self._error_wanted = error_wanted
         self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
 
     def run(self, run_pair: RunPair, until_s: float, clock: Callable[[], float]) -> None:
@@ -205,7 +209,11 @@ class _Stage:
 
     def _undecided(self, key: str) -> bool:
         found = self.judgements.get(key)
-        return key not in self._trial.failures and (found is None or found.verdict == "inconclusive")
+        if key in self._trial.failures:
+            return False
+        if found is None or found.verdict == "inconclusive":
+            return True
+        return found.verdict == "regression" and found.error > self._error_wanted
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
@@ -216,14 +224,27 @@ class _Stage:
                 self.differences[key].append(difference(quads))
                 self.quads[key].append(quads)
 
+    def prior(self) -> Prior:
+        """What its benchmarks say of each other's variances."""
+        return prior_of(self.differences, self._within())
+
+    def _within(self) -> dict[str, float]:
+        return {key: error_within(quads) for key, quads in self.quads.items() if quads}
+
     def _look_at(self, due: Sequence[str], tried: int) -> None:
-        prior = self._prior or prior_of(self.differences)
-        within = {key: error_within(self.quads[key]) for key in due}
         found = judge_pairs(
-            self.differences, due, self._limits, prior, within=within, tried=tried, looks=len(self._looks)
+            self.differences,
+            due,
+            self._limits,
+            self._prior or self.prior(),
+            within=self._within(),
+            tried=tried,
+            looks=len(self._looks),
         )
-        self.judgements |= found
         for key, one in found.items():
+            if (seen := self.judgements.get(key)) and seen.verdict == "regression":
+                one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
+            self.judgements[key] = one
             before = self._trial.judgements.get(key)
             if before is None or before.verdict != "regression" or one.verdict != "inconclusive":
                 self._trial.judgements[key] = one
@@ -253,14 +274,14 @@ def controls(thresholds: Thresholds) -> list[Wish]:
 def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> str:
     """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point.
 
-    `prior`: what the benchmarks say of variances; controls vary less, if anything.
+    `prior`: what the benchmarks say of variances; the quads of controls hardly vary.
     """
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
         if len(values) < 2:
             continue
         change = statistics.fmean(values)
-        variance, degrees = moderated(values, prior)
+        variance, degrees = prior.moderated(values, 0.0)
         margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * math.sqrt(variance / len(values))
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             return (
