@@ -14,7 +14,7 @@ from rich.console import Console
 
 from .accepted import FILE as ACCEPTED
 from .accepted import accept, matching, outlived, read_accepted, write_accepted
-from .base import NoBase
+from .base import NoBase, find_base
 from .baseline import (
     baseline_path,
     changes,
@@ -122,12 +122,16 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
 def _comparison(settings: Settings, revision: str, arguments: list[str], budget_s: float) -> int:
     folder = ROOT / settings.results
     _make_room(folder)
+    try:
+        find_base(ROOT, revision)
+    except NoBase as error:
+        raise RunError(str(error), EXIT_USAGE) from None
     results = _measure(settings, "ci", arguments)
     if results.exit_code is None:
         try:
             _compare(settings, results, results.benchmarks, None, budget_s, revision)
         except NoBase as error:
-            raise RunError(str(error), EXIT_USAGE) from None
+            results.reasons.append(f"no paired comparison: {error}")
         except TrialInvalid as error:
             results.reasons.append(str(error))
     return _conclude(settings, folder, results)
