@@ -3,7 +3,6 @@
 It acts on tests below tests/performance alone and is the only module that knows pytest.
 """
 
-import contextlib
 import datetime
 import faulthandler
 import gc
@@ -510,8 +509,10 @@ class Run:
         results = self._results() if self.settings is not None and not self.arm else None
         self._results_at_end = results
         if results is not None and self.output:
-            with contextlib.suppress(ResultsError):  # the caller says that nothing arrived
+            try:
                 write_results(Path(self.output), results)
+            except ResultsError as error:  # the caller says that nothing arrived
+                self._say(["", str(error)])
         elif results is not None and any(broken(benchmark) for benchmark in self.benchmarks):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
         # Of a run that was interrupted, fixtures may hang on what it was in the middle of, or fail at it.
