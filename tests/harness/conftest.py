@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -95,3 +96,15 @@ def recorded_project(tmp_path_factory: pytest.TempPathFactory, environments: Pat
 def recorded(recorded_project: Project, tmp_path: Path) -> Project:
     """A project with a baseline, to be changed."""
     return recorded_project.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    mount = tmp_path / "full"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=True)

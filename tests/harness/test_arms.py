@@ -5,7 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.performance.harness.arms import (
     make_arms,
     nothing_differs,
     python_path,
+    twins,
 )
 from tests.performance.harness.base import NoBase
 from tests.performance.harness.environment import origins
@@ -57,18 +58,6 @@ def cache(tmp_path: Path) -> Path:
 def repository(tmp_path: Path) -> Repository:
     """A suite and a package in one commit."""
     return Repository.create(tmp_path / "repository", {**SUITE, "app/__init__.py": "", "app/core.py": "old"})
-
-
-@pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    mount = tmp_path / "full"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small file system takes root")
-    yield mount
-    subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
 
 def make(
@@ -340,6 +329,17 @@ def test_what_a_killed_run_left_is_swept(repository: Repository, cache: Path) ->
     assert (arms.base.root / "app" / "core.py").read_text() == "old"
     assert sorted((cache / "trees").iterdir()) == sorted([arms.base.root.parent, arms.head.root.parent])
     assert list((cache / "environments").iterdir()) == []
+
+
+def test_twins_of_a_killed_self_check_are_swept_and_those_in_use_are_not(repository: Repository, cache: Path) -> None:
+    """Nobody holds the lock of what a killed run left; the next one that makes copies removes it."""
+    (cache / "twins-left").mkdir(parents=True)
+    (cache / "twins-left" / ".lock").touch()
+    with twins(repository.root, directories=[], cache=cache) as arms:
+        assert not (cache / "twins-left").exists()
+        make(repository.root, cache)
+        assert (arms.head.root / "app" / "core.py").read_text() == "old"
+    assert not list(cache.glob("twins-*"))
 
 
 def test_old_copies_and_too_many_are_removed(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ IMPORT_FROM = (".", "src")
 MOST_LISTED = 5
 LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
+TWINS = "twins-"
 TREE, MANIFEST = "tree", "manifest.json"
 
 Manifest = dict[str, str]
@@ -83,6 +84,7 @@ def make_arms(
         with kept.locked(cache):
             kept.sweep(cache / "trees")
             kept.sweep(cache / "environments")
+            kept.sweep_unlocked(cache, TWINS)
             head = _head_copy(git, cache / "trees", say)
             base = _base_copy(git, commit, head, cache / "trees")
             changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
@@ -114,9 +116,12 @@ def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Ar
     """Two copies of the working tree, removed at the end; raises NoBase."""
     git = Git(root)
     try:
-        with kept.locked(cache):
-            tree = _head_copy(git, cache / "trees", lambda _: None)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="twins-") as folder:
+        with contextlib.ExitStack() as stack:
+            with kept.locked(cache):
+                kept.sweep_unlocked(cache, TWINS)
+                tree = _head_copy(git, cache / "trees", lambda _: None)
+                folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix=TWINS))
+                stack.enter_context(kept.in_use(Path(folder)))
             for name in ("base", "head"):
                 shutil.copytree(tree.tree, Path(folder, name), symlinks=True)
             base, head = (

@@ -51,6 +51,18 @@ def sweep(folder: Path) -> None:
             remove(path)
 
 
+def in_use(folder: Path) -> filelock.BaseFileLock:
+    """A lock on a folder, to be held while it is used: it goes with its holder, however that ends."""
+    return filelock.FileLock(folder / ".lock")
+
+
+def sweep_unlocked(folder: Path, prefix: str) -> None:
+    """Remove the folders of this prefix that are not in use any more: killed runs left them."""
+    for path in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), in_use(path).acquire(timeout=0):
+            remove(path)
+
+
 def remove(path: Path) -> None:
     """Remove a folder so that, should we be killed at it, nobody takes what is left for a whole one."""
     (path / MADE).unlink(missing_ok=True)
