@@ -12,7 +12,7 @@ import pytest
 from tests.harness.project import ROOT, SETTINGS
 from tests.performance.harness import duet
 from tests.performance.harness.arms import Arm, Arms
-from tests.performance.harness.duet import both_arms, compare
+from tests.performance.harness.duet import both_arms, compare, shared_by_arms
 from tests.performance.harness.pairs import Thresholds, TrialInvalid
 from tests.performance.harness.settings import load_settings
 from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, Pair, Trial, Wish
@@ -150,8 +150,7 @@ def test_one_that_fails_against_the_base_fails_nothing_else(trees: Arms) -> None
     """It raises in the second block of base: reported, and the next benchmark is compared."""
     edit(trees.base, "def work():\n", "CALLS = []\n\n\ndef work():\n    CALLS.append(1)\n    assert len(CALLS) < 70\n")
     found = one_pair(trees, WORK)
-    assert "AssertionError" in found.failures[WORK]
-    assert found.failures[WORK].startswith("in base: failed")
+    assert found.failures[WORK] == "in base: failed: assert 70 < 70"
 
 
 def test_a_benchmark_that_is_in_one_tree_alone_is_told(trees: Arms) -> None:
@@ -182,6 +181,38 @@ def test_an_arm_that_dies_or_hangs_ends_the_trial(
         trial(trees, WORK)
     assert "the arm head failed" in str(raised.value)
     assert "last words" in str(raised.value)
+
+
+def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`prepare` and processes have limits of their own, longer than that for an answer."""
+    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 0.01)
+    worker = "import time; print('ready', flush=True); time.sleep(60)"
+    text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\n'
+    for arm in (trees.base, trees.head):
+        prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
+        (arm.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
+    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
+    with both_arms(settings, trees, [Wish(WORK, 1e-4, LIMITS)], "ci"):
+        assert all((arm.root / "prepared").exists() for arm in (trees.base, trees.head))
+
+
+@pytest.mark.parametrize(
+    ("env", "environ", "told"),
+    [
+        ('URL = "{redis.url}"', {}, []),
+        ('HOST = "{redis.host}"\nNUMBER = "{redis.database}"', {}, []),
+        ('URL = "redis://{redis.host}/0"\nPREFIX = "{redis.prefix}"', {}, []),
+        ('URL = "redis://{redis.host}/0"\nOTHER = "{redis.url}"', {}, ["URL names no {redis.database}"]),
+        ('HOST = "{redis.host}"', {}, ["HOST names no {redis.database}"]),
+        ('URL = "{redis.url}"', {"PERF_REDIS_URL": "redis://127.0.0.1"}, ["Redis is external"]),
+        ("", {"PERF_API_URL": "http://127.0.0.1"}, ["the application at PERF_API_URL is the same for base and head"]),
+    ],
+)
+def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[str, str], told: list[str]) -> None:
+    """Unless the code under test says that it heeds the run's prefix, which is another one in each arm."""
+    (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
+    shared = shared_by_arms(load_settings(tmp_path / "settings.toml", environ))
+    assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)
 
 
 def test_what_an_arm_prints_does_not_disturb(trees: Arms) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from .arms import describe, make_arms, nothing_differs
 from .base import Base, Git, NoBase, find_base
 from .base_environment import read_toml
-from .duet import compare
+from .duet import compare, shared_by_arms
 from .pairs import Judgement, Thresholds
 from .results import Benchmark, Results, ResultsError, decode_results
 from .services.run import state_folder
@@ -50,6 +50,7 @@ def compare_with_base(
         for benchmark in benchmarks:
             judge_unchanged(benchmark, settings.gate, results.base)
         return
+    results.notes += shared_by_arms(settings)
     wishes = wishes_of(settings, benchmarks)
     say(f"  {len(wishes)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
     trial = compare(

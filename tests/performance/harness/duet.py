@@ -15,10 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import msgspec
+import redis
 
 from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
@@ -28,7 +28,8 @@ from .pin import CoreLock
 from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
-from .settings import Settings
+from .services.variables import placeholders
+from .settings import URL_VARIABLES, Settings
 from .trial import Pair, RunPair, Trial, Wish, conduct, controls
 from .turns import Line, LineClosed
 
@@ -39,6 +40,11 @@ ANSWER_LIMIT_S = 25.0
 END_LIMIT_S = 5.0
 SQL_LIMIT_S = 30.0
 LOG_LINES = 40
+LOG_TAIL_BYTES = 64 * 1024
+MOST_TOLD = 200
+REDIS_NUMBERS = {"base": (1, 3, 5), "head": (2, 4, 6)}
+"""Of an arm's Redis databases: two for the rounds, and one that was prepared. The first, 0, is nobody's."""
+REDIS_DATABASES = 7
 
 
 def compare(
@@ -124,10 +130,16 @@ class _ArmProcess:
     """One fresh process of one arm."""
 
     def __init__(
-        self, arm: Arm, command: Sequence[str], environ: Mapping[str, str], scrub: Callable[[str], str]
+        self,
+        arm: Arm,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        scrub: Callable[[str], str],
+        start_limit_s: float,
     ) -> None:
         self.arm = arm
         self._scrub = scrub
+        self._answer_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self.collected: list[str] = []
         self.errors: list[str] = []
         """Why files could not be collected."""
@@ -159,7 +171,9 @@ class _ArmProcess:
     def listen(self) -> None:
         """Wait until it has collected its tests."""
         message = self._receive()
-        self.collected, self.errors, self.origins = message["collected"], message["errors"], message["origins"]
+        if message.collected is None:
+            raise self._unexpected(message)
+        self.collected, self.errors, self.origins = message.collected, message.errors, message.origins
 
     def why_not_there(self, key: str) -> str:
         """Why a test is not among those collected; "" where it is."""
@@ -172,22 +186,23 @@ class _ArmProcess:
     def begins(self, key: str) -> bool:
         """Wait until it begins to measure; False where the test has ended without."""
         message = self._receive()
-        self._begun = message.get("at", "")
-        if "over" in message:
-            self._over[message["over"]] = _outcome(message)
-        elif self._begun != key:
-            raise self._invalid(f"it measures {self._begun}, and was to measure {key}")
+        self._answer_limit_s = ANSWER_LIMIT_S
+        if message.over:
+            self._over[message.over] = _outcome(message)
+        elif message.at != key:
+            raise self._unexpected(message)
+        self._begun = message.at
         return bool(self._begun)
 
     def block(self, wish: Wish) -> list[float] | None:
         """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
         self.tell(samples=wish.samples, unused=wish.unused)
         message = self._receive()
-        if "over" in message:
-            self._over[message["over"]], self._begun = _outcome(message), ""
-            return None
-        block_s: list[float] = message["block_s"]
-        return block_s
+        if message.over:
+            self._over[message.over], self._begun = _outcome(message), ""
+        elif message.block_s is None:
+            raise self._unexpected(message)
+        return message.block_s
 
     def end(self, key: str) -> str:
         """Let the test come to its end; returns why it did not pass."""
@@ -196,18 +211,21 @@ class _ArmProcess:
             self._begun = ""
         while key not in self._over:
             message = self._receive()
-            self._over[message["over"]] = _outcome(message)
+            if not message.over:
+                raise self._unexpected(message)
+            self._over[message.over] = _outcome(message)
         return self._over[key]
 
-    def leave(self) -> None:
+    def leave(self, limit_s: float = ANSWER_LIMIT_S) -> None:
         """Wait until it has ended, having stopped what it started."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(ANSWER_LIMIT_S)
+            self._process.wait(limit_s)
 
     def check_end(self) -> None:
         """Raises TrialInvalid where it did not come to its end, with or without files that can't be collected."""
         if (code := self._process.returncode) not in {0, 1, 5}:
-            raise self._invalid(f"it ended with exit code {code} before anything was measured")
+            how = "it has not ended in time" if code is None else f"it ended with exit code {code}"
+            raise self._invalid(f"{how}, before anything was measured")
 
     def close(self) -> None:
         """End it with all its children, whatever it does."""
@@ -221,34 +239,53 @@ class _ArmProcess:
             self._process.wait()
         self._log.close()
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self) -> "_Message":
         try:
-            return self._line.receive(ANSWER_LIMIT_S)
+            return msgspec.convert(self._line.receive(self._answer_limit_s), _Message)
         except LineClosed:
             raise self._ended() from None
         except TimeoutError:
-            raise self._invalid(f"it has not answered for {ANSWER_LIMIT_S:g} s") from None
-        except (ValueError, KeyError) as error:
+            raise self._invalid(f"it has not answered for {self._answer_limit_s:g} s") from None
+        except (ValueError, msgspec.ValidationError) as error:
             raise self._invalid(f"it sent what is no message: {error}") from None
 
     def _ended(self) -> TrialInvalid:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_LIMIT_S)
-        return self._invalid(f"it ended with exit code {self._process.poll()}")
+        code = self._process.poll()
+        return self._invalid("it closed the line to us" if code is None else f"it ended with exit code {code}")
+
+    def _unexpected(self, message: "_Message") -> TrialInvalid:
+        said = {name: value for name, value in msgspec.structs.asdict(message).items() if value}
+        return self._invalid(f"it was not its turn to say {str(said)[:MOST_TOLD]}")
 
     def _invalid(self, what: str) -> TrialInvalid:
-        self._log.seek(0)
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
         lines = self._scrub(self._log.read().decode(errors="replace")).rstrip().splitlines()[-LOG_LINES:]
         told = "\n".join([f"the arm {self.arm.name} failed: {what}; its last output:", *lines])
         return TrialInvalid(told, arm=self.arm.name)
 
 
-def _outcome(message: Mapping[str, Any]) -> str:
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    """What an arm says: turns.py has the table."""
+
+    collected: list[str] | None = None
+    errors: list[str] = []
+    origins: dict[str, str] = {}
+    at: str = ""
+    block_s: list[float] | None = None
+    over: str = ""
+    outcome: str = ""
+    message: str = ""
+
+
+def _outcome(message: _Message) -> str:
     """Why a test did not pass, in a line; "" where it did."""
-    if message["outcome"] == "passed":
+    if message.outcome == "passed":
         return ""
-    lines = [line for line in str(message["message"]).splitlines() if line.strip()]
-    return f"{message['outcome']}: {lines[-1] if lines else ''}"
+    lines = [line for line in message.message.splitlines() if line.strip()]
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]  # as pytest shows what was raised
+    return f"{message.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}"
 
 
 class _Ground:
@@ -257,8 +294,12 @@ class _Ground:
     def __init__(self, settings: Settings, arms: Arms, core: int | None, backends: Mapping[str, str]) -> None:
         self.arms = arms
         self._core = core
-        self._services = Services(_without_external(settings), arms.head.root, preferred=backends)
-        self._redis_databases = int(settings.redis.config.get("databases", 16))
+        self._services = Services(_for_both(settings), arms.head.root, preferred=backends)
+        # Until it has answered for the first time, an arm may take as long as what it starts is allowed to.
+        processes = [process for process in (settings.app, *settings.processes.values()) if process]
+        self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
+        if settings.prepare and processes:
+            self._start_limit_s += settings.ready_limit_s
         self._prepared = False
         self._round = 0
         """Of two: the arms of one pair leave while those of the next one start, on databases of their own."""
@@ -290,6 +331,24 @@ class _Ground:
                 self._leaving[-1].leave()
             self._leaving.pop().close()
 
+    def _fill_redis(self) -> None:
+        """Empty the databases of this round, and copy what was prepared."""
+        if self._services.redis is None:
+            return
+        address = self._services.redis.address
+        for numbers in REDIS_NUMBERS.values():
+            prepared, number = numbers[-1], numbers[self._round]
+            try:
+                with redis.Redis.from_url(address.with_database(str(number)).url) as client:
+                    client.flushdb()
+                with redis.Redis.from_url(address.with_database(str(prepared)).url) as client:
+                    pipeline = client.pipeline(transaction=False)
+                    for key in client.scan_iter(count=1000):
+                        pipeline.copy(key, key, destination_db=number, replace=True)
+                    pipeline.execute()
+            except redis.RedisError as error:
+                raise TrialInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
+
     def _make_databases(self) -> None:
         for name in ("base", "head"):
             copied = f'TEMPLATE "perf_{name}_prepared"' if self._prepared else ""
@@ -320,7 +379,7 @@ class _Ground:
                     )
                 arm.tell(order=[])
             for arm in both:
-                arm.leave()
+                arm.leave(max(ANSWER_LIMIT_S, self._start_limit_s))
                 arm.check_end()
         self._settle()
         for name in ("base", "head"):
@@ -340,13 +399,15 @@ class _Ground:
         self._round = 1 - self._round
         # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
         hash_seed = str(rng.randrange(1, 2**32))
+        self._fill_redis()
         with contextlib.ExitStack() as stack:
             started = []
             for arm in (self.arms.base, self.arms.head):
                 environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
                 environ |= {"PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
-                process = _ArmProcess(arm, self._command(arm, wishes, profile), environ, self._services.scrub)
+                command = self._command(arm, wishes, profile)
+                process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(process.close)
                 process.tell(**self._told(arm, wishes, prepare))
                 started.append(process)
@@ -375,16 +436,14 @@ class _Ground:
         servers = {}
         if self._services.redis is not None:
             address = self._services.redis.address
-            number = 2 * self._round + (2 if arm.name == "head" else 1)
-            servers["redis"] = msgspec.to_builtins(
-                address.with_database(str(number)) if number < self._redis_databases else address
-            )
+            number = REDIS_NUMBERS[arm.name][-1 if prepare else self._round]
+            servers["redis"] = msgspec.to_builtins(address.with_database(str(number)))
         if self._services.postgres is not None:
             address = self._services.postgres.address
             servers["postgres"] = msgspec.to_builtins(address.with_database(self._database(arm.name)))
         return {
             "servers": servers,
-            "prefix": f"perf:{arm.name}:" if servers else "",
+            "prefix": f"perf:{arm.name}:" if "redis" in servers else "",  # elsewhere keys are removed by the arm's own
             "core": self._core,
             "prepare": prepare or self._services.postgres is None,
             "modules": self.arms.modules,
@@ -409,10 +468,35 @@ class _Ground:
             raise TrialInvalid(f"{statement} failed: {describe(error)}") from None
 
 
-def _without_external(settings: Settings) -> Settings:
-    """The settings with external servers off: the arms find those for themselves, each with data of its own."""
+def _for_both(settings: Settings) -> Settings:
+    """The settings of what both arms share: external servers off, as the arms find those for themselves."""
     changed = {}
     for name in ("redis", "postgres"):
         if settings.backend(name) == "external":
             changed[name] = msgspec.structs.replace(getattr(settings, name), backend="off")
+    config = settings.redis.config
+    databases = max(REDIS_DATABASES, int(config.get("databases", REDIS_DATABASES)))
+    changed.setdefault("redis", msgspec.structs.replace(settings.redis, config={**config, "databases": databases}))
     return msgspec.structs.replace(settings, **changed)
+
+
+def shared_by_arms(settings: Settings) -> list[str]:
+    """What base and head have in common against our will, in sentences for the reader."""
+    tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
+    named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
+    everything = set().union(*(names for _, names, _ in named))
+    shared = []
+    if settings.backend("redis") == "external":
+        shared.append("Redis is external, and base and head use the same database of it")
+    elif settings.backend("redis") != "off":
+        for key, names, is_url in named:
+            itself = names if is_url else everything
+            if "redis.host" in names and not itself & {"redis.database", "redis.url"}:
+                shared.append(f"{key} names no {{redis.database}}, so base and head use the same one")
+    if "redis.prefix" not in everything:
+        shared = [f"{text}: what one writes under a key of a fixed name, the other reads" for text in shared]
+    else:
+        shared = []
+    if "app" in settings.external_urls:
+        shared.append(f"the application at {URL_VARIABLES['app']} is the same for base and head")
+    return shared

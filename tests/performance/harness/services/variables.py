@@ -27,7 +27,7 @@ def check(settings: Settings) -> None:
     tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
     for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
         try:
-            wrong = sorted(_placeholders(template) - PLACEHOLDERS)
+            wrong = sorted(placeholders(template) - PLACEHOLDERS)
         except ValueError as error:
             raise ServiceError(f"settings.toml: {table}.{key}: {error}; write {{{{ for a brace") from None
         if wrong:
@@ -37,7 +37,7 @@ def check(settings: Settings) -> None:
 
 def servers_named(*tables: Mapping[str, str]) -> set[str]:
     """The servers that templates name."""
-    return {name.partition(".")[0] for table in tables for text in table.values() for name in _placeholders(text)}
+    return {name.partition(".")[0] for table in tables for text in table.values() for name in placeholders(text)}
 
 
 def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str) -> dict[str, str | None]:
@@ -80,6 +80,6 @@ def overrides(
     return changes
 
 
-def _placeholders(template: str) -> set[str]:
+def placeholders(template: str) -> set[str]:
     """The names in braces; raises ValueError where braces don't match."""
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
