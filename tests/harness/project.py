@@ -230,5 +230,5 @@ def make_environments(folder: Path) -> None:
     """Install what the sessions need, once: they all need the same."""
     install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "ci"]
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
-    for session in ("full", "readiness", "baseline", "report"):
+    for session in ("full", "readiness", "baseline", "compare", "accept", "report"):
         (folder / session).symlink_to("ci")

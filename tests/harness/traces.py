@@ -165,14 +165,14 @@ class Traces:
         self.environ = {"MARKS": str(self.marks), "TMPDIR": str(self.temp)}
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, session: str = "ci", **environ: str) -> "subprocess.Popen[str]":
+    def start(self, session: str = "ci", *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a session of the project."""
-        self.started.append(self.project.start(session, **self.environ, **environ))
+        self.started.append(self.project.start(session, *arguments, **self.environ, **environ))
         return self.started[-1]
 
-    def start_to_middle(self, session: str = "ci", **environ: str) -> "subprocess.Popen[str]":
+    def start_to_middle(self, session: str = "ci", *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a session and return when a test of its suite is in its middle."""
-        run = self.start(session, **environ)
+        run = self.start(session, *arguments, **environ)
         poll(MIDDLE_LIMIT_S, lambda: (self.marks / "middle").exists() or run.poll() is not None)
         if run.poll() is not None:
             pytest.fail(f"ended before its middle:\n{finish(run).output}")
@@ -181,6 +181,11 @@ class Traces:
     def nox(self, session: str = "ci", **environ: str) -> Done:
         """Run a session of the project to its end."""
         return finish(self.start(session, **environ))
+
+    def mark_all(self) -> None:
+        """Mark the runs that have begun since, on behalf of those that run no test themselves."""
+        for record in set(self.records.glob("*.json")) - self.earlier_records:
+            (self.marks / record.stem).touch()
 
     def runs(self) -> set[str]:
         """The ids of the runs that have marked themselves."""

@@ -1,0 +1,553 @@
+"""What can be wrong with a paired comparison, from the command to its exit code: each with a message, and no trace."""
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+import redis
+
+from tests.performance.harness.arms import TWINS
+from tests.performance.harness.cache import MADE
+
+from .conftest import MakeServices
+from .project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
+from .traces import GONE_LIMIT_S, settings, skip_without_docker, traces_of
+from .traces import SUITE as TRACED
+
+WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
+TOKEN = "hush-hush"
+ON_SERVERS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+
+CODE = """\
+import os
+import sys
+
+IN_ARM = next((arg for arg in sys.argv if arg.startswith("--perf-arm=")), "")
+ROUNDS = 2_000
+
+
+def work() -> int:
+    return sum(range(ROUNDS))
+
+
+def other() -> list[int]:
+    return sorted(range(2_000, 0, -1))
+"""
+
+SUITE = '''\
+"""Two benchmarks of code that lives beside the suite."""
+
+import code_under_test
+import pytest
+
+from tests.performance.harness.measure import Measure
+
+
+def test_work(measure: Measure) -> None:
+    """Add up a range."""
+    for timer in measure():
+        with timer:
+            code_under_test.work()
+
+
+def test_other(measure: Measure) -> None:
+    """Sort a list."""
+    for timer in measure():
+        with timer:
+            code_under_test.other()
+'''
+
+APP = """\
+import json
+import os
+
+import asyncpg
+from redis.asyncio import Redis
+
+COLUMN = "name"
+ROUNDS = 1
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        app.pool = await asyncpg.create_pool(os.environ["APP_DATABASE_URL"], min_size=1, max_size=1)
+        app.redis = Redis.from_url(os.environ["APP_CACHE_URL"])
+        await receive()
+        await app.pool.close()
+        await app.redis.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    found = ""
+    if scope["path"] != "/health":
+        assert await app.redis.get("columns") == COLUMN.encode(), "the cache is somebody else's"
+        for _ in range(ROUNDS):
+            found = await app.pool.fetchval(f"SELECT {COLUMN} FROM item")
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": json.dumps(found).encode()})
+"""
+
+PREPARE = """\
+import asyncio
+import os
+
+import asyncpg
+import redis
+
+import app
+
+MIGRATIONS = ["CREATE TABLE item AS SELECT 'old'::text AS name"]
+
+
+async def migrate():
+    connection = await asyncpg.connect(os.environ["APP_DATABASE_URL"])
+    for statement in MIGRATIONS:
+        await connection.execute(statement)
+    await connection.close()
+
+
+asyncio.run(migrate())
+redis.Redis.from_url(os.environ["APP_CACHE_URL"]).set("columns", app.COLUMN)
+"""
+
+SERVED = '''\
+"""One benchmark of an application that is served."""
+
+import http.client
+import urllib.parse
+
+from tests.performance.harness.measure import Measure
+
+
+def test_item(api_url: str, measure: Measure) -> None:
+    """Fetch the item."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(api_url).netloc)
+    for timer in measure():
+        with timer:
+            connection.request("GET", "/item")
+            response = connection.getresponse()
+            response.read()
+        assert response.status == 200
+    connection.close()
+'''
+
+SERVED_SETTINGS = """
+[env]
+APP_DATABASE_URL = "{postgres.url}"
+APP_CACHE_URL = "redis://:{redis.password}@{redis.host}:{redis.port}/{redis.database}"
+
+[app]
+asgi = "app:app"
+"""
+
+CACHE = """\
+VALUE = b"old"
+
+
+def answer(client):
+    found = client.get("cache:answer")
+    if found is None:
+        client.set("cache:answer", VALUE)
+    assert found in (None, VALUE), "that is of another version"
+"""
+
+CACHED = '''\
+"""One benchmark of code that names its key itself."""
+
+import os
+
+import redis
+from cached import answer
+
+from tests.performance.harness.measure import Measure
+
+
+def test_answer(redis_url: str, measure: Measure) -> None:
+    """GET from the cache."""
+    with redis.Redis.from_url(os.environ["CACHE_URL"]) as client:
+        for timer in measure():
+            with timer:
+                answer(client)
+'''
+
+
+@pytest.fixture(scope="module")
+def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository with code and its benchmarks."""
+    project = create(tmp_path_factory.mktemp("bad") / "project", environments)
+    project.git("init", "--quiet", "--initial-branch=main")
+    commit(project)
+    return project
+
+
+@pytest.fixture(scope="module")
+def baselined(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same with a committed baseline of another machine: all goes on to the pairs."""
+    project = committed.copy(tmp_path_factory.mktemp("baselined") / "project")
+    done = run(project, "baseline", PERF_MACHINE="yesterday's")
+    assert done.code == 0, done.output
+    commit(project)
+    return project
+
+
+@pytest.fixture
+def project(committed: Project, tmp_path: Path) -> Project:
+    """A copy of the one without a baseline, to be changed."""
+    return committed.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def gated(baselined: Project, tmp_path: Path) -> Project:
+    """A copy of the one with a baseline, to be changed."""
+    return baselined.copy(tmp_path / "project")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(environments: Path, tmp_path: Path) -> Iterator[None]:
+    """However a comparison ended, no process of it is there, and of its copies and environments none is half made."""
+    yield
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if any(Path(process.cwd()).is_relative_to(folder) for folder in (tmp_path, cache_of(environments))):
+                left.append(str(process.cmdline()))
+    arms = cache_of(environments) / "plumbline" / "arms"
+    kept = [*arms.glob("trees/*"), *arms.glob("environments/*")]
+    left += [str(path) for path in kept if not (path / MADE).exists()]
+    left += [str(path) for path in arms.glob(f"{TWINS}*")]
+    assert not left
+
+
+def create(root: Path, environments: Path) -> Project:
+    project = Project.create(root, environments)
+    (project.suite / "test_suite.py").unlink()
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("conftest.py", CONFTEST)
+    project.write("test_code.py", SUITE)
+    write(project, "code_under_test.py", CODE)
+    write(project, ".gitignore", "perf-results/\n__pycache__/\n")
+    return project
+
+
+def write(project: Project, name: str, text: str) -> None:
+    (project.root / name).write_text(text, encoding="utf-8")
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    text = (project.root / name).read_text(encoding="utf-8")
+    assert old in text
+    write(project, name, text.replace(old, new))
+
+
+def commit(project: Project) -> None:
+    project.git("add", ".")
+    project.git("commit", "--quiet", "--message=Change")
+
+
+def slow_down(project: Project) -> None:
+    """Three times the work, as an uncommitted change."""
+    edit(project, "code_under_test.py", "2_000\n", "6_000\n")
+
+
+def cache_of(environments: Path) -> Path:
+    return environments.parent / "cache"
+
+
+def run(project: Project, script: str, *arguments: str, **environ: str) -> Done:
+    """A command with a cache of its own, on a machine with the same name each time."""
+    cache = {"XDG_CACHE_HOME": str(cache_of(project.environments)), "PERF_MACHINE": "today's"}
+    return project.python("-m", f"scripts.{script}", *arguments, **(cache | environ))
+
+
+def compare(project: Project, *arguments: str, **environ: str) -> Done:
+    """The working tree with the last commit."""
+    return run(project, "compare", "HEAD", "--limit=60", *arguments, **environ)
+
+
+def reasons(project: Project, key: str) -> str:
+    [found] = [one["reasons"] for one in project.results()["benchmarks"] if one["key"] == key]
+    return "\n".join(found)
+
+
+# ---- what git and the disk say
+
+
+def test_uncommitted_and_untracked_files_are_head_s(project: Project) -> None:
+    """A slow-down that stands in a file git has never heard of is convicted, and the file is named."""
+    write(project, "untracked.py", "ROUNDS = 6_000\n")
+    edit(project, "code_under_test.py", "ROUNDS = 2_000\n", "from untracked import ROUNDS\n")
+    done = compare(project)
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
+    assert "2 files differ: code_under_test.py, untracked.py" in done.output
+
+
+def test_a_workspace_in_a_subdirectory(environments: Path, tmp_path: Path) -> None:
+    """The repository begins two folders above the project."""
+    project = create(tmp_path / "repository" / "services" / "api", environments)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "repository")], check=True)
+    commit(project)
+    slow_down(project)
+    done = compare(project)
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
+    assert "1 file differs: services/api/code_under_test.py" in done.output
+
+
+def test_the_baseline_of_a_dirty_tree_leads_to_the_commit_that_holds_it(gated: Project) -> None:
+    """It was measured on code that is slow already and was never committed; what is compared with is the commit."""
+    slow_down(gated)
+    assert run(gated, "baseline", PERF_MACHINE="yesterday's").code == 0
+    assert json.loads(gated.baseline().read_text())["environment"]["dirty"]
+    gated.git("add", "tests/performance/baselines")
+    gated.git("commit", "--quiet", "--message=Baseline")
+    done = run(gated, "gate")
+    assert done.code == 1, done.output
+    assert gated.verdicts()[WORK] == "regression"
+
+
+def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
+    """A clone of one commit whose remote has gone: told what was tried, and timings are inconclusive."""
+    edit(gated, "code_under_test.py", "import os\n", "import os  # noqa\n")
+    commit(gated)
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{gated.root}", tmp_path / "clone"], check=True)
+    clone = Project(tmp_path / "clone", gated.environments)
+    clone.git("remote", "set-url", "origin", f"file://{tmp_path}/gone")
+    done = run(clone, "gate")
+    assert done.code == 0, done.output
+    assert set(clone.verdicts().values()) == {"inconclusive"}
+    assert "no paired comparison: " in done.output
+    assert "is not in this shallow clone (tried: `git fetch --deepen=50" in " ".join(done.output.split())
+
+
+def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
+    """A machine without git: the gate goes on without a base, and `compare` is wrong usage, before it measures."""
+    done = run(gated, "gate", PATH=str(tmp_path))
+    assert done.code == 0, done.output
+    assert set(gated.verdicts().values()) == {"inconclusive"}
+    assert "no paired comparison: git is not installed" in done.output
+    done = compare(gated, PATH=str(tmp_path))
+    assert done.code == 2, done.output
+    assert "git is not installed" in done.output
+    assert "test session starts" not in done.output
+
+
+def test_no_room_for_the_copies(gated: Project, full_disk: Path) -> None:
+    """Without copies the gate goes on as without a base; `compare`, which is about nothing else, is invalid."""
+    slow_down(gated)
+    done = run(gated, "gate", XDG_CACHE_HOME=str(full_disk))
+    assert done.code == 0, done.output
+    assert set(gated.verdicts().values()) == {"inconclusive"}
+    assert "No space left on device" in done.output
+    done = compare(gated, XDG_CACHE_HOME=str(full_disk))
+    assert done.code == 3, done.output
+    assert "no paired comparison: the arms of the comparison can't be made in" in done.output
+    assert gated.results()["verdict"] == "invalid"
+    assert not list(full_disk.glob("plumbline/arms/*/*"))
+
+
+def test_no_room_for_temporary_files(project: Project, full_disk: Path) -> None:
+    """What was measured can't be handed on: invalid, and told why."""
+    (full_disk / "fill").write_bytes(bytes(60_000))
+    done = compare(project, TMPDIR=str(full_disk))
+    assert done.code == 3, done.output
+    assert "No space left on device" in done.output
+    assert "Traceback" not in done.output
+    assert [path.name for path in full_disk.iterdir()] == ["fill"]
+
+
+def test_no_room_for_the_results(project: Project, full_disk: Path) -> None:
+    """The verdict is shown, and as no file tells of it, the run is invalid."""
+    project.write("settings.toml", f'results = "{full_disk}"\n{STEADY_SETTINGS}')
+    (full_disk / "fill").write_bytes(bytes(65_536))
+    done = compare(project)
+    assert done.code == 3, done.output
+    assert "results.json can't be written: No space left on device" in done.output
+    assert "Traceback" not in done.output
+    assert [path.name for path in full_disk.iterdir()] == ["fill"]
+
+
+# ---- packages
+
+
+def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
+    """The gate goes on without a base; the token of the index is in no message and in no file."""
+    path = gated.baseline()
+    data = json.loads(path.read_text())
+    data["environment"]["packages"]["httpx"] = "0.0.1"
+    path.write_text(json.dumps(data))
+    commit(gated)
+    index = f"http://me:{TOKEN}@127.0.0.1:9/{TOKEN}/simple"
+    variables = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"), index)
+    done = run(gated, "gate", **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
+    assert done.code == 0, done.output
+    assert set(gated.verdicts().values()) == {"inconclusive"}
+    assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output
+    assert TOKEN not in done.output
+    files = [*(gated.root / "perf-results").iterdir(), *cache_of(gated.environments).rglob("*")]
+    assert not [path for path in files if path.is_file() and TOKEN.encode() in path.read_bytes()]
+
+
+# ---- what one arm alone can do
+
+
+def test_what_the_base_can_not_run_fails_nothing(project: Project) -> None:
+    """One that skips in base, one whose import fails there: both told, and the third is compared."""
+    edit(project, "code_under_test.py", "ROUNDS = ", "HAS_IT = False\nROUNDS = ")
+    skip = '    if not code_under_test.HAS_IT:\n        pytest.skip("not yet")\n'
+    project.edit("test_code.py", '    """Sort a list."""\n', f'    """Sort a list."""\n{skip}')
+    commit(project)
+    edit(project, "code_under_test.py", "HAS_IT = False\n", "HAS_IT = True\n")
+    imports = "from code_under_test import new\n"
+    project.write("test_new.py", imports + SUITE.replace("code_under_test.work", "new").partition("def test_other")[0])
+    edit(project, "code_under_test.py", "def other", "def new() -> int:\n    return work()\n\n\ndef other")
+    done = compare(project)
+    assert done.code == 0, done.output
+    new = "test_new.py::test_work"
+    assert project.verdicts() == {WORK: "pass", OTHER: "inconclusive", new: "inconclusive"}
+    assert reasons(project, OTHER) == "not to be compared with the base: in base: skipped: not yet"
+    assert "in base: tests/performance/test_new.py can't be collected: " in reasons(project, new)
+    assert "cannot import name 'new'" in reasons(project, new)
+
+
+@pytest.mark.parametrize(
+    ("garbage", "told"),
+    [
+        ('b"\\x00garbage]]>\\n"', "it sent what is no message"),
+        ("b'{\"at\": 1}\\n'", "it sent what is no message"),
+        ('b\'{"block_s": ["a"]}\\n\'', "it sent what is no message"),
+        ('b\'{"at": "elsewhere"}\\n\'', "it was not its turn to say {'at': 'elsewhere'}"),
+    ],
+    ids=["no JSON", "a number", "a text", "out of turn"],
+)
+def test_an_arm_that_prints_garbage(project: Project, garbage: str, told: str) -> None:
+    """On its output, and on the very line to the coordinator: invalid, with files that can still be read."""
+    print_it = 'os.write(1, bytes(range(256)) * 99 + b"\\x1b[2J]]>last words\\n")'
+    line = 'int(IN_ARM.partition("=")[2])'
+    edit(
+        project,
+        "code_under_test.py",
+        "    return sum",
+        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n    return sum",
+    )
+    done = compare(project, "--", "-k", "test_work")
+    assert done.code == 3, done.output
+    assert f"the arm head failed: {told}" in done.output
+    assert "last words" in done.output
+    assert "\x1b[2J" not in done.output
+    assert "Traceback" not in done.output
+    assert project.results()["verdict"] == "invalid"
+    ElementTree.parse(project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
+
+
+# ---- data
+
+
+def test_a_migration_between_base_and_head(project: Project) -> None:
+    """Head's migration adds the column that head's code reads, and fills the cache in its own way; base has neither."""
+    project.write("settings.toml", f'prepare = ["python", "prepare.py"]\n{ON_SERVERS}{SERVED_SETTINGS}')
+    project.write("test_served.py", SERVED)
+    write(project, "app.py", APP)
+    write(project, "prepare.py", PREPARE)
+    commit(project)
+    edit(project, "prepare.py", 'AS name"]', 'AS name", "ALTER TABLE item ADD COLUMN price int DEFAULT 1"]')
+    edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 40\n')
+    done = compare(project)
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "pass", OTHER: "pass", "test_served.py::test_item": "regression"}
+    assert "names no {redis.database}" not in done.output
+
+
+def cached(project: Project, url: str, more: str = "") -> None:
+    """A suite on Redis whose head has another version of what it caches."""
+    project.write("settings.toml", f'{ON_SERVERS}\n[env]\nCACHE_URL = "{url}"\n{more}')
+    project.write("test_code.py", CACHED)
+    write(project, "cached.py", CACHE)
+    commit(project)
+    edit(project, "cached.py", 'b"old"', 'b"new"')
+
+
+def test_a_key_of_a_fixed_name_is_another_one_in_each_arm(project: Project) -> None:
+    """Each has a database of its own in Redis, with the URL that settings.toml asks for."""
+    cached(project, "redis://:{redis.password}@{redis.host}:{redis.port}/{redis.database}")
+    done = compare(project)
+    assert done.code == 0, done.output
+    assert project.verdicts() == {"test_code.py::test_answer": "pass"}
+    assert "a fixed name" not in done.output
+
+
+def test_settings_that_lead_both_arms_to_one_database_are_told(project: Project) -> None:
+    """Whose number is written out in settings.toml: the arms read each other's key."""
+    cached(project, "redis://:{redis.password}@{redis.host}:{redis.port}/0")
+    done = compare(project)
+    assert done.code == 0, done.output
+    assert project.verdicts() == {"test_code.py::test_answer": "inconclusive"}
+    assert "AssertionError: that is of another version" in reasons(project, "test_code.py::test_answer")
+    assert "CACHE_URL names no {redis.database}, so base and head use the same one: what one writes" in " ".join(
+        done.output.split()
+    )
+
+
+def test_an_external_redis_is_one_for_both_and_keeps_nothing(project: Project, make_services: MakeServices) -> None:
+    """Told, as its database numbers are not ours to take; keys with the run's prefix are apart, and go."""
+    theirs = make_services('services = "embedded"\n[postgres]\nbackend = "off"')
+    theirs.begin()
+    theirs.wait_ready()
+    assert theirs.redis
+    cached(project, "{redis.url}", '[postgres]\nbackend = "embedded"\n')
+    project.edit("test_code.py", "redis_url: str", "redis_url: str, key_prefix: str")
+    project.edit("test_code.py", "        for timer", '        client.set(f"{key_prefix}mine", "1")\n        for timer')
+    done = compare(project, PERF_REDIS_URL=theirs.redis.address.url)
+    assert done.code == 0, done.output
+    assert "Redis is external, and base and head use the same database of it: " in " ".join(done.output.split())
+    with redis.Redis.from_url(theirs.redis.address.url) as client:
+        assert client.keys() == [b"cache:answer"]
+
+
+# ---- killed in the middle
+
+
+WAITS_IN_ARM = """
+
+def test_waits(redis_url, postgres_url, measure):
+    for timer in measure():
+        with timer:
+            sum(range(1000))
+        if IN_ARM:
+            mark()
+            Path(os.environ["MARKS"], "middle").touch()
+            time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize(
+    ("services", "number", "code"),
+    [("embedded", signal.SIGKILL, None), ("docker", signal.SIGKILL, None), ("embedded", signal.SIGINT, 130)],
+)
+def test_killed_in_the_middle_of_a_pair(
+    project: Project, cache_home: Path, services: str, number: signal.Signals, code: int | None
+) -> None:
+    """The coordinator is gone: both arms, their servers and all that they wrote, within the limit."""
+    if services == "docker":
+        skip_without_docker()
+    project.write("settings.toml", settings(services))
+    project.write(
+        "test_code.py",
+        TRACED.replace("import redis\n", "import redis\nfrom code_under_test import IN_ARM\n") + WAITS_IN_ARM,
+    )
+    commit(project)
+    slow_down(project)
+    with traces_of(project, cache_home) as traces:
+        run = traces.start_to_middle("compare", "HEAD")
+        traces.mark_all()
+        traces.process("scripts.compare").send_signal(number)
+        traces.assert_gone(GONE_LIMIT_S)
+        done = finish(run)
+        assert code is None or done.code == code, done.output
