@@ -37,6 +37,7 @@ PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyp
 NOT_IN_ARMS = ("cacheprovider", "unraisableexception", "valkey")
 """Plugins that take a tenth of an arm's time to import, or to collect garbage at its end."""
 ANSWER_LIMIT_S = 25.0
+LEAVE_LIMIT_S = 25.0
 END_LIMIT_S = 5.0
 SQL_LIMIT_S = 30.0
 LOG_LINES = 40
@@ -216,7 +217,7 @@ class _ArmProcess:
             self._over[message.over] = _outcome(message)
         return self._over[key]
 
-    def leave(self, limit_s: float = ANSWER_LIMIT_S) -> None:
+    def leave(self, limit_s: float = LEAVE_LIMIT_S) -> None:
         """Wait until it has ended, having stopped what it started."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(limit_s)
@@ -379,7 +380,7 @@ class _Ground:
                     )
                 arm.tell(order=[])
             for arm in both:
-                arm.leave(max(ANSWER_LIMIT_S, self._start_limit_s))
+                arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
                 arm.check_end()
         self._settle()
         for name in ("base", "head"):
