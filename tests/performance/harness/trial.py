@@ -7,6 +7,8 @@ second uses none. Its own are therefore independent of what chose its benchmarks
 shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in general serves as
 the second one's prior: short pairs vary more, if anything.
 
+Where time is left after both, those for which there was none get a first look, and nothing beyond it.
+
 Nothing here measures: a function runs a pair, a real one or a recorded one.
 """
 
@@ -32,7 +34,7 @@ from .summary import student_quantile
 FIRST_PAIRS = 2
 CLOSE_LOOKS = (4, 8, 16, 32, 64)
 FIRST_SHARE = 0.6
-"""Of the time at most, for the first look."""
+"""Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
 WELL_TOLD = 0.009
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
@@ -140,18 +142,32 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     """
     trial = Trial()
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
-    first = _Stage(trial, dict.fromkeys(wishes, MOST_QUADS_AT_FIRST), (FIRST_PAIRS,), shares)
-    first.run(run_pair, budget_s * FIRST_SHARE, clock)
+    first = _Stage(trial, dict.fromkeys(wishes, MOST_QUADS_AT_FIRST), (FIRST_PAIRS,), shares, sharing=len(wishes))
+    first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
     shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     prior = first.prior()
-    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior, WELL_TOLD).run(run_pair, budget_s, clock)
+    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior, error_wanted=WELL_TOLD).run(run_pair, budget_s, clock)
+    _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     if problem := controls_off(trial.differences, prior):
         raise TrialInvalid(problem)
     return trial
+
+
+def _look_at_the_rest(
+    trial: Trial, wishes: Sequence[Wish], run_pair: RunPair, budget_s: float, clock: Callable[[], float]
+) -> None:
+    """A first look at those that had none, as many at a time as there is time for."""
+    shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
+    known = -1
+    while len(trial.judgements | trial.failures) > known:
+        known = len(trial.judgements | trial.failures)
+        rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
+        most_quads = dict.fromkeys(rest, MOST_QUADS_AT_FIRST)
+        _Stage(trial, most_quads, (FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
 
 
 class _Stage:
@@ -164,11 +180,14 @@ class _Stage:
         looks: Sequence[int],
         shares: tuple[float, float],
         prior: Prior | None = None,
+        *,
         error_wanted: float = math.inf,
+        sharing: int = 0,
     ) -> None:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
         the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
-        standard error is no greater.
+        standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
+        tried in this stage.
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
@@ -179,11 +198,16 @@ class _Stage:
         self._looks = looks
         self._prior = prior
         self._error_wanted = error_wanted
+        self._sharing = sharing
         self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
 
-    def run(self, run_pair: RunPair, until_s: float, clock: Callable[[], float]) -> None:
+    def run(
+        self, run_pair: RunPair, until_s: float, clock: Callable[[], float], *, planned_s: float | None = None
+    ) -> None:
+        """`planned_s`: until when its first look should be over, if not until the end of its time."""
         trial, pairs = self._trial, 0
-        tried = _affordable(self._sized(self._wishes), self._looks[0], trial, until_s - clock())
+        tried = _affordable(self._sized(self._wishes), self._looks[0], trial, (planned_s or until_s) - clock())
+        sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
@@ -197,11 +221,11 @@ class _Stage:
                 trial.expected_s += expected_s(chosen)
                 trial.spent_s += clock() - began_s
             if pairs == look:
-                self._look_at([wish.key for wish in undecided()], len(tried))
+                self._look_at([wish.key for wish in undecided()], sharing)
         # The time was up for these, between two looks: of which there are no more than were planned.
         seen = {key: one.pairs for key, one in self.judgements.items()}
         more = [key for key, values in self.differences.items() if len(values) > seen.get(key, 1)]
-        self._look_at([key for key in more if self._undecided(key)], len(tried))
+        self._look_at([key for key in more if self._undecided(key)], sharing)
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
