@@ -94,6 +94,13 @@ def test_a_clear_slow_down_is_a_regression() -> None:
     assert found.low > 0.02
 
 
+def test_bounds_beyond_all_numbers_are_told_all_the_same() -> None:
+    """Two pairs that differ by e among 1,000 benchmarks: Student's quantile has six digits."""
+    found = judged([-0.5, 0.5], tried=1000)
+    assert found.verdict == "inconclusive"
+    assert found.resolution == pytest.approx(999)
+
+
 def test_no_difference_is_acquitted_soon() -> None:
     """Four pairs around 0 that vary by 1 %."""
     found = judged(around(0.0, 0.01, 4))

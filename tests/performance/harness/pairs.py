@@ -31,6 +31,7 @@ BETWEEN = 0.01
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
+MOST_TOLD = math.log(1000)
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
 OF_MEDIAN = math.pi / 2
 """Variance of a median of many, over that of their mean."""
@@ -182,13 +183,18 @@ def _judge(
         verdict = "pass"
     return Judgement(
         verdict=verdict,
-        change=math.expm1(change),
-        low=math.expm1(change - to_convict),
-        high=math.expm1(change + to_acquit),
-        resolution=math.expm1(tolerance + to_convict + to_acquit),
+        change=_share(change),
+        low=_share(change - to_convict),
+        high=_share(change + to_acquit),
+        resolution=_share(tolerance + to_convict + to_acquit),
         pairs=pairs,
         error=error,
     )
+
+
+def _share(logarithm: float) -> float:
+    """As told; two pairs of a busy machine can leave bounds that are beyond all numbers."""
+    return math.expm1(min(logarithm, MOST_TOLD))
 
 
 def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, float]) -> Prior:
