@@ -1,5 +1,6 @@
 """The gate measured by itself: intervals, replays of recorded pairs, and a short run."""
 
+import itertools
 import math
 import random
 from pathlib import Path
@@ -7,23 +8,29 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.harness.project import Project
+from tests.harness.project import SETTINGS, Project
+from tests.performance.harness.binomial import Share, binomial_interval
 from tests.performance.harness.pairs import Thresholds
-from tests.performance.harness.selfcheck import (
+from tests.performance.harness.replay import (
     SIZES,
     Recorded,
     Recording,
-    Share,
-    binomial_interval,
+    SlowedGate,
+    findings,
     live_gates,
     read_recording,
     replay,
     replay_many,
+    slowed_gates,
+    slowed_pairs,
     supported_effect,
+    told,
     without_slow_down,
 )
-from tests.performance.harness.settings import GateSettings
-from tests.performance.harness.trial import CONTROLS, Trial
+from tests.performance.harness.results import Benchmark, Environment, Results
+from tests.performance.harness.selfcheck import few_by_few, left_out, one_by_one, places
+from tests.performance.harness.settings import GateSettings, Settings
+from tests.performance.harness.trial import CONTROLS, IN_SERVER, Trial, Wish
 
 KEYS = [f"test_it.py::test_{number}" for number in range(5)]
 LIMITS = dict.fromkeys(KEYS, Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97))
@@ -139,9 +146,76 @@ def test_live_gates_are_counted() -> None:
     }
 
 
+def test_live_slow_downs_are_counted_by_size_and_place() -> None:
+    """One caught, one not, one in an invalid gate; one that could not be compared counts for nothing."""
+    gates = [
+        SlowedGate("a", 0.1, "block", {"a": "regression", "b": "pass"}, 0.1),
+        SlowedGate("a", 0.1, "block", {}),
+        SlowedGate("a", 0.05, "application", {"a": "inconclusive", "b": "regression"}, 0.04),
+        SlowedGate("a", 0.05, "server", {"b": "pass"}),
+    ]
+    assert slowed_gates(Recording(sample_s={}, slowed=gates)) == {
+        "10% slower in the timed block, caught": Share(1, 2),
+        "5% slower in the application, caught": Share(0, 1),
+        "other benchmarks with a false alarm": Share(1, 3),
+    }
+
+
+def test_single_pairs_are_counted_by_size_and_place() -> None:
+    """10 % that read 9 and 12 %, and 5 % that read 5 %; what was not slowed down doesn't count."""
+    pairs = [
+        Recorded({"a": [math.log(1.09)], "b": [0.0]}, {"a": 0.1}),
+        Recorded({"a": [math.log(1.12)], "b": [math.log(1.05)]}, {"a": 0.1, "b": 0.05, "failed": 0.1}),
+        Recorded({"a": [math.log(1.05)]}, {"a": 0.05}, "server"),
+    ]
+    assert slowed_pairs(Recording(sample_s={}, pairs=pairs)) == {
+        "5% slower in the timed block, read within 1.5 points": Share(1, 1),
+        "5% slower in the server, read within 1.5 points": Share(1, 1),
+        "10% slower in the timed block, read within 1.5 points": Share(1, 2),
+    }
+
+
+def test_time_is_added_where_it_is_known_what_it_adds() -> None:
+    """Of three benchmarks one sends the application a request a sample, and one many at the same time."""
+    one, many, none = KEYS[:3]
+    counted = [(one, 1, {"app.messages": 2.0}), (many, 20, {"app.messages": 1.0}), (none, 1, {"redis.messages": 1.0})]
+    benchmarks = [Benchmark(key, "s", None, 0.1, counts, operations=often) for key, often, counts in counted]
+    wishes = [Wish(key, 0.001, LIMITS[key]) for key in (one, many, none)]
+
+    def found(**services: str) -> dict[str, list[str]]:
+        environment = Environment("", "linux", "", "", 2, "", "", services, {}, None, "", False, {})
+        slowed = places(Settings(), Results(1, None, environment, benchmarks), wishes)
+        assert len(slowed) + len(left_out(slowed)) == 3
+        return {where: [wish.key for wish in chosen] for where, chosen in slowed.items()}
+
+    block = {"block": [one, many, none]}
+    assert found() == block
+    assert found(app="external", postgres="external") == {**block, "server": [IN_SERVER]}
+    assert found(app="process", postgres="docker") == {**block, "application": [one], "server": [IN_SERVER]}
+
+
+def test_every_size_comes_in_every_place() -> None:
+    """In whole gates one by one, in single pairs a few at a time."""
+    wishes = [Wish(key, 1e-4, LIMITS[key]) for key in KEYS]
+    server = [Wish(IN_SERVER, 0.1, LIMITS[KEYS[0]], slowed_in="server")]
+    whole = list(itertools.islice(one_by_one({"block": wishes, "server": server}, random.Random(1)), 4))
+    assert [(wish.slow_down, wish.slowed_in) for wish in whole] == [
+        (0.1, "block"),
+        (0.1, "server"),
+        (0.05, "block"),
+        (0.05, "server"),
+    ]
+    few = list(itertools.islice(few_by_few({"block": wishes, "server": server}), 12))
+    assert [len(chosen) for chosen in few[:4]] == [3, 2, 1, 3]
+    for chosen, sizes in ((wishes, SIZES), (server, SIZES[1:])):
+        seen = {(wish.key, wish.slow_down) for group in few for wish in group}
+        assert {(wish.key, size) for wish in chosen for size in sizes} <= seen
+
+
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
     """A short one: what it prints comes from pairs that are stored, and replaying them prints the same shares."""
     project = Project.create(tmp_path / "project", environments)
+    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 4\n")
     project.git("init", "--quiet")
     project.git("add", ".")
     project.git("commit", "--quiet", "--message=Start")
@@ -149,13 +223,17 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert done.code == 0, done.output
     stored = read_recording(project.root / "perf-results" / "selfcheck.json")
     assert stored.gates
+    assert stored.slowed
+    assert "no slow-down in the application: " in done.output
+    assert "no slow-down in the server: there is no PostgreSQL" in done.output
     assert any(pair.slow_down for pair in stored.pairs)
     assert set(stored.pairs[0].quads) == {*CONTROLS, *stored.sample_s}
     assert "live gates without a change" in done.output
     assert "minimum_effect that is caught" in done.output
     limits = dict.fromkeys(stored.sample_s, LIMITS[KEYS[0]])
-    shares = replay_many(stored, limits, BUDGET_S)
-    assert f"suites with a false alarm: {shares['suites with a false alarm']}" in done.output
+    gate = GateSettings(duet_budget_s=4)
+    assert stored.findings == findings(stored, limits, gate)
+    assert "\n".join(told(stored, stored.findings, gate)) in done.output
     assert not list((tmp_path / "cache" / "plumbline" / "arms").glob("twins-*"))
 
 

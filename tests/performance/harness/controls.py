@@ -1,18 +1,22 @@
 """Controls of every paired comparison: an exchange that is alike in both arms, and one that is 10 % slower in head.
 
 What the trial reads for these two is known beforehand: where it is wrong, so is all else. They are run by the
-coordinator alone.
+coordinator alone, as is the self-check's own benchmark of a slow server.
 """
 
 import socket
 from collections.abc import Callable, Iterator
 
+import asyncpg
 import pytest
 
 from tests.performance.harness.measure import Measure
 from tests.performance.harness.plugin import Run
+from tests.performance.harness.trial import IN_SERVER
 
 LIMIT_S = 5
+SLEEP_S, HALF_A_TICK_S = 0.1, 0.0005
+"""pg_sleep rounds up to whole milliseconds, of which 3 % must be some: 100, and half of one less to round safely."""
 BYTES = 30
 
 
@@ -59,3 +63,16 @@ def test_slowed(measure: Measure, exchange: Callable[[], None]) -> None:
     for timer in measure():
         with timer:
             exchange()
+
+
+async def test_in_server(measure: Measure, postgres_url: str, perf_run: Run) -> None:
+    """Sleep in PostgreSQL, in head for longer by what the coordinator says."""
+    share, _ = perf_run.arm.slow_down.get(IN_SERVER, (0.0, "")) if perf_run.arm else (0.0, "")
+    wanted_s = SLEEP_S * (1 + share) - HALF_A_TICK_S
+    connection = await asyncpg.connect(postgres_url, timeout=LIMIT_S)
+    try:
+        async for timer in measure():
+            with timer:
+                await connection.execute(f"SELECT pg_sleep({wanted_s:.4f})")
+    finally:
+        await connection.close()

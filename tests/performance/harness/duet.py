@@ -448,7 +448,11 @@ class _Ground:
             "core": self._core,
             "prepare": prepare or self._services.postgres is None,
             "modules": self.arms.modules,
-            "slow_down": {wish.key: wish.slow_down for wish in wishes if wish.slow_down and arm.name == "head"},
+            "slow_down": {
+                wish.key: (wish.slow_down if arm.name == "head" else 0.0, wish.slowed_in)
+                for wish in wishes
+                if wish.slow_down
+            },
         }
 
     def _sql(self, statement: str) -> None:

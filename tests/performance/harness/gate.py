@@ -146,7 +146,8 @@ def _conclude(settings: Settings, folder: Path, results: Results) -> int:
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     from .arms import twins
     from .comparison import arms_folder, directories_of, wishes_of
-    from .selfcheck import Recording, keep, record, told
+    from .replay import Recording, findings, keep, told
+    from .selfcheck import left_out, places, record
 
     began_s = time.monotonic()
     results = _measure(settings, "ci", arguments)
@@ -157,13 +158,15 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     recording = Recording({wish.key: wish.sample_s for wish in wishes})
     path = ROOT / settings.results / SELFCHECK
     limit_s = minutes * 60 - (time.monotonic() - began_s)
-    _say(f"\nself-check: {len(wishes)} benchmarks, two copies of the same tree, {limit_s:.0f} s")
+    slowed = places(settings, results, wishes)
+    title = f"self-check: {len(wishes)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
+    _say("\n".join(["", title, *left_out(slowed)]))
     try:
         with twins(ROOT, directories=directories_of(settings, ROOT), cache=arms_folder()) as arms:
             record(
                 settings,
                 arms,
-                wishes,
+                slowed,
                 backends=results.environment.services,
                 limit_s=limit_s,
                 into=recording,
@@ -172,8 +175,9 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
             )
     except (NoBase, TrialInvalid) as error:
         raise RunError(str(error), EXIT_INVALID) from None
-    limits = {wish.key: wish.thresholds for wish in wishes}
-    _say("\n".join(["", *told(recording, limits, settings.gate), "", f"written: {_shown(path)}"]))
+    found = recording.findings = findings(recording, {wish.key: wish.thresholds for wish in wishes}, settings.gate)
+    keep(recording, path)
+    _say("\n".join(["", *told(recording, found, settings.gate), "", f"written: {_shown(path)}"]))
     return EXIT_PASS
 
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import pytest
 
-from . import guards
+from . import guards, slowed
 from .baseline import find_baseline, find_counts, preferred_backends
 from .count_changes import judge_counts
 from .counts import Counter
@@ -147,8 +147,12 @@ class Run:
         try:
             preferred = preferred_backends(SUITE / "baselines")
             arm = self.arm.of_services() if self.arm else {}
-            self.services = Services(self.settings, ROOT, preferred=preferred, **arm)
+            slows_application = self.arm is not None and self.arm.slows_application
+            settings = slowed.instead_of_application(self.settings) if slows_application else self.settings
+            self.services = Services(settings, ROOT, preferred=preferred, **arm)
             self.services.begin()
+            if slows_application:
+                os.environ[slowed.SHARED] = str(self.services.directory / "slowed")
             changes = self.services.environment()
         except ServiceError as error:
             self._end(str(error), EXIT_USAGE)
@@ -469,7 +473,9 @@ class Run:
             return Measure(
                 self.settings.profile(self.profile_name),
                 lambda _summary, _budget: "",
-                in_turns=lambda operations: TurnedMeasurement(arm.line, key, operations, arm.slow_down.get(key, 0.0)),
+                in_turns=lambda operations: TurnedMeasurement(
+                    arm.line, key, operations, lambda samples_s: arm.timer(key, samples_s)
+                ),
             )
         self.pace = self.pace or Pace()
         pace, slow_before = self.pace, self.pace.slowness() > UNSTEADY

@@ -1,84 +1,69 @@
 """The gate measured by itself, on this machine: false alarms without a change, and what it sees of slow-downs.
 
-Both arms are copies of the same tree. First come whole gates in which nothing differs, then single pairs of few
-benchmarks in which each is slowed down in head by one of SIZES, inside its timed block. All pairs are recorded with
-their quads, so that the code which judges can be run on them again: a replay draws pairs at random, as if they had
-been measured in that order, of each as many quads as it wants, and with another slow-down than it was measured with.
+Both arms are copies of the same tree. First come whole gates in which nothing differs, then whole gates in which one
+benchmark is slowed down in head, then single pairs of few benchmarks that are slowed down by SIZES; `replay.py` says
+what they mean. Time is added in one of three places:
+
+- the timed block, of any benchmark: each sample is made longer by a share of itself;
+- the application's own process (`slowed.py`), for benchmarks that send it requests, one operation a sample: where many
+  are under way at the same time, nobody knows by how much longer that makes them;
+- PostgreSQL, for a benchmark of the harness's own that sleeps there (`controls.py`): those of the suite can't be made
+  to.
 """
 
 import itertools
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-
-import msgspec
-from msgspec import Struct
 
 from .arms import Arms
+from .comparison import thresholds
 from .duet import both_arms
-from .pairs import Judgement, Thresholds, TrialInvalid
-from .results import write_whole
-from .settings import GateSettings, Settings
-from .trial import CONTROLS, MEASURED_S, Pair, RunPair, Trial, Wish, conduct, expected_s
+from .pairs import TrialInvalid
+from .replay import LIVE_SIZES, PLACES, SIZES, Recorded, Recording, SlowedGate, verdicts_of
+from .results import Results
+from .settings import Settings
+from .trial import IN_SERVER, MEASURED_S, Pair, RunPair, Trial, Where, Wish, conduct
 
-SIZES = (0.0, 0.03, 0.05, 0.1)
-REPLAYS = 1000
-CONFIDENCE = 0.95
-CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
-"""Minimum effects that are tried for what this machine supports."""
-SHARE_OF_GATES = 0.5
-"""Of the time, for live gates without a change; the rest is for pairs with slow-downs."""
+SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.3
+"""Of the time, for whole gates without and with a slow-down; the rest is for single pairs."""
 TOGETHER = 3
-"""Benchmarks in a pair with slow-downs: as few as a gate looks at closely."""
+"""Benchmarks in a single pair: as few as a gate looks at closely."""
 MOST_QUADS_RECORDED = 24
-GOOD_ESTIMATE = 0.015
+SERVER_SAMPLE_S = 0.1
 
 
-class Recorded(Struct):
-    """One pair."""
-
-    quads: dict[str, list[float]]
-    """By how much head was slower in each quad, as logarithms, by key; the controls' as well."""
-    slow_down: dict[str, float] = {}
-    """By how much benchmarks were slowed down on purpose, where they were, as shares by key."""
-
-
-class Recording(Struct):
-    """Pairs of one machine."""
-
-    sample_s: dict[str, float]
-    """What a sample takes, about, by key of the benchmark."""
-    pairs: list[Recorded] = []
-    gates: list[dict[str, str]] = []
-    """Verdicts of the live gates without a change, by key; a gate without verdicts was invalid."""
-    pace: float = 1.0
-    """What the pairs of the gates took, over the estimate."""
+def places(settings: Settings, results: Results, wishes: Sequence[Wish]) -> dict[Where, list[Wish]]:
+    """Where time can be added here, and to which benchmarks: in the timed block to all of them."""
+    found: dict[Where, list[Wish]] = {"block": list(wishes)}
+    services = results.environment.services
+    if services.get("app") == "process":
+        asking = {
+            one.key
+            for one in results.benchmarks
+            if one.operations == 1 and "app.messages" in {*one.counts, *one.counts_varying}
+        }
+        found["application"] = [replace(wish, slowed_in="application") for wish in wishes if wish.key in asking]
+    if "postgres" in services:
+        limits = thresholds(settings.gate, None)
+        found["server"] = [Wish(IN_SERVER, SERVER_SAMPLE_S, limits, slowed_in="server")]
+    return {where: slowed for where, slowed in found.items() if slowed}
 
 
-class Share(Struct):
-    """So many of so many, and what that says of the long run: the exact binomial interval."""
-
-    count: int
-    of: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Of 95 % (Clopper and Pearson 1934, Biometrika 26:404)."""
-        return binomial_interval(self.count, self.of)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        share = self.count / self.of if self.of else 0.0
-        return f"{self.count:,} of {self.of:,} ({share:.1%}; in the long run {low:.1%} to {high:.1%})"
+def left_out(found: Mapping[Where, object]) -> list[str]:
+    """Why time is added nowhere else, in lines."""
+    reasons: dict[Where, str] = {
+        "application": "none of ours is seen to be sent requests by a benchmark of one operation a sample",
+        "server": "there is no PostgreSQL",
+    }
+    return [f"  no slow-down {PLACES[where]}: {reason}" for where, reason in reasons.items() if where not in found]
 
 
 def record(
     settings: Settings,
     arms: Arms,
-    wishes: Sequence[Wish],
+    slowed: Mapping[Where, Sequence[Wish]],
     *,
     backends: Mapping[str, str],
     limit_s: float,
@@ -88,55 +73,91 @@ def record(
 ) -> None:
     """Measure for so long: live gates first, then pairs with slow-downs. `keep` is called after each, to store it.
 
-    `arms` are alike. Raises TrialInvalid where an arm dies; a gate whose controls are off is recorded as invalid.
+    `arms` are alike; `slowed` are `places`. A gate whose controls are off, or of which an arm dies, is recorded as
+    invalid. Raises TrialInvalid where the arms can't even be tried out.
     """
     began_s = time.monotonic()
-    with both_arms(settings, arms, wishes, "ci", backends) as run_pair:
+    wishes = slowed["block"]
+    with both_arms(settings, arms, [*wishes, *slowed.get("server", [])], "ci", backends) as run_pair:
 
         def recorded(chosen: Sequence[Wish]) -> Pair:
             pair: Pair = run_pair(chosen)
-            into.pairs.append(Recorded(pair.quads, {wish.key: wish.slow_down for wish in chosen if wish.slow_down}))
+            on_purpose = {wish.key: wish for wish in chosen if wish.slow_down}
+            where: Where = next((wish.slowed_in for wish in on_purpose.values()), "block")
+            into.pairs.append(Recorded(pair.quads, {key: wish.slow_down for key, wish in on_purpose.items()}, where))
             return pair
 
-        while time.monotonic() - began_s < limit_s * SHARE_OF_GATES:
-            into.gates.append(_gate(wishes, recorded, settings.gate.duet_budget_s, into))
+        def is_time_left(share: float) -> bool:
+            return time.monotonic() - began_s < limit_s * share
+
+        while is_time_left(SHARE_OF_GATES):
+            trial = _gate(wishes, recorded, settings.gate.duet_budget_s)
+            if trial:
+                into.pace += (trial.spent_s / trial.expected_s - into.pace) / (len(into.gates) + 1)
+            into.gates.append(verdicts_of(trial, wishes))
             keep(into)
             say(f"  gate {len(into.gates)}: {_told(into.gates[-1])}")
-        pairs = 0
-        for chosen in _slowed(wishes):
-            if time.monotonic() - began_s >= limit_s:
+        for wish in one_by_one(slowed, random.Random()):
+            if not is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
                 break
-            recorded(chosen)
+            chosen = list({**{one.key: one for one in wishes}, wish.key: wish}.values())
+            trial = _gate(chosen, recorded, settings.gate.duet_budget_s)
+            judgement = trial.judgements.get(wish.key) if trial else None
+            change = judgement.change if judgement else None
+            verdicts = verdicts_of(trial, chosen)
+            into.slowed.append(SlowedGate(wish.key, wish.slow_down, wish.slowed_in, verdicts, change))
+            keep(into)
+            said = verdicts.get(wish.key) or (trial.failures[wish.key] if trial else "invalid")
+            read = f", read as {change:+.1%}" if change is not None else ""
+            say(f"  {wish.slow_down:.0%} {PLACES[wish.slowed_in]}, {wish.key}: {said}{read}")
+        pairs = 0
+        for chosen in few_by_few(slowed):
+            if not is_time_left(1.0):
+                break
+            try:
+                recorded(chosen)
+            except TrialInvalid as error:
+                say(f"  an invalid pair: {str(error).splitlines()[0]}")
+                continue
             keep(into)
             pairs += 1
-        say(f"  {pairs} pairs of {TOGETHER} benchmarks, slowed down by {', '.join(f'{size:.0%}' for size in SIZES)}")
+        say(
+            f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {', '.join(f'{one:.0%}' for one in SIZES)}"
+        )
 
 
-def _slowed(wishes: Sequence[Wish]) -> Iterator[list[Wish]]:
-    """A few benchmarks at a time, for ever: each is slowed down by each of SIZES before any is again."""
-    together = min(TOGETHER, len(wishes))
+def one_by_one(slowed: Mapping[Where, Sequence[Wish]], rng: random.Random) -> Iterator[Wish]:
+    """Benchmarks at random, for ever, slowed down by each of LIVE_SIZES in each place."""
+    for size, wishes in itertools.cycle(itertools.product(LIVE_SIZES, slowed.values())):
+        yield replace(rng.choice(wishes), slow_down=size)
+
+
+def few_by_few(slowed: Mapping[Where, Sequence[Wish]]) -> Iterator[list[Wish]]:
+    """A few benchmarks at a time, for ever: after two pairs slowed down in the timed block, one elsewhere."""
+    groups = {where: _groups(wishes, SIZES if where == "block" else SIZES[1:]) for where, wishes in slowed.items()}
+    others = [group for where, group in groups.items() if where != "block"]
+    for other in itertools.cycle(others or [groups["block"]]):
+        yield from (next(groups["block"]), next(groups["block"]), next(other))
+
+
+def _groups(wishes: Sequence[Wish], sizes: Sequence[float]) -> Iterator[list[Wish]]:
+    """Each benchmark is slowed down by each of the sizes before any is again."""
     long = [wish.within(MEASURED_S, MOST_QUADS_RECORDED) for wish in wishes]
     for shift in itertools.count():
-        for first in range(0, len(long), together):
+        for first in range(0, len(long), TOGETHER):
             yield [
-                replace(wish, slow_down=SIZES[(number + shift) % len(SIZES)])
-                for number, wish in enumerate(long[first : first + together])
+                replace(wish, slow_down=sizes[(number + shift) % len(sizes)])
+                for number, wish in enumerate(long[first : first + TOGETHER])
             ]
 
 
-def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float, into: Recording) -> dict[str, str]:
+def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float) -> Trial | None:
+    """None where it is invalid."""
     began_s = time.monotonic()
     try:
-        trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
     except TrialInvalid:
-        return {}
-    into.pace += (trial.spent_s / trial.expected_s - into.pace) / (len(into.gates) + 1)
-    return _verdicts(trial, wishes)
-
-
-def _verdicts(trial: Trial, wishes: Sequence[Wish]) -> dict[str, str]:
-    judged = {key: str(one.verdict) for key, one in trial.judgements.items()}
-    return {wish.key: judged.get(wish.key, "inconclusive") for wish in wishes if wish.key not in trial.failures}
+        return None
 
 
 def _told(gate: Mapping[str, str]) -> str:
@@ -144,183 +165,3 @@ def _told(gate: Mapping[str, str]) -> str:
         return "invalid"
     counts = {verdict: list(gate.values()).count(verdict) for verdict in sorted(set(gate.values()))}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-
-
-def replay(
-    recording: Recording,
-    recorded: Mapping[str, Sequence[Sequence[float]]],
-    thresholds: Mapping[str, Thresholds],
-    budget_s: float,
-    rng: random.Random,
-    slow_down: Mapping[str, float] = {},
-) -> Trial | None:
-    """One gate on recorded pairs, in random order, where head is slower by these shares; None where it is invalid."""
-    wishes = [Wish(key, sample_s, thresholds[key]) for key, sample_s in recording.sample_s.items() if key in recorded]
-    decks: dict[str, _Deck] = {}
-    elapsed_s = 0.0
-
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
-        nonlocal elapsed_s
-        elapsed_s += recording.pace * expected_s(chosen)
-        pair = Pair()
-        for key, quads in [*((key, 1) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
-            if key not in decks:
-                decks[key] = _Deck(recorded[key], rng)
-            slower = math.log1p(slow_down.get(key, 0.0))
-            pair.quads[key] = [quad + slower for quad in decks[key].draw(quads)]
-        return pair
-
-    try:
-        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
-    except TrialInvalid:
-        return None
-
-
-def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
-    """The quads of each recorded pair by key of the benchmark, less what it was slowed down by on purpose."""
-    found: dict[str, list[list[float]]] = {}
-    for pair in recording.pairs:
-        for key, quads in pair.quads.items():
-            slow_down = math.log1p(pair.slow_down.get(key, 0.0))
-            found.setdefault(key, []).append([quad - slow_down for quad in quads])
-    return found
-
-
-class _Deck:
-    """Recorded pairs of one benchmark, drawn in random order, each once before any comes again."""
-
-    def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
-        self._pairs = pairs
-        self._rng = rng
-        self._most_quads = max(map(len, pairs))
-        self._left: list[Sequence[float]] = []
-
-    def draw(self, quads: int) -> Sequence[float]:
-        """So many quads of a pair that has them, or all of one that has the most."""
-        quads = min(quads, self._most_quads)
-        while True:
-            if not self._left:
-                self._left = self._rng.sample(self._pairs, len(self._pairs))
-            if len(drawn := self._left.pop()) >= quads:
-                return drawn[:quads]
-
-
-def replay_many(
-    recording: Recording, thresholds: Mapping[str, Thresholds], budget_s: float, *, seed: int = 1, times: int = REPLAYS
-) -> dict[str, Share]:
-    """What the recorded pairs say of false alarms and of what is seen, by names for a report."""
-    rng = random.Random(seed)
-    recorded = without_slow_down(recording)
-    keys = [key for key in recording.sample_s if key in recorded]
-    wishes = [Wish(key, 0.0, thresholds[key]) for key in keys]
-    trials = [replay(recording, recorded, thresholds, budget_s, rng) for _ in range(times)]
-    found = _shares([_verdicts(trial, wishes) if trial else {} for trial in trials])
-    for size in SIZES[1:]:
-        judgements: list[Judgement | None] = []
-        for _ in range(times):
-            key = rng.choice(keys)
-            trial = replay(recording, recorded, thresholds, budget_s, rng, slow_down={key: size})
-            judgements.append(trial.judgements.get(key) if trial else None)
-        caught = sum(one is not None and one.verdict == "regression" for one in judgements)
-        close = sum(one is not None and abs(one.change - size) <= GOOD_ESTIMATE for one in judgements)
-        found[f"{size:.0%} slower, caught"] = Share(caught, times)
-        found[f"{size:.0%} slower, read within {GOOD_ESTIMATE * 100:g} points"] = Share(close, times)
-    return found
-
-
-def supported_effect(
-    recording: Recording, gate: GateSettings, *, seed: int = 2, times: int = REPLAYS // 4
-) -> float | None:
-    """The least of CANDIDATES that is caught with the wanted power where it is the minimum effect; None: not one."""
-    rng = random.Random(seed)
-    recorded = without_slow_down(recording)
-    keys = [key for key in recording.sample_s if key in recorded]
-    for size in CANDIDATES:
-        limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)
-        caught = 0
-        for _ in range(times):
-            key = rng.choice(keys)
-            thresholds = dict.fromkeys(keys, limits)
-            trial = replay(recording, recorded, thresholds, gate.duet_budget_s, rng, slow_down={key: size})
-            judgement = trial.judgements.get(key) if trial else None
-            caught += judgement is not None and judgement.verdict == "regression"
-        if caught >= gate.power * times:
-            return size
-    return None
-
-
-def _share(gates: Sequence[Mapping[str, str]], verdict: str) -> Share:
-    verdicts = [one for gate in gates for one in gate.values()]
-    return Share(verdicts.count(verdict), len(verdicts))
-
-
-def live_gates(recording: Recording) -> dict[str, Share]:
-    """What the live gates without a change said."""
-    return _shares(recording.gates)
-
-
-def _shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
-    """Of gates without a change; one without verdicts was invalid."""
-    valid = [gate for gate in gates if gate]
-    return {
-        "suites with a false alarm": Share(sum("regression" in gate.values() for gate in valid), len(valid)),
-        "benchmarks with a false alarm": _share(valid, "regression"),
-        "benchmarks inconclusive": _share(valid, "inconclusive"),
-        "suites invalid": Share(len(gates) - len(valid), len(gates)),
-    }
-
-
-def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact interval of a share, for `count` of `of` (Clopper and Pearson 1934, Biometrika 26:404)."""
-    tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else _solve(lambda share: 1 - _at_most(count - 1, of, share), tail)
-    high = 1.0 if count == of else _solve(lambda share: 1 - _at_most(count, of, share), 1 - tail)
-    return low, high
-
-
-def _solve(rising: Callable[[float], float], wanted: float) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
-    return high
-
-
-def _at_most(count: int, of: int, share: float) -> float:
-    """Probability of at most `count` of `of` where each has the probability `share`."""
-    if not 0 < share < 1:
-        return float(share <= 0 or count >= of)
-    logs = [
-        math.lgamma(of + 1)
-        - math.lgamma(one + 1)
-        - math.lgamma(of - one + 1)
-        + one * math.log(share)
-        + (of - one) * math.log1p(-share)
-        for one in range(count + 1)
-    ]
-    return min(sum(map(math.exp, logs)), 1.0)
-
-
-def told(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> list[str]:
-    """The whole self-check, line by line."""
-    lines = ["live gates without a change, every benchmark tried:"]
-    lines += [f"  {name}: {share}" for name, share in live_gates(recording).items()]
-    if recording.pairs:
-        slowed = sum(bool(pair.slow_down) for pair in recording.pairs)
-        lines.append(f"replayed {REPLAYS:,} times from {len(recording.pairs)} pairs, {slowed} with slow-downs:")
-        found = replay_many(recording, thresholds, gate.duet_budget_s)
-        lines += [f"  {name}: {share}" for name, share in found.items()]
-        effect = supported_effect(recording, gate)
-        wanted = f"caught with a power of {gate.power:.0%}"
-        lines.append(f"minimum_effect that is {wanted} here: {f'{effect:.1%}' if effect else 'none up to 50 %'}")
-    return lines
-
-
-def keep(recording: Recording, path: Path) -> None:
-    """Store it, whole or not at all; raises ResultsError."""
-    write_whole(path, msgspec.json.encode(recording).decode() + "\n")
-
-
-def read_recording(path: Path) -> Recording:
-    """Raises OSError, msgspec.DecodeError."""
-    return msgspec.json.decode(path.read_bytes(), type=Recording)

@@ -17,6 +17,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .pairs import (
     Judgement,
@@ -57,9 +58,14 @@ PAIR_OVERHEAD_S = 1.0
 
 CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
 """Keys of the controls, and by how much each is slowed down in head."""
+IN_SERVER = "harness/controls.py::test_in_server"
+"""Key of the self-check's own benchmark, which sleeps in PostgreSQL."""
 CONTROL_ERROR = 0.001
 CONTROL_TOLERANCE = 0.01
 CONTROL_SAMPLE_S = 5e-5
+
+Where = Literal["block", "application", "server"]
+"""Where time is added on purpose: around the timed block, or in the process of the application or of PostgreSQL."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Wish:
     """In a pair."""
     slow_down: float = 0.0
     """By how much head is slowed down on purpose, as a share: the controls, and the self-check."""
+    slowed_in: Where = "block"
 
     @property
     def samples(self) -> int:

@@ -15,13 +15,18 @@ import asyncio
 import contextlib
 import json
 import socket
+import statistics
 import time
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Self
 
-from .measure import Measurement, Timer
+from .measure import MeasureError, Measurement, Timer
+from .pairs import figure
 from .services.address import Address
+from .slowed import BURN_S, OFF, REQUESTS, shared_numbers
 from .summary import summarize
+from .trial import Where
 
 DRAINING_ROUNDS = 3
 
@@ -95,15 +100,59 @@ class SlowedTimer(Timer):
         self.__exit__ = leave  # type: ignore[method-assign]
 
 
+class SlowedApplicationTimer(Timer):
+    """Has the application burn time in its own process while a block is timed: a share of what a block takes without.
+
+    The share is that of the blocks so far, as they are told, so that it is known what they are told to be slower by.
+    """
+
+    __slots__ = ("_burn_s", "_share", "_shared", "_without_s")
+
+    def __init__(self, samples_s: list[float], share: float) -> None:
+        self._share = share
+        self._shared = shared = shared_numbers()
+        self._shared[BURN_S], self._shared[REQUESTS] = OFF, 0
+        self._burn_s = 0.0
+        """For each request."""
+        self._without_s: list[float] = []
+        start = 0.0
+
+        def enter() -> None:
+            nonlocal start
+            shared[BURN_S] = self._burn_s
+            start = perf_counter()
+
+        def leave(_kind: object, _error: object, _traceback: object) -> None:
+            end = perf_counter()
+            shared[BURN_S] = OFF
+            samples_s.append(end - start)
+
+        self.__enter__ = enter  # type: ignore[method-assign]
+        self.__exit__ = leave  # type: ignore[method-assign]
+
+    def learn(self, block_s: Sequence[float], rounds: int) -> None:
+        """What a block took, and in how many rounds, the unused ones included; raises MeasureError without requests.
+
+        The first block, which warms up, is as fast as the application is.
+        """
+        requests = self._shared[REQUESTS] / rounds
+        self._shared[REQUESTS] = 0
+        if not requests:
+            raise MeasureError("the application can't slow this down: it was sent no request while a block was timed")
+        self._without_s.append(figure(block_s) - requests * self._burn_s)
+        self._burn_s = self._share * statistics.median(self._without_s) / requests
+
+
 class TurnedMeasurement(Measurement):
     """One pass of `measure()` in an arm: it times as many samples as it is told, when it is told."""
 
-    def __init__(self, line: Line, key: str, operations: int, slow_down: float = 0.0) -> None:
+    def __init__(
+        self, line: Line, key: str, operations: int, make_timer: Callable[[list[float]], Timer] = Timer
+    ) -> None:
         super().__init__(
             samples=1, most_samples=1, warmup=0, timed_limit_s=0.0, operations=operations, retry=lambda _: ""
         )
-        if slow_down:
-            self._timer = SlowedTimer(self._samples_s, slow_down)
+        self._timer = make_timer(self._samples_s)
         self._line = line
         self._key = key
         self._left = 0
@@ -139,6 +188,8 @@ class TurnedMeasurement(Measurement):
         else:
             samples_s = [sample_s / self.operations for sample_s in self._samples_s[self._unused :]]
             self._all_s += samples_s
+            if isinstance(self._timer, SlowedApplicationTimer):
+                self._timer.learn(self._samples_s[self._unused :], self._rounds)
             self._line.send(block_s=samples_s)
         turn = self._line.receive()
         self._samples_s.clear()
@@ -165,13 +216,22 @@ class Arm:
         """Whether `prepare` has to be run: not where the arm's database is a copy of one that was prepared."""
         self.modules: list[str] = told["modules"]
         """Importable names that differ between the arms."""
-        self.slow_down: dict[str, float] = told["slow_down"]
-        """By how much benchmarks are slowed down on purpose, as a share, by key: controls, and the self-check."""
+        self.slow_down: dict[str, tuple[float, Where]] = told["slow_down"]
+        """By how much benchmarks are slowed down on purpose, as a share, and where, by key: controls, and the
+        self-check. Base is told of them as well, as 0."""
+        self.slows_application = any(where == "application" for _, where in self.slow_down.values())
 
     def of_services(self) -> dict[str, Any]:
         """Arguments of `Services` that make it an arm's."""
         given = {name: Address(**fields) for name, fields in self.servers.items()}
         return {"given": given, "key_prefix": self.prefix, "prepare": self.prepare}
+
+    def timer(self, key: str, samples_s: list[float]) -> Timer:
+        """The timer of a benchmark."""
+        share, where = self.slow_down.get(key, (0.0, "block"))
+        if where == "application":
+            return SlowedApplicationTimer(samples_s, share)
+        return SlowedTimer(samples_s, share) if where == "block" and share else Timer(samples_s)
 
     @classmethod
     def of(cls, file_number: int) -> Self:

@@ -172,6 +172,11 @@ class Services:
         path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
         return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
+    @property
+    def directory(self) -> Path:
+        """For files of this run; removed with it."""
+        return self._run.directory
+
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
         """One line for each service: what, whence, why, on which core."""
         told = []

@@ -1,0 +1,165 @@
+"""Time that is added on purpose, in the application's process and in PostgreSQL."""
+
+import math
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.performance.harness import slowed
+from tests.performance.harness.arms import twins
+from tests.performance.harness.duet import both_arms
+from tests.performance.harness.measure import MeasureError
+from tests.performance.harness.pairs import Thresholds, difference
+from tests.performance.harness.services.application import Application
+from tests.performance.harness.services.run import Run
+from tests.performance.harness.settings import AppSettings, Settings, load_settings
+from tests.performance.harness.slowed import BURN_S, OFF, REQUESTS, instead_of_application, shared_numbers
+from tests.performance.harness.trial import CONTROLS, IN_SERVER, Wish
+from tests.performance.harness.turns import SlowedApplicationTimer
+
+from .project import SETTINGS, Project
+
+LIMIT_S = 30.0
+BURNT_S = 0.05
+LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
+
+APPLICATION = """
+    from contextlib import asynccontextmanager
+
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield {"word": "well"}
+
+    async def health(request):
+        return PlainTextResponse(request.state.word)
+
+    def make():
+        return Starlette(routes=[Route("/health", health)], lifespan=lifespan)
+
+    app = make()
+"""
+SUITE = '''
+    """One benchmark that sends two requests in a sample, and one that sends its requests elsewhere."""
+
+    import httpx
+
+
+    def test_asking(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    client.get("/health")
+                    client.get("/health")
+
+
+    def test_asking_outside(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    sum(range(10_000))
+                client.get("/health")
+'''
+TABLES = """
+[app]
+asgi = "sample:make"
+factory = true
+directory = "src"
+
+[postgres]
+backend = "embedded"
+"""
+ASKING, OUTSIDE = "test_suite.py::test_asking", "test_suite.py::test_asking_outside"
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "memoryview[float]":
+    """What a test process and its application share."""
+    for name in (slowed.ASGI, slowed.IS_FACTORY):
+        monkeypatch.setenv(name, "")  # gone again at the end
+    monkeypatch.setenv(slowed.SHARED, str(tmp_path / "shared"))
+    return shared_numbers()
+
+
+def test_a_share_of_what_blocks_take_without_is_burnt(shared: "memoryview[float]") -> None:
+    """Blocks of two rounds, three requests each, that take 9 ms, then 10 ms and what was burnt of their requests."""
+    timer = SlowedApplicationTimer([], 0.1)
+    burnt_s = []
+    for without_s in (0.009, 0.010, 0.011):
+        with timer:
+            burnt_s.append(shared[BURN_S])
+        assert shared[BURN_S] == OFF
+        shared[REQUESTS] = 6
+        timer.learn([without_s + 3 * burnt_s[-1]] * 2, rounds=2)
+    with timer:
+        burnt_s.append(shared[BURN_S])
+    assert burnt_s == pytest.approx([0.0, 0.0009 / 3, 0.00095 / 3, 0.001 / 3])
+
+
+def test_without_a_request_nothing_can_be_burnt(shared: "memoryview[float]") -> None:
+    """Else it would pass for slowed down."""
+    assert shared[REQUESTS] == 0
+    with pytest.raises(MeasureError, match="no request while a block was timed"):
+        SlowedApplicationTimer([], 0.1).learn([0.01], rounds=1)
+
+
+@pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
+def test_an_application_burns_time_for_requests_in_timed_blocks_alone(
+    tmp_path: Path, shared: "memoryview[float]", asgi: str
+) -> None:
+    """With its lifespan, and made by a factory or not."""
+    (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    wanted = instead_of_application(Settings(app=AppSettings(asgi=asgi, factory=asgi.endswith("make")))).app
+    assert wanted is not None
+    root = Path(__file__).resolve().parents[2]
+    run = Run()
+    run.begin()
+    app = Application(wanted, root, {"PYTHONPATH": str(tmp_path)}, run)
+    try:
+        shared[BURN_S] = OFF
+        app.start()
+        app.wait_ready(LIMIT_S)
+        assert httpx.get(f"{app.address.url}/health").text == "well"
+        assert shared[REQUESTS] == 0
+        began_s = time.perf_counter()
+        shared[BURN_S] = BURNT_S
+        for _ in range(4):
+            httpx.get(f"{app.address.url}/health")
+        assert shared[REQUESTS] == 4
+        assert time.perf_counter() - began_s > 4 * BURNT_S
+    finally:
+        app.stop()
+        run.end()
+
+
+def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
+    """Twice the time, in either process; what can't be slowed down is reported, and the rest is as it was."""
+    project = Project.create(tmp_path / "project", environments)
+    (project.root / "src").mkdir()
+    (project.root / "src" / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    project.write("settings.toml", SETTINGS + TABLES)
+    project.write("test_suite.py", textwrap.dedent(SUITE))
+    project.git("init", "--quiet")
+    settings = load_settings(project.suite / "settings.toml", {})
+    wishes = [
+        Wish(ASKING, 0.002, LIMITS, slow_down=1.0, slowed_in="application"),
+        Wish(OUTSIDE, 0.001, LIMITS, slow_down=1.0, slowed_in="application"),
+        Wish(IN_SERVER, 0.1, LIMITS, slow_down=1.0, slowed_in="server"),
+    ]
+    (tmp_path / "cache").mkdir()
+    with (
+        twins(project.root, directories=["src"], cache=tmp_path / "cache") as arms,
+        both_arms(settings, arms, wishes, "ci") as run_pair,
+    ):
+        found = run_pair(wishes)
+    assert set(found.quads) == {*CONTROLS, ASKING, IN_SERVER}
+    assert set(found.failures) == {OUTSIDE}
+    assert "MeasureError" in found.failures[OUTSIDE]
+    assert difference(found.quads[ASKING]) == pytest.approx(math.log(2), abs=0.3)
+    assert difference(found.quads[IN_SERVER]) == pytest.approx(math.log(2), abs=0.2)
