@@ -215,11 +215,11 @@ def test_every_size_comes_in_every_place() -> None:
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
     """A short one: what it prints comes from pairs that are stored, and replaying them prints the same shares."""
     project = Project.create(tmp_path / "project", environments)
-    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 4\n")
+    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 8\n")
     project.git("init", "--quiet")
     project.git("add", ".")
     project.git("commit", "--quiet", "--message=Start")
-    done = project.nox("selfcheck", "--minutes=0.4", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = project.nox("selfcheck", "--minutes=0.6", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.code == 0, done.output
     stored = read_recording(project.root / "perf-results" / "selfcheck.json")
     assert stored.gates
@@ -231,10 +231,19 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert "live gates without a change" in done.output
     assert "minimum_effect that is caught" in done.output
     limits = dict.fromkeys(stored.sample_s, LIMITS[KEYS[0]])
-    gate = GateSettings(duet_budget_s=4)
+    gate = GateSettings(duet_budget_s=8)
     assert stored.findings == findings(stored, limits, gate)
     assert "\n".join(told(stored, stored.findings, gate)) in done.output
     assert not list((tmp_path / "cache" / "plumbline" / "arms").glob("twins-*"))
+
+
+def test_a_budget_too_short_for_a_pair_is_said(project: Project) -> None:
+    """Rather than gates without end in which nothing is measured."""
+    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 1\n")
+    project.git("init", "--quiet")
+    done = project.nox("selfcheck", "--minutes=0.4", XDG_CACHE_HOME=str(project.root.parent / "cache"))
+    assert done.code == 3, done.output
+    assert "duet_budget_s of [gate] in settings.toml (1 s) is too short for a single pair: raise it" in done.output
 
 
 def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def record(
     """Measure for so long: live gates first, then pairs with slow-downs. `keep` is called after each, to store it.
 
     `arms` are alike; `slowed` are `places`. A gate whose controls are off, or of which an arm dies, is recorded as
-    invalid. Raises TrialInvalid where the arms can't even be tried out.
+    invalid. Raises TrialInvalid where the arms can't even be tried out, or the budget is too short for any pair.
     """
     began_s = time.monotonic()
     wishes = slowed["block"]
@@ -92,6 +92,11 @@ def record(
 
         while is_time_left(SHARE_OF_GATES):
             trial = _gate(wishes, recorded, settings.gate.duet_budget_s)
+            if trial and not trial.pairs:
+                raise TrialInvalid(
+                    f"duet_budget_s of [gate] in settings.toml ({settings.gate.duet_budget_s:g} s) is too short for a"
+                    " single pair: raise it"
+                )
             if trial:
                 into.pace += (trial.spent_s / trial.expected_s - into.pace) / (len(into.gates) + 1)
             into.gates.append(verdicts_of(trial, wishes))
