@@ -1,23 +1,20 @@
 """`python -m scripts.numbers [SECTION …]`: measure this suite itself, and print what its documentation states.
 
-Sections: sample, suite, redis, fresh, spread, leftovers, gate; all but the last where none is named. `--runs` sets how
-often each is measured (10), `--backends` where (embedded docker). The figures are medians with their range. `gate` runs
-the self-check twice, for `--minutes` each: as the machine is, and with three busy-loops that start and stop at random.
+Sections: sample, suite, redis, fresh, spread, leftovers; all where none is named. `--runs` sets how often each is
+measured (10), `--backends` where (embedded docker). The figures are medians with their range. How far the gate can be
+trusted is measured by `python -m scripts.gate_numbers`.
 """
 
 import argparse
-import contextlib
 import json
-import multiprocessing
 import os
-import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter
 
@@ -28,8 +25,6 @@ from tests.performance.harness.measure import Timer
 ROOT = Path(__file__).resolve().parents[1]
 NOX = [sys.executable, "-m", "nox"]
 SPREAD_LIMIT = 0.03
-BUSY_LOOPS = 3
-LONGEST_BURST_S = 2.0
 
 
 def empty_sample(runs: int) -> None:
@@ -47,13 +42,13 @@ def empty_sample(runs: int) -> None:
             with timer:
                 pass
         ratios.append(statistics.median(timed_s) / statistics.median(bare_s))
-    print(f"empty sample over a bare pair of perf_counter calls: {_range(ratios)}")
+    print(f"empty sample over a bare pair of perf_counter calls: {value_range(ratios)}")
 
 
 def suite(runs: int, backend: str) -> None:
     """The whole command with its environment made."""
     _nox("ci", backend, root=ROOT)
-    print(f"nox -s ci, {backend}: {_range(_timed(runs, lambda: _nox('ci', backend, root=ROOT)))} s")
+    print(f"nox -s ci, {backend}: {value_range(_timed(runs, lambda: _nox('ci', backend, root=ROOT)))} s")
 
 
 def redis_alone(runs: int, backend: str) -> None:
@@ -67,7 +62,7 @@ def redis_alone(runs: int, backend: str) -> None:
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
 
     run()
-    print(f"the first {len(names)} Redis tests alone, {backend}: {_range(_timed(runs, run))} s")
+    print(f"the first {len(names)} Redis tests alone, {backend}: {value_range(_timed(runs, run))} s")
 
 
 def _original_tests() -> list[str]:
@@ -86,7 +81,7 @@ def fresh(runs: int, backend: str) -> None:
             _nox("ci", backend, root=clone)
 
     run()
-    print(f"clone and nox -s ci, {backend}, warm package cache: {_range(_timed(runs, run))} s")
+    print(f"clone and nox -s ci, {backend}, warm package cache: {value_range(_timed(runs, run))} s")
 
 
 def spread(runs: int, backend: str) -> None:
@@ -112,41 +107,6 @@ def spread(runs: int, backend: str) -> None:
     for what, keys in (("all", set(medians["auto"])), ("one operation a sample (latency)", latencies)):
         within = sum(_spread(medians["auto"][key]) <= SPREAD_LIMIT for key in keys)
         print(f"pinned, {what}: {within} of {len(keys)} within {SPREAD_LIMIT:.0%} ({within / len(keys):.0%})")
-
-
-def gate(minutes: float, backend: str) -> None:
-    """What the gate's own measure of itself says."""
-    for loops in (0, BUSY_LOOPS):
-        with busy_loops(loops):
-            command = [sys.executable, "-m", "scripts.selfcheck", f"--minutes={minutes}"]
-            environment = {**os.environ, "PERF_SERVICES": backend}
-            done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-        print(f"self-check, {backend}, {loops} busy-loops:")
-        print(done.stdout[done.stdout.index("live gates") :])
-
-
-@contextlib.contextmanager
-def busy_loops(count: int) -> Iterator[None]:
-    """Processes on any core, each busy or asleep for a random while by turns."""
-    # Not a fork: it would share our output's buffer.
-    processes = [multiprocessing.get_context("spawn").Process(target=_burst, args=(seed,)) for seed in range(count)]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-
-
-def _burst(seed: int) -> None:
-    chance = random.Random(seed)
-    while True:
-        until_s = time.monotonic() + chance.uniform(0, LONGEST_BURST_S)
-        while time.monotonic() < until_s:
-            pass
-        time.sleep(chance.uniform(0, LONGEST_BURST_S))
 
 
 def leftovers(_runs: int, backend: str) -> None:
@@ -187,7 +147,7 @@ def _timed(runs: int, run: Callable[[], None]) -> list[float]:
     return durations_s
 
 
-def _range(values: Iterable[float]) -> str:
+def value_range(values: Iterable[float]) -> str:
     values = sorted(values)
     return f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f}, n={len(values)})"
 
@@ -212,11 +172,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m scripts.numbers", description="Measure this suite itself.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="all where none is named")
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--backends", nargs="+", default=["embedded", "docker"], choices=["embedded", "docker"])
     options = parser.parse_args()
     wanted = options.sections or ["sample", *SECTIONS]
-    known = ["sample", *SECTIONS, "gate"]
+    known = ["sample", *SECTIONS]
     if unknown := set(wanted).difference(known):
         parser.error(f"no section {unknown.pop()!r}: there are {', '.join(known)}")
     if "sample" in wanted:
@@ -224,5 +183,3 @@ if __name__ == "__main__":
     for section, measure in SECTIONS.items():
         for backend in options.backends if section in wanted else []:
             measure(options.runs, backend)
-    for backend in options.backends if "gate" in wanted else []:
-        gate(options.minutes, backend)

@@ -1,0 +1,573 @@
+"""`python -m scripts.gate_numbers SECTION …`: measure how far the gate's verdict can be trusted, and print it.
+
+Sections: gate, hosted, service, dependency, libraries, times, rival. `--runs` sets how often each is tried (5),
+`--busy-loops` how many loops start and stop at random on the machine meanwhile (0; `0 3` does it all both ways),
+`--minutes` how long a self-check of `gate` takes (10). All of it happens in temporary clones of the newest commit, with
+embedded servers. Shares come with their exact 95 % intervals.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from scripts.numbers import NOX, ROOT, value_range
+from scripts.rival import OPERATIONS, OUR_BENCHMARKS, SLOW_DOWN, Rival
+from tests.performance.harness.arms import Arms, twins
+from tests.performance.harness.base_environment import base_python
+from tests.performance.harness.comparison import directories_of, wishes_of
+from tests.performance.harness.duet import both_arms, compare
+from tests.performance.harness.environment import installed_packages
+from tests.performance.harness.pairs import Judgement, error_within, judge_pairs, prior_of
+from tests.performance.harness.results import Benchmark, Results, read_results, write_results
+from tests.performance.harness.selfcheck import GOOD_ESTIMATE, Share
+from tests.performance.harness.settings import Settings, load_settings
+from tests.performance.harness.summary import student_quantile
+from tests.performance.harness.trial import MEASURED_S, MOST_QUADS, Wish
+
+LONGEST_BURST_S = 2.0
+SCALES = (0.8, 1.25)
+"""What the figures of another host of the same kind may be, over this one's."""
+REFERENCE_PAIRS = 30
+APP = "tests/sample_service/app.py"
+API = "test_api_benchmarks.py::"
+HANDLERS = {
+    "list_items": f"{API}test_list",
+    "create_item": f"{API}test_create",
+    "health": f"{API}test_health",
+    "read_cached_item": f"{API}test_cached_read",
+}
+"""Of the sample service, each with the one benchmark that goes through it."""
+LIBRARIES = {"redis": "6.4.0", "asyncpg": "0.30.0"}
+"""Older releases of client libraries, to be compared with those installed."""
+CANT_TOUCH = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_benchmarks.py"}
+"""The benchmarks that don't use the library."""
+THREE = "test_list or test_select_1 or test_publish_latency"
+FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
+"""Variables that would tell the gate something else."""
+
+
+# ---- a clone with commits of its own
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    output: str
+    duration_s: float
+    after_suite_s: float
+    """From pytest's closing line to the end."""
+
+
+class Clone:
+    """This repository's newest commit in a temporary folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.suite = root / "tests" / "performance"
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=Numbers", "-c", "user.email=numbers@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message=Change")
+
+    def restore(self) -> None:
+        """Undo what was not committed."""
+        self.git("reset", "--quiet", "--hard")
+        self.git("clean", "--quiet", "--force", "-d")
+
+    def edit(self, name: str, *changes: tuple[str, str]) -> None:
+        """Replace texts, each of which a file holds once."""
+        text = (self.root / name).read_text(encoding="utf-8")
+        for old, new in changes:
+            if text.count(old) != 1:
+                sys.exit(f"{name} holds {old!r} {text.count(old)} times, not once: mend {__file__}")
+            text = text.replace(old, new)
+        (self.root / name).write_text(text, encoding="utf-8")
+
+    def comment(self) -> None:
+        """A change that changes nothing."""
+        path = self.root / APP
+        path.write_text(path.read_text(encoding="utf-8") + "# nothing changes\n", encoding="utf-8")
+
+    def slow_down(self, handler: str, extra_s: float) -> None:
+        """Let a handler of the sample service be busy for so much longer."""
+        start = f"async def {handler}(request: Request) -> Response:\n"
+        until = f"    until_s = time.perf_counter() + {extra_s:.9f}\n"
+        wait = "    while time.perf_counter() < until_s:\n        pass\n"
+        self.edit(APP, ("import json\n", "import json\nimport time\n"), (start, start + until + wait))
+
+    def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (0,)) -> Done:
+        """Run Python to its end; one that ends with another exit code ends us."""
+        began_s, suite_over_s, lines = perf_counter(), 0.0, []
+        with subprocess.Popen(
+            [str(python), *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line)
+                if re.search(r"\d+ passed.* in [\d.]+s", line):
+                    suite_over_s = perf_counter()
+        ended_s = perf_counter()
+        output = "".join(lines)
+        if process.returncode not in codes:
+            sys.exit(f"{' '.join(arguments)} ended with {process.returncode}:\n{output}")
+        return Done(process.returncode, output, ended_s - began_s, ended_s - suite_over_s)
+
+    def record_baseline(self, *arguments: str, python: Path | str = sys.executable) -> Results:
+        """Record and commit a baseline."""
+        self.run("-m", "scripts.baseline", "--", *arguments, python=python)
+        self.commit()
+        return read_results(self.baseline)
+
+    @property
+    def baseline(self) -> Path:
+        [path] = (self.suite / "baselines").glob("linux-*.json")
+        return path
+
+    def pretend_another_host(self, recorded: Results, scale: float) -> None:
+        """Commit the baseline as another host of the same kind would have recorded it."""
+        environment = msgspec.structs.replace(recorded.environment, machine="another")
+        write_results(
+            self.baseline,
+            msgspec.structs.replace(
+                recorded, environment=environment, benchmarks=[_scaled(one, scale) for one in recorded.benchmarks]
+            ),
+        )
+        self.commit()
+
+    def gate(self, *arguments: str, python: Path | str = sys.executable) -> Results:
+        """What the gate makes of the working tree."""
+        self.run("-m", "scripts.gate", "--", *arguments, python=python, codes=(0, 1, 3))
+        return read_results(self.root / "perf-results" / "results.json")
+
+
+def _scaled(benchmark: Benchmark, scale: float) -> Benchmark:
+    changed: dict[str, Any] = {
+        name: getattr(benchmark, name) * scale for name in ("median", "mean", "p95", "minimum", "maximum")
+    }
+    changed["process_medians"] = [median * scale for median in benchmark.process_medians]
+    changed["rate_per_s"] = benchmark.rate_per_s / scale
+    return msgspec.structs.replace(benchmark, **changed)
+
+
+@contextlib.contextmanager
+def cloned() -> Iterator[Clone]:
+    with tempfile.TemporaryDirectory(prefix="perf-numbers-") as folder:
+        root = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+        yield Clone(root)
+
+
+def convicted(results: Results) -> dict[str, Benchmark]:
+    return {one.key: one for one in results.benchmarks if one.verdict == "regression"}
+
+
+def told(one: Benchmark) -> str:
+    """A benchmark with how it changed, by its timings and by its counts."""
+    counts = [f"{change.name} {change.old:g} → {change.new:g}" for change in one.count_changes if change.gated]
+    change = "not timed" if one.change is None else f"{one.change:+.1%}"
+    return f"{one.key}: {'; '.join([change, *counts])}"
+
+
+class Tally:
+    """Gates of which it is known what they should say: which benchmarks are slower, and by how much."""
+
+    def __init__(self) -> None:
+        self._gates: list[tuple[Results, Mapping[str, float]]] = []
+
+    def add(self, results: Results, slower: Mapping[str, float] = {}) -> None:
+        self._gates.append((results, slower))
+
+    def shares(self) -> dict[str, Share]:
+        valid = [(results, slower) for results, slower in self._gates if results.exit_code in (0, 1)]
+        wanted = [
+            (one, slower[one.key]) for results, slower in valid for one in results.benchmarks if one.key in slower
+        ]
+        others = [one for results, slower in valid for one in results.benchmarks if one.key not in slower]
+        false_alarms = [any(key not in slower for key in convicted(results)) for results, slower in valid]
+        found = {
+            "invalid gates": Share(len(self._gates) - len(valid), len(self._gates)),
+            "gates with a false alarm": Share(sum(false_alarms), len(valid)),
+            "false alarms by benchmark": Share(sum(one.verdict == "regression" for one in others), len(others)),
+            "inconclusive without a change": Share(sum(one.verdict == "inconclusive" for one in others), len(others)),
+        }
+        if wanted:
+            caught = sum(one.verdict == "regression" for one, _ in wanted)
+            close = sum(abs((one.change or 0.0) - size) <= GOOD_ESTIMATE for one, size in wanted)
+            found["slow-downs caught"] = Share(caught, len(wanted))
+            found[f"slow-downs read within {GOOD_ESTIMATE * 100:g} points"] = Share(close, len(wanted))
+        return found
+
+    def show(self, title: str) -> None:
+        print(f"{title}:")
+        for name, share in self.shares().items():
+            if share.of:
+                print(f"  {name}: {share}")
+        for results, slower in self._gates:
+            for key, one in convicted(results).items():
+                if key not in slower:
+                    print(f"  false alarm: {told(one)}")
+            for one in results.benchmarks:
+                if one.key in slower and one.verdict != "regression":
+                    print(f"  not caught: {told(one)}, {one.verdict}")
+            if results.exit_code not in (0, 1):
+                print(f"  invalid: {'; '.join(results.reasons)}")
+
+
+# ---- sections
+
+
+def gate(options: argparse.Namespace) -> None:
+    """What the gate's own measure of itself says."""
+    with cloned() as clone:
+        done = clone.run("-m", "scripts.selfcheck", f"--minutes={options.minutes}")
+    print(done.output[done.output.index("live gates") :])
+
+
+def hosted(options: argparse.Namespace) -> None:
+    """Gates on another host than the baseline's, 0.8 and 1.25 times as fast: a comment, and 10 % in a handler."""
+    with cloned() as clone:
+        recorded = clone.record_baseline()
+        medians_s = {one.key: one.median for one in recorded.benchmarks}
+        for scale in SCALES:
+            clone.pretend_another_host(recorded, scale)
+            unchanged, slower = Tally(), Tally()
+            for run in range(options.runs):
+                clone.comment()
+                unchanged.add(clone.gate())
+                clone.restore()
+                handler, key = list(HANDLERS.items())[run % len(HANDLERS)]
+                clone.slow_down(handler, SLOW_DOWN * medians_s[key])
+                slower.add(clone.gate(), {key: SLOW_DOWN})
+                clone.restore()
+            unchanged.show(f"baseline of another host, times {scale:g}, a comment changed")
+            slower.show(f"baseline of another host, times {scale:g}, one handler {SLOW_DOWN:.0%} slower")
+
+
+def service(options: argparse.Namespace) -> None:
+    """Regressions in the sample service's code, with the whole suite on the baseline's own machine."""
+    fetch_all = 'await fetch(request, "SELECT id, name, price_cents FROM items ORDER BY id LIMIT $1", int(limit))'
+    one_by_one = (
+        '[(await fetch(request, "SELECT id, name, price_cents FROM items WHERE id = $1", row["id"]))[0]'
+        ' for row in await fetch(request, "SELECT id FROM items ORDER BY id LIMIT $1", int(limit))]'
+    )
+    respond, twice = 'JSONResponse({"items": items})', 'JSONResponse(json.loads(json.dumps({"items": items})))'
+    with cloned() as clone:
+        recorded = clone.record_baseline()
+        key = HANDLERS["list_items"]
+        median_s = next(one.median for one in recorded.benchmarks if one.key == key)
+        changes: dict[str, Callable[[], None]] = {
+            f"{SLOW_DOWN:.0%} more work in GET /items": lambda: clone.slow_down("list_items", SLOW_DOWN * median_s),
+            "GET /items encodes its items twice": lambda: clone.edit(APP, (respond, twice)),
+            "GET /items makes a query for each item": lambda: clone.edit(APP, (fetch_all, one_by_one)),
+        }
+        for what, change in changes.items():
+            caught, others = 0, 0
+            print(f"{what}:")
+            for _ in range(options.runs):
+                change()
+                results = clone.gate()
+                clone.restore()
+                found = convicted(results)
+                caught += key in found
+                others += len(found.keys() - {key})
+                shown = "; ".join(map(told, found.values())) or "nothing"
+                print(f"  exit code {results.exit_code}, convicted: {shown}")
+            print(f"  caught: {Share(caught, options.runs)}; others convicted: {others}")
+
+
+def dependency(options: argparse.Namespace) -> None:
+    """Another release of redis-py than the baseline's, both ways: the whole suite on the baseline's own machine."""
+    name = "redis"
+    with cloned() as clone, tempfile.TemporaryDirectory() as folder:
+        start = clone.git("rev-parse", "HEAD")
+        for before, now in _both_ways(name, Path(folder)):
+            clone.git("reset", "--quiet", "--hard", start)
+            clone.record_baseline(python=before[1])
+            untouched: list[bool] = []
+            print(f"{name} {before[0]} → {now[0]}:")
+            verdicts: dict[str, list[Benchmark]] = {}
+            for _ in range(options.runs):
+                results = clone.gate(python=now[1])
+                print(
+                    f"  exit code {results.exit_code}; {'; '.join(results.base_differences) or 'ended at the screen'}"
+                )
+                for one in results.benchmarks:
+                    verdicts.setdefault(one.key, []).append(one)
+                    if one.key.startswith(CANT_TOUCH[name]):
+                        untouched.append(one.verdict == "regression")
+            for key, found in verdicts.items():
+                said = Counter(str(one.verdict) for one in found)
+                if set(said) != {"pass"}:
+                    print(f"  {_changes(found)} {dict(said)} {key}")
+            print(f"  convicted of those that it can't touch: {Share(sum(untouched), len(untouched))}")
+
+
+def _changes(found: Iterable[Benchmark]) -> str:
+    """The median change by pairs, or by the baseline where none was needed."""
+    changes = [one.change for one in found if one.change is not None]
+    return f"{statistics.median(changes):+7.1%}" if changes else "      -"
+
+
+def libraries(options: argparse.Namespace) -> None:
+    """Releases of client libraries in pairs, both ways: the gate's own comparison beside 30 pairs of each benchmark."""
+    settings = _settings(ROOT)
+    with cloned() as clone, tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "results.json"
+        clone.run("-m", "pytest", "-q", "tests/performance", f"--perf-output={output}")
+        wishes = wishes_of(settings, read_results(output).benchmarks)
+        for name in LIBRARIES:
+            for (old, old_python), (new, new_python) in _both_ways(name, Path(folder)):
+                directories = directories_of(settings, clone.root)
+                with twins(clone.root, directories=directories, cache=Path(folder)) as arms:
+                    base = dataclasses.replace(arms.base, python=old_python)
+                    head = dataclasses.replace(arms.head, python=new_python)
+                    arms = dataclasses.replace(arms, base=base, head=head)
+                    print(f"{name} {old} → {new}:")
+                    _beside_reference(settings, arms, wishes, options.runs, CANT_TOUCH[name])
+
+
+def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: int, cant_touch: str) -> None:
+    quads: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
+    long = [wish.within(2 * MEASURED_S / len(wishes), MOST_QUADS) for wish in wishes]
+    with both_arms(settings, arms, wishes, "ci") as run_pair:
+        for _ in range(REFERENCE_PAIRS):
+            pair = run_pair(long)
+            for wish in wishes:
+                quads[wish.key] += [pair.quads[wish.key]] if wish.key in pair.quads else []
+    reference = _judged(wishes, quads)
+    agreement: Counter[str] = Counter()
+    acquitted: list[bool] = []
+    for run in range(runs):
+        trial = compare(settings, arms, wishes, budget_s=settings.gate.duet_budget_s)
+        print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
+        for wish in wishes:
+            judgement = trial.judgements.get(wish.key)
+            if wish.key not in reference or judgement is None:
+                print(f"    not compared: {wish.key} {trial.failures.get(wish.key, 'the time was up')}")
+                continue
+            by_pairs = reference[wish.key]
+            said = agreed(judgement, by_pairs, wish)
+            agreement[said] += 1
+            if wish.key.startswith(cant_touch):
+                acquitted.append(judgement.verdict == "pass")
+            if run == 0 or said == "contradicts":
+                print(
+                    f"    {by_pairs.change:+7.1%} ({by_pairs.low:+.1%} to {by_pairs.high:+.1%}) {by_pairs.verdict:12}"
+                    f" {judgement.change:+7.1%} {judgement.verdict:12} {said:12} {wish.key}"
+                )
+    total = agreement.total()
+    for said in ("the same", "undecided", "compatible", "contradicts"):
+        print(f"  verdicts beside those of {REFERENCE_PAIRS} pairs, {said}: {Share(agreement[said], total)}")
+    print(f"  acquitted of those that it can't touch: {Share(sum(acquitted), len(acquitted))}")
+
+
+def _judged(wishes: Sequence[Wish], quads: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
+    """What these pairs say by themselves, looked at once; `low` and `high` are a 95 % interval."""
+    differences = {key: [statistics.median(one) for one in pairs] for key, pairs in quads.items() if len(pairs) > 1}
+    prior = prior_of(differences)
+    within = {key: error_within(quads[key]) for key in differences}
+    limits = {wish.key: wish.thresholds for wish in wishes}
+    judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences), looks=1)
+    for key, one in judged.items():
+        low, high = _interval(differences[key])
+        judged[key] = dataclasses.replace(one, low=low, high=high)
+    return judged
+
+
+def _interval(differences: Sequence[float]) -> tuple[float, float]:
+    mean = statistics.fmean(differences)
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    margin = student_quantile(0.975, len(differences) - 1) * error
+    return math.expm1(mean - margin), math.expm1(mean + margin)
+
+
+def agreed(judgement: Judgement, reference: Judgement, wish: Wish) -> str:
+    """How a verdict stands beside the reference: `contradicts` where the reference's interval rules out its claim.
+
+    A slow-down between tolerance and minimum effect may be convicted or acquitted: then they are `compatible`.
+    """
+    limits = wish.thresholds
+    if judgement.verdict == "inconclusive":
+        return "undecided"
+    if judgement.verdict == reference.verdict:
+        return "the same"
+    refuted = {
+        "regression": reference.high < limits.tolerance,
+        "pass": reference.low > limits.minimum_effect,
+        "improvement": reference.low > -limits.tolerance,
+    }
+    return "contradicts" if refuted[str(judgement.verdict)] else "compatible"
+
+
+def _both_ways(name: str, folder: Path) -> list[tuple[tuple[str, Path], tuple[str, Path]]]:
+    """The installed release of a library and an older one, each with a Python that has it: old to new, new to old."""
+    older = base_python({name: LIBRARIES[name]}, folder / "environments", ROOT, print)
+    first, second = (LIBRARIES[name], older), (installed_packages()[name], Path(sys.executable))
+    return [(first, second), (second, first)]
+
+
+def times(options: argparse.Namespace) -> None:
+    """What the gate takes beyond the bare suite, a comparison of all benchmarks or three, and a base environment."""
+    with cloned() as clone, tempfile.TemporaryDirectory() as folder:
+        recorded = clone.record_baseline()
+        clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, 3))  # makes its environment
+        durations_s: dict[str, list[float]] = {"bare suite": [], "scripts.gate": [], "nox -s ci": []}
+        compared = 0
+        for _ in range(options.runs):
+            output = Path(folder) / "results.json"
+            bare = clone.run("-m", "pytest", "tests/performance", f"--perf-output={output}")
+            durations_s["bare suite"].append(bare.duration_s)
+            durations_s["scripts.gate"].append(clone.run("-m", "scripts.gate", codes=(0, 1, 3)).duration_s)
+            done = clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, 3))
+            durations_s["nox -s ci"].append(done.duration_s)
+            compared += "nothing differs" in done.output
+        bare_s = statistics.median(durations_s["bare suite"])
+        for name, values_s in durations_s.items():
+            above_s = statistics.median(values_s) - bare_s
+            print(f"{name}: {value_range(values_s)} s, {above_s:+.2f} s beside the bare suite")
+        print(f"  of nox -s ci {options.runs - compared} ended at the screen, {compared} where nothing differs")
+
+        key = HANDLERS["list_items"]
+        extra_s = SLOW_DOWN * next(one.median for one in recorded.benchmarks if one.key == key)
+        changes: dict[str, Callable[[], None]] = {
+            "a comment changed": clone.comment,
+            f"GET /items {SLOW_DOWN:.0%} slower": lambda: clone.slow_down("list_items", extra_s),
+        }
+        for which, arguments in (("all benchmarks", ()), ("three benchmarks", ("-k", THREE))):
+            for what, change in changes.items():
+                found: list[Done] = []
+                for _ in range(options.runs):
+                    change()
+                    command = ("-m", "scripts.compare", "HEAD", "--limit=60", "--", *arguments)
+                    found.append(clone.run(*command, codes=(0, 1, 3)))
+                    clone.restore()
+                ends = dict(Counter(done.code for done in found))
+                durations = value_range(done.after_suite_s for done in found)
+                print(f"{which} compared within 60 s, {what}: {durations} s after the suite; exit codes {ends}")
+
+        for name, version in LIBRARIES.items():
+            made_s = []
+            for run in range(options.runs + 1):
+                began_s = perf_counter()
+                base_python({name: version}, Path(folder) / f"environments-{run}", ROOT, lambda _: None)
+                made_s.append(perf_counter() - began_s)
+            print(f"base environment with {name} {version}, warm package cache: {value_range(made_s[1:])} s")
+
+
+def rival(options: argparse.Namespace) -> None:
+    """Five operations by the gate and by pytest-benchmark, which fails at a median 10 % above one measured just before.
+
+    By turns: without a change, and with each operation 10 % slower. pytest-benchmark once as it comes and once on one
+    core with its servers, as the gate does it by itself.
+    """
+    suite = "tests/performance/test_operations.py"
+    settings = _settings(ROOT)
+    with cloned() as clone, tempfile.TemporaryDirectory() as folder:
+        (clone.root / "tests/sample_service/operations.py").write_text(OPERATIONS, encoding="utf-8")
+        (clone.root / suite).write_text(OUR_BENCHMARKS, encoding="utf-8")
+        clone.commit()
+        recorded = clone.record_baseline(suite)
+        clone.pretend_another_host(recorded, 1.0)
+        slower = {one.key: SLOW_DOWN for one in recorded.benchmarks}
+        unchanged, slowed = Tally(), Tally()
+        theirs = {
+            "as it comes": Rival(settings, Path(folder) / "free"),
+            "on one core": Rival(settings, Path(folder) / "pinned", pin=True),
+        }
+        for _ in range(options.runs):
+            clone.comment()
+            unchanged.add(clone.gate(suite))
+            clone.restore()
+            clone.edit("tests/sample_service/operations.py", ("SLOWER = 0.0", f"SLOWER = {SLOW_DOWN}"))
+            slowed.add(clone.gate(suite), slower)
+            clone.restore()
+            for one in theirs.values():
+                one.run()
+        unchanged.show("our gate on five operations, without a change")
+        slowed.show(f"our gate on five operations, each {SLOW_DOWN:.0%} slower")
+        for how, one in theirs.items():
+            print("\n".join([f"pytest-benchmark {how}, --benchmark-compare-fail=median:10%:", *one.told()]))
+
+
+# ---- the rest
+
+
+def _settings(root: Path) -> Settings:
+    return load_settings(root / "tests" / "performance" / "settings.toml")
+
+
+@contextlib.contextmanager
+def busy_loops(count: int) -> Iterator[None]:
+    """Processes on any core, each busy or asleep for a random while by turns."""
+    # Not a fork: it would share our output's buffer.
+    processes = [multiprocessing.get_context("spawn").Process(target=_burst, args=(seed,)) for seed in range(count)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _burst(seed: int) -> None:
+    chance = random.Random(seed)
+    while True:
+        until_s = time.monotonic() + chance.uniform(0, LONGEST_BURST_S)
+        while time.monotonic() < until_s:
+            pass
+        time.sleep(chance.uniform(0, LONGEST_BURST_S))
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "gate": gate,
+    "hosted": hosted,
+    "service": service,
+    "dependency": dependency,
+    "libraries": libraries,
+    "times": times,
+    "rival": rival,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m scripts.gate_numbers", description="Measure the gate itself.")
+    parser.add_argument("sections", nargs="+", metavar="SECTION", choices=SECTIONS, help=", ".join(SECTIONS))
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--busy-loops", type=int, nargs="+", default=[0], metavar="COUNT")
+    options = parser.parse_args()
+    for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
+        del os.environ[variable]
+    os.environ["PERF_SERVICES"] = "embedded"
+    for loops in options.busy_loops:
+        for section in options.sections:
+            print(f"==== {section}, {loops} busy-loops", flush=True)
+            began_s = perf_counter()
+            with busy_loops(loops):
+                SECTIONS[section](options)
+            print(f"==== {section}: {perf_counter() - began_s:.0f} s", flush=True)
