@@ -1,8 +1,8 @@
 """`python -m scripts.gate_numbers SECTION …`: measure how far the gate's verdict can be trusted, and print it.
 
-Sections: gate, hosted, service, dependency, libraries, times, rival. `--runs` sets how often each is tried (5),
-`--busy-loops` how many loops start and stop at random on the machine meanwhile (0; `0 3` does it all both ways),
-`--minutes` how long a self-check of `gate` takes (10). All of it happens in temporary clones of the newest commit, with
+Sections: gate, hosted, service, dependency, libraries, times, rival. `--runs` sets how often each is tried, but for
+`gate`, a self-check that takes `--minutes` (10). `--busy-loops` sets how many loops start and stop at random on the
+machine meanwhile (0; `0 3` does it all both ways). All of it happens in temporary clones of the newest commit, with
 embedded servers. Shares come with their exact 95 % intervals.
 """
 
@@ -34,7 +34,7 @@ from tests.performance.harness.base_environment import base_python
 from tests.performance.harness.comparison import directories_of, wishes_of
 from tests.performance.harness.duet import both_arms, compare
 from tests.performance.harness.environment import installed_packages
-from tests.performance.harness.pairs import Judgement, error_within, judge_pairs, prior_of
+from tests.performance.harness.pairs import Judgement, TrialInvalid, error_within, judge_pairs, prior_of
 from tests.performance.harness.results import Benchmark, Results, read_results, write_results
 from tests.performance.harness.selfcheck import GOOD_ESTIMATE, Share
 from tests.performance.harness.settings import Settings, load_settings
@@ -59,6 +59,7 @@ LIBRARIES = {"redis": "6.4.0", "asyncpg": "0.30.0"}
 CANT_TOUCH = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_benchmarks.py"}
 """The benchmarks that don't use the library."""
 THREE = "test_list or test_select_1 or test_publish_latency"
+INVALID = 3
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
 """Variables that would tell the gate something else."""
 
@@ -159,9 +160,14 @@ class Clone:
         self.commit()
 
     def gate(self, *arguments: str, python: Path | str = sys.executable) -> Results:
-        """What the gate makes of the working tree."""
-        self.run("-m", "scripts.gate", "--", *arguments, python=python, codes=(0, 1, 3))
-        return read_results(self.root / "perf-results" / "results.json")
+        """What the gate makes of the working tree; without benchmarks where it left no results."""
+        done = self.run("-m", "scripts.gate", "--", *arguments, python=python, codes=(0, 1, INVALID))
+        try:
+            return read_results(self.root / "perf-results" / "results.json")
+        except FileNotFoundError:
+            reasons = done.output.splitlines()[-10:]
+            baseline = read_results(self.baseline)
+            return msgspec.structs.replace(baseline, benchmarks=[], exit_code=done.code, reasons=reasons)
 
 
 def _scaled(benchmark: Benchmark, scale: float) -> Benchmark:
@@ -294,8 +300,10 @@ def service(options: argparse.Namespace) -> None:
                 found = convicted(results)
                 caught += key in found
                 others += len(found.keys() - {key})
-                shown = "; ".join(map(told, found.values())) or "nothing"
-                print(f"  exit code {results.exit_code}, convicted: {shown}")
+                verdicts = Counter(str(one.verdict) for one in results.benchmarks)
+                print(f"  exit code {results.exit_code}, {dict(verdicts)}")
+                shown = [one for one in results.benchmarks if one.key == key or one.key in found]
+                print("\n".join(f"    {one.verdict}: {told(one)}" for one in shown))
             print(f"  caught: {Share(caught, options.runs)}; others convicted: {others}")
 
 
@@ -362,7 +370,11 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
     agreement: Counter[str] = Counter()
     acquitted: list[bool] = []
     for run in range(runs):
-        trial = compare(settings, arms, wishes, budget_s=settings.gate.duet_budget_s)
+        try:
+            trial = compare(settings, arms, wishes, budget_s=settings.gate.duet_budget_s)
+        except TrialInvalid as error:
+            print(f"  gate {run + 1}: invalid: {error}")
+            continue
         print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
         for wish in wishes:
             judgement = trial.judgements.get(wish.key)
@@ -434,15 +446,15 @@ def times(options: argparse.Namespace) -> None:
     """What the gate takes beyond the bare suite, a comparison of all benchmarks or three, and a base environment."""
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
         recorded = clone.record_baseline()
-        clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, 3))  # makes its environment
+        clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID))  # makes its environment
         durations_s: dict[str, list[float]] = {"bare suite": [], "scripts.gate": [], "nox -s ci": []}
         compared = 0
         for _ in range(options.runs):
             output = Path(folder) / "results.json"
             bare = clone.run("-m", "pytest", "tests/performance", f"--perf-output={output}")
             durations_s["bare suite"].append(bare.duration_s)
-            durations_s["scripts.gate"].append(clone.run("-m", "scripts.gate", codes=(0, 1, 3)).duration_s)
-            done = clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, 3))
+            durations_s["scripts.gate"].append(clone.run("-m", "scripts.gate", codes=(0, 1, INVALID)).duration_s)
+            done = clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID))
             durations_s["nox -s ci"].append(done.duration_s)
             compared += "nothing differs" in done.output
         bare_s = statistics.median(durations_s["bare suite"])
@@ -463,7 +475,7 @@ def times(options: argparse.Namespace) -> None:
                 for _ in range(options.runs):
                     change()
                     command = ("-m", "scripts.compare", "HEAD", "--limit=60", "--", *arguments)
-                    found.append(clone.run(*command, codes=(0, 1, 3)))
+                    found.append(clone.run(*command, codes=(0, 1, INVALID)))
                     clone.restore()
                 ends = dict(Counter(done.code for done in found))
                 durations = value_range(done.after_suite_s for done in found)
@@ -544,30 +556,33 @@ def _burst(seed: int) -> None:
         time.sleep(chance.uniform(0, LONGEST_BURST_S))
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "gate": gate,
-    "hosted": hosted,
-    "service": service,
-    "dependency": dependency,
-    "libraries": libraries,
-    "times": times,
-    "rival": rival,
+SECTIONS: dict[str, tuple[Callable[[argparse.Namespace], None], int]] = {
+    "gate": (gate, 1),
+    "hosted": (hosted, 5),
+    "service": (service, 3),
+    "dependency": (dependency, 3),
+    "libraries": (libraries, 1),
+    "times": (times, 5),
+    "rival": (rival, 10),
 }
+"""Each with how often it tries things, where `--runs` doesn't say."""
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m scripts.gate_numbers", description="Measure the gate itself.")
     parser.add_argument("sections", nargs="+", metavar="SECTION", choices=SECTIONS, help=", ".join(SECTIONS))
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--busy-loops", type=int, nargs="+", default=[0], metavar="COUNT")
     options = parser.parse_args()
     for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
         del os.environ[variable]
     os.environ["PERF_SERVICES"] = "embedded"
+    wanted_runs = options.runs
     for loops in options.busy_loops:
         for section in options.sections:
-            print(f"==== {section}, {loops} busy-loops", flush=True)
+            measure, options.runs = SECTIONS[section][0], wanted_runs or SECTIONS[section][1]
+            print(f"==== {section}, {loops} busy-loops, {options.runs} runs", flush=True)
             began_s = perf_counter()
             with busy_loops(loops):
-                SECTIONS[section](options)
+                measure(options)
             print(f"==== {section}: {perf_counter() - began_s:.0f} s", flush=True)
