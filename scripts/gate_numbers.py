@@ -2,8 +2,8 @@
 
 Sections: gate, hosted, service, dependency, libraries, times, rival. `--runs` sets how often each is tried, but for
 `gate`, a self-check that takes `--minutes` (10). `--busy-loops` sets how many loops start and stop at random on the
-machine meanwhile (0; `0 3` does it all both ways). All of it happens in temporary clones of the newest commit, with
-embedded servers. Shares come with their exact 95 % intervals.
+machine meanwhile (0; `0 3` does it all both ways), `--older` the releases that are compared with those installed. All of
+it happens in temporary clones of the newest commit, with embedded servers. Shares come with their exact 95 % intervals.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -54,12 +55,13 @@ HANDLERS = {
     "read_cached_item": f"{API}test_cached_read",
 }
 """Of the sample service, each with the one benchmark that goes through it."""
-LIBRARIES = {"redis": "6.4.0", "asyncpg": "0.30.0"}
-"""Older releases of client libraries, to be compared with those installed."""
+OLDER = ("redis==6.4.0", "asyncpg==0.30.0")
+"""Releases of client libraries to be compared with those installed."""
 CANT_TOUCH = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_benchmarks.py"}
 """The benchmarks that don't use the library."""
 THREE = "test_list or test_select_1 or test_publish_latency"
 INVALID = 3
+MOST_COUNTS = 3
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
 """Variables that would tell the gate something else."""
 
@@ -127,10 +129,14 @@ class Clone:
             [str(python), *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                if re.search(r"\d+ passed.* in [\d.]+s", line):
-                    suite_over_s = perf_counter()
+            try:
+                for line in process.stdout:
+                    lines.append(line)
+                    if re.search(r"\d+ passed.* in [\d.]+s", line):
+                        suite_over_s = perf_counter()
+            except BaseException:
+                process.terminate()
+                raise
         ended_s = perf_counter()
         output = "".join(lines)
         if process.returncode not in codes:
@@ -195,7 +201,7 @@ def told(one: Benchmark) -> str:
     """A benchmark with how it changed, by its timings and by its counts."""
     counts = [f"{change.name} {change.old:g} → {change.new:g}" for change in one.count_changes if change.gated]
     change = "not timed" if one.change is None else f"{one.change:+.1%}"
-    return f"{one.key}: {'; '.join([change, *counts])}"
+    return f"{one.key}: {'; '.join([change, *counts[:MOST_COUNTS]])}"
 
 
 class Tally:
@@ -309,11 +315,11 @@ def service(options: argparse.Namespace) -> None:
 
 
 def dependency(options: argparse.Namespace) -> None:
-    """Another release of redis-py than the baseline's, both ways: the whole suite on the baseline's own machine."""
-    name = "redis"
+    """Another release of a library than the baseline's, both ways: the whole suite on the baseline's own machine."""
+    name = options.older[0].partition("==")[0]
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
         start = clone.git("rev-parse", "HEAD")
-        for before, now in _both_ways(name, Path(folder)):
+        for before, now in _both_ways(options.older[0], Path(folder)):
             clone.git("reset", "--quiet", "--hard", start)
             clone.record_baseline(python=before[1])
             untouched: list[bool] = []
@@ -348,8 +354,9 @@ def libraries(options: argparse.Namespace) -> None:
         output = Path(folder) / "results.json"
         clone.run("-m", "pytest", "-q", "tests/performance", f"--perf-output={output}")
         wishes = wishes_of(settings, read_results(output).benchmarks)
-        for name in LIBRARIES:
-            for (old, old_python), (new, new_python) in _both_ways(name, Path(folder)):
+        for older in options.older:
+            name = older.partition("==")[0]
+            for (old, old_python), (new, new_python) in _both_ways(older, Path(folder)):
                 directories = directories_of(settings, clone.root)
                 with twins(clone.root, directories=directories, cache=Path(folder)) as arms:
                     base = dataclasses.replace(arms.base, python=old_python)
@@ -436,10 +443,11 @@ def agreed(judgement: Judgement, reference: Judgement, wish: Wish) -> str:
     return "contradicts" if refuted[str(judgement.verdict)] else "compatible"
 
 
-def _both_ways(name: str, folder: Path) -> list[tuple[tuple[str, Path], tuple[str, Path]]]:
+def _both_ways(older: str, folder: Path) -> list[tuple[tuple[str, Path], tuple[str, Path]]]:
     """The installed release of a library and an older one, each with a Python that has it: old to new, new to old."""
-    older = base_python({name: LIBRARIES[name]}, folder / "environments", ROOT, print)
-    first, second = (LIBRARIES[name], older), (installed_packages()[name], Path(sys.executable))
+    name, _, version = older.partition("==")
+    python = base_python({name: version}, folder / "environments", ROOT, print)
+    first, second = (version, python), (installed_packages()[name], Path(sys.executable))
     return [(first, second), (second, first)]
 
 
@@ -482,13 +490,14 @@ def times(options: argparse.Namespace) -> None:
                 durations = value_range(done.after_suite_s for done in found)
                 print(f"{which} compared within 60 s, {what}: {durations} s after the suite; exit codes {ends}")
 
-        for name, version in LIBRARIES.items():
+        for older in options.older:
+            name, _, version = older.partition("==")
             made_s = []
             for run in range(options.runs + 1):
                 began_s = perf_counter()
                 base_python({name: version}, Path(folder) / f"environments-{run}", ROOT, lambda _: None)
                 made_s.append(perf_counter() - began_s)
-            print(f"base environment with {name} {version}, warm package cache: {value_range(made_s[1:])} s")
+            print(f"base environment with {older}, warm package cache: {value_range(made_s[1:])} s")
 
 
 def rival(options: argparse.Namespace) -> None:
@@ -574,10 +583,14 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=int)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--busy-loops", type=int, nargs="+", default=[0], metavar="COUNT")
+    parser.add_argument("--older", nargs="+", default=OLDER, metavar="NAME==VERSION", help="redis or asyncpg")
     options = parser.parse_args()
+    if unknown := [older for older in options.older if not re.fullmatch(rf"({'|'.join(CANT_TOUCH)})==.+", older)]:
+        parser.error(f"--older takes {' or '.join(f'{name}==VERSION' for name in CANT_TOUCH)}, not {unknown[0]}")
     for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
         del os.environ[variable]
     os.environ["PERF_SERVICES"] = "embedded"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing of ours is to be left behind
     wanted_runs = options.runs
     for loops in options.busy_loops:
         for section in options.sections:
