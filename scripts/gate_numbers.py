@@ -2,8 +2,8 @@
 
 Sections: gate, hosted, service, dependency, libraries, times, rival. `--runs` sets how often each is tried, but for
 `gate`, a self-check that takes `--minutes` (10). `--busy-loops` sets how many loops start and stop at random on the
-machine meanwhile (0; `0 3` does it all both ways), `--older` the releases that are compared with those installed. All of
-it happens in temporary clones of the newest commit, with embedded servers. Shares come with their exact 95 % intervals.
+machine meanwhile (0; `0 3` does it all both ways), `--older` which releases are compared with those installed. All
+happens in temporary clones of the newest commit, with embedded servers. Shares come with their exact 95 % intervals.
 """
 
 import argparse
@@ -478,12 +478,12 @@ def times(options: argparse.Namespace) -> None:
             "a comment changed": clone.comment,
             f"GET /items {SLOW_DOWN:.0%} slower": lambda: clone.slow_down("list_items", extra_s),
         }
-        for which, arguments in (("all benchmarks", ()), ("three benchmarks", ("-k", THREE))):
+        for which, arguments in (("all benchmarks", ()), ("three benchmarks", ("--", "-k", THREE))):
             for what, change in changes.items():
                 found: list[Done] = []
                 for _ in range(options.runs):
                     change()
-                    command = ("-m", "scripts.compare", "HEAD", "--limit=60", "--", *arguments)
+                    command = ("-m", "scripts.compare", "HEAD", "--limit=60", *arguments)
                     found.append(clone.run(*command, codes=(0, 1, INVALID)))
                     clone.restore()
                 ends = dict(Counter(done.code for done in found))
