@@ -10,7 +10,5 @@ if __name__ == "__main__":
     parser.add_argument("revision", metavar="REV", help="branch, tag or commit to compare the working tree with")
     parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="how long (default: 300)")
     parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="goes to pytest")
-    arguments = sys.argv[1:]
-    ours = arguments.index("--") if "--" in arguments else len(arguments)  # argparse loses what follows an option
-    options = parser.parse_args(arguments[:ours])
-    sys.exit(run_comparison(options.revision, [*options.pytest, *arguments[ours + 1 :]], options.limit))
+    options = parser.parse_intermixed_args()  # or options between REV and -- would not do
+    sys.exit(run_comparison(options.revision, options.pytest, options.limit))

@@ -182,7 +182,7 @@ def test_any_commit_can_be_compared_with(project: Project) -> None:
     slow_down(project)
     project.git("commit", "--quiet", "--all", "--message=Slower")
     project.git("rm", "--quiet", "-r", "tests/performance/baselines")
-    done = run(project, "compare", "HEAD~1")
+    done = run(project, "compare", "HEAD~1", "--limit=60", "--", "-q")
     assert done.code == 1, done.output
     assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
     assert re.search(r"In pairs with [0-9a-f]{10}, as asked: HEAD~1", done.output)
