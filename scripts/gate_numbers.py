@@ -32,12 +32,13 @@ from scripts.numbers import NOX, ROOT, value_range
 from scripts.rival import OPERATIONS, OUR_BENCHMARKS, SLOW_DOWN, Rival
 from tests.performance.harness.arms import Arms, twins
 from tests.performance.harness.base_environment import base_python
+from tests.performance.harness.binomial import Share
 from tests.performance.harness.comparison import directories_of, wishes_of
 from tests.performance.harness.duet import both_arms, compare
 from tests.performance.harness.environment import installed_packages
 from tests.performance.harness.pairs import Judgement, TrialInvalid, error_within, judge_pairs, prior_of
+from tests.performance.harness.replay import GOOD_ESTIMATE
 from tests.performance.harness.results import Benchmark, Results, read_results, write_results
-from tests.performance.harness.selfcheck import GOOD_ESTIMATE, Share
 from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.summary import student_quantile
 from tests.performance.harness.trial import MEASURED_S, MOST_QUADS, Wish
@@ -408,8 +409,8 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
 def _judged(wishes: Sequence[Wish], quads: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
     """What these pairs say by themselves, looked at once; `low` and `high` are a 95 % interval."""
     differences = {key: [statistics.median(one) for one in pairs] for key, pairs in quads.items() if len(pairs) > 1}
-    prior = prior_of(differences)
     within = {key: error_within(quads[key]) for key in differences}
+    prior = prior_of(differences, within)
     limits = {wish.key: wish.thresholds for wish in wishes}
     judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences), looks=1)
     for key, one in judged.items():

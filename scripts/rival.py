@@ -9,9 +9,9 @@ from pathlib import Path
 
 from scripts.numbers import ROOT
 from tests.performance.harness.base_environment import find_uv
+from tests.performance.harness.binomial import Share
 from tests.performance.harness.environment import installed_packages
 from tests.performance.harness.pin import CoreLock
-from tests.performance.harness.selfcheck import Share
 from tests.performance.harness.services import Services
 from tests.performance.harness.settings import Settings
 

@@ -4,16 +4,16 @@ import pytest
 
 from scripts.gate_numbers import Tally, agreed
 from tests.harness.report_samples import benchmark, results
+from tests.performance.harness.binomial import Share
 from tests.performance.harness.pairs import Judgement, Thresholds
 from tests.performance.harness.results import Verdict
-from tests.performance.harness.selfcheck import Share
 from tests.performance.harness.trial import Wish
 
 WISH = Wish("test_it.py::test_it", 1e-4, Thresholds(0.02, 0.05, 0.01, 0.97))
 
 
 def judgement(verdict: Verdict, low: float = 0.0, high: float = 0.0) -> Judgement:
-    return Judgement(verdict, change=(low + high) / 2, low=low, high=high, resolution=0.05, pairs=30)
+    return Judgement(verdict, change=(low + high) / 2, low=low, high=high, resolution=0.05, pairs=30, error=0.01)
 
 
 @pytest.mark.parametrize(
