@@ -129,7 +129,8 @@ def _comparison(settings: Settings, revision: str, arguments: list[str], budget_
     results = _measure(settings, "ci", arguments)
     if results.exit_code is None:
         try:
-            _compare(settings, results, results.benchmarks, None, budget_s, revision)
+            if to_try := _for_pairs(results, results.benchmarks):
+                _compare(settings, results, to_try, None, budget_s, revision)
         except NoBase as error:
             results.reasons.append(f"no paired comparison: {error}")
         except TrialInvalid as error:
@@ -218,16 +219,27 @@ def _compare(
     )
 
 
+def _for_pairs(results: Results, benchmarks: list[Benchmark]) -> list[Benchmark]:
+    """Those of the benchmarks that can be compared in pairs; the others are told why they can't."""
+    for benchmark in benchmarks:
+        if benchmark.key in results.app_elsewhere:
+            benchmark.verdict = "inconclusive"
+            benchmark.reasons.append("not compared with the base: PERF_API_URL is one application for both")
+    return [benchmark for benchmark in benchmarks if benchmark.key not in results.app_elsewhere]
+
+
 def _judge(settings: Settings, results: Results, baseline: Results | None, profile: str) -> None:
     """Judge timings by the screen, and what that can't acquit by a paired comparison with the base commit.
 
-    Without a base, and where a budget is broken, fresh processes measure again before anything fails.
+    Without a base, for an application that is served elsewhere, and where a budget is broken, fresh processes measure
+    again before anything fails.
     """
     judge(results, baseline, settings.gate, settings.benchmarks, {})
     again = {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
+    again |= set(suspicious(results)) & set(results.app_elsewhere)
     compared: set[str] = set()
     try:
-        if to_try := undecided(results):
+        if to_try := _for_pairs(results, undecided(results)):
             _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
             compared = {benchmark.key for benchmark in to_try}
     except NoBase as error:

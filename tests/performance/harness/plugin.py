@@ -96,6 +96,7 @@ class Run:
         self.tests: list[TestOutcome] = []
         self.collected_files: set[str] = set()
         self.deselected: list[str] = []
+        self.app_elsewhere: list[str] = []
         self.reasons: list[str] = []
         """Why the run ended early, if it did."""
         self.exit_code: int | None = None
@@ -431,6 +432,9 @@ class Run:
         if measurement.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
         assert isinstance(item, pytest.Function)
+        assert self.settings is not None
+        if "app" in self.settings.external_urls and "api_url" in item.fixturenames:
+            self.app_elsewhere.append(_key(item))
         summary = measurement.summary
         budget = measure.budget or self._budget(_key(item))
         return Benchmark(
@@ -559,6 +563,7 @@ class Run:
             notes=[*(self.services.notices if self.services else []), *(self.counter.notes if self.counter else [])],
             collected_files=sorted(self.collected_files),
             deselected=sorted(self.deselected),
+            app_elsewhere=sorted(self.app_elsewhere),
             tests=self.tests,
             service_lines=self.service_lines,
         )

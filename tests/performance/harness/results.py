@@ -172,6 +172,8 @@ class Results(Struct, omit_defaults=True):
     collected_files: list[str] = []
     """That were to be collected whole: a benchmark of theirs which the baseline has must not be missing."""
     deselected: list[str] = []
+    app_elsewhere: list[str] = []
+    """Benchmarks of an application that isn't served from the working tree, and so would be the same in both arms."""
     tests: list[TestOutcome] = []
     service_lines: list[str] = []
     """One line for each service: which, why, version, pinned to which core."""
