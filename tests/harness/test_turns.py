@@ -61,6 +61,7 @@ def test_an_arm_measures_as_many_samples_as_it_is_told(ends: tuple[Line, Line]) 
     assert rounds == 3 + 2 + 1
     assert at == {"at": KEY}
     assert [len(block["block_s"]) for block in (first, second)] == [3, 1]
+    assert list(measurement) == []  # a second loop has no turns
     assert measurement.summary is not None
     assert sorted(measurement.summary.samples_s) == sorted(first["block_s"] + second["block_s"])
 

@@ -29,16 +29,18 @@ from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .services.variables import placeholders
-from .settings import URL_VARIABLES, Settings
+from .settings import Settings
 from .trial import Pair, RunPair, Trial, Wish, conduct, controls
 from .turns import Line, LineClosed
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 NOT_IN_ARMS = ("cacheprovider", "unraisableexception", "valkey")
 """Plugins that take a tenth of an arm's time to import, or to collect garbage at its end."""
-ANSWER_LIMIT_S = 25.0
-LEAVE_LIMIT_S = 25.0
+ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
+"""Together below 30 with an arm to end that does not hang: so long may one that hangs keep the run."""
+CAME_TO_ITS_END = {0, 1, 5}
+"""Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run."""
 SQL_LIMIT_S = 30.0
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
@@ -217,16 +219,14 @@ class _ArmProcess:
             self._over[message.over] = _outcome(message)
         return self._over[key]
 
-    def leave(self, limit_s: float = LEAVE_LIMIT_S) -> None:
-        """Wait until it has ended, having stopped what it started."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(limit_s)
-
-    def check_end(self) -> None:
-        """Raises TrialInvalid where it did not come to its end, with or without files that can't be collected."""
-        if (code := self._process.returncode) not in {0, 1, 5}:
-            how = "it has not ended in time" if code is None else f"it ended with exit code {code}"
-            raise self._invalid(f"{how}, before anything was measured")
+    def leave(self, limit_s: float) -> None:
+        """Wait until it has ended, having stopped what it started; raises TrialInvalid where it does not, or dies."""
+        try:
+            code = self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise self._invalid(f"it has not ended for {limit_s:g} s, with nothing left to do") from None
+        if code not in CAME_TO_ITS_END:
+            raise self._invalid(f"it ended with exit code {code}")
 
     def close(self) -> None:
         """End it with all its children, whatever it does."""
@@ -322,15 +322,20 @@ class _Ground:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._settle(patient=kind is None)
-        self._services.stop()
+        try:
+            self._settle(patient=kind is None)
+        finally:
+            self._settle(patient=False)
+            self._services.stop()
 
     def _settle(self, *, patient: bool = True) -> None:
-        """See the arms of the last pair go."""
+        """See the arms of the last pair go; raises TrialInvalid where one that is waited for does not."""
         while self._leaving:
-            if patient:
-                self._leaving[-1].leave()
-            self._leaving.pop().close()
+            try:
+                if patient:
+                    self._leaving[-1].leave(LEAVE_LIMIT_S)
+            finally:
+                self._leaving.pop().close()
 
     def _fill_redis(self) -> None:
         """Empty the databases of this round, and copy what was prepared."""
@@ -381,7 +386,6 @@ class _Ground:
                 arm.tell(order=[])
             for arm in both:
                 arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
-                arm.check_end()
         self._settle()
         for name in ("base", "head"):
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
@@ -410,9 +414,10 @@ class _Ground:
                 command = self._command(arm, wishes, profile)
                 process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(process.close)
-                process.tell(**self._told(arm, wishes, prepare))
                 started.append(process)
-            self._make_databases()  # while they import: they connect when they are told what to run
+            self._make_databases()  # while they start: they go on when they are told where those are
+            for process in started:
+                process.tell(**self._told(process.arm, wishes, prepare))
             for process in started:
                 process.listen()
             self._settle()
@@ -490,6 +495,8 @@ def shared_by_arms(settings: Settings) -> list[str]:
     tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
     named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
     everything = set().union(*(names for _, names, _ in named))
+    if "redis.prefix" in everything:
+        return []
     shared = []
     if settings.backend("redis") == "external":
         shared.append("Redis is external, and base and head use the same database of it")
@@ -498,10 +505,4 @@ def shared_by_arms(settings: Settings) -> list[str]:
             itself = names if is_url else everything
             if "redis.host" in names and not itself & {"redis.database", "redis.url"}:
                 shared.append(f"{key} names no {{redis.database}}, so base and head use the same one")
-    if "redis.prefix" not in everything:
-        shared = [f"{text}: what one writes under a key of a fixed name, the other reads" for text in shared]
-    else:
-        shared = []
-    if "app" in settings.external_urls:
-        shared.append(f"the application at {URL_VARIABLES['app']} is the same for base and head")
-    return shared
+    return [f"{text}: what one writes under a key of a fixed name, the other reads" for text in shared]

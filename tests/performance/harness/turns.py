@@ -6,7 +6,8 @@ other one measures.
 | coordinator → arm | arm → coordinator |
 | --- | --- |
 | what `Arm` is told at its start | `{"collected", "errors", "origins"}` |
-| `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
+| `{"order"}`: the benchmarks to run | `{"started": true}`: so has the application |
+| | `{"at": KEY}`: `measure` begins |
 | `{"samples", "unused"}`: a turn | `{"block_s"}`: what each sample took |
 | `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |
 """
@@ -158,8 +159,11 @@ class TurnedMeasurement(Measurement):
         self._left = 0
         self._unused = 0
         self._all_s: list[float] = []
+        self._over = False
 
     def __next__(self) -> Any:
+        if self._over:
+            raise StopIteration  # for a second loop over it there are no turns
         self._check_round()
         if self._rounds == 0:
             self._begin()
@@ -195,6 +199,7 @@ class TurnedMeasurement(Measurement):
         self._samples_s.clear()
         self._rounds = 0
         if "samples" not in turn:
+            self._over = True
             self.summary = summarize(self._all_s) if self._all_s else None
             self.close()
             raise StopIteration
