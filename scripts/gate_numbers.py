@@ -63,6 +63,7 @@ CANT_TOUCH = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_ben
 THREE = "test_list or test_select_1 or test_publish_latency"
 INVALID = 3
 MOST_COUNTS = 3
+NOT_AT_THE_SCREEN = "paired comparison with|nothing differs|measured again"
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
 """Variables that would tell the gate something else."""
 
@@ -455,23 +456,34 @@ def _both_ways(older: str, folder: Path) -> list[tuple[tuple[str, Path], tuple[s
 def times(options: argparse.Namespace) -> None:
     """What the gate takes beyond the bare suite, a comparison of all benchmarks or three, and a base environment."""
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
-        recorded = clone.record_baseline()
-        clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID))  # makes its environment
-        durations_s: dict[str, list[float]] = {"bare suite": [], "scripts.gate": [], "nox -s ci": []}
-        compared = 0
+        clone.run(*NOX[1:], "-s", "ci", "--install-only")
+        # The same for all: to the gate, a baseline with other packages is a difference to be compared in pairs.
+        python = clone.root / ".nox" / "ci" / "bin" / "python"
+        recorded = clone.record_baseline(python=python)
+        commands: dict[str, Callable[[], Done]] = {
+            "bare suite": lambda: clone.run(
+                "-m", "pytest", "tests/performance", f"--perf-output={folder}/results.json", python=python
+            ),
+            "scripts.gate": lambda: clone.run("-m", "scripts.gate", python=python, codes=(0, 1, INVALID)),
+            "nox -s ci": lambda: clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID)),
+        }
+        ran: dict[str, list[Done]] = {name: [] for name in commands}
         for _ in range(options.runs):
-            output = Path(folder) / "results.json"
-            bare = clone.run("-m", "pytest", "tests/performance", f"--perf-output={output}")
-            durations_s["bare suite"].append(bare.duration_s)
-            durations_s["scripts.gate"].append(clone.run("-m", "scripts.gate", codes=(0, 1, INVALID)).duration_s)
-            done = clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID))
-            durations_s["nox -s ci"].append(done.duration_s)
-            compared += "nothing differs" in done.output
-        bare_s = statistics.median(durations_s["bare suite"])
-        for name, values_s in durations_s.items():
-            above_s = statistics.median(values_s) - bare_s
-            print(f"{name}: {value_range(values_s)} s, {above_s:+.2f} s beside the bare suite")
-        print(f"  of nox -s ci {options.runs - compared} ended at the screen, {compared} where nothing differs")
+            for name, command in commands.items():
+                ran[name].append(command())
+        bare_s = statistics.median(done.duration_s for done in ran["bare suite"])
+        print(f"bare suite: {value_range(done.duration_s for done in ran.pop('bare suite'))} s")
+        for name, found in ran.items():
+            ends = {
+                "at the screen": [one for one in found if not re.search(NOT_AT_THE_SCREEN, one.output)],
+                "where nothing differs": [one for one in found if "nothing differs" in one.output],
+                "after measuring again": [one for one in found if "measured again" in one.output],
+            }
+            for where, those in ends.items():
+                if those:
+                    above_s = statistics.median(done.duration_s for done in those) - bare_s
+                    durations = value_range(done.duration_s for done in those)
+                    print(f"{name}, ended {where}: {durations} s, {above_s:+.2f} s beside the bare suite")
 
         key = HANDLERS["list_items"]
         extra_s = SLOW_DOWN * next(one.median for one in recorded.benchmarks if one.key == key)
@@ -481,15 +493,15 @@ def times(options: argparse.Namespace) -> None:
         }
         for which, arguments in (("all benchmarks", ()), ("three benchmarks", ("--", "-k", THREE))):
             for what, change in changes.items():
-                found: list[Done] = []
+                found = []
                 for _ in range(options.runs):
                     change()
-                    command = ("-m", "scripts.compare", "HEAD", "--limit=60", *arguments)
-                    found.append(clone.run(*command, codes=(0, 1, INVALID)))
+                    compared = ("-m", "scripts.compare", "HEAD", "--limit=60", *arguments)
+                    found.append(clone.run(*compared, python=python, codes=(0, 1, INVALID)))
                     clone.restore()
-                ends = dict(Counter(done.code for done in found))
+                codes = dict(Counter(done.code for done in found))
                 durations = value_range(done.after_suite_s for done in found)
-                print(f"{which} compared within 60 s, {what}: {durations} s after the suite; exit codes {ends}")
+                print(f"{which} compared within 60 s, {what}: {durations} s after the suite; exit codes {codes}")
 
         for older in options.older:
             name, _, version = older.partition("==")
@@ -592,12 +604,15 @@ if __name__ == "__main__":
         del os.environ[variable]
     os.environ["PERF_SERVICES"] = "embedded"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing of ours is to be left behind
-    wanted_runs = options.runs
-    for loops in options.busy_loops:
-        for section in options.sections:
-            measure, options.runs = SECTIONS[section][0], wanted_runs or SECTIONS[section][1]
-            print(f"==== {section}, {loops} busy-loops, {options.runs} runs", flush=True)
-            began_s = perf_counter()
-            with busy_loops(loops):
-                measure(options)
-            print(f"==== {section}: {perf_counter() - began_s:.0f} s", flush=True)
+    try:
+        wanted_runs = options.runs
+        for loops in options.busy_loops:
+            for section in options.sections:
+                measure, options.runs = SECTIONS[section][0], wanted_runs or SECTIONS[section][1]
+                print(f"==== {section}, {loops} busy-loops, {options.runs} runs", flush=True)
+                began_s = perf_counter()
+                with busy_loops(loops):
+                    measure(options)
+                print(f"==== {section}: {perf_counter() - began_s:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
