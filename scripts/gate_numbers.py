@@ -474,10 +474,11 @@ def times(options: argparse.Namespace) -> None:
         bare_s = statistics.median(done.duration_s for done in ran["bare suite"])
         print(f"bare suite: {value_range(done.duration_s for done in ran.pop('bare suite'))} s")
         for name, found in ran.items():
+            again = [one for one in found if "measured again" in one.output]
             ends = {
                 "at the screen": [one for one in found if not re.search(NOT_AT_THE_SCREEN, one.output)],
-                "where nothing differs": [one for one in found if "nothing differs" in one.output],
-                "after measuring again": [one for one in found if "measured again" in one.output],
+                "where nothing differs": [one for one in found if "nothing differs" in one.output and one not in again],
+                "after measuring again": again,
             }
             for where, those in ends.items():
                 if those:
