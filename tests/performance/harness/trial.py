@@ -38,6 +38,8 @@ FIRST_SHARE = 0.6
 """Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
 WELL_TOLD = 0.009
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
+WELL_TOLD_SHARE = 0.1
+"""Of a great one, its standard error may be this share."""
 FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
 """Shares of the errors allowed that the first look may make; the close one may make the rest."""
 OPEN = ("inconclusive", "regression")
@@ -244,7 +246,7 @@ class _Stage:
             return False
         if found is None or found.verdict == "inconclusive":
             return True
-        return found.verdict == "regression" and found.error > self._error_wanted
+        return found.verdict == "regression" and found.error > max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
