@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.harness.conftest import MakeServices
-from tests.harness.test_services_embedded import query, server
+from tests.harness.test_services_embedded import query, server, started
 from tests.performance.harness.pin import pinned_core
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.services import Services, docker
@@ -53,13 +53,8 @@ def containers(client: Any, services: Services) -> list[Any]:
 def running(client: Any) -> Iterator[Services]:
     """Both servers, for the tests that don't end them."""
     assert client.ping()
-    services = Services(Settings(services="docker"), Path.cwd(), environ={})
-    try:
-        services.begin()
-        services.wait_ready()
+    with started("docker") as services:
         yield services
-    finally:
-        services.stop()
 
 
 def test_both_answer_in_labelled_containers(client: Any, running: Services) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -21,6 +22,7 @@ from tests.harness.conftest import ROOT, MakeServices, Until
 from tests.performance.harness import readiness
 from tests.performance.harness.readiness import NotReady, run_alone
 from tests.performance.harness.services import Address, Service, Services, embedded
+from tests.performance.harness.settings import BackendChoice, Settings
 
 EMBEDDED = 'services = "embedded"\n'
 REDIS_ONLY = EMBEDDED + 'postgres.backend = "off"\n'
@@ -44,6 +46,17 @@ def begin_and_wait(services: Services) -> None:
     """Raises NotReady, from whichever of the two it comes."""
     services.begin()
     services.wait_ready()
+
+
+@contextlib.contextmanager
+def started(backend: BackendChoice) -> Iterator[Services]:
+    """Redis and PostgreSQL, ready, and stopped at the end."""
+    services = Services(Settings(services=backend), Path.cwd(), environ={})
+    try:
+        begin_and_wait(services)
+        yield services
+    finally:
+        services.stop()
 
 
 def server(service: Service | None) -> Service:

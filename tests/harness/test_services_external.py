@@ -17,27 +17,21 @@ import pytest
 import redis
 
 from tests.harness.conftest import MakeServices
-from tests.harness.test_services_embedded import begin_and_wait, query, server
+from tests.harness.test_services_embedded import begin_and_wait, query, server, started
 from tests.performance.harness.readiness import NotReady
 from tests.performance.harness.services import Address, ServiceError, Services
-from tests.performance.harness.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def theirs(cache_home: Path) -> Iterator[Services]:
     """A Redis and a PostgreSQL that stand for somebody's own, with data in them."""
     assert cache_home.is_dir()
-    services = Services(Settings(services="embedded"), Path.cwd(), environ={})
-    try:
-        services.begin()
-        services.wait_ready()
+    with started("embedded") as services:
         with redis.Redis.from_url(server(services.redis).address.url) as client:
             client.set("theirs", "1")
             client.set("perf:another run:key", "1")
         query(server(services.postgres).address, "CREATE TABLE theirs AS SELECT 1 AS one")
         yield services
-    finally:
-        services.stop()
 
 
 def addresses(theirs: Services) -> tuple[Address, Address]:
