@@ -1,6 +1,7 @@
 """Paired comparisons of small trees with real processes; the servers they use are in test_compare.py."""
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,18 @@ def test_alike_is_acquitted_at_the_first_look(trees: Arms) -> None:
     found = trial(trees, WORK)
     assert found.judgements[WORK].verdict == "pass"
     assert {key: len(found.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, found.pairs)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="others may not go before the machine's rest")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is but one core")
+def test_both_arms_go_before_other_processes_while_they_are_compared(trees: Arms) -> None:
+    for arm in (trees.base, trees.head):
+        edit(arm, "    pass", "    assert os.sched_getscheduler(0) == os.SCHED_RR")
+
+    pair = one_pair(trees, SKIPPED)
+
+    assert not pair.failures
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("name", ["base", "head"])

@@ -9,11 +9,20 @@ import psutil
 import pytest
 
 from tests.performance.harness import pin
-from tests.performance.harness.pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
+from tests.performance.harness.pin import (
+    CoreLock,
+    give_way,
+    not_allowed,
+    pinned_core,
+    set_affinity,
+    take_precedence,
+    throttled_periods,
+)
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
 on_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="pinning is for Linux, and a choice takes two cores")
+as_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason="others may not go before the rest of the machine")
 on_linux = pytest.mark.skipif(not LINUX, reason="pinning is for Linux")
 
 TWO_THREADS = """
@@ -67,6 +76,44 @@ def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
 
     assert [os.sched_getaffinity(thread) for thread in threads(child)] == [{core}, {core}]
     assert pinned_core([child]) == core
+
+
+@on_two_cores
+@as_root
+def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int) -> None:
+    take_precedence([child, GONE])
+    ahead = {os.sched_getscheduler(thread) for thread in threads(child)}
+
+    give_way([child, GONE])
+
+    assert ahead == {os.SCHED_RR}
+    assert {os.sched_getscheduler(thread) for thread in threads(child)} == {os.SCHED_OTHER}
+
+
+@on_two_cores
+@as_root
+def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.performance.harness.pin import take_precedence\n"
+        "os.setuid(65534); take_precedence([os.getpid(), int(sys.argv[2])])\n"
+        "print(os.sched_getscheduler(0))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code, str(Path.cwd()), str(child)], capture_output=True, text=True)
+
+    assert done.stdout.strip() == str(os.SCHED_OTHER), done.stderr
+    assert os.sched_getscheduler(child) == os.SCHED_OTHER
+
+
+@on_linux
+@as_root
+def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+    take_precedence([child])
+
+    assert os.sched_getscheduler(child) == os.SCHED_OTHER
 
 
 @on_two_cores

@@ -24,7 +24,7 @@ from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid, figure, quad_difference
-from .pin import CoreLock
+from .pin import CoreLock, give_way, take_precedence
 from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
@@ -319,9 +319,12 @@ class _Ground:
         if self._core is not None:
             for service in self._services.running():
                 service.pin({self._core})
+        # What both arms wait for; themselves, they inherit it.
+        take_precedence([os.getpid(), *(pid for service in self._services.running() for pid in service.pids())])
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        give_way([os.getpid()])
         try:
             self._settle(patient=kind is None)
         finally:
@@ -404,7 +407,6 @@ class _Ground:
         self._round = 1 - self._round
         # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
         hash_seed = str(rng.randrange(1, 2**32))
-        self._fill_redis()
         with contextlib.ExitStack() as stack:
             started = []
             for arm in (self.arms.base, self.arms.head):
@@ -415,7 +417,9 @@ class _Ground:
                 process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(process.close)
                 started.append(process)
-            self._make_databases()  # while they start: they go on when they are told where those are
+            # While they start: they go on when they are told where those are.
+            self._make_databases()
+            self._fill_redis()
             for process in started:
                 process.tell(**self._told(process.arm, wishes, prepare))
             for process in started:
