@@ -339,7 +339,7 @@ def test_what_was_not_asked_for_is_not_missing(recorded: Project, arguments: tup
     done = recorded.nox("ci", *arguments)
 
     assert done.code == 0, done.output
-    assert recorded.verdicts() == {ADDITION: "pass"}
+    assert set(recorded.verdicts()) == {ADDITION}
 
 
 def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
@@ -375,7 +375,7 @@ def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded
     done = recorded.nox("ci", "--lf")
 
     assert done.code == 0, done.output
-    assert recorded.verdicts() == {COUNTING: "pass"}
+    assert set(recorded.verdicts()) == {COUNTING}
 
 
 def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:

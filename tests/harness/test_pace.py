@@ -34,6 +34,13 @@ def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
     assert pace.slowness() == pytest.approx(0.0)
 
 
+def test_the_last_look_is_kept(clock: Clock) -> None:
+    pace = Pace()
+    clock.step_s = 1.5
+    pace.slowness()
+    assert pace.latest_s == pytest.approx(1.5)
+
+
 def test_what_lasts_becomes_usual(clock: Clock) -> None:
     """A machine that has become slower for good is not waited for ever after."""
     pace = Pace()

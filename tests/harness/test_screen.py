@@ -648,3 +648,34 @@ def test_more_benchmarks_ask_for_more_evidence() -> None:
     assert alone.benchmarks[0].verdict == "regression"
     assert among.benchmarks[0].verdict == "inconclusive"
     assert (among.benchmarks[0].resolution or 0) > (alone.benchmarks[0].resolution or 0)
+
+
+# ---- a machine that has become slower
+
+
+def judged_beside_work(paces_s: list[float], before_s: float, slower: float) -> Benchmark:
+    """Five fresh processes are so much slower than the baseline, and a fixed piece of work takes so long."""
+    now = entry(median=0.001 * slower)
+    medians = [0.001 * slower] * 5
+    judge(run(now), run(entry(pace_s=before_s)), GATE, {}, {now.key: medians}, paces={now.key: paces_s})
+    return now
+
+
+@pytest.mark.parametrize("slower", [1.4, 1.3, 1.41])
+def test_what_a_slower_machine_explains_is_no_regression(slower: float) -> None:
+    """The fixed work takes 40 % longer: 1.4 is all of it, 1.41 within the tolerance of it."""
+    result = judged_beside_work([1.4e-4] * 5, 1e-4, slower)
+
+    assert result.verdict == "inconclusive"
+    assert result.reasons == ["the machine itself is 40% slower than when the baseline was recorded"]
+    assert result.change == pytest.approx(slower - 1)
+
+
+@pytest.mark.parametrize(
+    ("paces_s", "before_s"),
+    [([1.4e-4] * 5, 1e-4), ([1e-4] * 5, 1e-4), ([0.5e-4] * 5, 1e-4), ([1.4e-4] * 5, 0.0), ([], 1e-4), ([0.0], 1e-4)],
+    ids=["slower", "alike", "faster", "unknown before", "unknown now", "not measured now"],
+)
+def test_what_is_slower_than_the_machine_is_a_regression(paces_s: list[float], before_s: float) -> None:
+    """Half as slow again, which 40 % don't explain, and a faster machine makes no worse."""
+    assert judged_beside_work(paces_s, before_s, 1.5).verdict == "regression"

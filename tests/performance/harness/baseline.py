@@ -120,6 +120,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
         process_medians=medians,
+        pace_s=statistics.median(benchmark.pace_s for benchmark in found),
         spread=log_spread(medians),
         budgets=[],
         warnings=[],

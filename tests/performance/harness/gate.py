@@ -260,7 +260,8 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
                     f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes"
                 )
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
-        judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared)
+        paces = {key: [one.pace_s for one in found] for key, found in fresh.items()}
+        judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared, paces=paces)
     judge_counts(results, find_counts(SUITE / "baselines", results.environment))
     accept(results.benchmarks, read_accepted(SUITE / "baselines"))
     if baseline is not None:

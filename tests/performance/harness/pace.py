@@ -32,6 +32,11 @@ class Pace:
         self._seen_s.append(now_s)
         return now_s / statistics.median(self._seen_s) - 1
 
+    @property
+    def latest_s(self) -> float:
+        """What the fixed piece of work took when it was last looked at, in seconds."""
+        return self._seen_s[-1]
+
     def recover(self, limit: float, limit_s: float) -> None:
         """Wait until it is not slower than usual by more than `limit`, for `limit_s` at most."""
         until_s = perf_counter() + limit_s

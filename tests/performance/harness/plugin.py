@@ -456,6 +456,7 @@ class Run:
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
             pin=self.pinned_core,
+            pace_s=self.pace.latest_s if self.pace else 0.0,
             source_hash=_source_hash(item),
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],

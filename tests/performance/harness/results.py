@@ -99,6 +99,8 @@ class Benchmark(Struct, omit_defaults=True):
     """Standard deviation of the logarithms of `process_medians`: 0.01 is about 1 %."""
     pin: int | None = None
     """The core that it was pinned to; None: measured on whatever core was free."""
+    pace_s: Seconds = 0.0
+    """What a fixed piece of work took beside it; 0: not known."""
     source_hash: str = ""
     renamed_from: str = ""
     description: str = ""

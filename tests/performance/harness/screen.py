@@ -7,13 +7,14 @@ Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
 
 One fresh process can only acquit. What looks slower than its spread explains is measured again in several fresh
 processes, and those alone convict: the first figure has been selected for being high. How small a slow-down those can
-convict is the comparison's resolution; each verdict comes with it.
+convict is the comparison's resolution; each verdict comes with it. Where a fixed piece of work beside a benchmark is
+slower than in the baseline as well, that much is the machine's doing and convicts nobody.
 """
 
 import math
 import statistics
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from .results import Benchmark, Environment, Results, Verdict
 from .settings import BenchmarkSettings, GateSettings
@@ -148,10 +149,12 @@ def judge(
     own: dict[str, BenchmarkSettings],
     confirmations: dict[str, list[float]],
     only: Collection[str] | None = None,
+    paces: Mapping[str, Sequence[float]] = {},
 ) -> None:
     """Give each benchmark of a run its verdict and the figures behind it.
 
     `confirmations`: medians (seconds) of the fresh processes that measured a suspicious benchmark again, by key.
+    `paces`: what the fixed piece of work took in those (seconds), by key, where it is known.
     `only`: the keys of those to be judged, where it isn't all.
     """
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
@@ -185,11 +188,22 @@ def judge(
             limits = Limits.of(gate, own.get(benchmark.key), len(results.benchmarks))
             medians = fresh or [benchmark.median]
             result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
+            machine = _machine_slower(old.pace_s, paces.get(benchmark.key, []))
+            if result.verdict == "regression" and machine > 1:
+                level = [median / machine for median in medians]
+                if compare(old.process_medians, level, variance, limits, confirmed=True).verdict != "regression":
+                    reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
+                    result = replace(result, verdict="inconclusive", reason=reason)
             benchmark.verdict = result.verdict
             benchmark.change, benchmark.change_low, benchmark.change_high = result.change, result.low, result.high
             benchmark.resolution = result.resolution
             benchmark.reasons = [result.reason] if result.reason else []
             benchmark.process_medians = medians
+
+
+def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
+    """Times that the fixed piece of work takes now, over before; 1 where either is not known."""
+    return statistics.fmean(now_s) / before_s if before_s and now_s and all(now_s) else 1.0
 
 
 def suspicious(results: Results) -> list[str]:
