@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -136,6 +137,40 @@ def test_alike_is_acquitted_at_the_first_look(trees: Arms) -> None:
     found = trial(trees, WORK)
     assert found.judgements[WORK].verdict == "pass"
     assert {key: len(found.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, found.pairs)
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each pair of arms that was started, whether that was ahead of its turn."""
+    found: list[bool] = []
+    start = duet._Ground._start
+
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        found.append(bool(options.get("cores")))
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(duet._Ground, "_start", recorded)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.cpu_count() == 1, reason="on another core than the one measured on")
+def test_the_next_pair_starts_while_one_is_measured(trees: Arms, starts: list[bool]) -> None:
+    """For as many of its benchmarks as the next one has; one that has another is started anew, as is the first."""
+    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
+    work, other = (Wish(key, 1e-4, LIMITS) for key in (WORK, ASYNC))
+    with both_arms(settings, trees, [work, other], "ci") as run_pair:
+        found = [run_pair([work, other], [work, other]), run_pair([other], [other]), run_pair([work])]
+    assert [set(pair.quads) - set(CONTROLS) for pair in found] == [{WORK, ASYNC}, {ASYNC}, {WORK}]
+    rehearsed, first, ahead_of_second, ahead_of_third, third = starts
+    assert [rehearsed, first, ahead_of_second, ahead_of_third, third] == [False, False, True, True, False]
+
+
+def test_a_next_pair_that_does_not_come_is_ended(trees: Arms) -> None:
+    """At the end; `nothing_left` looks."""
+    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
+    wishes = [Wish(WORK, 1e-4, LIMITS)]
+    with both_arms(settings, trees, wishes, "ci") as run_pair:
+        assert WORK in run_pair(wishes, wishes).quads
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="others may not go before the machine's rest")

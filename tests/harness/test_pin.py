@@ -14,6 +14,7 @@ from tests.performance.harness.pin import (
     give_way,
     not_allowed,
     pinned_core,
+    rest_s,
     set_affinity,
     take_precedence,
     throttled_periods,
@@ -104,6 +105,18 @@ def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
 
     assert done.stdout.strip() == str(os.SCHED_OTHER), done.stderr
     assert os.sched_getscheduler(child) == os.SCHED_OTHER
+
+
+@on_two_cores
+@as_root
+def test_who_goes_before_others_rests() -> None:
+    """More than the 5 % that the kernel would take; another does not."""
+    assert rest_s(1.0) == 0
+    take_precedence([os.getpid()])
+    try:
+        assert 0.05 < rest_s(1.0) < 0.1
+    finally:
+        give_way([os.getpid()])
 
 
 @on_linux

@@ -49,12 +49,14 @@ class Pairs:
     def __init__(self, read: Callable[[Wish, int], float], factor: float = 1.0) -> None:
         self.clock = Clock()
         self.chosen: list[list[Wish]] = []
+        self.then: list[list[Wish]] = []
         self._read = read
         self._factor = factor
 
-    def __call__(self, chosen: Sequence[Wish]) -> Pair:
+    def __call__(self, chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
         self.clock.now_s += expected_s(chosen) * self._factor
         self.chosen.append(list(chosen))
+        self.then.append(list(then))
         noise = [QUAD_NOISE if number % 2 else -QUAD_NOISE for number in range(MOST_QUADS)]
         read = {wish.key: self._read(wish, len(self.chosen)) for wish in chosen}
         return Pair({wish.key: [read[wish.key] + one for one in noise[: wish.quads]] for wish in chosen})
@@ -139,7 +141,8 @@ def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
     """Quads that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
     seen: list[int] = []
 
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
         seen.append(chosen[0].quads)
         return Pair({KEY: [math.log(1.2) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
@@ -181,7 +184,8 @@ def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> N
     """The fifth pair of the close look takes most of the time."""
     pairs = Pairs(zigzag(0.035, 0.04))
 
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
         if len(pairs.chosen) == FIRST_PAIRS + 4:
             pairs.clock.now_s += 48.0
         return pairs(chosen)
@@ -246,7 +250,8 @@ def test_what_is_suspicious_goes_before_what_was_not_tried() -> None:
 def test_a_benchmark_that_fails_is_not_tried_again() -> None:
     """It fails in the first pair; the others go on."""
 
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
         read = {wish.key: [0.001 * len(wish.key)] for wish in chosen if wish.key != KEY}
         return Pair(read, {KEY: "in base: failed"} if any(wish.key == KEY for wish in chosen) else {})
 
@@ -259,7 +264,8 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
     """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one quad in ten is disturbed."""
     spreads = {wish.key: rng.choice((0.006, 0.009, 0.012)) for wish in wishes_of(benchmarks)}
 
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
         clock.now_s += expected_s(chosen)
         read = {}
         for wish in chosen:
@@ -324,3 +330,16 @@ def test_controls_with_one_pair_say_nothing() -> None:
     """One value has no interval."""
     same, _ = CONTROLS
     assert controls_off({same: [5.0]}, NOTHING) == ""
+
+
+def test_the_next_pair_is_announced_unless_there_is_no_time_for_it() -> None:
+    """Those of a pair are all that can be in the next one, until the time is up."""
+    pairs = Pairs(zigzag(0.035, 0.2))
+
+    found = tried(wishes_of(2), pairs)
+
+    assert {one.verdict for one in found.judgements.values()} == {"inconclusive"}
+    for then, now in zip(pairs.then[:-1], pairs.chosen[1:], strict=True):
+        assert not then or {wish.key for wish in now} <= {wish.key for wish in then}
+    assert all(pairs.then[:-3])
+    assert pairs.then[-1] == []

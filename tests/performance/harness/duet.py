@@ -13,7 +13,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
@@ -24,7 +25,7 @@ from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid, figure, quad_difference
-from .pin import CoreLock, give_way, take_precedence
+from .pin import CoreLock, give_way, rest_s, set_affinity, take_precedence
 from .readiness import NotReady, describe, run_alone
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
@@ -41,13 +42,18 @@ END_LIMIT_S = 5.0
 """Together below 30 with an arm to end that does not hang: so long may one that hangs keep the run."""
 CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run."""
+SHARE_FOR_PAIRS = 0.95
+"""Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 SQL_LIMIT_S = 30.0
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 MOST_TOLD = 200
-REDIS_NUMBERS = {"base": (1, 3, 5), "head": (2, 4, 6)}
-"""Of an arm's Redis databases: two for the rounds, and one that was prepared. The first, 0, is nobody's."""
-REDIS_DATABASES = 7
+ROUNDS = 3
+"""Databases of an arm, taken by turns: while those of one pair are measured, those of the last one leave and those of
+the next one start."""
+REDIS_NUMBERS = {"base": (1, 3, 5, 7), "head": (2, 4, 6, 8)}
+"""Of an arm's Redis databases: those of the rounds, and one that was prepared. The first, 0, is nobody's."""
+REDIS_DATABASES = 9
 
 
 def compare(
@@ -66,7 +72,7 @@ def compare(
     """
     began_s = time.monotonic()
     with both_arms(settings, arms, wishes, profile, backends) as run_pair:
-        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        return conduct(wishes, run_pair, budget_s=budget_s * SHARE_FOR_PAIRS, clock=lambda: time.monotonic() - began_s)
 
 
 @contextlib.contextmanager
@@ -80,11 +86,11 @@ def both_arms(
         stack.callback(core.release)
         ground = stack.enter_context(_Ground(settings, arms, core.core, backends))
         ground.rehearse([*controls(wishes[0].thresholds), *wishes], profile)
-        yield lambda chosen: _pair(ground, chosen, profile, rng)
+        yield lambda chosen, then=(): _pair(ground, chosen, then, profile, rng)
 
 
-def _pair(ground: "_Ground", chosen: Sequence[Wish], profile: str, rng: random.Random) -> Pair:
-    """One pair of fresh processes."""
+def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profile: str, rng: random.Random) -> Pair:
+    """One pair of fresh processes; those of the next one, of which are `then`, are started meanwhile."""
     pair = Pair()
     chosen = [*controls(chosen[0].thresholds), *chosen]
     with ground.arms_running(chosen, profile, rng) as (base, head):
@@ -95,6 +101,8 @@ def _pair(ground: "_Ground", chosen: Sequence[Wish], profile: str, rng: random.R
         wanted = [wish for wish in chosen if wish.key in there]
         for arm in (base, head):
             arm.tell(order=[wish.key for wish in wanted])
+        if then:
+            ground.start_ahead([*controls(then[0].thresholds), *then], profile, rng)
         for wish in wanted:
             quads = _in_turns(base, head, wish, rng)
             ends = {arm.arm.name: arm.end(wish.key) for arm in (base, head)}
@@ -119,10 +127,12 @@ def _in_turns(base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.
         first, second = (base, head) if rng.random() < 0.5 else (head, base)
         figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
         for arm in (first, second, second, first):
+            began_s = time.monotonic()
             block = arm.block(wish)
             if not block:
                 return []
             figures[arm].append(figure(block))
+            time.sleep(rest_s(time.monotonic() - began_s))
         (b1, b2), (h1, h2) = figures[base], figures[head]
         if b1 and b2 and h1 and h2:
             quads.append(quad_difference((b1, b2), (h1, h2)))
@@ -228,12 +238,21 @@ class _ArmProcess:
         if code not in CAME_TO_ITS_END:
             raise self._invalid(f"it ended with exit code {code}")
 
-    def close(self) -> None:
-        """End it with all its children, whatever it does."""
+    def pin(self, cores: Collection[int]) -> None:
+        """Let it run on these cores alone, until it has been told what to measure."""
+        set_affinity([self._process.pid], cores)
+
+    def dismiss(self) -> None:
+        """Tell it to end, whatever it does, without waiting for that."""
         self._line.close()
         if self._process.poll() is None:
-            processes = tree(self._process.pid)
             self._process.terminate()
+
+    def close(self) -> None:
+        """End it with all its children."""
+        self.dismiss()
+        if self._process.poll() is None:
+            processes = tree(self._process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_LIMIT_S)
             signal_all(processes, signal.SIGKILL)
@@ -289,6 +308,21 @@ def _outcome(message: _Message) -> str:
     return f"{message.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}"
 
 
+@dataclass
+class _Started:
+    """Both arms of one pair."""
+
+    round: int
+    arms: list[_ArmProcess]
+    wishes: Sequence[Wish]
+    """What they have been told of."""
+
+    def serves(self, wishes: Sequence[Wish]) -> bool:
+        """Whether these can be measured in them."""
+        told = {(wish.key, wish.slow_down, wish.slowed_in) for wish in self.wishes}
+        return told >= {(wish.key, wish.slow_down, wish.slowed_in) for wish in wishes}
+
+
 class _Ground:
     """What both arms stand on: the core, and servers with a database for each arm."""
 
@@ -303,8 +337,10 @@ class _Ground:
             self._start_limit_s += settings.ready_limit_s
         self._prepared = False
         self._round = 0
-        """Of two: the arms of one pair leave while those of the next one start, on databases of their own."""
-        self._leaving: list[_ArmProcess] = []
+        """Of ROUNDS: that of the arms started last."""
+        self._leaving: list[_Started] = []
+        self._ahead: _Started | None = None
+        """The arms of the next pair, where they have been started already."""
 
     def __enter__(self) -> "_Ground":
         try:
@@ -326,19 +362,29 @@ class _Ground:
     def __exit__(self, kind: object, *_: object) -> None:
         give_way([os.getpid()])
         try:
+            self._dismiss_ahead()
             self._settle(patient=kind is None)
         finally:
             self._settle(patient=False)
             self._services.stop()
 
-    def _settle(self, *, patient: bool = True) -> None:
-        """See the arms of the last pair go; raises TrialInvalid where one that is waited for does not."""
-        while self._leaving:
-            try:
+    def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
+        """See arms go whose pair is over, of one round or all; raises TrialInvalid where one does not."""
+        for started in [one for one in self._leaving if round_ in (one.round, None)]:
+            self._leaving.remove(started)
+            with contextlib.ExitStack() as stack:
+                for arm in started.arms:
+                    stack.callback(arm.close)
                 if patient:
-                    self._leaving[-1].leave(LEAVE_LIMIT_S)
-            finally:
-                self._leaving.pop().close()
+                    for arm in started.arms:
+                        arm.leave(LEAVE_LIMIT_S)
+
+    def _dismiss_ahead(self) -> None:
+        """End the arms of a next pair that does not come."""
+        started, self._ahead = self._ahead, None
+        for end in (_ArmProcess.dismiss, _ArmProcess.close):
+            for arm in started.arms if started else ():
+                end(arm)
 
     def _fill_redis(self) -> None:
         """Empty the databases of this round, and copy what was prepared."""
@@ -404,11 +450,43 @@ class _Ground:
         prepare: bool = False,
     ) -> Iterator[tuple[_ArmProcess, _ArmProcess]]:
         """Both arms, started side by side, once they have collected; told to leave on the way out."""
-        self._round = 1 - self._round
+        started = self._ahead
+        if started is not None and started.serves(wishes):
+            self._ahead = None
+        else:
+            self._dismiss_ahead()
+            started = self._start(wishes, profile, rng, prepare=prepare)
+        with contextlib.ExitStack() as stack:
+            for arm in started.arms:
+                stack.callback(arm.close)
+            for arm in started.arms:
+                arm.listen()
+            base, head = started.arms
+            yield base, head
+            self._leaving.append(started)
+            stack.pop_all()
+
+    def start_ahead(self, wishes: Sequence[Wish], profile: str, rng: random.Random) -> None:
+        """Start the arms of the next pair, on other cores than the one that is measured on, where there are such."""
+        if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+            self._ahead = self._start(wishes, profile, rng, cores=others)
+
+    def _start(
+        self,
+        wishes: Sequence[Wish],
+        profile: str,
+        rng: random.Random,
+        *,
+        prepare: bool = False,
+        cores: Collection[int] = (),
+    ) -> "_Started":
+        """Start both arms for these benchmarks, or for some of them, and tell them where their servers are."""
+        self._round = (self._round + 1) % ROUNDS
+        self._settle(round_=self._round)
         # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
         hash_seed = str(rng.randrange(1, 2**32))
+        started = _Started(self._round, [], wishes)
         with contextlib.ExitStack() as stack:
-            started = []
             for arm in (self.arms.base, self.arms.head):
                 environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
                 environ |= {"PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
@@ -416,19 +494,16 @@ class _Ground:
                 command = self._command(arm, wishes, profile)
                 process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(process.close)
-                started.append(process)
+                if cores:
+                    process.pin(cores)
+                started.arms.append(process)
             # While they start: they go on when they are told where those are.
             self._make_databases()
             self._fill_redis()
-            for process in started:
+            for process in started.arms:
                 process.tell(**self._told(process.arm, wishes, prepare))
-            for process in started:
-                process.listen()
-            self._settle()
-            base, head = started
-            yield base, head
-            self._leaving = started
             stack.pop_all()
+        return started
 
     def _command(self, arm: Arm, wishes: Sequence[Wish], profile: str) -> list[str]:
         suite = Path("tests/performance")

@@ -19,6 +19,7 @@ import psutil
 LOAD_WINDOW_S = 0.05
 BUSY_S = 0.02
 """Cores are told apart by steps of so much work in the window: less says nothing about the next second."""
+REST = 0.07
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
@@ -87,11 +88,20 @@ def set_affinity(pids: Iterable[int], cores: Iterable[int]) -> None:
 def take_precedence(pids: Iterable[int]) -> None:
     """Let processes, all threads of each and what they start later, run before the machine's other ones, where we may.
 
-    As root, mostly. A busy neighbour then waits for them, rather than taking every other slice of their core; the
-    kernel keeps 5 % for it. Not on a machine of one core, where who waits for them is a part of us.
+    As root, mostly. A busy neighbour then waits for them, rather than taking every other slice of their core. Not on a
+    machine of one core, where who waits for them is a part of us. They have to rest: see `rest_s`.
     """
     if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
         _schedule(pids, os.SCHED_RR, os.sched_get_priority_min(os.SCHED_RR))
+
+
+def rest_s(after_s: float) -> float:
+    """How long who goes before others should do nothing, having worked for so long; 0 for who doesn't.
+
+    Of each second the kernel keeps 50 ms for others (sched_rt_runtime_us), and takes them at once at its end.
+    """
+    ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
+    return after_s * REST if ahead else 0.0
 
 
 def give_way(pids: Iterable[int]) -> None:

@@ -142,7 +142,7 @@ class Run:
         if self.output or self.arm:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        if wrong := not_allowed(self.settings.pin):
+        if not self.arm and (wrong := not_allowed(self.settings.pin)):
             self._end(wrong, EXIT_USAGE)
         self.free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
         try:

@@ -105,7 +105,8 @@ def replay(
     decks: dict[str, _Deck] = {}
     elapsed_s = 0.0
 
-    def run_pair(chosen: Sequence[Wish]) -> Pair:
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
         nonlocal elapsed_s
         elapsed_s += recording.pace * expected_s(chosen)
         pair = Pair()
@@ -162,16 +163,34 @@ def replay_many(
     trials = [replay(recording, recorded, thresholds, budget_s, rng) for _ in range(times)]
     found = _shares([verdicts_of(trial, wishes) for trial in trials])
     for size in SIZES[1:]:
-        judgements: list[Judgement | None] = []
-        for _ in range(times):
-            key = rng.choice(keys)
-            trial = replay(recording, recorded, thresholds, budget_s, rng, slow_down={key: size})
-            judgements.append(trial.judgements.get(key) if trial else None)
-        caught = sum(one is not None and one.verdict == "regression" for one in judgements)
-        close = sum(one is not None and abs(one.change - size) <= GOOD_ESTIMATE for one in judgements)
-        found[f"{size:.0%} slower, caught"] = Share(caught, times)
+        judgements = _judgements(recording, recorded, thresholds, budget_s, rng, size, times)
+        close = sum(abs(one.change - size) <= GOOD_ESTIMATE for one in judgements)
+        found[f"{size:.0%} slower, caught"] = Share(_caught(judgements), times)
         found[f"{size:.0%} slower, read within {GOOD_ESTIMATE * 100:g} points"] = Share(close, times)
     return found
+
+
+def _judgements(
+    recording: Recording,
+    recorded: Mapping[str, Sequence[Sequence[float]]],
+    thresholds: Mapping[str, Thresholds],
+    budget_s: float,
+    rng: random.Random,
+    size: float,
+    times: int,
+) -> list[Judgement]:
+    """Of so many gates, in each of which one benchmark is slower; none where it was not judged."""
+    found = []
+    keys = [key for key in recording.sample_s if key in recorded]
+    for _ in range(times):
+        key = rng.choice(keys)
+        trial = replay(recording, recorded, thresholds, budget_s, rng, slow_down={key: size})
+        found += [trial.judgements[key]] if trial and key in trial.judgements else []
+    return found
+
+
+def _caught(judgements: Sequence[Judgement]) -> int:
+    return sum(one.verdict == "regression" for one in judgements)
 
 
 def supported_effect(
@@ -183,14 +202,9 @@ def supported_effect(
     keys = [key for key in recording.sample_s if key in recorded]
     for size in CANDIDATES:
         limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)
-        caught = 0
-        for _ in range(times):
-            key = rng.choice(keys)
-            thresholds = dict.fromkeys(keys, limits)
-            trial = replay(recording, recorded, thresholds, gate.duet_budget_s, rng, slow_down={key: size})
-            judgement = trial.judgements.get(key) if trial else None
-            caught += judgement is not None and judgement.verdict == "regression"
-        if caught >= gate.power * times:
+        thresholds = dict.fromkeys(keys, limits)
+        judgements = _judgements(recording, recorded, thresholds, gate.duet_budget_s, rng, size, times)
+        if _caught(judgements) >= gate.power * times:
             return size
     return None
 

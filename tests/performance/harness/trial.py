@@ -17,7 +17,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from .pairs import (
     Judgement,
@@ -124,7 +124,11 @@ class Pair:
     """Why a benchmark could not be compared."""
 
 
-RunPair = Callable[[Sequence[Wish]], Pair]
+class RunPair(Protocol):
+    """Runs one pair."""
+
+    def __call__(self, chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        """`then`: of which those of the next pair will be, as far as is known."""
 
 
 @dataclass
@@ -224,7 +228,8 @@ class _Stage:
         for look in self._looks:
             while pairs < look and (chosen := _affordable(self._sized(undecided()), 1, trial, until_s - clock())):
                 began_s = clock()
-                self._take(run_pair(chosen))
+                another = until_s - began_s > 2 * _pace(trial) * expected_s(chosen)
+                self._take(run_pair(chosen, chosen if another else ()))
                 pairs += 1
                 trial.pairs += 1
                 trial.expected_s += expected_s(chosen)
@@ -286,12 +291,16 @@ class _Stage:
 
 def _affordable(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -> list[Wish]:
     """Those that can be in so many pairs in the time left, from the first on."""
-    pace = trial.spent_s / trial.expected_s if trial.expected_s else 1.0
     chosen: list[Wish] = []
     for wish in wishes:
-        if pairs * pace * expected_s([*chosen, wish]) <= left_s:
+        if pairs * _pace(trial) * expected_s([*chosen, wish]) <= left_s:
             chosen.append(wish)
     return chosen
+
+
+def _pace(trial: Trial) -> float:
+    """What pairs take here, over what is expected."""
+    return trial.spent_s / trial.expected_s if trial.expected_s else 1.0
 
 
 def expected_s(wishes: Sequence[Wish]) -> float:
