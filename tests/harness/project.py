@@ -142,8 +142,7 @@ class Project:
         project.write("conftest.py", CONFTEST)
         project.write("test_words.py", WORDS)
         project.git("init", "--quiet")
-        project.git("add", ".")
-        project.git("commit", "--quiet", "--message=Start")
+        project.commit("Start")
         done = project.nox("baseline")
         assert done.code == 0, done.output
         return project
@@ -168,6 +167,18 @@ class Project:
         identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
         done = subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True, text=True)
         return done.stdout.strip()
+
+    def begin_repository(self, code: str) -> None:
+        """Commit all that is there, with this as `code_under_test.py`, as the first commit of a branch `main`."""
+        (self.root / "code_under_test.py").write_text(code, encoding="utf-8")
+        (self.root / ".gitignore").write_text("perf-results/\n__pycache__/\n", encoding="utf-8")
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.commit("Start")
+
+    def commit(self, message: str = "Change") -> None:
+        """Commit all changes."""
+        self.git("add", ".")
+        self.git("commit", "--quiet", f"--message={message}")
 
     def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
         """Start a Nox session in a process group of its own; its output is one stream."""

@@ -54,15 +54,10 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     project.write("settings.toml", STEADY_SETTINGS)
     project.write("conftest.py", CONFTEST)
     project.write("test_code.py", SUITE)
-    (project.root / "code_under_test.py").write_text(CODE)
-    (project.root / ".gitignore").write_text("perf-results/\n__pycache__/\n")
-    project.git("init", "--quiet", "--initial-branch=main")
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Start")
+    project.begin_repository(CODE)
     done = run(project, "baseline", PERF_MACHINE="yesterday's")
     assert done.code == 0, done.output
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Baseline")
+    project.commit("Baseline")
     return project
 
 
@@ -92,8 +87,7 @@ def pretend_to_have_been_faster(project: Project) -> None:
         benchmark["process_medians"] = [median / 3 for median in benchmark["process_medians"]]
         benchmark["median"] /= 3
     path.write_text(json.dumps(data))
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Another baseline")
+    project.commit("Another baseline")
 
 
 def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(project: Project) -> None:
@@ -169,8 +163,7 @@ def test_a_change_that_edits_the_baseline_is_accepted(project: Project) -> None:
     project.git("checkout", "--quiet", "-b", "change")
     slow_down(project)
     assert run(project, "baseline", PERF_MACHINE="yesterday's").code == 0
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Slower")
+    project.commit("Slower")
     done = run(project, "ci", PERF_BASE="main")
     assert done.code == 0, done.output
     assert project.verdicts()[WORK] == "accepted"
@@ -234,8 +227,7 @@ def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
     path.write_text('raise RuntimeError("half done")\n')
     baseline = project.baseline()
     baseline.write_text(baseline.read_text() + "\n")
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Half done")
+    project.commit("Half done")
     path.write_text(code)
     done = run(project, "ci")
     assert done.code == 0, done.output

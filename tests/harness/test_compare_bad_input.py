@@ -183,7 +183,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A repository with code and its benchmarks."""
     project = create(tmp_path_factory.mktemp("bad") / "project", environments)
     project.git("init", "--quiet", "--initial-branch=main")
-    commit(project)
+    project.commit()
     return project
 
 
@@ -193,7 +193,7 @@ def baselined(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> P
     project = committed.copy(tmp_path_factory.mktemp("baselined") / "project")
     done = run(project, "baseline", PERF_MACHINE="yesterday's")
     assert done.code == 0, done.output
-    commit(project)
+    project.commit()
     return project
 
 
@@ -246,11 +246,6 @@ def edit(project: Project, name: str, old: str, new: str) -> None:
     write(project, name, text.replace(old, new))
 
 
-def commit(project: Project) -> None:
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Change")
-
-
 def slow_down(project: Project) -> None:
     """Three times the work, as an uncommitted change."""
     edit(project, "code_under_test.py", "2_000\n", "6_000\n")
@@ -293,7 +288,7 @@ def test_a_workspace_in_a_subdirectory(environments: Path, tmp_path: Path) -> No
     """The repository begins two folders above the project."""
     project = create(tmp_path / "repository" / "services" / "api", environments)
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "repository")], check=True)
-    commit(project)
+    project.commit()
     slow_down(project)
     done = compare(project)
     assert done.code == 1, done.output
@@ -316,7 +311,7 @@ def test_the_baseline_of_a_dirty_tree_leads_to_the_commit_that_holds_it(gated: P
 def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
     """A clone of one commit whose remote has gone: told what was tried, and timings are inconclusive."""
     edit(gated, "code_under_test.py", "import os\n", "import os  # noqa\n")
-    commit(gated)
+    gated.commit()
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{gated.root}", tmp_path / "clone"], check=True)
     clone = Project(tmp_path / "clone", gated.environments)
     clone.git("remote", "set-url", "origin", f"file://{tmp_path}/gone")
@@ -383,7 +378,7 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     data = json.loads(path.read_text())
     data["environment"]["packages"]["httpx"] = "0.0.1"
     path.write_text(json.dumps(data))
-    commit(gated)
+    gated.commit()
     index = f"http://me:{TOKEN}@127.0.0.1:9/{TOKEN}/simple"
     variables = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"), index)
     done = run(gated, "gate", **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
@@ -403,7 +398,7 @@ def test_what_the_base_can_not_run_fails_nothing(project: Project) -> None:
     edit(project, "code_under_test.py", "ROUNDS = ", "HAS_IT = False\nROUNDS = ")
     skip = '    if not code_under_test.HAS_IT:\n        pytest.skip("not yet")\n'
     project.edit("test_code.py", '    """Sort a list."""\n', f'    """Sort a list."""\n{skip}')
-    commit(project)
+    project.commit()
     edit(project, "code_under_test.py", "HAS_IT = False\n", "HAS_IT = True\n")
     imports = "from code_under_test import new\n"
     project.write("test_new.py", imports + SUITE.replace("code_under_test.work", "new").partition("def test_other")[0])
@@ -456,7 +451,7 @@ def test_a_migration_between_base_and_head(project: Project) -> None:
     project.write("test_served.py", SERVED)
     write(project, "app.py", APP)
     write(project, "prepare.py", PREPARE)
-    commit(project)
+    project.commit()
     edit(project, "prepare.py", 'AS name"]', 'AS name", "ALTER TABLE item ADD COLUMN price int DEFAULT 1"]')
     edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 100\n')
     done = compare(project, "--limit=90")
@@ -471,7 +466,7 @@ def cached(project: Project, url: str, more: str = "") -> None:
     project.write("settings.toml", f'{ON_SERVERS}\n[env]\nCACHE_URL = "{url}"\n{more}')
     project.write("test_code.py", CACHED)
     write(project, "cached.py", CACHE)
-    commit(project)
+    project.commit()
     edit(project, "cached.py", 'b"old"', 'b"new"')
 
 
@@ -543,7 +538,7 @@ def test_killed_in_the_middle_of_a_pair(
         "test_code.py",
         TRACED.replace("import redis\n", "import redis\nfrom code_under_test import IN_ARM\n") + WAITS_IN_ARM,
     )
-    commit(project)
+    project.commit()
     slow_down(project)
     with traces_of(project, cache_home) as traces:
         run = traces.start_to_middle("compare", "HEAD")

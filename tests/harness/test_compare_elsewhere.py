@@ -91,11 +91,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (project.suite / "test_suite.py").unlink()
     project.write("settings.toml", STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"'))
     project.write("test_servers.py", SUITE)
-    (project.root / "code_under_test.py").write_text(CODE)
-    (project.root / ".gitignore").write_text("perf-results/\n__pycache__/\n")
-    project.git("init", "--quiet", "--initial-branch=main")
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Start")
+    project.begin_repository(CODE)
     return project
 
 
@@ -241,8 +237,7 @@ def test_an_application_that_is_served_elsewhere(project: Project, application: 
     project.write("settings.toml", STEADY_SETTINGS)
     (project.suite / "test_servers.py").unlink()
     project.write("test_api.py", API_SUITE)
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Application")
+    project.commit("Application")
     elsewhere = {
         "PERF_API_URL": f"http://127.0.0.1:{application.server_port}",
         "XDG_CACHE_HOME": str(cache_of(project)),

