@@ -239,8 +239,8 @@ class _ArmProcess:
             raise self._invalid(f"it ended with exit code {code}")
 
     def pin(self, cores: Collection[int]) -> None:
-        """Let it run on these cores alone, until it has been told what to measure."""
-        set_affinity([self._process.pid], cores)
+        """Let it and what it has started run on these cores, until it has been told what to measure."""
+        set_affinity([process.pid for process in tree(self._process.pid)], cores)
 
     def dismiss(self) -> None:
         """Tell it to end, whatever it does, without waiting for that."""
@@ -453,6 +453,8 @@ class _Ground:
         started = self._ahead
         if started is not None and started.serves(wishes):
             self._ahead = None
+            for arm in started.arms:
+                arm.pin(os.sched_getaffinity(0))  # nothing else is measured any more
         else:
             self._dismiss_ahead()
             started = self._start(wishes, profile, rng, prepare=prepare)

@@ -91,7 +91,7 @@ def record(
             return time.monotonic() - began_s < limit_s * share
 
         while is_time_left(SHARE_OF_GATES):
-            trial = _gate(wishes, recorded, settings.gate.duet_budget_s)
+            trial = _gate(wishes, recorded, settings.gate.duet_budget_s, say)
             if trial and not trial.pairs:
                 raise TrialInvalid(
                     f"duet_budget_s of [gate] in settings.toml ({settings.gate.duet_budget_s:g} s) is too short for a"
@@ -106,7 +106,7 @@ def record(
             if not is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
                 break
             chosen = list({**{one.key: one for one in wishes}, wish.key: wish}.values())
-            trial = _gate(chosen, recorded, settings.gate.duet_budget_s)
+            trial = _gate(chosen, recorded, settings.gate.duet_budget_s, say)
             judgement = trial.judgements.get(wish.key) if trial else None
             change = judgement.change if judgement else None
             verdicts = verdicts_of(trial, chosen)
@@ -122,7 +122,7 @@ def record(
             try:
                 recorded(chosen)
             except TrialInvalid as error:
-                say(f"  an invalid pair: {str(error).splitlines()[0]}")
+                _say_invalid("pair", error, say)
                 continue
             keep(into)
             pairs += 1
@@ -156,13 +156,20 @@ def _groups(wishes: Sequence[Wish], sizes: Sequence[float]) -> Iterator[list[Wis
             ]
 
 
-def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float) -> Trial | None:
+def _gate(wishes: Sequence[Wish], run_pair: RunPair, budget_s: float, say: Callable[[str], None]) -> Trial | None:
     """None where it is invalid."""
     began_s = time.monotonic()
     try:
         return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
-    except TrialInvalid:
+    except TrialInvalid as error:
+        _say_invalid("gate", error, say)
         return None
+
+
+def _say_invalid(what: str, error: TrialInvalid, say: Callable[[str], None]) -> None:
+    """With all that an arm has said."""
+    lines = "\n".join(f"    {line}" for line in str(error).splitlines())
+    say(f"  an invalid {what}:\n{lines}")
 
 
 def _told(gate: Mapping[str, str]) -> str:
