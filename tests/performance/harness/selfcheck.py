@@ -28,8 +28,10 @@ from .trial import IN_SERVER, MEASURED_S, Pair, RunPair, Trial, Where, Wish, con
 
 SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.3
 """Of the time, for whole gates without and with a slow-down; the rest is for single pairs."""
-TOGETHER = 3
-"""Benchmarks in a single pair: as few as a gate looks at closely."""
+TOGETHER = 6
+"""Benchmarks in a single pair: about as few as a gate looks at closely."""
+SHARE_S = MEASURED_S / 2
+"""What each of them is measured for in it."""
 MOST_QUADS_RECORDED = 24
 SERVER_SAMPLE_S = 0.1
 
@@ -116,11 +118,11 @@ def record(
             read = f", read as {change:+.1%}" if change is not None else ""
             say(f"  {wish.slow_down:.0%} {PLACES[wish.slowed_in]}, {wish.key}: {said}{read}")
         pairs = 0
-        for chosen in few_by_few(slowed):
+        for chosen, then in itertools.pairwise(few_by_few(slowed)):
             if not is_time_left(1.0):
                 break
             try:
-                recorded(chosen)
+                recorded(chosen, then)
             except TrialInvalid as error:
                 _say_invalid("pair", error, say)
                 continue
@@ -147,7 +149,7 @@ def few_by_few(slowed: Mapping[Where, Sequence[Wish]]) -> Iterator[list[Wish]]:
 
 def _groups(wishes: Sequence[Wish], sizes: Sequence[float]) -> Iterator[list[Wish]]:
     """Each benchmark is slowed down by each of the sizes before any is again."""
-    long = [wish.within(MEASURED_S, MOST_QUADS_RECORDED) for wish in wishes]
+    long = [wish.within(SHARE_S, MOST_QUADS_RECORDED) for wish in wishes]
     for shift in itertools.count():
         for first in range(0, len(long), TOGETHER):
             yield [
