@@ -56,6 +56,8 @@ class Owner:
         self.directory = Path(directory)
         self.pids = [int(pid) for pid in pids.split(",")]
         self.record = Path(os.environ["XDG_CACHE_HOME"]) / "plumbline" / "runs" / f"{self.run}.json"
+        self.half_record = self.record.with_suffix(".making")
+        """Of a run that was killed while it wrote."""
 
     def kill(self) -> None:
         self.process.kill()
@@ -64,7 +66,7 @@ class Owner:
     def left(self) -> list[object]:
         """What there still is of the run."""
         found: list[object] = [pid for pid in [*self.pids, self.reaper] if is_alive(pid)]
-        found += [path for path in (self.directory, self.record) if path.exists()]
+        found += [path for path in (self.directory, self.record, self.half_record) if path.exists()]
         return found
 
 
@@ -89,9 +91,10 @@ def start_owner(cache_home: Path, tmp_path: Path, until: Until) -> Iterator[Call
 
 
 def test_kill_of_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
-    """After SIGKILL the reaper removes processes, directory and record, and ends."""
+    """After SIGKILL the reaper removes processes, directory, record and half a record, and ends."""
     owner = start_owner()
-    assert len(owner.left()) >= 5
+    owner.half_record.write_text('{"run"')
+    assert len(owner.left()) >= 6
 
     owner.kill()
 

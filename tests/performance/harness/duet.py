@@ -42,8 +42,6 @@ END_LIMIT_S = 5.0
 """Together below 30 with an arm to end that does not hang: so long may one that hangs keep the run."""
 CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run."""
-SHARE_FOR_PAIRS = 0.95
-"""Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 SQL_LIMIT_S = 30.0
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
@@ -72,7 +70,7 @@ def compare(
     """
     began_s = time.monotonic()
     with both_arms(settings, arms, wishes, profile, backends) as run_pair:
-        return conduct(wishes, run_pair, budget_s=budget_s * SHARE_FOR_PAIRS, clock=lambda: time.monotonic() - began_s)
+        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ from .summary import student_quantile
 
 FIRST_PAIRS = 2
 CLOSE_LOOKS = (4, 8, 16, 32, 64)
+SHARE_FOR_PAIRS = 0.95
+"""Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 FIRST_SHARE = 0.6
 """Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
 WELL_TOLD = 0.009
@@ -154,6 +156,7 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     `clock`: seconds since the begin, by which the budget counts. Raises TrialInvalid where the controls are off.
     """
     trial = Trial()
+    budget_s *= SHARE_FOR_PAIRS
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
     first = _Stage(trial, dict.fromkeys(wishes, MOST_QUADS_AT_FIRST), (FIRST_PAIRS,), shares, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 LABEL = "plumbline.run"
+MAKING = ".making"
 RUN_VARIABLE = "PLUMBLINE_RUN"
 TERM_LIMIT_S = 3.0
 """How long a run whose starter is gone may take to end by itself: all of it is to be gone within 5 s."""
@@ -64,9 +65,15 @@ def main() -> None:
     reader.join(DRAIN_LIMIT_S)
     left = remove_all(header["run"], list(things.values()), spare={owner[0]})
     if not left:
-        Path(header["record"]).unlink(missing_ok=True)
+        remove_record(Path(header["record"]))
     # Not by way of the interpreter's own end, which would wait for the thread that reads the pipe.
     os._exit(0)
+
+
+def remove_record(record: Path) -> None:
+    """With what is left of one that was being written when the run was killed."""
+    for suffix in (record.suffix, MAKING):
+        record.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def remove_all(run: str, things: Iterable[Thing], spare: Iterable[int] = ()) -> list[Thing]:

@@ -57,6 +57,8 @@ class Run:
     def end(self) -> None:
         """Remove the directory, let the reaper look for what is left, and wait for it; harmless when called again."""
         if self._reaper is None:
+            if not self._things:
+                reaper.remove_record(self._record)  # of a run that was interrupted before it had a reaper
             return
         for thing in [thing for thing in self._things.values() if thing["kind"] == "directory"]:
             with contextlib.suppress(OSError):
@@ -69,7 +71,7 @@ class Run:
         except subprocess.TimeoutExpired:
             return
         if self._reaper.returncode != 0 and not self._things:
-            self._record.unlink(missing_ok=True)
+            reaper.remove_record(self._record)
         self._reaper = None
 
     def add_process(self, pid: int) -> None:
@@ -142,7 +144,7 @@ class Run:
         }
         # The reaper knows it all the same: a full disk is no reason to fail.
         with contextlib.suppress(OSError):
-            making = self._record.with_suffix(".making")
+            making = self._record.with_suffix(reaper.MAKING)
             making.write_text(json.dumps(record), encoding="utf-8")
             making.replace(self._record)
 
@@ -170,7 +172,7 @@ def sweep(external_urls: Mapping[str, str]) -> list[str]:
             if left:
                 path.write_text(json.dumps({**record, "things": [_without_url(thing) for thing in left]}), "utf-8")
             else:
-                path.unlink(missing_ok=True)
+                reaper.remove_record(path)
     return swept
 
 
