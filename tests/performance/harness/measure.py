@@ -5,7 +5,7 @@ was throttled. It knows nothing of pytest.
 """
 
 import gc
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
@@ -17,7 +17,6 @@ LEAST_SAMPLES = 7
 PATIENCE = 5
 """A benchmark that asks for a number of samples of its own may take this many times the profile's limit; another may
 take this many times its samples, where they are short."""
-MOST_TRIES = 3
 LEAST_TIMED_S = 0.025
 """Shared machines stall for some 10 ms at a time: samples that take less than this together could all lie in there."""
 SHORTEST_SAMPLE_S = 5e-6
@@ -76,14 +75,13 @@ class Measurement:
     ) -> None:
         """Times `samples`, and more, up to `most_samples`, where they take less than LEAST_TIMED_S.
 
-        `retry` looks at a finished measurement and says why it should be made again, or nothing. The fastest of at
-        most MOST_TRIES counts: what disturbs only ever adds time. `counter` counts in
+        `retry` looks at a finished measurement and says why it should be made again, or nothing. `counter` counts in
         a few rounds after the timed ones.
         """
         self.operations = operations
         self.summary: Summary | None = None
-        self.retried: list[str] = []
-        """Why it was measured again, each time that it was."""
+        self.retried: str = ""
+        """Why it was measured a second time, if it was."""
         self.counts = Counts()
         self._wanted = samples
         self._most = most_samples
@@ -92,7 +90,6 @@ class Measurement:
         self._retry = retry
         self._counter = counter
         self._counting: Generator[Round, None, None] | None = None
-        self._best: Summary | None = None
         self._timed: Summary | None = None
         self._samples_s: list[float] = []
         self._timer = Timer(self._samples_s)
@@ -167,12 +164,12 @@ class Measurement:
 
     def _finish(self) -> None:
         summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
-        self._best = min(self._best or summary, summary, key=lambda one: one.median_s)
-        if len(self.retried) + 1 < MOST_TRIES and (reason := self._retry(summary)):
-            self.retried.append(reason)
-            self._restart()
-            return
-        self._timed = self._best
+        if not self.retried:
+            self.retried = self._retry(summary)
+            if self.retried:
+                self._restart()
+                return
+        self._timed = summary
         if self._counter is not None:
             # A counting round is none of the samples, but entered once as they are.
             self._counting = self._counter.rounds(self.operations, self.counts, lambda: self._samples_s.append(0.0))
@@ -256,10 +253,9 @@ class Measure:
         return self.measurement.summary
 
 
-def warnings_of(summary: Summary, operations: int, retried: Sequence[str]) -> list[str]:
+def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
     """What a reader of the figures should know about how they came about."""
-    reasons = "; ".join(dict.fromkeys(retried))
-    warnings = [f"measured {len(retried) + 1} times: {reasons}"] if reasons else []
+    warnings = [f"measured twice: {retried}"] if retried else []
     if (sample_s := summary.median_s * operations) < SHORTEST_SAMPLE_S:
         warnings.append(
             f"a sample takes {sample_s * 1e6:.2f} µs, too short for the clock:"

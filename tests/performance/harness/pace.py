@@ -11,8 +11,6 @@ WORK = range(5_000)
 """Some 0.1 ms."""
 REPEATS = 5
 LEAST_SEEN = 5
-RECOVERY_LIMIT_S, RECOVERIES_LIMIT_S = 0.3, 2.0
-"""How long it is waited for at a time, and in all."""
 
 
 class Pace:
@@ -20,7 +18,6 @@ class Pace:
 
     def __init__(self) -> None:
         self._seen_s: list[float] = []
-        self._waited_s = 0.0
         for _ in range(LEAST_SEEN):
             self.slowness()
 
@@ -40,12 +37,8 @@ class Pace:
         """What the fixed piece of work took when it was last looked at, in seconds."""
         return self._seen_s[-1]
 
-    def recover(self, limit: float) -> bool:
-        """Wait until it is not slower than usual by more than `limit`; False where that takes too long."""
-        began_s = perf_counter()
-        until_s = began_s + min(RECOVERY_LIMIT_S, RECOVERIES_LIMIT_S - self._waited_s)
-        while slow := self.slowness() > limit:
-            if perf_counter() >= until_s:
-                break
-        self._waited_s += perf_counter() - began_s
-        return not slow
+    def recover(self, limit: float, limit_s: float) -> None:
+        """Wait until it is not slower than usual by more than `limit`, for `limit_s` at most."""
+        until_s = perf_counter() + limit_s
+        while self.slowness() > limit and perf_counter() < until_s:
+            pass

@@ -41,8 +41,8 @@ ROOT = SUITE.parents[1]
 CONTROLS = SUITE / "harness" / "controls.py"
 """Benchmarks of the harness's own, in every paired comparison."""
 ARM_LIMIT_S = 3600.0
-UNSTEADY, SLOW = 0.1, 0.06
-"""Parts of a benchmark against each other, and a fixed piece of work against itself: steady ones stay below."""
+UNSTEADY = 0.1
+RECOVERY_LIMIT_S = 0.1
 INTERRUPT_AGAIN_S = 0.01
 TEARDOWN_LIMIT_S = 1.0
 """How long the fixtures of a run that ended early may take before the servers are stopped under them."""
@@ -483,7 +483,7 @@ class Run:
                 ),
             )
         self.pace = self.pace or Pace()
-        pace, slow_before = self.pace, self.pace.slowness() > SLOW
+        pace, slow_before = self.pace, self.pace.slowness() > UNSTEADY
 
         def retry(summary: Summary, budget: Budget | None) -> str:
             if throttled_periods() > throttled:
@@ -491,7 +491,8 @@ class Run:
             budget = budget or self._budget(_key(item))
             if (unsteady := unsteadiness(summary.samples_s)) > UNSTEADY:
                 return f"some samples were {unsteady:.0%} slower than others in a row, as when the machine is disturbed"
-            if (slow_before or pace.slowness() > SLOW) and pace.recover(SLOW):
+            if slow_before or pace.slowness() > UNSTEADY:
+                pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
                 return "the machine itself was slower than before"
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return f"its budget was broken ({', '.join(over)})" if over else ""
