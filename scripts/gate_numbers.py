@@ -413,7 +413,7 @@ def _judged(wishes: Sequence[Wish], quads: Mapping[str, list[list[float]]]) -> d
     within = {key: error_within(quads[key]) for key in differences}
     prior = prior_of(differences, within)
     limits = {wish.key: wish.thresholds for wish in wishes}
-    judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences), looks=1)
+    judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences))
     for key, one in judged.items():
         low, high = _interval(differences[key])
         judged[key] = dataclasses.replace(one, low=low, high=high)

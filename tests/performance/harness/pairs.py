@@ -154,25 +154,22 @@ def judge_pairs(
     *,
     within: Mapping[str, float],
     tried: int,
-    looks: int,
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
-    `within`: standard error of a pair's difference by its own quads alone, which pairs can't vary less than. `tried`:
-    how many benchmarks share the error allowed; `looks`: how often each is looked at, at most.
+    `thresholds`: with the errors that may be made at this look. `within`: standard error of a pair's difference by its
+    own quads alone, which pairs can't vary less than. `tried`: how many benchmarks share the false alarms.
     """
-    return {key: _judge(differences[key], thresholds[key], prior, within[key], tried, looks) for key in due}
+    return {key: _judge(differences[key], thresholds[key], prior, within[key], tried) for key in due}
 
 
-def _judge(
-    values: Sequence[float], limits: Thresholds, prior: Prior, within: float, tried: int, looks: int
-) -> Judgement:
+def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, within: float, tried: int) -> Judgement:
     pairs = len(values)
     change = statistics.fmean(values)
     variance, degrees = prior.moderated(values, within)
     error = max(math.sqrt(variance), within, LEAST_SPREAD) / math.sqrt(pairs)
-    to_convict = student_quantile(1 - limits.false_alarms / tried / looks, degrees) * error
-    to_acquit = student_quantile(1 - (1 - limits.power) / looks, degrees) * error
+    to_convict = student_quantile(1 - limits.false_alarms / tried, degrees) * error
+    to_acquit = student_quantile(limits.power, degrees) * error
     tolerance = math.log1p(limits.tolerance)
     verdict: Verdict = "inconclusive"
     if change - to_convict > tolerance:

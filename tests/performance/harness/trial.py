@@ -43,7 +43,10 @@ WELL_TOLD = 0.009
 WELL_TOLD_SHARE = 0.1
 """Of a great one, its standard error may be this share."""
 FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
-"""Shares of the errors allowed that the first look may make; the close one may make the rest."""
+MISSES_CLOSE = 0.5
+"""Shares of the errors allowed that the first look may make, and of the misses those that the close one may make, which
+has the rest of the false alarms. The rest of the misses is left for what ends inconclusive.
+"""
 OPEN = ("inconclusive", "regression")
 """Verdicts of the first look that lead to a close one: a conviction, so that its size is told well."""
 
@@ -162,7 +165,7 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
-    shares = (1 - FALSE_ALARMS_AT_FIRST, 1 - MISSES_AT_FIRST)
+    shares = (1 - FALSE_ALARMS_AT_FIRST, MISSES_CLOSE)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     prior = first.prior()
     _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior, error_wanted=WELL_TOLD).run(run_pair, budget_s, clock)
@@ -216,12 +219,13 @@ class _Stage:
         self._error_wanted = error_wanted
         self._sharing = sharing
         self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
+        self._spent: dict[str, float] = {}
 
     def run(
         self, run_pair: RunPair, until_s: float, clock: Callable[[], float], *, planned_s: float | None = None
     ) -> None:
         """`planned_s`: until when its first look should be over, if not until the end of its time."""
-        trial, pairs = self._trial, 0
+        trial, pairs, begin_s = self._trial, 0, clock()
         tried = _affordable(self._sized(self._wishes), self._looks[0], trial, (planned_s or until_s) - clock())
         sharing = self._sharing or len(tried)
 
@@ -238,15 +242,23 @@ class _Stage:
                 trial.expected_s += expected_s(chosen)
                 trial.spent_s += clock() - began_s
             if pairs == look:
-                self._look_at([wish.key for wish in undecided()], sharing)
+                share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (until_s - begin_s)
+                self._look_at([wish.key for wish in undecided()], sharing, share)
         # The time was up for these, between two looks: of which there are no more than were planned.
         seen = {key: one.pairs for key, one in self.judgements.items()}
         more = [key for key, values in self.differences.items() if len(values) > seen.get(key, 1)]
-        self._look_at([key for key in more if self._undecided(key)], sharing)
+        self._look_at([key for key in more if self._undecided(key)], sharing, 1.0)
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
-        return [wish.within(MEASURED_S / len(wishes), self._most_quads[wish.key]) for wish in wishes]
+        left_s = MEASURED_S
+        sized: dict[str, Wish] = {}
+        # What one doesn't need is left for the others.
+        for wish in sorted(wishes, key=lambda one: self._most_quads[one.key] * one.block_s):
+            share_s = left_s / (len(wishes) - len(sized))
+            sized[wish.key] = wish.within(share_s, self._most_quads[wish.key])
+            left_s = max(left_s - 4 * sized[wish.key].quads * wish.block_s, 0.0)
+        return [sized[wish.key] for wish in wishes]
 
     def _undecided(self, key: str) -> bool:
         found = self.judgements.get(key)
@@ -272,16 +284,19 @@ class _Stage:
     def _within(self) -> dict[str, float]:
         return {key: error_within(quads) for key, quads in self.quads.items() if quads}
 
-    def _look_at(self, due: Sequence[str], tried: int) -> None:
-        found = judge_pairs(
-            self.differences,
-            due,
-            self._limits,
-            self._prior or self.prior(),
-            within=self._within(),
-            tried=tried,
-            looks=len(self._looks),
-        )
+    def _look_at(self, due: Sequence[str], sharing: int, used: float) -> None:
+        """`used`: share of its time that has passed. Of the errors each look may make what has been added since the
+        benchmark's last one to the share's square, so that most are left for the last look, which comes when it comes
+        (Lan and DeMets 1983, Biometrika 70:659; added up over looks as if they were independent: on the safe side).
+        """
+        spent = min(used, 1.0) ** 2
+        limits = {}
+        for key in due:
+            if (share := spent - self._spent.get(key, 0.0)) > 0:
+                limits[key] = self._limits[key].with_shares(share, share)
+                self._spent[key] = spent
+        prior = self._prior or self.prior()
+        found = judge_pairs(self.differences, list(limits), limits, prior, within=self._within(), tried=sharing)
         for key, one in found.items():
             if (seen := self.judgements.get(key)) and seen.verdict == "regression":
                 one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
