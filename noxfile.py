@@ -6,6 +6,7 @@
 import os
 import signal
 import sys
+from collections.abc import Sequence
 
 import nox
 from nox.command import CommandFailed
@@ -19,6 +20,8 @@ nox.options.sessions = ["ci"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the suite and the code under test need: dependency groups of pyproject.toml.
 GROUPS = ["perf", "embedded", "service"]
+# What the HTML report needs, where it is wanted.
+REPORT = ["report"]
 # How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
 PROJECT: list[str] = []
 # From a terminal, Ctrl-C reaches the command as well; from elsewhere it has to be told, after this.
@@ -37,7 +40,7 @@ def ci(session: nox.Session) -> None:
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
     """The gate with more samples, resource and recovery tests."""
-    _command(session, "scripts.gate", "--profile=full", "--", *session.posargs)
+    _command(session, "scripts.gate", "--profile=full", "--", *session.posargs, groups=REPORT)
 
 
 @nox.session(default=False)
@@ -72,8 +75,8 @@ def selfcheck(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Render the last results again."""
-    _command(session, "scripts.report")
+    """Render the last results again, as HTML as well; --format=NAME for other tools."""
+    _command(session, "scripts.report", *session.posargs, groups=REPORT)
 
 
 @nox.session(default=False)
@@ -95,9 +98,9 @@ def lint(session: nox.Session) -> None:
 # Your own sessions go below this line.
 
 
-def _command(session: nox.Session, module: str, *arguments: str) -> None:
+def _command(session: nox.Session, module: str, *arguments: str, groups: Sequence[str] = ()) -> None:
     """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
-    session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
+    session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS, *groups))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pipeline that cancels its job: as Ctrl-C
     try:
         session.run(

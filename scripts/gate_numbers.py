@@ -371,9 +371,9 @@ def libraries(options: argparse.Namespace) -> None:
 def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: int, cant_touch: str) -> None:
     quads: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
     long = [wish.within(2 * MEASURED_S / len(wishes), MOST_QUADS) for wish in wishes]
-    with both_arms(settings, arms, wishes, "ci") as run_pair:
+    with both_arms(settings, arms, wishes, "ci") as both:
         for _ in range(REFERENCE_PAIRS):
-            pair = run_pair(long)
+            pair = both.run_pair(long)
             for wish in wishes:
                 quads[wish.key] += [pair.quads[wish.key]] if wish.key in pair.quads else []
     reference = _judged(wishes, quads)

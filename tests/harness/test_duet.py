@@ -118,8 +118,8 @@ def trial(arms: Arms, *keys: str, budget_s: float = BUDGET_S) -> Trial:
 def one_pair(arms: Arms, *keys: str) -> Pair:
     settings = load_settings(arms.head.root / "tests/performance/settings.toml", {})
     wishes = [Wish(key, 1e-4, LIMITS) for key in keys]
-    with both_arms(settings, arms, wishes, "ci") as run_pair:
-        return run_pair(wishes)
+    with both_arms(settings, arms, wishes, "ci") as both:
+        return both.run_pair(wishes)
 
 
 def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(trees: Arms) -> None:
@@ -128,6 +128,28 @@ def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(trees: Arms) -
     found = trial(trees, WORK, ASYNC)
     assert {key: one.verdict for key, one in found.judgements.items()} == {WORK: "regression", ASYNC: "regression"}
     assert found.judgements[WORK].change == pytest.approx(1.0, abs=0.3)
+    base_s, head_s = found.samples_s[WORK]
+    assert len(base_s) == len(head_s) >= 40
+
+
+def test_what_got_slower_is_told_of_what_is_convicted(trees: Arms) -> None:
+    """A function that is new in head, with its place, and one that does more; of what is acquitted nothing."""
+    edit(trees.head, "    sum(range(4_000))", "    sum(range(4_000))\n    check()")
+    edit(trees.head, "def before", "def check():\n    return [number**2 for number in range(2_000)]\n\n\ndef before")
+    found = trial(trees, WORK)
+    assert found.judgements[WORK].verdict == "regression"
+    named = {one.name: one for one in found.functions[WORK]}
+    slower = named.get("check.<locals>.<listcomp>") or named["check"]  # Python 3.12 has comprehensions in line
+    assert (slower.file, slower.base_calls, slower.head_calls) == ("code_under_test.py", 0.0, 1.0)
+    assert slower.head_s > 0
+    assert list(found.functions) == [WORK]
+
+
+def test_where_nothing_is_convicted_nothing_is_profiled(trees: Arms) -> None:
+    """Two trees that are alike."""
+    found = trial(trees, WORK)
+    assert found.judgements[WORK].verdict == "pass"
+    assert found.functions == {}
     assert found.pairs in {FIRST_PAIRS, *(FIRST_PAIRS + look for look in CLOSE_LOOKS)}
     assert not found.failures
 
@@ -158,8 +180,8 @@ def test_the_next_pair_starts_while_one_is_measured(trees: Arms, starts: list[bo
     """For as many of its benchmarks as the next one has; one that has another is started anew, as is the first."""
     settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
     work, other = (Wish(key, 1e-4, LIMITS) for key in (WORK, ASYNC))
-    with both_arms(settings, trees, [work, other], "ci") as run_pair:
-        found = [run_pair([work, other], [work, other]), run_pair([other], [other]), run_pair([work])]
+    with both_arms(settings, trees, [work, other], "ci") as both:
+        found = [both.run_pair([work, other], [work, other]), both.run_pair([other], [other]), both.run_pair([work])]
     assert [set(pair.quads) - set(CONTROLS) for pair in found] == [{WORK, ASYNC}, {ASYNC}, {WORK}]
     rehearsed, first, ahead_of_second, ahead_of_third, third = starts
     assert [rehearsed, first, ahead_of_second, ahead_of_third, third] == [False, False, True, True, False]
@@ -169,8 +191,8 @@ def test_a_next_pair_that_does_not_come_is_ended(trees: Arms) -> None:
     """At the end; `nothing_left` looks."""
     settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
     wishes = [Wish(WORK, 1e-4, LIMITS)]
-    with both_arms(settings, trees, wishes, "ci") as run_pair:
-        assert WORK in run_pair(wishes, wishes).quads
+    with both_arms(settings, trees, wishes, "ci") as both:
+        assert WORK in both.run_pair(wishes, wishes).quads
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="others may not go before the machine's rest")

@@ -568,7 +568,7 @@ def test_no_password_is_told(telltale: Ran) -> None:
     passwords = {url.partition("@")[0].rpartition(":")[2] for url in told}
     assert len(passwords) == 2
     assert telltale.done.code == 3, telltale.done.output
-    texts = {path.name: path.read_text(encoding="utf-8") for path in telltale.project.root.glob("perf-results/*")}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in telltale.project.root.glob("perf-results/**/*.*")}
     assert {"results.json", "report.md", "junit.xml"} <= texts.keys()
     for name, text in {"output": telltale.done.output, **texts}.items():
         for password in passwords:

@@ -155,9 +155,9 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
     (tmp_path / "cache").mkdir()
     with (
         twins(project.root, directories=["src"], cache=tmp_path / "cache") as arms,
-        both_arms(settings, arms, wishes, "ci") as run_pair,
+        both_arms(settings, arms, wishes, "ci") as both,
     ):
-        found = run_pair(wishes)
+        found = both.run_pair(wishes)
     assert set(found.quads) == {*CONTROLS, ASKING, IN_SERVER}
     assert set(found.failures) == {OUTSIDE}
     assert "MeasureError" in found.failures[OUTSIDE]

@@ -28,7 +28,7 @@ from .environment import installed_packages
 
 INSTALL_LIMIT_S = 180.0
 LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
-HARNESS_GROUPS = ("perf", "embedded")
+HARNESS_GROUPS = ("perf", "embedded", "report")
 SERVICE_GROUP = "service"
 UNDER_TEST = {"redis", "asyncpg", "httpx"}
 """Of the harness's groups, but the user's code runs on them."""

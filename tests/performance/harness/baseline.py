@@ -119,6 +119,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         rate_per_s=statistics.median(benchmark.rate_per_s for benchmark in found),
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
+        source="",
         process_medians=medians,
         pace_s=statistics.median(benchmark.pace_s for benchmark in found),
         spread=log_spread(medians),

@@ -1,7 +1,9 @@
 """From the screen's verdicts to those of the paired comparison: which base, which benchmarks, what their pairs say."""
 
+import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .arms import describe, make_arms, nothing_differs
@@ -9,10 +11,13 @@ from .base import Base, Git, NoBase, find_base
 from .base_environment import read_toml
 from .duet import compare, shared_by_arms
 from .pairs import Judgement, Thresholds
+from .report.progress import Progress
 from .results import Benchmark, Results, ResultsError, decode_results
 from .services.run import state_folder
 from .settings import BenchmarkSettings, GateSettings, Settings
 from .trial import Trial, Wish
+
+MOST_SAMPLES_KEPT = 200
 
 
 def compare_with_base(
@@ -53,14 +58,19 @@ def compare_with_base(
     results.notes += shared_by_arms(settings)
     wishes = wishes_of(settings, benchmarks)
     say(f"  {len(wishes)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
-    trial = compare(
-        settings,
-        arms,
-        wishes,
-        budget_s=budget_s,
-        profile=results.profile or "ci",
-        backends=results.environment.services,
-    )
+    progress = Progress(sys.stdout)
+    try:
+        trial = compare(
+            settings,
+            arms,
+            wishes,
+            budget_s=budget_s,
+            profile=results.profile or "ci",
+            backends=results.environment.services,
+            on_pair=progress.say,
+        )
+    finally:
+        progress.close()
     say(f"  {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
     edited = edited_entries(root, base, baseline)
     for benchmark in benchmarks:
@@ -114,6 +124,9 @@ def judge_compared(benchmark: Benchmark, trial: Trial, gate: GateSettings, edite
         benchmark.change, benchmark.resolution = judgement.change, judgement.resolution
         benchmark.change_low, benchmark.change_high = judgement.low, judgement.high
         benchmark.differences = trial.differences[benchmark.key]
+        base_s, head_s = trial.samples_s.get(benchmark.key, ([], []))
+        benchmark.base_samples_s, benchmark.head_samples_s = thinned(base_s), thinned(head_s)
+        benchmark.functions = trial.functions.get(benchmark.key, [])
         benchmark.reasons = _reasons(judgement)
         if judgement.verdict == "regression" and benchmark.key in edited:
             benchmark.verdict = "accepted"
@@ -127,6 +140,11 @@ def _reasons(judgement: Judgement) -> list[str]:
     if judgement.verdict == "inconclusive":
         return [f"{judgement.pairs} pairs neither convict nor acquit it"]
     return [f"compared in {judgement.pairs} pairs"]
+
+
+def thinned(samples_s: Sequence[float]) -> list[float]:
+    """At most MOST_SAMPLES_KEPT of them, evenly."""
+    return list(samples_s[:: math.ceil(len(samples_s) / MOST_SAMPLES_KEPT) or 1])
 
 
 def slower_than_baseline(benchmark: Benchmark, gate: GateSettings) -> bool:

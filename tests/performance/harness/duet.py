@@ -6,6 +6,7 @@ drift of the machine cancels. `pairs.py` says what the differences mean.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -27,12 +28,13 @@ from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid, figure, quad_difference
 from .pin import CoreLock, give_way, rest_s, set_affinity, take_precedence
 from .readiness import NotReady, describe, run_alone
+from .results import FunctionTime
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .services.variables import placeholders
 from .settings import Settings
-from .trial import Pair, RunPair, Trial, Wish, conduct, controls
-from .turns import Line, LineClosed
+from .trial import MOST_QUADS, Pair, Trial, Wish, conduct, controls
+from .turns import PROFILE, Line, LineClosed
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 NOT_IN_ARMS = ("cacheprovider", "unraisableexception", "valkey")
@@ -46,6 +48,8 @@ SQL_LIMIT_S = 30.0
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 MOST_TOLD = 200
+MOST_PROFILED, PROFILED_S = 3, 0.5
+"""Benchmarks whose regression is looked into, the worst first, and for how long each, as it is without a profiler."""
 ROUNDS = 3
 """Databases of an arm, taken by turns: while those of one pair are measured, those of the last one leave and those of
 the next one start."""
@@ -62,35 +66,73 @@ def compare(
     budget_s: float,
     profile: str = "ci",
     backends: Mapping[str, str] = {},
+    on_pair: Callable[[str], None] = lambda _: None,
 ) -> Trial:
     """Compare until each benchmark is convicted or acquitted, or the time is up.
 
-    `backends`: where the servers came from before, by name, to be taken again where that is left open. Raises
-    TrialInvalid, and NoBase where the base can't be run.
+    `backends`: where the servers came from before, by name, to be taken again where that is left open. `on_pair` is
+    told before each pair how far the comparison is. Raises TrialInvalid, and NoBase where the base can't be run.
     """
     began_s = time.monotonic()
-    with both_arms(settings, arms, wishes, profile, backends) as run_pair:
-        return conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+    numbers = itertools.count(1)
+    with both_arms(settings, arms, wishes, profile, backends) as both:
+
+        def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+            left_s = max(began_s + budget_s - time.monotonic(), 0.0)
+            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks undecided, {left_s:.0f} s left at most")
+            return both.run_pair(chosen, then)
+
+        trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        convicted = [wish for wish in wishes if (one := trial.judgements.get(wish.key)) and one.verdict == "regression"]
+        convicted.sort(key=lambda wish: -trial.judgements[wish.key].change)
+        for wish in convicted[:MOST_PROFILED]:
+            trial.functions[wish.key] = both.slower_functions(wish)
+    return trial
 
 
 @contextlib.contextmanager
 def both_arms(
     settings: Settings, arms: Arms, wishes: Sequence[Wish], profile: str, backends: Mapping[str, str] = {}
-) -> Iterator[RunPair]:
-    """What both arms stand on, and a function that runs one pair; raises as `compare`."""
-    rng = random.Random()
+) -> Iterator["BothArms"]:
+    """What both arms stand on, to run pairs on; raises as `compare`."""
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         ground = stack.enter_context(_Ground(settings, arms, core.core, backends))
         ground.rehearse([*controls(wishes[0].thresholds), *wishes], profile)
-        yield lambda chosen, then=(): _pair(ground, chosen, then, profile, rng)
+        yield BothArms(ground, profile)
+
+
+class BothArms:
+    """Runs pairs of fresh processes."""
+
+    def __init__(self, ground: "_Ground", profile: str) -> None:
+        self._ground = ground
+        self._profile = profile
+        self._rng = random.Random()
+
+    def run_pair(self, chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        """One pair, with the controls; the processes of the next one, of which are `then`, are started meanwhile."""
+        then = [*controls(then[0].thresholds), *then] if then else []
+        chosen = [*controls(chosen[0].thresholds), *chosen]
+        return _pair(self._ground, chosen, then, self._profile, self._rng)
+
+    def slower_functions(self, wish: Wish) -> list[FunctionTime]:
+        """What head spends more time in, by one more pair under a profiler; none where it fails, or was left out."""
+        try:
+            from .extras.profile import slower_functions
+        except ImportError:
+            return []
+        arms = self._ground.arms
+        with tempfile.TemporaryDirectory(prefix="perf-profile-") as folder, contextlib.suppress(TrialInvalid):
+            with self._ground.profiled(Path(folder)):
+                _pair(self._ground, [wish.within(PROFILED_S, MOST_QUADS)], [], self._profile, self._rng)
+            return slower_functions(Path(folder) / "base", Path(folder) / "head", (arms.base.tree, arms.head.tree))
+        return []
 
 
 def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profile: str, rng: random.Random) -> Pair:
-    """One pair of fresh processes; those of the next one, of which are `then`, are started meanwhile."""
     pair = Pair()
-    chosen = [*controls(chosen[0].thresholds), *chosen]
     with ground.arms_running(chosen, profile, rng) as (base, head):
         there = set(base.collected) & set(head.collected)
         for wish in chosen:
@@ -100,27 +142,34 @@ def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profi
         for arm in (base, head):
             arm.tell(order=[wish.key for wish in wanted])
         if then:
-            ground.start_ahead([*controls(then[0].thresholds), *then], profile, rng)
+            ground.start_ahead(then, profile, rng)
         for wish in wanted:
-            quads = _in_turns(base, head, wish, rng)
+            quads, samples_s = _in_turns(base, head, wish, rng)
             ends = {arm.arm.name: arm.end(wish.key) for arm in (base, head)}
             if why := [f"in {name}: {outcome}" for name, outcome in ends.items() if outcome]:
                 pair.failures[wish.key] = "; ".join(why)
             elif quads:
-                pair.quads[wish.key] = quads
+                pair.quads[wish.key], pair.samples_s[wish.key] = quads, samples_s
             else:
                 pair.failures[wish.key] = "too short for the clock: it measured 0"
     return pair
 
 
-def _in_turns(base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random) -> list[float]:
-    """By how much head was slower in each quad, as logarithms; none where either arm skips or fails it."""
+def _in_turns(
+    base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random
+) -> tuple[list[float], tuple[list[float], list[float]]]:
+    """By how much head was slower in each quad, as logarithms, and what each sample took in base and in head.
+
+    Nothing where either arm skips or fails it.
+    """
+    nothing: tuple[list[float], tuple[list[float], list[float]]] = [], ([], [])
     ready = [arm.begins(wish.key) for arm in (base, head)]
     if not all(ready):
-        return []
+        return nothing
     if not all(arm.block(wish) for arm in (base, head)):  # warm-up
-        return []
-    quads = []
+        return nothing
+    quads: list[float] = []
+    samples_s: dict[_ArmProcess, list[float]] = {base: [], head: []}
     for _ in range(wish.quads):
         first, second = (base, head) if rng.random() < 0.5 else (head, base)
         figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
@@ -128,13 +177,14 @@ def _in_turns(base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.
             began_s = time.monotonic()
             block = arm.block(wish)
             if not block:
-                return []
+                return nothing
             figures[arm].append(figure(block))
+            samples_s[arm] += block
             time.sleep(rest_s(time.monotonic() - began_s))
         (b1, b2), (h1, h2) = figures[base], figures[head]
         if b1 and b2 and h1 and h2:
             quads.append(quad_difference((b1, b2), (h1, h2)))
-    return quads
+    return quads, (samples_s[base], samples_s[head])
 
 
 class _ArmProcess:
@@ -339,6 +389,7 @@ class _Ground:
         self._leaving: list[_Started] = []
         self._ahead: _Started | None = None
         """The arms of the next pair, where they have been started already."""
+        self._profile_into: Path | None = None
 
     def __enter__(self) -> "_Ground":
         try:
@@ -466,6 +517,17 @@ class _Ground:
             self._leaving.append(started)
             stack.pop_all()
 
+    @contextlib.contextmanager
+    def profiled(self, folder: Path) -> Iterator[None]:
+        """The arms of the next pair run under a profiler, and write into folders of theirs in this one."""
+        self._dismiss_ahead()
+        self._profile_into = folder
+        try:
+            yield
+            self._settle()
+        finally:
+            self._profile_into = None
+
     def start_ahead(self, wishes: Sequence[Wish], profile: str, rng: random.Random) -> None:
         """Start the arms of the next pair, on other cores than the one that is measured on, where there are such."""
         if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
@@ -490,6 +552,9 @@ class _Ground:
             for arm in (self.arms.base, self.arms.head):
                 environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
                 environ |= {"PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
+                if self._profile_into:
+                    (self._profile_into / arm.name).mkdir()
+                    environ[PROFILE] = str(self._profile_into / arm.name)
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
                 command = self._command(arm, wishes, profile)
                 process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)

@@ -28,9 +28,9 @@ from .baseline import (
 from .count_changes import judge_counts
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
-from .report import junit, markdown, terminal
+from .report import github, junit, markdown, terminal
 from .results import Benchmark, Results, ResultsError, read_results, write_results, write_whole
-from .screen import differences, judge, suspicious, undecided
+from .screen import differences, judge, package_differences, suspicious, undecided
 from .settings import Settings, SettingsError, load_settings
 from .verdict import (
     EXIT_INTERRUPTED,
@@ -46,7 +46,7 @@ from .verdict import (
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
 END_LIMIT_S = 15.0
-RESULTS, REPORT, JUNIT, SELFCHECK = "results.json", "report.md", "junit.xml", "selfcheck.json"
+RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed, nothing selected."""
 PYTEST_USAGE_ERROR = 4
@@ -92,8 +92,13 @@ def run_selfcheck(arguments: list[str], minutes: float) -> int:
 
 
 def report_again() -> int:
-    """Render the last results again; returns the exit code of their run."""
+    """Render the last results again, as HTML as well; returns the exit code of their run."""
     return _documented_exit(_report_again)
+
+
+def export(format_: str, output: Path | None) -> int:
+    """Write the last results for another tool, to a file or to the standard output; returns the exit code."""
+    return _documented_exit(lambda settings: _export(settings, format_, output))
 
 
 def run_readiness(arguments: list[str]) -> int:
@@ -110,13 +115,21 @@ def _gate(settings: Settings, profile: str, arguments: list[str]) -> int:
     baseline = None
     if results.exit_code is None:
         baseline = find_baseline(SUITE / "baselines", results.environment)
-        results.baseline = baseline_path(SUITE / "baselines", results.environment).relative_to(ROOT).as_posix()
+        _describe_baseline(results, baseline)
         results.collected_files += _gone_files(baseline, arguments)
         try:
             _judge(settings, results, baseline, profile)
         except RunError as error:
             results.reasons.append(f"when measured again: {error}")
     return _conclude(settings, folder, results)
+
+
+def _describe_baseline(results: Results, baseline: Results | None) -> None:
+    results.baseline = baseline_path(SUITE / "baselines", results.environment).relative_to(ROOT).as_posix()
+    if baseline is not None:
+        results.baseline_commit, results.baseline_created = baseline.environment.commit, baseline.created
+        results.baseline_differences = differences(baseline.environment, results.environment)
+        results.baseline_differences += package_differences(baseline.environment, results.environment)
 
 
 def _comparison(settings: Settings, revision: str, arguments: list[str], budget_s: float) -> int:
@@ -141,7 +154,15 @@ def _comparison(settings: Settings, revision: str, arguments: list[str], budget_
 def _conclude(settings: Settings, folder: Path, results: Results) -> int:
     results.verdict, code, results.reasons = decide(results, settings.gate.fail_on)
     results.exit_code = results.exit_code or code
-    return _tell(folder, results)
+    results.tolerance, results.minimum_effect = settings.gate.tolerance, settings.gate.minimum_effect
+    for benchmark in results.benchmarks:
+        if own := settings.benchmarks.get(benchmark.key):
+            benchmark.tolerance, benchmark.minimum_effect = own.tolerance, own.minimum_effect
+    _tell(folder, results)
+    _keep_in_history(folder, results)
+    if results.profile == "full":
+        _write_html(folder, results)
+    return results.exit_code or EXIT_PASS
 
 
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
@@ -272,7 +293,7 @@ def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]
     count = settings.gate.confirm_processes
     _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes")
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
-    runs = [_measure(settings, profile, [*nodes, "-q"]) for _ in range(count)]
+    runs = [_measure(settings, profile, nodes) for _ in range(count)]
     for run in runs:
         _raise_if_ended(run)
     return runs
@@ -290,7 +311,7 @@ def _record(settings: Settings, arguments: list[str]) -> int:
     runs: list[Results] = []
     for number in range(1, settings.gate.baseline_processes + 1):
         _say(f"\nprocess {number} of {settings.gate.baseline_processes}")
-        run = _measure(settings, "ci", [*arguments, "-q"])
+        run = _measure(settings, "ci", arguments)
         _raise_if_ended(run)
         if failed := [test.key for test in run.tests if test.outcome == "failed"]:
             raise RunError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
@@ -325,7 +346,54 @@ def _record(settings: Settings, arguments: list[str]) -> int:
 
 def _report_again(settings: Settings) -> int:
     folder = ROOT / settings.results
-    return _tell(folder, _last_results(folder))
+    results = _last_results(folder)
+    code = _tell(folder, results)
+    _write_html(folder, results)
+    return code
+
+
+def _export(settings: Settings, format_: str, output: Path | None) -> int:
+    try:
+        from .extras.exports import FORMATS
+    except ImportError:
+        raise RunError(
+            "exports were left out of this copy of the suite (tests/performance/harness/extras)", EXIT_USAGE
+        ) from None
+    if format_ not in FORMATS:
+        raise RunError(f"there is no format {format_!r}: {', '.join(FORMATS)}", EXIT_USAGE)
+    text = FORMATS[format_](_last_results(ROOT / settings.results))
+    if output is None:
+        _say(text.rstrip("\n"))
+    else:
+        write_whole(output, text)
+    return EXIT_PASS
+
+
+def _keep_in_history(folder: Path, results: Results) -> None:
+    try:
+        from .extras import history
+    except ImportError:
+        return  # left out, with the report that shows it
+    history.keep(folder, results)
+
+
+def _write_html(folder: Path, results: Results) -> None:
+    """The HTML report, where it is wanted; raises ResultsError where it can't be written."""
+    try:
+        from .extras import history, html
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith(__package__):
+            _say(f"no HTML report: {error.name} is missing; install the dependency group `report`")
+        return
+    path = folder / HTML
+    write_whole(path, html.render(results, _baseline_of(results), history.read(folder)))
+    _say(f"Report: {_shown(path)}")
+
+
+def _baseline_of(results: Results) -> Results | None:
+    with contextlib.suppress(ResultsError):
+        return find_baseline(SUITE / "baselines", results.environment)
+    return None
 
 
 def _last_results(folder: Path) -> Results:
@@ -374,7 +442,7 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
     with tempfile.TemporaryDirectory(prefix="perf-") as folder:
         output = Path(folder) / "results.json"
         suite = [] if _named_paths(arguments) else [str(SUITE.relative_to(ROOT))]
-        command = [sys.executable, "-m", "pytest", *suite, "--no-header", f"--perf-profile={profile}"]
+        command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
         command += [f"--perf-output={output}", "-p", "no:valkey", *arguments]
         code = _run(command, settings.gate.time_limit_s)
@@ -440,7 +508,7 @@ def _make_room(folder: Path) -> None:
     Raises ResultsError where the folder can't be written: before anything is measured, rather than after.
     """
     write_whole(folder / ".writable", "")
-    for name in (".writable", RESULTS, REPORT, JUNIT):
+    for name in (".writable", RESULTS, REPORT, JUNIT, HTML):
         try:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
@@ -452,6 +520,8 @@ def _tell(folder: Path, results: Results) -> int:
     write_results(folder / RESULTS, results)
     write_whole(folder / REPORT, markdown.render(results))
     write_whole(folder / JUNIT, junit.render(results))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        _say("\n".join(github.annotations(results)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:

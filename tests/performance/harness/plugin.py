@@ -11,10 +11,11 @@ import inspect
 import os
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import pytest
 
@@ -27,13 +28,14 @@ from .measure import Measure, MeasureError, warnings_of
 from .pace import Pace
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
 from .readiness import describe
-from .report.format import first_lines
+from .report.format import duration, first_lines
+from .report.progress import Progress
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
 from .settings import Budget, Settings, SettingsError, check_keys, load_settings
 from .summary import Summary, unsteadiness
-from .turns import Arm, TurnedMeasurement
+from .turns import PROFILE, Arm, TurnedMeasurement
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
 SUITE = Path(__file__).resolve().parents[1]
@@ -104,6 +106,7 @@ class Run:
         self.service_lines: list[str] = []
         self.environment_before: dict[str, str | None] = {}
         self._results_at_end: Results | None = None
+        self.progress: Progress | None = None
         self.stderr = os.dup(2)
         """Where the interpreter can say its last words although pytest captures stderr."""
         self.once = _why_untimed(config)
@@ -150,6 +153,10 @@ class Run:
             arm = self.arm.of_services() if self.arm else {}
             slows_application = self.arm is not None and self.arm.slows_application
             settings = slowed.instead_of_application(self.settings) if slows_application else self.settings
+            if self.arm and PROFILE in os.environ:
+                from .extras import profile  # only where it is wanted: it may have been left out
+
+                settings = profile.instead_of_application(settings)
             self.services = Services(settings, ROOT, preferred=preferred, **arm)
             self.services.begin()
             if slows_application:
@@ -234,6 +241,8 @@ class Run:
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
         self.counter = None if self.once or self.arm else Counter(self.services)
+        if self.output and self.config.option.verbose < 0:
+            self.progress = Progress(self._terminal(), len(session.items))
         self._pin()
         # What is there now stays: the collections before each measurement need not look at it again.
         gc.collect()
@@ -242,6 +251,8 @@ class Run:
             outcome = yield
         finally:
             gc.unfreeze()
+            if self.progress is not None:
+                self.progress.close()
         self._end_if_one_has_died()
         return outcome
 
@@ -299,6 +310,12 @@ class Run:
             pids += own
         return pinned_core(pids)
 
+    def _terminal(self) -> TextIO:
+        """Where pytest writes, whatever it captures."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        file: TextIO = reporter._tw._file if reporter is not None else sys.stdout
+        return file
+
     def _say(self, lines: list[str]) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
@@ -339,6 +356,23 @@ class Run:
         finally:
             if LIMIT_S in item.stash:
                 faulthandler.cancel_dump_traceback_later()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Without pytest's dots where we say ourselves how far the run is."""
+        if self.progress is None or hasattr(report, "wasxfail"):
+            return None
+        if report.when != "call" and report.passed:
+            return "", "", ""
+        category: str = "error" if report.when != "call" and report.failed else report.outcome
+        return category, "", category.upper()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self.progress is not None:
+            name = nodeid.removeprefix(f"{SUITE.relative_to(ROOT).as_posix()}/")
+            last = self.benchmarks[-1] if self.benchmarks else None
+            told = f" (last: {duration(last.median)}, {last.samples:,} samples)" if last else ""
+            self.progress.step(len(self.tests), f"{name}{told}")
 
     def pytest_runtest_logfinish(self) -> None:
         if self.arm and self.tests:
@@ -461,6 +495,7 @@ class Run:
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],
             line=item.location[1] or 0,
+            source=_source(item),
             budgets=check_budget(budget, summary) if budget else [],
             warnings=warnings_of(summary, measurement.operations, measurement.retried),
         )
@@ -479,7 +514,7 @@ class Run:
                 self.settings.profile(self.profile_name),
                 lambda _summary, _budget: "",
                 in_turns=lambda operations: TurnedMeasurement(
-                    arm.line, key, operations, lambda samples_s: arm.timer(key, samples_s)
+                    arm.line, key, operations, lambda samples_s: arm.timer(key, samples_s, operations)
                 ),
             )
         self.pace = self.pace or Pace()
@@ -663,6 +698,14 @@ def _is_ours(path: Path) -> bool:
 
 def _key(item: pytest.Item) -> str:
     return item.path.relative_to(SUITE).as_posix() + item.nodeid[item.nodeid.index("::") :]
+
+
+def _source(item: pytest.Function) -> str:
+    """The code of the test, as it stands at the left margin; "" where there is none."""
+    try:
+        return textwrap.dedent(inspect.getsource(item.function))
+    except OSError:
+        return ""
 
 
 def _source_hash(item: pytest.Function) -> str:

@@ -65,6 +65,25 @@ class CountChange(Struct, omit_defaults=True):
     """Whether it is held against the benchmark."""
 
 
+class FunctionTime(Struct, omit_defaults=True):
+    """What one function takes under a profiler in each arm, in seconds per operation.
+
+    A function of the repository's own with what it calls, any other without.
+    """
+
+    name: str
+    file: str
+    """Below the tree, or below the folder of packages; "" for built-in functions."""
+    line: int
+    base_s: Seconds
+    head_s: Seconds
+    base_calls: Annotated[float, Meta(ge=0)]
+    """Calls per operation."""
+    head_calls: Annotated[float, Meta(ge=0)]
+    where: str = ""
+    """The process: "" for that of the test, else the name of the application or process."""
+
+
 class Benchmark(Struct, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
@@ -105,6 +124,12 @@ class Benchmark(Struct, omit_defaults=True):
     renamed_from: str = ""
     description: str = ""
     line: int = 0
+    """Where its test begins, from 0."""
+    source: str = ""
+    """The code of its test; not kept in a baseline."""
+    tolerance: float | None = None
+    minimum_effect: float | None = None
+    """Where it has settings of its own."""
     baseline_median: Seconds | None = None
     change: float | None = None
     """Against the baseline: 0.05 is 5 % slower."""
@@ -114,6 +139,11 @@ class Benchmark(Struct, omit_defaults=True):
     """The slow-down that would have been seen in this run with the wanted power."""
     differences: list[float] = []
     """Of a paired comparison, one for each pair of processes: the logarithm of head's time over base's."""
+    base_samples_s: list[Seconds] = []
+    head_samples_s: list[Seconds] = []
+    """Of its last pair, measured in turns, in seconds per operation; thinned out evenly where there were many."""
+    functions: list[FunctionTime] = []
+    """Of a regression: what got slower under a profiler, the worst first."""
     budgets: list[BudgetResult] = []
     reasons: list[str] = []
     """Why the verdict is what it is."""
@@ -165,8 +195,16 @@ class Results(Struct, omit_defaults=True):
     reasons: list[str] = []
     """Why the verdict of the run is what it is, the most important first."""
     notes: list[str] = []
+    tolerance: float | None = None
+    minimum_effect: float | None = None
+    """That benchmarks were judged by, where they have none of their own."""
     baseline: str = ""
     """The file that it was compared with."""
+    baseline_commit: str = ""
+    baseline_created: str = ""
+    """When it was recorded, as `created`."""
+    baseline_differences: list[str] = []
+    """In what the baseline's machine, servers and packages differ from those of this run, one line each."""
     base: str = ""
     """The commit that it was compared with in pairs, and why that one."""
     base_differences: list[str] = []

@@ -142,6 +142,13 @@ def differences(baseline: Environment, now: Environment) -> list[str]:
     return found
 
 
+def package_differences(baseline: Environment, now: Environment) -> list[str]:
+    """Packages of another version than the baseline's, one line each: redis 6.4.0 → 8.1.0."""
+    names = sorted(baseline.packages.keys() | now.packages.keys())
+    versions = [(name, baseline.packages.get(name, "none"), now.packages.get(name, "none")) for name in names]
+    return [f"{name} {old} → {new}" for name, old, new in versions if old != new]
+
+
 def judge(
     results: Results,
     baseline: Results | None,

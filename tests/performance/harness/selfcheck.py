@@ -80,10 +80,10 @@ def record(
     """
     began_s = time.monotonic()
     wishes = slowed["block"]
-    with both_arms(settings, arms, [*wishes, *slowed.get("server", [])], "ci", backends) as run_pair:
+    with both_arms(settings, arms, [*wishes, *slowed.get("server", [])], "ci", backends) as both:
 
         def recorded(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
-            pair = run_pair(chosen, then)
+            pair = both.run_pair(chosen, then)
             on_purpose = {wish.key: wish for wish in chosen if wish.slow_down}
             where: Where = next((wish.slowed_in for wish in on_purpose.values()), "block")
             into.pairs.append(Recorded(pair.quads, {key: wish.slow_down for key, wish in on_purpose.items()}, where))

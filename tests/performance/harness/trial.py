@@ -30,6 +30,7 @@ from .pairs import (
     prior_of,
     quads_wanted,
 )
+from .results import FunctionTime
 from .summary import student_quantile
 
 FIRST_PAIRS = 2
@@ -127,6 +128,8 @@ class Pair:
     """By how much head was slower in each quad, as logarithms; the controls' as well."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared."""
+    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    """What each sample took in base and in head, in seconds per operation."""
 
 
 class RunPair(Protocol):
@@ -145,6 +148,10 @@ class Trial:
     judgements: dict[str, Judgement] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared, by key."""
+    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    """Of the last pair that each was in, by key: what each sample took in base and in head."""
+    functions: dict[str, list[FunctionTime]] = field(default_factory=dict)
+    """What got slower under a profiler, by key, of those convicted."""
     pairs: int = 0
     elapsed_s: float = 0.0
     expected_s: float = 0.0
@@ -270,6 +277,7 @@ class _Stage:
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
+        self._trial.samples_s |= pair.samples_s
         for key, quads in pair.quads.items():
             if key in CONTROLS:
                 self._trial.differences.setdefault(key, []).append(difference(quads))

@@ -15,6 +15,7 @@ other one measures.
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import statistics
 import time
@@ -30,6 +31,8 @@ from .summary import summarize
 from .trial import Where
 
 DRAINING_ROUNDS = 3
+PROFILE = "PERF_PROFILE"
+"""Variable that names the folder of an arm which is profiled."""
 
 
 class LineClosed(Exception):
@@ -200,6 +203,7 @@ class TurnedMeasurement(Measurement):
         self._rounds = 0
         if "samples" not in turn:
             self._over = True
+            self._timer.end()
             self.summary = summarize(self._all_s) if self._all_s else None
             self.close()
             raise StopIteration
@@ -231,8 +235,12 @@ class Arm:
         given = {name: Address(**fields) for name, fields in self.servers.items()}
         return {"given": given, "key_prefix": self.prefix, "prepare": self.prepare}
 
-    def timer(self, key: str, samples_s: list[float]) -> Timer:
-        """The timer of a benchmark."""
+    def timer(self, key: str, samples_s: list[float], operations: int) -> Timer:
+        """The timer of a benchmark; `operations`: of each sample."""
+        if PROFILE in os.environ:
+            from .extras.profile import ProfilingTimer
+
+            return ProfilingTimer(samples_s, operations)
         share, where = self.slow_down.get(key, (0.0, "block"))
         if where == "application":
             return SlowedApplicationTimer(samples_s, share)

@@ -5,7 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from tests.performance.harness.results import Benchmark, BudgetResult, Results
+from tests.performance.harness.results import Benchmark, BudgetResult, FunctionTime, Results
 from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, broken
 
 ROOT = "tests/performance/"
@@ -22,6 +22,9 @@ EXIT_CODES = {
     4: "inconclusive, and fail_on wants that to fail",
     130: "interrupted",
 }
+
+MOST_FUNCTIONS = 3
+"""In text, of those that got slower."""
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -133,12 +136,23 @@ def verdict(benchmark: Benchmark) -> str:
     return benchmark.verdict or ""
 
 
+def function(one: FunctionTime) -> str:
+    """app shop/prices.py:41 price_of +31.0 µs an operation (12.0 µs → 43.0 µs, 1 → 3 calls)"""
+    place = f"{one.file}:{one.line}" if one.file else "built-in"
+    calls = f", {one.base_calls:.3g} → {one.head_calls:.3g} calls" if one.base_calls != one.head_calls else ""
+    change = f"{duration(one.base_s)} → {duration(one.head_s)}{calls}"
+    where = f"in {one.where}: " if one.where else ""
+    return f"{where}{place} {one.name} +{duration(one.head_s - one.base_s)} an operation ({change})"
+
+
 def remarks(benchmark: Benchmark) -> list[str]:
     """What is wrong or uncommon; why a benchmark passed needs no words."""
+    slower = benchmark.functions[:MOST_FUNCTIONS]
     return [
         *(benchmark.reasons if benchmark.verdict != "pass" else []),
         *(f"budget broken: {budget(result)}" for result in broken(benchmark)),
         *(f"budget {result.name}: {result.note}" for result in benchmark.budgets if result.note),
+        *(f"slower under a profiler: {function(one)}" for one in slower),
         *benchmark.warnings,
     ]
 
