@@ -149,6 +149,22 @@ def test_an_accepted_regression_passes_until_the_next_baseline(project: Project)
     assert not accepted.exists()
 
 
+def test_a_proposed_change_is_judged_by_its_base_where_there_is_no_baseline(project: Project) -> None:
+    """As on a hosted runner whose processor no baseline knows; what the base doesn't have is new."""
+    project.git("rm", "--quiet", "-r", "tests/performance/baselines")
+    project.commit("No baseline")
+    project.git("checkout", "--quiet", "-b", "change")
+    slow_down(project)
+    path = project.root / "code_under_test.py"
+    path.write_text(path.read_text() + "\n\ndef third() -> int:\n    return sum(range(1_000))\n")
+    name = "test_third.py"
+    project.write(name, SUITE.replace("other, work", "third").partition("def test_other")[0].replace("work", "third"))
+    project.commit("Slower")
+    done = run(project, "ci", PERF_BASE="main")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass", f"{name}::test_third": "new"}
+
+
 def test_what_is_no_regression_can_not_be_accepted(project: Project) -> None:
     """Wrong usage, with the regressions that there are."""
     assert run(project, "ci").code == 0

@@ -215,6 +215,14 @@ def test_perf_services_overrides_the_file_for_both_servers(tmp_path: Path, servi
     assert settings.backend(service) == "embedded"
 
 
+def test_a_server_that_is_off_stays_off(tmp_path: Path) -> None:
+    """PERF_SERVICES says where servers come from, not which are needed; a URL asks for one all the same."""
+    settings = load(tmp_path, 'redis.backend = "off"', PERF_SERVICES="embedded")
+    assert (settings.backend("redis"), settings.backend("postgres")) == ("off", "embedded")
+    settings = load(tmp_path, 'redis.backend = "off"', PERF_REDIS_URL="redis://:secret@127.0.0.1/0")
+    assert settings.backend("redis") == "external"
+
+
 def test_perf_services_with_a_wrong_value_is_told_as_the_variable_s(tmp_path: Path) -> None:
     """A wrong value out of the environment isn't blamed on the file."""
     message = refusal(tmp_path, "", PERF_SERVICES="dokcer")

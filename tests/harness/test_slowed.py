@@ -1,6 +1,7 @@
 """Time that is added on purpose, in the application's process and in PostgreSQL."""
 
 import math
+import socket
 import textwrap
 import time
 from pathlib import Path
@@ -143,7 +144,9 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
     project = Project.create(tmp_path / "project", environments)
     (project.root / "src").mkdir()
     (project.root / "src" / "sample.py").write_text(textwrap.dedent(APPLICATION))
-    project.write("settings.toml", SETTINGS + TABLES)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # which only one of both arms could have
+    project.write("settings.toml", SETTINGS + TABLES.replace("[app]", f"[app]\nport = {port}"))
     project.write("test_suite.py", textwrap.dedent(SUITE))
     project.git("init", "--quiet")
     settings = load_settings(project.suite / "settings.toml", {})

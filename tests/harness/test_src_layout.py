@@ -68,3 +68,35 @@ def test_a_src_layout_needs_the_directory_of_the_application_alone(project: Proj
     done = project.nox("ci")
 
     assert done.code == 0, done.output
+
+
+def test_prepare_runs_for_benchmarks_of_the_database_alone(project: Project) -> None:
+    """There is no application, and the tables that it makes are there."""
+    prepare = """
+        import asyncio, os
+        import asyncpg
+
+        async def work():
+            connection = await asyncpg.connect(os.environ["MY_URL"])
+            await connection.execute("CREATE TABLE item (id int)")
+            await connection.close()
+
+        asyncio.run(work())
+    """
+    suite = """
+        import asyncpg
+
+        async def test_items(postgres_url, measure):
+            connection = await asyncpg.connect(postgres_url)
+            async for timer in measure():
+                with timer:
+                    await connection.fetch("SELECT * FROM item")
+            await connection.close()
+    """
+    (project.root / "prepare.py").write_text(textwrap.dedent(prepare))
+    head = 'prepare = ["python", "prepare.py"]\n'
+    tables = '\n[env]\nMY_URL = "{postgres.url}"\n\n[postgres]\nbackend = "embedded"\n'
+    project.write("settings.toml", f"{head}{SETTINGS}{tables}")
+    project.write("test_suite.py", textwrap.dedent(suite))
+    done = project.nox("ci")
+    assert done.code == 0, done.output

@@ -70,6 +70,11 @@ def find_base(
     return Base(_last_change(git, baseline), f"the newest commit that changed {baseline.name}")
 
 
+def is_proposed(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether there is something to be merged into, as in a pull request: what `find_base` compares with then."""
+    return any(environ.get(name) for name in TARGETS)
+
+
 def _asked_for(git: "Git", wish: str) -> str:
     def look() -> str:
         return git.commit(wish) or git.commit(f"refs/remotes/{git.remote}/{wish}")

@@ -48,7 +48,10 @@ def wanted_changes(
     stay as they are. Raises NoBase where a lock file can't be read.
     """
     installed = installed_packages()
-    harness, forbids = harness_packages(read_toml(head / prefix / "pyproject.toml"))
+    project = head / prefix
+    harness, forbids = harness_packages(
+        read_toml(project / "pyproject.toml"), read_toml(project / "tests/performance/pyproject.toml")
+    )
     kept = harness | local_packages() | INSTALLERS
     file, now = locked_versions(head, prefix)
     _, before = locked_versions(base, prefix)
@@ -146,9 +149,14 @@ def _requirements_pins(text: str) -> dict[str, str]:
     return pins
 
 
-def harness_packages(pyproject: Mapping[str, Any]) -> tuple[set[str], Callable[[str, str], bool]]:
-    """What is installed for the harness alone, and a question: does it forbid this version of another package?"""
-    groups = pyproject.get("dependency-groups", {})
+def harness_packages(
+    pyproject: Mapping[str, Any], of_suite: Mapping[str, Any] = {}
+) -> tuple[set[str], Callable[[str, str], bool]]:
+    """What is installed for the harness alone, and a question: does it forbid this version of another package?
+
+    `of_suite`: the pyproject.toml beside the suite, where it keeps its dependency groups apart from the project's.
+    """
+    groups = (of_suite or pyproject).get("dependency-groups", {})
     own = [line for name in HARNESS_GROUPS for line in groups.get(name, []) if isinstance(line, str)]
     declared = [line for line in groups.get(SERVICE_GROUP, []) if isinstance(line, str)]
     declared += pyproject.get("project", {}).get("dependencies", [])

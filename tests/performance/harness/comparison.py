@@ -114,7 +114,7 @@ def judge_compared(benchmark: Benchmark, trial: Trial, gate: GateSettings, edite
     slower = slower_than_baseline(benchmark, gate)
     judgement = trial.judgements.get(benchmark.key)
     if benchmark.key in trial.failures:
-        benchmark.verdict = "inconclusive"
+        benchmark.verdict = "new" if benchmark.verdict == "new" else "inconclusive"
         benchmark.reasons = [f"not to be compared with the base: {trial.failures[benchmark.key]}"]
     elif judgement is None:
         benchmark.verdict = "inconclusive"

@@ -7,7 +7,6 @@ coordinator alone, as is the self-check's own benchmark of a slow server.
 import socket
 from collections.abc import Callable, Iterator
 
-import asyncpg
 import pytest
 
 from tests.performance.harness.measure import Measure
@@ -67,6 +66,8 @@ def test_slowed(measure: Measure, exchange: Callable[[], None]) -> None:
 
 async def test_in_server(measure: Measure, postgres_url: str, perf_run: Run) -> None:
     """Sleep in PostgreSQL, in head for longer by what the coordinator says."""
+    import asyncpg  # not there where PostgreSQL was left out
+
     share, _ = perf_run.arm.slow_down.get(IN_SERVER, (0.0, "")) if perf_run.arm else (0.0, "")
     wanted_s = SLEEP_S * (1 + share) - HALF_A_TICK_S
     connection = await asyncpg.connect(postgres_url, timeout=LIMIT_S)

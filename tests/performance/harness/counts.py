@@ -13,18 +13,17 @@ from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
-
-import asyncpg
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .count_changes import COMMANDS, ROWS, SOCKETS, STATEMENTS, same_count
 from .guards import KEPT_CONNECTION_NAME
 from .services import Service, Services
 from .statements import Executed, between, normalised, reads_tables, rows_read
 from .tcp import CannotCount, Connection, Peer, SocketWatch, lost, peers_of, traffic
+
+if TYPE_CHECKING:  # of the clients, only those that are wanted are there
+    import asyncpg
+    import redis
 
 PASSES = 3
 ANSWER_LIMIT_S = 3.0
@@ -248,6 +247,10 @@ class RedisCommands:
         self._rounds: list[Numbers] = []
 
     def begin(self) -> None:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         if self._client is None or self._client.get_connection_kwargs()["port"] != self._service.address.port:
             self._client = redis.Redis.from_url(
                 self._service.address.url,
@@ -275,10 +278,12 @@ class RedisCommands:
             self._client.close()
 
     def _calls(self) -> "Tally[str]":
+        from redis import RedisError
+
         assert self._client is not None
         try:
             found: dict[str, dict[str, int]] = self._client.info("commandstats")
-        except (redis.RedisError, OSError) as error:
+        except (RedisError, OSError) as error:
             raise CannotCount(f"some Redis commands weren't counted: {error}") from None
         return Tally(
             {
@@ -376,10 +381,12 @@ class PostgresStatements:
         return self._asked(lambda session: session.fetch(statement))
 
     def _asked(self, ask: Callable[["_Session"], T]) -> T:
+        from asyncpg import InterfaceError, PostgresError
+
         assert self._session is not None
         try:
             return ask(self._session)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (PostgresError, InterfaceError, OSError, TimeoutError) as error:
             raise CannotCount(f"some SQL statements weren't counted: {error or 'no answer in time'}") from None
 
 
@@ -417,7 +424,9 @@ class _Session:
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, ANSWER_LIMIT_S), self._loop).result()
 
-    async def _do(self, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    async def _do(self, work: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
+        import asyncpg
+
         if self._connection is None:
             settings = {"statement_timeout": str(EXPLAIN_LIMIT_MS), "lock_timeout": str(LOCK_LIMIT_MS)}
             self._connection = await asyncpg.connect(

@@ -18,12 +18,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import msgspec
-import redis
 
 from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
+from .base_environment import read_toml
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid, figure, quad_difference
 from .pin import CoreLock, give_way, rest_s, set_affinity, take_precedence
@@ -42,6 +41,7 @@ NOT_IN_ARMS = ("cacheprovider", "unraisableexception", "valkey")
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
 """Together below 30 with an arm to end that does not hang: so long may one that hangs keep the run."""
+PLUGIN = "tests.performance.harness.plugin"
 CAME_TO_ITS_END = {0, 1, 5}
 """Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run."""
 SQL_LIMIT_S = 30.0
@@ -439,6 +439,8 @@ class _Ground:
         """Empty the databases of this round, and copy what was prepared."""
         if self._services.redis is None:
             return
+        import redis  # only where it is wanted: it may have been left out
+
         address = self._services.redis.address
         for numbers in REDIS_NUMBERS.values():
             prepared, number = numbers[-1], numbers[self._round]
@@ -573,14 +575,15 @@ class _Ground:
     def _command(self, arm: Arm, wishes: Sequence[Wish], profile: str) -> list[str]:
         suite = Path("tests/performance")
         files = dict.fromkeys(str(suite / wish.key.partition("::")[0]) for wish in wishes)
-        command = ["-m", "pytest", *files, "-q", "--no-header", "-s", f"--perf-profile={profile}"]
+        command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", PLUGIN, f"--perf-profile={profile}"]
         command += ["--continue-on-collection-errors", *(part for name in NOT_IN_ARMS for part in ("-p", f"no:{name}"))]
         # Head's configuration of pytest for both; where to import from is said by PYTHONPATH alone.
-        config = next(
-            (self.arms.head.root / name for name in PYTEST_FILES if (self.arms.head.root / name).exists()), None
-        )
-        command += [f"-c={config}"] if config else []
-        return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={arm.root}"]
+        folders = [self.arms.head.root / suite, self.arms.head.root]
+        found = [folder / name for folder in folders for name in PYTEST_FILES if is_of_pytest(folder / name)]
+        command += [f"-c={found[0]}"] if found else []
+        # As pytest does by itself, no conftest.py above a configuration that is the suite's own.
+        top = arm.root / suite if found and found[0].parent == folders[0] else arm.root
+        return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={top}"]
 
     def _told(self, arm: Arm, wishes: Sequence[Wish], prepare: bool) -> dict[str, object]:
         servers = {}
@@ -607,6 +610,8 @@ class _Ground:
     def _sql(self, statement: str) -> None:
         if self._services.postgres is None:
             return
+        import asyncpg
+
         url = self._services.postgres.address.url
 
         async def work() -> None:
@@ -620,6 +625,11 @@ class _Ground:
             run_alone(work, SQL_LIMIT_S)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise TrialInvalid(f"{statement} failed: {describe(error)}") from None
+
+
+def is_of_pytest(path: Path) -> bool:
+    """Whether it is there, and other than a pyproject.toml that says nothing of pytest."""
+    return path.is_file() and (path.name != "pyproject.toml" or "pytest" in read_toml(path).get("tool", {}))
 
 
 def _for_both(settings: Settings) -> Settings:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from .accepted import FILE as ACCEPTED
 from .accepted import accept, matching, outlived, read_accepted, write_accepted
-from .base import NoBase, find_base
+from .base import NoBase, find_base, is_proposed
 from .baseline import (
     baseline_path,
     changes,
@@ -45,6 +45,7 @@ from .verdict import (
 
 SUITE = Path(__file__).resolve().parents[1]
 ROOT = SUITE.parents[1]
+PLUGIN = "tests.performance.harness.plugin"
 END_LIMIT_S = 15.0
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}
@@ -260,7 +261,9 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     again |= set(suspicious(results)) & set(results.app_elsewhere)
     compared: set[str] = set()
     try:
-        if to_try := _for_pairs(results, undecided(results)):
+        # Of a kind of machine that has no baseline, a proposed change is judged by the base alone.
+        to_judge = results.benchmarks if baseline is None and is_proposed() else undecided(results)
+        if to_try := _for_pairs(results, to_judge):
             _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
             compared = {benchmark.key for benchmark in to_try}
     except NoBase as error:
@@ -444,7 +447,7 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
         suite = [] if _named_paths(arguments) else [str(SUITE.relative_to(ROOT))]
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
-        command += [f"--perf-output={output}", "-p", "no:valkey", *arguments]
+        command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
         code = _run(command, settings.gate.time_limit_s)
         if code == PYTEST_USAGE_ERROR:
             raise RunError("pytest could not start (see above)", EXIT_USAGE)

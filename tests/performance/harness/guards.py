@@ -16,11 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-import asyncpg
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
 from .readiness import run_alone
 
 KEPT_CONNECTION_NAME = "perf"
@@ -191,6 +186,9 @@ def _plain(address: str) -> str:
 
 def leaked_redis(url: str, ports: Iterable[Port]) -> list[str]:
     """Which of our connections, by local port, the Redis server lists without the name of kept ones."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
     async def ask() -> list[str]:
         client = redis.asyncio.Redis.from_url(
@@ -204,11 +202,12 @@ def leaked_redis(url: str, ports: Iterable[Port]) -> list[str]:
                 if (port := int(entry["addr"].rpartition(":")[2])) in wanted and entry["name"] != KEPT_CONNECTION_NAME
             ]
 
-    return _until_settled(ask)
+    return _until_settled(ask, redis.RedisError)
 
 
 def leaked_postgres(url: str, ports: Iterable[Port]) -> list[str]:
     """Which of our connections, by local port, the PostgreSQL server lists without the name of kept ones."""
+    import asyncpg
 
     async def ask() -> list[str]:
         connection = await asyncpg.connect(url, timeout=2, server_settings={"application_name": KEPT_CONNECTION_NAME})
@@ -223,14 +222,19 @@ def leaked_postgres(url: str, ports: Iterable[Port]) -> list[str]:
             await connection.close(timeout=2)
         return [f"PostgreSQL connection from port {r['client_port']}, {r['state']}, last {r['query']!r}" for r in rows]
 
-    return _until_settled(ask)
+    return _until_settled(ask, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-def _until_settled(ask: Callable[[], Coroutine[Any, Any, list[str]]], limit_s: float = 1.0) -> list[str]:
-    """Ask until nothing is listed any more, as a server notices a closed connection a moment later."""
+def _until_settled(
+    ask: Callable[[], Coroutine[Any, Any, list[str]]], *failures: type[BaseException], limit_s: float = 1.0
+) -> list[str]:
+    """Ask until nothing is listed any more, as a server notices a closed connection a moment later.
+
+    `failures`: of the client, which end the asking.
+    """
     deadline_s = time.monotonic() + limit_s
     found: list[str] = []
-    with contextlib.suppress(OSError, TimeoutError, redis.RedisError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with contextlib.suppress(OSError, TimeoutError, *failures):
         while (found := run_alone(ask, 3.0)) and time.monotonic() < deadline_s:
             time.sleep(0.02)
     return found

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+import msgspec
 import pytest
 
 from . import guards, slowed
@@ -153,6 +154,8 @@ class Run:
             arm = self.arm.of_services() if self.arm else {}
             slows_application = self.arm is not None and self.arm.slows_application
             settings = slowed.instead_of_application(self.settings) if slows_application else self.settings
+            if self.arm and settings.app and settings.app.port:  # the other arm's would be in the way
+                settings = msgspec.structs.replace(settings, app=msgspec.structs.replace(settings.app, port=0))
             if self.arm and PROFILE in os.environ:
                 from .extras import profile  # only where it is wanted: it may have been left out
 
@@ -238,6 +241,8 @@ class Run:
             self.services.wait_ready()
             if names & {"api_url", "services"} or (self.arm and self.arm.prepare):
                 self.services.start_application()
+            elif "postgres_url" in names:
+                self.services.prepare()  # its tables are there without the application as well
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
         self.counter = None if self.once or self.arm else Counter(self.services)
@@ -369,7 +374,7 @@ class Run:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.progress is not None:
-            name = nodeid.removeprefix(f"{SUITE.relative_to(ROOT).as_posix()}/")
+            name = nodeid.removeprefix("tests/performance/")
             last = self.benchmarks[-1] if self.benchmarks else None
             told = f" (last: {duration(last.median)}, {last.samples:,} samples)" if last else ""
             self.progress.step(len(self.tests), f"{name}{told}")

@@ -2,7 +2,7 @@
 
 | variable | overrides |
 | --- | --- |
-| `PERF_SERVICES` | `services`, for Redis and PostgreSQL alike |
+| `PERF_SERVICES` | `services`, for Redis and PostgreSQL alike, but for one whose own `backend` is off |
 | `PERF_REDIS_URL`, `PERF_DATABASE_URL`, `PERF_API_URL` | mean `external` for that service |
 | `PERF_PIN` | `pin` |
 | `PERF_MACHINE` | `machine` |
@@ -228,7 +228,9 @@ def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[s
 
 
 def _with_backend(server: Server, backend: BackendChoice | None) -> Server:
-    return msgspec.structs.replace(server, backend=backend) if backend else server
+    """What is `off` in the file isn't needed, wherever servers come from for this run; but a URL asks for it."""
+    is_wanted = server.backend != "off" or backend == "external"
+    return msgspec.structs.replace(server, backend=backend) if backend and is_wanted else server
 
 
 TABLES = {

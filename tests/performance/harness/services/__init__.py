@@ -117,14 +117,14 @@ class Services:
         settings = self._settings
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
-        named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
-        missing = next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+        missing = self._missing()
         if settings.app is None or missing:
             self.skipped["app"] = (
                 f"it needs {missing}, which is off" if missing else "there is no [app] in settings.toml"
             )
         try:
-            if not missing and (settings.app or settings.processes):
+            self.prepare()
+            if not missing:
                 self._make_code_under_test()
             started = [service for service in (self.app, *self.processes.values()) if service is not None]
             limits_s = {name: process.ready_limit_s for name, process in settings.processes.items()}
@@ -138,12 +138,24 @@ class Services:
             if self.app is not None:
                 self.skipped.pop("app", None)
 
+    def prepare(self) -> None:
+        """Run `prepare` once, unless what the environment names is off; raises NotReady."""
+        if self._settings.prepare and self._prepare and not self._missing():
+            self._prepare = False
+            secrets = [service.address for service in self.running()]
+            limit_s = self._settings.ready_limit_s
+            run_prepare(self._settings.prepare, self._root, self.environment(), limit_s, self._run, secrets)
+
+    def _missing(self) -> str:
+        """A server that the environment of the code under test names, and that is off; "" where there is none."""
+        settings = self._settings
+        named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
+        return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+
     def _make_code_under_test(self) -> None:
         settings, run = self._settings, self._run
         common = self.environment()
         secrets = [service.address for service in self.running()]
-        if settings.prepare and self._prepare:
-            run_prepare(settings.prepare, self._root, common, settings.ready_limit_s, run, secrets)
         if settings.app and self.app is None:
             self.app = Application(
                 settings.app, self._root, {**common, **self._rendered(settings.app.env)}, run, secrets
