@@ -21,7 +21,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # What the suite and the code under test need: dependency groups of pyproject.toml.
 GROUPS = ["perf", "embedded", "service"]
 # What the HTML report needs, where it is wanted.
-REPORT = ["report"]
+REPORT = [group for group in ["report"] if group in PYPROJECT["dependency-groups"]]
 # How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
 PROJECT: list[str] = []
 # From a terminal, Ctrl-C reaches the command as well; from elsewhere it has to be told, after this.
