@@ -81,9 +81,9 @@ def report(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
-    """The harness's own tests."""
+    """The harness's own tests, and the template's."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
-    session.run("pytest", "tests/harness", *session.posargs)
+    session.run("pytest", "tests/harness", "tests/template", *session.posargs)
 
 
 @nox.session(default=False)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import NOX
+
 FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 DEEPENING_SHARE = 0.75
@@ -64,8 +66,8 @@ def find_base(
         return Base(_merge_base(git, target, name, environ), f"merge base with {target} ({name})")
     if baseline is None:
         raise NoBase(
-            "there is no baseline, and so no commit to compare with: record one with `nox -s baseline`, or name the"
-            " commit, as in `nox -s compare -- main`"
+            f"there is no baseline, and so no commit to compare with: record one with `{NOX} -s baseline`, or name the"
+            f" commit, as in `{NOX} -s compare -- main`"
         )
     return Base(_last_change(git, baseline), f"the newest commit that changed {baseline.name}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from . import NOX
 from .count_changes import family, same_count
 from .environment import baseline_name, cpu_model
 from .results import Benchmark, Environment, Results, ResultsError, read_results
@@ -75,7 +76,7 @@ def _read(path: Path) -> Results:
                 raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
     except ResultsError as error:
         raise ResultsError(
-            f"{error}\nTake it back from version control, or remove it and record a new one with `nox -s baseline`."
+            f"{error}\nTake it back from version control, or remove it and record a new one with `{NOX} -s baseline`."
         ) from None
     return baseline
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from . import NOX
 from .accepted import FILE as ACCEPTED
 from .accepted import accept, matching, outlived, read_accepted, write_accepted
 from .base import NoBase, find_base, is_proposed
@@ -403,7 +404,7 @@ def _last_results(folder: Path) -> Results:
     try:
         return read_results(folder / RESULTS)
     except FileNotFoundError:
-        raise RunError(f"there are no results in {folder}: run `nox -s ci` first", EXIT_INVALID) from None
+        raise RunError(f"there are no results in {folder}: run `{NOX} -s ci` first", EXIT_INVALID) from None
 
 
 def _readiness(settings: Settings, arguments: list[str]) -> int:

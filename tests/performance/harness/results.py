@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from . import NOX
+
 SCHEMA = 1
 
 Verdict = Literal[
@@ -243,7 +245,7 @@ def decode_results(data: bytes, path: Path) -> Results:
     except msgspec.DecodeError as error:  # ValidationError is one, too
         raise ResultsError(f"{path} is not a results file: {error}") from None
     if schema != SCHEMA:
-        advice = "update the harness" if schema > SCHEMA else "record it again with `nox -s baseline`"
+        advice = "update the harness" if schema > SCHEMA else f"record it again with `{NOX} -s baseline`"
         raise ResultsError(f"{path} has schema {schema}, this harness reads {SCHEMA}: {advice}")
     try:
         results = msgspec.json.decode(data, type=Results)

@@ -5,6 +5,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from tests.performance.harness import NOX
 from tests.performance.harness.results import Benchmark, BudgetResult, FunctionTime, Results
 from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, broken
 
@@ -229,7 +230,7 @@ def next_step(results: Results) -> tuple[str, str] | None:
     bad = [key for name in ("regression", "over budget", "invalid") for key in by_verdict.get(name, [])]
     bad += [test.key for test in results.tests if test.outcome == "failed"]
     unsettled = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.resolution is not None]
-    session = "nox -s full" if results.profile == "full" else "nox -s ci"
+    session = f"{NOX} -s full" if results.profile == "full" else f"{NOX} -s ci"
     step: tuple[str, str] | None = None
     if results.exit_code in (2, 130):
         step = session, "once more, when what is said above is put right" if results.exit_code == 2 else "starts again"
@@ -238,19 +239,19 @@ def next_step(results: Results) -> tuple[str, str] | None:
     elif results.verdict == "invalid" and any(why in reason for reason in results.reasons[:1] for why in IN_THE_SUITE):
         step = session, "once more, when what is said above is put right"
     elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
-        step = "nox -s readiness", "shows which service does real work and which does not"
+        step = f"{NOX} -s readiness", "shows which service does real work and which does not"
     elif bad:
         alone = _only(session, bad)
         step = alone or session, f"runs {'these alone' if alone else 'all again'}; look at what the change does there"
     elif "missing" in by_verdict:
-        step = "nox -s baseline", "only if it is meant to be gone; else bring the test back"
+        step = f"{NOX} -s baseline", "only if it is meant to be gone; else bring the test back"
     elif unsettled:
         alone = _only(session, unsettled)
         step = alone or session, f"measures {'these' if alone else 'all'} again; nothing else should be running"
     elif "inconclusive" in by_verdict:
-        step = "nox -s baseline", "records one to commit that this machine can be compared with"
+        step = f"{NOX} -s baseline", "records one to commit that this machine can be compared with"
     elif by_verdict.keys() & {"new", "changed", "improvement"}:
-        step = "nox -s baseline", "records what is new, to commit"
+        step = f"{NOX} -s baseline", "records what is new, to commit"
     return step
 
 

@@ -1,0 +1,13 @@
+"""Fixtures for the tests of the template."""
+
+import pytest
+
+from tests.harness.repository import Repository
+
+from .copies import make_template
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """This repository as a template, to be read only."""
+    return make_template(tmp_path_factory.mktemp("template") / "plumbline")

@@ -1,0 +1,143 @@
+"""The template as its users find it, copies of it, and repositories that it is copied into."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.harness.project import ROOT, Done, Project
+from tests.harness.repository import Repository
+
+LIMIT_S = 300.0
+LEFT_ALONE = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_")
+"""Variables of the outer run that are not for the inner one."""
+
+SHOP = """
+def total(prices: list[int]) -> int:
+    return sum(prices)
+
+
+def cheapest(prices: list[int]) -> int:
+    return min(prices)
+"""
+"""Code of the owner's."""
+
+SHOP_BENCHMARKS = '''
+"""Two benchmarks of the shop."""
+
+import shop
+
+PRICES = list(range(20_000))
+
+
+def test_total(measure):
+    """Add up prices."""
+    for timer in measure():
+        with timer:
+            shop.total(PRICES)
+
+
+def test_cheapest(measure):
+    """Find the least price."""
+    for timer in measure():
+        with timer:
+            shop.cheapest(PRICES)
+'''
+
+
+def git_files(destination: Path) -> None:
+    """What git knows of this repository, as it stands in the working tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, destination / name)
+
+
+def make_template(folder: Path) -> Repository:
+    """A repository with this one's files, tagged as a first version."""
+    git_files(folder)
+    template = Repository(folder)
+    template.git("init", "--quiet", "--initial-branch=main")
+    template.commit()
+    template.git("tag", "v0.1.0")
+    return template
+
+
+def copier(*arguments: str, cwd: Path) -> Done:
+    """Run Copier, which asks nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "copier", *arguments],
+        cwd=cwd,
+        # Its own commits of a template that has changes want an author.
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    return Done(done.returncode, done.stdout + done.stderr)
+
+
+def copy(template: Repository, destination: Path, answers: Mapping[str, object] = {}) -> Done:
+    """Copy the first version with these answers, and the defaults for the others."""
+    data = destination.parent / "answers.json"
+    data.write_text(json.dumps(answers), encoding="utf-8")
+    options = ["--defaults", f"--data-file={data}", "--vcs-ref=v0.1.0"]
+    return copier("copy", *options, str(template.root), str(destination), cwd=destination.parent)
+
+
+class Copy(Project):
+    """A copy, driven by its own Nox sessions in environments of their own; `noxfile` is theirs."""
+
+    def __init__(self, root: Path, noxfile: str = "noxfile.py") -> None:
+        super().__init__(root, root / ".nox")
+        self.noxfile = noxfile
+
+    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a session, whose environment is made where it isn't there."""
+        command = [sys.executable, "-m", "nox", "-f", self.noxfile, "-s", session]
+        return self._start([*command, "--", *arguments], {"PERF_SERVICES": "embedded", **environ})
+
+    def begin(self, message: str = "Start") -> None:
+        """Make it a repository with one commit."""
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.commit(message)
+
+    def add_shop(self) -> None:
+        """Two benchmarks of code of the owner's, in a commit."""
+        (self.root / "shop.py").write_text(SHOP.lstrip(), encoding="utf-8")
+        self.write("test_shop.py", SHOP_BENCHMARKS.lstrip())
+        self.commit("A shop")
+
+    def slow_down(self) -> None:
+        """Let the code of one of the two benchmarks take twice as long."""
+        source = self.root / "shop.py"
+        text = source.read_text(encoding="utf-8")
+        assert "return sum(prices)" in text
+        source.write_text(text.replace("return sum(prices)", "return sum(prices + prices) // 2"), encoding="utf-8")
+
+    def files(self) -> set[str]:
+        """Of the copy, without what its sessions made."""
+        listed = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        made = {".git", ".nox", "__pycache__", "perf-results"}
+        return {path.as_posix() for path in listed if made.isdisjoint(path.parts)}
+
+
+def write_files(root: Path, files: Mapping[str, str]) -> None:
+    """Write files by path; their text may be indented."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")

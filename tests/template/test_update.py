@@ -1,0 +1,150 @@
+"""`copier update` over two tagged versions: a newer harness comes, and what the owner has made of the copy stays."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.harness.repository import Repository
+
+from .copies import Copy, copier, copy, make_template, write_files
+
+ANSWERS = ".copier-answers.plumbline.yml"
+UPDATE = ("update", "--defaults", f"--answers-file={ANSWERS}")
+OWN_FILES = {
+    "pyproject.toml": """
+        [project]
+        name = "theirs"
+        version = "3"
+        """,
+    "noxfile.py": '"""Their sessions."""\n',
+    "tests/test_theirs.py": "def test_theirs(): ...\n",
+    ".gitignore": "*.log\n",
+}
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The template with a second version, in which all kinds of files have changed."""
+    template = make_template(tmp_path_factory.mktemp("versions") / "plumbline")
+    changes = {
+        "tests/performance/harness/measure.py": (r"\Z", "\n# newer\n"),
+        "tests/performance/settings.toml": (r"\A", "# newer settings\n"),
+        "tests/performance/conftest.py": (r"POOL_SIZE = 20", "POOL_SIZE = 21"),
+        "tests/performance/test_redis_benchmarks.py": (r"\Z", "\n# newer\n"),
+        "tests/performance/test_postgres_benchmarks.py": (r"\Z", "\n# newer\n"),
+        "tests/sample_service/app.py": (r"\Z", "\n# newer\n"),
+        "noxfile.py": (r"END_LIMIT_S = 20", "END_LIMIT_S = 21"),
+        "pyproject.toml": (r'  "rich>=13.9",\n', '  "rich>=13.9.1",\n'),
+        "scripts/gate.py": (r"\Z", "\n# newer\n"),
+        ".github/workflows/performance.yml": (r"timeout-minutes: 30", "timeout-minutes: 31"),
+    }
+    for name, (old, new) in changes.items():
+        path = template.root / name
+        text, count = re.subn(old, new, path.read_text(encoding="utf-8"), count=1)
+        assert count == 1, name
+        path.write_text(text, encoding="utf-8")
+    template.write({"tests/performance/harness/added.py": "NEWER = True\n"})
+    template.commit()
+    template.git("tag", "v0.2.0")
+    return template
+
+
+def edited(copied: Copy) -> dict[str, str]:
+    """Let the owner edit settings, fixtures and benchmarks, and delete examples; what is then in the files."""
+    copied.edit("settings.toml", "samples = 100", "samples = 50")
+    suite = "tests/performance"
+    for name in (f"{suite}/{file}" for file in ("conftest.py", "fixtures.py", "test_redis_benchmarks.py")):
+        path = copied.root / name
+        if path.exists():
+            path.write_text(path.read_text(encoding="utf-8") + "\n# the owner's\n", encoding="utf-8")
+    write_files(copied.root, {f"{suite}/test_mine.py": "def test_mine(): ...\n"})
+    for name in ("test_postgres_benchmarks.py", "test_resource_usage.py"):
+        (copied.suite / name).unlink()
+    (copied.root / "tests" / "sample_service" / "worker.py").unlink()
+    kept = [name for name in copied.files() if name.startswith((suite, "tests/sample_service"))]
+    kept = [name for name in kept if "/harness/" not in name and not name.endswith((".toml", ".md"))]
+    return {name: (copied.root / name).read_text(encoding="utf-8") for name in [*kept, f"{suite}/settings.toml"]}
+
+
+def check_updated(copied: Copy, before: dict[str, str]) -> None:
+    """The harness is the newer one, nothing of the owner's has changed or come back, and there is no conflict."""
+    for name, text in before.items():
+        assert (copied.root / name).read_text(encoding="utf-8") == text, name
+    for name in ("test_postgres_benchmarks.py", "test_resource_usage.py", "../sample_service/worker.py"):
+        assert not (copied.suite / name).exists()
+    assert (copied.suite / "harness" / "measure.py").read_text(encoding="utf-8").endswith("# newer\n")
+    assert (copied.suite / "harness" / "added.py").exists()
+    assert "timeout-minutes: 31" in (copied.root / ".github/workflows/performance.yml").read_text(encoding="utf-8")
+    assert not [name for name in copied.files() if name.endswith((".rej", ".orig"))]
+    assert copied.git("diff", "--name-only", "--diff-filter=U") == ""
+    for name in copied.files():
+        assert "<<<<<<<" not in (copied.root / name).read_text(encoding="utf-8"), name
+    assert "_commit: v0.2.0" in (copied.root / ANSWERS).read_text(encoding="utf-8")
+
+
+def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
+    """Of the files that both have changed, too, each keeps the owner's lines and gets the newer ones."""
+    root = tmp_path / "copy"
+    assert copy(two_versions, root).code == 0
+    copied = Copy(root)
+    copied.begin()
+    before = edited(copied)
+    noxfile, pyproject = root / "noxfile.py", root / "pyproject.toml"
+    session = '@nox.session(default=False)\ndef mine(session: nox.Session) -> None:\n    """Mine."""\n'
+    mark = "# Your own sessions go below this line.\n"
+    text = noxfile.read_text(encoding="utf-8")
+    assert mark in text
+    noxfile.write_text(text.replace(mark, f"{mark}\n\n{session}"), encoding="utf-8")
+    text = pyproject.read_text(encoding="utf-8")
+    pyproject.write_text(text.replace('  "uvicorn>=0.35",\n', '  "uvicorn>=0.35",\n  "orjson",\n'), encoding="utf-8")
+    copied.commit("Ours")
+
+    done = copier(*UPDATE, cwd=root)
+
+    assert done.code == 0, done.output
+    check_updated(copied, before)
+    text = noxfile.read_text(encoding="utf-8")
+    assert session in text
+    assert "END_LIMIT_S = 21" in text
+    text = pyproject.read_text(encoding="utf-8")
+    assert '"orjson"' in text
+    assert '"rich>=13.9.1"' in text
+    assert (root / "scripts" / "gate.py").read_text(encoding="utf-8").endswith("# newer\n")
+
+
+def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_path: Path) -> None:
+    """What was there before the first copy is remembered: it is left alone again."""
+    root = tmp_path / "theirs"
+    write_files(root, OWN_FILES)
+    assert copy(two_versions, root).code == 0
+    copied = Copy(root, "perf-noxfile.py")
+    copied.begin()
+    before = edited(copied)
+    before |= {name: (root / name).read_text(encoding="utf-8") for name in OWN_FILES}
+    copied.commit("Ours")
+
+    done = copier(*UPDATE, cwd=root)
+
+    assert done.code == 0, done.output
+    check_updated(copied, before)
+    assert '"rich>=13.9.1"' in (copied.suite / "pyproject.toml").read_text(encoding="utf-8")
+    assert "END_LIMIT_S = 21" in (root / "perf-noxfile.py").read_text(encoding="utf-8")
+    assert not (root / "conftest.py").exists()
+
+
+def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, tmp_path: Path) -> None:
+    """It says so, and changes nothing."""
+    root = tmp_path / "copy"
+    assert copy(two_versions, root, {"services": ["redis"]}).code == 0
+    copied = Copy(root)
+    copied.begin()
+    copied.edit("settings.toml", "samples = 100", "samples = 50")
+    status = copied.git("status", "--porcelain")
+
+    done = copier(*UPDATE, cwd=root)
+
+    assert done.code != 0
+    assert "dirty" in done.output
+    assert copied.git("status", "--porcelain") == status
+    assert "# newer" not in (copied.suite / "harness" / "measure.py").read_text(encoding="utf-8")
