@@ -29,6 +29,8 @@ OWN_END_LIMIT_S = 1
 # How long a command that is interrupted may take to stop its services.
 END_LIMIT_S = 20
 INVALID = 3
+# Or each of many processes would compile all packages again.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 
 
 @nox.session
@@ -83,7 +85,7 @@ def report(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The harness's own tests, and the template's."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
-    session.run("pytest", "tests/harness", "tests/template", *session.posargs)
+    session.run("pytest", "tests/harness", "tests/template", *session.posargs, env=COMPILED)
 
 
 @nox.session(default=False)
@@ -110,7 +112,7 @@ def _command(session: nox.Session, module: str, *arguments: str, groups: Sequenc
             *arguments,
             env={
                 "PERF_WATCH_PIDS": str(os.getpid()),  # the services' reaper ends the run when we die
-                "PYTHONDONTWRITEBYTECODE": None,  # or each of many processes would compile all packages again
+                **COMPILED,
             },
             interrupt_timeout=OWN_END_LIMIT_S,
             terminate_timeout=END_LIMIT_S,

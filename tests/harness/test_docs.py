@@ -214,6 +214,10 @@ def check_command(words: list[str], block: Block) -> None:
             assert path == f"{SUITE}baselines"
         case ["git", "commit", "-m", _]:
             pass
+        case ["copier", "copy", _, _]:
+            assert (ROOT / "copier.yml").exists()
+        case ["copier", "update", "--defaults", "--answers-file", name]:
+            assert yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))["_answers_file"] == name
         case ["pre-commit", "run", "-a"]:
             assert (ROOT / ".pre-commit-config.yaml").exists()
         case _:

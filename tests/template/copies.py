@@ -13,8 +13,6 @@ from tests.harness.project import ROOT, Done, Project
 from tests.harness.repository import Repository
 
 LIMIT_S = 300.0
-LEFT_ALONE = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_")
-"""Variables of the outer run that are not for the inner one."""
 
 SHOP = """
 def total(prices: list[int]) -> int:
@@ -79,8 +77,7 @@ def copier(*arguments: str, cwd: Path) -> Done:
     done = subprocess.run(
         [sys.executable, "-m", "copier", *arguments],
         cwd=cwd,
-        # Its own commits of a template that has changes want an author.
-        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "NO_COLOR": "1"},
+        env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": ""},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

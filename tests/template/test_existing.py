@@ -184,8 +184,9 @@ def add_by_hand(theirs: Copy, printed: str) -> None:
             file.write("\n" + re.sub(r"^    ", "", lines, flags=re.MULTILINE).rstrip() + "\n")
 
 
+@pytest.mark.timeout(300)
 def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Repository) -> None:
-    """Nothing of theirs changes and their tests pass; the suite runs with the oldest packages, and judges their code."""
+    """Nothing of theirs changes and their tests pass; the suite runs with the oldest packages and judges their code."""
     covered = own_tests(theirs)
     files = theirs.files()
 
