@@ -6,6 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import UnionType
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -56,10 +57,10 @@ class Source:
         return line[: len(line) - len(line.lstrip())].decode()
 
     def apply(self, edits: Iterable[Edit], start: int = 0, end: int | None = None) -> str:
-        """The text between two places, with those edits that lie in there."""
+        """The text between two places, with those edits that lie in there; of one within another, the outer."""
         end = len(self.bytes) if end is None else end
         pieces, at = [], start
-        for edit in sorted(set(edits), key=lambda edit: (edit.start, edit.end)):
+        for edit in sorted(set(edits), key=lambda edit: (edit.start, -edit.end)):
             if at <= edit.start and edit.end <= end:
                 pieces += [self.bytes[at : edit.start], edit.text.encode()]
                 at = edit.end
@@ -123,6 +124,7 @@ class Conversion:
         self.edits: list[Edit] = []
         self._hoisted: list[str] = []
         self._options: list[str] = []
+        self._records = False
         if "measure" in self.names:
             raise Left("has a `measure` of its own")
         use = self._use()
@@ -144,6 +146,8 @@ class Conversion:
         [parameter] = [each for each in parameters(test) if each.arg == "benchmark"]
         self.annotated = annotate and parameter.annotation is not None
         text = "measure: Measure" if self.annotated else "measure"
+        if self._records and "record_property" not in {each.arg for each in parameters(test)}:
+            text += ", record_property"
         self._replace(parameter, text)
 
     # Finding
@@ -166,7 +170,7 @@ class Conversion:
         match parent:
             case ast.Call(func=function) if function is name:
                 return [parent]
-            case ast.FunctionDef(decorator_list=[decorator]) if decorator is name:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if parent.decorator_list == [name]:
                 return [parent]
             case ast.Attribute(attr="pedantic") if isinstance(above, ast.Call) and above.func is parent:
                 return [above]
@@ -174,12 +178,30 @@ class Conversion:
                 self._remove(above)
                 self.lost.append("group")
                 return []
+            case ast.Attribute(attr="extra_info") if isinstance(above, ast.Subscript):
+                assignment = self.parents[above]
+                if not isinstance(assignment, ast.Assign) or assignment.targets != [above]:
+                    raise Left("uses benchmark.extra_info")
+                if self._home(assignment) is not self.test:
+                    raise Left("sets benchmark.extra_info inside another function")
+                self._record(assignment, above.slice)
+                return []
             case ast.Attribute(attr=attribute):
                 raise Left(f"uses benchmark.{attribute}")
         call = above if isinstance(parent, ast.keyword) else parent
         if isinstance(call, ast.Call):
             raise Left(f"hands benchmark to {ast.unparse(call.func)}()")
         raise Left("uses benchmark as a value")
+
+    def _record(self, assignment: ast.Assign, key: ast.expr) -> None:
+        """Tell pytest instead what the benchmark's extra information gets."""
+        self._records = True
+        source, value = self.source, assignment.value
+        self.edits += [
+            Edit(source.start(assignment), source.start(key), "record_property("),
+            Edit(source.end(key), source.start(value), ", "),
+            Edit(source.end(value), source.end(assignment), ")"),
+        ]
 
     def _statement(self, use: ast.Call | Function) -> ast.stmt:
         """The statement that it stands in, where that can be repeated in a loop."""
@@ -231,7 +253,7 @@ class Conversion:
                 continue
             if not isinstance(call, ast.Call) or call.func is not node or homes[node] not in awaiting:
                 raise Left(f"uses {ast.unparse(node)} in a way that `await` can't replace")
-            self._await(call, _coroutine(call.args if not call.keywords else []))
+            self._await(call, _coroutine(call.args if not call.keywords else [], ast.Call | ast.Name))
         for wrapper in wrappers:
             self._insert_async(wrapper)
             for name in ast.walk(self.test) if wrapper is not self.timed else ():
@@ -265,19 +287,16 @@ class Conversion:
 
     def _remove_loop(self, loop: str, runners: Sequence[ast.Attribute]) -> None:
         """Take away where a loop is made and closed; the test runs in the suite's own."""
+        name = re.escape(loop)
+        care = rf"{name} = asyncio\..+|{name}\.close\(\)|asyncio\.(events\.)?set_event_loop\(({name}|None)\)"
         made = False
-        running = {node.value for node in runners}
+        known: set[ast.AST] = {node.value for node in runners}
         for node in ast.walk(self.test):
-            if not isinstance(node, ast.Name) or node.id != loop or node in running:
-                continue
-            statement: ast.AST = node
-            while not isinstance(statement, ast.stmt):
-                statement = self.parents[statement]
-            text = ast.unparse(statement)
-            if text.startswith(f"{loop} = asyncio.") or text in (f"{loop}.close()", f"asyncio.set_event_loop({loop})"):
-                made = made or isinstance(statement, ast.Assign)
-                self._remove(statement)
-            else:
+            if isinstance(node, ast.Assign | ast.Expr) and re.fullmatch(care, ast.unparse(node)):
+                made = made or isinstance(node, ast.Assign)
+                self._remove(node)
+                known.update(ast.walk(node))
+            elif isinstance(node, ast.Name) and node.id == loop and node not in known:
                 raise Left(f"uses the loop `{loop}` for more than to run coroutines")
         if made:
             return
@@ -339,7 +358,7 @@ class Conversion:
             self.edits.append(Edit(at, at + len(function.name.encode()), name))
         self.edits.append(Edit(start, self.source.start(function)))
         call = f"{result}{'await ' if self._is_awaited(function) else ''}{name}()"
-        end = self.source.end(function)
+        end = self.source.line_end(function)
         self.edits.append(Edit(end, end, f"\n\n{self.indent}{self._loop(call)}"))
 
     def _call(self, function: ast.expr, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> str:
@@ -390,29 +409,34 @@ class Conversion:
         args, keywords = _elements(given.get("args")), _items(given.get("kwargs"))
         before: list[str] = []
         if setup is not None:
-            before, makes_arguments = self._setup(setup)
-            if makes_arguments and (args or keywords):
-                raise Left("has arguments, and makes some in setup")
-            if makes_arguments:
-                args, keywords = [ast.Starred(ast.Name("args"))], [ast.keyword(None, ast.Name("kwargs"))]
+            text, maker = self._setup(setup)
+            if maker and not args and not keywords:
+                made, named = self._free("args"), self._free("kwargs")
+                args, keywords = [ast.Starred(ast.Name(made))], [ast.keyword(None, ast.Name(named))]
+                text = f"{made}, {named} = {maker}"
+            before = [text]
         call = self._call(use.args[0], args, keywords)
         return call, before, "" if ast.unparse(iterations) == "1" else self._argument(iterations, "operations")
 
-    def _setup(self, setup: ast.expr) -> tuple[list[str], bool]:
-        """What `setup` does in each round, and whether it makes the arguments."""
-        if isinstance(setup, ast.Lambda):
-            makes = isinstance(setup.body, ast.Tuple)
-            text = self._moved(setup.body, 1)
-        else:
-            function = self.functions.get(setup.id) if isinstance(setup, ast.Name) else None
-            if function is None:
-                raise Left("has a setup from elsewhere, which may return arguments")
+    def _setup(self, setup: ast.expr) -> tuple[str, str]:
+        """What `setup` does in each round, and how arguments come from it, if they may."""
+        returned: list[ast.expr | None] = [setup]
+        function = self.functions.get(setup.id) if isinstance(setup, ast.Name) else None
+        if function is not None:
             returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-            makes = any(value is not None and not _is_none(value) for value in returned)
-            text = f"{function.name}()"
-        if makes and {"args", "kwargs"} & self.names:
-            raise Left("makes its arguments in setup, and has names that would get in the way")
-        return [f"args, kwargs = {text}" if makes else text], makes
+            if not isinstance(function.body[-1], ast.Return):
+                returned.append(None)
+        match setup:
+            case ast.Lambda(body=ast.Call() | ast.Tuple() as body) if not names_in(setup.args):
+                returned = [body]
+                text = self._moved(body, 1)
+            case _:
+                text = f"{self._argument(setup, 'setup')}()"
+        if all(value is None or _is_none(value) for value in returned):
+            return text, ""
+        if all(isinstance(value, ast.Tuple) for value in returned):
+            return text, text
+        return text, f"{text} or ((), {{}})"
 
     def _loop(self, call: str, before: Sequence[str] = (), operations: str = "") -> str:
         timer = self._free("timer")
@@ -457,8 +481,9 @@ class Conversion:
         strings = (each for each in ast.walk(node) if isinstance(each, ast.JoinedStr | ast.Constant))
         if any(each.lineno != each.end_lineno for each in strings):
             return text
-        old, new = self.source.indent(node), self.indent + self.step * steps
         first, *lines = text.split("\n")
+        closing = re.match(r"(\s*)[)\]}]", lines[-1])  # stands below the beginning
+        old, new = closing[1] if closing else self.source.indent(node), self.indent + self.step * steps
         return "\n".join([first, *(new + line.removeprefix(old) for line in lines)])
 
     def _only_expression(self, function: Function) -> ast.expr | None:
@@ -500,8 +525,8 @@ class Conversion:
 
     def _remove(self, statement: ast.stmt) -> None:
         parent = self.parents[statement]
-        blocks = (getattr(parent, name, []) for name in ("body", "orelse", "finalbody"))
-        if [statement] in blocks:
+        [block] = [each for _name, each in ast.iter_fields(parent) if isinstance(each, list) and statement in each]
+        if all(each is statement or self.source.removal(each) in self.edits for each in block):
             self._replace(statement, "pass")
         else:
             self.edits.append(self.source.removal(statement))
@@ -529,9 +554,9 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _coroutine(args: Sequence[ast.expr]) -> ast.expr:
+def _coroutine(args: Sequence[ast.expr], kinds: type | UnionType = ast.Call) -> ast.expr:
     """The one argument, where it makes a coroutine."""
-    if len(args) != 1 or not isinstance(args[0], ast.Call):
+    if len(args) != 1 or not isinstance(args[0], kinds):
         raise Left("runs a coroutine that isn't made in the call")
     return args[0]
 

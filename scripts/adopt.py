@@ -5,6 +5,7 @@ What can't be said plainly is left to a person, and named. `docs/migrating-from-
 
 import argparse
 import ast
+import io
 import itertools
 import re
 import sys
@@ -32,6 +33,8 @@ class Converted:
     """Line, test and reason."""
     kept_loops: list[tuple[int, str, str]] = field(default_factory=list)
     """The same of tests that are converted, and still run a loop themselves."""
+    hooks: list[tuple[int, str]] = field(default_factory=list)
+    """Line and name of what pytest takes for a hook, and refuses without the plugin."""
     lost: Counter[str] = field(default_factory=Counter)
     """Options that have no equivalent, and how many tests had them."""
 
@@ -47,6 +50,8 @@ def convert(text: str) -> Converted:
     dropped: set[ast.AST] = set()
     annotated = False
     for function in _functions(source.tree):
+        if function.name.startswith("pytest_benchmark_"):
+            done.hooks.append((function.lineno, function.name))
         if not _is_test(function) and not _takes_benchmark(function):
             continue
         try:
@@ -221,26 +226,32 @@ def adopt(path: Path) -> int:
     if not path.exists():
         print(f"{path}: there is no such file or folder", file=sys.stderr)
         return 2
-    found = converted = 0
+    found = converted = written = 0
+    unread = False
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         if any(part.startswith(".") or part == "site-packages" for part in file.parts[len(path.parts) :]):
             continue
         try:
-            done = convert(file.read_text(encoding="utf-8-sig"))
-        except (SyntaxError, ValueError, OSError) as error:
-            print(f"{file}: left: it can't be read: {error}")
+            text = file.read_text(encoding="utf-8-sig")
+            done = convert(text) if "benchmark" in text else Converted()
+        except (SyntaxError, ValueError, OSError, RecursionError) as error:
+            reason = str(error).replace("<unknown>, ", "")
+            print(f"{file}: left: it can't be read as Python {sys.version_info[0]}.{sys.version_info[1]}: {reason}")
+            unread = True
             continue
         found += done.tests + len(done.left)
-        converted += _write(file, done)
+        converted += done.tests
+        written += _write(file, done)
     if not found:
-        print(f"{path}: no test there uses the fixture `benchmark`", file=sys.stderr)
+        where = "that can be read " if unread else ""
+        print(f"{path}: no test there {where}uses the fixture `benchmark`", file=sys.stderr)
         return 2
-    print(f"{converted} of {found} benchmarks converted ({converted / found:.0%})")
-    return 0
+    print(f"{written} of {found} benchmarks converted ({written / found:.0%})")
+    return 2 if written < converted else 0
 
 
 def _write(file: Path, done: Converted) -> int:
-    """Write the new file, unless one is there, and print what was done; returns how many tests it has."""
+    """Write the new file, unless one is there, and print what was done; returns how many tests were written."""
     written = 0
     if done.tests:
         prefix = "" if file.stem.startswith("test_") else "test_"
@@ -249,7 +260,9 @@ def _write(file: Path, done: Converted) -> int:
             with target.open("x", encoding="utf-8") as stream:
                 stream.write(done.text)
         except FileExistsError:
-            print(f"{file}: left: {target.name} is there already, and is not overwritten")
+            print(f"{file}: left: {target.name} is there already, and is not overwritten: move it away first")
+        except OSError as error:
+            print(f"{file}: left: {target.name} can't be written: {error.strerror}")
         else:
             written = done.tests
             print(f"{target}: {written} of {written + len(done.left)} benchmarks")
@@ -257,6 +270,8 @@ def _write(file: Path, done: Converted) -> int:
                 print(f"    without {option} ({tests} times), which has no equivalent")
             for line, name, reason in done.kept_loops:
                 print(f"{file}:{line}: no coroutine: {name} {reason}")
+    for line, name in done.hooks:
+        print(f"{file}:{line}: delete {name}: without its plugin pytest refuses that hook")
     for line, name, reason in done.left:
         print(f"{file}:{line}: left: {name} {reason}")
     return written
@@ -266,7 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.adopt", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("path", type=Path, metavar="PATH", help="a file or folder of a pytest-benchmark suite")
-    return adopt(parser.parse_args(arguments).path)
+    path = parser.parse_args(arguments).path
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal can't show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return adopt(path)
 
 
 if __name__ == "__main__":

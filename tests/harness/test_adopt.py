@@ -1,6 +1,10 @@
 """`python -m scripts.adopt`: what it converts, what it leaves to a person, and that the result runs."""
 
+import errno
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -281,6 +285,8 @@ def test_a_suite_is_converted() -> None:
         ("benchmark.group = 'x'\nbenchmark(f)", "f()"),
         ("@benchmark\ndef _():\n    f(1)", "f(1)"),
         ("@benchmark\ndef value():\n    return f(1)\nassert value", "value = f(1)"),
+        ("benchmark(f).close()", "result = f()\nresult.close()"),
+        ("benchmark(f)[0]", "result = f()\nresult[0]"),
     ],
 )
 def test_calls(before: str, after: str) -> None:
@@ -323,24 +329,56 @@ def test_lines_and_strings_keep_their_form() -> None:
     assert "        (a\n" in body("benchmark(\n    lambda: a\n    + b\n)")
 
 
+def test_comments_stay_with_their_lines() -> None:
+    """Those behind the last line of a decorated function as well."""
+    text = body("@benchmark\ndef run():\n    a = 1\n    f(a)  # quick\nassert 1")
+
+    assert text.startswith("def run():\n    a = 1\n    f(a)  # quick\n\nfor timer in")
+
+
+def test_extra_information_becomes_a_property() -> None:
+    """pytest's own fixture is asked for, once, and told in the same place."""
+    text = "    benchmark.extra_info[key('a')] = (1,\n        2)\n    benchmark(f)\n    benchmark.extra_info['b'] = 2\n"
+    told = "    record_property(key('a'), (1,\n        2))\n", "    record_property('b', 2)\n"
+    loop = "    for timer in measure():\n        with timer:\n            f()\n"
+
+    done = convert(f"def test_it(benchmark):\n{text}")
+    assert done.text == f"def test_it(measure, record_property):\n{told[0]}{loop}{told[1]}"
+    done = convert(f"def test_it(record_property, benchmark):\n{text}")
+    assert done.text.startswith("def test_it(record_property, measure):\n")
+
+
 def test_a_timer_of_its_own_is_spared() -> None:
     """The loop takes another name."""
     assert "for timer_2 in measure():\n    with timer_2:\n" in body("timer = 1\nbenchmark(f, timer)")
 
 
-def test_setup_that_makes_arguments() -> None:
-    """It is called in each round, outside of the timed block."""
-    text = body(
-        """\
-        def make():
-            return ([3, 1, 2],), {}
+@pytest.mark.parametrize(
+    ("before", "made", "call"),
+    [
+        (
+            "def s():\n    return ([2, 1],), {}\nbenchmark.pedantic(f, setup=s)",
+            "args, kwargs = s()",
+            "f(*args, **kwargs)",
+        ),
+        ("benchmark.pedantic(f, setup=lambda: ((a,), {}))", "args, kwargs = ((a,), {})", "f(*args, **kwargs)"),
+        ("benchmark.pedantic(f, setup=s)", "args, kwargs = s() or ((), {})", "f(*args, **kwargs)"),
+        ("benchmark.pedantic(f, setup=lambda: s(1))", "args, kwargs = s(1) or ((), {})", "f(*args, **kwargs)"),
+        ("args = 1\nbenchmark.pedantic(f, setup=s)", "args_2, kwargs = s() or ((), {})", "f(*args_2, **kwargs)"),
+        (
+            "def s():\n    if a:\n        return (1,), {}\nbenchmark.pedantic(f, setup=s)",
+            "args, kwargs = s() or ((), {})",
+            "f(*args, **kwargs)",
+        ),
+        ("benchmark.pedantic(f, args=(1,), setup=s)", "s()", "f(1)"),
+        ("def s():\n    g()\nbenchmark.pedantic(f, setup=s)", "s()", "f()"),
+    ],
+)
+def test_setup_is_called_in_each_round(before: str, made: str, call: str) -> None:
+    """Outside of the timed block; it makes the arguments where it may return some and none are given."""
+    text = body(before)
 
-        benchmark.pedantic(sorted, setup=make)
-        """
-    )
-
-    loop = "for timer in measure():\n    args, kwargs = make()\n    with timer:\n        sorted(*args, **kwargs)\n"
-    assert text.endswith(loop)
+    assert text.endswith(f"for timer in measure():\n    {made}\n    with timer:\n        {call}\n"), text
 
 
 def test_imports_of_the_plugin_go() -> None:
@@ -370,6 +408,58 @@ def test_a_marker_that_it_can_t_take_away_is_told() -> None:
     assert list(done.lost) == ["pytest.mark.benchmark, which it still names"]
 
 
+def test_hooks_of_the_plugin_are_told() -> None:
+    """pytest would refuse them without it."""
+    done = convert("def pytest_benchmark_update_machine_info(config, machine_info): ...\n")
+
+    assert done.hooks == [(1, "pytest_benchmark_update_machine_info")]
+    assert (done.tests, done.left) == (0, [])
+
+
+def test_a_loop_of_its_own_goes() -> None:
+    """With all that makes, sets, unsets and closes it."""
+    text = """\
+        def test_it(benchmark):
+            # A loop of our own
+            loop = asyncio.events.new_event_loop()
+            asyncio.events.set_event_loop(loop)
+            def run():
+                coroutine = fetch()
+                return loop.run_until_complete(
+                    coroutine
+                )
+
+            try:
+                value = benchmark(run)
+            finally:
+                asyncio.set_event_loop(None)
+                loop.close()
+        """
+    after = """\
+        async def test_it(measure):
+            async def run():
+                coroutine = fetch()
+                return await coroutine
+
+            try:
+                async for timer in measure():
+                    with timer:
+                        value = await run()
+            finally:
+                pass
+        """
+
+    assert convert(textwrap.dedent(text)).text == textwrap.dedent(after)
+
+
+def test_lines_of_a_coroutine_move_along() -> None:
+    """Out of the function and the call that ran it."""
+    text = "def run():\n    return asyncio.run(\n        fetch(\n            1,\n        )\n    )\nbenchmark(run)"
+    after = "async for timer in measure():\n    with timer:\n        await fetch(\n            1,\n        )\n"
+
+    assert body(text) == after
+
+
 def test_a_loop_that_is_a_fixture() -> None:
     """It is no longer asked for, where parameters are all that is left."""
     done = convert(
@@ -388,6 +478,40 @@ def test_a_loop_that_is_a_fixture() -> None:
 
     assert "async def test_it(measure, n):\n    async for timer in measure():" in done.text
     assert "            await asyncio.sleep(n)\n" in done.text
+
+
+def test_a_loop_that_is_the_last_fixture() -> None:
+    """It is no longer asked for either."""
+    done = convert("def test_it(benchmark, loop):\n    benchmark(lambda: loop.run_until_complete(f()))\n")
+
+    assert done.text.startswith("async def test_it(measure):\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("benchmark(lambda: LOOP.run_until_complete(f()))", "runs the loop `LOOP`, which isn't made in the test"),
+        ("benchmark(lambda: list(map(asyncio.run, x)))", "uses asyncio.run in a way that `await` can't replace"),
+        ("def run():\n    asyncio.run(f())\nbenchmark(run)\nmap(run, x)", "uses run, which runs a loop, for more"),
+    ],
+)
+def test_a_loop_that_can_t_be_taken_away(text: str, reason: str) -> None:
+    """The test goes on running it itself, and is named."""
+    done = convert(f"def test_it(benchmark):\n{textwrap.indent(text, '    ')}\n")
+
+    assert "def test_it(measure):\n" in done.text
+    assert "async" not in done.text.replace("asyncio", "")
+    [(line, name, told)] = done.kept_loops
+    assert (line, name) == (1, "test_it")
+    assert told.startswith(reason)
+
+
+def test_what_runs_a_loop_is_awaited_everywhere() -> None:
+    """A helper that is called beside the timed call as well."""
+    text = body("def run():\n    return asyncio.run(f()) + 1\nassert run()\nbenchmark(run)")
+
+    assert text.startswith("async def run():\n    return (await f()) + 1\nassert (await run())\nasync for timer in")
+    assert "        await run()\n" in text
 
 
 def test_a_loop_that_fixtures_may_belong_to() -> None:
@@ -411,7 +535,12 @@ def test_a_loop_that_fixtures_may_belong_to() -> None:
         ("def test_it(benchmark):\n  helper(b=benchmark)", "hands benchmark to helper()"),
         ("def test_it(benchmark):\n  def run():\n    benchmark(f)\n  run()", "calls benchmark inside run"),
         ("def test_it(benchmark):\n  x = benchmark", "uses benchmark as a value"),
-        ("def test_it(benchmark):\n  benchmark.extra_info['a'] = 1\n  benchmark(f)", "uses benchmark.extra_info"),
+        ("def test_it(benchmark):\n  benchmark.extra_info = a\n  benchmark(f)", "uses benchmark.extra_info"),
+        ("def test_it(benchmark):\n  benchmark.extra_info['a'] += 1\n  benchmark(f)", "uses benchmark.extra_info"),
+        (
+            "def test_it(benchmark):\n  def run():\n    benchmark.extra_info['a'] = 1\n  benchmark(run)",
+            "sets benchmark.extra_info inside another function",
+        ),
         ("def test_it(benchmark):\n  benchmark.weave(f)\n  f()", "uses benchmark.weave"),
         ("def test_it(benchmark):\n  with pytest.raises(E):\n    benchmark(f)", "expects the call to raise"),
         ("def test_it(benchmark):\n  if benchmark(f): pass", "calls benchmark inside a larger statement"),
@@ -428,7 +557,8 @@ def test_a_loop_that_fixtures_may_belong_to() -> None:
             "uses the loop `loop` for more",
         ),
         ("class TestIt:\n  def test_it(self):\n    self.benchmark(f)", "doesn't take benchmark as an argument"),
-        ("def test_it(benchmark):\n  benchmark.pedantic(f, setup=s, rounds=9)", "has a setup from elsewhere"),
+        ("def test_it(benchmark):\n  benchmark()", "doesn't name the function that it times"),
+        ("def test_it(benchmark):\n  @benchmark\n  async def run(): await f()", "times the making of a coroutine"),
         ("def test_it(benchmark):\n  benchmark.pedantic(**options)", "calls pedantic with arguments that can't be"),
         ("def test_it(benchmark):\n  benchmark(asyncio.run, f)", "runs a coroutine that isn't made in the call"),
         ("def bench_it(benchmark):\n  benchmark(f)", "takes benchmark and isn't called test_…"),
@@ -453,7 +583,10 @@ def test_the_command_writes_beside_and_never_over(tmp_path: Path, capsys: pytest
     folder = tmp_path / "suite"
     folder.mkdir()
     (folder / "test_words.py").write_text(SUITE, encoding="utf-8")
-    (folder / "broken.py").write_text("def test_a(:\n", encoding="utf-8")
+    (folder / "broken.py").write_text("def test_a(benchmark:\n", encoding="utf-8")
+    (folder / "deep.py").write_text(f"benchmark = {'+'.join('1' * 9999)}\n", encoding="utf-8")
+    (folder / "conftest.py").write_text("def pytest_benchmark_group_stats(): ...\n", encoding="utf-8")
+    (folder / "newer_and_no_suite.py").write_text("def other(:\n", encoding="utf-8")
     (folder / "binary.py").write_bytes(b"\xff\xfe\x00")
 
     assert main([str(folder)]) == 0
@@ -465,18 +598,48 @@ def test_the_command_writes_beside_and_never_over(tmp_path: Path, capsys: pytest
     assert f"{folder / 'test_words.py'}:66: left: test_left uses benchmark.stats" in told
     assert f"{folder / 'broken.py'}: left: it can't be read" in told
     assert f"{folder / 'binary.py'}: left: it can't be read" in told
+    assert f"{folder / 'deep.py'}: left: it can't be read" in told
+    assert f"{folder / 'conftest.py'}:1: delete pytest_benchmark_group_stats" in told
+    assert "newer_and_no_suite" not in told
     assert told.endswith("7 of 9 benchmarks converted (78%)\n")
 
     written.write_text("# mine\n", encoding="utf-8")
-    assert main([str(folder)]) == 0
+    assert main([str(folder)]) == 2
     assert "test_words_benchmarks.py is there already, and is not overwritten" in capsys.readouterr().out
     assert written.read_text(encoding="utf-8") == "# mine\n"
 
 
-@pytest.mark.parametrize(("name", "told"), [("nothing", "there is no such file"), (".", "no test there uses")])
+def test_names_that_can_t_be_written_or_shown(tmp_path: Path) -> None:
+    """The rest is converted all the same."""
+    text = "def test_it(benchmark):\n    benchmark(f)\n"
+    folder = tmp_path / "with späces"
+    folder.mkdir()
+    (folder / f"test_{'a' * 247}.py").write_text(text, encoding="utf-8")
+    (folder / "test_żółw.py").write_text(text, encoding="utf-8")
+
+    command = [sys.executable, "-m", "scripts.adopt", str(folder)]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert done.stderr == ""
+    assert f"_benchmarks.py can't be written: {os.strerror(errno.ENAMETOOLONG)}" in done.stdout
+    assert done.stdout.endswith("1 of 2 benchmarks converted (50%)\n")
+    assert (folder / "test_żółw_benchmarks.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nothing", "there is no such file"),
+        (".", "no test there that can be read uses"),
+        ("test_plain.py", "no test there uses"),
+    ],
+)
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, told: str) -> None:
     """No such path, or no benchmark there."""
     (tmp_path / "test_plain.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def test_it(benchmark:\n", encoding="utf-8")
 
     assert main([str(tmp_path / name)]) == 2
     assert told in capsys.readouterr().err
