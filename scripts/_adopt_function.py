@@ -6,7 +6,6 @@ import keyword
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from types import UnionType
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -253,7 +252,9 @@ class Conversion:
                 continue
             if not isinstance(call, ast.Call) or call.func is not node or homes[node] not in awaiting:
                 raise Left(f"uses {ast.unparse(node)} in a way that `await` can't replace")
-            self._await(call, _coroutine(call.args if not call.keywords else [], ast.Call | ast.Name))
+            if len(call.args) != 1 or call.keywords or not isinstance(call.args[0], ast.Call | ast.Name):
+                raise Left(f"gives {ast.unparse(node)} more than a coroutine")
+            self._await(call, call.args[0])
         for wrapper in wrappers:
             self._insert_async(wrapper)
             for name in ast.walk(self.test) if wrapper is not self.timed else ():
@@ -364,7 +365,9 @@ class Conversion:
     def _call(self, function: ast.expr, args: Sequence[ast.expr], keywords: Sequence[ast.keyword]) -> str:
         """The call that is timed; what its arguments take to make stays outside."""
         if _is_runner(function):
-            return "await " + self._moved(_coroutine([] if keywords else args), 2)
+            if len(args) != 1 or keywords or not isinstance(args[0], ast.Call):
+                raise Left("runs a coroutine that isn't made in the call")
+            return "await " + self._moved(args[0], 2)
         if isinstance(function, ast.Lambda) and not args and not keywords and not names_in(function.args):
             return self._moved(function.body, 2)
         if isinstance(function, ast.Call) and ast.unparse(function.func) in ("partial", "functools.partial"):
@@ -552,13 +555,6 @@ def _is_constant(node: ast.expr) -> bool:
 
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
-
-
-def _coroutine(args: Sequence[ast.expr], kinds: type | UnionType = ast.Call) -> ast.expr:
-    """The one argument, where it makes a coroutine."""
-    if len(args) != 1 or not isinstance(args[0], kinds):
-        raise Left("runs a coroutine that isn't made in the call")
-    return args[0]
 
 
 def _elements(node: ast.expr | None) -> Sequence[ast.expr]:

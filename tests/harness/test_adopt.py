@@ -491,6 +491,7 @@ def test_a_loop_that_is_the_last_fixture() -> None:
     ("text", "reason"),
     [
         ("benchmark(lambda: LOOP.run_until_complete(f()))", "runs the loop `LOOP`, which isn't made in the test"),
+        ("benchmark(lambda: asyncio.run(f(), debug=True))", "gives asyncio.run more than a coroutine"),
         ("benchmark(lambda: list(map(asyncio.run, x)))", "uses asyncio.run in a way that `await` can't replace"),
         ("def run():\n    asyncio.run(f())\nbenchmark(run)\nmap(run, x)", "uses run, which runs a loop, for more"),
     ],
