@@ -1,7 +1,5 @@
 """Fixtures for the tests of the template."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.harness.conftest import environments
