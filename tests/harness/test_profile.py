@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import pytest
 
+from tests.performance.harness.cache import digest
 from tests.performance.harness.extras import profile
 from tests.performance.harness.extras.profile import PARTS, Profile, ProfilingTimer, Seen, slower_functions
 from tests.performance.harness.services.application import Application
@@ -18,11 +19,13 @@ from tests.performance.harness.turns import PROFILE
 from .test_slowed import APPLICATION
 
 LIMIT_S = 30.0
+KEY = "test_shop.py::test_total"
 
 
 def written(folder: Path, name: str, functions: list[Seen], operations: int = 0) -> None:
     """As many operations in each part, which are alike but for a stall in one."""
-    folder.mkdir(exist_ok=True)
+    folder = folder / digest(KEY)
+    folder.mkdir(exist_ok=True, parents=True)
     stalled = [Seen(one.name, one.file, one.line, one.calls, one.own_s + 9, one.total_s + 9) for one in functions]
     parts = [stalled] + [functions] * (PARTS - 1)
     (folder / f"{name}.json").write_bytes(
@@ -53,7 +56,7 @@ def test_functions_are_told_by_what_they_take_more_in_head(tmp_path: Path) -> No
             operations,
         )
         written(folder, "app", [Seen("find", f"{tree}/shop/app.py", 5, operations * (3 if slower else 1), 0.0, 1.0)])
-    found = slower_functions(base, head, (Path("/copies/base"), Path("/copies/head")))
+    found = slower_functions(KEY, base, head, (Path("/copies/base"), Path("/copies/head")))
     assert [(one.where, one.file, one.line, one.name) for one in found] == [
         ("app", "shop/app.py", 5, "find"),
         ("", "shop/prices.py", 41, "total"),
@@ -70,7 +73,7 @@ def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> No
     base, head = tmp_path / "base", tmp_path / "head"
     written(base, "test", [], 10)
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
-    [one] = slower_functions(base, head, (Path("/copies/base"), Path("/copies/head")))
+    [one] = slower_functions(KEY, base, head, (Path("/copies/base"), Path("/copies/head")))
     assert (one.file, one.base_s, one.base_calls, one.head_calls) == ("shop.py", 0.0, 0.0, 1.0)
     assert one.head_s == pytest.approx(0.01)
 
@@ -80,10 +83,10 @@ def test_without_a_whole_profile_nothing_is_told(tmp_path: Path, text: str | Non
     """A process that wrote none, or half of one."""
     base, head = tmp_path / "base", tmp_path / "head"
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
-    base.mkdir()
+    (base / digest(KEY)).mkdir(parents=True)
     if text is not None:
-        (base / "test.json").write_text(text)
-    assert slower_functions(base, head, (Path("/copies/base"), Path("/copies/head"))) == []
+        (base / digest(KEY) / "test.json").write_text(text)
+    assert slower_functions(KEY, base, head, (Path("/copies/base"), Path("/copies/head"))) == []
 
 
 def spin(rounds: int) -> int:
@@ -94,13 +97,13 @@ def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path, monkeypatch: pyte
     """And nothing between them; the samples are timed as ever."""
     monkeypatch.setenv(PROFILE, str(tmp_path))
     samples_s: list[float] = []
-    timer = ProfilingTimer(samples_s, operations=4)
+    timer = ProfilingTimer(KEY, samples_s, operations=4)
     for _ in range(7):
         with timer:
             spin(1000)
         sorted([2, 1])
     timer.end()
-    found = msgspec.json.decode((tmp_path / "test.json").read_bytes(), type=Profile)
+    found = msgspec.json.decode((tmp_path / digest(KEY) / "test.json").read_bytes(), type=Profile)
     calls = [{seen.name: seen.calls for seen in part} for part in found.parts]
     assert found.operations == [8, 8, 4, 4, 4]
     assert len(samples_s) == 7
@@ -111,7 +114,7 @@ def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path, monkeypatch: pyte
 def test_an_application_is_profiled_while_it_answers_timed_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its lifespan; what it answers between timed blocks is left out."""
+    """With its lifespan; what it answers between timed blocks is left out, and each benchmark has what is its own."""
     (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
     for name in (profile.ASGI, profile.IS_FACTORY):
         monkeypatch.setenv(name, "")  # gone again at the end
@@ -121,21 +124,24 @@ def test_an_application_is_profiled_while_it_answers_timed_requests(
     run = Run()
     run.begin()
     app = Application(wanted, Path(__file__).resolve().parents[2], {"PYTHONPATH": str(tmp_path)}, run)
-    timer = ProfilingTimer([], operations=1)
+    keys = [KEY, "test_shop.py::test_next"]
     try:
         app.start()
         app.wait_ready(LIMIT_S)
-        for _ in range(3):
-            with timer:
-                assert httpx.get(f"{app.address.url}/health").text == "well"
-            httpx.get(f"{app.address.url}/health")
-        timer.end()
+        for key in keys:
+            timer = ProfilingTimer(key, [], operations=1)
+            for _ in range(3):
+                with timer:
+                    assert httpx.get(f"{app.address.url}/health").text == "well"
+                httpx.get(f"{app.address.url}/health")
+            timer.end()
     finally:
         app.stop()
         run.end()
-    found = msgspec.json.decode((tmp_path / "app.json").read_bytes(), type=Profile)
-    health = [seen for part in found.parts for seen in part if seen.name == "health"]
-    assert [(Path(seen.file).name, seen.calls) for seen in health] == [("sample.py", 1)] * 3
+    for key in keys:
+        found = msgspec.json.decode((tmp_path / digest(key) / "app.json").read_bytes(), type=Profile)
+        health = [seen for part in found.parts for seen in part if seen.name == "health"]
+        assert [(Path(seen.file).name, seen.calls) for seen in health] == [("sample.py", 1)] * 3
 
 
 def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +152,8 @@ def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path, monkeypat
         os._exit(0)
     os.waitpid(child, 0)
     (tmp_path / profile.APPLICATION_PID).write_text(str(child))
-    ProfilingTimer([], operations=1).end()
-    assert (tmp_path / "test.json").exists()
-    assert not (tmp_path / "app.json").exists()
+    ProfilingTimer(KEY, [], operations=1).end()
+    assert [path.name for path in (tmp_path / digest(KEY)).iterdir()] == ["test.json"]
 
 
 def test_without_an_application_settings_stay_as_they_are() -> None:

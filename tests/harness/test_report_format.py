@@ -160,8 +160,8 @@ def test_all_is_well_only_where_nothing_failed() -> None:
     [
         (["a"], "nox -s ci -- -k test_a", "these alone"),
         (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"', "these alone"),
-        (["a" * 30, "b" * 30], "nox -s ci", "all again"),
-        (["a; rm -r"], "nox -s ci", "all again"),
+        (["a" * 30, "b" * 30], "nox -s ci -- tests/performance/a.py", "their file alone"),
+        (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "their file alone"),
     ],
 )
 def test_the_next_command_fits_on_a_line_is_safe_to_paste_and_does_what_it_says(
@@ -173,7 +173,7 @@ def test_the_next_command_fits_on_a_line_is_safe_to_paste_and_does_what_it_says(
 
 
 def test_measuring_the_unsettled_again_says_when_it_measures_all() -> None:
-    unsettled = [benchmark(f"a.py::test_{name * 30}", "inconclusive") for name in "ab"]
+    unsettled = [benchmark(f"{name * 30}.py::test_{name * 30}", "inconclusive") for name in "ab"]
 
     step = form.next_step(results(*unsettled, verdict="inconclusive"))
 

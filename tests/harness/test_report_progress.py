@@ -78,3 +78,17 @@ def test_names_can_neither_steer_the_terminal_nor_fill_it(monkeypatch: pytest.Mo
     file = Output(terminal=True, encoding="ascii")
     Progress(file).say("\x1b[31mµ" + "x" * 300)
     assert file.getvalue() == "\r\x1b[2K?" + "x" * 78
+
+
+def test_a_long_name_is_cut_rather_than_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time left and samples are what is waited for; 80 columns are enough, with a terminal and without."""
+    monkeypatch.setenv("TERM", "xterm")
+    for terminal in (True, False):
+        file, clock = Output(terminal=terminal), Clock()
+        progress = Progress(file, 100, clock)
+        clock.now_s = 50.0
+        progress.step(10, "test_" + "long_" * 30, "57.1 µs, 1,000 samples")
+        line = file.getvalue().removeprefix("\r\x1b[2K").rstrip("\n")
+        assert line.startswith("10 of 100, about 450 s left: test_")
+        assert line.endswith(" (last: 57.1 µs, 1,000 samples)")
+        assert len(line) == 79

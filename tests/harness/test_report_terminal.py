@@ -136,6 +136,15 @@ def test_the_longest_figures_still_fit_80_columns() -> None:
     assert "x481…x521 inconclusive" in row
 
 
+def test_what_fails_the_run_comes_first_and_a_name_stands_before_the_first_of_its_remarks() -> None:
+    unsure = benchmark("a.py::test_a", "inconclusive", change=0.9, reasons=["9 pairs say nothing"])
+    slower = benchmark("a.py::test_b", "regression", change=0.1, reasons=["in 4 pairs"], warnings=["measured twice"])
+
+    text = rendered(results(unsure, slower))
+
+    assert "! b: in 4 pairs\n  measured twice\n! a: 9 pairs say nothing\n" in text
+
+
 def test_names_that_two_files_share_are_told_apart() -> None:
     entries = [unmeasured(f"{file}.py::test_get", reasons=[f"gone from {file}"]) for file in ("a", "b")]
 

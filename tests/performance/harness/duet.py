@@ -48,7 +48,7 @@ SQL_LIMIT_S = 30.0
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 MOST_TOLD = 200
-MOST_PROFILED, PROFILED_S = 3, 0.5
+MOST_PROFILED, PROFILED_S = 20, 0.5
 """Benchmarks whose regression is looked into, the worst first, and for how long each, as it is without a profiler."""
 ROUNDS = 3
 """Databases of an arm, taken by turns: while those of one pair are measured, those of the last one leave and those of
@@ -85,8 +85,8 @@ def compare(
         trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
         convicted = [wish for wish in wishes if (one := trial.judgements.get(wish.key)) and one.verdict == "regression"]
         convicted.sort(key=lambda wish: -trial.judgements[wish.key].change)
-        for wish in convicted[:MOST_PROFILED]:
-            trial.functions[wish.key] = both.slower_functions(wish)
+        if convicted:
+            trial.functions = both.slower_functions(convicted[:MOST_PROFILED])
     return trial
 
 
@@ -117,18 +117,23 @@ class BothArms:
         chosen = [*controls(chosen[0].thresholds), *chosen]
         return _pair(self._ground, chosen, then, self._profile, self._rng)
 
-    def slower_functions(self, wish: Wish) -> list[FunctionTime]:
-        """What head spends more time in, by one more pair under a profiler; none where it fails, or was left out."""
+    def slower_functions(self, wishes: Sequence[Wish]) -> dict[str, list[FunctionTime]]:
+        """By benchmark, what head spends more time in: one more pair, under a profiler; nothing where it fails.
+
+        Nor where the profiler was left out.
+        """
         try:
             from .extras.profile import slower_functions
         except ImportError:
-            return []
+            return {}
         arms = self._ground.arms
-        with tempfile.TemporaryDirectory(prefix="perf-profile-") as folder, contextlib.suppress(TrialInvalid):
-            with self._ground.profiled(Path(folder)):
-                _pair(self._ground, [wish.within(PROFILED_S, MOST_QUADS)], [], self._profile, self._rng)
-            return slower_functions(Path(folder) / "base", Path(folder) / "head", (arms.base.tree, arms.head.tree))
-        return []
+        trees = arms.base.tree, arms.head.tree
+        with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
+            folder = Path(name)
+            with contextlib.suppress(TrialInvalid), self._ground.profiled(folder):
+                short = [wish.within(PROFILED_S, MOST_QUADS) for wish in wishes]
+                _pair(self._ground, short, [], self._profile, self._rng)
+            return {one.key: slower_functions(one.key, folder / "base", folder / "head", trees) for one in wishes}
 
 
 def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profile: str, rng: random.Random) -> Pair:

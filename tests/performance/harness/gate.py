@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -236,7 +238,7 @@ def _compare(
         root=ROOT,
         baseline=baseline_path(SUITE / "baselines", results.environment),
         budget_s=budget_s,
-        say=_say,
+        say=_say_wrapped,
         wish=revision,
         recorded_packages=baseline.environment.packages if baseline else {},
     )
@@ -295,7 +297,7 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
 
 def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]:
     count = settings.gate.confirm_processes
-    _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes")
+    _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured in {count} more")
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
     runs = [_measure(settings, profile, nodes) for _ in range(count)]
     for run in runs:
@@ -385,7 +387,7 @@ def _write_html(folder: Path, results: Results) -> None:
     """The HTML report, where it is wanted; raises ResultsError where it can't be written."""
     try:
         from .extras import history, html
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name and not error.name.startswith(__package__):
             _say(f"no HTML report: {error.name} is missing; install the dependency group `report`")
         return
@@ -447,6 +449,8 @@ def _measure(settings: Settings, profile: str, arguments: list[str]) -> Results:
         output = Path(folder) / "results.json"
         suite = [] if _named_paths(arguments) else [str(SUITE.relative_to(ROOT))]
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
+        # What failed is told at the end by us, why something was skipped by the files; each run needs its room.
+        command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
         code = _run(command, settings.gate.time_limit_s)
@@ -542,6 +546,14 @@ def _shown(path: Path) -> str:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _say_wrapped(text: str) -> None:
+    """Lines with what is as long as a user's own names, in the width of the terminal."""
+    width = shutil.get_terminal_size().columns
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        _say("\n".join(textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)))
 
 
 def _fail(reason: str, code: int) -> int:

@@ -37,6 +37,7 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
 
     @functools.wraps(test)
     async def run(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
         before = asyncio.all_tasks()
         started_s = time.monotonic()
         standing: list[str] = []
@@ -91,6 +92,7 @@ def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Corouti
 
     @functools.wraps(test)
     async def run(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
         cancel = signal.getsignal(signal.SIGINT)
         came = False
 
@@ -119,7 +121,8 @@ def where(task: asyncio.Task[Any]) -> str:
     frames = []
     awaited: Any = task.get_coro()
     while awaited is not None:  # task.get_stack() has the outermost frame alone
-        if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame and frame.f_code.co_filename != __file__:
             frames.append((frame, frame.f_lineno))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     lines = _lines(traceback.StackSummary.extract(frames))

@@ -29,7 +29,7 @@ from .measure import Measure, MeasureError, warnings_of
 from .pace import Pace
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
 from .readiness import describe
-from .report.format import duration, first_lines
+from .report.format import duration, file_and_name, first_lines
 from .report.progress import Progress
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from .screen import judge
@@ -374,10 +374,9 @@ class Run:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.progress is not None:
-            name = nodeid.removeprefix("tests/performance/")
             last = self.benchmarks[-1] if self.benchmarks else None
-            told = f" (last: {duration(last.median)}, {last.samples:,} samples)" if last else ""
-            self.progress.step(len(self.tests), f"{name}{told}")
+            told = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
+            self.progress.step(len(self.tests), file_and_name(nodeid)[1], told)
 
     def pytest_runtest_logfinish(self) -> None:
         if self.arm and self.tests:
@@ -529,8 +528,8 @@ class Run:
             if throttled_periods() > throttled:
                 return "the CPU quota had stopped the process"
             budget = budget or self._budget(_key(item))
-            if (unsteady := unsteadiness(summary.samples_s)) > UNSTEADY:
-                return f"some samples were {unsteady:.0%} slower than others in a row, as when the machine is disturbed"
+            if unsteadiness(summary.samples_s) > UNSTEADY:
+                return "samples in a row were slower than others, as when the machine is disturbed"
             if slow_before or pace.slowness() > UNSTEADY:
                 pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
                 return "the machine itself was slower than before"

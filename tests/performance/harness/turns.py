@@ -240,7 +240,7 @@ class Arm:
         if PROFILE in os.environ:
             from .extras.profile import ProfilingTimer
 
-            return ProfilingTimer(samples_s, operations)
+            return ProfilingTimer(key, samples_s, operations)
         share, where = self.slow_down.get(key, (0.0, "block"))
         if where == "application":
             return SlowedApplicationTimer(samples_s, share)

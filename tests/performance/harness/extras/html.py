@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import vl_convert
 from msgspec import structs
 
 from tests.performance.harness.count_changes import group_changes
 from tests.performance.harness.report import format as form
 from tests.performance.harness.results import Benchmark, Results
 from tests.performance.harness.summary import percentile, summarize
+
+from .vega import library
 
 _SAMPLES_SHOWN = 200
 """Dots of a plot at most; more can't be told apart."""
@@ -64,7 +65,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         entries = [next((run[key] for key in keys if key in run), None) for run in earlier]
         return _Past(next((old[key] for key in keys if key in old), None), entries)
 
-    ordered = sorted(results.benchmarks, key=lambda b: (not form.needs_eyes(b), -_known(b.change, -math.inf)))
+    ordered = sorted(results.benchmarks, key=lambda b: (*form.urgency(b)[:2], -_known(b.change, -math.inf)))
     sections = [
         _failed_tests(results),
         _notes(results),
@@ -80,7 +81,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
 
 
 def _document(title: str, body: Iterable[Content]) -> str:
-    scripts = [_inert(_library()), _inert(_file("report.js"))]
+    scripts = [_inert(library()), _inert(_file("report.js"))]
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{each}'" for each in hashes)
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -96,13 +97,6 @@ def _document(title: str, body: Iterable[Content]) -> str:
     skip = tag("a", "Skip to the benchmarks", class_="skip", href="#benchmarks")
     page = tag("body", skip, *body, *(tag("script", Markup(script)) for script in scripts))
     return f"<!doctype html>\n{tag('html', head, page, lang='en')}\n"
-
-
-@functools.cache
-def _library() -> str:
-    """Vega, Vega-Lite and vega-embed, as the wheel of vl-convert brings them."""
-    notice = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
-    return notice + vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 @functools.cache
@@ -208,7 +202,7 @@ def _beside(caption: str, now: Mapping[str, str], then: Mapping[str, str]) -> Co
     names = [name for name in {**now, **then} if now.get(name) or then.get(name)]
     rows = [[name, now.get(name, ""), *([then.get(name, "")] if then else [])] for name in names]
     marked = {name for name in names if then and now.get(name) != then.get(name)} - _NEVER_THE_SAME
-    return _table(caption, ["", "this run", *(["baseline"] if then else [])], rows, marked=marked)
+    return _table(caption, ["what", "this run", *(["baseline"] if then else [])], rows, marked=marked)
 
 
 def _surroundings(results: Results) -> dict[str, str]:
@@ -312,6 +306,7 @@ def _functions(benchmark: Benchmark) -> Content:
         [
             f"{each.name} ({each.file}:{each.line})" if each.file else each.name,
             each.where or "test",
+            f"+{form.duration(each.head_s - each.base_s)}",
             form.duration(each.base_s),
             form.duration(each.head_s),
             f"{each.base_calls:,.4g}",
@@ -319,8 +314,12 @@ def _functions(benchmark: Benchmark) -> Content:
         ]
         for each in benchmark.functions
     ]
-    columns = ["function", "process", "base", "head", "calls in base", "calls in head"]
-    return _table("Slower under a profiler: own time per operation", columns, rows)
+    columns = ["function", "process", "more", "base", "head", "calls in base", "calls in head"]
+    caption = (
+        "What got slower, by a profiler: time per operation, the worst first; "
+        "of your own functions with what they call, of libraries' without"
+    )
+    return _table(caption, columns, rows)
 
 
 def _pairs(benchmark: Benchmark, limits: tuple[float | None, float | None]) -> Content:
@@ -364,7 +363,7 @@ def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
 
 
 def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
-    columns = ["", "n", "minimum", "median", "mean", "p95", "p99", "maximum", "rate"]
+    columns = ["of", "n", "minimum", "median", "mean", "p95", "p99", "maximum", "rate"]
     rows = [_row("baseline", baseline)] if baseline else []
     for name, samples_s in (("base", benchmark.base_samples_s), ("head", benchmark.head_samples_s)):
         if known := _finite(samples_s):
@@ -405,7 +404,10 @@ def _budgets(benchmark: Benchmark) -> Content:
         for each in benchmark.budgets
     ]
     return _table(
-        "Budgets", ["measured and limit", "", ""], rows, marked=[row[0] for row in rows if row[1] == "broken"]
+        "Budgets",
+        ["measured and limit", "verdict", "note"],
+        rows,
+        marked=[row[0] for row in rows if row[1] == "broken"],
     )
 
 
@@ -420,7 +422,7 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
         said = "held against it" if change and change.gated else "told alone" if change else ""
         rows.append([name, texts[0], varying.get(name, texts[1]), "varies: not judged" if name in varying else said])
     marked = [name for name, change in changes.items() if change.gated]
-    return _table("Counts per operation", ["", "baseline", "this run", "change"], rows, marked=marked)
+    return _table("Counts per operation", ["count", "baseline", "this run", "change"], rows, marked=marked)
 
 
 # Parts of HTML

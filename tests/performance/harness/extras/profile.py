@@ -6,6 +6,7 @@ and servers are not looked into, but what waits for them is seen to wait. By tur
 median is told: a stall of the machine in one of them is none of a function's time.
 """
 
+import contextlib
 import cProfile
 import itertools
 import mmap
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from tests.performance.harness.cache import digest
 from tests.performance.harness.measure import Timer
 from tests.performance.harness.results import FunctionTime
 from tests.performance.harness.settings import Settings
@@ -67,11 +69,12 @@ class Profile(Struct):
 class ProfilingTimer(Timer):
     """Profiles each block, and lets the application know that it is timed."""
 
-    __slots__ = ("_operations", "_profilers", "_samples")
+    __slots__ = ("_key", "_operations", "_profilers", "_samples")
 
-    def __init__(self, samples_s: list[float], operations: int) -> None:
-        """`operations`: of each sample."""
+    def __init__(self, key: str, samples_s: list[float], operations: int) -> None:
+        """`key`: of the benchmark; `operations`: of each sample."""
         super().__init__(samples_s)
+        self._key = key
         self._operations = operations
         self._samples = 0
         self._profilers = profilers = [cProfile.Profile() for _ in range(PARTS)]
@@ -95,8 +98,10 @@ class ProfilingTimer(Timer):
     def end(self) -> None:
         """Write what was seen in this process, and have the application write what was seen there."""
         folder = Path(os.environ[PROFILE])
+        own = folder / digest(self._key)
+        own.mkdir()
         _write(
-            folder / "test.json",
+            own / "test.json",
             self._profilers,
             [len(range(part, self._samples, PARTS)) * self._operations for part in range(PARTS)],
         )
@@ -107,6 +112,8 @@ class ProfilingTimer(Timer):
         deadline_s = time.monotonic() + APPLICATION_LIMIT_S
         while not (folder / "app.json").exists() and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "app.json").replace(own / "app.json")
 
 
 def instead_of_application(settings: Settings) -> Settings:
@@ -146,25 +153,31 @@ def make() -> "ASGI3Application":
                 profilers[bursts % PARTS].disable()
                 bursts += 1
 
-    signal.signal(signal.SIGUSR1, lambda *_: _write(folder / "app.json", profilers))
+    def write(*_: object) -> None:
+        _write(folder / "app.json", profilers)
+        for profiler in profilers:  # for the next benchmark
+            profiler.clear()
+
+    signal.signal(signal.SIGUSR1, write)
     (folder / APPLICATION_PID).write_text(str(os.getpid()))
     return profiled
 
 
-def slower_functions(base: Path, head: Path, trees: tuple[Path, Path]) -> list[FunctionTime]:
+def slower_functions(key: str, base: Path, head: Path, trees: tuple[Path, Path]) -> list[FunctionTime]:
     """What takes more time in head, the worst first, out of the folders that both arms wrote; empty where one did not.
 
-    `trees`: the copies that they ran in, base's and head's.
+    `key`: of the benchmark; `trees`: the copies that they ran in, base's and head's.
     """
-    folders = {"base": base, "head": head}
+    folders = {"base": base / digest(key), "head": head / digest(key)}
     operations = {arm: test.operations for arm, folder in folders.items() if (test := _read(folder / "test.json"))}
     if operations.keys() != folders.keys() or not all(map(sum, operations.values())):
         return []
     found: dict[tuple[str, str, str], FunctionTime] = {}
     for process, (arm, tree) in itertools.product(("test", "app"), zip(folders, trees, strict=True)):
-        for key, (time_s, calls, line) in _of_process(folders[arm] / f"{process}.json", tree, operations[arm]).items():
+        seen = _of_process(folders[arm] / f"{process}.json", tree, operations[arm])
+        for (file, name), (time_s, calls, line) in seen.items():
             where = "" if process == "test" else process
-            one = found.setdefault((where, *key), FunctionTime(key[1], key[0], 0, 0, 0, 0, 0, where))
+            one = found.setdefault((where, file, name), FunctionTime(name, file, 0, 0, 0, 0, 0, where))
             one.line = line
             if arm == "base":
                 one.base_s, one.base_calls = time_s, calls

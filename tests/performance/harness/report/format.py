@@ -3,7 +3,9 @@
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
 
 from tests.performance.harness import NOX
 from tests.performance.harness.results import Benchmark, BudgetResult, FunctionTime, Results
@@ -12,7 +14,8 @@ from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, br
 ROOT = "tests/performance/"
 """What the keys of benchmarks and tests are below."""
 
-LOUD = {"regression", "invalid", "missing", "inconclusive", "drift"}
+FAILING = {"regression", "over budget", "missing", "invalid"}
+LOUD = FAILING | {"inconclusive", "drift"}
 """Verdicts that somebody has to look at."""
 
 EXIT_CODES = {
@@ -101,6 +104,16 @@ def isolated(text: str) -> str:
     return f"\N{FIRST STRONG ISOLATE}{text}\N{POP DIRECTIONAL ISOLATE}" if _RIGHT_TO_LEFT.search(text) else text
 
 
+def shortened(name: str, width: int, ellipsis: str = "…") -> str:
+    """Cut in the middle: names begin with what they are about and end with the parameters."""
+    if cell_len(name) <= width:
+        return name
+    tail_width = (width - cell_len(ellipsis)) // 2
+    head = set_cell_size(name, width - cell_len(ellipsis) - tail_width)
+    tail = next(name[start:] for start in range(len(name) + 1) if cell_len(name[start:]) <= tail_width)
+    return head + ellipsis + tail
+
+
 def first_lines(text: str, lines: int) -> list[str]:
     """The first lines that say something, of a traceback those with the error; each at most 500 characters."""
     said = [line for line in text.splitlines() if line.strip()]
@@ -130,6 +143,11 @@ def needs_eyes(benchmark: Benchmark) -> bool:
     return benchmark.verdict in LOUD or bool(broken(benchmark))
 
 
+def urgency(benchmark: Benchmark) -> tuple[bool, bool, float]:
+    """To sort by: what fails the run comes first, then what else needs eyes, and the greatest change of each."""
+    return verdict(benchmark) not in FAILING, not needs_eyes(benchmark), -(benchmark.change or 0.0)
+
+
 def verdict(benchmark: Benchmark) -> str:
     """Its verdict, or `over budget` where nothing else fails the run."""
     if broken(benchmark) and benchmark.verdict not in ("regression", "invalid", "missing"):
@@ -140,7 +158,8 @@ def verdict(benchmark: Benchmark) -> str:
 def function(one: FunctionTime) -> str:
     """app shop/prices.py:41 price_of +31.0 µs an operation (12.0 µs → 43.0 µs, 1 → 3 calls)"""
     place = f"{one.file}:{one.line}" if one.file else "built-in"
-    calls = f", {one.base_calls:.3g} → {one.head_calls:.3g} calls" if one.base_calls != one.head_calls else ""
+    base_calls, head_calls = f"{one.base_calls:.3g}", f"{one.head_calls:.3g}"
+    calls = f", {base_calls} → {head_calls} calls" if base_calls != head_calls else ""
     change = f"{duration(one.base_s)} → {duration(one.head_s)}{calls}"
     where = f"in {one.where}: " if one.where else ""
     return f"{where}{place} {one.name} +{duration(one.head_s - one.base_s)} an operation ({change})"
@@ -241,13 +260,13 @@ def next_step(results: Results) -> tuple[str, str] | None:
     elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
         step = f"{NOX} -s readiness", "shows which service does real work and which does not"
     elif bad:
-        alone = _only(session, bad)
-        step = alone or session, f"runs {'these alone' if alone else 'all again'}; look at what the change does there"
+        command, what = _only(session, bad)
+        step = command, f"runs {what}; look at what the change does there"
     elif "missing" in by_verdict:
         step = f"{NOX} -s baseline", "only if it is meant to be gone; else bring the test back"
     elif unsettled:
-        alone = _only(session, unsettled)
-        step = alone or session, f"measures {'these' if alone else 'all'} again; nothing else should be running"
+        command, what = _only(session, unsettled)
+        step = command, f"measures {what}; nothing else should be running"
     elif "inconclusive" in by_verdict:
         step = f"{NOX} -s baseline", "records one to commit that this machine can be compared with"
     elif by_verdict.keys() & {"new", "changed", "improvement"}:
@@ -260,9 +279,14 @@ def compared(results: Results) -> bool:
     return any(benchmark.baseline_median for benchmark in results.benchmarks)
 
 
-def _only(session: str, keys: Iterable[str]) -> str:
-    """The session for these alone, by function name; "" where that would not fit on a line."""
+def _only(session: str, keys: Sequence[str]) -> tuple[str, str]:
+    """The session for these alone, or for their files, or for all, whichever fits on a line; and which it is."""
     names = sorted({file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
+    files = sorted({f"{ROOT}{file_and_name(key)[0]}" for key in keys})
     expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
-    command = f"{session} -- -k {expression}"
-    return command if len(command) <= 74 and all(name.isidentifier() for name in names) else ""
+    commands = [(f"{session} -- -k {expression}", "these alone")] if all(name.isidentifier() for name in names) else []
+    if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
+        commands.append(
+            (" ".join([session, "--", *files]), "their files alone" if len(files) > 1 else "their file alone")
+        )
+    return next(((command, what) for command, what in commands if len(command) <= 74), (session, "all again"))

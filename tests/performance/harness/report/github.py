@@ -6,20 +6,19 @@ from . import format as form
 
 MOST = 10
 """Of errors, and of warnings as well, GitHub shows no more in a step."""
-_ERRORS = {"regression", "over budget", "missing", "invalid"}
 
 
 def annotations(results: Results) -> list[str]:
     """One line for each thing that needs eyes, the greatest change first; the last ones beyond MOST are left out."""
-    loud = sorted(filter(form.needs_eyes, results.benchmarks), key=lambda one: -(one.change or 0.0))
-    errors = [_line("error", one) for one in loud if form.verdict(one) in _ERRORS]
+    loud = sorted(filter(form.needs_eyes, results.benchmarks), key=form.urgency)
+    errors = [_line("error", one) for one in loud if form.verdict(one) in form.FAILING]
     errors += [
         _command("error", f"{form.ROOT}{form.file_and_name(test.key)[0]}", 0, f"failed: {test.key}", message)
         for test in results.tests
         if test.outcome == "failed"
         for message in ["\n".join(form.first_lines(test.message, 10)) or "see the log"]
     ]
-    warnings = [_line("warning", one) for one in loud if form.verdict(one) not in _ERRORS]
+    warnings = [_line("warning", one) for one in loud if form.verdict(one) not in form.FAILING]
     return errors[:MOST] + warnings[:MOST]
 
 

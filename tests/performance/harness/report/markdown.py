@@ -27,7 +27,8 @@ def render(results: Results) -> str:
     if step := form.next_step(results):
         verdict += f"Next: `{step[0]}` {step[1]}.\n"
 
-    loud = [_evidence(benchmark) for benchmark in results.benchmarks if form.needs_eyes(benchmark)]
+    urgent = sorted(filter(form.needs_eyes, results.benchmarks), key=form.urgency)
+    loud = [_evidence(benchmark) for benchmark in urgent]
     others = [_evidence(b) for b in results.benchmarks if form.remarks(b) and not form.needs_eyes(b)]
     failed = [
         f"{_code(test.key)}\n\n{_verbatim(form.first_lines(test.message, 20))}"

@@ -11,6 +11,7 @@ from . import format as form
 
 PLAIN_EVERY_S = 1.0
 WIDTH_WITHOUT_TERMINAL = 80
+LEAST_NAME_WIDTH = 12
 
 
 class Progress:
@@ -25,21 +26,22 @@ class Progress:
         self._began_s = self._said_s = clock()
         self._drawn = False
 
-    def step(self, done: int, what: str) -> None:
-        """So many steps are done, and `what` is next, or was last: 12 of 57, about 4 s left: …"""
+    def step(self, done: int, name: str, last: str = "") -> None:
+        """So many steps are done, and this one is next: 12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)
+
+        A long name is cut rather than what stands around it.
+        """
         left_s = (self._clock() - self._began_s) / done * (self._total - done) if done else None
         left = f", about {left_s:.0f} s left" if left_s is not None else ""
-        self.say(f"{done} of {self._total}{left}: {what}")
+        begin, end = f"{done} of {self._total}{left}: ", f" (last: {last})" if last else ""
+        room = self._width() - 1 - len(begin) - len(end)
+        self.say(begin + form.shortened(form.plain(name), max(LEAST_NAME_WIDTH, room)) + end)
 
     def say(self, text: str) -> None:
         """In a terminal in place of the last one; elsewhere a line, where the last one is some time ago."""
         text = form.plain(text)
         if self._in_place:
-            try:
-                width = os.get_terminal_size(self._file.fileno()).columns
-            except (OSError, ValueError):
-                width = WIDTH_WITHOUT_TERMINAL
-            self._write("\r\x1b[2K" + set_cell_size(text, width - 1).rstrip())
+            self._write("\r\x1b[2K" + set_cell_size(text, self._width() - 1).rstrip())
             self._drawn = True
         elif self._clock() - self._said_s >= PLAIN_EVERY_S:
             self._said_s = self._clock()
@@ -50,6 +52,12 @@ class Progress:
         if self._drawn:
             self._write("\r\x1b[2K")
             self._drawn = False
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or WIDTH_WITHOUT_TERMINAL
+        except (OSError, ValueError):
+            return WIDTH_WITHOUT_TERMINAL
 
     def _write(self, text: str) -> None:
         encoding = self._file.encoding or "utf-8"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -104,7 +104,7 @@ def _table(benchmarks: list[Benchmark], page: _Page) -> None:
     name_width = min(longest, max(_NAME_WIDTH, room(len(gap))))
 
     def row(name: str, texts: dict[str, str], style: str, verdict_style: str) -> None:
-        name = _shortened(name, name_width, page.text("…"))
+        name = form.shortened(name, name_width, page.text("…"))
         parts = [(form.isolated(name) + " " * (name_width - cell_len(name)), style)]
         for heading, width in widths.items():
             text, space = texts[heading], " " * (width - cell_len(texts[heading]))
@@ -123,21 +123,11 @@ def _table(benchmarks: list[Benchmark], page: _Page) -> None:
             row(names[b.key], cells[b.key], "bold" if style == "bold red" else "", style)
 
 
-def _shortened(name: str, width: int, ellipsis: str) -> str:
-    """Cut in the middle: names begin with what they are about and end with the parameters."""
-    if cell_len(name) <= width:
-        return name
-    tail_width = (width - cell_len(ellipsis)) // 2
-    head = set_cell_size(name, width - cell_len(ellipsis) - tail_width)
-    tail = next(name[start:] for start in range(len(name) + 1) if cell_len(name[start:]) <= tail_width)
-    return head + ellipsis + tail
-
-
 def _remarks(results: Results, page: _Page) -> None:
     """One line for each thing worth saying, once for all benchmarks that it is true of; what needs eyes first."""
     twice = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
     said: dict[tuple[bool, str], list[str]] = {}
-    for benchmark in sorted(results.benchmarks, key=form.needs_eyes, reverse=True):
+    for benchmark in sorted(results.benchmarks, key=form.urgency):
         name = form.file_and_name(benchmark.key)[1]
         for remark in form.remarks(benchmark):
             names = said.setdefault((form.needs_eyes(benchmark), remark), [])
@@ -145,9 +135,15 @@ def _remarks(results: Results, page: _Page) -> None:
     other_counts = group_changes(results.benchmarks, gated=False)
     if said or results.notes or other_counts:
         page.line()
+    before: list[str] = []
     for (loud, remark), names in said.items():
-        who = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
-        page.say("! " if loud else "- ", (f"{who}: ", "bold" if loud else "dim"), (remark, "" if loud else "dim"))
+        mark, style = ("! ", "") if loud else ("- ", "dim")
+        if names == before:
+            page.say("  ", (remark, style))
+        else:
+            who = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
+            page.say(mark, (f"{who}: ", style or "bold"), (remark, style))
+        before = names
     for note in [*other_counts, *results.notes]:
         page.say("- ", (note, "dim"))
 
@@ -166,7 +162,7 @@ def _closing(results: Results, page: _Page) -> None:
     if form.compared(results):
         page.say("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
     if results.base:
-        page.say("", (f"In pairs with {results.base}", "dim"))
+        page.say("", (f"In pairs with {results.base}: changes of what was compared so are against that", "dim"))
     page.say("", (form.summary(results), "dim"))
     page.line()
     head = form.headline(results)
