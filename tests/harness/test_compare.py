@@ -194,7 +194,7 @@ def test_any_commit_can_be_compared_with(project: Project) -> None:
     done = run(project, "compare", "HEAD~1", "--limit=60", "--", "-q")
     assert done.code == 1, done.output
     assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
-    assert re.search(r"In pairs with [0-9a-f]{10}, as asked: HEAD~1", done.output)
+    assert re.search(r"in pairs are against [0-9a-f]{10}, as asked: HEAD~1", done.output)
 
 
 def test_a_commit_that_does_not_exist_is_wrong_usage(project: Project) -> None:

@@ -533,7 +533,7 @@ def _tell(folder: Path, results: Results) -> int:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(markdown.render(results))
+                file.write(markdown.render(results, markdown.SUMMARY_BYTES))
         except OSError as error:
             _say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     return results.exit_code or EXIT_PASS

@@ -374,9 +374,9 @@ class Run:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self.progress is not None:
-            last = self.benchmarks[-1] if self.benchmarks else None
+            last = self.benchmarks[-1] if self.tests and self.tests[-1].benchmark else None
             told = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
-            self.progress.step(len(self.tests), file_and_name(nodeid)[1], told)
+            self.progress.step(len(self.tests), file_and_name(nodeid)[1].removeprefix("test_"), told)
 
     def pytest_runtest_logfinish(self) -> None:
         if self.arm and self.tests:

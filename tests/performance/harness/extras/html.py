@@ -26,6 +26,9 @@ _SAMPLES_SHOWN = 200
 _LONG = 40
 """Cells of a table with more characters than this may take several lines."""
 
+_MOST_OPEN = 10
+"""Of the benchmarks that fail the run; the others are a key or a click away."""
+
 _NEVER_THE_SAME = {"commit", "recorded", "profile"}
 """Of a run's surroundings: said, but not marked as other than the baseline's."""
 
@@ -66,10 +69,11 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         return _Past(next((old[key] for key in keys if key in old), None), entries)
 
     ordered = sorted(results.benchmarks, key=lambda b: (*form.urgency(b)[:2], -_known(b.change, -math.inf)))
+    entries = [_benchmark(results, b, past(b), f"b{n}", may_open=n < _MOST_OPEN) for n, b in enumerate(ordered)]
     sections = [
         _failed_tests(results),
         _notes(results),
-        _benchmarks(results, [_benchmark(results, b, past(b), f"b{n}") for n, b in enumerate(ordered)]),
+        _benchmarks(results, entries),
         _environment(results, baseline),
         _history(results, history),
     ]
@@ -251,7 +255,7 @@ def _run_labels(results: Results, history: Sequence[Results]) -> list[list[str]]
 # One benchmark
 
 
-def _benchmark(results: Results, benchmark: Benchmark, past: _Past, anchor: str) -> Markup:
+def _benchmark(results: Results, benchmark: Benchmark, past: _Past, anchor: str, *, may_open: bool) -> Markup:
     verdict = form.verdict(benchmark) or "not judged"
     tone, sign = _tone(verdict)
     file, name = form.file_and_name(benchmark.key)
@@ -284,7 +288,7 @@ def _benchmark(results: Results, benchmark: Benchmark, past: _Past, anchor: str)
         _folded("Code of the test", _verbatim(benchmark.source.splitlines())) if benchmark.source else None,
         tag("p", "; ".join(filter(None, facts)), class_="quiet"),
         id=anchor,
-        open=form.needs_eyes(benchmark),
+        open=may_open and verdict in form.FAILING,
         data_verdict=verdict,
         data_tone=tone,
         data_eyes=form.needs_eyes(benchmark),
@@ -309,17 +313,15 @@ def _functions(benchmark: Benchmark) -> Content:
             f"+{form.duration(each.head_s - each.base_s)}",
             form.duration(each.base_s),
             form.duration(each.head_s),
-            f"{each.base_calls:,.4g}",
-            f"{each.head_calls:,.4g}",
+            form.calls(each.base_calls),
+            form.calls(each.head_calls),
         ]
         for each in benchmark.functions
     ]
     columns = ["function", "process", "more", "base", "head", "calls in base", "calls in head"]
-    caption = (
-        "What got slower, by a profiler: time per operation, the worst first; "
-        "of your own functions with what they call, of libraries' without"
-    )
-    return _table(caption, columns, rows)
+    table = _table("What got slower, by a profiler: time per operation", columns, rows)
+    note = "Your own functions count with what they call, all others without. A profiler makes both arms slower."
+    return Markup(table + tag("p", note, class_="quiet")) if table else None
 
 
 def _pairs(benchmark: Benchmark, limits: tuple[float | None, float | None]) -> Content:

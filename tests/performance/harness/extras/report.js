@@ -141,6 +141,7 @@ function pairs({ differences, bounds, limits }) {
 
 function history({ medians, p95, limit }) {
   const [factor, unit] = unitOf(limit);
+  const oneDay = new Set(runs.map((run) => run[0].slice(0, 10))).size === 1;
   const recorded = new Set(runs.map((run) => run[3]).filter(Boolean));
   const scaled = (time) => (time === null ? null : time * factor);
   const values = medians.map((median, index) => {
@@ -158,7 +159,7 @@ function history({ medians, p95, limit }) {
   const y = (field) => number(field, `time per operation (${unit})`, { domainMax: limit * factor }, { tickCount: 5 });
   const only = (filter) => [{ filter: `datum.${filter}` }];
   return {
-    params: [{ name: "days", value: runs.map((run) => run[0].slice(0, 10)) }],
+    params: [{ name: "days", value: runs.map((run) => (oneDay ? run[0].slice(11, 16) : run[0].slice(0, 10))) }],
     data: { values },
     height: 200,
     encoding: { x },

@@ -155,12 +155,17 @@ def verdict(benchmark: Benchmark) -> str:
     return benchmark.verdict or ""
 
 
+def calls(count: float) -> str:
+    """Calls per operation, which are hardly ever exactly a whole number."""
+    return f"{count:,.2f}".rstrip("0").rstrip(".")
+
+
 def function(one: FunctionTime) -> str:
     """app shop/prices.py:41 price_of +31.0 µs an operation (12.0 µs → 43.0 µs, 1 → 3 calls)"""
     place = f"{one.file}:{one.line}" if one.file else "built-in"
-    base_calls, head_calls = f"{one.base_calls:.3g}", f"{one.head_calls:.3g}"
-    calls = f", {base_calls} → {head_calls} calls" if base_calls != head_calls else ""
-    change = f"{duration(one.base_s)} → {duration(one.head_s)}{calls}"
+    before, after = calls(one.base_calls), calls(one.head_calls)
+    called = f", {before} → {after} calls" if before != after else ""
+    change = f"{duration(one.base_s)} → {duration(one.head_s)}{called}"
     where = f"in {one.where}: " if one.where else ""
     return f"{where}{place} {one.name} +{duration(one.head_s - one.base_s)} an operation ({change})"
 

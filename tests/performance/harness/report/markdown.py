@@ -2,20 +2,27 @@
 
 import html
 import re
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from tests.performance.harness.count_changes import group_changes
-from tests.performance.harness.results import Benchmark, Results
+from tests.performance.harness.results import Benchmark, Results, TestOutcome
 
 from . import format as form
 
-_LOUD_BYTES, _FAILED_BYTES, _TABLE_BYTES, _OTHER_BYTES = 250_000, 100_000, 350_000, 60_000
-"""Of the sections, three of them other ones: 880 kB together, where GitHub takes 1 MiB."""
+COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
+"""GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step."""
+
+T = TypeVar("T")
+
+_FRAMES_BYTES = 1_000
+"""Titles of sections, and what is said where they are cut."""
 
 _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
 
 
-def render(results: Results) -> str:
-    """Markdown below 900 kB: the verdict, what needs eyes, and the rest folded away."""
+def render(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
+    """Markdown of at most that size: the verdict, what needs eyes, and the rest folded away."""
     head = form.headline(results)
     mark = "✅" if form.all_well(results) else "❌" if results.exit_code else "⚠️"
     verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
@@ -28,21 +35,26 @@ def render(results: Results) -> str:
         verdict += f"Next: `{step[0]}` {step[1]}.\n"
 
     urgent = sorted(filter(form.needs_eyes, results.benchmarks), key=form.urgency)
-    loud = [_evidence(benchmark) for benchmark in urgent]
-    others = [_evidence(b) for b in results.benchmarks if form.remarks(b) and not form.needs_eyes(b)]
-    failed = [
-        f"{_code(test.key)}\n\n{_verbatim(form.first_lines(test.message, 20))}"
-        for test in results.tests
-        if test.outcome == "failed"
-    ]
+    others = [one for one in results.benchmarks if form.remarks(one) and not form.needs_eyes(one)]
+    failed = [test for test in results.tests if test.outcome == "failed"]
     notes = [*results.reasons[1:], *group_changes(results.benchmarks, gated=False), *results.notes]
+    left = limit_bytes - len(verdict.encode()) - _FRAMES_BYTES
+
+    def cut(items: Sequence[T], block: Callable[[T], str]) -> str:
+        """At most half of what is left, so what matters most has to be cut first."""
+        nonlocal left
+        body = _cut(items, block, left // 2)
+        left -= len(body.encode())
+        return body
+
+    at_these, at_failed, at_table = cut(urgent, _evidence), cut(failed, _failure), cut(_table(results.benchmarks), str)
     sections = [
-        _cut([f"- {_escaped(text)}" for text in notes], _OTHER_BYTES),
-        _titled("Look at these", _cut(loud, _LOUD_BYTES)),
-        _titled("Failed tests", _cut(failed, _FAILED_BYTES)),
-        _folded(f"All {len(results.benchmarks):,} benchmarks", _cut(_table(results.benchmarks), _TABLE_BYTES)),
-        _folded("Remarks", _cut(others, _OTHER_BYTES)),
-        _folded("Services and environment", _cut([_verbatim(_environment(results))], _OTHER_BYTES)),
+        cut(notes, lambda text: f"- {_escaped(text)}"),
+        _titled("Look at these", at_these),
+        _titled("Failed tests", at_failed),
+        _folded(f"All {len(results.benchmarks):,} benchmarks", at_table),
+        _folded("Remarks", cut(others, _evidence)),
+        _folded("Services and environment", cut([_environment(results)], _verbatim)),
     ]
     return "\n".join([verdict, *filter(None, sections)])
 
@@ -55,15 +67,17 @@ def _folded(title: str, body: str) -> str:
     return body and f"<details><summary>{title}</summary>\n\n{body}\n</details>\n"
 
 
-def _cut(blocks: list[str], limit_bytes: int) -> str:
-    """The blocks that fit, and how many were left out."""
-    size = 0
-    for kept, block in enumerate(blocks):
-        size += len(block.encode()) + 1
-        if size > limit_bytes:
-            blocks = [*blocks[:kept], f"\nLeft out here: {len(blocks) - kept:,} more; results.json has all."]
+def _cut(items: Sequence[T], block: Callable[[T], str], limit_bytes: int) -> str:
+    """The blocks of items that fit, and how many were left out."""
+    blocks: list[str] = []
+    for item in items:
+        text = block(item)
+        limit_bytes -= len(text.encode()) + 1
+        if limit_bytes < 0:
+            blocks.append(f"\nLeft out here: {len(items) - len(blocks):,} more; results.json has all.")
             break
-    return "".join(f"{block}\n" for block in blocks)
+        blocks.append(text)
+    return "".join(f"{text}\n" for text in blocks)
 
 
 def _table(benchmarks: list[Benchmark]) -> list[str]:
@@ -80,6 +94,10 @@ def _table(benchmarks: list[Benchmark]) -> list[str]:
 def _evidence(benchmark: Benchmark) -> str:
     first = f"- {_code(benchmark.key)}: **{form.verdict(benchmark)}** {form.figures(benchmark)}"
     return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in form.remarks(benchmark)[:10])])
+
+
+def _failure(test: TestOutcome) -> str:
+    return f"{_code(test.key)}\n\n{_verbatim(form.first_lines(test.message, 20))}"
 
 
 def _environment(results: Results) -> list[str]:

@@ -162,7 +162,7 @@ def _closing(results: Results, page: _Page) -> None:
     if form.compared(results):
         page.say("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
     if results.base:
-        page.say("", (f"In pairs with {results.base}: changes of what was compared so are against that", "dim"))
+        page.say("", (f"Changes measured in pairs are against {results.base}", "dim"))
     page.say("", (form.summary(results), "dim"))
     page.line()
     head = form.headline(results)
