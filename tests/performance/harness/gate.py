@@ -407,6 +407,8 @@ def _last_results(folder: Path) -> Results:
         return read_results(folder / RESULTS)
     except FileNotFoundError:
         raise RunError(f"there are no results in {folder}: run `{NOX} -s ci` first", EXIT_INVALID) from None
+    except ResultsError as error:
+        raise RunError(f"{error}\n`{NOX} -s ci` makes new results", EXIT_INVALID) from None
 
 
 def _readiness(settings: Settings, arguments: list[str]) -> int:

@@ -184,7 +184,7 @@ def _benchmarks(results: Results, entries: list[Markup]) -> Content:
             tag("div", id="forest"),
             tag("noscript", tag("p", "Plots, search and filter need JavaScript; all figures are in the tables.")),
         )
-        + tag("section", tag("h2", "Benchmarks"), *entries, id="benchmarks", tabindex="-1")
+        + tag("section", tag("h2", "Benchmarks"), *entries, id="benchmarks", tabindex="-1", aria_label="Benchmarks")
     )
 
 
