@@ -297,7 +297,9 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
 
 def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]:
     count = settings.gate.confirm_processes
-    _say(f"\n{len(keys)} of the benchmarks can't be acquitted by one run: measured in {count} more")
+    told = f"{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes"
+    _say("")
+    _say_wrapped(told)
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
     runs = [_measure(settings, profile, nodes) for _ in range(count)]
     for run in runs:
