@@ -2,6 +2,7 @@
 
 import math
 import socket
+import statistics
 import textwrap
 import time
 from pathlib import Path
@@ -160,9 +161,11 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
         twins(project.root, directories=["src"], cache=tmp_path / "cache") as arms,
         both_arms(settings, arms, wishes, "ci") as both,
     ):
-        found = both.run_pair(wishes)
+        pairs = [both.run_pair(wishes) for _ in range(3)]  # of which one may be disturbed
+    found = pairs[0]
     assert set(found.quads) == {*CONTROLS, ASKING, IN_SERVER}
     assert set(found.failures) == {OUTSIDE}
     assert "MeasureError" in found.failures[OUTSIDE]
-    assert difference(found.quads[ASKING]) == pytest.approx(math.log(2), abs=0.3)
-    assert difference(found.quads[IN_SERVER]) == pytest.approx(math.log(2), abs=0.2)
+    for key, margin in ((ASKING, 0.3), (IN_SERVER, 0.2)):
+        read = statistics.median(difference(pair.quads[key]) for pair in pairs)
+        assert read == pytest.approx(math.log(2), abs=margin)

@@ -530,11 +530,12 @@ class Run:
             budget = budget or self._budget(_key(item))
             if unsteadiness(summary.samples_s) > UNSTEADY:
                 return "samples in a row were slower than others, as when the machine is disturbed"
-            if slow_before or pace.slowness() > UNSTEADY:
+            if slow := slow_before or pace.slowness() > UNSTEADY:
                 pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
-                return "the machine itself was slower than before"
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
-            return f"its budget was broken ({', '.join(over)})" if over else ""
+            if over:
+                return f"its budget was broken ({', '.join(over)})"
+            return "the machine itself was slower than before" if slow else ""
 
         return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
 
