@@ -86,7 +86,8 @@ def tests(session: nox.Session) -> None:
     """The harness's own tests, and the template's."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
     paths = [] if any(one.startswith("tests/") for one in session.posargs) else ["tests/harness", "tests/template"]
-    session.run("pytest", *paths, *session.posargs, env=COMPILED)
+    by_two = [] if session.posargs else ["-n", "2", "--dist", "loadfile"]
+    session.run("pytest", *by_two, *paths, *session.posargs, env=COMPILED)
 
 
 @nox.session(default=False)
