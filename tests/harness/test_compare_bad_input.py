@@ -257,7 +257,8 @@ def cache_of(environments: Path) -> Path:
 
 def run(project: Project, script: str, *arguments: str, **environ: str) -> Done:
     """A command with a cache of its own, on a machine with the same name each time."""
-    cache = {"XDG_CACHE_HOME": str(cache_of(project.environments)), "PERF_MACHINE": "today's"}
+    # In a wide terminal, as long names of folders would break the lines elsewhere.
+    cache = {"XDG_CACHE_HOME": str(cache_of(project.environments)), "PERF_MACHINE": "today's", "COLUMNS": "400"}
     return project.python("-m", f"scripts.{script}", *arguments, **(cache | environ))
 
 
