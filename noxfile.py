@@ -87,7 +87,7 @@ def tests(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
     # Those of the template first, which take longest.
     paths = [] if any(one.startswith("tests/") for one in session.posargs) else ["tests/template", "tests/harness"]
-    by_two = [] if session.posargs else ["-n", "2", "--dist", "loadfile"]
+    by_two = [] if session.posargs else ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     session.run("pytest", *by_two, *paths, *session.posargs, env=COMPILED)
 
 
