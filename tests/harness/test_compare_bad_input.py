@@ -26,6 +26,7 @@ ON_SERVERS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"'
 
 CODE = """\
 import os
+import signal
 import sys
 
 IN_ARM = next((arg for arg in sys.argv if arg.startswith("--perf-arm=")), "")
@@ -431,7 +432,8 @@ def test_an_arm_that_prints_garbage(project: Project, garbage: str, told: str) -
         project,
         "code_under_test.py",
         "    return sum",
-        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n    return sum",
+        # Once: an arm that is ended while it prints more would have other last words.
+        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n        signal.pause()\n    return sum",
     )
     done = compare(project, "--", "-k", "test_work")
     assert done.code == 3, done.output

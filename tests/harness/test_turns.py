@@ -37,7 +37,7 @@ class Coordinator(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with contextlib.suppress(LineClosed):  # the test is over
+        with contextlib.suppress(LineClosed, OSError):  # the test is over
             for message in self._messages:
                 self.heard.append(self._line.receive(LIMIT_S))
                 time.sleep(self._hold_s)

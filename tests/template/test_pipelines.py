@@ -26,7 +26,7 @@ MOST_CHARACTERS, MOST_BYTES = 65_536, 262_144
 """Of a comment on GitHub."""
 LIMIT_S = 120.0
 RANDOM_ID = 54321
-OURS = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_", "GIT_", "XDG_", "VIRTUAL_ENV")
+OURS = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_", "GIT_", "XDG_", "VIRTUAL_ENV", "UV", "NOX_")
 """Variables that a runner doesn't have, or has set itself."""
 pytestmark = pytest.mark.timeout(300)  # whole jobs, and before the first one all that they need
 
