@@ -433,7 +433,8 @@ def test_an_arm_that_prints_garbage(project: Project, garbage: str, told: str) -
         "code_under_test.py",
         "    return sum",
         # Once: an arm that is ended while it prints more would have other last words.
-        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n        signal.pause()\n    return sum",
+        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n"
+        "        signal.pause()\n    return sum",
     )
     done = compare(project, "--", "-k", "test_work")
     assert done.code == 3, done.output
