@@ -338,7 +338,9 @@ WORKER = """
     client.ping()
     print("worker ready")
     while True:
-        client.rpush(f"{queue}:done", client.blpop([queue])[1])
+        job = client.blpop([queue], timeout=1)
+        if job:
+            client.rpush(f"{queue}:done", job[1])
 """
 FEW_PROCESSES = "gate.baseline_processes = 3"
 MAILER = "example/mailer:1"

@@ -104,7 +104,7 @@ def test_the_size_of_a_great_slow_down_need_not_be_told_to_the_point() -> None:
 
 def test_a_conviction_of_the_first_look_stands_where_no_time_is_left() -> None:
     """Pairs take so long that those of the first look are all there is."""
-    pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
+    pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=12.0)
     found = tried(wishes_of(5), pairs)
     assert found.pairs == FIRST_PAIRS
     assert {one.verdict for one in found.judgements.values()} == {"regression"}
@@ -214,6 +214,15 @@ def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> N
 
     found = conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=pairs.clock)
     assert found.judgements[KEY].pairs == 5
+
+
+def test_what_is_costly_gets_the_pairs_that_there_is_time_for() -> None:
+    """Disturbed in the first look, then more than twice as slow: 13 s a pair, so two of the close look, not its four."""
+    pairs = Pairs(lambda wish, pair: (math.log(2.4) + (0.4 if pair == 1 else 0.0) if wish.key == KEY else 0.001 * pair))
+    found = tried([Wish(KEY, 1.0, LIMITS), *wishes_of(20)[1:]], pairs)
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == 2
+    assert found.pairs == FIRST_PAIRS + 2
 
 
 def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:

@@ -5,7 +5,8 @@ What is left, and what is convicted already, is looked at closely, after numbers
 with as many quads as its noise in the first look asks for. Of the differences that the first stage has found the
 second uses none. Its own are therefore independent of what chose its benchmarks, so that the error allowed in it is
 shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in general serves as
-the second one's prior: short pairs vary more, if anything.
+the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not fit into the time get
+fewer, once the others are done.
 
 Where time is left after both, those for which there was none get a first look, and nothing beyond it.
 
@@ -35,6 +36,7 @@ from .summary import student_quantile
 
 FIRST_PAIRS = 2
 CLOSE_LOOKS = (4, 8, 16, 32, 64)
+CLOSE_LOOKS_OF_COSTLY = (2, 4, 8)
 SHARE_FOR_PAIRS = 0.95
 """Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 FIRST_SHARE = 0.6
@@ -175,7 +177,11 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     shares = (1 - FALSE_ALARMS_AT_FIRST, MISSES_CLOSE)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     prior = first.prior()
-    _Stage(trial, most_quads, CLOSE_LOOKS, shares, prior, error_wanted=WELL_TOLD).run(run_pair, budget_s, clock)
+    # For some so many pairs are too many: with what time is left they get fewer.
+    for looks in (CLOSE_LOOKS, CLOSE_LOOKS_OF_COSTLY):
+        close = _Stage(trial, most_quads, looks, shares, prior, error_wanted=WELL_TOLD, sharing=len(left))
+        close.run(run_pair, budget_s, clock)
+        most_quads = {wish: quads for wish, quads in most_quads.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     if problem := controls_off(trial.differences, prior):
@@ -208,12 +214,11 @@ class _Stage:
         prior: Prior | None = None,
         *,
         error_wanted: float = math.inf,
-        sharing: int = 0,
+        sharing: int,
     ) -> None:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
         the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
-        standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
-        tried in this stage.
+        standard error is no greater. `sharing`: how many share the false alarms, tried in this stage or not.
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
@@ -234,7 +239,6 @@ class _Stage:
         """`planned_s`: until when its first look should be over, if not until the end of its time."""
         trial, pairs, begin_s = self._trial, 0, clock()
         tried = _affordable(self._sized(self._wishes), self._looks[0], trial, (planned_s or until_s) - clock())
-        sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
@@ -250,11 +254,9 @@ class _Stage:
                 trial.spent_s += clock() - began_s
             if pairs == look:
                 share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (until_s - begin_s)
-                self._look_at([wish.key for wish in undecided()], sharing, share)
-        # The time was up for these, between two looks: of which there are no more than were planned.
-        seen = {key: one.pairs for key, one in self.judgements.items()}
-        more = [key for key, values in self.differences.items() if len(values) > seen.get(key, 1)]
-        self._look_at([key for key in more if self._undecided(key)], sharing, 1.0)
+                self._look_at([wish.key for wish in undecided()], share)
+        # The time is up for these: they have what errors their looks so far have left.
+        self._look_at([key for key, values in self.differences.items() if len(values) > 1 and self._undecided(key)], 1.0)
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
@@ -292,7 +294,7 @@ class _Stage:
     def _within(self) -> dict[str, float]:
         return {key: error_within(quads) for key, quads in self.quads.items() if quads}
 
-    def _look_at(self, due: Sequence[str], sharing: int, used: float) -> None:
+    def _look_at(self, due: Sequence[str], used: float) -> None:
         """`used`: share of its time that has passed. Of the errors each look may make what has been added since the
         benchmark's last one to the share's square, so that most are left for the last look, which comes when it comes
         (Lan and DeMets 1983, Biometrika 70:659; added up over looks as if they were independent: on the safe side).
@@ -304,7 +306,7 @@ class _Stage:
                 limits[key] = self._limits[key].with_shares(share, share)
                 self._spent[key] = spent
         prior = self._prior or self.prior()
-        found = judge_pairs(self.differences, list(limits), limits, prior, within=self._within(), tried=sharing)
+        found = judge_pairs(self.differences, list(limits), limits, prior, within=self._within(), tried=self._sharing)
         for key, one in found.items():
             if (seen := self.judgements.get(key)) and seen.verdict == "regression":
                 one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
