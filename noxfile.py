@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["nox[uv]>=2026.7.11"]
+# dependencies = ["nox>=2026.7.11"]
 # ///
 """Sessions of the performance suite: `nox -s ci` in pipelines, `nox -s full` at home, `nox -l` for all."""
 

@@ -92,7 +92,7 @@ def test_a_baseline_that_can_t_be_used_is_refused(recorded: Project, damage: Cal
     bad = damage(path.read_text(encoding="utf-8"))
     path.write_text(bad, encoding="utf-8")
 
-    done = recorded.nox("ci")
+    done = recorded.run("ci")
 
     assert done.code == 3, done.output
     assert STARTED not in done.output
@@ -117,7 +117,7 @@ def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> 
     """Before anything is measured."""
     (project.root / "perf-results").write_text("a file in the folder's place", encoding="utf-8")
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 3, done.output
     assert STARTED not in done.output
@@ -144,7 +144,7 @@ def test_settings_that_can_t_be_used_are_refused(project: Project, text: str, to
     """The key is named, and the nearest right one."""
     project.write("settings.toml", text)
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 2, done.output
     assert STARTED not in done.output
@@ -157,7 +157,7 @@ def test_missing_settings_are_refused(project: Project) -> None:
     """With the place where they belong."""
     (project.suite / "settings.toml").unlink()
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 2, done.output
     assert f"expected at {project.suite / 'settings.toml'}" in done.output
@@ -165,7 +165,7 @@ def test_missing_settings_are_refused(project: Project) -> None:
 
 def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Project) -> None:
     """And not under that of the setting in the file, which is right."""
-    done = project.nox("ci", PERF_SERVICES="dcoker")
+    done = project.run("ci", PERF_SERVICES="dcoker")
 
     assert done.code == 2, done.output
     assert "PERF_SERVICES" in done.output
@@ -177,7 +177,7 @@ def test_a_budget_of_a_benchmark_that_does_not_exist_is_refused(project: Project
     """Before anything is measured, and with the nearest right name."""
     project.write("settings.toml", SETTINGS + BUDGETS.replace("addition", "additoin"))
 
-    done = project.nox("ci", *arguments)
+    done = project.run("ci", *arguments)
 
     assert done.code == 2, done.output
     assert "'test_suite.py::test_additoin', but there is no such benchmark" in done.output
@@ -199,7 +199,7 @@ def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Projec
     project.write("settings.toml", SETTINGS + BUDGETS)
     project.write("test_other.py", "def test_fails(measure):\n    for timer in measure():\n        assert False\n")
 
-    done = project.nox("ci", *arguments)
+    done = project.run("ci", *arguments)
 
     assert done.code in (0, 1, 3), done.output
     assert "no such benchmark" not in done.output
@@ -208,7 +208,7 @@ def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Projec
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
 def test_a_core_that_is_not_allowed_is_refused_with_those_that_are(project: Project) -> None:
     """Otherwise nothing would be pinned, and everything inconclusive."""
-    done = project.nox("ci", PERF_PIN="7000")
+    done = project.run("ci", PERF_PIN="7000")
 
     assert done.code == 2, done.output
     assert "pin: core 7000 is not among those allowed to this process: " in done.output
@@ -259,7 +259,7 @@ def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: P
     """pytest ends as it does for a wrong argument; its own words say which it was."""
     project.write("conftest.py", "import no_such_module\n")
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 2, done.output
     assert "No module named 'no_such_module'" in done.output
@@ -269,7 +269,7 @@ def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: P
 
 def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None:
     """A run that measured nothing never passes."""
-    done = project.nox("ci", "-k", "nothing_of_that_name")
+    done = project.run("ci", "-k", "nothing_of_that_name")
 
     assert done.code == 3, done.output
     assert "INVALID: nothing was measured" in done.output
@@ -279,7 +279,7 @@ def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None
 
 def test_a_run_that_only_collects_is_invalid(project: Project) -> None:
     """As it measured nothing either."""
-    done = project.nox("ci", "--collect-only")
+    done = project.run("ci", "--collect-only")
 
     assert done.code == 3, done.output
     assert "INVALID: nothing was measured" in done.output
@@ -290,7 +290,7 @@ def test_a_suite_without_benchmarks_is_invalid(project: Project) -> None:
     """Other tests alone are no performance suite."""
     project.write("test_suite.py", "def test_hygiene() -> None: ...\n")
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 3, done.output
     assert "INVALID: nothing was measured" in done.output
@@ -306,7 +306,7 @@ def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, t
     """Its error is shown, in the report as well."""
     project.write("test_broken.py", text)
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 3, done.output
     assert "INVALID: tests/performance/test_broken.py can't be collected" in done.output
@@ -391,7 +391,7 @@ def test_readiness_without_a_readiness_test_shows_nothing_ready(project: Project
     """Nothing was looked at: that is not `ready`."""
     project.write("test_suite.py", suite)
 
-    done = project.nox("readiness")
+    done = project.run("readiness")
 
     assert done.code == 3, done.output
     assert told in done.output

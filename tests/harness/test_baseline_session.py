@@ -43,7 +43,7 @@ def left_in(folder: Path) -> list[str]:
 def record(project: Project, *arguments: str, **environ: str) -> Recorded:
     """Record once more; both baselines are read from the same path."""
     old = read_results(project.baseline())
-    done = project.nox("baseline", *arguments, **environ)
+    done = project.run("baseline", *arguments, **environ)
     return Recorded(project, done, old, read_results(project.baseline()))
 
 
@@ -153,7 +153,7 @@ def test_a_part_is_not_recorded_into_another_machine_s_baseline(recorded: Projec
     """One file would hold figures of two machines."""
     before = recorded.baseline().read_text(encoding="utf-8")
 
-    done = recorded.nox("baseline", "-k", "addition", PERF_MACHINE="elsewhere")
+    done = recorded.run("baseline", "-k", "addition", PERF_MACHINE="elsewhere")
 
     assert done.code == 2, done.output
     assert "another machine" in done.output
@@ -178,7 +178,7 @@ def test_a_failed_test_leaves_the_old_baseline(recorded: Project) -> None:
     recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['left open']\n")
 
     with unchanged(recorded):
-        done = recorded.nox("baseline")
+        done = recorded.run("baseline")
 
     assert done.code == 1, done.output
     assert "no baseline is written, as tests failed: test_plain.py::test_hygiene" in done.output
@@ -187,7 +187,7 @@ def test_a_failed_test_leaves_the_old_baseline(recorded: Project) -> None:
 def test_nothing_measured_leaves_the_old_baseline(recorded: Project) -> None:
     """An empty baseline would pass anything."""
     with unchanged(recorded):
-        done = recorded.nox("baseline", "-k", "nothing_of_that_name")
+        done = recorded.run("baseline", "-k", "nothing_of_that_name")
 
     assert done.code == 3, done.output
     assert "no baseline is written: nothing was measured" in done.output
@@ -228,7 +228,7 @@ def full_disk(recorded: Project) -> Iterator[Project]:
 def test_a_full_disk_leaves_the_old_baseline(full_disk: Project) -> None:
     """Together with the reason, and no half-written file."""
     with unchanged(full_disk):
-        done = full_disk.nox("baseline")
+        done = full_disk.run("baseline")
 
     assert done.code == 3, done.output
     assert "can't be written: No space left on device" in done.output
@@ -238,8 +238,8 @@ def test_a_baseline_that_can_t_be_read_is_replaced_and_told(recorded: Project) -
     """By a whole recording; a part alone would lose the other entries, and is refused."""
     recorded.baseline().write_text("{", encoding="utf-8")
 
-    part = recorded.nox("baseline", "-k", "addition")
-    whole = recorded.nox("baseline")
+    part = recorded.run("baseline", "-k", "addition")
+    whole = recorded.run("baseline")
 
     assert part.code == 3, part.output
     assert whole.code == 0, whole.output

@@ -242,10 +242,10 @@ def test_an_application_that_is_served_elsewhere(project: Project, application: 
         "PERF_API_URL": f"http://127.0.0.1:{application.server_port}",
         "XDG_CACHE_HOME": str(cache_of(project)),
     }
-    assert project.nox("baseline", **elsewhere).code == 0
+    assert project.run("baseline", **elsewhere).code == 0
     application.answers_after_s *= 10
 
-    done = project.nox("ci", **elsewhere)
+    done = project.run("ci", **elsewhere)
     assert done.code == 1, done.output
     assert project.verdicts() == {API: "regression"}
     assert "slower than the baseline: test_api.py::test_api" in done.output

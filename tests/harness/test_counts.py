@@ -537,11 +537,11 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     project.write("test_suite.py", SUITE)
     code = project.root / "code_under_test.py"
     code.write_text(PIPELINED, encoding="utf-8")
-    recorded = project.nox("baseline")
+    recorded = project.run("baseline")
     assert recorded.code == 0, recorded.output
     code.write_text(SINGLE, encoding="utf-8")
 
-    done = project.nox("ci", PERF_MACHINE="elsewhere")
+    done = project.run("ci", PERF_MACHINE="elsewhere")
 
     assert done.code == 1, done.output
     assert project.verdicts() == {
@@ -550,5 +550,5 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     }
     assert "REGRESSION: more than in the baseline: redis messages 0.02 → 1" in done.output
     code.write_text(PIPELINED, encoding="utf-8")
-    again = project.nox("ci", PERF_MACHINE="elsewhere")
+    again = project.run("ci", PERF_MACHINE="elsewhere")
     assert again.code == 0, again.output

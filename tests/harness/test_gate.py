@@ -196,7 +196,7 @@ def edited(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) 
         ('measure(renamed_from="test_words.py::test_counting"):\n        with timer:\n            found'),
     )
     project.write("test_more.py", KEPT_SUITE.partition("def test_slow_at_first")[0])
-    return Ran(project, project.nox("ci", SLOWER="0.2"))
+    return Ran(project, project.run("ci", SLOWER="0.2"))
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran
     project = Project.create(tmp_path_factory.mktemp("budgets") / "project", environments)
     project.write("settings.toml", STEADY_SETTINGS + BUDGETS)
     project.write("test_budgets.py", KEPT_SUITE)
-    return Ran(project, project.nox("ci"))
+    return Ran(project, project.run("ci"))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory)
     project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments)
     project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGETS)
     project.write("test_broken.py", BROKEN_SUITE)
-    return Ran(project, project.nox("ci"))
+    return Ran(project, project.run("ci"))
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def telltale(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ra
     project.write("test_telltale.py", TELLTALE_SUITE)
     project.write("test_telltale_import.py", TELLTALE_IMPORT)
     arguments = ["-rA", "--showlocals", "--continue-on-collection-errors"]
-    return Ran(project, project.nox("ci", *arguments, TOLD=str(project.root / "told.txt")))
+    return Ran(project, project.run("ci", *arguments, TOLD=str(project.root / "told.txt")))
 
 
 # ---- verdicts
@@ -233,7 +233,7 @@ def telltale(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ra
 
 def test_a_first_run_is_new_and_passes(project: Project) -> None:
     """Without a baseline every benchmark is new, the run passes, and the reader is told to record one."""
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 0, done.output
     assert set(project.verdicts().values()) == {"new"}
@@ -320,7 +320,7 @@ def test_what_is_gone_or_skipped_is_missing(recorded: Project) -> None:
     recorded.edit("test_words.py", "def test_counting(", "def count(")
     recorded.edit("test_words.py", '"""Join words."""', 'import pytest; pytest.skip("not today")')
 
-    done = recorded.nox("ci")
+    done = recorded.run("ci")
 
     assert done.code == 3, done.output
     assert set(recorded.verdicts()) == {ADDITION, SORTING, JOINING, COUNTING}
@@ -336,7 +336,7 @@ def test_what_is_gone_or_skipped_is_missing(recorded: Project) -> None:
 )
 def test_what_was_not_asked_for_is_not_missing(recorded: Project, arguments: tuple[str, ...]) -> None:
     """A part of the suite is judged alone."""
-    done = recorded.nox("ci", *arguments)
+    done = recorded.run("ci", *arguments)
 
     assert done.code == 0, done.output
     assert set(recorded.verdicts()) == {ADDITION}
@@ -347,7 +347,7 @@ def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
     (project.root / "addition").mkdir()
     (project.root / "tests" / "test_others.py").write_text("def test_addition() -> None: ...\n", encoding="utf-8")
 
-    done = project.nox("ci", "-k", "addition", "--collect-only")
+    done = project.run("ci", "-k", "addition", "--collect-only")
 
     assert "test_suite.py" in done.output
     assert "test_others.py" not in done.output
@@ -358,7 +358,7 @@ def test_a_failed_test_fails(recorded: Project) -> None:
     recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
     recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['a connection'], 'left open'\n")
 
-    done = recorded.nox("ci")
+    done = recorded.run("ci")
 
     assert done.code == 1, done.output
     assert f"test failed: test_plain.py::test_hygiene, {COUNTING}" in done.output
@@ -369,10 +369,10 @@ def test_a_failed_test_fails(recorded: Project) -> None:
 def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded: Project) -> None:
     """`--lf` leaves out whole files and parts of others."""
     recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
-    assert recorded.nox("ci").code == 1
+    assert recorded.run("ci").code == 1
     recorded.edit("test_words.py", "    assert found == 0\n", "    assert found\n")
 
-    done = recorded.nox("ci", "--lf")
+    done = recorded.run("ci", "--lf")
 
     assert done.code == 0, done.output
     assert set(recorded.verdicts()) == {COUNTING}
@@ -383,7 +383,7 @@ def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
     recorded.baseline().unlink()
     recorded.write("test_z.py", "import pytest\n\n\ndef test_exit() -> None:\n    pytest.exit('enough')\n")
 
-    done = recorded.nox("ci")
+    done = recorded.run("ci")
 
     assert done.code == 3, done.output
     assert "enough" in done.output
@@ -391,7 +391,7 @@ def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
 
 def test_on_another_machine_figures_are_shown_and_not_judged(recorded: Project) -> None:
     """Two machines differ by more than what a change does."""
-    done = recorded.nox("ci", SLOWER="6", PERF_MACHINE="elsewhere")
+    done = recorded.run("ci", SLOWER="6", PERF_MACHINE="elsewhere")
 
     assert done.code == 0, done.output
     assert set(recorded.verdicts().values()) == {"inconclusive"}
@@ -405,7 +405,7 @@ def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project)
     recorded.write("settings.toml", STEADY_SETTINGS + 'fail_on = ["inconclusive"]\n')
     edit_baseline(recorded, "machine", "elsewhere")
 
-    done = recorded.nox("ci")
+    done = recorded.run("ci")
 
     assert done.code == 4, done.output
     assert "another machine (elsewhere" in done.output
@@ -414,7 +414,7 @@ def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project)
 
 def test_pinned_and_free_figures_are_not_compared(recorded: Project) -> None:
     """A baseline that was not pinned to one core says nothing on a run that is."""
-    done = recorded.nox("ci", PERF_PIN="auto", XDG_CACHE_HOME=str(recorded.root / "cache"))
+    done = recorded.run("ci", PERF_PIN="auto", XDG_CACHE_HOME=str(recorded.root / "cache"))
 
     assert done.code == 0, done.output
     assert set(recorded.verdicts().values()) == {"inconclusive"}
@@ -514,7 +514,7 @@ def test_the_report_is_added_to_the_summary_of_a_github_job(same: Ran) -> None:
 
 def test_a_summary_that_can_t_be_written_fails_nothing(recorded: Project) -> None:
     """It is told."""
-    done = recorded.nox("ci", "-k", "addition", GITHUB_STEP_SUMMARY=str(recorded.root))
+    done = recorded.run("ci", "-k", "addition", GITHUB_STEP_SUMMARY=str(recorded.root))
 
     assert done.code == 0, done.output
     assert "GITHUB_STEP_SUMMARY can't be written: Is a directory" in done.output
@@ -531,7 +531,7 @@ def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -
     """As they were, without measuring."""
     before = slower.project.results()
 
-    done = slower.project.nox("report")
+    done = slower.project.run("report")
 
     assert done.code == 1, done.output
     assert f"REGRESSION: slower than the baseline: {ADDITION}" in done.output
@@ -540,7 +540,7 @@ def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -
 
 def test_without_results_there_is_nothing_to_render(recorded: Project) -> None:
     """Which is invalid, and says what to do first."""
-    done = recorded.nox("report")
+    done = recorded.run("report")
 
     assert done.code == 3, done.output
     assert "run `nox -s ci` first" in done.output
@@ -551,8 +551,8 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_one_s(same: Ran, tmp_p
     project = same.project.copy(tmp_path / "project")
     project.write("test_exit.py", "import os\n\n\ndef test_exit() -> None:\n    os._exit(0)\n")
 
-    done = project.nox("ci")
-    report = project.nox("report")
+    done = project.run("ci")
+    report = project.run("report")
 
     assert done.code == 3, done.output
     assert "left no results" in done.output

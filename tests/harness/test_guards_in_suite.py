@@ -142,7 +142,7 @@ def suite(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Proje
 @pytest.fixture(scope="module")
 def done(suite: Project) -> Done:
     """How its run ended."""
-    return suite.nox("ci")
+    return suite.run("ci")
 
 
 @pytest.fixture(scope="module")

@@ -178,9 +178,12 @@ def test_what_the_quads_explain_is_no_disagreement() -> None:
     assert 0.045**2 < variance < 0.06**2
 
 
-def test_few_benchmarks_lend_nothing() -> None:
-    """Of three variances nobody can say how well they agree."""
-    assert prior_of({key: around(0.0, 0.01, 6) for key in "abc"}, dict.fromkeys("abc", 0.0)).degrees == 0
+def test_few_benchmarks_are_told_what_pairs_do_in_general() -> None:
+    """Of three variances nobody can say how well they agree: three times the variance expected, worth four degrees."""
+    found = prior_of({key: around(0.0, 0.001, 6) for key in "abc"}, dict.fromkeys("abc", 0.0))
+    variance, degrees = found.moderated([0.0, 0.0], 0.0)
+    assert degrees == 1 + 4
+    assert variance == pytest.approx(4 / 5 * 3 * BETWEEN**2)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
         twins(project.root, directories=["src"], cache=tmp_path / "cache") as arms,
         both_arms(settings, arms, wishes, "ci") as both,
     ):
-        pairs = []
+        pairs: list[Pair] = []
         while len(pairs) < MOST_PAIRS and not (len(pairs) >= 3 and as_added(pairs[-3:])):
             pairs.append(both.run_pair(wishes))
     found = pairs[0]

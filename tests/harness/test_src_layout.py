@@ -65,7 +65,7 @@ def test_a_src_layout_needs_the_directory_of_the_application_alone(project: Proj
     project.write("settings.toml", f'prepare = ["python", "-m", "myapp.prepare"]\n{SETTINGS}{TABLES}')
     project.write("test_suite.py", textwrap.dedent(SUITE))
 
-    done = project.nox("ci")
+    done = project.run("ci")
 
     assert done.code == 0, done.output
 
@@ -98,5 +98,5 @@ def test_prepare_runs_for_benchmarks_of_the_database_alone(project: Project) -> 
     tables = '\n[env]\nMY_URL = "{postgres.url}"\n\n[postgres]\nbackend = "embedded"\n'
     project.write("settings.toml", f"{head}{SETTINGS}{tables}")
     project.write("test_suite.py", textwrap.dedent(suite))
-    done = project.nox("ci")
+    done = project.run("ci")
     assert done.code == 0, done.output

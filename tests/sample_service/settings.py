@@ -8,7 +8,7 @@ KEY_PREFIX = os.environ.get("SAMPLE_KEY_PREFIX", "sample:")
 """Begins every Redis key, the stream's too."""
 
 POOL_SIZE = int(os.environ.get("SAMPLE_POOL_SIZE", "10"))
-CONNECT_TIMEOUT_S = float(os.environ.get("SAMPLE_CONNECT_TIMEOUT_S", "1"))
+CONNECT_TIMEOUT_S = float(os.environ.get("SAMPLE_CONNECT_TIMEOUT_S", "2"))
 COMMAND_TIMEOUT_S = float(os.environ.get("SAMPLE_COMMAND_TIMEOUT_S", "1"))
 CACHE_TTL_S = int(os.environ.get("SAMPLE_CACHE_TTL_S", "60"))
 

@@ -6,12 +6,13 @@ logarithm of head's time over base's: 0.05 is about 5 % slower.
 
 A benchmark is convicted when "the slow-down is at most `tolerance`" is rejected, and acquitted when "it is
 `minimum_effect` or more" is; until then it is tried on. The number of looks at the growing pairs is fixed beforehand,
-and the error allowed is split evenly over all of them and, for convictions, over all benchmarks tried: a
-group-sequential test by Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659, with constant spending).
+and the error allowed is shared by all of them (`trial.py` says how) and, for convictions, by all benchmarks tried: a
+group-sequential test by Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659).
 
 A variance from a few pairs is itself uncertain, so it is drawn towards what the other benchmarks and the spread of its
 own quads let expect, as far as the others agree with that (a moderated t-statistic: Smyth 2004, Statistical
-Applications in Genetics and Molecular Biology 3:3, section 6.2).
+Applications in Genetics and Molecular Biology 3:3, section 6.2), or, where there are few, towards what pairs in general
+do.
 """
 
 import math
@@ -30,6 +31,10 @@ BETWEEN = 0.01
 """Standard deviation between processes that are alike, about: what is left of a pair's with any number of quads."""
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
+RATIO_OF_FEW, DEGREES_OF_FEW = 3.0, 4
+"""The prior then: three times the variance expected. Of this project's own benchmarks most vary by less, half of them by
+less than 1.7 times it, on a noisy machine.
+"""
 LEAST_SPREAD = 0.002
 MOST_TOLD = math.log(1000)
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
@@ -197,6 +202,8 @@ def _share(logarithm: float) -> float:
 def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, float]) -> Prior:
     """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances.
 
+    Of few benchmarks, what is known of pairs in general.
+
     `within`: as for judge_pairs. Benchmarks with a single pair say nothing.
     """
     variances = [
@@ -205,7 +212,7 @@ def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, fl
         if len(values) > 1
     ]
     if len(variances) < LEAST_FOR_PRIOR:
-        return Prior(0.0, 0)
+        return Prior(RATIO_OF_FEW, DEGREES_OF_FEW)
     logs = [math.log(variance) - digamma(degrees / 2) + math.log(degrees / 2) for variance, degrees in variances]
     beyond_chance = statistics.variance(logs) - statistics.fmean(trigamma(degrees / 2) for _, degrees in variances)
     degrees = MOST_PRIOR_DEGREES

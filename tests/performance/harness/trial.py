@@ -1,12 +1,12 @@
 """How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
 
 It has two stages. In the first look every benchmark is in FIRST_PAIRS short pairs and judged once: most are acquitted.
-What is left, and what is convicted already, is looked at closely, after numbers of pairs that are fixed beforehand, and
-with as many quads as its noise in the first look asks for. Of the differences that the first stage has found the
-second uses none. Its own are therefore independent of what chose its benchmarks, so that the error allowed in it is
-shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in general serves as
-the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not fit into the time get
-fewer, once the others are done.
+What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
+are fixed beforehand, and with as many quads as its noise in the first look asks for. Of the differences that the first
+stage has found the second uses none. Its own are therefore independent of what chose its benchmarks, so that the error
+allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in
+general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
+fit into the time get fewer, once the others are done.
 
 Where time is left after both, those for which there was none get a first look, and nothing beyond it.
 
@@ -50,9 +50,6 @@ MISSES_CLOSE = 0.5
 """Shares of the errors allowed that the first look may make, and of the misses those that the close one may make, which
 has the rest of the false alarms. The rest of the misses is left for what ends inconclusive.
 """
-OPEN = ("inconclusive", "regression")
-"""Verdicts of the first look that lead to a close one: a conviction, so that its size is told well."""
-
 MEASURED_S = 1.5
 """What all benchmarks of a pair may take together, if more than their least quads."""
 LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 4, 2, 8, 64
@@ -170,9 +167,10 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     trial = Trial()
     budget_s *= SHARE_FOR_PAIRS
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
-    first = _Stage(trial, dict.fromkeys(wishes, MOST_QUADS_AT_FIRST), (FIRST_PAIRS,), shares, sharing=len(wishes))
+    most_quads = dict.fromkeys(wishes, MOST_QUADS_AT_FIRST)
+    first = _Stage(trial, most_quads, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
-    left = [wish for wish in wishes if (one := first.judgements.get(wish.key)) and one.verdict in OPEN]
+    left = [wish for wish in wishes if first.leaves_open(wish.key)]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
     shares = (1 - FALSE_ALARMS_AT_FIRST, MISSES_CLOSE)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
@@ -256,7 +254,7 @@ class _Stage:
                 share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (until_s - begin_s)
                 self._look_at([wish.key for wish in undecided()], share)
         # The time is up for these: they have what errors their looks so far have left.
-        self._look_at([key for key, values in self.differences.items() if len(values) > 1 and self._undecided(key)], 1.0)
+        self._look_at([key for key, found in self.differences.items() if len(found) > 1 and self._undecided(key)], 1.0)
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
@@ -270,11 +268,13 @@ class _Stage:
         return [sized[wish.key] for wish in wishes]
 
     def _undecided(self, key: str) -> bool:
+        return key not in self._trial.failures and (key not in self.judgements or self.leaves_open(key))
+
+    def leaves_open(self, key: str) -> bool:
+        """Whether it was judged, and is neither acquitted nor convicted of a slow-down whose size is told well."""
         found = self.judgements.get(key)
-        if key in self._trial.failures:
-            return False
         if found is None or found.verdict == "inconclusive":
-            return True
+            return found is not None
         return found.verdict == "regression" and found.error > max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def _take(self, pair: Pair) -> None:
