@@ -32,7 +32,7 @@ BETWEEN = 0.01
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 RATIO_OF_FEW, DEGREES_OF_FEW = 3.0, 4
-"""The prior then: three times the variance expected. Most of this project's own benchmarks vary by less than that, half of
+"""The prior then: three times the variance expected. Most of this project's benchmarks vary by less than that, half of
 them by less than 1.7 times it, on a noisy machine.
 """
 LEAST_SPREAD = 0.002
