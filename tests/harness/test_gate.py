@@ -405,7 +405,7 @@ def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project)
     recorded.write("settings.toml", STEADY_SETTINGS + 'fail_on = ["inconclusive"]\n')
     edit_baseline(recorded, "machine", "elsewhere")
 
-    done = recorded.run("ci")
+    done = recorded.nox("ci")
 
     assert done.code == 4, done.output
     assert "another machine (elsewhere" in done.output
