@@ -168,7 +168,8 @@ def test_where_other_runs_hold_all_cores(project: Project) -> None:
     assert {"regression"} <= found[CACHED] <= {"regression", "inconclusive"}
     assert "regression" not in found[ROW]
     assert "not pinned to one core: another run holds core" in done.output
-    assert all(benchmark["resolution"] > 0 for benchmark in project.results()["benchmarks"])
+    told = [one for one in project.results()["benchmarks"] if one["verdict"] in ("regression", "pass")]
+    assert all(one["resolution"] > 0 for one in told)  # what is inconclusive may be so for want of time
 
 
 def test_one_that_the_base_skips_is_told(project: Project) -> None:

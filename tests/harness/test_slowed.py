@@ -174,6 +174,6 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
 
 
 def as_added(pairs: list[Pair]) -> bool:
-    """Of three pairs one may be disturbed."""
-    read = {key: statistics.median(difference(pair.quads[key]) for pair in pairs) for key in (ASKING, IN_SERVER)}
-    return read == pytest.approx({ASKING: math.log(2), IN_SERVER: math.log(2)}, abs=0.3)
+    """Of three pairs one may be disturbed; and what is burnt is a clock's, while the rest depends on the machine."""
+    asking, in_server = (statistics.median(difference(one.quads[key]) for one in pairs) for key in (ASKING, IN_SERVER))
+    return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

@@ -53,6 +53,7 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     assert {test["outcome"] for test in copied.results()["tests"]} <= {"passed", "skipped"}
 
     copied.allow_for_noise()
+    copied.edit("settings.toml", "baseline_processes = 5 ", "baseline_processes = 3 ")
     done = copied.nox("baseline", *FEW)
     assert done.code == 0, done.output
     copied.commit("A baseline")

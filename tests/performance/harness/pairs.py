@@ -31,10 +31,6 @@ BETWEEN = 0.01
 """Standard deviation between processes that are alike, about: what is left of a pair's with any number of quads."""
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
-RATIO_OF_FEW, DEGREES_OF_FEW = 3.0, 4
-"""The prior then: three times the variance expected. Most of this project's benchmarks vary by less than that, half of
-them by less than 1.7 times it, on a noisy machine.
-"""
 LEAST_SPREAD = 0.002
 MOST_TOLD = math.log(1000)
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
@@ -100,6 +96,13 @@ class Prior:
         degrees = own_degrees + self.degrees
         expected = self.ratio * (BETWEEN**2 + within**2)
         return (own_degrees * statistics.variance(values) + self.degrees * expected) / degrees, degrees
+
+
+NO_PRIOR = Prior(0.0, 0)
+OF_FEW = Prior(3.0, 4)
+"""Where few benchmarks are compared: most of this project's vary by less, half of them by less than 1.7 times what is
+expected, on a noisy machine.
+"""
 
 
 def figure(samples_s: Sequence[float]) -> float:
@@ -212,14 +215,14 @@ def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, fl
         if len(values) > 1
     ]
     if len(variances) < LEAST_FOR_PRIOR:
-        return Prior(RATIO_OF_FEW, DEGREES_OF_FEW)
+        return OF_FEW
     logs = [math.log(variance) - digamma(degrees / 2) + math.log(degrees / 2) for variance, degrees in variances]
     beyond_chance = statistics.variance(logs) - statistics.fmean(trigamma(degrees / 2) for _, degrees in variances)
     degrees = MOST_PRIOR_DEGREES
     while degrees > 0 and trigamma(degrees / 2) < beyond_chance:
         degrees -= 1
     if degrees == 0:
-        return Prior(0.0, 0)
+        return NO_PRIOR
     return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
 
 
