@@ -135,15 +135,17 @@ class Project:
         self.suite = root / "tests" / "performance"
 
     @classmethod
-    def create(cls, root: Path, environments: Path) -> "Project":
-        """Copy the template's own files and put a small suite beside them."""
+    def create(cls, root: Path, environments: Path, *, extras: bool = False) -> "Project":
+        """Copy the template's own files, as compiled as they are, and put a small suite beside them."""
+        left_out = ["*.pyc.*", *([] if extras else ["extras"])]  # the former are being written
         for name in TEMPLATE:
             source, target = ROOT / name, root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out))
             else:
-                shutil.copy(source, target)
+                shutil.copy2(source, target)
+        (root / ".gitignore").write_text("perf-results/\n__pycache__/\n", encoding="utf-8")
         project = cls(root, environments)
         (project.suite / "__init__.py").touch()
         project.write("settings.toml", SETTINGS)
@@ -187,7 +189,6 @@ class Project:
     def begin_repository(self, code: str) -> None:
         """Commit all that is there, with this as `code_under_test.py`, as the first commit of a branch `main`."""
         (self.root / "code_under_test.py").write_text(code, encoding="utf-8")
-        (self.root / ".gitignore").write_text("perf-results/\n__pycache__/\n", encoding="utf-8")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit("Start")
 

@@ -24,6 +24,7 @@ from tests.performance.harness.arms import (
     twins,
 )
 from tests.performance.harness.base import NoBase
+from tests.performance.harness.base_environment import find_uv
 from tests.performance.harness.environment import origins
 
 SUITE = {"tests/__init__.py": "", "tests/performance/test_it.py": "old", "conftest.py": "old", ".gitignore": "*.log\n"}
@@ -499,10 +500,11 @@ def test_the_description_is_short() -> None:
 
 def installed(environment: Path, project: Path, *, editable: bool) -> Path:
     """The Python of an environment that sees our packages and has a project installed."""
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    uv = find_uv()
+    subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), str(environment)], check=True)
     python = environment / "bin" / "python"
     [site_packages] = environment.glob("lib/*/site-packages")
     (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
-    install = [str(python), "-m", "pip", "install", "--quiet", *(["--editable"] if editable else []), str(project)]
-    subprocess.run(install, check=True, capture_output=True)
+    pip = [*uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
+    subprocess.run([*pip, *(["--editable"] if editable else []), str(project)], check=True, capture_output=True)
     return python

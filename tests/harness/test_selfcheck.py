@@ -227,7 +227,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = 8\n")
     project.git("init", "--quiet")
     project.commit()
-    done = project.nox("selfcheck", "--minutes=0.6", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = project.nox("selfcheck", "--minutes=0.45", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert done.code == 0, done.output
     stored = read_recording(project.root / "perf-results" / "selfcheck.json")
     assert stored.gates

@@ -6,6 +6,7 @@ that one suite measures both.
 
 import contextlib
 import errno
+import glob
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -35,6 +36,7 @@ LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
 TWINS = "twins-"
 TREE, MANIFEST = "tree", "manifest.json"
+CACHE = "__pycache__"
 
 Manifest = dict[str, str]
 """What a tree holds: by path, with slashes, its content's hash and whether it can be executed, or a link's target."""
@@ -183,6 +185,7 @@ def _head_copy(git: Git, folder: Path, say: Callable[[str], None]) -> Copy:
     def make(tree: Path) -> None:
         for name, path in sources.items():
             _copy(path, tree / name)
+            _copy_compiled(path, tree / name)
         for name, path in secrets.items():
             (tree / name).symlink_to(path)
 
@@ -206,6 +209,7 @@ def _base_copy(git: Git, commit: str, head: Copy, folder: Path) -> Copy:
             in_base = name in overlay or str(package) == name or (tree / package).is_dir()
             if in_base and not (tree / name).exists():
                 _copy(head.tree / name, tree / name)
+                _copy_compiled(head.tree / name, tree / name)
 
     laid_over = {name: head.files[name] for name in [*overlay, *head.not_in_git]}
     name = "base-" + kept.digest(tree_id, git.prefix, laid_over, sorted(_submodules(git)))
@@ -306,6 +310,13 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copy2(source, target, follow_symlinks=False)
 
 
+def _copy_compiled(source: Path, target: Path) -> None:
+    """What Python has compiled of it, which it knows to be right by the file's time and size."""
+    if source.suffix == ".py":
+        for path in source.parent.glob(f"{CACHE}/{glob.escape(source.stem)}.*.pyc"):
+            _copy(path, target.parent / CACHE / path.name)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -316,6 +327,8 @@ def _remove(path: Path) -> None:
 def _manifest(tree: Path) -> Manifest:
     found = {}
     for folder, folders, files in os.walk(tree):
+        if CACHE in folders:
+            folders.remove(CACHE)
         for name in [*files, *folders]:
             path = Path(folder, name)
             if path.is_symlink() or path.is_file():
