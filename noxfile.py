@@ -88,7 +88,7 @@ def tests(session: nox.Session) -> None:
     # Those of the template first, which take longest.
     paths = [] if any(one.startswith("tests/") for one in session.posargs) else ["tests/template", "tests/harness"]
     # What real servers do in a limited time depends on the machine: what fails may try again, and pytest says so.
-    whole = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
+    whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
 
