@@ -185,7 +185,7 @@ def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypat
 
 
 def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1 % false alarms all, most of them for the last look; of 3 % misses three quarters."""
+    """Of 1 % false alarms all but a tenth, which is for what is costly, most for the last look; of 3 % misses 3/4."""
     false_alarms: list[float] = []
     misses: list[float] = []
 
@@ -198,7 +198,7 @@ def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.
 
     monkeypatch.setattr(trial, "judge_pairs", judge)
     tried(wishes_of(1), Pairs(zigzag(0.035, 0.1)))
-    assert sum(false_alarms) == pytest.approx(LIMITS.false_alarms)
+    assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
     assert sum(misses) == pytest.approx(0.03 * 0.75)
     assert false_alarms[1:] == sorted(false_alarms[1:])
     assert false_alarms[-1] > LIMITS.false_alarms / 3

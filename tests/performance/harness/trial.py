@@ -47,10 +47,10 @@ WELL_TOLD = 0.009
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 WELL_TOLD_SHARE = 0.1
 """Of a great one, its standard error may be this share."""
-FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST = 0.1, 0.25
-MISSES_CLOSE = 0.5
-"""Shares of the errors allowed that the first look may make, and of the misses those that the close one may make, which
-has the rest of the false alarms. The rest of the misses is left for what ends inconclusive.
+FALSE_ALARMS_AT_FIRST, FALSE_ALARMS_CLOSE, FALSE_ALARMS_OF_COSTLY = 0.1, 0.8, 0.1
+MISSES_AT_FIRST, MISSES_CLOSE = 0.25, 0.5
+"""Shares of the errors allowed that the first look may make, the close one, and that at what is costly. The rest of the
+misses is left for what ends inconclusive.
 """
 MEASURED_S = 1.5
 """What all benchmarks of a pair may take together, if more than their least quads."""
@@ -174,12 +174,11 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if first.leaves_open(wish.key)]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
-    shares = (1 - FALSE_ALARMS_AT_FIRST, MISSES_CLOSE)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     prior = first.prior()
     # For some so many pairs are too many: with what time is left they get fewer.
-    for looks in (CLOSE_LOOKS, CLOSE_LOOKS_OF_COSTLY):
-        close = _Stage(trial, most_quads, looks, shares, prior, error_wanted=WELL_TOLD, sharing=len(left))
+    for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
+        close = _Stage(trial, most_quads, looks, (share, MISSES_CLOSE), prior, error_wanted=WELL_TOLD)
         close.run(run_pair, budget_s, clock)
         most_quads = {wish: quads for wish, quads in most_quads.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
@@ -214,11 +213,12 @@ class _Stage:
         prior: Prior | None = None,
         *,
         error_wanted: float = math.inf,
-        sharing: int,
+        sharing: int = 0,
     ) -> None:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
         the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
-        standard error is no greater. `sharing`: how many share the false alarms, tried in this stage or not.
+        standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
+        tried in this stage.
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
@@ -239,6 +239,7 @@ class _Stage:
         """`planned_s`: until when its first look should be over, if not until the end of its time."""
         trial, pairs, begin_s = self._trial, 0, clock()
         tried = _affordable(self._sized(self._wishes), self._looks[0], trial, (planned_s or until_s) - clock())
+        self._sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
