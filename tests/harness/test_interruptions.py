@@ -102,8 +102,9 @@ def test_fixtures_of_an_interrupted_run(traces: Traces, seconds: int, error: str
 
     assert done.code == 130, done.output
     assert (traces.project.root / "torn down").exists() == (seconds == 0)
-    [line] = [line for line in done.output.splitlines() if "not all fixtures could be torn down" in line]
-    assert error in line
+    lines = [line for line in done.output.splitlines() if "not all fixtures could be torn down" in line]
+    assert len(lines) == 1, done.output
+    assert error in lines[0]
     assert "Traceback" not in done.output
     traces.assert_gone()
 

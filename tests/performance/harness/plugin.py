@@ -337,7 +337,9 @@ class Run:
         self.exit_code = exit_code
         pytest.exit(reason, exit_code)
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest renders the traceback, which takes its time
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self._ignore_signals()
         # pytest's own Interrupted, as after an error in collection, is a KeyboardInterrupt, too.
         if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
@@ -549,12 +551,16 @@ class Run:
 
     # ---- the end
 
+    def _ignore_signals(self) -> None:
+        """The end has begun, and where there is a caller it is he who tells of it."""
+        if self.output or self.arm:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Keep the results, let fixtures be torn down on servers that still run, then stop those."""
-        if self.output or self.arm:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)  # the end has begun, and it is the caller who tells of it
+        self._ignore_signals()
         if self.arm and self.free_cores:
             self._set_cores(self.free_cores)  # nothing is measured any more, and stopping is work
         results = self._results() if self.settings is not None and not self.arm else None
