@@ -1,5 +1,7 @@
 """A copy of the template with a small suite of its own, driven through Nox as its users do."""
 
+import ast
+import functools
 import json
 import os
 import re
@@ -12,17 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.performance.harness.base_environment import find_uv
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ["noxfile.py", "pyproject.toml", "conftest.py", "scripts", "tests/__init__.py", "tests/performance/harness"]
 LIMIT_S = 120.0
-COMMANDS = {
-    "ci": ("scripts.gate", "--profile=ci", "--"),
-    "full": ("scripts.gate", "--profile=full", "--"),
-    "readiness": ("scripts.readiness", "--"),
-    "baseline": ("scripts.baseline", "--"),
-    **{name: (f"scripts.{name}",) for name in ("compare", "accept", "report")},
-}
-"""What sessions run, without the arguments for pytest."""
 
 SETTINGS = """\
 services = "off"
@@ -208,7 +204,7 @@ class Project:
 
     def run(self, session: str, *arguments: str, **environ: str) -> Done:
         """Run what a session runs, without Nox, which takes a second of its own."""
-        return self.python("-m", *COMMANDS[session], *arguments, **environ)
+        return self.python("-m", *sessions()[session], *arguments, **environ)
 
     def python(self, *arguments: str, **environ: str) -> Done:
         """Run the environment's Python to its end."""
@@ -247,6 +243,21 @@ class Project:
         return path
 
 
+@functools.cache
+def sessions() -> dict[str, list[str]]:
+    """By name the module that a session runs and its arguments, before those of the user; empty where it runs none."""
+    found = {}
+    for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
+        if isinstance(one, ast.FunctionDef) and one.decorator_list:
+            calls = [
+                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_command"
+            ]
+            found[one.name] = [
+                str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)
+            ]
+    return found
+
+
 def finish(process: "subprocess.Popen[str]") -> Done:
     """Wait for a command's end; one that hangs is killed with its group, and fails with what it had said."""
     try:
@@ -264,6 +275,12 @@ def make_environments(folder: Path) -> None:
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
     for session in ("full", "readiness", "baseline", "compare", "accept", "report"):
         (folder / session).symlink_to("ci")
+
+
+def pip_install(python: str) -> list[str]:
+    """The command that installs into the environment of this Python: by uv where it is there."""
+    uv = find_uv()
+    return [*uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
 
 
 def copy_for_all(environments: Path, folder: Path) -> Path:

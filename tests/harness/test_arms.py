@@ -1,6 +1,9 @@
+import importlib.util
 import json
 import os
+import py_compile
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.project import pip_install
 from tests.harness.repository import Repository
 from tests.performance.harness import cache as cache_module
 from tests.performance.harness.arms import (
@@ -308,6 +312,20 @@ def test_an_identical_copy_is_used_again(repository: Repository, cache: Path) ->
     assert changed.head.root != first.head.root
 
 
+def test_what_is_compiled_already_is_in_both_copies(repository: Repository, cache: Path) -> None:
+    """Of files that are the working tree's, as good as new there, and neither listed nor compared."""
+    for name in ("tests/performance/test_it.py", "app/core.py"):
+        py_compile.compile(str(repository.root / name), doraise=True)
+    arms = make(repository.root, cache)
+    assert [name for name in arms.files if "__pycache__" in name] == []
+    copies = [(arms.head, "app/core.py"), *((arm, "tests/performance/test_it.py") for arm in (arms.base, arms.head))]
+    for arm, name in copies:
+        source = arm.root / name
+        header = Path(importlib.util.cache_from_source(source)).read_bytes()[:16]
+        stat = source.stat()
+        assert struct.unpack("<III", header[4:]) == (0, int(stat.st_mtime), stat.st_size)
+
+
 def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Path) -> None:
     """What code under test writes over its own files is gone in the next run."""
     first = make(repository.root, cache)
@@ -500,11 +518,12 @@ def test_the_description_is_short() -> None:
 
 def installed(environment: Path, project: Path, *, editable: bool) -> Path:
     """The Python of an environment that sees our packages and has a project installed."""
-    uv = find_uv()
-    subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv else []), str(environment)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", *(["--without-pip"] if find_uv() else []), str(environment)], check=True
+    )
     python = environment / "bin" / "python"
     [site_packages] = environment.glob("lib/*/site-packages")
     (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [*uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-    subprocess.run([*pip, *(["--editable"] if editable else []), str(project)], check=True, capture_output=True)
+    install = [*pip_install(str(python)), *(["--editable"] if editable else []), str(project)]
+    subprocess.run(install, check=True, capture_output=True)
     return python

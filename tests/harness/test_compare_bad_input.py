@@ -233,7 +233,6 @@ def create(root: Path, environments: Path) -> Project:
     project.write("conftest.py", CONFTEST)
     project.write("test_code.py", SUITE)
     write(project, "code_under_test.py", CODE)
-    write(project, ".gitignore", "perf-results/\n__pycache__/\n")
     return project
 
 

@@ -33,7 +33,7 @@ from tests.performance.harness.services.docker import Engine
 from tests.performance.harness.settings import OVERRIDES, URL_VARIABLES, GateSettings, Settings, load_settings
 
 from .conftest import Until
-from .project import ROOT, Project
+from .project import ROOT, Project, sessions
 
 SUITE = "tests/performance/"
 WITH_TESTS_OF_ITS_OWN = {"migrating-from-pytest-benchmark.md"}
@@ -240,21 +240,6 @@ def check_nox(words: list[str]) -> None:
         check_script(command[0], arguments)
     else:
         check_pytest(arguments)
-
-
-@functools.cache
-def sessions() -> dict[str, list[str]]:
-    """By name the module that a session runs and its arguments, before those of the user; empty where it runs none."""
-    found = {}
-    for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
-        if isinstance(one, ast.FunctionDef) and one.decorator_list:
-            calls = [
-                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_command"
-            ]
-            found[one.name] = [
-                str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)
-            ]
-    return found
 
 
 def check_script(module: str, words: list[str]) -> None:

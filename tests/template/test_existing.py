@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.project import ROOT, Done
+from tests.harness.project import ROOT, Done, pip_install
 from tests.harness.repository import Repository
-from tests.performance.harness.base_environment import find_uv
 
 from .copies import Copy, copy, write_files
 
@@ -146,9 +145,7 @@ def theirs(tmp_path: Path) -> Copy:
     repository = Copy(root, "perf-noxfile.py")
     repository.begin()
     run(sys.executable, "-m", "venv", ".venv", cwd=root)
-    python = ".venv/bin/python"
-    pip = [*uv, "pip", "install", "--python", python] if (uv := find_uv()) else [python, "-m", "pip", "install"]
-    run(*pip, "--quiet", *THEIR_TOOLS, "-e", ".", cwd=root)
+    run(*pip_install(".venv/bin/python"), "--quiet", *THEIR_TOOLS, "-e", ".", cwd=root)
     return repository
 
 

@@ -6,7 +6,6 @@ that one suite measures both.
 
 import contextlib
 import errno
-import glob
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -185,7 +184,6 @@ def _head_copy(git: Git, folder: Path, say: Callable[[str], None]) -> Copy:
     def make(tree: Path) -> None:
         for name, path in sources.items():
             _copy(path, tree / name)
-            _copy_compiled(path, tree / name)
         for name, path in secrets.items():
             (tree / name).symlink_to(path)
 
@@ -209,7 +207,6 @@ def _base_copy(git: Git, commit: str, head: Copy, folder: Path) -> Copy:
             in_base = name in overlay or str(package) == name or (tree / package).is_dir()
             if in_base and not (tree / name).exists():
                 _copy(head.tree / name, tree / name)
-                _copy_compiled(head.tree / name, tree / name)
 
     laid_over = {name: head.files[name] for name in [*overlay, *head.not_in_git]}
     name = "base-" + kept.digest(tree_id, git.prefix, laid_over, sorted(_submodules(git)))
@@ -306,15 +303,12 @@ def _check_out(git: Git, commit: str, tree: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """With what Python has compiled of it, which it knows to be right by the file's time and size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _copy_compiled(source: Path, target: Path) -> None:
-    """What Python has compiled of it, which it knows to be right by the file's time and size."""
-    if source.suffix == ".py":
-        for path in source.parent.glob(f"{CACHE}/{glob.escape(source.stem)}.*.pyc"):
-            _copy(path, target.parent / CACHE / path.name)
+    compiled = source.parent / CACHE / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+    if source.suffix == ".py" and compiled.is_file():
+        _copy(compiled, target.parent / CACHE / compiled.name)
 
 
 def _remove(path: Path) -> None:

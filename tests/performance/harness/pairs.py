@@ -202,12 +202,13 @@ def _share(logarithm: float) -> float:
     return math.expm1(min(logarithm, MOST_TOLD))
 
 
-def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, float]) -> Prior:
+def prior_of(
+    differences: Mapping[str, Sequence[float]], within: Mapping[str, float], *, of_few: Prior = OF_FEW
+) -> Prior:
     """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances.
 
-    Of few benchmarks, what is known of pairs in general.
-
-    `within`: as for judge_pairs. Benchmarks with a single pair say nothing.
+    `within`: as for judge_pairs. Benchmarks with a single pair say nothing. `of_few`: the prior where there are fewer
+    than LEAST_FOR_PRIOR others; by default what is known of pairs in general.
     """
     variances = [
         (max(statistics.variance(values), LEAST_SPREAD**2) / (BETWEEN**2 + within[key] ** 2), len(values) - 1)
@@ -215,7 +216,7 @@ def prior_of(differences: Mapping[str, Sequence[float]], within: Mapping[str, fl
         if len(values) > 1
     ]
     if len(variances) < LEAST_FOR_PRIOR:
-        return OF_FEW
+        return of_few
     logs = [math.log(variance) - digamma(degrees / 2) + math.log(degrees / 2) for variance, degrees in variances]
     beyond_chance = statistics.variance(logs) - statistics.fmean(trigamma(degrees / 2) for _, degrees in variances)
     degrees = MOST_PRIOR_DEGREES

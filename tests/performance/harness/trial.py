@@ -172,10 +172,10 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     most_quads = dict.fromkeys(wishes, MOST_QUADS_AT_FIRST)
     first = _Stage(trial, most_quads, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
-    left = [wish for wish in wishes if first.leaves_open(wish.key)]
+    left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
     most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
-    prior = first.prior()
+    prior = first.prior(of_few=OF_FEW)
     # For some so many pairs are too many: with what time is left they get fewer.
     for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
         close = _Stage(trial, most_quads, looks, (share, MISSES_CLOSE), prior, error_wanted=WELL_TOLD)
@@ -183,7 +183,8 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
         most_quads = {wish: quads for wish, quads in most_quads.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
     trial.elapsed_s = clock()
-    if problem := controls_off(trial.differences, prior):
+    # What pairs do in general says nothing of a machine that can't be trusted.
+    if problem := controls_off(trial.differences, first.prior(of_few=NO_PRIOR)):
         raise TrialInvalid(problem)
     return trial
 
@@ -242,7 +243,7 @@ class _Stage:
         self._sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
-            return [wish for wish in tried if self._undecided(wish.key) and len(self.differences[wish.key]) == pairs]
+            return [wish for wish in tried if self.is_undecided(wish.key) and len(self.differences[wish.key]) == pairs]
 
         for look in self._looks:
             while pairs < look and (chosen := _affordable(self._sized(undecided()), 1, trial, until_s - clock())):
@@ -257,7 +258,9 @@ class _Stage:
                 share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (until_s - begin_s)
                 self._look_at([wish.key for wish in undecided()], share)
         # The time is up for these: they have what errors their looks so far have left.
-        self._look_at([key for key, found in self.differences.items() if len(found) > 1 and self._undecided(key)], 1.0)
+        self._look_at(
+            [key for key, found in self.differences.items() if len(found) > 1 and self.is_undecided(key)], 1.0
+        )
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
@@ -270,14 +273,13 @@ class _Stage:
             left_s = max(left_s - 4 * sized[wish.key].quads * wish.block_s, 0.0)
         return [sized[wish.key] for wish in wishes]
 
-    def _undecided(self, key: str) -> bool:
-        return key not in self._trial.failures and (key not in self.judgements or self.leaves_open(key))
-
-    def leaves_open(self, key: str) -> bool:
-        """Whether it was judged, and is neither acquitted nor convicted of a slow-down whose size is told well."""
+    def is_undecided(self, key: str) -> bool:
+        """Whether more pairs can tell more: it has not failed, and its verdict or the size of its slow-down is open."""
         found = self.judgements.get(key)
+        if key in self._trial.failures:
+            return False
         if found is None or found.verdict == "inconclusive":
-            return found is not None
+            return True
         return found.verdict == "regression" and found.error > max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def _take(self, pair: Pair) -> None:
@@ -290,9 +292,9 @@ class _Stage:
                 self.differences[key].append(difference(quads))
                 self.quads[key].append(quads)
 
-    def prior(self) -> Prior:
-        """What its benchmarks say of each other's variances."""
-        return prior_of(self.differences, self._within())
+    def prior(self, *, of_few: Prior) -> Prior:
+        """What its benchmarks say of each other's variances; `of_few` where they are too few for that."""
+        return prior_of(self.differences, self._within(), of_few=of_few)
 
     def _within(self) -> dict[str, float]:
         return {key: error_within(quads) for key, quads in self.quads.items() if quads}
@@ -308,7 +310,7 @@ class _Stage:
             if (share := spent - self._spent.get(key, 0.0)) > 0:
                 limits[key] = self._limits[key].with_shares(share, share)
                 self._spent[key] = spent
-        prior = self._prior or self.prior()
+        prior = self._prior or self.prior(of_few=OF_FEW)
         found = judge_pairs(self.differences, list(limits), limits, prior, within=self._within(), tried=self._sharing)
         for key, one in found.items():
             if (seen := self.judgements.get(key)) and seen.verdict == "regression":
@@ -347,10 +349,8 @@ def controls(thresholds: Thresholds) -> list[Wish]:
 def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> str:
     """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point.
 
-    `prior`: what the benchmarks say of variances; the quads of controls hardly vary. What pairs do in general says
-    nothing of a machine that can't be trusted.
+    `prior`: what the benchmarks say of variances; the quads of controls hardly vary.
     """
-    prior = NO_PRIOR if prior == OF_FEW else prior
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
         if len(values) < 2:
