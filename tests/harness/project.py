@@ -40,12 +40,34 @@ confirm_processes = 3
 baseline_processes = 3
 """
 
+REAL_CLOCK = '"""What benchmarks spend their time on."""\n\nfrom time import sleep as spend\n'
+
+STEADY_CLOCK = '''\
+"""A clock for `measure` that only benchmarks move on: figures that no busy machine can change."""
+
+from tests.performance.harness import measure
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+clock = measure.perf_counter = Clock()
+
+
+def spend(time_s: float) -> None:
+    clock.now_s += time_s
+'''
+
 SUITE = '''\
 """Two benchmarks whose time is a clock's, however fast the machine is; one is scaled by the environment."""
 
 import os
-import time
 
+from tests.performance.clock import spend
 from tests.performance.harness.measure import Measure
 
 SLOWER = float(os.environ.get("SLOWER", "1"))
@@ -56,7 +78,7 @@ def test_addition(measure: Measure) -> None:
     for timer in measure():
         with timer:
             total = sum(range(1000))
-            time.sleep(0.002 * SLOWER)
+            spend(0.002 * SLOWER)
     assert total >= 0
 
 
@@ -65,7 +87,7 @@ def test_sorting(measure: Measure) -> None:
     for timer in measure():
         with timer:
             ordered = sorted(range(2000, 0, -1))
-            time.sleep(0.002)
+            spend(0.002)
     assert ordered[0] == 1
 '''
 
@@ -75,7 +97,7 @@ pin = "off"
 tolerance = 0.2
 minimum_effect = 0.9
 """
-"""Figures that a busy machine can't turn into another verdict: what changes here changes by a factor of three."""
+"""For what takes real time: changes by a factor of three, which a busy machine can't turn into another verdict."""
 
 CONFTEST = """\
 import pytest
@@ -89,8 +111,7 @@ def words() -> list[str]:
 WORDS = '''\
 """Two benchmarks more, one of them with a fixture."""
 
-import time
-
+from tests.performance.clock import spend
 from tests.performance.harness.measure import Measure
 
 
@@ -99,7 +120,7 @@ def test_joining(measure: Measure, words: list[str]) -> None:
     for timer in measure():
         with timer:
             text = " ".join(words)
-            time.sleep(0.002)
+            spend(0.002)
     assert text
 
 
@@ -109,7 +130,7 @@ def test_counting(measure: Measure) -> None:
     for timer in measure():
         with timer:
             found = text.count("l")
-            time.sleep(0.002)
+            spend(0.002)
     assert found
 '''
 
@@ -131,8 +152,11 @@ class Project:
         self.suite = root / "tests" / "performance"
 
     @classmethod
-    def create(cls, root: Path, environments: Path, *, extras: bool = False) -> "Project":
-        """Copy the template's own files, as compiled as they are, and put a small suite beside them."""
+    def create(cls, root: Path, environments: Path, *, extras: bool = False, steady: bool = False) -> "Project":
+        """Copy the template's own files, as compiled as they are, and put a small suite beside them.
+
+        `steady`: its benchmarks take exactly what they should, which in pairs, with their controls, they can't.
+        """
         left_out = ["*.pyc.*", *([] if extras else ["extras"])]  # the former are being written
         for name in TEMPLATE:
             source, target = ROOT / name, root / name
@@ -145,13 +169,14 @@ class Project:
         project = cls(root, environments)
         (project.suite / "__init__.py").touch()
         project.write("settings.toml", SETTINGS)
+        project.write("clock.py", STEADY_CLOCK if steady else REAL_CLOCK)
         project.write("test_suite.py", SUITE)
         return project
 
     @classmethod
     def create_recorded(cls, root: Path, environments: Path) -> "Project":
         """The same with four benchmarks, committed to git, and a baseline of them."""
-        project = cls.create(root, environments)
+        project = cls.create(root, environments, steady=True)
         project.write("settings.toml", STEADY_SETTINGS)
         project.write("conftest.py", CONFTEST)
         project.write("test_words.py", WORDS)

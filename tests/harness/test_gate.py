@@ -25,9 +25,9 @@ BROKEN_BUDGETS = """
 """
 
 KEPT_SUITE = '''\
-import time
 from pathlib import Path
 
+from tests.performance.clock import spend
 from tests.performance.harness.measure import Measure
 
 MARK = Path(__file__).with_name("first process")
@@ -38,7 +38,7 @@ MARK.touch()
 def test_kept(measure: Measure) -> None:
     for timer in measure():
         with timer:
-            sum(range(1000))
+            spend(0.0001)
 
 
 def test_slow_at_first(measure: Measure) -> None:
@@ -47,7 +47,7 @@ def test_slow_at_first(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=7):
         rounds += 1
         with timer:
-            time.sleep(0.005 if rounds <= 7 else 0.0001)
+            spend(0.005 if rounds <= 7 else 0.0001)
 
 
 def test_disturbed_for_a_moment(measure: Measure) -> None:
@@ -55,18 +55,17 @@ def test_disturbed_for_a_moment(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=35):
         rounds += 1
         with timer:
-            time.sleep(0.005 if 7 < rounds <= 14 else 0.0005)
+            spend(0.005 if 7 < rounds <= 14 else 0.0005)
 
 
 def test_slow_in_the_first_process(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=7):
         with timer:
-            time.sleep(0.005 if FIRST_PROCESS else 0.0001)
+            spend(0.005 if FIRST_PROCESS else 0.0001)
 '''
 
 BROKEN_SUITE = '''\
-import time
-
+from tests.performance.clock import spend
 from tests.performance.harness.measure import Measure
 from tests.performance.harness.settings import Budget
 
@@ -74,19 +73,19 @@ from tests.performance.harness.settings import Budget
 def test_too_slow(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=7):
         with timer:
-            time.sleep(0.001)
+            spend(0.001)
 
 
 def test_too_few(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=7, operations=1):
         with timer:
-            time.sleep(0.001)
+            spend(0.001)
 
 
 def test_budget_of_its_own(measure: Measure) -> None:
     for timer in measure(warmup=0, samples=7, budget=Budget(max_ms=0.75)):
         with timer:
-            time.sleep(0.001)
+            spend(0.001)
 
 
 def test_well() -> None:
@@ -202,7 +201,7 @@ def edited(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A run with budgets that are kept, two of them only when measured again."""
-    project = Project.create(tmp_path_factory.mktemp("budgets") / "project", environments)
+    project = Project.create(tmp_path_factory.mktemp("budgets") / "project", environments, steady=True)
     project.write("settings.toml", STEADY_SETTINGS + BUDGETS)
     project.write("test_budgets.py", KEPT_SUITE)
     return Ran(project, project.run("ci"))
@@ -211,7 +210,7 @@ def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran
 @pytest.fixture(scope="module")
 def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A run with budgets that are broken."""
-    project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments)
+    project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments, steady=True)
     project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGETS)
     project.write("test_broken.py", BROKEN_SUITE)
     return Ran(project, project.run("ci"))
