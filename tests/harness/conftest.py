@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import filelock
 import pytest
 
 from tests.harness.project import Project, make_environments
@@ -74,9 +75,21 @@ def until() -> Until:
 
 @pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Virtual environments of the template's sessions, made once."""
-    folder = tmp_path_factory.mktemp("environments")
-    make_environments(folder)
+    """Virtual environments of the template's sessions, made once: the processes of pytest-xdist share them.
+
+    The folder around it is each process's own.
+    """
+    folder = tmp_path_factory.mktemp("own") / "environments"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make_environments(folder)
+        return folder
+    shared = tmp_path_factory.getbasetemp().parent / "environments"
+    made = shared.with_name("environments made")
+    with filelock.FileLock(shared.with_name("environments.lock")):
+        if not made.exists():
+            make_environments(shared)
+            made.touch()
+    folder.symlink_to(shared)
     return folder
 
 

@@ -56,10 +56,10 @@ print(json.dumps([importlib.metadata.version("plumb-tiny"), plumb_tiny.VERSION])
 """
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL, token included, of a package index with versions 1.0 and 2.0 of plumb-tiny."""
-    pages = tmp_path / "index"
+    pages = tmp_path_factory.mktemp("index")
     folder = pages / "simple" / "plumb-tiny"
     folder.mkdir(parents=True)
     wheels = [make_wheel(folder, version).name for version in ("1.0", "2.0")]
@@ -103,6 +103,12 @@ def make_wheel(folder: Path, version: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def with_pip(index: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of such an environment with pip in it, to be read only."""
+    return environment_with_tiny(tmp_path_factory.mktemp("with_pip") / "environment", index, "pip")
+
+
 def environment_with_tiny(folder: Path, index: str, installer: str) -> Path:
     """The Python of an environment that sees our packages, and has version 2.0 from the index."""
     subprocess.run(
@@ -136,12 +142,17 @@ def holding(folder: Path, text: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
-def test_the_base_environment_has_the_recorded_version(tmp_path: Path, index: str, installer: str) -> None:
+def test_the_base_environment_has_the_recorded_version(
+    tmp_path: Path, index: str, installer: str, request: pytest.FixtureRequest
+) -> None:
     """Base gets the recorded version from an index with a password, head keeps its own, and the token is nowhere."""
     if installer == "uv" and not find_uv():
         pytest.skip("uv is not installed")
     repository = Repository.create(tmp_path / "repository", {"app.py": ""})
-    python = environment_with_tiny(tmp_path / "environment", index, installer)
+    if installer == "pip":
+        python = request.getfixturevalue("with_pip")
+    else:
+        python = environment_with_tiny(tmp_path / "environment", index, installer)
     arguments = [str(repository.root), str(tmp_path / "cache")]
     variables = secretless(index, tmp_path)
 
@@ -178,18 +189,17 @@ def test_the_base_environment_has_the_recorded_version(tmp_path: Path, index: st
     assert [path.name for path in (tmp_path / "cache" / "environments").iterdir()] == [Path(base).parts[-3]]
 
 
-def test_a_package_that_base_lacked_is_removed(tmp_path: Path, index: str) -> None:
+def test_a_package_that_base_lacked_is_removed(tmp_path: Path, with_pip: Path) -> None:
     """An accelerator that head has added must not speed up base; a command's shebang leads to its own Python."""
-    python = environment_with_tiny(tmp_path / "environment", index, "pip")
     program = (
         "import json, sys; from pathlib import Path; from tests.performance.harness.base_environment import *;"
         "print(json.dumps(str(base_python(json.loads(sys.argv[2]), Path(sys.argv[1]), Path(), lambda line: None))))"
     )
     changes = json.dumps({"plumb-tiny": ""})
-    base = Path(answer(python, program, str(tmp_path / "cache"), changes, cwd=tmp_path, PYTHONPATH=str(ROOT)))
+    base = Path(answer(with_pip, program, str(tmp_path / "cache"), changes, cwd=tmp_path, PYTHONPATH=str(ROOT)))
     find = "import importlib.util, json; print(json.dumps(importlib.util.find_spec('plumb_tiny') is None))"
     assert answer(base, find, cwd=tmp_path) is True
-    assert answer(python, find, cwd=tmp_path) is False
+    assert answer(with_pip, find, cwd=tmp_path) is False
     pip = (base.parent / "pip").read_text()
     assert pip.startswith(f"#!{base}")
 

@@ -2,31 +2,31 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import psutil
 import pytest
-import redis
 
 from tests.performance.harness.arms import TWINS
+from tests.performance.harness.baseline import baseline_path, merge
 from tests.performance.harness.cache import MADE
+from tests.performance.harness.results import read_results, write_results
 
-from .conftest import MakeServices
-from .project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
-from .traces import GONE_LIMIT_S, settings, skip_without_docker, traces_of
+from .project import CONFTEST, STEADY_SETTINGS, Done, Project, finish, sessions
+from .traces import GONE_LIMIT_S, settings, traces_of, why_no_docker
 from .traces import SUITE as TRACED
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
 TOKEN = "hush-hush"
+ENGINE_LIMIT_S = 20.0
+"""What Docker takes to remove containers is its own."""
 ON_SERVERS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
 
 CODE = """\
-import os
-import signal
 import sys
 
 IN_ARM = next((arg for arg in sys.argv if arg.startswith("--perf-arm=")), "")
@@ -160,19 +160,21 @@ def answer(client):
 """
 
 CACHED = '''\
-"""One benchmark of code that names its key itself."""
+"""Benchmarks of code that names its key itself."""
 
 import os
 
+import pytest
 import redis
 from cached import answer
 
 from tests.performance.harness.measure import Measure
 
 
-def test_answer(redis_url: str, measure: Measure) -> None:
+@pytest.mark.parametrize("variable", ["CACHE_URL", "SHARED_URL"])
+def test_answer(variable: str, redis_url: str, measure: Measure) -> None:
     """GET from the cache."""
-    with redis.Redis.from_url(os.environ["CACHE_URL"]) as client:
+    with redis.Redis.from_url(os.environ[variable]) as client:
         for timer in measure():
             with timer:
                 answer(client)
@@ -192,8 +194,15 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def baselined(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The same with a committed baseline of another machine: all goes on to the pairs."""
     project = committed.copy(tmp_path_factory.mktemp("baselined") / "project")
-    done = run(project, "baseline", PERF_MACHINE="yesterday's")
+    done = compare(project, PERF_MACHINE="yesterday's")
     assert done.code == 0, done.output
+    assert project.verdicts() == {WORK: "pass", OTHER: "pass"}
+    assert "nothing differs" in done.output
+    assert "pairs of fresh processes" not in done.output
+    results = read_results(project.root / "perf-results" / "results.json")
+    baseline = baseline_path(project.suite / "baselines", results.environment)
+    baseline.parent.mkdir()
+    write_results(baseline, merge([results] * 3))
     project.commit()
     return project
 
@@ -275,43 +284,9 @@ def reasons(project: Project, key: str) -> str:
 # ---- what git and the disk say
 
 
-def test_uncommitted_and_untracked_files_are_head_s(project: Project) -> None:
-    """A slow-down that stands in a file git has never heard of is convicted, and the file is named."""
-    write(project, "untracked.py", "ROUNDS = 6_000\n")
-    edit(project, "code_under_test.py", "ROUNDS = 2_000\n", "from untracked import ROUNDS\n")
-    done = compare(project)
-    assert done.code == 1, done.output
-    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
-    assert "2 files differ: code_under_test.py, untracked.py" in done.output
-
-
-def test_a_workspace_in_a_subdirectory(environments: Path, tmp_path: Path) -> None:
-    """The repository begins two folders above the project."""
-    project = create(tmp_path / "repository" / "services" / "api", environments)
-    subprocess.run(["git", "init", "--quiet", str(tmp_path / "repository")], check=True)
-    project.commit()
-    slow_down(project)
-    done = compare(project)
-    assert done.code == 1, done.output
-    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
-    assert "1 file differs: services/api/code_under_test.py" in done.output
-
-
-def test_the_baseline_of_a_dirty_tree_leads_to_the_commit_that_holds_it(gated: Project) -> None:
-    """It was measured on code that is slow already and was never committed; what is compared with is the commit."""
-    slow_down(gated)
-    assert run(gated, "baseline", PERF_MACHINE="yesterday's").code == 0
-    assert json.loads(gated.baseline().read_text())["environment"]["dirty"]
-    gated.git("add", "tests/performance/baselines")
-    gated.git("commit", "--quiet", "--message=Baseline")
-    done = run(gated, "gate")
-    assert done.code == 1, done.output
-    assert gated.verdicts()[WORK] == "regression"
-
-
 def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
     """A clone of one commit whose remote has gone: told what was tried, and timings are inconclusive."""
-    edit(gated, "code_under_test.py", "import os\n", "import os  # noqa\n")
+    edit(gated, "code_under_test.py", "import sys\n", "import sys  # noqa\n")
     gated.commit()
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{gated.root}", tmp_path / "clone"], check=True)
     clone = Project(tmp_path / "clone", gated.environments)
@@ -335,17 +310,14 @@ def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
     assert "test session starts" not in done.output
 
 
-def test_no_room_for_the_copies(gated: Project, full_disk: Path) -> None:
-    """Without copies the gate goes on as without a base; `compare`, which is about nothing else, is invalid."""
-    slow_down(gated)
-    done = run(gated, "gate", XDG_CACHE_HOME=str(full_disk))
-    assert done.code == 0, done.output
-    assert set(gated.verdicts().values()) == {"inconclusive"}
-    assert "No space left on device" in done.output
-    done = compare(gated, XDG_CACHE_HOME=str(full_disk))
+def test_no_room_for_the_copies(project: Project, full_disk: Path) -> None:
+    """Without copies `compare`, which is about nothing else, is invalid."""
+    slow_down(project)
+    done = compare(project, XDG_CACHE_HOME=str(full_disk))
     assert done.code == 3, done.output
     assert "no paired comparison: the arms of the comparison can't be made in" in done.output
-    assert gated.results()["verdict"] == "invalid"
+    assert "No space left on device" in done.output
+    assert project.results()["verdict"] == "invalid"
     assert not list(full_disk.glob("plumbline/arms/*/*"))
 
 
@@ -394,120 +366,75 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
 # ---- what one arm alone can do
 
 
-def test_what_the_base_can_not_run_fails_nothing(project: Project) -> None:
-    """One that skips in base, one whose import fails there: both told, and the third is compared."""
+def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
+    """The repository begins two folders above the project, and what is compared with is a commit before the last one.
+
+    A slow-down that stands in a file git has never heard of is convicted, and the file is named. One that skips in
+    base and one whose import fails there: both told, and the others are compared.
+    """
+    project = create(tmp_path / "repository" / "services" / "api", environments)
     edit(project, "code_under_test.py", "ROUNDS = ", "HAS_IT = False\nROUNDS = ")
     skip = '    if not code_under_test.HAS_IT:\n        pytest.skip("not yet")\n'
-    project.edit("test_code.py", '    """Sort a list."""\n', f'    """Sort a list."""\n{skip}')
+    skipping = SUITE.partition("def test_other")[0].replace("test_work", "test_skips")
+    project.write("test_skips.py", skipping.replace('    """Add up a range."""\n', f'    """Add up."""\n{skip}'))
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "repository")], check=True)
     project.commit()
+    (project.root / "README.md").write_text("more")
+    project.commit()
+
+    write(project, "untracked.py", "ROUNDS = 6_000\n")
     edit(project, "code_under_test.py", "HAS_IT = False\n", "HAS_IT = True\n")
+    edit(project, "code_under_test.py", "ROUNDS = 2_000\n", "from untracked import ROUNDS\n")
+    edit(project, "code_under_test.py", "def other", "def new() -> int:\n    return work()\n\n\ndef other")
     imports = "from code_under_test import new\n"
     project.write("test_new.py", imports + SUITE.replace("code_under_test.work", "new").partition("def test_other")[0])
-    edit(project, "code_under_test.py", "def other", "def new() -> int:\n    return work()\n\n\ndef other")
-    done = compare(project)
-    assert done.code == 0, done.output
-    new = "test_new.py::test_work"
-    assert project.verdicts() == {WORK: "pass", OTHER: "inconclusive", new: "inconclusive"}
-    assert reasons(project, OTHER) == "not to be compared with the base: in base: skipped: not yet"
+    done = run(project, "compare", "HEAD~1", "--limit=60", "--", "-q")
+
+    assert done.code == 1, done.output
+    new, skips = "test_new.py::test_work", "test_skips.py::test_skips"
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass", skips: "inconclusive", new: "inconclusive"}
+    files = ", ".join(f"services/api/{name}" for name in ("README.md", "code_under_test.py", "untracked.py"))
+    assert f"3 files differ: {files}" in done.output
+    assert re.search(r"in pairs are against [0-9a-f]{10}, as asked: HEAD~1", done.output)
+    assert reasons(project, skips) == "not to be compared with the base: in base: skipped: not yet"
     assert "in base: tests/performance/test_new.py can't be collected: " in reasons(project, new)
     assert "cannot import name 'new'" in reasons(project, new)
-
-
-@pytest.mark.parametrize(
-    ("garbage", "told"),
-    [
-        ('b"\\x00garbage]]>\\n"', "it sent what is no message"),
-        ("b'{\"at\": 1}\\n'", "it sent what is no message"),
-        ('b\'{"block_s": ["a"]}\\n\'', "it sent what is no message"),
-        ('b\'{"at": "elsewhere"}\\n\'', "it was not its turn to say {'at': 'elsewhere'}"),
-    ],
-    ids=["no JSON", "a number", "a text", "out of turn"],
-)
-def test_an_arm_that_prints_garbage(project: Project, garbage: str, told: str) -> None:
-    """On its output, and on the very line to the coordinator: invalid, with files that can still be read."""
-    print_it = 'os.write(1, bytes(range(256)) * 99 + b"\\x1b[2J]]>last words\\n")'
-    line = 'int(IN_ARM.partition("=")[2])'
-    edit(
-        project,
-        "code_under_test.py",
-        "    return sum",
-        # Once: an arm that is ended while it prints more would have other last words.
-        f"    if IN_ARM:\n        {print_it}\n        os.write({line}, {garbage})\n"
-        "        signal.pause()\n    return sum",
-    )
-    done = compare(project, "--", "-k", "test_work")
-    assert done.code == 3, done.output
-    assert f"the arm head failed: {told}" in done.output
-    assert "last words" in done.output
-    assert "\x1b[2J" not in done.output
-    assert "Traceback" not in done.output
-    assert project.results()["verdict"] == "invalid"
-    ElementTree.parse(project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
 
 
 # ---- data
 
 
-def test_a_migration_between_base_and_head(project: Project) -> None:
-    """Head's migration adds the column that head's code reads, and fills the cache in its own way; base has neither."""
-    project.write("settings.toml", f'prepare = ["python", "prepare.py"]\n{ON_SERVERS}{SERVED_SETTINGS}')
+def test_data_of_each_arm(project: Project) -> None:
+    """Each has a database of its own on each server, which `prepare` has filled; and a URL that is another one in each.
+
+    Head's migration adds the column that head's code reads, and fills the cache in its own way; base has neither.
+    A key of a fixed name is another one in each arm with the URL that settings.toml asks for, and one where the number
+    of the database is written out: told, and told again of the benchmark in which the arms read each other's key.
+    """
+    url = "redis://:{redis.password}@{redis.host}:{redis.port}"
+    cached = f'CACHE_URL = "{url}/{{redis.database}}"\nSHARED_URL = "{url}/0"\n'
+    served = SERVED_SETTINGS.replace("[env]\n", f"[env]\n{cached}")
+    project.write("settings.toml", f'prepare = ["python", "prepare.py"]\n{ON_SERVERS}{served}')
+    project.write("test_code.py", CACHED)
     project.write("test_served.py", SERVED)
     write(project, "app.py", APP)
+    write(project, "cached.py", CACHE)
     write(project, "prepare.py", PREPARE)
     project.commit()
     edit(project, "prepare.py", 'AS name"]', 'AS name", "ALTER TABLE item ADD COLUMN price int DEFAULT 1"]')
     edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 100\n')
-    done = compare(project, "--limit=90")
-    assert done.code == 1, done.output
-    assert project.verdicts()["test_served.py::test_item"] == "regression"
-    assert "not to be compared" not in done.output
-    assert "names no {redis.database}" not in done.output
-
-
-def cached(project: Project, url: str, more: str = "") -> None:
-    """A suite on Redis whose head has another version of what it caches."""
-    project.write("settings.toml", f'{ON_SERVERS}\n[env]\nCACHE_URL = "{url}"\n{more}')
-    project.write("test_code.py", CACHED)
-    write(project, "cached.py", CACHE)
-    project.commit()
     edit(project, "cached.py", 'b"old"', 'b"new"')
-
-
-def test_a_key_of_a_fixed_name_is_another_one_in_each_arm(project: Project) -> None:
-    """Each has a database of its own in Redis, with the URL that settings.toml asks for."""
-    cached(project, "redis://:{redis.password}@{redis.host}:{redis.port}/{redis.database}")
     done = compare(project)
-    assert done.code == 0, done.output
-    assert project.verdicts() == {"test_code.py::test_answer": "pass"}
-    assert "a fixed name" not in done.output
-
-
-def test_settings_that_lead_both_arms_to_one_database_are_told(project: Project) -> None:
-    """Whose number is written out in settings.toml: the arms read each other's key."""
-    cached(project, "redis://:{redis.password}@{redis.host}:{redis.port}/0")
-    done = compare(project)
-    assert done.code == 0, done.output
-    assert project.verdicts() == {"test_code.py::test_answer": "inconclusive"}
-    assert "AssertionError: that is of another version" in reasons(project, "test_code.py::test_answer")
-    assert "CACHE_URL names no {redis.database}, so base and head use the same one: what one writes" in " ".join(
-        done.output.split()
-    )
-
-
-def test_an_external_redis_is_one_for_both_and_keeps_nothing(project: Project, make_services: MakeServices) -> None:
-    """Told, as its database numbers are not ours to take; keys with the run's prefix are apart, and go."""
-    theirs = make_services('services = "embedded"\n[postgres]\nbackend = "off"')
-    theirs.begin()
-    theirs.wait_ready()
-    assert theirs.redis
-    cached(project, "{redis.url}", '[postgres]\nbackend = "embedded"\n')
-    project.edit("test_code.py", "redis_url: str", "redis_url: str, key_prefix: str")
-    project.edit("test_code.py", "        for timer", '        client.set(f"{key_prefix}mine", "1")\n        for timer')
-    done = compare(project, PERF_REDIS_URL=theirs.redis.address.url)
-    assert done.code == 0, done.output
-    assert "Redis is external, and base and head use the same database of it: " in " ".join(done.output.split())
-    with redis.Redis.from_url(theirs.redis.address.url) as client:
-        assert client.keys() == [b"cache:answer"]
+    assert done.code == 1, done.output
+    own, shared = "test_code.py::test_answer[CACHE_URL]", "test_code.py::test_answer[SHARED_URL]"
+    item = "test_served.py::test_item"
+    assert project.verdicts() == {own: "pass", shared: "inconclusive", item: "regression"}
+    assert reasons(project, own).startswith("compared in ")
+    assert reasons(project, item).startswith("compared in ")
+    assert "AssertionError: that is of another version" in reasons(project, shared)
+    told = " ".join(done.output.split())
+    assert "SHARED_URL names no {redis.database}, so base and head use the same one: what one writes" in told
+    assert "CACHE_URL names no" not in told
 
 
 # ---- killed in the middle
@@ -526,16 +453,26 @@ def test_waits(redis_url, postgres_url, measure):
 """
 
 
+class WithoutNox(Project):
+    """Its sessions are what they run."""
+
+    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        python = self.environments / "ci" / "bin" / "python"
+        return self._start([str(python), "-m", *sessions()[session], *arguments], environ)
+
+
 @pytest.mark.parametrize(
-    ("services", "number", "code"),
-    [("embedded", signal.SIGKILL, None), ("docker", signal.SIGKILL, None), ("embedded", signal.SIGINT, 130)],
+    ("number", "code"),
+    [(signal.SIGKILL, None), (signal.SIGINT, 130)],
 )
 def test_killed_in_the_middle_of_a_pair(
-    project: Project, cache_home: Path, services: str, number: signal.Signals, code: int | None
+    project: Project, cache_home: Path, number: signal.Signals, code: int | None
 ) -> None:
-    """The coordinator is gone: both arms, their servers and all that they wrote, within the limit."""
-    if services == "docker":
-        skip_without_docker()
+    """The coordinator is gone: both arms, their servers and all that they wrote, within the limit.
+
+    Its servers are Docker's where it ends without a chance to do anything, and Docker can be had.
+    """
+    services = "docker" if number == signal.SIGKILL and not why_no_docker() else "embedded"
     project.write("settings.toml", settings(services))
     project.write(
         "test_code.py",
@@ -543,10 +480,10 @@ def test_killed_in_the_middle_of_a_pair(
     )
     project.commit()
     slow_down(project)
-    with traces_of(project, cache_home) as traces:
+    with traces_of(WithoutNox(project.root, project.environments), cache_home) as traces:
         run = traces.start_to_middle("compare", "HEAD")
         traces.mark_all()
         traces.process("scripts.compare").send_signal(number)
-        traces.assert_gone(GONE_LIMIT_S)
+        traces.assert_gone(GONE_LIMIT_S if services == "embedded" else ENGINE_LIMIT_S)
         done = finish(run)
         assert code is None or done.code == code, done.output

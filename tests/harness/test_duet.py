@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,29 @@ import pytest
 from tests.harness.project import ROOT, SETTINGS
 from tests.performance.harness import duet
 from tests.performance.harness.arms import Arm, Arms
-from tests.performance.harness.duet import both_arms, compare, shared_by_arms
+from tests.performance.harness.duet import _ArmProcess, both_arms, compare, shared_by_arms
 from tests.performance.harness.pairs import Thresholds, TrialInvalid
-from tests.performance.harness.settings import load_settings
+from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, Pair, Trial, Wish
 
-WORK, SKIPPED, ASYNC = "test_work.py::test_work", "test_work.py::test_sometimes", "test_work.py::test_async"
+WORK, ASYNC, ALIKE, BEFORE = (f"test_work.py::test_{name}" for name in ("work", "async", "alike", "before"))
+SKIPPED = {name: f"test_odd.py::test_skipped_in[{name}]" for name in ("base", "head")}
+FAILING, PRINTING, FIRST, PLAIN = (f"test_odd.py::test_{name}" for name in ("failing", "printing", "first", "plain"))
+NEW = "test_new.py::test_new"
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
 """What a busy machine can't turn into another verdict: what is slower here is slower by a factor of two."""
 BUDGET_S = 120.0
+START_LIMIT_S = 30.0
 
 SUITE = """\
 import asyncio
 
-import pytest
-from code_under_test import before, work
+from code_under_test import alike, before, work
 
 from tests.performance.harness.measure import Measure
 
 
 def test_work(measure: Measure) -> None:
-    for timer in measure():
-        with timer:
-            work()
-
-
-def test_sometimes(measure: Measure) -> None:
-    before()
     for timer in measure():
         with timer:
             work()
@@ -52,13 +49,26 @@ async def test_async(measure: Measure) -> None:
             with timer:
                 work()
                 await asyncio.sleep(0)
+
+
+def test_alike(measure: Measure) -> None:
+    for timer in measure():
+        with timer:
+            alike()
+
+
+def test_before(measure: Measure) -> None:
+    before()
+    for timer in measure():
+        with timer:
+            alike()
 """
 
 CODE = """\
 import os
 import time
 
-import pytest
+ARM = "base"
 
 
 def before():
@@ -66,14 +76,91 @@ def before():
 
 
 def work():
+    for _ in range(4_000):
+        pass
+
+
+def alike():
     sum(range(4_000))
 """
 
+ODD = """\
+import os
 
-@pytest.fixture
-def trees(tmp_path: Path) -> Arms:
-    """Two trees that are alike, to be changed."""
-    roots = {name: tmp_path / name for name in ("base", "head")}
+import pytest
+from code_under_test import ARM, alike
+
+from tests.performance.harness.measure import Measure
+
+
+@pytest.mark.parametrize("name", ["base", "head"])
+def test_skipped_in(name: str, measure: Measure) -> None:
+    if name == ARM:
+        pytest.skip("not today")
+    for timer in measure():
+        with timer:
+            alike()
+
+
+def test_failing(measure: Measure) -> None:
+    calls = 0
+    for timer in measure():
+        with timer:
+            alike()
+        calls += 1
+        if ARM == "base":
+            assert calls < 70
+
+
+def test_printing(measure: Measure) -> None:
+    if ARM == "head":
+        os.write(1, bytes(range(256)) * 10_000)
+        os.write(2, b'{"at": 1}\\n' * 10_000)
+    for timer in measure():
+        with timer:
+            alike()
+
+
+def test_first(measure: Measure) -> None:
+    assert os.sched_getscheduler(0) == os.SCHED_RR
+    for timer in measure():
+        with timer:
+            alike()
+
+
+def test_plain(measure: Measure) -> None:
+    for timer in measure():
+        with timer:
+            alike()
+"""
+
+ODD_NEW = """\
+from code_under_test import new
+
+
+def test_new(measure):
+    for timer in measure():
+        with timer:
+            new()
+"""
+
+SPEAKER = """\
+import json, os, socket, sys, time
+line = socket.socket(fileno=int(sys.argv[-1].partition("=")[2]))
+def say(**message):
+    line.sendall(json.dumps(message).encode() + b"\\n")
+os.write(2, b"last words")
+say(collected=["a key"])
+line.recv(1)
+"""
+"""What stands for an arm, without pytest: it waits for a message when it has said what it has collected."""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Arms:
+    """Two trees that are alike, to be read only, with all that an arm imports compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    roots = {name: folder / name for name in ("base", "head")}
     for root in roots.values():
         (root / "tests" / "performance").mkdir(parents=True)
         for name in ("conftest.py", "pyproject.toml", "tests/__init__.py", "tests/performance/__init__.py"):
@@ -86,20 +173,73 @@ def trees(tmp_path: Path) -> Arms:
         (root / "tests/performance/settings.toml").write_text(SETTINGS)
         (root / "tests/performance/test_work.py").write_text(SUITE)
         (root / "code_under_test.py").write_text(CODE)
-    base, head = (Arm(name, root, Path(sys.executable), root) for name, root in roots.items())
-    return Arms(base, head, files=["code_under_test.py"], packages=[], modules=["code_under_test"], import_from=["."])
+    arms = arms_in(folder, environments / "ci" / "bin" / "python")
+    with both_arms(settings_of(arms), arms, wishes_of(WORK), "ci"):
+        pass
+    return arms
+
+
+@pytest.fixture
+def trees(compiled: Arms, tmp_path: Path) -> Arms:
+    """Two trees that are alike, to be changed."""
+    return copy_of(compiled, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def slower(compiled: Arms, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    """What is found where head does twice the work, in a new function, in two of three benchmarks."""
+    folder = tmp_path_factory.mktemp("slower")
+    arms = copy_of(compiled, folder)
+    edit(arms.head, "        pass\n\n\ndef alike", "        pass\n    check()\n\n\ndef alike")
+    edit(arms.head, "def before", "def check():\n    for _ in range(4_000):\n        pass\n\n\ndef before")
+    found = trial(arms, WORK, ASYNC, ALIKE)
+    assert not left_in(folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def odd(compiled: Arms, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """One pair of benchmarks of which each has something of its own, and of one that has not."""
+    folder = tmp_path_factory.mktemp("odd")
+    arms = copy_of(compiled, folder)
+    edit(arms.head, 'ARM = "base"', 'ARM = "head"')
+    edit(arms.head, "def alike", "def new():\n    pass\n\n\ndef alike")
+    for arm in (arms.base, arms.head):
+        (arm.root / "tests/performance/test_odd.py").write_text(ODD)
+        (arm.root / "tests/performance/test_new.py").write_text(ODD_NEW)
+    found = one_pair(arms, *SKIPPED.values(), FAILING, NEW, PRINTING, FIRST, PLAIN)
+    assert not left_in(folder)
+    return found
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path) -> Iterator[None]:
     """After each trial, however it ended, no process of either arm is there."""
     yield
+    assert not left_in(tmp_path)
+
+
+def left_in(folder: Path) -> list[list[str]]:
+    """Processes that work below a folder."""
     left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(tmp_path):
+            if Path(process.cwd()).is_relative_to(folder):
                 left.append(process.cmdline())
-    assert not left
+    return left
+
+
+def arms_in(folder: Path, python: Path) -> Arms:
+    base, head = (Arm(name, folder / name, python, folder / name) for name in ("base", "head"))
+    return Arms(base, head, files=["code_under_test.py"], packages=[], modules=["code_under_test"], import_from=["."])
+
+
+def copy_of(arms: Arms, folder: Path) -> Arms:
+    """A copy to change, as compiled as they are but for what is changed."""
+    for arm in (arms.base, arms.head):
+        ignored = shutil.ignore_patterns("code_under_test.*.pyc")
+        shutil.copytree(arm.root, folder / arm.name, ignore=ignored)
+    return arms_in(folder, arms.base.python)
 
 
 def edit(arm: Arm, old: str, new: str) -> None:
@@ -110,55 +250,45 @@ def edit(arm: Arm, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+def settings_of(arms: Arms) -> Settings:
+    return load_settings(arms.head.root / "tests/performance/settings.toml", {})
+
+
+def wishes_of(*keys: str) -> list[Wish]:
+    return [Wish(key, 1e-4, LIMITS) for key in keys]
+
+
 def trial(arms: Arms, *keys: str, budget_s: float = BUDGET_S) -> Trial:
-    settings = load_settings(arms.head.root / "tests/performance/settings.toml", {})
-    return compare(settings, arms, [Wish(key, 1e-4, LIMITS) for key in keys], budget_s=budget_s)
+    return compare(settings_of(arms), arms, wishes_of(*keys), budget_s=budget_s)
 
 
 def one_pair(arms: Arms, *keys: str) -> Pair:
-    settings = load_settings(arms.head.root / "tests/performance/settings.toml", {})
-    wishes = [Wish(key, 1e-4, LIMITS) for key in keys]
-    with both_arms(settings, arms, wishes, "ci") as both:
-        return both.run_pair(wishes)
+    with both_arms(settings_of(arms), arms, wishes_of(*keys), "ci") as both:
+        return both.run_pair(wishes_of(*keys))
 
 
-def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(trees: Arms) -> None:
-    """Twice the work in head, in a sync and in a coroutine test whose own limit of 5 s moves with its waits."""
-    edit(trees.head, "4_000", "8_000")
-    found = trial(trees, WORK, ASYNC)
-    assert {key: one.verdict for key, one in found.judgements.items()} == {WORK: "regression", ASYNC: "regression"}
-    assert found.judgements[WORK].change == pytest.approx(1.0, abs=0.3)
-    base_s, head_s = found.samples_s[WORK]
+def test_what_is_slower_is_convicted_and_what_is_not_is_acquitted(slower: Trial) -> None:
+    """In a sync and in a coroutine test whose own limit of 5 s moves with its waits; and one that is alike."""
+    verdicts = {key: one.verdict for key, one in slower.judgements.items()}
+    assert verdicts == {WORK: "regression", ASYNC: "regression", ALIKE: "pass"}
+    assert slower.judgements[WORK].change == pytest.approx(1.0, abs=0.3)
+    base_s, head_s = slower.samples_s[WORK]
     assert len(base_s) == len(head_s) >= 40
+    assert not slower.failures
 
 
-def test_what_got_slower_is_told_of_what_is_convicted(trees: Arms) -> None:
-    """A function that is new in head, with its place, and one that does more; of what is acquitted nothing."""
-    edit(trees.head, "    sum(range(4_000))", "    sum(range(4_000))\n    check()")
-    edit(trees.head, "def before", "def check():\n    return [number**2 for number in range(2_000)]\n\n\ndef before")
-    found = trial(trees, WORK)
-    assert found.judgements[WORK].verdict == "regression"
-    named = {one.name: one for one in found.functions[WORK]}
-    slower = named.get("check.<locals>.<listcomp>") or named["check"]  # Python 3.12 has comprehensions in line
-    assert (slower.file, slower.base_calls, slower.head_calls) == ("code_under_test.py", 0.0, 1.0)
-    assert slower.head_s > 0
-    assert list(found.functions) == [WORK]
+def test_alike_is_acquitted_at_a_look_and_controls_are_in_each_pair(slower: Trial) -> None:
+    """The controls read what they should, or there would be no verdict."""
+    assert slower.pairs in {FIRST_PAIRS, *(FIRST_PAIRS + look for look in CLOSE_LOOKS)}
+    assert {key: len(slower.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, slower.pairs)
 
 
-def test_where_nothing_is_convicted_nothing_is_profiled(trees: Arms) -> None:
-    """Two trees that are alike."""
-    found = trial(trees, WORK)
-    assert found.judgements[WORK].verdict == "pass"
-    assert found.functions == {}
-    assert found.pairs in {FIRST_PAIRS, *(FIRST_PAIRS + look for look in CLOSE_LOOKS)}
-    assert not found.failures
-
-
-def test_alike_is_acquitted_at_the_first_look(trees: Arms) -> None:
-    """Both trees are the same, and the controls read what they should."""
-    found = trial(trees, WORK)
-    assert found.judgements[WORK].verdict == "pass"
-    assert {key: len(found.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, found.pairs)
+def test_what_got_slower_is_told_of_what_is_convicted(slower: Trial) -> None:
+    """A function that is new in head, with its place; of what is acquitted nothing."""
+    [check] = [one for one in slower.functions[WORK] if one.name == "check"]
+    assert (check.file, check.base_calls, check.head_calls) == ("code_under_test.py", 0.0, 1.0)
+    assert check.head_s > 0
+    assert set(slower.functions) == {WORK, ASYNC}
 
 
 @pytest.fixture
@@ -177,93 +307,148 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.cpu_count() == 1, reason="on another core than the one measured on")
 def test_the_next_pair_starts_while_one_is_measured(trees: Arms, starts: list[bool]) -> None:
-    """For as many of its benchmarks as the next one has; one that has another is started anew, as is the first."""
-    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
-    work, other = (Wish(key, 1e-4, LIMITS) for key in (WORK, ASYNC))
-    with both_arms(settings, trees, [work, other], "ci") as both:
-        found = [both.run_pair([work, other], [work, other]), both.run_pair([other], [other]), both.run_pair([work])]
+    """For as many of its benchmarks as the next one has; one that has another is started anew, as is the first.
+
+    One that does not come is ended: `nothing_left` looks.
+    """
+    work, other = wishes_of(WORK, ASYNC)
+    with both_arms(settings_of(trees), trees, [work, other], "ci") as both:
+        found = [
+            both.run_pair([work, other], [work, other]),
+            both.run_pair([other], [other]),
+            both.run_pair([work], [work]),
+        ]
     assert [set(pair.quads) - set(CONTROLS) for pair in found] == [{WORK, ASYNC}, {ASYNC}, {WORK}]
-    rehearsed, first, ahead_of_second, ahead_of_third, third = starts
-    assert [rehearsed, first, ahead_of_second, ahead_of_third, third] == [False, False, True, True, False]
-
-
-def test_a_next_pair_that_does_not_come_is_ended(trees: Arms) -> None:
-    """At the end; `nothing_left` looks."""
-    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
-    wishes = [Wish(WORK, 1e-4, LIMITS)]
-    with both_arms(settings, trees, wishes, "ci") as both:
-        assert WORK in both.run_pair(wishes, wishes).quads
+    rehearsed, first, ahead_of_second, ahead_of_third, third, ahead_of_none = starts
+    assert [rehearsed, first, third] == [False] * 3
+    assert [ahead_of_second, ahead_of_third, ahead_of_none] == [True] * 3
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="others may not go before the machine's rest")
 @pytest.mark.skipif(os.cpu_count() == 1, reason="there is but one core")
-def test_both_arms_go_before_other_processes_while_they_are_compared(trees: Arms) -> None:
-    for arm in (trees.base, trees.head):
-        edit(arm, "    pass", "    assert os.sched_getscheduler(0) == os.SCHED_RR")
-
-    pair = one_pair(trees, SKIPPED)
-
-    assert not pair.failures
+def test_both_arms_go_before_other_processes_while_they_are_compared(odd: Pair) -> None:
+    """A benchmark of both looks; we don't afterwards."""
+    assert FIRST not in odd.failures
+    assert odd.quads[FIRST]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize("name", ["base", "head"])
-def test_one_that_is_skipped_in_an_arm_is_skipped_in_both(trees: Arms, name: str) -> None:
-    """It is told why, and the next benchmark is compared all the same."""
-    edit(getattr(trees, name), "    pass", '    pytest.skip("not today")')
-    found = one_pair(trees, SKIPPED, WORK)
-    assert found.failures == {SKIPPED: f"in {name}: skipped: not today"}
-    assert set(found.quads) == {*CONTROLS, WORK}
+def test_one_that_is_skipped_in_an_arm_is_skipped_in_both(odd: Pair, name: str) -> None:
+    """It is told why."""
+    assert odd.failures[SKIPPED[name]] == f"in {name}: skipped: not today"
+    assert SKIPPED[name] not in odd.quads
 
 
-def test_one_that_fails_against_the_base_fails_nothing_else(trees: Arms) -> None:
-    """It raises in the second block of base: reported, and the next benchmark is compared."""
-    edit(trees.base, "def work():\n", "CALLS = []\n\n\ndef work():\n    CALLS.append(1)\n    assert len(CALLS) < 70\n")
-    found = one_pair(trees, WORK)
-    assert found.failures[WORK] == "in base: failed: assert 70 < 70"
+def test_one_that_fails_against_the_base_fails_nothing_else(odd: Pair) -> None:
+    """It raises in the second block of base: reported, and the next benchmarks are compared, with the controls."""
+    assert odd.failures[FAILING] == "in base: failed: assert 70 < 70"
+    assert set(odd.quads) - {FIRST} == {*CONTROLS, PRINTING, PLAIN}
 
 
-def test_a_benchmark_that_is_in_one_tree_alone_is_told(trees: Arms) -> None:
-    """Base can't import the code that its test wants: neither is compared, and nothing else fails."""
-    edit(trees.base, "def before", "def not_yet")
-    found = one_pair(trees, WORK)
-    assert found.failures[WORK].startswith("in base: tests/performance/test_work.py can't be collected: ")
-    assert "cannot import name 'before'" in found.failures[WORK]
+def test_a_benchmark_that_is_in_one_tree_alone_is_told(odd: Pair) -> None:
+    """Base can't import the code that its test wants: neither is compared."""
+    assert odd.failures[NEW].startswith("in base: tests/performance/test_new.py can't be collected: ")
+    assert "cannot import name 'new'" in odd.failures[NEW]
+
+
+def test_what_an_arm_prints_does_not_disturb(odd: Pair) -> None:
+    """Megabytes of bytes that are no text, on both streams."""
+    assert odd.quads[PRINTING]
+    assert PRINTING not in odd.failures
+
+
+@pytest.fixture
+def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], _ArmProcess]]:
+    """A process that stands for an arm and goes on with a program of its own."""
+    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 0.5)
+    monkeypatch.setattr(duet, "END_LIMIT_S", 0.5)
+    with contextlib.ExitStack() as stack:
+
+        def start(program: str) -> _ArmProcess:
+            arm = Arm("head", tmp_path, Path(sys.executable), tmp_path)
+            process = _ArmProcess(arm, ["-c", SPEAKER + program], os.environ, str, START_LIMIT_S)
+            stack.callback(process.close)
+            process.listen()
+            return process
+
+        yield start
 
 
 @pytest.mark.parametrize(
     ("breakage", "told"),
     [
-        ("os._exit(7)", "exit code 7"),
-        ("os.kill(os.getpid(), 9)", "exit code -9"),
-        ("time.sleep(60)", "has not answered for 8 s"),
-        ("os.kill(os.getpid(), 19)", "has not answered for 8 s"),
+        ("os._exit(7)", "it ended with exit code 7"),
+        ("os.kill(os.getpid(), 9)", "it ended with exit code -9"),
+        ("time.sleep(60)", "it has not answered for 0.5 s"),
+        ("os.kill(os.getpid(), 19)", "it has not answered for 0.5 s"),
+        (r'line.sendall(b"\x00garbage]]>\n")', "it sent what is no message"),
+        ("say(at=1)", "it sent what is no message"),
+        ('say(block_s=["a"])', "it sent what is no message"),
+        ('say(at="elsewhere")', "it was not its turn to say {'at': 'elsewhere'}"),
     ],
-    ids=["dies", "is killed", "hangs", "is stopped"],
+    ids=["dies", "is killed", "hangs", "is stopped", "no JSON", "a number", "a text", "out of turn"],
 )
-def test_an_arm_that_dies_or_hangs_ends_the_trial(
-    trees: Arms, monkeypatch: pytest.MonkeyPatch, breakage: str, told: str
+def test_an_arm_that_goes_wrong_in_its_turn_is_told(
+    speaker: Callable[[str], _ArmProcess], breakage: str, told: str
 ) -> None:
-    """The trial is invalid, says which arm and how, and shows its last output."""
-    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 8.0)
-    edit(trees.head, "    sum(", f'    os.write(2, b"last words")\n    {breakage}\n    sum(')
-    with pytest.raises(TrialInvalid, match=told) as raised:
-        trial(trees, WORK)
-    assert "the arm head failed" in str(raised.value)
+    """Which arm and how, with its last output."""
+    arm = speaker(f'say(at="a key")\nline.recv(1000)\n{breakage}\ntime.sleep(60)\n')
+    arm.tell(order=["a key"])
+    assert arm.begins("a key")
+    [wish] = wishes_of("a key")
+    with pytest.raises(TrialInvalid, match=re.escape(f"the arm head failed: {told}")) as raised:
+        arm.block(wish)
     assert "last words" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("breakage", "told"),
+    [("os._exit(7)", "it ended with exit code 7"), ("os.kill(os.getpid(), 19)", "it has not ended for 0.5 s")],
+    ids=["dies", "hangs"],
+)
+def test_an_arm_that_does_not_come_to_its_end_is_told(
+    speaker: Callable[[str], _ArmProcess], breakage: str, told: str
+) -> None:
+    """It has measured all, and is told to leave."""
+    arm = speaker(breakage)
+    arm.tell(order=[])
+    with pytest.raises(TrialInvalid, match=f"the arm head failed: {told}"):
+        arm.leave(0.5 if "not ended" in told else START_LIMIT_S)
+
+
+def test_an_arm_that_hangs_ends_the_trial(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped in the middle of a block: the trial is invalid, and nothing is left of either arm."""
+    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 8.0)
+    edit(trees.head, "def work():\n", 'def work():\n    os.write(2, b"last words")\n    os.kill(os.getpid(), 19)\n')
+    with pytest.raises(TrialInvalid, match="the arm head failed: it has not answered for 8 s") as raised:
+        trial(trees, WORK)
+    assert "last words" in str(raised.value)
+
+
+def test_an_arm_that_dies_at_its_end_is_invalid(trees: Arms) -> None:
+    """Though it has measured all."""
+    edit(trees.head, "def before():\n    pass", "def before():\n    import atexit\n\n    atexit.register(os._exit, 7)")
+    with pytest.raises(TrialInvalid, match="the arm head failed: it ended with exit code 7"):
+        one_pair(trees, BEFORE)
+
+
 def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`prepare` and processes have limits of their own, longer than that for an answer."""
+    """`prepare` and processes have limits of their own, longer than that for an answer.
+
+    With no time for a single pair then, nothing is compared, and nothing is judged or profiled.
+    """
     monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 0.01)
     worker = "import time; print('ready', flush=True); time.sleep(60)"
     text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\n'
     for arm in (trees.base, trees.head):
         prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
         (arm.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
-    settings = load_settings(trees.head.root / "tests/performance/settings.toml", {})
-    with both_arms(settings, trees, [Wish(WORK, 1e-4, LIMITS)], "ci"):
-        assert all((arm.root / "prepared").exists() for arm in (trees.base, trees.head))
+    found = trial(trees, WORK, budget_s=0.1)
+    assert all((arm.root / "prepared").exists() for arm in (trees.base, trees.head))
+    assert found.pairs == 0
+    assert not found.judgements
+    assert not found.functions
 
 
 @pytest.mark.parametrize(
@@ -284,35 +469,10 @@ def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[st
     assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)
 
 
-@pytest.mark.parametrize(
-    ("breakage", "told"),
-    [("os._exit, 7", "it ended with exit code 7"), ("os.kill, os.getpid(), 19", "it has not ended for 8 s")],
-    ids=["dies", "hangs"],
-)
-def test_an_arm_that_does_not_come_to_its_end_is_invalid(
-    trees: Arms, monkeypatch: pytest.MonkeyPatch, breakage: str, told: str
-) -> None:
-    """It has measured all, and is told to leave."""
-    monkeypatch.setattr(duet, "LEAVE_LIMIT_S", 8.0)
-    edit(trees.head, "    pass", f"    import atexit\n\n    atexit.register({breakage})")
-    with pytest.raises(TrialInvalid, match=f"the arm head failed: {told}"):
-        one_pair(trees, SKIPPED)
-
-
 def test_a_hung_arm_keeps_the_run_no_longer_than_30_s() -> None:
     """It is waited for, asked to end and killed; so may be the other arm, which does not hang, but has to stop."""
     assert duet.ANSWER_LIMIT_S + 2 * duet.END_LIMIT_S <= 30
     assert duet.LEAVE_LIMIT_S <= duet.ANSWER_LIMIT_S
-
-
-def test_what_an_arm_prints_does_not_disturb(trees: Arms) -> None:
-    """Megabytes of bytes that are no text, on both streams."""
-    edit(
-        trees.head,
-        "    pass",
-        "    os.write(1, bytes(range(256)) * 10_000)\n    os.write(2, b'{\"at\": 1}\\n' * 10_000)",
-    )
-    assert one_pair(trees, SKIPPED).quads[SKIPPED]
 
 
 def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Arms, tmp_path: Path) -> None:
@@ -320,11 +480,4 @@ def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Arms, tmp_path: Pa
     shutil.move(trees.base.root / "code_under_test.py", tmp_path / "code_under_test.py")
     strange = Arms(**{**vars(trees), "import_from": [".", ".."]})
     with pytest.raises(TrialInvalid, match="imports from outside its own tree: code_under_test"):
-        trial(strange, WORK)
-
-
-def test_when_the_time_is_up_the_rest_is_inconclusive(trees: Arms) -> None:
-    """No time for a single pair: nothing is compared, and nothing is judged."""
-    found = trial(trees, WORK, budget_s=0.5)
-    assert found.pairs == 0
-    assert not found.judgements
+        one_pair(strange, WORK)

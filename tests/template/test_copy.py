@@ -47,13 +47,13 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     assert not [name for name in copied.files() if name.startswith(NEVER_COPIED) or name.endswith(".jinja")]
     copied.begin()
 
+    copied.allow_for_noise()
     done = copied.nox("ci")
     assert done.code == 0, done.output
     assert set(copied.verdicts().values()) == {"new"}
     assert {test["outcome"] for test in copied.results()["tests"]} <= {"passed", "skipped"}
 
     (root / ".nox" / "baseline").symlink_to("ci")  # which needs the same
-    copied.allow_for_noise()
     copied.edit("settings.toml", "baseline_processes = 5 ", "baseline_processes = 3 ")
     done = copied.nox("baseline", *FEW)
     assert done.code == 0, done.output
@@ -66,8 +66,8 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     text = app.read_text(encoding="utf-8")
     fetch = "    limit = request.query_params.get"
     assert text.count(fetch) == 1
-    app.write_text(text.replace(fetch, f"    sum(range(300_000))\n{fetch}"), encoding="utf-8")
-    done = copied.nox("ci", *FEW)
+    app.write_text(text.replace(fetch, f"    sum(range(1_500_000))\n{fetch}"), encoding="utf-8")
+    done = copied.nox("ci", "-k", "test_list or test_select_1")
     assert done.code == 1, done.output
     assert copied.verdicts()["test_api_benchmarks.py::test_list"] == "regression"
     assert copied.verdicts()["test_postgres_benchmarks.py::test_select_1"] != "regression"

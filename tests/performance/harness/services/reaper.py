@@ -84,7 +84,6 @@ def remove_all(run: str, things: Iterable[Thing], spare: Iterable[int] = ()) -> 
     """
     things = list(things)
     directories = [Path(thing["path"]) for thing in things if thing["kind"] == "directory"]
-    _end_processes(run, things, directories, {os.getpid(), *spare})
     left: list[Thing] = []
 
     def attempt(thing: Thing) -> None:
@@ -94,10 +93,17 @@ def remove_all(run: str, things: Iterable[Thing], spare: Iterable[int] = ()) -> 
             # There is nobody to tell: what stays in the run's record is tried again at the next start.
             left.append(thing)
 
-    # Whatever is slow or hangs doesn't keep the rest waiting.
-    threads = [threading.Thread(target=attempt, args=[thing]) for thing in things if thing["kind"] != "process"]
-    for thread in threads:
-        thread.start()
+    def start(chosen: Iterable[Thing]) -> list[threading.Thread]:
+        """Whatever is slow or hangs doesn't keep the rest waiting."""
+        threads = [threading.Thread(target=attempt, args=[thing]) for thing in chosen]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    # An engine takes longest, and has nothing to do with our processes; what else there is, they may be using.
+    threads = start(thing for thing in things if thing["kind"] == "containers")
+    _end_processes(run, things, directories, {os.getpid(), *spare})
+    threads += start(thing for thing in things if thing["kind"] not in {"containers", "process"})
     for thread in threads:
         thread.join()
     return left
@@ -262,20 +268,26 @@ def _remove_shared_memory(directory: Path) -> None:
 
 
 def _remove_containers(run: str, engine: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     import docker
 
     environment = {**os.environ, "DOCKER_HOST": engine} if engine else dict(os.environ)
     client = docker.from_env(
         timeout=CLIENT_LIMIT_S, environment=environment, use_ssh_client=engine.startswith("ssh://")
     )
-    with contextlib.closing(client):
-        for container in client.containers.list(all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True):
-            try:
-                container.remove(force=True, v=True)
-            except docker.errors.APIError as error:
-                # Gone already, or about to be: the start of another run may have swept it up.
-                if error.status_code not in {404, 409}:
-                    raise
+
+    def remove_one(container: Any) -> None:
+        try:
+            container.remove(force=True, v=True)
+        except docker.errors.APIError as error:
+            # Gone already, or about to be: the start of another run may have swept it up.
+            if error.status_code not in {404, 409}:
+                raise
+
+    with contextlib.closing(client), ThreadPoolExecutor() as pool:
+        found = client.containers.list(all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True)
+        list(pool.map(remove_one, found))
 
 
 if __name__ == "__main__":
