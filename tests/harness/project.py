@@ -308,6 +308,14 @@ def pip_install(python: str) -> list[str]:
     return [*uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
 
 
+def make_environment(folder: str) -> list[str]:
+    """The command that makes an environment of our Python there: by uv where it is there."""
+    uv = find_uv()
+    return (
+        [*uv, "venv", "--quiet", "--python", sys.executable, folder] if uv else [sys.executable, "-m", "venv", folder]
+    )
+
+
 def copy_for_all(environments: Path, folder: Path) -> Path:
     """Copy our interpreter and the environment `ci` to where every user gets at them; returns the environment."""
     folder.chmod(0o755)

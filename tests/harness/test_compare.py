@@ -27,6 +27,8 @@ def other() -> list[int]:
 """
 """What takes its time by a clock does so however fast the machine is at the moment."""
 
+BROKEN_BUDGET = f'\n[budgets]\n"{WORK}" = {{ rate_per_s = 1_000_000_000 }}\n'
+
 SUITE = '''\
 """Two benchmarks of code that lives beside the suite."""
 
@@ -74,10 +76,13 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def slower(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Done]:
-    """A run where the working tree is slower: its project, to be copied, and how it ended."""
+    """A run where the working tree is slower, and breaks a budget: its project, to be copied, and how it ended."""
     project = committed.copy(tmp_path_factory.mktemp("slower") / "project")
     slow_down(project)
-    return project, run(project, "ci")
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
+    done = run(project, "ci")
+    project.write("settings.toml", STEADY_SETTINGS)
+    return project, done
 
 
 @pytest.fixture
@@ -130,6 +135,13 @@ def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(slower: tuple
     assert len(work["differences"]) >= FIRST_PAIRS
 
 
+def test_the_budget_of_what_is_convicted_is_not_measured_again(slower: tuple[Project, Done]) -> None:
+    """It fails whatever its budget does."""
+    _, done = slower
+    assert "budget broken" in done.output
+    assert "measured again" not in done.output
+
+
 def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
     """A change of the documentation alone is no change of the code: said, and done without a pair.
 
@@ -153,10 +165,11 @@ def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
 def test_a_broken_budget_makes_no_regression_of_what_the_base_acquits(project: Project) -> None:
     """Measured again in fresh processes for its budget, which fails it, and judged by the base all the same."""
     pretend_to_have_been(project, {WORK: 0.1, OTHER: 0.1})
-    project.write("settings.toml", f'{STEADY_SETTINGS}\n[budgets]\n"{WORK}" = {{ rate_per_s = 1_000_000_000 }}\n')
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
     done = run(project, "ci")
     assert done.code == 1, done.output
     assert "budget broken: test_code.py::test_work" in done.output
+    assert "measured again in up to 2 fresh processes" in done.output
     assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
 
 

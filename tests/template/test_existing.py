@@ -3,13 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.harness.project import ROOT, Done, pip_install
+from tests.harness.project import ROOT, Done, make_environment, pip_install
 from tests.harness.repository import Repository
 
 from .copies import Copy, copy, write_files
@@ -144,7 +143,7 @@ def theirs(tmp_path: Path) -> Copy:
     write_files(root, {**FILES, "pyproject.toml": PYPROJECT.format(dependencies=json.dumps(lowest_versions()))})
     repository = Copy(root, "perf-noxfile.py")
     repository.begin()
-    run(sys.executable, "-m", "venv", ".venv", cwd=root)
+    run(*make_environment(".venv"), cwd=root)
     run(*pip_install(".venv/bin/python"), "--quiet", *THEIR_TOOLS, "-e", ".", cwd=root)
     return repository
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -274,8 +275,13 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
         again |= set(suspicious(results))
     except TrialInvalid as error:
         results.reasons.append(str(error))
+    accepted = read_accepted(SUITE / "baselines")
+    # Those fail whatever their budgets do.
+    again -= {one.key for one in results.benchmarks if one.verdict == "regression" and one.key not in accepted}
     if again:
-        runs = _confirm(settings, sorted(again), profile)
+        runs = _confirm(
+            settings, sorted(again), profile, for_timings=bool((again - compared) & set(suspicious(results)))
+        )
         fresh = {key: [one for run in runs for one in run.benchmarks if one.key == key] for key in again}
         for benchmark in results.benchmarks:
             if not (found := fresh.get(benchmark.key)):
@@ -290,20 +296,28 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
         paces = {key: [one.pace_s for one in found] for key, found in fresh.items()}
         judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared, paces=paces)
     judge_counts(results, find_counts(SUITE / "baselines", results.environment))
-    accept(results.benchmarks, read_accepted(SUITE / "baselines"))
+    accept(results.benchmarks, accepted)
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
 
 
-def _confirm(settings: Settings, keys: list[str], profile: str) -> list[Results]:
+def _confirm(settings: Settings, keys: list[str], profile: str, *, for_timings: bool) -> list[Results]:
+    """Measure these in fresh processes: as many as the settings say, unless, for budgets, most have decided before."""
     count = settings.gate.confirm_processes
-    told = f"{len(keys)} of the benchmarks can't be acquitted by one run: measured again in {count} fresh processes"
     _say("")
-    _say_wrapped(told)
+    _say_wrapped(
+        f"{len(keys)} of the benchmarks can't be acquitted by one run: measured again in"
+        f" {'' if for_timings else 'up to '}{count} fresh processes"
+    )
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
-    runs = [_measure(settings, profile, nodes) for _ in range(count)]
-    for run in runs:
-        _raise_if_ended(run)
+    runs: list[Results] = []
+    kept: Counter[tuple[str, bool]] = Counter()
+    for _ in range(count):
+        runs.append(_measure(settings, profile, nodes))
+        _raise_if_ended(runs[-1])
+        kept.update((one.key, not broken(one)) for one in runs[-1].benchmarks)
+        if not for_timings and all(max(kept[key, True], kept[key, False]) > count / 2 for key in keys):
+            break
     return runs
 
 
