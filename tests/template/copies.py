@@ -14,6 +14,7 @@ from tests.harness.project import ROOT, Done, Project
 from tests.harness.repository import Repository
 
 LIMIT_S = 300.0
+LITTLE = "samples = 10\nwarmup = 2\ntimed_limit_s = 0.02"
 
 SHOP = """
 def total(prices: list[int]) -> int:
@@ -69,8 +70,14 @@ def make_template(folder: Path) -> Repository:
     template = Repository(folder)
     template.git("init", "--quiet", "--initial-branch=main")
     template.commit()
-    template.git("tag", "v0.1.0")
+    tag(template, "v0.1.0")
     return template
+
+
+def tag(template: Repository, version: str) -> None:
+    """Make a version of what is committed; Copier looks at each file of git's own, too."""
+    template.git("tag", version)
+    template.git("gc", "--quiet")
 
 
 def copier(*arguments: str, cwd: Path) -> Done:
@@ -112,6 +119,10 @@ class Copy(Project):
         """Make it a repository with one commit."""
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit(message)
+
+    def measure_little(self) -> None:
+        """Take no more samples than it needs to run."""
+        self.edit("settings.toml", "samples = 100\nwarmup = 20\ntimed_limit_s = 0.15", LITTLE)
 
     def allow_for_noise(self) -> None:
         """Set thresholds and budgets that a busy machine can't get over: other tests run beside this one."""

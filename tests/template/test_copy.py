@@ -91,6 +91,7 @@ def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
     copied.begin()
     check_left_out(copied, {"redis", "postgres", "application"} - set(answers["services"]), answers)
 
+    copied.measure_little()
     done = copied.nox("ci")
     assert done.code == 0, done.output
     assert set(copied.verdicts().values()) == {"new"}

@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness.repository import Repository
 
-from .copies import Copy, copier, copy, make_template, write_files
+from .copies import Copy, copier, copy, make_template, tag, write_files
 
 ANSWERS = ".copier-answers.plumbline.yml"
 UPDATE = ("update", "--defaults", f"--answers-file={ANSWERS}")
@@ -46,7 +46,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         path.write_text(text, encoding="utf-8")
     template.write({"tests/performance/harness/added.py": "NEWER = True\n"})
     template.commit()
-    template.git("tag", "v0.2.0")
+    tag(template, "v0.2.0")
     return template
 
 
