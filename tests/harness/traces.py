@@ -205,8 +205,9 @@ class Traces:
         return found
 
     def process(self, part: str) -> psutil.Process:
-        """The one whose command contains this argument."""
-        [process] = [process for process in self.processes() if part in process.cmdline()]
+        """The one whose command contains this argument; for a moment, what it starts looks like itself."""
+        found = {process.pid: process for process in self.processes() if part in process.cmdline()}
+        [process] = [process for process in found.values() if process.ppid() not in found]
         return process
 
     def directories(self) -> list[Path]:
