@@ -373,8 +373,8 @@ def test_controls_with_one_pair_say_nothing() -> None:
     assert controls_off({same: [5.0]}, NOTHING) == ""
 
 
-def test_the_next_pair_is_announced_unless_there_is_no_time_for_it() -> None:
-    """Those of a pair are all that can be in the next one, until the time is up."""
+def test_the_next_pair_is_announced_where_there_will_be_one() -> None:
+    """Those of a pair are all that can be in the next one, until the first look or the end of the time."""
     pairs = Pairs(zigzag(0.035, 0.2))
 
     found = tried(wishes_of(2), pairs)
@@ -382,5 +382,7 @@ def test_the_next_pair_is_announced_unless_there_is_no_time_for_it() -> None:
     assert {one.verdict for one in found.judgements.values()} == {"inconclusive"}
     for then, now in zip(pairs.then[:-1], pairs.chosen[1:], strict=True):
         assert not then or {wish.key for wish in now} <= {wish.key for wish in then}
-    assert all(pairs.then[:-3])
+    assert all(pairs.then[: FIRST_PAIRS - 1])
+    assert pairs.then[FIRST_PAIRS - 1] == []
+    assert all(pairs.then[FIRST_PAIRS:-3])
     assert pairs.then[-1] == []

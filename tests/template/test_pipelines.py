@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all, make_environments
+from tests.harness.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
 from tests.performance.harness.report.github import MOST
 from tests.performance.harness.settings import load_settings
 
@@ -174,10 +174,12 @@ def test_names_are_not_put_into_the_shell() -> None:
 
 
 @pytest.fixture(scope="module")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Virtual environments of the sessions, made once."""
+def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The virtual environments of the sessions, and one of its own for the report, which needs more than the others."""
     folder = tmp_path_factory.mktemp("environments")
-    make_environments(folder)
+    for session in environments.iterdir():
+        if session.name != "report":
+            (folder / session.name).symlink_to(session)
     install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "report"]
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
     return folder

@@ -248,7 +248,8 @@ class _Stage:
         for look in self._looks:
             while pairs < look and (chosen := _affordable(self._sized(undecided()), 1, trial, until_s - clock())):
                 began_s = clock()
-                another = until_s - began_s > 2 * _pace(trial) * expected_s(chosen)
+                # Whether this stage's last pair is followed by any, nobody knows yet.
+                another = pairs + 1 < self._looks[-1] and until_s - began_s > 2 * _pace(trial) * expected_s(chosen)
                 self._take(run_pair(chosen, chosen if another else ()))
                 pairs += 1
                 trial.pairs += 1
