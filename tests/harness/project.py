@@ -45,8 +45,11 @@ REAL_CLOCK = '"""What benchmarks spend their time on."""\n\nfrom time import sle
 STEADY_CLOCK = '''\
 """A clock for `measure` that only benchmarks move on: figures that no busy machine can change."""
 
-from tests.performance.harness import measure
+import itertools
 
+from tests.performance.harness import measure, pace
+
+pace.perf_counter = itertools.count().__next__  # always as fast as ever
 
 class Clock:
     now_s = 0.0

@@ -679,3 +679,38 @@ def test_what_a_slower_machine_explains_is_no_regression(slower: float) -> None:
 def test_what_is_slower_than_the_machine_is_a_regression(paces_s: list[float], before_s: float) -> None:
     """Half as slow again, which 40 % don't explain, and a faster machine makes no worse."""
     assert judged_beside_work(paces_s, before_s, 1.5).verdict == "regression"
+
+
+# ---- a machine that has become faster
+
+
+def judged_on_faster_machine(pace_s: float, change: float) -> Benchmark:
+    """One run takes so much longer than the baseline, and the fixed piece of work so long, which had taken 0.1 ms."""
+    now = entry(median=0.001 * (1 + change), pace_s=pace_s)
+    judge(run(now), run(entry(pace_s=1e-4)), GATE, {}, {})
+    return now
+
+
+def test_what_a_faster_machine_hides_is_not_acquitted() -> None:
+    """As fast as ever, where the fixed work takes 30 % less: it may be slower by 43 %."""
+    result = judged_on_faster_machine(0.7e-4, 0.0)
+
+    assert result.verdict == "inconclusive"
+    assert result.reasons == ["the machine itself is 30% faster than when the baseline was recorded"]
+
+
+@pytest.mark.parametrize("change", [-0.3, -0.31, -0.29])
+def test_what_is_faster_as_the_machine_is_passes(change: float) -> None:
+    """And is no improvement of its own."""
+    assert judged_on_faster_machine(0.7e-4, change).verdict == "pass"
+
+
+def test_what_is_faster_than_the_machine_is_an_improvement() -> None:
+    """Half of the time where the fixed work takes 30 % less."""
+    assert judged_on_faster_machine(0.7e-4, -0.5).verdict == "improvement"
+
+
+@pytest.mark.parametrize("pace_s", [0.0, 0.985e-4, 1e-4, 1.3e-4], ids=["unknown", "as fast", "alike", "slower"])
+def test_a_machine_that_is_no_faster_acquits(pace_s: float) -> None:
+    """Within the tolerance it is as fast as it was."""
+    assert judged_on_faster_machine(pace_s, 0.0).verdict == "pass"

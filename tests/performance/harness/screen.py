@@ -8,7 +8,8 @@ Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
 One fresh process can only acquit. What looks slower than its spread explains is measured again in several fresh
 processes, and those alone convict: the first figure has been selected for being high. How small a slow-down those can
 convict is the comparison's resolution; each verdict comes with it. Where a fixed piece of work beside a benchmark is
-slower than in the baseline as well, that much is the machine's doing and convicts nobody.
+slower than in the baseline as well, that much is the machine's doing and convicts nobody; where it is faster, that much
+acquits nobody.
 """
 
 import math
@@ -22,6 +23,7 @@ from .summary import log_spread, student_quantile
 
 SPREAD_FLOOR = 0.005
 """Five processes in a row may agree better than any two runs a day apart ever will."""
+ACQUITTED = ("pass", "improvement")
 MEDIAN_TO_MEAN = 0.839
 """Median over mean of a variance from five values: that of chi-squared with 4 degrees of freedom, over 4."""
 
@@ -195,11 +197,17 @@ def judge(
             limits = Limits.of(gate, own.get(benchmark.key), len(results.benchmarks))
             medians = fresh or [benchmark.median]
             result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
-            machine = _machine_slower(old.pace_s, paces.get(benchmark.key, []))
-            if result.verdict == "regression" and machine > 1:
-                level = [median / machine for median in medians]
-                if compare(old.process_medians, level, variance, limits, confirmed=True).verdict != "regression":
-                    reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
+            machine = _machine_slower(old.pace_s, paces.get(benchmark.key, []) if fresh else [benchmark.pace_s])
+            level = [median / machine for median in medians]
+            at_this_pace = compare(old.process_medians, level, variance, limits, confirmed=bool(fresh)).verdict
+            if result.verdict == "regression" and machine > 1 and at_this_pace != "regression":
+                reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
+                result = replace(result, verdict="inconclusive", reason=reason)
+            elif result.verdict in ACQUITTED and machine < 1 - limits.tolerance:
+                if at_this_pace in ACQUITTED:
+                    result = replace(result, verdict=at_this_pace)
+                else:
+                    reason = f"the machine itself is {1 - machine:.0%} faster than when the baseline was recorded"
                     result = replace(result, verdict="inconclusive", reason=reason)
             benchmark.verdict = result.verdict
             benchmark.change, benchmark.change_low, benchmark.change_high = result.change, result.low, result.high
