@@ -35,7 +35,7 @@ from .traces import (
 NEVER_READY = """
 [app]
 asgi = "never_ready:app"
-ready_limit_s = 1
+ready_limit_s = 3
 """
 NEVER_READY_CODE = """
 import os
