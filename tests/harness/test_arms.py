@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.project import pip_install
+from tests.harness.project import make_environment, pip_install
 from tests.harness.repository import Repository
 from tests.performance.harness import cache as cache_module
 from tests.performance.harness.arms import (
@@ -28,7 +28,6 @@ from tests.performance.harness.arms import (
     twins,
 )
 from tests.performance.harness.base import NoBase
-from tests.performance.harness.base_environment import find_uv
 from tests.performance.harness.environment import origins
 
 SUITE = {"tests/__init__.py": "", "tests/performance/test_it.py": "old", "conftest.py": "old", ".gitignore": "*.log\n"}
@@ -518,9 +517,7 @@ def test_the_description_is_short() -> None:
 
 def installed(environment: Path, project: Path, *, editable: bool) -> Path:
     """The Python of an environment that sees our packages and has a project installed."""
-    subprocess.run(
-        [sys.executable, "-m", "venv", *(["--without-pip"] if find_uv() else []), str(environment)], check=True
-    )
+    subprocess.run(make_environment(str(environment)), check=True)
     python = environment / "bin" / "python"
     [site_packages] = environment.glob("lib/*/site-packages")
     (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))

@@ -16,7 +16,7 @@ from tests.performance.harness.baseline import baseline_path, merge
 from tests.performance.harness.cache import MADE
 from tests.performance.harness.results import read_results, write_results
 
-from .project import CONFTEST, STEADY_SETTINGS, Done, Project, finish, sessions
+from .project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
 from .traces import GONE_LIMIT_S, settings, traces_of, why_no_docker
 from .traces import SUITE as TRACED
 
@@ -456,9 +456,7 @@ def test_waits(redis_url, postgres_url, measure):
 class WithoutNox(Project):
     """Its sessions are what they run."""
 
-    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-        python = self.environments / "ci" / "bin" / "python"
-        return self._start([str(python), "-m", *sessions()[session], *arguments], environ)
+    start = Project.start_without_nox
 
 
 @pytest.mark.parametrize(

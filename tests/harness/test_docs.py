@@ -33,7 +33,7 @@ from tests.performance.harness.services.docker import Engine
 from tests.performance.harness.settings import OVERRIDES, URL_VARIABLES, GateSettings, Settings, load_settings
 
 from .conftest import Until
-from .project import ROOT, Project, sessions
+from .project import ROOT, Project, sessions, with_lax_budgets
 
 SUITE = "tests/performance/"
 WITH_TESTS_OF_ITS_OWN = {"migrating-from-pytest-benchmark.md"}
@@ -390,12 +390,6 @@ def test_benchmarks_of_a_page(small: Project, name: str) -> None:
         for line in block.text.splitlines():
             done = small.own_python("-m", *without_nox(shlex.split(line, comments=True)), PERF_SERVICES="embedded")
             assert done.code == 0, done.output
-
-
-def with_lax_budgets(text: str) -> str:
-    """Those that are kept whatever runs beside this."""
-    text = re.sub(r"(_ms ?= ?)(\d+)", r"\g<1>\g<2>00", text)
-    return re.sub(r"(rate_per_s ?= ?)\d+", r"\g<1>1", text)
 
 
 def without_nox(words: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness.project import ROOT, Done, Project
+from tests.harness.project import ROOT, Done, Project, with_lax_budgets
 from tests.harness.repository import Repository
 
 LIMIT_S = 300.0
@@ -129,13 +128,7 @@ class Copy(Project):
         self.edit("settings.toml", "tolerance = 0.02 ", "tolerance = 0.2 ")
         self.edit("settings.toml", "minimum_effect = 0.05 ", "minimum_effect = 0.9 ")
         self.edit("settings.toml", "confirm_processes = 5 ", "confirm_processes = 2 ")
-        head, table, budgets = (self.suite / "settings.toml").read_text(encoding="utf-8").partition("[budgets]\n")
-
-        def wider(found: re.Match[str]) -> str:
-            figure = float(found[2].replace("_", ""))
-            return f"{found[1]} = {figure / 100 if found[1] == 'rate_per_s' else figure * 100:g}"
-
-        self.write("settings.toml", head + table + re.sub(r"\b(\w+_ms|rate_per_s) = ([\d_]+)", wider, budgets))
+        self.write("settings.toml", with_lax_budgets((self.suite / "settings.toml").read_text(encoding="utf-8")))
 
     def add_shop(self) -> None:
         """Two benchmarks of code of the owner's, in a commit."""

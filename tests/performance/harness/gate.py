@@ -9,7 +9,6 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -279,10 +278,8 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     # Those fail whatever their budgets do.
     again -= {one.key for one in results.benchmarks if one.verdict == "regression" and one.key not in accepted}
     if again:
-        runs = _confirm(
-            settings, sorted(again), profile, for_timings=bool((again - compared) & set(suspicious(results)))
-        )
-        fresh = {key: [one for run in runs for one in run.benchmarks if one.key == key] for key in again}
+        for_timings = bool((again - compared) & set(suspicious(results)))
+        fresh = _confirm(settings, sorted(again), profile, for_timings=for_timings)
         for benchmark in results.benchmarks:
             if not (found := fresh.get(benchmark.key)):
                 continue
@@ -301,8 +298,8 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
         results.benchmarks += missing_benchmarks(baseline, results)
 
 
-def _confirm(settings: Settings, keys: list[str], profile: str, *, for_timings: bool) -> list[Results]:
-    """Measure these in fresh processes: as many as the settings say, unless, for budgets, most have decided before."""
+def _confirm(settings: Settings, keys: list[str], profile: str, *, for_timings: bool) -> dict[str, list[Benchmark]]:
+    """What fresh processes say of these, by key: as many as the settings want or, for budgets, until most agree."""
     count = settings.gate.confirm_processes
     _say("")
     _say_wrapped(
@@ -310,15 +307,22 @@ def _confirm(settings: Settings, keys: list[str], profile: str, *, for_timings: 
         f" {'' if for_timings else 'up to '}{count} fresh processes"
     )
     nodes = [f"{SUITE.relative_to(ROOT).as_posix()}/{key}" for key in keys]
-    runs: list[Results] = []
-    kept: Counter[tuple[str, bool]] = Counter()
+    fresh: dict[str, list[Benchmark]] = {key: [] for key in keys}
     for _ in range(count):
-        runs.append(_measure(settings, profile, nodes))
-        _raise_if_ended(runs[-1])
-        kept.update((one.key, not broken(one)) for one in runs[-1].benchmarks)
-        if not for_timings and all(max(kept[key, True], kept[key, False]) > count / 2 for key in keys):
+        run = _measure(settings, profile, nodes)
+        _raise_if_ended(run)
+        for one in run.benchmarks:
+            if one.key in fresh:
+                fresh[one.key].append(one)
+        if not for_timings and all(_most_agree(found, count) for found in fresh.values()):
             break
-    return runs
+    return fresh
+
+
+def _most_agree(found: list[Benchmark], count: int) -> bool:
+    """Whether most of so many processes have kept their budget or broken it, whatever the others will do."""
+    kept = sum(not broken(one) for one in found)
+    return max(kept, len(found) - kept) > count / 2
 
 
 def _raise_if_ended(run: Results) -> None:

@@ -199,21 +199,29 @@ def judge(
             result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
             machine = _machine_slower(old.pace_s, paces.get(benchmark.key, []) if fresh else [benchmark.pace_s])
             level = [median / machine for median in medians]
-            at_this_pace = compare(old.process_medians, level, variance, limits, confirmed=bool(fresh)).verdict
-            if result.verdict == "regression" and machine > 1 and at_this_pace != "regression":
-                reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
-                result = replace(result, verdict="inconclusive", reason=reason)
-            elif result.verdict in ACQUITTED and machine < 1 - limits.tolerance:
-                if at_this_pace in ACQUITTED:
-                    result = replace(result, verdict=at_this_pace)
-                else:
-                    reason = f"the machine itself is {1 - machine:.0%} faster than when the baseline was recorded"
-                    result = replace(result, verdict="inconclusive", reason=reason)
+            at_old_pace = compare(old.process_medians, level, variance, limits, confirmed=bool(fresh))
+            result = _beside_machine(result, at_old_pace.verdict, machine, limits)
             benchmark.verdict = result.verdict
             benchmark.change, benchmark.change_low, benchmark.change_high = result.change, result.low, result.high
             benchmark.resolution = result.resolution
             benchmark.reasons = [result.reason] if result.reason else []
             benchmark.process_medians = medians
+
+
+def _beside_machine(result: Comparison, at_old_pace: Verdict, machine: float, limits: Limits) -> Comparison:
+    """What is left of a verdict where the machine's own pace has changed.
+
+    `at_old_pace`: the verdict on what it would have taken at the baseline's. `machine`: see _machine_slower.
+    """
+    if result.verdict == "regression" and machine > 1 and at_old_pace != "regression":
+        reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
+        return replace(result, verdict="inconclusive", reason=reason)
+    if result.verdict not in ACQUITTED or machine >= 1 - limits.tolerance:
+        return result
+    if at_old_pace in ACQUITTED:
+        return replace(result, verdict=at_old_pace)
+    reason = f"the machine itself is {1 - machine:.0%} faster than when the baseline was recorded"
+    return replace(result, verdict="inconclusive", reason=reason)
 
 
 def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
