@@ -3,7 +3,11 @@
 import pytest
 
 from tests.performance.harness import pace as module
-from tests.performance.harness.pace import Pace
+from tests.performance.harness.pace import MOST_IN_VAIN, Disturbances, Pace
+from tests.performance.harness.summary import summarize
+
+STEADY = summarize([1.0] * 35)
+UNSTEADY = summarize([1.0] * 28 + [1.2] * 7)
 
 
 class Clock:
@@ -76,3 +80,59 @@ def test_a_real_core_has_a_pace() -> None:
         assert pace.slowness() > 5
     finally:
         module.WORK = usual
+
+
+@pytest.mark.usefixtures("clock")
+def test_unsteady_samples_are_a_disturbance() -> None:
+    disturbed = Disturbances().watch()
+    assert disturbed(STEADY) == ""
+    assert "samples in a row were slower" in disturbed(UNSTEADY)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_slow_machine_is_a_disturbance(clock: Clock, before: bool) -> None:
+    """Slow when the benchmark begins, or when it ends."""
+    disturbances = Disturbances()
+    clock.step_s = 1.5 if before else 1.0
+    disturbed = disturbances.watch()
+    clock.step_s = 1.0 if before else 1.5
+    assert disturbed(STEADY) == "the machine itself was slower than before"
+
+
+def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped while the next benchmark is measured, not before it."""
+    periods = 3
+    monkeypatch.setattr(module, "throttled_periods", lambda: periods)
+    monkeypatch.setattr(Pace, "slowness", lambda _: 0.0)
+    disturbances = Disturbances()
+    disturbed = disturbances.watch()
+    assert disturbed(STEADY) == ""
+    periods = 4
+    assert "CPU quota" in disturbed(STEADY)
+    assert disturbances.watch()(STEADY) == ""
+
+
+@pytest.mark.usefixtures("clock")
+def test_after_some_second_tries_in_vain_there_are_no_more() -> None:
+    """Those that helped don't count, and it is told once."""
+    disturbances = Disturbances()
+    for _ in range(2 * MOST_IN_VAIN):
+        assert disturbances.watch()(UNSTEADY)
+        disturbances.tried_again(STEADY)
+    for _ in range(MOST_IN_VAIN):
+        assert disturbances.notes == []
+        assert disturbances.watch()(UNSTEADY)
+        disturbances.tried_again(UNSTEADY)
+    assert disturbances.watch()(UNSTEADY) == ""
+    disturbances.tried_again(UNSTEADY)
+    (note,) = disturbances.notes
+    assert "disturbed throughout" in note
+
+
+def test_a_second_try_on_a_slow_machine_is_in_vain(clock: Clock) -> None:
+    """Its samples alone can't tell."""
+    disturbances = Disturbances()
+    clock.step_s = 1.5
+    for _ in range(MOST_IN_VAIN):
+        disturbances.tried_again(STEADY)
+    assert disturbances.notes

@@ -1,12 +1,19 @@
-"""How fast this core is at the moment, by a fixed piece of work.
+"""How fast this core is at the moment, by a fixed piece of work, and whether a benchmark was disturbed.
 
 A neighbour on the same physical core slows everything down by half for a while, and no sample of a benchmark that
 lies in such a while can tell.
 """
 
 import statistics
+from collections.abc import Callable
 from time import perf_counter
 
+from .pin import throttled_periods
+from .summary import Summary, unsteadiness
+
+UNSTEADY = 0.1
+RECOVERY_LIMIT_S = 0.1
+MOST_IN_VAIN = 3
 WORK = range(5_000)
 """Some 0.1 ms."""
 REPEATS = 5
@@ -42,3 +49,47 @@ class Pace:
         until_s = perf_counter() + limit_s
         while self.slowness() > limit and perf_counter() < until_s:
             pass
+
+
+class Disturbances:
+    """What disturbs the benchmarks of a run, and whether measuring again helps.
+
+    On a machine that is disturbed throughout it doesn't: after MOST_IN_VAIN second tries that were disturbed as well,
+    what disturbs a benchmark is no reason to measure it again.
+    """
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self.notes: list[str] = []
+        """What the reader of the results should know."""
+        self._in_vain = 0
+
+    def watch(self) -> Callable[[Summary], str]:
+        """Begin to watch over a benchmark: given what it measured, what is returned says why to measure it again.
+
+        "" where nothing disturbed it, or where a second try would be in vain.
+        """
+        throttled = throttled_periods()
+        slow_before = self.pace.slowness() > UNSTEADY
+
+        def disturbed(summary: Summary) -> str:
+            if self._in_vain >= MOST_IN_VAIN:
+                return ""
+            if throttled_periods() > throttled:
+                return "the CPU quota had stopped the process"
+            if unsteadiness(summary.samples_s) > UNSTEADY:
+                return "samples in a row were slower than others, as when the machine is disturbed"
+            if slow_before or self.pace.slowness() > UNSTEADY:
+                self.pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
+                return "the machine itself was slower than before"
+            return ""
+
+        return disturbed
+
+    def tried_again(self, summary: Summary) -> None:
+        """A second try measured this."""
+        if unsteadiness(summary.samples_s) <= UNSTEADY and self.pace.slowness() <= UNSTEADY:
+            return
+        self._in_vain += 1
+        if self._in_vain == MOST_IN_VAIN:
+            self.notes.append("the machine is disturbed throughout: second tries were no better, so no more were made")

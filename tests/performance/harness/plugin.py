@@ -26,8 +26,8 @@ from .count_changes import judge_counts
 from .counts import Counter
 from .environment import describe_environment, origins
 from .measure import Measure, MeasureError, warnings_of
-from .pace import Pace
-from .pin import CoreLock, not_allowed, pinned_core, set_affinity, throttled_periods
+from .pace import Disturbances
+from .pin import CoreLock, not_allowed, pinned_core, set_affinity
 from .readiness import describe
 from .report.format import duration, file_and_name, first_lines
 from .report.progress import Progress
@@ -35,7 +35,7 @@ from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutc
 from .screen import judge
 from .services import NotReady, Service, ServiceError, Services
 from .settings import Budget, Settings, SettingsError, check_keys, load_settings
-from .summary import Summary, unsteadiness
+from .summary import Summary
 from .turns import PROFILE, Arm, TurnedMeasurement
 from .verdict import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, OFF, broken, check_budget
 
@@ -44,8 +44,6 @@ ROOT = SUITE.parents[1]
 CONTROLS = SUITE / "harness" / "controls.py"
 """Benchmarks of the harness's own, in every paired comparison."""
 ARM_LIMIT_S = 3600.0
-UNSTEADY = 0.1
-RECOVERY_LIMIT_S = 0.1
 INTERRUPT_AGAIN_S = 0.01
 TEARDOWN_LIMIT_S = 1.0
 """How long the fixtures of a run that ended early may take before the servers are stopped under them."""
@@ -90,7 +88,7 @@ class Run:
         self.settings: Settings | None = None
         self.services: Services | None = None
         self.counter: Counter | None = None
-        self.pace: Pace | None = None
+        self.disturbances: Disturbances | None = None
         self.core: CoreLock | None = None
         self.free_cores: set[int] = set()
         self.pinned_core: int | None = None
@@ -234,9 +232,8 @@ class Run:
         ours = [item for item in session.items if _is_ours(item.path)]
         if not ours or self.config.option.collectonly or self.services is None:
             return (yield)
-        if self.arm:
-            ours = session.items[:] = self._in_order(self.arm, ours)
-        names = {name for item in ours for name in getattr(item, "fixturenames", ())}
+        wanted = [item for item in ours if _key(item) in self.arm.keys] if self.arm else ours
+        names = {name for item in wanted for name in getattr(item, "fixturenames", ())}
         try:
             self.services.wait_ready()
             if names & {"api_url", "services"} or (self.arm and self.arm.prepare):
@@ -245,6 +242,8 @@ class Run:
                 self.services.prepare()  # its tables are there without the application as well
         except NotReady as error:
             self._end(str(error), EXIT_INVALID)
+        if self.arm:
+            session.items[:] = self._in_order(self.arm, ours)
         self.counter = None if self.once or self.arm else Counter(self.services)
         if self.output and self.config.option.verbose < 0:
             self.progress = Progress(self._terminal(), len(session.items))
@@ -476,6 +475,8 @@ class Run:
         if "app" in self.settings.external_urls and "api_url" in item.fixturenames:
             self.app_elsewhere.append(_key(item))
         summary = measurement.summary
+        if measurement.retried and self.disturbances is not None:
+            self.disturbances.tried_again(summary)
         budget = measure.budget or self._budget(_key(item))
         return Benchmark(
             key=_key(item),
@@ -496,7 +497,7 @@ class Run:
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
             pin=self.pinned_core,
-            pace_s=self.pace.latest_s if self.pace else 0.0,
+            pace_s=self.disturbances.pace.latest_s if self.disturbances else 0.0,
             source_hash=_source_hash(item),
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],
@@ -513,7 +514,6 @@ class Run:
     def measure_for(self, item: pytest.Item) -> Measure:
         """The `measure` of one test: once more where a budget broke or something disturbed it."""
         assert self.settings is not None
-        throttled = throttled_periods()
         arm, key = self.arm, _key(item)
         if arm is not None:
             return Measure(
@@ -523,21 +523,13 @@ class Run:
                     arm.line, key, operations, lambda samples_s: arm.timer(key, samples_s, operations)
                 ),
             )
-        self.pace = self.pace or Pace()
-        pace, slow_before = self.pace, self.pace.slowness() > UNSTEADY
+        self.disturbances = self.disturbances or Disturbances()
+        disturbed = self.disturbances.watch()
 
         def retry(summary: Summary, budget: Budget | None) -> str:
-            if throttled_periods() > throttled:
-                return "the CPU quota had stopped the process"
-            budget = budget or self._budget(_key(item))
-            if unsteadiness(summary.samples_s) > UNSTEADY:
-                return "samples in a row were slower than others, as when the machine is disturbed"
-            if slow := slow_before or pace.slowness() > UNSTEADY:
-                pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
+            budget = budget or self._budget(key)
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
-            if over:
-                return f"its budget was broken ({', '.join(over)})"
-            return "the machine itself was slower than before" if slow else ""
+            return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
         return Measure(self.settings.profile(self.profile_name), retry, self.once, self.counter)
 
@@ -607,7 +599,11 @@ class Run:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             exit_code=self.exit_code,
             reasons=self.reasons,
-            notes=[*(self.services.notices if self.services else []), *(self.counter.notes if self.counter else [])],
+            notes=[
+                *(self.services.notices if self.services else []),
+                *(self.counter.notes if self.counter else []),
+                *(self.disturbances.notes if self.disturbances else []),
+            ],
             collected_files=sorted(self.collected_files),
             deselected=sorted(self.deselected),
             app_elsewhere=sorted(self.app_elsewhere),
