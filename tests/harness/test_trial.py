@@ -16,6 +16,8 @@ from tests.performance.harness.trial import (
     CLOSE_LOOKS,
     CONTROLS,
     FIRST_PAIRS,
+    MEASURED_S,
+    MOST_MEASURED_S,
     MOST_QUADS,
     Pair,
     RunPair,
@@ -46,8 +48,17 @@ class Clock:
 class Pairs:
     """Pairs that read what a function says, and take what is expected of them times a factor."""
 
-    def __init__(self, read: Callable[[Wish, int], float], factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        read: Callable[[Wish, int], float],
+        factor: float = 1.0,
+        *,
+        idle_s: float = 0.0,
+        quad_noise: float = QUAD_NOISE,
+    ) -> None:
         self.clock = Clock()
+        self.idle_s = idle_s
+        self._noise = [quad_noise if number % 2 else -quad_noise for number in range(MOST_QUADS)]
         self.chosen: list[list[Wish]] = []
         self.then: list[list[Wish]] = []
         self._read = read
@@ -57,9 +68,9 @@ class Pairs:
         self.clock.now_s += expected_s(chosen) * self._factor
         self.chosen.append(list(chosen))
         self.then.append(list(then))
-        noise = [QUAD_NOISE if number % 2 else -QUAD_NOISE for number in range(MOST_QUADS)]
         read = {wish.key: self._read(wish, len(self.chosen)) for wish in chosen}
-        return Pair({wish.key: [read[wish.key] + one for one in noise[: wish.quads]] for wish in chosen})
+        quads = {wish.key: [read[wish.key] + one for one in self._noise[: wish.quads]] for wish in chosen}
+        return Pair(quads, idle_s=self.idle_s)
 
 
 def tried(wishes: Sequence[Wish], pairs: Pairs, budget_s: float = BUDGET_S) -> Trial:
@@ -102,6 +113,19 @@ def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 16
     assert found.judgements[KEY].error < 0.012
+
+
+def test_while_the_next_processes_start_more_is_measured() -> None:
+    """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
+    spans_s = {}
+    for idle_s in (0.0, 0.5, 5.0):
+        pairs = Pairs(zigzag(0.035, 0.05), idle_s=idle_s, quad_noise=0.1)
+        tried(wishes_of(10, sample_s=1e-3), pairs)
+        close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
+        spans_s[idle_s] = [sum(4 * wish.quads * wish.block_s for wish in chosen) for chosen in close[:3]]
+    assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
+    assert spans_s[0.5] == pytest.approx([MEASURED_S + 0.5 * pairs for pairs in (2, 3, 4)], rel=0.2)
+    assert spans_s[5.0] == pytest.approx([MOST_MEASURED_S] * 3, rel=0.2)
 
 
 def test_the_size_of_a_great_slow_down_need_not_be_told_to_the_point() -> None:

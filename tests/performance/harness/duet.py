@@ -50,12 +50,14 @@ LOG_TAIL_BYTES = 64 * 1024
 MOST_TOLD = 200
 MOST_PROFILED, PROFILED_S = 20, 0.5
 """Benchmarks whose regression is looked into, the worst first, and for how long each, as it is without a profiler."""
-ROUNDS = 3
-"""Databases of an arm, taken by turns: while those of one pair are measured, those of the last one leave and those of
+ROUNDS = 4
+"""Databases of an arm, taken by turns: while those of one pair are measured, those of the last two leave and those of
 the next one start."""
-REDIS_NUMBERS = {"base": (1, 3, 5, 7), "head": (2, 4, 6, 8)}
+REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
 """Of an arm's Redis databases: those of the rounds, and one that was prepared. The first, 0, is nobody's."""
-REDIS_DATABASES = 9
+REDIS_DATABASES = 11
+POSTGRES_CONNECTIONS = 100
+"""What PostgreSQL allows by default, and so what each of the arms may expect that are there at once."""
 
 
 def compare(
@@ -139,6 +141,7 @@ class BothArms:
 def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profile: str, rng: random.Random) -> Pair:
     pair = Pair()
     with ground.arms_running(chosen, profile, rng) as (base, head):
+        pair.idle_s = ground.idle_s
         there = set(base.collected) & set(head.collected)
         for wish in chosen:
             if wish.key not in there:
@@ -235,7 +238,7 @@ class _ArmProcess:
             raise self._ended() from None
 
     def listen(self) -> None:
-        """Wait until it has collected its tests."""
+        """Wait until it has collected its tests and started what they need."""
         message = self._receive()
         if message.collected is None:
             raise self._unexpected(message)
@@ -394,6 +397,8 @@ class _Ground:
         self._leaving: list[_Started] = []
         self._ahead: _Started | None = None
         """The arms of the next pair, where they have been started already."""
+        self.idle_s = 0.0
+        """How long those of the last pair, if started ahead, were still waited for."""
         self._profile_into: Path | None = None
 
     def __enter__(self) -> "_Ground":
@@ -505,9 +510,9 @@ class _Ground:
         *,
         prepare: bool = False,
     ) -> Iterator[tuple[_ArmProcess, _ArmProcess]]:
-        """Both arms, started side by side, once they have collected; told to leave on the way out."""
-        started = self._ahead
-        if started is not None and started.serves(wishes):
+        """Both arms, started side by side, once they are ready to measure; told to leave on the way out."""
+        started, began_s = self._ahead, time.monotonic()
+        if is_ahead := started is not None and started.serves(wishes):
             self._ahead = None
             for arm in started.arms:
                 arm.pin(os.sched_getaffinity(0))  # nothing else is measured any more
@@ -519,6 +524,7 @@ class _Ground:
                 stack.callback(arm.close)
             for arm in started.arms:
                 arm.listen()
+            self.idle_s = time.monotonic() - began_s if is_ahead else 0.0
             base, head = started.arms
             yield base, head
             self._leaving.append(started)
@@ -604,6 +610,7 @@ class _Ground:
             "prefix": f"perf:{arm.name}:" if "redis" in servers else "",  # elsewhere keys are removed by the arm's own
             "core": self._core,
             "prepare": prepare or self._services.postgres is None,
+            "keys": [wish.key for wish in wishes],
             "modules": self.arms.modules,
             "slow_down": {
                 wish.key: (wish.slow_down if arm.name == "head" else 0.0, wish.slowed_in)
@@ -638,15 +645,20 @@ def is_of_pytest(path: Path) -> bool:
 
 
 def _for_both(settings: Settings) -> Settings:
-    """The settings of what both arms share: external servers off, as the arms find those for themselves."""
-    changed = {}
-    for name in ("redis", "postgres"):
-        if settings.backend(name) == "external":
-            changed[name] = msgspec.structs.replace(getattr(settings, name), backend="off")
-    config = settings.redis.config
-    databases = max(REDIS_DATABASES, int(config.get("databases", REDIS_DATABASES)))
-    changed.setdefault("redis", msgspec.structs.replace(settings.redis, config={**config, "databases": databases}))
-    return msgspec.structs.replace(settings, **changed)
+    """The settings of what both arms share: with room for all arms that are there at once.
+
+    External servers are off, as the arms find those for themselves.
+    """
+    redis, postgres = settings.redis, settings.postgres
+    databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
+    redis = msgspec.structs.replace(redis, config={**redis.config, "databases": databases})
+    connections = 2 * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
+    postgres = msgspec.structs.replace(postgres, config={**postgres.config, "max_connections": connections})
+    if settings.backend("redis") == "external":
+        redis = msgspec.structs.replace(redis, backend="off")
+    if settings.backend("postgres") == "external":
+        postgres = msgspec.structs.replace(postgres, backend="off")
+    return msgspec.structs.replace(settings, redis=redis, postgres=postgres)
 
 
 def shared_by_arms(settings: Settings) -> list[str]:

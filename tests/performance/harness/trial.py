@@ -52,8 +52,9 @@ MISSES_AT_FIRST, MISSES_CLOSE = 0.25, 0.5
 """Shares of the errors allowed that the first look may make, the close one, and that at what is costly. The rest of the
 misses is left for what ends inconclusive.
 """
-MEASURED_S = 1.5
-"""What all benchmarks of a pair may take together, if more than their least quads."""
+MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
+"""What all benchmarks of a pair may take together, if more than their least quads; the latter where nothing else could
+be done meanwhile."""
 LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 4, 2, 8, 64
 SLOW_QUAD_S = 0.06
 ENOUGH = 0.008
@@ -131,6 +132,8 @@ class Pair:
     """Why a benchmark could not be compared."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """What each sample took in base and in head, in seconds per operation."""
+    idle_s: float = 0.0
+    """How long its processes, which had been started ahead, were still waited for."""
 
 
 class RunPair(Protocol):
@@ -159,6 +162,8 @@ class Trial:
     """What its pairs would take by the estimate, which knows nothing of the machine."""
     spent_s: float = 0.0
     """What they took."""
+    measured_s: float = MEASURED_S
+    """What all benchmarks of the next pair may take together, if more than their least quads."""
 
 
 def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]) -> Trial:
@@ -265,7 +270,7 @@ class _Stage:
 
     def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
-        left_s = MEASURED_S
+        left_s = self._trial.measured_s
         sized: dict[str, Wish] = {}
         # What one doesn't need is left for the others.
         for wish in sorted(wishes, key=lambda one: self._most_quads[one.key] * one.block_s):
@@ -286,6 +291,8 @@ class _Stage:
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
         self._trial.samples_s |= pair.samples_s
+        # Measuring for as long as the next processes take to start costs nothing.
+        self._trial.measured_s = min(self._trial.measured_s + pair.idle_s, MOST_MEASURED_S)
         for key, quads in pair.quads.items():
             if key in CONTROLS:
                 self._trial.differences.setdefault(key, []).append(difference(quads))

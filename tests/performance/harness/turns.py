@@ -5,9 +5,8 @@ other one measures.
 
 | coordinator → arm | arm → coordinator |
 | --- | --- |
-| what `Arm` is told at its start | `{"collected", "errors", "origins"}` |
-| `{"order"}`: the benchmarks to run | `{"started": true}`: so has the application |
-| | `{"at": KEY}`: `measure` begins |
+| what `Arm` is told at its start | `{"collected", "errors", "origins"}`, once the application has started |
+| `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
 | `{"samples", "unused"}`: a turn | `{"block_s"}`: what each sample took |
 | `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |
 """
@@ -223,6 +222,8 @@ class Arm:
         self.core: int | None = told["core"]
         self.prepare: bool = told["prepare"]
         """Whether `prepare` has to be run: not where the arm's database is a copy of one that was prepared."""
+        self.keys: list[str] = told["keys"]
+        """Benchmarks that it may be told to run: what those need is started ahead."""
         self.modules: list[str] = told["modules"]
         """Importable names that differ between the arms."""
         self.slow_down: dict[str, tuple[float, Where]] = told["slow_down"]
