@@ -396,9 +396,8 @@ def test_an_arm_that_goes_wrong_in_its_turn_is_told(
     arm = speaker(f'say(at="a key")\nline.recv(1000)\n{breakage}\ntime.sleep(60)\n')
     arm.tell(order=["a key"])
     assert arm.begins("a key")
-    [wish] = wishes_of("a key")
     with pytest.raises(TrialInvalid, match=re.escape(f"the arm head failed: {told}")) as raised:
-        arm.block(wish)
+        arm.block(3, 1)
     assert "last words" in str(raised.value)
 
 

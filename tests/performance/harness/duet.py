@@ -174,7 +174,7 @@ def _in_turns(
     ready = [arm.begins(wish.key) for arm in (base, head)]
     if not all(ready):
         return nothing
-    if not all(arm.block(wish) for arm in (base, head)):  # warm-up
+    if not all(arm.block(wish.warm_up, 0) for arm in (base, head)):
         return nothing
     quads: list[float] = []
     samples_s: dict[_ArmProcess, list[float]] = {base: [], head: []}
@@ -183,7 +183,7 @@ def _in_turns(
         figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
         for arm in (first, second, second, first):
             began_s = time.monotonic()
-            block = arm.block(wish)
+            block = arm.block(wish.samples, wish.unused)
             if not block:
                 return nothing
             figures[arm].append(figure(block))
@@ -263,9 +263,11 @@ class _ArmProcess:
         self._begun = message.at
         return bool(self._begun)
 
-    def block(self, wish: Wish) -> list[float] | None:
-        """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
-        self.tell(samples=wish.samples, unused=wish.unused)
+    def block(self, samples: int, unused: int) -> list[float] | None:
+        """One turn: what each sample took after those unused, in seconds per operation; None where the test has ended
+        instead.
+        """
+        self.tell(samples=samples, unused=unused)
         message = self._receive()
         if message.over:
             self._over[message.over], self._begun = _outcome(message), ""

@@ -55,13 +55,21 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least quads; the latter where nothing else could
 be done meanwhile."""
-LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 4, 2, 8, 64
-SLOW_QUAD_S = 0.06
+LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 8, 2, 16, 64
+LEAST_MEASURED_S = 0.16
+"""What a benchmark may take in a pair, if more than the least quads of a slow one."""
 ENOUGH = 0.008
 """Standard error of the median of a pair's quads: processes differ by some 1 % from each other, whatever the quads."""
-BLOCK_S, LONGEST_BLOCK_S = 0.004, 0.015
-LEAST_SAMPLES, MOST_SAMPLES = 6, 40
-"""In a block, unless it becomes too long: of many samples one in four is an undisturbed one."""
+BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.005
+"""Short, as the pace of a shared machine changes a hundred times a second: of two neighbouring blocks of 15 ms it says
+little, of 5 ms much. On such a machine pairs of these vary by a quarter less than with three times as long ones.
+"""
+LEAST_SAMPLES, MOST_SAMPLES = 3, 40
+"""In a block, unless it becomes too long."""
+COLD_S = 0.004
+"""Of samples shorter than this, the first of a block is thrown away, and two of those four times as short: the other
+arm has had the caches."""
+WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 1.0
@@ -102,8 +110,13 @@ class Wish:
 
     @property
     def unused(self) -> int:
-        """Samples thrown away at the begin of a block: the other arm has had the caches."""
-        return 2 if self.sample_s < BLOCK_S / 4 else 1 if self.sample_s < BLOCK_S else 0
+        """Samples thrown away at the begin of a block."""
+        return 2 if self.sample_s < COLD_S / 4 else 1 if self.sample_s < COLD_S else 0
+
+    @property
+    def warm_up(self) -> int:
+        """Samples that a fresh process begins with."""
+        return min(max(math.ceil(WARM_UP_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
 
     @property
     def block_s(self) -> float:
@@ -112,13 +125,13 @@ class Wish:
 
     @property
     def pair_s(self) -> float:
-        """What a pair spends on it, about, the block of warm-up in both arms included."""
-        return (4 * self.quads + 2) * self.block_s + BEGIN_S
+        """What a pair spends on it, about, the warm-up of both arms included."""
+        return 4 * self.quads * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
 
     def within(self, share_s: float, most_quads: int) -> "Wish":
         """With as many quads as go into its share of a pair, within bounds."""
         quad_s = 4 * self.block_s
-        least = LEAST_QUADS if quad_s < SLOW_QUAD_S else LEAST_QUADS_OF_SLOW
+        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW)
         return dataclasses.replace(self, quads=max(min(int(share_s / quad_s), most_quads), least))
 
 
