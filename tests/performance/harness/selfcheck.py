@@ -32,7 +32,7 @@ TOGETHER = 6
 """Benchmarks in a single pair: about as few as a gate looks at closely."""
 SHARE_S = MEASURED_S / 2
 """What each of them is measured for in it."""
-MOST_QUADS_RECORDED = 24
+MOST_QUADS_RECORDED = 40
 SERVER_SAMPLE_S = 0.1
 
 
