@@ -77,7 +77,8 @@ WORKER = """
 
     async def main():
         database = await asyncpg.connect(os.environ["SAMPLE_DATABASE_URL"])
-        async with Redis.from_url(os.environ["SAMPLE_REDIS_URL"], decode_responses=True) as redis:
+        url = os.environ["SAMPLE_REDIS_URL"]
+        async with Redis.from_url(url, decode_responses=True, socket_timeout=None) as redis:  # tasks may be rare
             print("ready")
             while True:
                 _, task = await redis.blpop(["tasks"])
