@@ -12,6 +12,7 @@ import pytest
 from tests.harness.conftest import Until
 from tests.performance.harness import guards
 from tests.performance.harness.guards import GuardError, guarded, interruptible, own_ports
+from tests.performance.harness.plugin import _limit_held
 
 LONG_S = 30.0
 """No test here comes near it."""
@@ -498,3 +499,12 @@ def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
         runner.run(interruptible(cancelled)())
         with pytest.raises(ValueError, match="wrong"):
             runner.run(interruptible(failing)())
+
+
+def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
+    """That of this very test: off for a moment, and then what was left of it."""
+    left_s = signal.getitimer(signal.ITIMER_REAL)[0]
+    assert left_s > 0
+    with _limit_held():
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= left_s
