@@ -11,8 +11,7 @@ import pytest
 
 from tests.harness.conftest import Until
 from tests.performance.harness import guards
-from tests.performance.harness.guards import GuardError, guarded, interruptible, own_ports
-from tests.performance.harness.plugin import _limit_held
+from tests.performance.harness.guards import GuardError, guarded, interruptible, limit_held, own_ports
 
 LONG_S = 30.0
 """No test here comes near it."""
@@ -505,6 +504,6 @@ def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
     """That of this very test: off for a moment, and then what was left of it."""
     left_s = signal.getitimer(signal.ITIMER_REAL)[0]
     assert left_s > 0
-    with _limit_held():
+    with limit_held():
         assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= left_s

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -152,6 +152,17 @@ async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
 def _is_pool_upkeep(task: asyncio.Task[Any]) -> bool:
     """asyncpg's pool opens its least number of connections again in a short task of its own."""
     return getattr(task.get_coro(), "__qualname__", "") == "Pool._maintain_min_size"
+
+
+@contextlib.contextmanager
+def limit_held() -> Iterator[None]:
+    """Stop the clock of pytest-timeout, where it runs by signals."""
+    left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
+    try:
+        yield
+    finally:
+        if left_s:
+            signal.setitimer(signal.ITIMER_REAL, left_s)
 
 
 def own_ports(host: str, port: int) -> set[Port]:

@@ -3,7 +3,6 @@
 It acts on tests below tests/performance alone and is the only module that knows pytest.
 """
 
-import contextlib
 import datetime
 import faulthandler
 import gc
@@ -423,7 +422,7 @@ class Run:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         # On a slow machine pytest takes a second to show what failed, and the whole run would be ended in it.
-        with _limit_held():
+        with guards.limit_held():
             report = yield
         if not _is_ours(item.path):
             return report
@@ -648,17 +647,6 @@ class Run:
         terminal.render_table(results, Console(file=sys.stdout))
         if over := [benchmark.key for benchmark in self.benchmarks if broken(benchmark)]:
             terminalreporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
-
-
-@contextlib.contextmanager
-def _limit_held() -> Iterator[None]:
-    """Stop the clock of pytest-timeout, where it runs by signals."""
-    left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
-    try:
-        yield
-    finally:
-        if left_s:
-            signal.setitimer(signal.ITIMER_REAL, left_s)
 
 
 LIMIT_S = pytest.StashKey[float]()

@@ -61,8 +61,8 @@ LEAST_MEASURED_S = 0.16
 ENOUGH = 0.008
 """Standard error of the median of a pair's quads: processes differ by some 1 % from each other, whatever the quads."""
 BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.005
-"""Short, as the pace of a shared machine changes a hundred times a second: of two neighbouring blocks of 15 ms it says
-little, of 5 ms much. On such a machine pairs of these vary by a quarter less than with three times as long ones.
+"""Short, as the pace of a shared machine changes from one moment to the next: measured on one for the same time, pairs
+of these vary by a quarter less than pairs of blocks of up to 15 ms.
 """
 LEAST_SAMPLES, MOST_SAMPLES = 3, 40
 """In a block, unless it becomes too long."""
