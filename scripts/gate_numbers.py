@@ -369,14 +369,14 @@ def libraries(options: argparse.Namespace) -> None:
 
 
 def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: int, cant_touch: str) -> None:
-    quads: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
+    blocks: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
     long = [wish.within(2 * MEASURED_S / len(wishes), MOST_QUADS) for wish in wishes]
     with both_arms(settings, arms, wishes, "ci") as both:
         for _ in range(REFERENCE_PAIRS):
             pair = both.run_pair(long)
             for wish in wishes:
-                quads[wish.key] += [pair.quads[wish.key]] if wish.key in pair.quads else []
-    reference = _judged(wishes, quads)
+                blocks[wish.key] += [pair.block_differences[wish.key]] if wish.key in pair.block_differences else []
+    reference = _judged(wishes, blocks)
     agreement: Counter[str] = Counter()
     acquitted: list[bool] = []
     for run in range(runs):
@@ -407,10 +407,10 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
     print(f"  acquitted of those that it can't touch: {Share(sum(acquitted), len(acquitted))}")
 
 
-def _judged(wishes: Sequence[Wish], quads: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
+def _judged(wishes: Sequence[Wish], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
     """What these pairs say by themselves, looked at once; `low` and `high` are a 95 % interval."""
-    differences = {key: [statistics.median(one) for one in pairs] for key, pairs in quads.items() if len(pairs) > 1}
-    within = {key: error_within(quads[key]) for key in differences}
+    differences = {key: [statistics.median(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
+    within = {key: error_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
     limits = {wish.key: wish.thresholds for wish in wishes}
     judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences))

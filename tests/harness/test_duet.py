@@ -318,7 +318,7 @@ def test_the_next_pair_starts_while_one_is_measured(trees: Arms, starts: list[bo
             both.run_pair([other], [other]),
             both.run_pair([work], [work]),
         ]
-    assert [set(pair.quads) - set(CONTROLS) for pair in found] == [{WORK, ASYNC}, {ASYNC}, {WORK}]
+    assert [set(pair.block_differences) - set(CONTROLS) for pair in found] == [{WORK, ASYNC}, {ASYNC}, {WORK}]
     rehearsed, first, ahead_of_second, ahead_of_third, third, ahead_of_none = starts
     assert [rehearsed, first, third] == [False] * 3
     assert [ahead_of_second, ahead_of_third, ahead_of_none] == [True] * 3
@@ -329,7 +329,7 @@ def test_the_next_pair_starts_while_one_is_measured(trees: Arms, starts: list[bo
 def test_both_arms_go_before_other_processes_while_they_are_compared(odd: Pair) -> None:
     """A benchmark of both looks; we don't afterwards."""
     assert FIRST not in odd.failures
-    assert odd.quads[FIRST]
+    assert odd.block_differences[FIRST]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
@@ -337,13 +337,13 @@ def test_both_arms_go_before_other_processes_while_they_are_compared(odd: Pair) 
 def test_one_that_is_skipped_in_an_arm_is_skipped_in_both(odd: Pair, name: str) -> None:
     """It is told why."""
     assert odd.failures[SKIPPED[name]] == f"in {name}: skipped: not today"
-    assert SKIPPED[name] not in odd.quads
+    assert SKIPPED[name] not in odd.block_differences
 
 
 def test_one_that_fails_against_the_base_fails_nothing_else(odd: Pair) -> None:
     """It raises in the second block of base: reported, and the next benchmarks are compared, with the controls."""
     assert odd.failures[FAILING] == "in base: failed: assert 70 < 70"
-    assert set(odd.quads) - {FIRST} == {*CONTROLS, PRINTING, PLAIN}
+    assert set(odd.block_differences) - {FIRST} == {*CONTROLS, PRINTING, PLAIN}
 
 
 def test_a_benchmark_that_is_in_one_tree_alone_is_told(odd: Pair) -> None:
@@ -354,7 +354,7 @@ def test_a_benchmark_that_is_in_one_tree_alone_is_told(odd: Pair) -> None:
 
 def test_what_an_arm_prints_does_not_disturb(odd: Pair) -> None:
     """Megabytes of bytes that are no text, on both streams."""
-    assert odd.quads[PRINTING]
+    assert odd.block_differences[PRINTING]
     assert PRINTING not in odd.failures
 
 

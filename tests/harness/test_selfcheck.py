@@ -58,13 +58,13 @@ def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recordin
     rng = random.Random(seed)
 
     def pair(slow_down: dict[str, float]) -> Recorded:
-        quads = {}
+        blocks = {}
         for key in KEYS:
             process = math.log1p(slow_down.get(key, 0.0)) + rng.gauss(0, spread)
-            quads[key] = [process + rng.gauss(0, spread) for _ in range(64 if slow_down else 4)]
+            blocks[key] = [process + rng.gauss(0, spread) for _ in range(64 if slow_down else 4)]
         for key, truth in CONTROLS.items():
-            quads[key] = [math.log1p(truth) + control + rng.gauss(0, 0.002)]
-        return Recorded(quads, {key: share for key, share in slow_down.items() if share})
+            blocks[key] = [math.log1p(truth) + control + rng.gauss(0, 0.002)]
+        return Recorded(blocks, {key: share for key, share in slow_down.items() if share})
 
     sizes = [{key: SIZES[(number + one) % 4] for one, key in enumerate(KEYS)} for number in range(160)]
     return Recording(sample_s=dict.fromkeys(KEYS, 1e-4), pairs=[*(pair({}) for _ in range(40)), *map(pair, sizes)])
@@ -106,7 +106,7 @@ def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
 
 
 def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
-    """10 % slower in each quad, of which 10 % were on purpose."""
+    """10 % slower in each block, of which 10 % were on purpose."""
     pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
     assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
 
@@ -121,12 +121,12 @@ def test_without_time_for_a_pair_nothing_is_judged() -> None:
     assert verdicts_of(replayed(recording(0.01), 1.0)) == {}
 
 
-def test_a_replay_takes_as_many_quads_as_the_gate_would() -> None:
-    """A noisy benchmark alone in its pairs has 64 quads: it is read from the long pairs, not from the short ones."""
+def test_a_replay_takes_as_many_blocks_as_the_gate_would() -> None:
+    """A noisy benchmark alone in its pairs has many blocks: it is read from the long pairs, not from the short ones."""
     key = KEYS[0]
     short, long = Recorded({key: [0.2] * 4}), Recorded({key: [0.02, -0.02] * 32})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
-    pairs = [Recorded(pair.quads | controls) for pair in (short, long) * 6]
+    pairs = [Recorded(pair.block_differences | controls) for pair in (short, long) * 6]
     verdicts = verdicts_of(replayed(Recording({key: 1e-4}, pairs)))
     assert verdicts == {key: "pass"}
 
@@ -136,7 +136,7 @@ def test_a_few_long_pairs_are_not_taken_for_many() -> None:
     key = KEYS[0]
     slower, alike = Recorded({key: [0.08, 0.04] * 32}), Recorded({key: [0.02, -0.02, 0.03, -0.03]})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
-    pairs = [Recorded(pair.quads | controls) for pair in (slower, slower, *[alike] * 12)]
+    pairs = [Recorded(pair.block_differences | controls) for pair in (slower, slower, *[alike] * 12)]
     assert verdicts_of(replayed(Recording({key: 1e-4}, pairs))) == {key: "pass"}
 
 
@@ -255,7 +255,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert "no slow-down in the application: " in done.output
     assert "no slow-down in the server: there is no PostgreSQL" in done.output
     assert any(pair.slow_down for pair in stored.pairs)
-    assert set(stored.pairs[0].quads) == {*CONTROLS, *stored.sample_s}
+    assert set(stored.pairs[0].block_differences) == {*CONTROLS, *stored.sample_s}
     assert "live gates without a change" in done.output
     assert "minimum_effect that is caught" in done.output
     again = project.python("-c", AGAIN)

@@ -167,13 +167,17 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
         while len(pairs) < MOST_PAIRS and not (len(pairs) >= 3 and as_added(pairs[-3:])):
             pairs.append(both.run_pair(wishes))
     found = pairs[0]
-    assert set(found.quads) == {*CONTROLS, ASKING, IN_SERVER}
+    assert set(found.block_differences) == {*CONTROLS, ASKING, IN_SERVER}
     assert set(found.failures) == {OUTSIDE}
     assert "MeasureError" in found.failures[OUTSIDE]
-    assert as_added(pairs[-3:]), [{key: difference(pair.quads[key]) for key in (ASKING, IN_SERVER)} for pair in pairs]
+    assert as_added(pairs[-3:]), [[read(pair, key) for key in (ASKING, IN_SERVER)] for pair in pairs]
+
+
+def read(pair: Pair, key: str) -> float:
+    return difference(pair.block_differences[key])
 
 
 def as_added(pairs: list[Pair]) -> bool:
     """Of three pairs one may be disturbed; and what is burnt is a clock's, while the rest depends on the machine."""
-    asking, in_server = (statistics.median(difference(one.quads[key]) for one in pairs) for key in (ASKING, IN_SERVER))
+    asking, in_server = (statistics.median(read(one, key) for one in pairs) for key in (ASKING, IN_SERVER))
     return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

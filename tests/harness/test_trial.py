@@ -32,7 +32,7 @@ LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, powe
 KEY = "test_it.py::test_0"
 NOTHING = Prior(0.0, 0)
 BUDGET_S = 60.0
-QUAD_NOISE = 0.012
+BLOCK_NOISE = 0.012
 
 
 class Clock:
@@ -54,11 +54,11 @@ class Pairs:
         factor: float = 1.0,
         *,
         idle_s: float = 0.0,
-        quad_noise: float = QUAD_NOISE,
+        block_noise: float = BLOCK_NOISE,
     ) -> None:
         self.clock = Clock()
         self.idle_s = idle_s
-        self._noise = [quad_noise if number % 2 else -quad_noise for number in range(MOST_QUADS)]
+        self._noise = [block_noise if number % 2 else -block_noise for number in range(2 * MOST_QUADS)]
         self.chosen: list[list[Wish]] = []
         self.then: list[list[Wish]] = []
         self._read = read
@@ -69,8 +69,8 @@ class Pairs:
         self.chosen.append(list(chosen))
         self.then.append(list(then))
         read = {wish.key: self._read(wish, len(self.chosen)) for wish in chosen}
-        quads = {wish.key: [read[wish.key] + one for one in self._noise[: wish.quads]] for wish in chosen}
-        return Pair(quads, idle_s=self.idle_s)
+        blocks = {wish.key: [read[wish.key] + one for one in self._noise[: 2 * wish.quads]] for wish in chosen}
+        return Pair(blocks, idle_s=self.idle_s)
 
 
 def tried(wishes: Sequence[Wish], pairs: Pairs, budget_s: float = BUDGET_S) -> Trial:
@@ -119,7 +119,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
-        pairs = Pairs(zigzag(0.035, 0.1), idle_s=idle_s, quad_noise=0.1)
+        pairs = Pairs(zigzag(0.035, 0.1), idle_s=idle_s, block_noise=0.1)
         tried(wishes_of(10, sample_s=1e-3), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
         spans_s[idle_s] = [sum(4 * wish.quads * wish.block_s for wish in chosen) for chosen in close[:3]]
@@ -157,11 +157,11 @@ def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
 
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
     """40 have the least quads each; the one that is left has more."""
-    pairs = Pairs(lambda wish, pair: 0.02 * (pair % 2) + (0.04 if wish.key == KEY else 0.0))
+    pairs = Pairs(lambda wish, pair: 0.02 * (pair % 2) + (0.04 if wish.key == KEY else 0.0), block_noise=0.05)
     tried(wishes_of(40), pairs)
-    assert {wish.quads for wish in pairs.chosen[0]} == {8}
+    assert {wish.quads for wish in pairs.chosen[0]} == {12}
     [last] = pairs.chosen[-1]
-    assert 8 < last.quads <= MOST_QUADS
+    assert 12 < last.quads <= MOST_QUADS
 
 
 def test_slow_benchmarks_have_fewer_quads() -> None:
@@ -172,15 +172,15 @@ def test_slow_benchmarks_have_fewer_quads() -> None:
 
 
 def test_blocks_are_short_and_begin_with_samples_thrown_away() -> None:
-    """Three samples at least, as many as fill 2 ms or go into 5 ms; of long ones none is thrown away."""
+    """Two samples at least, as many as fill 1 ms or go into 5 ms; of long ones none is thrown away."""
     wishes = [Wish(KEY, sample_s, LIMITS) for sample_s in (0.0, 1e-5, 2e-4, 9e-4, 2e-3, 5e-3, 0.3)]
-    assert [wish.samples for wish in wishes] == [40, 40, 10, 3, 2, 1, 1]
-    assert [wish.unused for wish in wishes] == [2, 2, 2, 2, 1, 0, 0]
+    assert [wish.samples for wish in wishes] == [40, 40, 5, 2, 2, 1, 1]
+    assert [wish.unused for wish in wishes] == [2, 2, 2, 1, 0, 0, 0]
     assert [wish.warm_up for wish in wishes] == [40, 40, 40, 9, 4, 2, 1]
 
 
 def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
-    """Quads that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
+    """Blocks that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
     seen: list[int] = []
     clock = Clock()
 
@@ -191,8 +191,8 @@ def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
         return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
     conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
-    assert seen[:FIRST_PAIRS] == [16] * FIRST_PAIRS
-    assert set(seen[FIRST_PAIRS:]) == {8}
+    assert seen[:FIRST_PAIRS] == [24] * FIRST_PAIRS
+    assert set(seen[FIRST_PAIRS:]) == {12}
 
 
 def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_a_benchmark_that_fails_is_not_tried_again() -> None:
 
 
 def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dict[str, str]:
-    """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one quad in ten is disturbed."""
+    """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one block in ten is disturbed."""
     spreads = {wish.key: rng.choice((0.006, 0.009, 0.012)) for wish in wishes_of(benchmarks)}
 
     def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
@@ -345,7 +345,7 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
         for wish in chosen:
             process = rng.gauss(math.log1p(effect) if wish.key == KEY else 0.0, spreads[wish.key])
             read[wish.key] = [
-                process + rng.gauss(0.0, 0.03) * (3 if rng.random() < 0.1 else 1) for _ in range(wish.quads)
+                process + rng.gauss(0.0, 0.04) * (3 if rng.random() < 0.1 else 1) for _ in range(2 * wish.quads)
             ]
         return Pair(read)
 

@@ -24,7 +24,7 @@ from .arms import Arm, Arms, foreign, python_path
 from .base import NoBase
 from .base_environment import read_toml
 from .environment import WATCHED, watched_with_us
-from .pairs import TrialInvalid, figure, quad_difference
+from .pairs import TrialInvalid, block_differences, figure
 from .pin import CoreLock, give_way, rest_s, set_affinity, take_precedence
 from .readiness import NotReady, describe, run_alone
 from .results import FunctionTime
@@ -152,12 +152,12 @@ def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profi
         if then:
             ground.start_ahead(then, profile, rng)
         for wish in wanted:
-            quads, samples_s = _in_turns(base, head, wish, rng)
+            differences, samples_s = _in_turns(base, head, wish, rng)
             ends = {arm.arm.name: arm.end(wish.key) for arm in (base, head)}
             if why := [f"in {name}: {outcome}" for name, outcome in ends.items() if outcome]:
                 pair.failures[wish.key] = "; ".join(why)
-            elif quads:
-                pair.quads[wish.key], pair.samples_s[wish.key] = quads, samples_s
+            elif differences:
+                pair.block_differences[wish.key], pair.samples_s[wish.key] = differences, samples_s
             else:
                 pair.failures[wish.key] = "too short for the clock: it measured 0"
     return pair
@@ -166,9 +166,9 @@ def _pair(ground: "_Ground", chosen: Sequence[Wish], then: Sequence[Wish], profi
 def _in_turns(
     base: "_ArmProcess", head: "_ArmProcess", wish: Wish, rng: random.Random
 ) -> tuple[list[float], tuple[list[float], list[float]]]:
-    """By how much head was slower in each quad, as logarithms, and what each sample took in base and in head.
+    """By how much head was slower in each block than base beside it, and what each sample took in base and in head.
 
-    Nothing where either arm skips or fails it.
+    In quads of blocks, so that either order is that of half the neighbours. Nothing where either arm skips or fails it.
     """
     nothing: tuple[list[float], tuple[list[float], list[float]]] = [], ([], [])
     ready = [arm.begins(wish.key) for arm in (base, head)]
@@ -176,23 +176,22 @@ def _in_turns(
         return nothing
     if not all(arm.block(wish.warm_up, 0) for arm in (base, head)):
         return nothing
-    quads: list[float] = []
+    differences: list[float] = []
     samples_s: dict[_ArmProcess, list[float]] = {base: [], head: []}
     for _ in range(wish.quads):
         first, second = (base, head) if rng.random() < 0.5 else (head, base)
         figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
+        began_s = time.monotonic()
         for arm in (first, second, second, first):
-            began_s = time.monotonic()
             block = arm.block(wish.samples, wish.unused)
             if not block:
                 return nothing
             figures[arm].append(figure(block))
             samples_s[arm] += block
-            time.sleep(rest_s(time.monotonic() - began_s))
-        (b1, b2), (h1, h2) = figures[base], figures[head]
-        if b1 and b2 and h1 and h2:
-            quads.append(quad_difference((b1, b2), (h1, h2)))
-    return quads, (samples_s[base], samples_s[head])
+        time.sleep(rest_s(time.monotonic() - began_s))
+        if all(figures[base] + figures[head]):
+            differences += block_differences(figures[base], figures[head])
+    return differences, (samples_s[base], samples_s[head])
 
 
 class _ArmProcess:

@@ -10,7 +10,7 @@ and the error allowed is shared by all of them (`trial.py` says how) and, for co
 group-sequential test by Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659).
 
 A variance from a few pairs is itself uncertain, so it is drawn towards what the other benchmarks and the spread of its
-own quads let expect, as far as the others agree with that (a moderated t-statistic: Smyth 2004, Statistical
+own blocks let expect, as far as the others agree with that (a moderated t-statistic: Smyth 2004, Statistical
 Applications in Genetics and Molecular Biology 3:3, section 6.2), or, where there are few, towards what pairs in general
 do.
 """
@@ -28,7 +28,7 @@ FASTEST = 0.25
 MOST_PRIOR_DEGREES = 10
 """Other benchmarks count for no more than so many pairs of a benchmark's own."""
 BETWEEN = 0.01
-"""Standard deviation between processes that are alike, about: what is left of a pair's with any number of quads."""
+"""Standard deviation between processes that are alike, about: what is left of a pair's with any number of blocks."""
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
@@ -90,7 +90,7 @@ class Prior:
     def moderated(self, values: Sequence[float], within: float) -> tuple[float, int]:
         """Variance of at least two differences, drawn towards what is expected, and its degrees of freedom.
 
-        `within`: standard error of each by its own quads alone.
+        `within`: standard error of each by its own blocks alone.
         """
         own_degrees = len(values) - 1
         degrees = own_degrees + self.degrees
@@ -115,43 +115,44 @@ def figure(samples_s: Sequence[float]) -> float:
     return statistics.fmean(fastest)
 
 
-def quad_difference(base: tuple[float, float], head: tuple[float, float]) -> float:
-    """By how much head was slower in a quad, by the figures of its blocks, as a logarithm.
+def block_differences(base: Sequence[float], head: Sequence[float]) -> list[float]:
+    """By how much each block of head was slower than the one of base beside it, by their figures, as logarithms.
 
-    In order base-head-head-base or the reverse, so that a steady drift of the machine cancels.
+    Neighbours alone: the pace of a shared machine changes within a few of its blocks, and a disturbed one then spoils
+    one difference. Where the order is now one and now the other, a steady drift of the machine cancels in the median.
     """
-    return 0.5 * math.log(head[0] * head[1] / (base[0] * base[1]))
+    return [math.log(h / b) for b, h in zip(base, head, strict=True)]
 
 
-def difference(quads: Sequence[float]) -> float:
-    """The difference of one pair out of those of its quads, at least one."""
-    return statistics.median(quads)
+def difference(blocks: Sequence[float]) -> float:
+    """The difference of one pair out of those of its blocks, at least one."""
+    return statistics.median(blocks)
 
 
-def spread_of_quads(pairs: Sequence[Sequence[float]]) -> float:
-    """Standard deviation of quads within their pairs, by the median deviation: disturbed ones don't count.
+def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
+    """Standard deviation of the blocks' differences within their pairs.
 
-    0 where no pair has two of them.
+    By the median deviation, so that disturbed ones don't count. 0 where no pair has two of them.
     """
     deviations = [
-        abs(quad - difference(quads)) * math.sqrt(len(quads) / (len(quads) - 1))
-        for quads in pairs
-        if len(quads) > 1
-        for quad in quads
+        abs(block - difference(blocks)) * math.sqrt(len(blocks) / (len(blocks) - 1))
+        for blocks in pairs
+        if len(blocks) > 1
+        for block in blocks
     ]
     return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
 
 def error_within(pairs: Sequence[Sequence[float]]) -> float:
-    """Standard error of a pair's difference by the spread of its quads alone."""
+    """Standard error of a pair's difference by the spread of its blocks' alone."""
     # The median of two is their mean.
-    variances = [(OF_MEDIAN if len(quads) > 2 else 1) / len(quads) for quads in pairs]
-    return spread_of_quads(pairs) * math.sqrt(statistics.fmean(variances))
+    variances = [(OF_MEDIAN if len(blocks) > 2 else 1) / len(blocks) for blocks in pairs]
+    return spread_of_blocks(pairs) * math.sqrt(statistics.fmean(variances))
 
 
-def quads_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
-    """How many quads a pair must have for this standard error of its difference, by how they varied in these pairs."""
-    return math.ceil(OF_MEDIAN * (spread_of_quads(pairs) / error) ** 2)
+def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
+    """How many blocks of each side a pair must have for this standard error, by how they varied in these pairs."""
+    return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
 def judge_pairs(
@@ -166,7 +167,7 @@ def judge_pairs(
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
     `thresholds`: with the errors that may be made at this look. `within`: standard error of a pair's difference by its
-    own quads alone, which pairs can't vary less than. `tried`: how many benchmarks share the false alarms.
+    own blocks alone, which pairs can't vary less than. `tried`: how many benchmarks share the false alarms.
     """
     return {key: _judge(differences[key], thresholds[key], prior, within[key], tried) for key in due}
 

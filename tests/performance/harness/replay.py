@@ -1,8 +1,8 @@
 """What the self-check has recorded, and what that says of the gate: pure functions of data.
 
-The pairs are kept with their quads, so that the code which judges can be run on them again: a replay draws pairs at
-random, as if they had been measured in that order, of each as many quads as it wants, and with another slow-down than
-it was measured with.
+The pairs are kept with the differences of their blocks, so that the code which judges can be run on them again: a
+replay draws pairs at random, as if they had been measured in that order, of each as many blocks as it wants, and with
+another slow-down than it was measured with.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from .binomial import Share
 from .pairs import Judgement, Thresholds, TrialInvalid, difference
 from .results import write_whole
 from .settings import GateSettings
-from .trial import CONTROLS, Pair, Trial, Where, Wish, conduct, expected_s
+from .trial import BLOCKS_OF_QUAD, CONTROLS, LEAST_QUADS, Pair, Trial, Where, Wish, conduct, expected_s
 
 SIZES = (0.0, 0.03, 0.05, 0.1)
 LIVE_SIZES = (0.1, 0.05)
@@ -37,8 +37,8 @@ PLACES: dict[Where, str] = {
 class Recorded(Struct):
     """One pair."""
 
-    quads: dict[str, list[float]]
-    """By how much head was slower in each quad, as logarithms, by key; the controls' as well."""
+    block_differences: dict[str, list[float]]
+    """By how much head was slower in each block, as logarithms, by key; the controls' as well."""
     slow_down: dict[str, float] = {}
     """By how much benchmarks were slowed down on purpose, where they were, as shares by key."""
     where: Where = "block"
@@ -111,11 +111,12 @@ def replay(
         nonlocal elapsed_s
         elapsed_s += recording.pace * expected_s(chosen)
         pair = Pair()
-        for key, quads in [*((key, 1) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
+        for key, quads in [*((key, LEAST_QUADS) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
             if key not in decks:
                 decks[key] = _Deck(recorded[key], rng)
             slower = math.log1p(slow_down.get(key, 0.0))
-            pair.quads[key] = [quad + slower for quad in decks[key].draw(quads)]
+            drawn = decks[key].draw(BLOCKS_OF_QUAD * quads)
+            pair.block_differences[key] = [block + slower for block in drawn]
         return pair
 
     try:
@@ -125,12 +126,12 @@ def replay(
 
 
 def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
-    """The quads of each recorded pair by key of the benchmark, less what it was slowed down by on purpose."""
+    """What each recorded pair read, block by block, by key, less what it was slowed down by on purpose."""
     found: dict[str, list[list[float]]] = {}
     for pair in recording.pairs:
-        for key, quads in pair.quads.items():
+        for key, blocks in pair.block_differences.items():
             slow_down = math.log1p(pair.slow_down.get(key, 0.0))
-            found.setdefault(key, []).append([quad - slow_down for quad in quads])
+            found.setdefault(key, []).append([block - slow_down for block in blocks])
     return found
 
 
@@ -138,23 +139,23 @@ class _Deck:
     """Recorded pairs of one benchmark, drawn in random order, each once before any comes again.
 
     Two long pairs that come again and again would be taken for many that agree: there are LEAST_DRAWN at least, of
-    fewer quads where need be.
+    fewer blocks where need be.
     """
 
     def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
         self._pairs = pairs
         self._rng = rng
-        self._most_quads = sorted(map(len, pairs))[-LEAST_DRAWN:][0]
+        self._most_blocks = sorted(map(len, pairs))[-LEAST_DRAWN:][0]
         self._left: list[Sequence[float]] = []
 
-    def draw(self, quads: int) -> Sequence[float]:
-        """So many quads of a pair, or as many as enough pairs have."""
-        quads = min(quads, self._most_quads)
+    def draw(self, blocks: int) -> Sequence[float]:
+        """The differences of so many blocks of a pair, or of as many as enough pairs have."""
+        blocks = min(blocks, self._most_blocks)
         while True:
             if not self._left:
                 self._left = self._rng.sample(self._pairs, len(self._pairs))
-            if len(drawn := self._left.pop()) >= quads:
-                return drawn[:quads]
+            if len(drawn := self._left.pop()) >= blocks:
+                return drawn[:blocks]
 
 
 def replay_many(
@@ -255,10 +256,10 @@ def slowed_pairs(recording: Recording) -> dict[str, Share]:
     found = {}
     for size, where in itertools.product(SIZES[1:], PLACES):
         changes = [
-            math.expm1(difference(pair.quads[key]))
+            math.expm1(difference(pair.block_differences[key]))
             for pair in recording.pairs
             for key, slow_down in pair.slow_down.items()
-            if (slow_down, pair.where) == (size, where) and key in pair.quads
+            if (slow_down, pair.where) == (size, where) and key in pair.block_differences
         ]
         if changes:
             close = sum(abs(change - size) <= GOOD_ESTIMATE for change in changes)

@@ -32,7 +32,7 @@ TOGETHER = 6
 """Benchmarks in a single pair: about as few as a gate looks at closely."""
 SHARE_S = MEASURED_S / 2
 """What each of them is measured for in it."""
-MOST_QUADS_RECORDED = 40
+MOST_QUADS_RECORDED = 60
 SERVER_SAMPLE_S = 0.1
 
 
@@ -86,7 +86,8 @@ def record(
             pair = both.run_pair(chosen, then)
             on_purpose = {wish.key: wish for wish in chosen if wish.slow_down}
             where: Where = next((wish.slowed_in for wish in on_purpose.values()), "block")
-            into.pairs.append(Recorded(pair.quads, {key: wish.slow_down for key, wish in on_purpose.items()}, where))
+            slow_down = {key: wish.slow_down for key, wish in on_purpose.items()}
+            into.pairs.append(Recorded(pair.block_differences, slow_down, where))
             return pair
 
         def is_time_left(share: float) -> bool:

@@ -27,11 +27,11 @@ from .pairs import (
     Prior,
     Thresholds,
     TrialInvalid,
+    blocks_wanted,
     difference,
     error_within,
     judge_pairs,
     prior_of,
-    quads_wanted,
 )
 from .results import FunctionTime
 from .summary import student_quantile
@@ -55,18 +55,20 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least quads; the latter where nothing else could
 be done meanwhile."""
-LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 8, 2, 16, 64
+LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 12, 2, 24, 96
+BLOCKS_OF_QUAD = 2
+"""Of each side."""
 LEAST_MEASURED_S = 0.16
 """What a benchmark may take in a pair, if more than the least quads of a slow one."""
 ENOUGH = 0.008
-"""Standard error of the median of a pair's quads: processes differ by some 1 % from each other, whatever the quads."""
-BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.005
-"""Short, as the pace of a shared machine changes from one moment to the next: measured on one for the same time, pairs
-of these vary by a quarter less than pairs of blocks of up to 15 ms.
+"""Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
+BLOCK_S, LONGEST_BLOCK_S = 0.001, 0.005
+"""Short, as the pace of a shared machine changes from one moment to the next: measured on one for the same time, the
+variance of a pair is a quarter less than with blocks twice as long.
 """
-LEAST_SAMPLES, MOST_SAMPLES = 3, 40
+LEAST_SAMPLES, MOST_SAMPLES = 2, 40
 """In a block, unless it becomes too long."""
-COLD_S = 0.004
+COLD_S = 0.001
 """Of samples shorter than this, the first of a block is thrown away, and two of those four times as short: the other
 arm has had the caches."""
 WARM_UP_S = 0.008
@@ -139,8 +141,8 @@ class Wish:
 class Pair:
     """What one pair of fresh processes has found, by key."""
 
-    quads: dict[str, list[float]] = field(default_factory=dict)
-    """By how much head was slower in each quad, as logarithms; the controls' as well."""
+    block_differences: dict[str, list[float]] = field(default_factory=dict)
+    """By how much head was slower in each block than base beside it, as logarithms; two a quad, the controls' too."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -192,7 +194,7 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     left.sort(key=lambda wish: -first.judgements[wish.key].change)
-    most_quads = {wish: min(quads_wanted(first.quads[wish.key], ENOUGH), MOST_QUADS) for wish in left}
+    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key]), MOST_QUADS) for wish in left}
     prior = first.prior(of_few=OF_FEW)
     # For some so many pairs are too many: with what time is left they get fewer.
     for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
@@ -241,7 +243,7 @@ class _Stage:
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
-        self.quads: dict[str, list[list[float]]] = {wish.key: [] for wish in most_quads}
+        self.block_differences: dict[str, list[list[float]]] = {wish.key: [] for wish in most_quads}
         self._trial = trial
         self._wishes = list(most_quads)
         self._most_quads = {wish.key: quads for wish, quads in most_quads.items()}
@@ -306,19 +308,19 @@ class _Stage:
         self._trial.samples_s |= pair.samples_s
         # Measuring for as long as the next processes take to start costs nothing.
         self._trial.measured_s = min(self._trial.measured_s + pair.idle_s, MOST_MEASURED_S)
-        for key, quads in pair.quads.items():
+        for key, blocks in pair.block_differences.items():
             if key in CONTROLS:
-                self._trial.differences.setdefault(key, []).append(difference(quads))
+                self._trial.differences.setdefault(key, []).append(difference(blocks))
             else:
-                self.differences[key].append(difference(quads))
-                self.quads[key].append(quads)
+                self.differences[key].append(difference(blocks))
+                self.block_differences[key].append(blocks)
 
     def prior(self, *, of_few: Prior) -> Prior:
         """What its benchmarks say of each other's variances; `of_few` where they are too few for that."""
         return prior_of(self.differences, self._within(), of_few=of_few)
 
     def _within(self) -> dict[str, float]:
-        return {key: error_within(quads) for key, quads in self.quads.items() if quads}
+        return {key: error_within(pairs) for key, pairs in self.block_differences.items() if pairs}
 
     def _look_at(self, due: Sequence[str], used: float) -> None:
         """`used`: share of its time that has passed. Of the errors each look may make what has been added since the
@@ -357,6 +359,11 @@ def _pace(trial: Trial) -> float:
     return trial.spent_s / trial.expected_s if trial.expected_s else 1.0
 
 
+def _quads_wanted(pairs: Sequence[Sequence[float]]) -> int:
+    """How many quads a pair of a benchmark must have, whose pairs so far had these differences of blocks."""
+    return math.ceil(blocks_wanted(pairs, ENOUGH) / BLOCKS_OF_QUAD)
+
+
 def expected_s(wishes: Sequence[Wish]) -> float:
     """What a pair of these takes, about."""
     return PAIR_OVERHEAD_S + sum(wish.pair_s for wish in wishes)
@@ -370,7 +377,7 @@ def controls(thresholds: Thresholds) -> list[Wish]:
 def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> str:
     """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point.
 
-    `prior`: what the benchmarks say of variances; the quads of controls hardly vary.
+    `prior`: what the benchmarks say of variances; the blocks of controls hardly vary.
     """
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
