@@ -248,13 +248,13 @@ class Run:
         if self.output and self.config.option.verbose < 0:
             self.progress = Progress(self._terminal(), len(session.items))
         self._pin()
-        # What is there now stays: the collections before each measurement need not look at it again.
+        # What is there now stays: neither the collections before each measurement nor those at pytest's and the
+        # interpreter's end, which take half a second, need look at it again.
         gc.collect()
         gc.freeze()
         try:
             outcome = yield
         finally:
-            gc.unfreeze()
             if self.progress is not None:
                 self.progress.close()
         self._end_if_one_has_died()

