@@ -175,7 +175,7 @@ def test_blocks_are_short_and_begin_with_samples_thrown_away() -> None:
     """Two samples at least, as many as fill 1 ms or go into 5 ms; of long ones none is thrown away."""
     wishes = [Wish(KEY, sample_s, LIMITS) for sample_s in (0.0, 1e-5, 2e-4, 9e-4, 2e-3, 5e-3, 0.3)]
     assert [wish.samples for wish in wishes] == [40, 40, 5, 2, 2, 1, 1]
-    assert [wish.unused for wish in wishes] == [2, 2, 2, 1, 0, 0, 0]
+    assert [wish.unused for wish in wishes] == [2, 2, 2, 2, 1, 1, 0]
     assert [wish.warm_up for wish in wishes] == [40, 40, 40, 9, 4, 2, 1]
 
 

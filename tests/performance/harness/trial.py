@@ -68,9 +68,9 @@ variance of a pair is a quarter less than with blocks twice as long.
 """
 LEAST_SAMPLES, MOST_SAMPLES = 2, 40
 """In a block, unless it becomes too long."""
-COLD_S = 0.001
-"""Of samples shorter than this, the first of a block is thrown away, and two of those four times as short: the other
-arm has had the caches."""
+COLD_S, VERY_COLD_S = 0.01, 0.001
+"""Of samples shorter than this, the first of a block is thrown away, and two of those shorter than that: the other arm
+has had the caches. What a request finds cold has been measured to make it slower by a tenth and more."""
 WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
@@ -113,7 +113,7 @@ class Wish:
     @property
     def unused(self) -> int:
         """Samples thrown away at the begin of a block."""
-        return 2 if self.sample_s < COLD_S / 4 else 1 if self.sample_s < COLD_S else 0
+        return 2 if self.sample_s < VERY_COLD_S else 1 if self.sample_s < COLD_S else 0
 
     @property
     def warm_up(self) -> int:
