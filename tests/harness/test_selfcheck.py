@@ -116,6 +116,15 @@ def test_controls_that_are_off_make_a_replay_invalid() -> None:
     assert replayed(recording(0.01, control=0.08)) is None
 
 
+def test_controls_are_replayed_with_as_many_blocks_as_in_a_gate() -> None:
+    """The first block of each was disturbed: the median of all reads the truth."""
+    stored = recording(0.005)
+    for pair in stored.pairs:
+        for key, truth in CONTROLS.items():
+            pair.block_differences[key] = [1.0, *[math.log1p(truth)] * 23]
+    assert set(verdicts_of(replayed(stored)).values()) == {"pass"}
+
+
 def test_without_time_for_a_pair_nothing_is_judged() -> None:
     """The replay's clock is that of the recorded pairs."""
     assert verdicts_of(replayed(recording(0.01), 1.0)) == {}
