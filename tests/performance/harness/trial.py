@@ -64,7 +64,7 @@ ENOUGH = 0.008
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
 BLOCK_S, LONGEST_BLOCK_S = 0.001, 0.005
 """Short, as the pace of a shared machine changes from one moment to the next: measured on one for the same time, the
-variance of a pair is a quarter less than with blocks twice as long.
+variance of a pair by the spread of its blocks is a quarter less than with blocks twice as long.
 """
 LEAST_SAMPLES, MOST_SAMPLES = 2, 40
 """In a block, unless it becomes too long."""
