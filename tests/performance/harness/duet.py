@@ -181,14 +181,14 @@ def _in_turns(
     for _ in range(wish.quads):
         first, second = (base, head) if rng.random() < 0.5 else (head, base)
         figures: dict[_ArmProcess, list[float]] = {base: [], head: []}
-        began_s = time.monotonic()
         for arm in (first, second, second, first):
+            began_s = time.monotonic()
             block = arm.block(wish.samples, wish.unused)
             if not block:
                 return nothing
             figures[arm].append(figure(block))
             samples_s[arm] += block
-        time.sleep(rest_s(time.monotonic() - began_s))
+            time.sleep(rest_s(time.monotonic() - began_s))
         if all(figures[base] + figures[head]):
             differences += block_differences(figures[base], figures[head])
     return differences, (samples_s[base], samples_s[head])
