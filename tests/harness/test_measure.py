@@ -144,6 +144,20 @@ def test_a_slow_warm_up_is_of_two_rounds_at_least(clock: Clock) -> None:
     assert count == 2 + LEAST_SAMPLES
 
 
+@pytest.mark.parametrize(("operations", "expected"), [(1, 3), (2, 2), (3, 1), (500, 1)])
+def test_a_warm_up_is_of_so_many_operations(clock: Clock, operations: int, expected: int) -> None:
+    """A round of many operations warms up like as many rounds of one."""
+    measure = measure_with(samples=10, warmup=3)
+    count = 0
+
+    for timer in measure(operations=operations):
+        count += 1
+        with timer:
+            clock.now_s += 1
+
+    assert count == expected + 10
+
+
 def test_short_samples_are_taken_until_they_last(clock: Clock) -> None:
     """Samples of 1 ms: 25 of them instead of 10 last the least time; of 0.1 ms there are no more than five times 10."""
     for step_s, expected in ((0.001, 25), (0.0001, 50)):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.performance.harness import pace as module
-from tests.performance.harness.pace import MOST_IN_VAIN, Disturbances, Pace
+from tests.performance.harness.pace import MOST_AGAIN, Disturbances, Pace
 from tests.performance.harness.summary import summarize
 
 STEADY = summarize([1.0] * 35)
@@ -113,26 +113,15 @@ def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_after_some_second_tries_in_vain_there_are_no_more() -> None:
-    """Those that helped don't count, and it is told once."""
+def test_only_so_many_are_measured_again() -> None:
+    """Those that nothing disturbed don't count; that there were more is told once."""
     disturbances = Disturbances()
-    for _ in range(2 * MOST_IN_VAIN):
+    for _ in range(MOST_AGAIN):
+        assert disturbances.watch()(STEADY) == ""
         assert disturbances.watch()(UNSTEADY)
-        disturbances.tried_again(STEADY)
-    for _ in range(MOST_IN_VAIN):
-        assert disturbances.notes == []
-        assert disturbances.watch()(UNSTEADY)
-        disturbances.tried_again(UNSTEADY)
-    assert disturbances.watch()(UNSTEADY) == ""
-    disturbances.tried_again(UNSTEADY)
+    assert disturbances.watch()(STEADY) == ""
+    assert disturbances.notes == []
+    for _ in range(2):
+        assert disturbances.watch()(UNSTEADY) == ""
     (note,) = disturbances.notes
     assert "disturbed throughout" in note
-
-
-def test_a_second_try_on_a_slow_machine_is_in_vain(clock: Clock) -> None:
-    """Its samples alone can't tell."""
-    disturbances = Disturbances()
-    clock.step_s = 1.5
-    for _ in range(MOST_IN_VAIN):
-        disturbances.tried_again(STEADY)
-    assert disturbances.notes

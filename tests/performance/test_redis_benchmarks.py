@@ -61,7 +61,7 @@ async def test_latency_percentiles(redis_client: Redis, key_prefix: str, measure
 async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """PUBLISH 500 messages at once, which share the connections of a bounded pool."""
     channel = f"{key_prefix}burst"
-    async for timer in measure(operations=500, warmup=2):
+    async for timer in measure(operations=500):
         with timer:
             receivers = await asyncio.gather(*(redis_client.publish(channel, "message") for _ in range(500)))
         assert receivers == [0] * 500
@@ -70,7 +70,7 @@ async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measur
 async def test_sustained_load(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """PUBLISH 100 messages one after another, without a break between them."""
     channel = f"{key_prefix}sustained"
-    async for timer in measure(operations=100, warmup=2):
+    async for timer in measure(operations=100):
         with timer:
             for _ in range(100):
                 await redis_client.publish(channel, "message")
@@ -84,7 +84,7 @@ async def test_5_concurrent_publishers(redis_client: Redis, key_prefix: str, mea
         for _ in range(50):
             await redis_client.publish(f"{key_prefix}publisher:{number}", "message")
 
-    async for timer in measure(operations=5 * 50, warmup=2):
+    async for timer in measure(operations=5 * 50):
         with timer:
             async with asyncio.TaskGroup() as group:
                 for number in range(5):
@@ -104,7 +104,7 @@ async def test_standard_throughput(redis_client: Redis, key_prefix: str, measure
     """PUBLISH 50 events of a usual size one after another, encoded to JSON each time."""
     channel = f"{key_prefix}throughput"
     event = json.loads(STANDARD_PAYLOAD)
-    async for timer in measure(operations=50, warmup=5):
+    async for timer in measure(operations=50):
         with timer:
             for _ in range(50):
                 await redis_client.publish(channel, json.dumps(event))
@@ -125,7 +125,7 @@ async def test_all_targets_together(redis_client: Redis, key_prefix: str, measur
 
 async def test_500_pings_over_a_pool(redis_client: Redis, measure: Measure) -> None:
     """PING 500 times one after another, each time on a connection borrowed from the pool."""
-    async for timer in measure(operations=500, warmup=2):
+    async for timer in measure(operations=500):
         with timer:
             for _ in range(500):
                 await redis_client.ping()
@@ -166,7 +166,7 @@ async def test_reuse_by_10_clients(redis_client: Redis, measure: Measure) -> Non
         for _ in range(10):
             await client.ping()
 
-    async for timer in measure(operations=10 * 10, warmup=5):
+    async for timer in measure(operations=10 * 10):
         with timer:
             await asyncio.gather(*(ping_10_times(client) for client in clients))
 

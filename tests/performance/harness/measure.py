@@ -5,6 +5,7 @@ was throttled. It knows nothing of pytest.
 """
 
 import gc
+import math
 from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
@@ -223,9 +224,10 @@ class Measure:
     ) -> Measurement:
         """Start the one measurement of this test.
 
-        `operations`: how many one sample contains; figures are per operation. `samples` and `warmup` take the place
-        of the profile's. `budget` takes the place of the one in settings.toml. `renamed_from`: the key that this
-        benchmark had before, which keeps its history. Raises MeasureError for a second call or figures below 1.
+        `operations`: how many one sample contains; figures are per operation. `samples` and `warmup`, in rounds, take
+        the place of the profile's, whose warm-up is in operations. `budget` takes the place of the one in
+        settings.toml. `renamed_from`: the key that this benchmark had before, which keeps its history. Raises
+        MeasureError for a second call or figures below 1.
         """
         if self.measurement is not None:
             raise MeasureError("measure() was called twice: one measurement a test, so that its name says what it is")
@@ -240,7 +242,7 @@ class Measure:
         self.measurement = Measurement(
             samples=wanted,
             most_samples=wanted if self.once or samples else wanted * PATIENCE,
-            warmup=0 if self.once else self._profile.warmup if warmup is None else warmup,
+            warmup=0 if self.once else math.ceil(self._profile.warmup / operations) if warmup is None else warmup,
             timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
             operations=operations,
             retry=lambda summary: "" if self.once else self._retry(summary, self.budget),

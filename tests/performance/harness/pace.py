@@ -13,7 +13,7 @@ from .summary import Summary, unsteadiness
 
 UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
-MOST_IN_VAIN = 3
+MOST_AGAIN = 5
 WORK = range(5_000)
 """Some 0.1 ms."""
 REPEATS = 5
@@ -52,44 +52,39 @@ class Pace:
 
 
 class Disturbances:
-    """What disturbs the benchmarks of a run, and whether measuring again helps.
+    """What disturbs the benchmarks of a run, and which of them are measured again for it.
 
-    On a machine that is disturbed throughout it doesn't: after MOST_IN_VAIN second tries that were disturbed as well,
-    what disturbs a benchmark is no reason to measure it again.
+    At most MOST_AGAIN: a machine that disturbs more is disturbed throughout, and second tries would only take longer.
     """
 
     def __init__(self) -> None:
         self.pace = Pace()
         self.notes: list[str] = []
         """What the reader of the results should know."""
-        self._in_vain = 0
+        self._again = 0
 
     def watch(self) -> Callable[[Summary], str]:
-        """Begin to watch over a benchmark: given what it measured, what is returned says why to measure it again.
+        """Begin to watch over a benchmark: what is returned is given what it measured, and says why to measure again.
 
-        "" where nothing disturbed it, or where a second try would be in vain.
+        "" where nothing disturbed it, or too many were disturbed before.
         """
         throttled = throttled_periods()
         slow_before = self.pace.slowness() > UNSTEADY
 
         def disturbed(summary: Summary) -> str:
-            if self._in_vain >= MOST_IN_VAIN:
-                return ""
             if throttled_periods() > throttled:
-                return "the CPU quota had stopped the process"
-            if unsteadiness(summary.samples_s) > UNSTEADY:
-                return "samples in a row were slower than others, as when the machine is disturbed"
-            if slow_before or self.pace.slowness() > UNSTEADY:
-                self.pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
-                return "the machine itself was slower than before"
-            return ""
+                why = "the CPU quota had stopped the process"
+            elif unsteadiness(summary.samples_s) > UNSTEADY:
+                why = "samples in a row were slower than others, as when the machine is disturbed"
+            elif slow_before or self.pace.slowness() > UNSTEADY:
+                why = "the machine itself was slower than before"
+            else:
+                return ""
+            if self._again == MOST_AGAIN:
+                self.notes = [f"the machine is disturbed throughout: no more than {MOST_AGAIN} second tries were made"]
+                return ""
+            self._again += 1
+            self.pace.recover(UNSTEADY, RECOVERY_LIMIT_S)
+            return why
 
         return disturbed
-
-    def tried_again(self, summary: Summary) -> None:
-        """A second try measured this."""
-        if unsteadiness(summary.samples_s) <= UNSTEADY and self.pace.slowness() <= UNSTEADY:
-            return
-        self._in_vain += 1
-        if self._in_vain == MOST_IN_VAIN:
-            self.notes.append("the machine is disturbed throughout: second tries were no better, so no more were made")

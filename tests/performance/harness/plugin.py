@@ -477,8 +477,6 @@ class Run:
         if "app" in self.settings.external_urls and "api_url" in item.fixturenames:
             self.app_elsewhere.append(_key(item))
         summary = measurement.summary
-        if measurement.retried and self.disturbances is not None:
-            self.disturbances.tried_again(summary)
         budget = measure.budget or self._budget(_key(item))
         return Benchmark(
             key=_key(item),

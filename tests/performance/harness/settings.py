@@ -81,6 +81,7 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, Meta(ge=7)]
     warmup: Annotated[int, Meta(ge=0)]
+    """Operations; at least a round, of which one may hold many."""
     timed_limit_s: Positive
     """A benchmark stops early once its samples add up to this, but never below 7 samples."""
 
