@@ -474,6 +474,81 @@ def test_a_hung_arm_keeps_the_run_no_longer_than_30_s() -> None:
     assert duet.LEAVE_LIMIT_S <= duet.ANSWER_LIMIT_S
 
 
+READING = """\
+from tests.performance.harness.measure import Measure
+from tests.performance.harness.services import Services
+
+
+def test_lazy(measure: Measure) -> None:
+    import lazy
+
+    for timer in measure():
+        with timer:
+            lazy.work()
+
+
+def test_served(services: Services, measure: Measure) -> None:
+    for timer in measure():
+        with timer:
+            pass
+"""
+LAZY, SERVED = "test_reading.py::test_lazy", "test_reading.py::test_served"
+WORKER = "import by_worker; print('ready', flush=True); import time; time.sleep(60)"
+
+
+@pytest.fixture
+def reading(trees: Arms) -> Arms:
+    """Trees in which a worker, `prepare` and a test's body read a file each, and in base a test reads one more."""
+    text = f'[processes.worker]\ncommand = ["python", "-c", "{WORKER}"]\nready_output = "ready"\n'
+    for arm in (trees.base, trees.head):
+        settings = f'prepare = ["python", "-c", "import by_prepare"]\n{SETTINGS}{text}'
+        (arm.root / "tests/performance/settings.toml").write_text(settings)
+        (arm.root / "tests/performance/test_reading.py").write_text(READING)
+        for name in ("by_worker.py", "by_prepare.py", "README.md"):
+            (arm.root / name).write_text("")
+        (arm.root / "lazy.py").write_text("def work():\n    pass\n")
+    (trees.base.root / "lazy.py").write_text("from removed import work\n")
+    (trees.base.root / "removed.py").write_text("def work():\n    pass\n")
+    return trees
+
+
+@pytest.mark.parametrize(
+    ("differing", "reached"),
+    [
+        (["README.md", "pyproject.toml"], set()),
+        (["README.md", "by_worker.py"], {SERVED}),
+        (["by_prepare.py"], {LAZY, SERVED}),
+        (["lazy.py"], {LAZY, SERVED}),
+        (["removed.py"], {LAZY, SERVED}),
+    ],
+    ids=["nobody", "a worker", "prepare", "in a test's body", "in base alone"],
+)
+def test_only_what_reads_what_differs_is_compared(reading: Arms, differing: list[str], reached: set[str]) -> None:
+    """What a worker reads reaches those alone that use it; pytest's configuration is head's in both arms."""
+    arms = Arms(**{**vars(reading), "files": differing})
+    with both_arms(settings_of(arms), arms, wishes_of(LAZY, SERVED), "ci") as both:
+        assert both.unreached == {LAZY, SERVED} - reached
+
+
+def test_where_nothing_that_differs_is_read_there_is_no_pair(trees: Arms) -> None:
+    """Neither controls nor a profiler."""
+    found = trial(Arms(**{**vars(trees), "files": ["README.md"]}), WORK, ASYNC)
+    assert found.unreached == {WORK, ASYNC}
+    assert found.pairs == 0
+    assert not found.differences
+
+
+def test_what_does_not_pass_in_the_rehearsal_is_compared_all_the_same(compiled: Arms, tmp_path: Path) -> None:
+    """So that it is told: one that is skipped in base alone, though nothing that it reads is said to differ."""
+    arms = copy_of(compiled, tmp_path)
+    edit(arms.head, 'ARM = "base"', 'ARM = "head"')
+    for arm in (arms.base, arms.head):
+        (arm.root / "tests/performance/test_odd.py").write_text(ODD)
+    arms = Arms(**{**vars(arms), "files": ["README.md"]})
+    with both_arms(settings_of(arms), arms, wishes_of(SKIPPED["base"], PLAIN), "ci") as both:
+        assert both.unreached == {PLAIN}
+
+
 def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Arms, tmp_path: Path) -> None:
     """Its own tree lacks the module, and another folder of the path has it: what was measured would not be base."""
     shutil.move(trees.base.root / "code_under_test.py", tmp_path / "code_under_test.py")

@@ -23,8 +23,9 @@ from packaging.utils import canonicalize_name
 
 from . import cache as kept
 from .base import Git, NoBase, scrub
-from .base_environment import base_python, local_packages, wanted_changes
+from .base_environment import base_python, local_packages, package_folders, wanted_changes
 from .environment import installed_packages, origins
+from .reads import paths_of_packages
 
 OVERLAY = ("tests/performance", "tests/__init__.py", "conftest.py")
 """Of the working tree in both arms, below the project's root."""
@@ -137,6 +138,15 @@ def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Ar
 def nothing_differs(arms: Arms) -> bool:
     """Whether both arms run the same code on the same packages."""
     return not arms.files and not arms.packages
+
+
+def changed_paths(arm: Arm, arms: Arms) -> set[Path] | None:
+    """Where in one arm lies what differs from the other; None where that isn't known."""
+    environment = None if arm.python == Path(sys.executable) else package_folders(arm.python)
+    packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
+    if packages is None:
+        return None
+    return packages | {tree / name for name in arms.files for tree in (arm.tree, arm.tree.resolve())}
 
 
 def describe(arms: Arms) -> list[str]:

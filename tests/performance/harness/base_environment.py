@@ -243,6 +243,12 @@ def _paths(environment: Path) -> dict[str, Path]:
     return {**paths, "python": paths["scripts"] / ("python.exe" if os.name == "nt" else "python")}
 
 
+def package_folders(python: Path) -> list[str]:
+    """Where the packages of an environment lie, given its Python."""
+    paths = _paths(python.parent.parent)
+    return sorted({str(paths["purelib"]), str(paths["platlib"])})
+
+
 def _copy_environment(target: Path) -> None:
     """A virtual environment with the packages of ours, by hard links where the disk has them."""
     code, _, errors = run([sys.executable, "-m", "venv", "--without-pip", str(target)], limit_s=INSTALL_LIMIT_S)

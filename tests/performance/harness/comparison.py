@@ -71,13 +71,19 @@ def compare_with_base(
         )
     finally:
         progress.close()
-    say(f"  {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
+    if trial.unreached:
+        say(f"  {len(trial.unreached)} of them run nothing that differs")
+    if trial.pairs:
+        say(f"  {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
     convicted = sum(one.verdict == "regression" for one in trial.judgements.values())
     if 0 < len(trial.functions) < convicted:
         results.notes.append(f"of {convicted} that got slower, a profiler has run on the worst {len(trial.functions)}")
     edited = edited_entries(root, base, baseline)
     for benchmark in benchmarks:
-        judge_compared(benchmark, trial, settings.gate, edited)
+        if benchmark.key in trial.unreached:
+            judge_unchanged(benchmark, settings.gate, results.base)
+        else:
+            judge_compared(benchmark, trial, settings.gate, edited)
 
 
 def arms_folder() -> Path:

@@ -20,19 +20,20 @@ from pathlib import Path
 
 import msgspec
 
-from .arms import Arm, Arms, foreign, python_path
+from .arms import Arm, Arms, changed_paths, foreign, nothing_differs, python_path
 from .base import NoBase
 from .base_environment import read_toml
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid, block_differences, figure
 from .pin import CoreLock, give_way, rest_s, set_affinity, take_precedence
 from .readiness import NotReady, describe, run_alone
+from .reads import AT_START, PREPARE, READS, TESTS, reaches
 from .results import FunctionTime
 from .services import ServiceError, Services
 from .services.base import signal_all, tree
 from .services.variables import placeholders
 from .settings import Settings
-from .trial import MOST_QUADS, Pair, Trial, Wish, conduct, controls
+from .trial import CONTROLS, MOST_QUADS, Pair, Trial, Wish, conduct, controls
 from .turns import PROFILE, Line, LineClosed
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
@@ -70,7 +71,7 @@ def compare(
     backends: Mapping[str, str] = {},
     on_pair: Callable[[str], None] = lambda _: None,
 ) -> Trial:
-    """Compare until each benchmark is convicted or acquitted, or the time is up.
+    """Compare until each benchmark is convicted or acquitted, or the time is up; not those that run the same in both.
 
     `backends`: where the servers came from before, by name, to be taken again where that is left open. `on_pair` is
     told before each pair how far the comparison is. Raises TrialInvalid, and NoBase where the base can't be run.
@@ -84,8 +85,14 @@ def compare(
             on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks undecided, {left_s:.0f} s left at most")
             return both.run_pair(chosen, then)
 
-        trial = conduct(wishes, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
-        convicted = [wish for wish in wishes if (one := trial.judgements.get(wish.key)) and one.verdict == "regression"]
+        reached = [wish for wish in wishes if wish.key not in both.unreached]
+        trial = Trial()
+        if reached:
+            trial = conduct(reached, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        trial.unreached = both.unreached
+        convicted = [
+            wish for wish in reached if (one := trial.judgements.get(wish.key)) and one.verdict == "regression"
+        ]
         convicted.sort(key=lambda wish: -trial.judgements[wish.key].change)
         if convicted:
             trial.functions = both.slower_functions(convicted[:MOST_PROFILED])
@@ -109,6 +116,7 @@ class BothArms:
     """Runs pairs of fresh processes."""
 
     def __init__(self, ground: "_Ground", profile: str) -> None:
+        self.unreached = ground.unreached
         self._ground = ground
         self._profile = profile
         self._rng = random.Random()
@@ -209,6 +217,8 @@ class _ArmProcess:
         self._scrub = scrub
         self._answer_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self.collected: list[str] = []
+        self.served: list[str] = []
+        """Of those collected, which use the application or a process beside it."""
         self.errors: list[str] = []
         """Why files could not be collected."""
         self.origins: dict[str, str] = {}
@@ -241,7 +251,8 @@ class _ArmProcess:
         message = self._receive()
         if message.collected is None:
             raise self._unexpected(message)
-        self.collected, self.errors, self.origins = message.collected, message.errors, message.origins
+        self.collected, self.served = message.collected, message.served
+        self.errors, self.origins = message.errors, message.origins
 
     def why_not_there(self, key: str) -> str:
         """Why a test is not among those collected; "" where it is."""
@@ -347,6 +358,7 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
     """What an arm says: turns.py has the table."""
 
     collected: list[str] | None = None
+    served: list[str] = []
     errors: list[str] = []
     origins: dict[str, str] = {}
     at: str = ""
@@ -401,6 +413,12 @@ class _Ground:
         self.idle_s = 0.0
         """How long those of the last pair, if started ahead, were still waited for."""
         self._profile_into: Path | None = None
+        self._note_reads_into: Path | None = None
+        self.unreached: set[str] = set()
+        """Keys of the benchmarks that run the same in both arms, as was seen in the rehearsal."""
+        self._always = [TESTS, *([PREPARE] if settings.prepare else [])]
+        """Processes that any benchmark depends on, and those with which an application is served."""
+        self._served_by = [*self._always, *(["app"] if settings.app else []), *settings.processes]
 
     def __enter__(self) -> "_Ground":
         try:
@@ -478,14 +496,19 @@ class _Ground:
     def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
         """Start both arms once without measuring: what they import is looked at, and their databases prepared.
 
-        Raises TrialInvalid, and NoBase where it is the base that can't be run.
+        Where something that differs may be read by some alone, each benchmark is run to see by which. Raises
+        TrialInvalid, and NoBase where it is the base that can't be run.
         """
         try:
-            self._rehearse(wishes, profile)
+            with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
+                self._note_reads_into = Path(folder)
+                self._rehearse(wishes, profile)
         except TrialInvalid as error:
             if error.arm == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
             raise
+        finally:
+            self._note_reads_into = None
 
     def _rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
         with self.arms_running(wishes, profile, random.Random(), prepare=True) as both:
@@ -494,13 +517,37 @@ class _Ground:
                     raise TrialInvalid(
                         f"the arm {arm.arm.name} imports from outside its own tree: {', '.join(strange)}"
                     )
-                arm.tell(order=[])
+            keys = {wish.key for wish in wishes} - CONTROLS.keys()
+            there = [key for key in both[0].collected if key in keys and key in both[1].collected]
+            order = [] if nothing_differs(self.arms) or self._reached(self._always) else there
+            for arm in both:
+                arm.tell(order=order)
+            ends = {key: [arm.end(key) for arm in both] for key in order}
             for arm in both:
                 arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
         self._settle()
+        passed = {key for key, why_not in ends.items() if not any(why_not)}
+        served = passed.intersection(*(arm.served for arm in both))
+        for names, keys in (self._always, passed - served), (self._served_by, served):
+            if keys and not self._reached(names):
+                self.unreached |= keys
         for name in ("base", "head"):
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
+
+    def _reached(self, names: Sequence[str]) -> bool:
+        """Whether what differs was read by one of these processes in either arm."""
+        assert self._note_reads_into is not None
+        for arm in (self.arms.base, self.arms.head):
+            changed = changed_paths(arm, self.arms)
+            if changed is None:
+                return True
+            for name in names:
+                # Both arms' tests are configured by head's.
+                own = changed - {self._configuration()} if name == TESTS else changed
+                if reaches([name], self._note_reads_into / arm.name, own):
+                    return True
+        return False
 
     @contextlib.contextmanager
     def arms_running(
@@ -569,6 +616,10 @@ class _Ground:
                 if self._profile_into:
                     (self._profile_into / arm.name).mkdir()
                     environ[PROFILE] = str(self._profile_into / arm.name)
+                if self._note_reads_into:
+                    (self._note_reads_into / arm.name).mkdir()
+                    environ[READS] = str(self._note_reads_into / arm.name / TESTS)
+                    environ["PYTHONPATH"] += f"{os.pathsep}{arm.root / AT_START}"
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
                 command = self._command(arm, wishes, profile)
                 process = _ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
@@ -590,12 +641,17 @@ class _Ground:
         command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", PLUGIN, f"--perf-profile={profile}"]
         command += ["--continue-on-collection-errors", *(part for name in NOT_IN_ARMS for part in ("-p", f"no:{name}"))]
         # Head's configuration of pytest for both; where to import from is said by PYTHONPATH alone.
-        folders = [self.arms.head.root / suite, self.arms.head.root]
-        found = [folder / name for folder in folders for name in PYTEST_FILES if is_of_pytest(folder / name)]
-        command += [f"-c={found[0]}"] if found else []
+        configuration = self._configuration()
+        command += [f"-c={configuration}"] if configuration else []
         # As pytest does by itself, no conftest.py above a configuration that is the suite's own.
-        top = arm.root / suite if found and found[0].parent == folders[0] else arm.root
+        top = arm.root / suite if configuration and configuration.parent == self.arms.head.root / suite else arm.root
         return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={top}"]
+
+    def _configuration(self) -> Path | None:
+        """The file that pytest is configured by."""
+        folders = [self.arms.head.root / "tests/performance", self.arms.head.root]
+        found = (folder / name for folder in folders for name in PYTEST_FILES if is_of_pytest(folder / name))
+        return next(found, None)
 
     def _told(self, arm: Arm, wishes: Sequence[Wish], prepare: bool) -> dict[str, object]:
         servers = {}
@@ -609,7 +665,8 @@ class _Ground:
         return {
             "servers": servers,
             "prefix": f"perf:{arm.name}:" if "redis" in servers else "",  # elsewhere keys are removed by the arm's own
-            "core": self._core,
+            "core": None if self._note_reads_into else self._core,
+            "rehearses": self._note_reads_into is not None,
             "prepare": prepare or self._services.postgres is None,
             "keys": [wish.key for wish in wishes],
             "modules": self.arms.modules,

@@ -233,10 +233,10 @@ class Run:
         if not ours or self.config.option.collectonly or self.services is None:
             return (yield)
         wanted = [item for item in ours if _key(item) in self.arm.keys] if self.arm else ours
-        names = {name for item in wanted for name in getattr(item, "fixturenames", ())}
+        names = {name for item in wanted for name in _fixtures(item)}
         try:
             self.services.wait_ready()
-            if names & {"api_url", "services"} or (self.arm and self.arm.prepare):
+            if any(map(_uses_application, wanted)) or (self.arm and self.arm.prepare):
                 self.services.start_application()
             elif "postgres_url" in names:
                 self.services.prepare()  # its tables are there without the application as well
@@ -263,7 +263,8 @@ class Run:
     def _in_order(self, arm: Arm, ours: list[pytest.Item]) -> list[pytest.Item]:
         """Tell the coordinator what there is and where it was imported from; it says what to run."""
         items = {_key(item): item for item in ours}
-        arm.line.send(collected=list(items), errors=self.reasons, origins=origins(arm.modules))
+        served = [key for key, item in items.items() if _uses_application(item)]
+        arm.line.send(collected=list(items), served=served, errors=self.reasons, origins=origins(arm.modules))
         return [items[key] for key in arm.line.receive()["order"]]
 
     def _end_if_one_has_died(self) -> None:
@@ -515,6 +516,8 @@ class Run:
         """The `measure` of one test: once more where a budget broke or something disturbed it."""
         assert self.settings is not None
         arm, key = self.arm, _key(item)
+        if arm is not None and arm.rehearses:
+            return Measure(self.settings.profile(self.profile_name), lambda *_: "", once="in a rehearsal")
         if arm is not None:
             return Measure(
                 self.settings.profile(self.profile_name),
@@ -701,6 +704,15 @@ def measure(request: pytest.FixtureRequest, perf_run: Run) -> Iterator[Measure]:
 
 def _is_ours(path: Path) -> bool:
     return path.is_relative_to(SUITE) and (not path.is_relative_to(SUITE / "harness") or path == CONTROLS)
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
+
+
+def _uses_application(item: pytest.Item) -> bool:
+    """Whether the application and the processes beside it have to be there."""
+    return not _fixtures(item).isdisjoint({"api_url", "services"})
 
 
 def _key(item: pytest.Item) -> str:

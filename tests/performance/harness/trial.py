@@ -169,6 +169,8 @@ class Trial:
     """Why a benchmark could not be compared, by key."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """Of the last pair that each was in, by key: what each sample took in base and in head."""
+    unreached: set[str] = field(default_factory=set)
+    """Keys of those that weren't compared, as nothing that differs can reach them."""
     functions: dict[str, list[FunctionTime]] = field(default_factory=dict)
     """What got slower under a profiler, by key, of those convicted."""
     pairs: int = 0

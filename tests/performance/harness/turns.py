@@ -5,7 +5,7 @@ other one measures.
 
 | coordinator → arm | arm → coordinator |
 | --- | --- |
-| what `Arm` is told at its start | `{"collected", "errors", "origins"}`, once the application has started |
+| what `Arm` is told at its start | `{"collected", "served", "errors", "origins"}`, once the application has started |
 | `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
 | `{"samples", "unused"}`: a turn | `{"block_s"}`: what each sample took |
 | `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |
@@ -222,6 +222,8 @@ class Arm:
         self.core: int | None = told["core"]
         self.prepare: bool = told["prepare"]
         """Whether `prepare` has to be run: not where the arm's database is a copy of one that was prepared."""
+        self.rehearses: bool = told["rehearses"]
+        """Whether each benchmark runs once, untimed and without turns."""
         self.keys: list[str] = told["keys"]
         """Benchmarks that it may be told to run: what those need is started ahead."""
         self.modules: list[str] = told["modules"]

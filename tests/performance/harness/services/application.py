@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.performance.harness.readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
+from tests.performance.harness.reads import noted_as
 from tests.performance.harness.settings import AppSettings, ProcessSettings
 
 from .address import Address
@@ -74,7 +75,7 @@ class Process(LocalService):
         self._log.unlink(missing_ok=True)
         self._started_s = time.monotonic()
         try:
-            self.spawn(command, environ=self._environ, cwd=self._works_in)
+            self.spawn(command, environ=noted_as(self.name, command, self._environ), cwd=self._works_in)
         except OSError as error:
             raise not_ready(
                 self, f"{command[0]} can't be started", error, "check the command in settings.toml"

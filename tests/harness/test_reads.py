@@ -1,0 +1,125 @@
+"""Which files processes read: noted by real ones, and looked up."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.project import ROOT
+from tests.performance.harness.reads import AT_START, READS, noted_as, paths_of_packages, reaches
+
+OWN = 'print("of my own")\n'
+PROGRAM = """\
+import os, subprocess, sys
+import imported
+os.chdir(os.path.dirname(imported.__file__))
+open("data.txt").close()
+subprocess.run([sys.executable, "-c", "open('by_child.txt')"], check=True)
+os.stat("not_opened.txt")
+"""
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["first", "compiled"])
+def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Path, compiled: bool) -> None:
+    """Modules, compiled or not, and data by a relative path; the user's own module of that name runs as well."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("imported.py", "data.txt", "by_child.txt", "not_opened.txt", "nobody.py"):
+        (tree / name).write_text("")
+    (tree / "program.py").write_text(PROGRAM)
+    (tree / "sitecustomize.py").write_text(OWN)
+    path = os.pathsep.join([str(ROOT / AT_START), str(tree)])
+    environ = {**os.environ, "PYTHONPATH": path, READS: str(notes / "tests"), "PYTHONDONTWRITEBYTECODE": ""}
+    for _ in range(2 if compiled else 1):
+        (notes / "tests").unlink(missing_ok=True)
+        done = subprocess.run([sys.executable, tree / "program.py"], env=environ, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout == "of my own\n" * 2  # the child's, too
+    read = {name: reaches(["tests"], notes, {tree / name}) for name in sorted(path.name for path in tree.iterdir())}
+    del read["__pycache__"]
+    assert read == {
+        "by_child.txt": True,
+        "data.txt": True,
+        "imported.py": True,
+        "nobody.py": False,
+        "not_opened.txt": False,
+        "program.py": True,
+        "sitecustomize.py": True,
+    }
+
+
+def test_what_lies_below_a_path_belongs_to_it(tmp_path: Path, notes: Path) -> None:
+    """Also where it is read through a link, and what pytest has compiled; a name that only begins alike is another."""
+    (tmp_path / "link").symlink_to(tmp_path / "package")
+    (notes / "app").write_text(
+        f"{tmp_path}/link/module.py\n{tmp_path}/other/__pycache__/test_it.cpython-311-pytest-9.0.1.pyc\n"
+    )
+    for name in ("package", "package/module.py", "link", "other/test_it.py"):
+        assert reaches(["app"], notes, {tmp_path / name}), name
+    for name in ("pack", "package/other.py", "other/test.py"):
+        assert not reaches(["app"], notes, {tmp_path / name}), name
+
+
+def test_one_process_of_many_is_enough_and_one_that_noted_nothing_is_not_known(tmp_path: Path, notes: Path) -> None:
+    for name in ("app", "worker"):
+        (notes / name).write_text(f"{tmp_path}/{name}.py\n")
+    assert reaches(["app", "worker"], notes, {tmp_path / "worker.py"})
+    assert not reaches(["app", "worker"], notes, {tmp_path / "prepare.py"})
+    assert reaches(["app", "prepare"], notes, {tmp_path / "nobody.py"})
+    assert not reaches([], notes, {tmp_path / "app.py"})
+
+
+@pytest.mark.parametrize(
+    ("program", "noted"),
+    [("python3", True), ("by_python", True), ("by_shell", False), ("binary", False), ("not_there", False)],
+)
+def test_what_python_does_not_run_notes_nothing(tmp_path: Path, notes: Path, program: str, noted: bool) -> None:
+    """Nor do its children: what a shell script reads itself would be missed. A console script is run by Python."""
+    begins = {"by_python": b"#!/usr/bin/python3\n", "by_shell": b"#!/bin/sh\n", "binary": b"\x7fELF\xff"}
+    for name, begin in begins.items():
+        (tmp_path / name).write_bytes(begin)
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {"PATH": path, READS: str(notes / "tests")}
+    expected = {"PATH": path, **({READS: str(notes / "worker")} if noted else {})}
+    assert noted_as("worker", [program, "-m", "worker"], environ) == expected
+    assert noted_as("worker", [program], {"PATH": path}) == {"PATH": path}
+
+
+def install(site: Path, name: str, files: list[str] | None) -> None:
+    """A package as an installer leaves it."""
+    folder = site / f"{name}-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    if files is not None:
+        (folder / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{folder.name}/METADATA"]))
+
+
+def test_where_packages_lie(tmp_path: Path) -> None:
+    """Their top-level files and folders; nothing of one that isn't there, nor what lies outside."""
+    install(tmp_path, "pure", ["pure/__init__.py", "pure/deep/er.py", "_pure.py", "__pycache__/_pure.cpython-311.pyc"])
+    install(tmp_path, "tool", ["../../bin/tool", "tool.py"])
+    found = paths_of_packages(["pure", "tool", "absent"], [str(tmp_path)])
+    assert found == {tmp_path / "pure", tmp_path / "_pure.py", tmp_path / "tool.py"}
+
+
+@pytest.mark.parametrize("files", [["early/__init__.py", "early.pth"], None], ids=["at the start", "no record"])
+def test_packages_of_which_it_is_not_known(tmp_path: Path, files: list[str] | None) -> None:
+    install(tmp_path, "pure", ["pure/__init__.py"])
+    install(tmp_path, "early", files)
+    assert paths_of_packages(["pure", "early"], [str(tmp_path)]) is None
+
+
+def test_our_own_packages_are_found() -> None:
+    found = paths_of_packages(["pytest"])
+    assert found is not None
+    assert Path(pytest.__file__).parent in found
