@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness.project import Project, make_environments
 from tests.performance.harness.services import Services
+from tests.performance.harness.services.run import Run
 from tests.performance.harness.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,15 @@ def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
     yield make
     for services in made:
         services.stop()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """A run that processes belong to."""
+    run = Run()
+    run.begin()
+    yield run
+    run.end()
 
 
 @pytest.fixture(scope="session")
