@@ -42,6 +42,7 @@ from tests.performance.harness.results import Benchmark, Results, read_results, 
 from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.summary import student_quantile
 from tests.performance.harness.trial import MEASURED_S, MOST_QUADS, Wish
+from tests.performance.harness.turns import step_now_s
 
 LONGEST_BURST_S = 2.0
 SCALES = (0.8, 1.25)
@@ -65,6 +66,7 @@ CANT_TOUCH = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_ben
 """The benchmarks that don't use the library."""
 THREE = "test_list or test_select_1 or test_publish_latency"
 INVALID = 3
+STEPS_WATCHED_S = 3.0
 MOST_COUNTS = 3
 NOT_AT_THE_SCREEN = "paired comparison with|nothing differs|measured again"
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
@@ -121,11 +123,10 @@ class Clone:
         path.write_text(path.read_text(encoding="utf-8") + "# nothing changes\n", encoding="utf-8")
 
     def slow_down(self, handler: str, extra_s: float) -> None:
-        """Let a handler of the sample service be busy for so much longer."""
+        """Let a handler of the sample service do work that takes so much longer at the usual pace of this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
-        until = f"    until_s = time.perf_counter() + {extra_s:.9f}\n"
-        wait = "    while time.perf_counter() < until_s:\n        pass\n"
-        self.edit(APP, ("import json\n", "import json\nimport time\n"), (start, start + until + wait))
+        steps = round(extra_s / usual_step_s())
+        self.edit(APP, (start, f"{start}    for step in range({steps}):\n        str(step)\n"))
 
     def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (0,)) -> Done:
         """Run Python to its end; one that ends with another exit code ends us."""
@@ -252,6 +253,15 @@ class Tally:
                     print(f"  not caught: {told(one)}, {one.verdict}")
             if results.exit_code not in (0, 1):
                 print(f"  invalid: {'; '.join(results.reasons)}")
+
+
+def usual_step_s() -> float:
+    """What a step of work takes by the median of STEPS_WATCHED_S: its pace changes from moment to moment."""
+    found = []
+    until_s = perf_counter() + STEPS_WATCHED_S
+    while perf_counter() < until_s:
+        found.append(step_now_s())
+    return statistics.median(found)
 
 
 # ---- sections

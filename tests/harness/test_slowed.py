@@ -18,14 +18,15 @@ from tests.performance.harness.pairs import Thresholds, difference
 from tests.performance.harness.services.application import Application
 from tests.performance.harness.services.run import Run
 from tests.performance.harness.settings import AppSettings, Settings, load_settings
-from tests.performance.harness.slowed import BURN_S, OFF, REQUESTS, instead_of_application, shared_numbers
+from tests.performance.harness.slowed import OFF, REQUESTS, STEPS, instead_of_application, shared_numbers
 from tests.performance.harness.trial import CONTROLS, IN_SERVER, Pair, Wish
-from tests.performance.harness.turns import SlowedApplicationTimer
+from tests.performance.harness.turns import SlowedApplicationTimer, step_now_s
 
 from .project import SETTINGS, Project
 
 LIMIT_S = 30.0
-BURNT_S = 0.05
+MANY_STEPS = 1_000_000
+"""More than any request takes, and on a slow machine as many times more."""
 MOST_PAIRS = 9
 """Three in a row are looked for in which the machine was left to itself."""
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
@@ -91,30 +92,38 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "memoryview[float
     return shared_numbers()
 
 
-def test_a_share_of_what_blocks_take_without_is_burnt(shared: "memoryview[float]") -> None:
-    """Blocks of two rounds, three requests each, that take 9 ms, then 10 ms and what was burnt of their requests."""
+def test_a_share_of_what_blocks_take_without_is_added(shared: "memoryview[float]") -> None:
+    """Blocks of two rounds, three requests each, that take 9, 10 and 11 ms without; each step takes a microsecond.
+
+    Where the machine is slower by half while a block runs, and the steps are as well, it counts as much.
+    """
     timer = SlowedApplicationTimer([], 0.1)
-    burnt_s = []
-    for without_s in (0.009, 0.010, 0.011):
+    steps = []
+    for without_s, pace in ((0.009, 1.0), (0.010, 1.5), (0.011, 1.0)):
         with timer:
-            burnt_s.append(shared[BURN_S])
-        assert shared[BURN_S] == OFF
+            steps.append(shared[STEPS])
+        assert shared[STEPS] == OFF
         shared[REQUESTS] = 6
-        timer.learn([without_s + 3 * burnt_s[-1]] * 2, rounds=2)
+        timer.learn([pace * (without_s + 3e-6 * steps[-1])] * 2, rounds=2, step_s=pace * 1e-6)
     with timer:
-        burnt_s.append(shared[BURN_S])
-    assert burnt_s == pytest.approx([0.0, 0.0009 / 3, 0.00095 / 3, 0.001 / 3])
+        steps.append(shared[STEPS])
+    assert steps == pytest.approx([0.0, 900 / 3, 950 / 3, 1000 / 3])
 
 
-def test_without_a_request_nothing_can_be_burnt(shared: "memoryview[float]") -> None:
+def test_a_step_takes_its_time() -> None:
+    """As many as are added to a request of some milliseconds are done, and not optimized away."""
+    assert 1e-8 < step_now_s() < 1e-4
+
+
+def test_without_a_request_nothing_can_be_added(shared: "memoryview[float]") -> None:
     """Else it would pass for slowed down."""
     assert shared[REQUESTS] == 0
     with pytest.raises(MeasureError, match="no request while a block was timed"):
-        SlowedApplicationTimer([], 0.1).learn([0.01], rounds=1)
+        SlowedApplicationTimer([], 0.1).learn([0.01], rounds=1, step_s=1e-6)
 
 
 @pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
-def test_an_application_burns_time_for_requests_in_timed_blocks_alone(
+def test_an_application_does_more_for_requests_in_timed_blocks_alone(
     tmp_path: Path, shared: "memoryview[float]", asgi: str
 ) -> None:
     """With its lifespan, and made by a factory or not."""
@@ -126,17 +135,20 @@ def test_an_application_burns_time_for_requests_in_timed_blocks_alone(
     run.begin()
     app = Application(wanted, root, {"PYTHONPATH": str(tmp_path)}, run)
     try:
-        shared[BURN_S] = OFF
+        shared[STEPS] = OFF
         app.start()
         app.wait_ready(LIMIT_S)
         assert httpx.get(f"{app.address.url}/health").text == "well"
         assert shared[REQUESTS] == 0
-        began_s = time.perf_counter()
-        shared[BURN_S] = BURNT_S
-        for _ in range(4):
-            httpx.get(f"{app.address.url}/health")
-        assert shared[REQUESTS] == 4
-        assert time.perf_counter() - began_s > 4 * BURNT_S
+        took_s = {}
+        for steps in (0, MANY_STEPS):
+            shared[STEPS] = steps
+            began_s = time.perf_counter()
+            for _ in range(4):
+                httpx.get(f"{app.address.url}/health")
+            took_s[steps] = time.perf_counter() - began_s
+        assert shared[REQUESTS] == 8
+        assert took_s[MANY_STEPS] > took_s[0]
     finally:
         app.stop()
         run.end()
@@ -178,6 +190,6 @@ def read(pair: Pair, key: str) -> float:
 
 
 def as_added(pairs: list[Pair]) -> bool:
-    """Of three pairs one may be disturbed; and what is burnt is a clock's, while the rest depends on the machine."""
+    """Of three pairs one may be disturbed; and how the rest of a request slows down with the machine depends on it."""
     asking, in_server = (statistics.median(read(one, key) for one in pairs) for key in (ASKING, IN_SERVER))
     return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

@@ -1,13 +1,14 @@
 """The application with time added on purpose, in its own process: how the self-check slows down code under test.
 
-uvicorn serves it in place of the application, which it wraps. Before each HTTP response it burns as much time as the
+uvicorn serves it in place of the application, which it wraps. Before each HTTP response it does as much work as the
 test process wants, which says so in memory that both share, and only while a block is timed. Just then nobody else has
-work to do: burnt when the request arrives, 10 % change how the processes take turns on their core, and cost 11 to 14.
+anything to do: done when the request arrives, 10 % change how the processes take turns on their core, and cost more.
+
+Work, not time by a clock: on a machine whose pace changes, what is added has to change with it, as slower code does.
 """
 
 import mmap
 import os
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 ASGI, IS_FACTORY, SHARED = "PERF_SLOWED_ASGI", "PERF_SLOWED_IS_FACTORY", "PERF_SLOWED_SHARED"
-BURN_S, REQUESTS = 0, 1
-"""Of the two shared numbers: what to burn for each request, OFF between timed blocks; requests answered in these."""
+STEPS, REQUESTS = 0, 1
+"""Of the two shared numbers: steps of work for each request, OFF between timed blocks; requests answered in these."""
 OFF = -1.0
+
+
+def work(steps: float) -> None:
+    """Python at work: a step takes some tenths of a microsecond, and leaves the garbage collector nothing to do."""
+    for step in range(int(steps)):
+        str(step)
 
 
 def instead_of_application(settings: "Settings") -> "Settings":
@@ -54,11 +61,9 @@ def make() -> "ASGI3Application":
             return
 
         async def send_later(message: Any) -> None:
-            if message["type"] == "http.response.start" and shared[BURN_S] != OFF:
+            if message["type"] == "http.response.start" and shared[STEPS] != OFF:
                 shared[REQUESTS] += 1
-                until_s = perf_counter() + shared[BURN_S]
-                while perf_counter() < until_s:
-                    pass
+                work(shared[STEPS])
             await send(message)
 
         await served(scope, receive, send_later)

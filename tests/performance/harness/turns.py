@@ -25,11 +25,12 @@ from typing import Any, Self
 from .measure import MeasureError, Measurement, Timer
 from .pairs import figure
 from .services.address import Address
-from .slowed import BURN_S, OFF, REQUESTS, shared_numbers
+from .slowed import OFF, REQUESTS, STEPS, shared_numbers, work
 from .summary import summarize
 from .trial import Where
 
 DRAINING_ROUNDS = 3
+STEP_REPEATS, STEPS_AT_ONCE = 3, 1_000
 PROFILE = "PERF_PROFILE"
 """Variable that names the folder of an arm which is profiled."""
 
@@ -104,46 +105,57 @@ class SlowedTimer(Timer):
 
 
 class SlowedApplicationTimer(Timer):
-    """Has the application burn time in its own process while a block is timed: a share of what a block takes without.
+    """Has the application do more in its own process while a block is timed: a share of what a block takes without.
 
-    The share is that of the blocks so far, as they are told, so that it is known what they are told to be slower by.
+    The share is that of the blocks so far, as they are told, so that it is known what they are told to be slower by;
+    each in steps of work as long as those are just after it.
     """
 
-    __slots__ = ("_burn_s", "_share", "_shared", "_without_s")
+    __slots__ = ("_share", "_shared", "_steps", "_steps_without")
 
     def __init__(self, samples_s: list[float], share: float) -> None:
         self._share = share
         self._shared = shared = shared_numbers()
-        self._shared[BURN_S], self._shared[REQUESTS] = OFF, 0
-        self._burn_s = 0.0
+        self._shared[STEPS], self._shared[REQUESTS] = OFF, 0
+        self._steps = 0.0
         """For each request."""
-        self._without_s: list[float] = []
+        self._steps_without: list[float] = []
         start = 0.0
 
         def enter() -> None:
             nonlocal start
-            shared[BURN_S] = self._burn_s
+            shared[STEPS] = self._steps
             start = perf_counter()
 
         def leave(_kind: object, _error: object, _traceback: object) -> None:
             end = perf_counter()
-            shared[BURN_S] = OFF
+            shared[STEPS] = OFF
             samples_s.append(end - start)
 
         self.__enter__ = enter  # type: ignore[method-assign]
         self.__exit__ = leave  # type: ignore[method-assign]
 
-    def learn(self, block_s: Sequence[float], rounds: int) -> None:
-        """What a block took, and in how many rounds, the unused ones included; raises MeasureError without requests.
+    def learn(self, block_s: Sequence[float], rounds: int, step_s: float) -> None:
+        """What a block took, and in how many rounds, the unused ones included; and what a step of work takes now.
 
-        The first block, which warms up, is as fast as the application is.
+        Raises MeasureError without requests. The first block, which warms up, is as fast as the application is.
         """
         requests = self._shared[REQUESTS] / rounds
         self._shared[REQUESTS] = 0
         if not requests:
             raise MeasureError("the application can't slow this down: it was sent no request while a block was timed")
-        self._without_s.append(figure(block_s) - requests * self._burn_s)
-        self._burn_s = self._share * statistics.median(self._without_s) / requests
+        self._steps_without.append(figure(block_s) / step_s - requests * self._steps)
+        self._steps = self._share * statistics.median(self._steps_without) / requests
+
+
+def step_now_s() -> float:
+    """What a step of work takes at the moment, in seconds."""
+    times_s = []
+    for _ in range(STEP_REPEATS):
+        start_s = perf_counter()
+        work(STEPS_AT_ONCE)
+        times_s.append(perf_counter() - start_s)
+    return statistics.median(times_s) / STEPS_AT_ONCE
 
 
 class TurnedMeasurement(Measurement):
@@ -195,7 +207,7 @@ class TurnedMeasurement(Measurement):
             samples_s = [sample_s / self.operations for sample_s in self._samples_s[self._unused :]]
             self._all_s += samples_s
             if isinstance(self._timer, SlowedApplicationTimer):
-                self._timer.learn(self._samples_s[self._unused :], self._rounds)
+                self._timer.learn(self._samples_s[self._unused :], self._rounds, step_now_s())
             self._line.send(block_s=samples_s)
         turn = self._line.receive()
         self._samples_s.clear()
