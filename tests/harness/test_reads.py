@@ -12,10 +12,12 @@ from tests.performance.harness.reads import AT_START, READS, noted_as, paths_of_
 
 OWN = 'print("of my own")\n'
 PROGRAM = """\
-import os, subprocess, sys
+import os, sqlite3, subprocess, sys
 import imported
 os.chdir(os.path.dirname(imported.__file__))
 open("data.txt").close()
+sqlite3.connect("data.db").close()
+os.close(os.open("by_os.txt", os.O_RDONLY))
 subprocess.run([sys.executable, "-c", "open('by_child.txt')"], check=True)
 os.stat("not_opened.txt")
 """
@@ -33,7 +35,7 @@ def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Pa
     """Modules, compiled or not, and data by a relative path; the user's own module of that name runs as well."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name in ("imported.py", "data.txt", "by_child.txt", "not_opened.txt", "nobody.py"):
+    for name in ("imported.py", "data.txt", "data.db", "by_os.txt", "by_child.txt", "not_opened.txt", "nobody.py"):
         (tree / name).write_text("")
     (tree / "program.py").write_text(PROGRAM)
     (tree / "sitecustomize.py").write_text(OWN)
@@ -48,6 +50,8 @@ def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Pa
     del read["__pycache__"]
     assert read == {
         "by_child.txt": True,
+        "by_os.txt": True,
+        "data.db": True,
         "data.txt": True,
         "imported.py": True,
         "nobody.py": False,
@@ -93,6 +97,32 @@ def test_what_python_does_not_run_notes_nothing(tmp_path: Path, notes: Path, pro
     expected = {"PATH": path, **({READS: str(notes / "worker")} if noted else {})}
     assert noted_as("worker", [program, "-m", "worker"], environ) == expected
     assert noted_as("worker", [program], {"PATH": path}) == {"PATH": path}
+
+
+@pytest.mark.parametrize(
+    ("run", "known"),
+    [
+        ("subprocess.run([sys.executable, '-c', ''])", True),
+        ("subprocess.run(['sh', '-c', ''])", False),
+        ("os.system('true')", False),
+        ("os.execv('/bin/sh', ['sh', '-c', ''])", False),
+    ],
+)
+def test_what_a_program_of_another_language_reads_is_not_known(
+    tmp_path: Path, notes: Path, run: str, known: bool
+) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / AT_START), READS: str(notes / "tests")}
+    subprocess.run([sys.executable, "-c", f"import os, subprocess, sys; {run}"], env=environ, check=True)
+    assert reaches(["tests"], notes, {tmp_path / "nobody.py"}) is not known
+
+
+def test_a_module_in_machine_code_is_read(notes: Path) -> None:
+    """It is the kernel that loads it."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT / AT_START), READS: str(notes / "tests")}
+    code = "import msgspec._core as module; print(module.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    assert not done.stdout.strip().endswith(".py")
+    assert reaches(["tests"], notes, {Path(done.stdout.strip())})
 
 
 def install(site: Path, name: str, files: list[str] | None) -> None:

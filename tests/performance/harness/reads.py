@@ -17,6 +17,8 @@ TESTS, PREPARE = "tests", "prepare"
 """The process of the tests with its children, and the command that prepares the databases."""
 AT_START = "tests/performance/harness/at_start"
 """Folder below a project's root, for PYTHONPATH."""
+PROGRAM = "$ "
+"""Begins a line that names not a file but a program that was run."""
 CACHE = "__pycache__"
 LINE_BYTES = 1000
 
@@ -28,25 +30,28 @@ def noted_as(name: str, command: Sequence[str], environ: Mapping[str, str]) -> d
     """
     if READS not in environ:
         return dict(environ)
-    program = shutil.which(command[0], path=environ.get("PATH"))
     changed = {**environ, READS: str(Path(environ[READS]).with_name(name))}
-    if not program or not _is_run_by_python(Path(program)):
+    if not _is_run_by_python(command[0], environ.get("PATH")):
         del changed[READS]
     return changed
 
 
-def _is_run_by_python(program: Path) -> bool:
-    if program.name.startswith("python"):
+def _is_run_by_python(program: str, path: str | None = None) -> bool:
+    found = Path(shutil.which(program, path=path) or "")
+    if found.name.startswith("python"):
         return True
-    with program.open("rb") as file:
-        line = file.readline(LINE_BYTES)
+    try:
+        with found.open("rb") as file:
+            line = file.readline(LINE_BYTES)
+    except OSError:
+        return False
     return line.startswith(b"#!") and b"python" in line
 
 
 def reaches(names: Iterable[str], folder: Path, changed: Set[Path]) -> bool:
     """Whether one of these processes, which noted into `folder`, has read one of these paths or what is below it.
 
-    True also where one has noted nothing, as what it reads isn't known.
+    True also where one has noted nothing, or has run what isn't run by Python: what that reads isn't known.
     """
     for name in names:
         try:
@@ -54,6 +59,10 @@ def reaches(names: Iterable[str], folder: Path, changed: Set[Path]) -> bool:
         except FileNotFoundError:
             return True
         for line in lines:
+            if line.startswith(PROGRAM):
+                if not _is_run_by_python(line.removeprefix(PROGRAM)):
+                    return True
+                continue
             for path in {_source(Path(line)), _source(Path(os.path.realpath(line)))}:
                 if not changed.isdisjoint([path, *path.parents]):
                     return True
