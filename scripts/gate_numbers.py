@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -271,7 +272,11 @@ def gate(options: argparse.Namespace) -> None:
     """What the gate's own measure of itself says."""
     with cloned() as clone:
         done = clone.run("-m", "scripts.selfcheck", f"--minutes={options.minutes}")
-    print(done.output[done.output.index("live gates") :])
+        recording = ROOT / "perf-results" / f"selfcheck-{options.loops}-busy-loops.json"
+        recording.parent.mkdir(exist_ok=True)
+        shutil.copy(clone.root / "perf-results" / "selfcheck.json", recording)
+    print(done.output[done.output.index("live gates") : done.output.index("written: ")])
+    print(f"written: {recording.relative_to(ROOT)}")
 
 
 def hosted(options: argparse.Namespace) -> None:
@@ -624,6 +629,7 @@ if __name__ == "__main__":
         for loops in options.busy_loops:
             for section in options.sections:
                 measure, options.runs = SECTIONS[section][0], wanted_runs or SECTIONS[section][1]
+                options.loops = loops
                 print(f"==== {section}, {loops} busy-loops, {options.runs} runs", flush=True)
                 began_s = perf_counter()
                 with busy_loops(loops):
