@@ -127,7 +127,8 @@ class Clone:
         """Let a handler of the sample service do work that takes so much longer at the usual pace of this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
         steps = round(extra_s / usual_step_s())
-        self.edit(APP, (start, f"{start}    for step in range({steps}):\n        str(step)\n"))
+        imports = "import json\nfrom tests.performance.harness.slowed import work\n"
+        self.edit(APP, ("import json\n", imports), (start, f"{start}    work({steps})\n"))
 
     def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (0,)) -> Done:
         """Run Python to its end; one that ends with another exit code ends us."""

@@ -25,7 +25,7 @@ from . import cache as kept
 from .base import Git, NoBase, scrub
 from .base_environment import base_python, local_packages, package_folders, wanted_changes
 from .environment import installed_packages, origins
-from .reads import paths_of_packages
+from .reads import CACHE, paths_of_packages
 
 OVERLAY = ("tests/performance", "tests/__init__.py", "conftest.py")
 """Of the working tree in both arms, below the project's root."""
@@ -36,7 +36,6 @@ LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
 TWINS = "twins-"
 TREE, MANIFEST = "tree", "manifest.json"
-CACHE = "__pycache__"
 
 Manifest = dict[str, str]
 """What a tree holds: by path, with slashes, its content's hash and whether it can be executed, or a link's target."""
@@ -146,7 +145,8 @@ def changed_paths(arm: Arm, arms: Arms) -> set[Path] | None:
     packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
     if packages is None:
         return None
-    return packages | {tree / name for name in arms.files for tree in (arm.tree, arm.tree.resolve())}
+    trees = (arm.tree, arm.tree.resolve())
+    return packages | {tree / name for name in arms.files for tree in trees}
 
 
 def describe(arms: Arms) -> list[str]:

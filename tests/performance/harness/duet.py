@@ -416,8 +416,8 @@ class _Ground:
         self._note_reads_into: Path | None = None
         self.unreached: set[str] = set()
         """Keys of the benchmarks that run the same in both arms, as was seen in the rehearsal."""
-        self._always = [TESTS, *([PREPARE] if settings.prepare else [])]
-        """Processes that any benchmark depends on, and those with which an application is served."""
+        self._always = [PREPARE] if settings.prepare else []
+        """Beside the tests' process: those that any benchmark depends on, and all where an application is served."""
         self._served_by = [*self._always, *(["app"] if settings.app else []), *settings.processes]
 
     def __enter__(self) -> "_Ground":
@@ -519,7 +519,8 @@ class _Ground:
                     )
             keys = {wish.key for wish in wishes} - CONTROLS.keys()
             there = [key for key in both[0].collected if key in keys and key in both[1].collected]
-            order = [] if nothing_differs(self.arms) or self._reached(self._always) else there
+            changed = {arm.arm.name: changed_paths(arm.arm, self.arms) for arm in both}
+            order = [] if nothing_differs(self.arms) or self._reached(changed, self._always) else there
             for arm in both:
                 arm.tell(order=order)
             ends = {key: [arm.end(key) for arm in both] for key in order}
@@ -529,24 +530,24 @@ class _Ground:
         passed = {key for key, why_not in ends.items() if not any(why_not)}
         served = passed.intersection(*(arm.served for arm in both))
         for names, keys in (self._always, passed - served), (self._served_by, served):
-            if keys and not self._reached(names):
+            if keys and not self._reached(changed, names):
                 self.unreached |= keys
         for name in ("base", "head"):
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
 
-    def _reached(self, names: Sequence[str]) -> bool:
-        """Whether what differs was read by one of these processes in either arm."""
+    def _reached(self, changed: Mapping[str, set[Path] | None], names: Sequence[str]) -> bool:
+        """Whether what has changed, by arm, was read by the tests or one of these processes there; or isn't known."""
         assert self._note_reads_into is not None
-        for arm in (self.arms.base, self.arms.head):
-            changed = changed_paths(arm, self.arms)
-            if changed is None:
+        for name, paths in changed.items():
+            notes = self._note_reads_into / name
+            # Both arms' tests are configured by head's.
+            if (
+                paths is None
+                or reaches([TESTS], notes, paths - {self._configuration()})
+                or reaches(names, notes, paths)
+            ):
                 return True
-            for name in names:
-                # Both arms' tests are configured by head's.
-                own = changed - {self._configuration()} if name == TESTS else changed
-                if reaches([name], self._note_reads_into / arm.name, own):
-                    return True
         return False
 
     @contextlib.contextmanager
