@@ -16,7 +16,7 @@ import redis
 from tests.harness.project import STEADY_SETTINGS, Done, Project
 from tests.harness.test_services_embedded import query, server, started
 from tests.performance.harness.baseline import baseline_path, merge
-from tests.performance.harness.duet import _for_both
+from tests.performance.harness.ground import settings_of_both
 from tests.performance.harness.results import read_results, write_results
 from tests.performance.harness.services import Services
 from tests.performance.harness.settings import load_settings
@@ -207,7 +207,7 @@ def test_an_external_server_is_none_of_those_that_both_arms_get_from_us(tmp_path
     path = tmp_path / "settings.toml"
     path.write_text('services = "embedded"\n')
     for name, variable in (("redis", "PERF_REDIS_URL"), ("postgres", "PERF_DATABASE_URL")):
-        shared = _for_both(load_settings(path, {variable: "anything://127.0.0.1"}))
+        shared = settings_of_both(load_settings(path, {variable: "anything://127.0.0.1"}))
         assert {one: shared.backend(one) for one in BOTH} == {**dict.fromkeys(BOTH, "embedded"), name: "off"}
 
 

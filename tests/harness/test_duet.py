@@ -2,10 +2,9 @@
 
 import contextlib
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import psutil
 import pytest
 
 from tests.harness.project import ROOT, SETTINGS
-from tests.performance.harness import duet
+from tests.performance.harness import arm_process
 from tests.performance.harness.arms import Arm, Arms
-from tests.performance.harness.duet import _ArmProcess, both_arms, compare, shared_by_arms
+from tests.performance.harness.duet import both_arms, compare, shared_by_arms
+from tests.performance.harness.ground import Ground
 from tests.performance.harness.pairs import Thresholds, TrialInvalid
 from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, Pair, Trial, Wish
@@ -143,17 +143,6 @@ def test_new(measure):
         with timer:
             new()
 """
-
-SPEAKER = """\
-import json, os, socket, sys, time
-line = socket.socket(fileno=int(sys.argv[-1].partition("=")[2]))
-def say(**message):
-    line.sendall(json.dumps(message).encode() + b"\\n")
-os.write(2, b"last words")
-say(collected=["a key"])
-line.recv(1)
-"""
-"""What stands for an arm, without pytest: it waits for a message when it has said what it has collected."""
 
 
 @pytest.fixture(scope="module")
@@ -295,13 +284,13 @@ def test_what_got_slower_is_told_of_what_is_convicted(slower: Trial) -> None:
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each pair of arms that was started, whether that was ahead of its turn."""
     found: list[bool] = []
-    start = duet._Ground._start
+    start = Ground._start
 
     def recorded(*arguments: Any, **options: Any) -> Any:
         found.append(bool(options.get("cores")))
         return start(*arguments, **options)
 
-    monkeypatch.setattr(duet._Ground, "_start", recorded)
+    monkeypatch.setattr(Ground, "_start", recorded)
     return found
 
 
@@ -358,68 +347,10 @@ def test_what_an_arm_prints_does_not_disturb(odd: Pair) -> None:
     assert PRINTING not in odd.failures
 
 
-@pytest.fixture
-def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], _ArmProcess]]:
-    """A process that stands for an arm and goes on with a program of its own."""
-    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 0.5)
-    monkeypatch.setattr(duet, "END_LIMIT_S", 0.5)
-    with contextlib.ExitStack() as stack:
-
-        def start(program: str) -> _ArmProcess:
-            arm = Arm("head", tmp_path, Path(sys.executable), tmp_path)
-            process = _ArmProcess(arm, ["-c", SPEAKER + program], os.environ, str, START_LIMIT_S)
-            stack.callback(process.close)
-            process.listen()
-            return process
-
-        yield start
-
-
-@pytest.mark.parametrize(
-    ("breakage", "told"),
-    [
-        ("os._exit(7)", "it ended with exit code 7"),
-        ("os.kill(os.getpid(), 9)", "it ended with exit code -9"),
-        ("time.sleep(60)", "it has not answered for 0.5 s"),
-        ("os.kill(os.getpid(), 19)", "it has not answered for 0.5 s"),
-        (r'line.sendall(b"\x00garbage]]>\n")', "it sent what is no message"),
-        ("say(at=1)", "it sent what is no message"),
-        ('say(block_s=["a"])', "it sent what is no message"),
-        ('say(at="elsewhere")', "it was not its turn to say {'at': 'elsewhere'}"),
-    ],
-    ids=["dies", "is killed", "hangs", "is stopped", "no JSON", "a number", "a text", "out of turn"],
-)
-def test_an_arm_that_goes_wrong_in_its_turn_is_told(
-    speaker: Callable[[str], _ArmProcess], breakage: str, told: str
-) -> None:
-    """Which arm and how, with its last output."""
-    arm = speaker(f'say(at="a key")\nline.recv(1000)\n{breakage}\ntime.sleep(60)\n')
-    arm.tell(order=["a key"])
-    assert arm.begins("a key")
-    with pytest.raises(TrialInvalid, match=re.escape(f"the arm head failed: {told}")) as raised:
-        arm.block(3, 1)
-    assert "last words" in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("breakage", "told"),
-    [("os._exit(7)", "it ended with exit code 7"), ("os.kill(os.getpid(), 19)", "it has not ended for 0.5 s")],
-    ids=["dies", "hangs"],
-)
-def test_an_arm_that_does_not_come_to_its_end_is_told(
-    speaker: Callable[[str], _ArmProcess], breakage: str, told: str
-) -> None:
-    """It has measured all, and is told to leave."""
-    arm = speaker(breakage)
-    arm.tell(order=[])
-    with pytest.raises(TrialInvalid, match=f"the arm head failed: {told}"):
-        arm.leave(0.5 if "not ended" in told else START_LIMIT_S)
-
-
 def test_an_arm_that_hangs_ends_the_trial(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is stopped in the middle of a block: the trial is invalid, and nothing is left of either arm."""
-    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 8.0)
-    monkeypatch.setattr(duet, "END_LIMIT_S", 1.0)
+    monkeypatch.setattr(arm_process, "ANSWER_LIMIT_S", 8.0)
+    monkeypatch.setattr(arm_process, "END_LIMIT_S", 1.0)
     edit(trees.head, "def work():\n", 'def work():\n    os.write(2, b"last words")\n    os.kill(os.getpid(), 19)\n')
     with pytest.raises(TrialInvalid, match="the arm head failed: it has not answered for 8 s") as raised:
         trial(trees, WORK)
@@ -438,7 +369,7 @@ def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Arms, mon
 
     With no time for a single pair then, nothing is compared, and nothing is judged or profiled.
     """
-    monkeypatch.setattr(duet, "ANSWER_LIMIT_S", 0.01)
+    monkeypatch.setattr(arm_process, "ANSWER_LIMIT_S", 0.01)
     worker = "import time; print('ready', flush=True); time.sleep(60)"
     text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\n'
     for arm in (trees.base, trees.head):
@@ -467,12 +398,6 @@ def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[st
     (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
     shared = shared_by_arms(load_settings(tmp_path / "settings.toml", environ))
     assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)
-
-
-def test_a_hung_arm_keeps_the_run_no_longer_than_30_s() -> None:
-    """It is waited for, asked to end and killed; so may be the other arm, which does not hang, but has to stop."""
-    assert duet.ANSWER_LIMIT_S + 2 * duet.END_LIMIT_S <= 30
-    assert duet.LEAVE_LIMIT_S <= duet.ANSWER_LIMIT_S
 
 
 READING = """\

@@ -1,0 +1,386 @@
+"""What the two arms of a paired comparison stand on: the core, servers with a database for each, and their processes.
+
+The processes of one pair are measured while those of the last ones leave and those of the next one start.
+"""
+
+import contextlib
+import os
+import random
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from .arm_process import LEAVE_LIMIT_S, ArmProcess
+from .arms import Arm, Arms, changed_paths, foreign, nothing_differs, python_path
+from .base import NoBase
+from .base_environment import read_toml
+from .environment import WATCHED, watched_with_us
+from .pairs import TrialInvalid
+from .pin import give_way, take_precedence
+from .readiness import NotReady, describe, run_alone
+from .reads import AT_START, PREPARE, READS, TESTS, reaches
+from .services import ServiceError, Services
+from .settings import Settings
+from .trial import CONTROLS, Wish
+from .turns import PROFILE
+
+PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+NOT_IN_ARMS = ("cacheprovider", "unraisableexception", "valkey")
+"""Plugins that take a tenth of an arm's time to import, or to collect garbage at its end."""
+PLUGIN = "tests.performance.harness.plugin"
+SQL_LIMIT_S = 30.0
+ROUNDS = 4
+"""Databases of an arm, taken by turns: while those of one pair are measured, those of the last two leave and those of
+the next one start."""
+REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
+"""Of an arm's Redis databases: those of the rounds, and one that was prepared. The first, 0, is nobody's."""
+REDIS_DATABASES = 11
+POSTGRES_CONNECTIONS = 100
+"""What PostgreSQL allows by default, and so what each of the arms may expect that are there at once."""
+
+
+@dataclass
+class Started:
+    """Both arms of one pair."""
+
+    round: int
+    arms: list[ArmProcess]
+    wishes: Sequence[Wish]
+    """What they have been told of."""
+
+    def serves(self, wishes: Sequence[Wish]) -> bool:
+        """Whether these can be measured in them."""
+        told = {(wish.key, wish.slow_down, wish.slowed_in) for wish in self.wishes}
+        return told >= {(wish.key, wish.slow_down, wish.slowed_in) for wish in wishes}
+
+
+class Ground:
+    """What both arms stand on: the core, and servers with a database for each arm."""
+
+    def __init__(self, settings: Settings, arms: Arms, core: int | None, backends: Mapping[str, str]) -> None:
+        self.arms = arms
+        self._core = core
+        self._services = Services(settings_of_both(settings), arms.head.root, preferred=backends)
+        # Until it has answered for the first time, an arm may take as long as what it starts is allowed to.
+        processes = [process for process in (settings.app, *settings.processes.values()) if process]
+        self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
+        if settings.prepare and processes:
+            self._start_limit_s += settings.ready_limit_s
+        self._prepared = False
+        self._round = 0
+        """Of ROUNDS: that of the arms started last."""
+        self._leaving: list[Started] = []
+        self._ahead: Started | None = None
+        """The arms of the next pair, where they have been started already."""
+        self.idle_s = 0.0
+        """How long those of the last pair, if started ahead, were still waited for."""
+        self._profile_into: Path | None = None
+        self._note_reads_into: Path | None = None
+        self.unreached: set[str] = set()
+        """Keys of the benchmarks that run the same in both arms, as was seen in the rehearsal."""
+        self._always = [PREPARE] if settings.prepare else []
+        """Beside the tests' process: those that any benchmark depends on, and all where an application is served."""
+        self._served_by = [*self._always, *(["app"] if settings.app else []), *settings.processes]
+
+    def __enter__(self) -> "Ground":
+        try:
+            self._services.begin()
+            self._services.wait_ready()
+        except (NotReady, ServiceError) as error:
+            self._services.stop()
+            raise TrialInvalid(self._services.scrub(str(error))) from None
+        except BaseException:
+            self._services.stop()
+            raise
+        if self._core is not None:
+            for service in self._services.running():
+                service.pin({self._core})
+        # What both arms wait for; themselves, they inherit it.
+        take_precedence([os.getpid(), *(pid for service in self._services.running() for pid in service.pids())])
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        give_way([os.getpid()])
+        try:
+            self._dismiss_ahead()
+            self._settle(patient=kind is None)
+        finally:
+            self._settle(patient=False)
+            self._services.stop()
+
+    def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
+        """See arms go whose pair is over, of one round or all; raises TrialInvalid where one does not."""
+        for started in [one for one in self._leaving if round_ in (one.round, None)]:
+            self._leaving.remove(started)
+            with contextlib.ExitStack() as stack:
+                for arm in started.arms:
+                    stack.callback(arm.close)
+                if patient:
+                    for arm in started.arms:
+                        arm.leave(LEAVE_LIMIT_S)
+
+    def _dismiss_ahead(self) -> None:
+        """End the arms of a next pair that does not come."""
+        started, self._ahead = self._ahead, None
+        for end in (ArmProcess.dismiss, ArmProcess.close):
+            for arm in started.arms if started else ():
+                end(arm)
+
+    def _fill_redis(self) -> None:
+        """Empty the databases of this round, and copy what was prepared."""
+        if self._services.redis is None:
+            return
+        import redis  # only where it is wanted: it may have been left out
+
+        address = self._services.redis.address
+        for numbers in REDIS_NUMBERS.values():
+            prepared, number = numbers[-1], numbers[self._round]
+            try:
+                with redis.Redis.from_url(address.with_database(str(number)).url) as client:
+                    client.flushdb()
+                with redis.Redis.from_url(address.with_database(str(prepared)).url) as client:
+                    pipeline = client.pipeline(transaction=False)
+                    for key in client.scan_iter(count=1000):
+                        pipeline.copy(key, key, destination_db=number, replace=True)
+                    pipeline.execute()
+            except redis.RedisError as error:
+                raise TrialInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
+
+    def _make_databases(self) -> None:
+        for name in ("base", "head"):
+            copied = f'TEMPLATE "perf_{name}_prepared"' if self._prepared else ""
+            self._sql(f'DROP DATABASE IF EXISTS "{self._database(name)}" WITH (FORCE)')
+            self._sql(f'CREATE DATABASE "{self._database(name)}" {copied}')
+
+    def _database(self, arm: str) -> str:
+        return f"perf_{arm}_{self._round}"
+
+    def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
+        """Start both arms once without measuring: what they import is looked at, and their databases prepared.
+
+        Where something that differs may be read by some alone, each benchmark is run to see by which. Raises
+        TrialInvalid, and NoBase where it is the base that can't be run.
+        """
+        try:
+            with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
+                self._note_reads_into = Path(folder)
+                self._rehearse(wishes, profile)
+        except TrialInvalid as error:
+            if error.arm == "base":
+                raise NoBase(f"the base can't be run: {error}") from None
+            raise
+        finally:
+            self._note_reads_into = None
+
+    def _rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
+        with self.arms_running(wishes, profile, random.Random(), prepare=True) as both:
+            for arm in both:
+                if strange := foreign(arm.origins, arm.arm.tree):
+                    raise TrialInvalid(
+                        f"the arm {arm.arm.name} imports from outside its own tree: {', '.join(strange)}"
+                    )
+            keys = {wish.key for wish in wishes} - CONTROLS.keys()
+            there = [key for key in both[0].collected if key in keys and key in both[1].collected]
+            changed = {arm.arm.name: changed_paths(arm.arm, self.arms) for arm in both}
+            order = [] if nothing_differs(self.arms) or self._reached(changed, self._always) else there
+            for arm in both:
+                arm.tell(order=order)
+            ends = {key: [arm.end(key) for arm in both] for key in order}
+            for arm in both:
+                arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
+        self._settle()
+        passed = {key for key, why_not in ends.items() if not any(why_not)}
+        served = passed.intersection(*(arm.served for arm in both))
+        for names, keys in (self._always, passed - served), (self._served_by, served):
+            if keys and not self._reached(changed, names):
+                self.unreached |= keys
+        for name in ("base", "head"):
+            self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
+        self._prepared = True
+
+    def _reached(self, changed: Mapping[str, set[Path] | None], names: Sequence[str]) -> bool:
+        """Whether what has changed, by arm, was read by the tests or one of these processes there; or isn't known."""
+        assert self._note_reads_into is not None
+        for name, paths in changed.items():
+            notes = self._note_reads_into / name
+            # Both arms' tests are configured by head's.
+            if (
+                paths is None
+                or reaches([TESTS], notes, paths - {self._configuration()})
+                or reaches(names, notes, paths)
+            ):
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def arms_running(
+        self,
+        wishes: Sequence[Wish],
+        profile: str,
+        rng: random.Random,
+        *,
+        prepare: bool = False,
+    ) -> Iterator[tuple[ArmProcess, ArmProcess]]:
+        """Both arms, started side by side, once they are ready to measure; told to leave on the way out."""
+        started, began_s = self._ahead, time.monotonic()
+        if is_ahead := started is not None and started.serves(wishes):
+            self._ahead = None
+            for arm in started.arms:
+                arm.pin(os.sched_getaffinity(0))  # nothing else is measured any more
+        else:
+            self._dismiss_ahead()
+            started = self._start(wishes, profile, rng, prepare=prepare)
+        with contextlib.ExitStack() as stack:
+            for arm in started.arms:
+                stack.callback(arm.close)
+            for arm in started.arms:
+                arm.listen()
+            self.idle_s = time.monotonic() - began_s if is_ahead else 0.0
+            base, head = started.arms
+            yield base, head
+            self._leaving.append(started)
+            stack.pop_all()
+
+    @contextlib.contextmanager
+    def profiled(self, folder: Path) -> Iterator[None]:
+        """The arms of the next pair run under a profiler, and write into folders of theirs in this one."""
+        self._dismiss_ahead()
+        self._profile_into = folder
+        try:
+            yield
+            self._settle()
+        finally:
+            self._profile_into = None
+
+    def start_ahead(self, wishes: Sequence[Wish], profile: str, rng: random.Random) -> None:
+        """Start the arms of the next pair, on other cores than the one that is measured on, where there are such."""
+        if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+            self._ahead = self._start(wishes, profile, rng, cores=others)
+
+    def _start(
+        self,
+        wishes: Sequence[Wish],
+        profile: str,
+        rng: random.Random,
+        *,
+        prepare: bool = False,
+        cores: Collection[int] = (),
+    ) -> Started:
+        """Start both arms for these benchmarks, or for some of them, and tell them where their servers are."""
+        self._round = (self._round + 1) % ROUNDS
+        self._settle(round_=self._round)
+        # Alike in both arms, another in each pair: the order of sets and dicts is no difference between the trees.
+        hash_seed = str(rng.randrange(1, 2**32))
+        started = Started(self._round, [], wishes)
+        with contextlib.ExitStack() as stack:
+            for arm in (self.arms.base, self.arms.head):
+                environ = {**os.environ, "PYTHONPATH": python_path(arm, self.arms), "PYTHONHASHSEED": hash_seed}
+                environ |= {"PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
+                if self._profile_into:
+                    (self._profile_into / arm.name).mkdir()
+                    environ[PROFILE] = str(self._profile_into / arm.name)
+                if self._note_reads_into:
+                    (self._note_reads_into / arm.name).mkdir()
+                    environ[READS] = str(self._note_reads_into / arm.name / TESTS)
+                    environ["PYTHONPATH"] += f"{os.pathsep}{arm.root / AT_START}"
+                environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
+                command = self._command(arm, wishes, profile)
+                process = ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)
+                stack.callback(process.close)
+                if cores:
+                    process.pin(cores)
+                started.arms.append(process)
+            # While they start: they go on when they are told where those are.
+            self._make_databases()
+            self._fill_redis()
+            for process in started.arms:
+                process.tell(**self._told(process.arm, wishes, prepare))
+            stack.pop_all()
+        return started
+
+    def _command(self, arm: Arm, wishes: Sequence[Wish], profile: str) -> list[str]:
+        suite = Path("tests/performance")
+        files = dict.fromkeys(str(suite / wish.key.partition("::")[0]) for wish in wishes)
+        command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", PLUGIN, f"--perf-profile={profile}"]
+        command += ["--continue-on-collection-errors", *(part for name in NOT_IN_ARMS for part in ("-p", f"no:{name}"))]
+        # Head's configuration of pytest for both; where to import from is said by PYTHONPATH alone.
+        configuration = self._configuration()
+        command += [f"-c={configuration}"] if configuration else []
+        # As pytest does by itself, no conftest.py above a configuration that is the suite's own.
+        top = arm.root / suite if configuration and configuration.parent == self.arms.head.root / suite else arm.root
+        return [*command, "-o", "pythonpath=", f"--rootdir={arm.root}", f"--confcutdir={top}"]
+
+    def _configuration(self) -> Path | None:
+        """The file that pytest is configured by."""
+        folders = [self.arms.head.root / "tests/performance", self.arms.head.root]
+        found = (folder / name for folder in folders for name in PYTEST_FILES if is_of_pytest(folder / name))
+        return next(found, None)
+
+    def _told(self, arm: Arm, wishes: Sequence[Wish], prepare: bool) -> dict[str, object]:
+        servers = {}
+        if self._services.redis is not None:
+            address = self._services.redis.address
+            number = REDIS_NUMBERS[arm.name][-1 if prepare else self._round]
+            servers["redis"] = msgspec.to_builtins(address.with_database(str(number)))
+        if self._services.postgres is not None:
+            address = self._services.postgres.address
+            servers["postgres"] = msgspec.to_builtins(address.with_database(self._database(arm.name)))
+        return {
+            "servers": servers,
+            "prefix": f"perf:{arm.name}:" if "redis" in servers else "",  # elsewhere keys are removed by the arm's own
+            "core": None if self._note_reads_into else self._core,
+            "rehearses": self._note_reads_into is not None,
+            "prepare": prepare or self._services.postgres is None,
+            "keys": [wish.key for wish in wishes],
+            "modules": self.arms.modules,
+            "slow_down": {
+                wish.key: (wish.slow_down if arm.name == "head" else 0.0, wish.slowed_in)
+                for wish in wishes
+                if wish.slow_down
+            },
+        }
+
+    def _sql(self, statement: str) -> None:
+        if self._services.postgres is None:
+            return
+        import asyncpg
+
+        url = self._services.postgres.address.url
+
+        async def work() -> None:
+            connection = await asyncpg.connect(url, timeout=SQL_LIMIT_S)
+            try:
+                await connection.execute(statement, timeout=SQL_LIMIT_S)
+            finally:
+                await connection.close(timeout=1)
+
+        try:
+            run_alone(work, SQL_LIMIT_S)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            raise TrialInvalid(f"{statement} failed: {describe(error)}") from None
+
+
+def is_of_pytest(path: Path) -> bool:
+    """Whether it is there, and other than a pyproject.toml that says nothing of pytest."""
+    return path.is_file() and (path.name != "pyproject.toml" or "pytest" in read_toml(path).get("tool", {}))
+
+
+def settings_of_both(settings: Settings) -> Settings:
+    """The settings of what both arms share: with room for all arms that are there at once.
+
+    External servers are off, as the arms find those for themselves.
+    """
+    redis, postgres = settings.redis, settings.postgres
+    databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
+    redis = msgspec.structs.replace(redis, config={**redis.config, "databases": databases})
+    connections = 2 * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
+    postgres = msgspec.structs.replace(postgres, config={**postgres.config, "max_connections": connections})
+    if settings.backend("redis") == "external":
+        redis = msgspec.structs.replace(redis, backend="off")
+    if settings.backend("postgres") == "external":
+        postgres = msgspec.structs.replace(postgres, backend="off")
+    return msgspec.structs.replace(settings, redis=redis, postgres=postgres)
