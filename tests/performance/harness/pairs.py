@@ -155,6 +155,22 @@ def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
     return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
+def error_to_decide(change: float, limits: Thresholds, degrees: int, tried: int) -> float:
+    """The standard error by which a benchmark that reads this change, as a share, is just convicted or acquitted.
+
+    `degrees`: those of freedom of that error. `limits` and `tried`: as for judge_pairs.
+    """
+    to_convict = math.log1p(change) - math.log1p(limits.tolerance)
+    to_acquit = math.log1p(limits.minimum_effect) - math.log1p(change)
+    convicting = to_convict / student_quantile(1 - limits.false_alarms / tried, degrees)
+    return max(convicting, to_acquit / student_quantile(limits.power, degrees), LEAST_SPREAD)
+
+
+def error_of_pair(error: float, pairs: int) -> float:
+    """What the blocks of each of so many pairs may leave uncertain, for their mean to have this standard error."""
+    return math.sqrt(max(pairs * error**2 - BETWEEN**2, LEAST_SPREAD**2))
+
+
 def judge_pairs(
     differences: Mapping[str, Sequence[float]],
     due: Collection[str],

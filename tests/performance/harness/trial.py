@@ -2,8 +2,9 @@
 
 It has two stages. In the first look every benchmark is in FIRST_PAIRS short pairs and judged once: most are acquitted.
 What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
-are fixed beforehand, and with as many quads as its noise in the first look asks for. Of the differences that the first
-stage has found the second uses none. Its own are therefore independent of what chose its benchmarks, so that the error
+are fixed beforehand, and with as many quads as, by what the first look has read, it takes to decide it; what would take
+most of the time for itself comes after the others. Of the differences that the first stage has found the second uses
+none. Its own are therefore independent of what chose its benchmarks and how long they are measured, so that the error
 allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in
 general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
 fit into the time get fewer, once the others are done.
@@ -29,6 +30,8 @@ from .pairs import (
     TrialInvalid,
     blocks_wanted,
     difference,
+    error_of_pair,
+    error_to_decide,
     error_within,
     judge_pairs,
     prior_of,
@@ -58,7 +61,7 @@ be done meanwhile."""
 LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 12, 1, 24, 96
 BLOCKS_OF_QUAD = 2
 """Of each side."""
-LEAST_MEASURED_S = 0.16
+LEAST_MEASURED_S = 0.2
 """What a benchmark may take in a pair, if more than the least quads of a slow one."""
 ENOUGH = 0.008
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
@@ -75,6 +78,8 @@ WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 1.0
+MOST_OF_PAIR = 0.5
+"""What needs more of a pair than this to be decided comes last."""
 
 CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
 """Keys of the controls, and by how much each is slowed down in head."""
@@ -130,10 +135,10 @@ class Wish:
         """What a pair spends on it, about, the warm-up of both arms included."""
         return 4 * self.quads * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
 
-    def within(self, share_s: float, most_quads: int) -> "Wish":
+    def within(self, share_s: float, most_quads: int, least_quads: int = 0) -> "Wish":
         """With as many quads as go into its share of a pair, within bounds."""
         quad_s = 4 * self.block_s
-        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW)
+        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW, least_quads)
         return dataclasses.replace(self, quads=max(min(int(share_s / quad_s), most_quads), least))
 
 
@@ -195,12 +200,19 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first = _Stage(trial, most_quads, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
-    left.sort(key=lambda wish: -first.judgements[wish.key].change)
-    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key]), MOST_QUADS) for wish in left}
     prior = first.prior(of_few=OF_FEW)
+    decisive = {wish.key: first.quads_to_decide(wish, prior, len(left)) for wish in left}
+    most_s = MOST_OF_PAIR * (budget_s - clock()) / _pace(trial) / CLOSE_LOOKS[0]
+
+    def rank(wish: Wish) -> tuple[bool, float]:
+        return dataclasses.replace(wish, quads=decisive[wish.key]).pair_s > most_s, -first.judgements[wish.key].change
+
+    left.sort(key=rank)
+    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key]), MOST_QUADS) for wish in left}
     # For some so many pairs are too many: with what time is left they get fewer.
     for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
-        close = _Stage(trial, most_quads, looks, (share, MISSES_CLOSE), prior, error_wanted=WELL_TOLD)
+        shares = share, MISSES_CLOSE
+        close = _Stage(trial, most_quads, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive)
         close.run(run_pair, budget_s, clock)
         most_quads = {wish: quads for wish, quads in most_quads.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
@@ -237,11 +249,12 @@ class _Stage:
         *,
         error_wanted: float = math.inf,
         sharing: int = 0,
+        decisive: Mapping[str, int] = {},
     ) -> None:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
         the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
         standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
-        tried in this stage.
+        tried in this stage. `decisive`: the quads of a pair that each should have, by key, as far as there is time.
         """
         self.judgements: dict[str, Judgement] = {}
         self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
@@ -253,6 +266,7 @@ class _Stage:
         self._prior = prior
         self._error_wanted = error_wanted
         self._sharing = sharing
+        self._decisive = decisive
         self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
         self._spent: dict[str, float] = {}
 
@@ -261,14 +275,14 @@ class _Stage:
     ) -> None:
         """`planned_s`: until when its first look should be over, if not until the end of its time."""
         trial, pairs, begin_s = self._trial, 0, clock()
-        tried = _affordable(self._sized(self._wishes), self._looks[0], trial, (planned_s or until_s) - clock())
+        tried = self._affordable(self._wishes, self._looks[0], (planned_s or until_s) - clock())
         self._sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
             return [wish for wish in tried if self.is_undecided(wish.key) and len(self.differences[wish.key]) == pairs]
 
         for look in self._looks:
-            while pairs < look and (chosen := _affordable(self._sized(undecided()), 1, trial, until_s - clock())):
+            while pairs < look and (chosen := self._affordable(undecided(), 1, until_s - clock())):
                 began_s = clock()
                 # Whether this stage's last pair is followed by any, nobody knows yet.
                 another = pairs + 1 < self._looks[-1] and until_s - began_s > 2 * _pace(trial) * expected_s(chosen)
@@ -285,14 +299,20 @@ class _Stage:
             [key for key, found in self.differences.items() if len(found) > 1 and self.is_undecided(key)], 1.0
         )
 
-    def _sized(self, wishes: Sequence[Wish]) -> list[Wish]:
+    def _affordable(self, wishes: Sequence[Wish], pairs: int, left_s: float) -> list[Wish]:
+        """Those that can be in so many pairs in the time left, with quads that decide them or, if none can, fewer."""
+        decided = _affordable(self._sized(wishes, self._decisive), pairs, self._trial, left_s)
+        return decided or _affordable(self._sized(wishes, {}), pairs, self._trial, left_s)
+
+    def _sized(self, wishes: Sequence[Wish], least_quads: Mapping[str, int]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
         left_s = self._trial.measured_s
         sized: dict[str, Wish] = {}
         # What one doesn't need is left for the others.
         for wish in sorted(wishes, key=lambda one: self._most_quads[one.key] * one.block_s):
             share_s = left_s / (len(wishes) - len(sized))
-            sized[wish.key] = wish.within(share_s, self._most_quads[wish.key])
+            most = self._most_quads[wish.key]
+            sized[wish.key] = wish.within(share_s, most, min(least_quads.get(wish.key, 0), most))
             left_s = max(left_s - 4 * sized[wish.key].quads * wish.block_s, 0.0)
         return [sized[wish.key] for wish in wishes]
 
@@ -303,7 +323,20 @@ class _Stage:
             return False
         if found is None or found.verdict == "inconclusive":
             return True
-        return found.verdict == "regression" and found.error > max(self._error_wanted, WELL_TOLD_SHARE * found.change)
+        return found.verdict == "regression" and found.error > self._well_told(found)
+
+    def _well_told(self, found: Judgement) -> float:
+        return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
+
+    def quads_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
+        """In each pair of the close look, so that its first judgement decides it if it goes on as it has begun."""
+        found = self.judgements[wish.key]
+        limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
+        error = self._well_told(found)
+        if found.verdict != "regression":
+            error = error_to_decide(found.change, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
+        blocks = blocks_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
+        return math.ceil(blocks / BLOCKS_OF_QUAD)
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
