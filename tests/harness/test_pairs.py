@@ -13,6 +13,8 @@ from tests.performance.harness.pairs import (
     block_differences,
     difference,
     digamma,
+    error_of_pair,
+    error_to_decide,
     error_within,
     figure,
     judge_pairs,
@@ -49,6 +51,29 @@ def test_blocks_are_compared_with_the_one_beside_them() -> None:
     """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile."""
     found = block_differences([1.0, 2.0], [1.2, 1.8])
     assert found == pytest.approx([math.log(1.2), math.log(0.9)])
+
+
+def test_what_it_takes_to_decide_is_told_as_a_standard_error() -> None:
+    """With it and no less, four pairs without a doubt of their spread are just convicted, or just acquitted."""
+    for change, verdict in ((0.10, "regression"), (0.0, "pass")):
+        error = error_to_decide(change, LIMITS, degrees=3, tried=8)
+        for factor, expected in ((0.999, verdict), (1.001, "inconclusive")):
+            values = around(math.log1p(change), 2 * error * factor, pairs=4)
+            assert judged(values, tried=8).verdict == expected
+
+
+def test_the_nearer_a_change_is_to_a_limit_the_smaller_is_the_error_that_decides() -> None:
+    """Between both limits it is smallest; nothing is told by less than pairs can be."""
+    errors = [error_to_decide(change, LIMITS, degrees=13, tried=1) for change in (0.20, 0.10, 0.06, 0.03)]
+    assert errors == sorted(errors, reverse=True)
+    assert error_to_decide(0.0, LIMITS, degrees=13, tried=1) > error_to_decide(0.02, LIMITS, degrees=13, tried=1)
+    assert error_to_decide(0.10, LIMITS, degrees=13, tried=1) > error_to_decide(0.10, LIMITS, degrees=13, tried=38)
+
+
+def test_what_the_blocks_of_a_pair_may_leave_open() -> None:
+    """Four pairs of 2 % each make 1 %, less what processes differ by; where that is all of it, little is left."""
+    assert error_of_pair(0.01, pairs=4) == pytest.approx(math.sqrt(0.02**2 - BETWEEN**2))
+    assert error_of_pair(0.004, pairs=4) == pytest.approx(0.002)
 
 
 def test_a_steady_drift_cancels() -> None:

@@ -119,7 +119,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
-        pairs = Pairs(zigzag(0.035, 0.1), idle_s=idle_s, block_noise=0.1)
+        pairs = Pairs(zigzag(0.0, 0.1), idle_s=idle_s, block_noise=0.05)
         tried(wishes_of(10, sample_s=1e-3), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
         spans_s[idle_s] = [sum(4 * wish.quads * wish.block_s for wish in chosen) for chosen in close[:3]]
@@ -165,9 +165,9 @@ def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
 
 
 def test_slow_benchmarks_have_fewer_quads() -> None:
-    """40 of 30 ms would need 5 s for a quad of each; the least of others is what takes 0.16 s."""
+    """40 of 30 ms would need 5 s for a quad of each; the least of others is what takes 0.2 s."""
     assert Wish(KEY, 0.03, LIMITS).within(0.0, MOST_QUADS).quads == 1
-    assert Wish(KEY, 0.01, LIMITS).within(0.0, MOST_QUADS).quads == 3
+    assert Wish(KEY, 0.01, LIMITS).within(0.0, MOST_QUADS).quads == 4
     assert Wish(KEY, 0.03, LIMITS).within(1.0, MOST_QUADS).quads == 8
 
 
@@ -193,6 +193,42 @@ def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
     conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
     assert seen[:FIRST_PAIRS] == [24] * FIRST_PAIRS
     assert set(seen[FIRST_PAIRS:]) == {12}
+
+
+def by_noise(clock: Clock, seen: list[list[Wish]], noise: Mapping[str, float], read: float = 0.04) -> RunPair:
+    """Pairs that read the same of all, whose blocks vary by so much."""
+
+    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
+        del then
+        clock.now_s += expected_s(chosen)
+        seen.append(list(chosen))
+        return Pair({wish.key: [read - noise[wish.key], read, read + noise[wish.key]] * wish.quads for wish in chosen})
+
+    return run_pair
+
+
+def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
+    """By what it takes to decide it as well, for longer than pairs take otherwise; at first all are alike."""
+    clock, seen = Clock(), list[list[Wish]]()
+    noise = {wish.key: (0.1, 0.4)[number % 2] for number, wish in enumerate(wishes_of(12))}
+    conduct(wishes_of(12), by_noise(clock, seen, noise, read=0.1), budget_s=BUDGET_S, clock=clock)
+    quads = [{wish.key: wish.quads for wish in chosen} for chosen in (seen[0], seen[FIRST_PAIRS])]
+    assert quads[0]["test_it.py::test_1"] == pytest.approx(quads[0][KEY], abs=1)
+    assert quads[1]["test_it.py::test_1"] > 3 * quads[1][KEY]
+    assert sum(4 * wish.quads * wish.block_s for wish in seen[FIRST_PAIRS]) > 1.5 * MEASURED_S
+
+
+def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
+    """The worst of three, so slow and noisy that nothing would be left for the others: it gets what they leave."""
+    clock, seen = Clock(), list[list[Wish]]()
+    wishes = [Wish("costly", 0.3, LIMITS), *wishes_of(2)]
+    run_pair = by_noise(clock, seen, {"costly": 0.3, KEY: 0.05, "test_it.py::test_1": 0.05})
+    found = conduct(wishes, run_pair, budget_s=BUDGET_S, clock=clock)
+    assert [len(chosen) for chosen in seen[:FIRST_PAIRS]] == [3] * FIRST_PAIRS
+    close = [[wish.key for wish in chosen] for chosen in seen[FIRST_PAIRS:]]
+    assert close[: CLOSE_LOOKS[0]] == [[KEY, "test_it.py::test_1"]] * CLOSE_LOOKS[0]
+    assert close[-1] == ["costly"]
+    assert found.judgements["costly"].pairs > FIRST_PAIRS
 
 
 def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,8 @@ WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 1.0
-MOST_OF_PAIR = 0.5
-"""What needs more of a pair than this to be decided comes last."""
+MOST_OF_TIME = 0.67
+"""A benchmark that takes more of what is left, to be decided by the first close look, comes after the others."""
 
 CONTROLS = {"harness/controls.py::test_alike": 0.0, "harness/controls.py::test_slowed": 0.1}
 """Keys of the controls, and by how much each is slowed down in head."""
@@ -202,10 +202,11 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     prior = first.prior(of_few=OF_FEW)
     decisive = {wish.key: first.quads_to_decide(wish, prior, len(left)) for wish in left}
-    most_s = MOST_OF_PAIR * (budget_s - clock()) / _pace(trial) / CLOSE_LOOKS[0]
+    left_s = budget_s - clock()
 
     def rank(wish: Wish) -> tuple[bool, float]:
-        return dataclasses.replace(wish, quads=decisive[wish.key]).pair_s > most_s, -first.judgements[wish.key].change
+        needed_s = CLOSE_LOOKS[0] * _pace(trial) * dataclasses.replace(wish, quads=decisive[wish.key]).pair_s
+        return needed_s > MOST_OF_TIME * left_s, -first.judgements[wish.key].change
 
     left.sort(key=rank)
     most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key]), MOST_QUADS) for wish in left}
