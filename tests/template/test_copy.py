@@ -47,6 +47,7 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     assert not [name for name in copied.files() if name.startswith(NEVER_COPIED) or name.endswith(".jinja")]
     copied.begin()
 
+    copied.measure_little()
     copied.allow_for_noise()
     done = copied.nox("ci")
     assert done.code == 0, done.output
