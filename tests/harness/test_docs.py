@@ -169,11 +169,15 @@ def names_of_tests(code: str) -> list[str]:
     return [one.name for one in functions if one.name.startswith("test_")]
 
 
+ON = True
+"""How YAML 1.1 reads the key `on`."""
+
+
 def check_workflow(block: Block) -> None:
     """A workflow of GitHub, whose commands exist."""
     workflow = yaml.safe_load(block.text)
     assert re.fullmatch(r"\.github/workflows/[\w-]+\.yml", block.file)
-    assert True in workflow  # YAML's idea of `on`
+    assert workflow[ON]
     for job in workflow["jobs"].values():
         assert set(job.get("env", {})) <= set(known_variables())
         for step in job["steps"]:

@@ -10,6 +10,7 @@ import pytest
 
 from .project import Project, finish
 from .traces import (
+    CONTAINERS_GONE_LIMIT_S,
     DOES_NOT_GIVE_UP,
     ENDS_SLOWLY,
     GONE_LIMIT_S,
@@ -226,7 +227,7 @@ def test_containers(traces: Traces, end: Callable[[Run, Traces], int]) -> None:
     run = traces.start_to_middle()
 
     code = end(run, traces)
-    traces.assert_gone(GONE_LIMIT_S)
+    traces.assert_gone(CONTAINERS_GONE_LIMIT_S)
     done = finish(run)
 
     assert done.code == code, done.output

@@ -55,10 +55,13 @@ class Pairs:
         *,
         idle_s: float = 0.0,
         block_noise: float = BLOCK_NOISE,
+        noisier: Mapping[str, float] = {},
     ) -> None:
+        """`noisier`: by what the blocks of some benchmarks vary instead, by key."""
         self.clock = Clock()
         self.idle_s = idle_s
-        self._noise = [block_noise if number % 2 else -block_noise for number in range(2 * MOST_QUADS)]
+        self._block_noise = block_noise
+        self._noisier = noisier
         self.chosen: list[list[Wish]] = []
         self.then: list[list[Wish]] = []
         self._read = read
@@ -69,7 +72,10 @@ class Pairs:
         self.chosen.append(list(chosen))
         self.then.append(list(then))
         read = {wish.key: self._read(wish, len(self.chosen)) for wish in chosen}
-        blocks = {wish.key: [read[wish.key] + one for one in self._noise[: 2 * wish.quads]] for wish in chosen}
+        blocks = {}
+        for wish in chosen:
+            noise = self._noisier.get(wish.key, self._block_noise)
+            blocks[wish.key] = [read[wish.key] + one for one in (-noise, noise)] * wish.quads
         return Pair(blocks, idle_s=self.idle_s)
 
 
@@ -195,37 +201,25 @@ def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
     assert set(seen[FIRST_PAIRS:]) == {12}
 
 
-def by_noise(clock: Clock, seen: list[list[Wish]], noise: Mapping[str, float], read: float = 0.04) -> RunPair:
-    """Pairs that read the same of all, whose blocks vary by so much."""
-
-    def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
-        del then
-        clock.now_s += expected_s(chosen)
-        seen.append(list(chosen))
-        return Pair({wish.key: [read - noise[wish.key], read, read + noise[wish.key]] * wish.quads for wish in chosen})
-
-    return run_pair
-
-
 def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
     """By what it takes to decide it as well, for longer than pairs take otherwise; at first all are alike."""
-    clock, seen = Clock(), list[list[Wish]]()
     noise = {wish.key: (0.1, 0.4)[number % 2] for number, wish in enumerate(wishes_of(12))}
-    conduct(wishes_of(12), by_noise(clock, seen, noise, read=0.1), budget_s=BUDGET_S, clock=clock)
-    quads = [{wish.key: wish.quads for wish in chosen} for chosen in (seen[0], seen[FIRST_PAIRS])]
+    pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
+    tried(wishes_of(12), pairs)
+    close = pairs.chosen[FIRST_PAIRS]
+    quads = [{wish.key: wish.quads for wish in chosen} for chosen in (pairs.chosen[0], close)]
     assert quads[0]["test_it.py::test_1"] == pytest.approx(quads[0][KEY], abs=1)
     assert quads[1]["test_it.py::test_1"] > 3 * quads[1][KEY]
-    assert sum(4 * wish.quads * wish.block_s for wish in seen[FIRST_PAIRS]) > 1.5 * MEASURED_S
+    assert sum(4 * wish.quads * wish.block_s for wish in close) > 1.5 * MEASURED_S
 
 
 def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
     """The worst of three, so slow and noisy that nothing would be left for the others: it gets what they leave."""
-    clock, seen = Clock(), list[list[Wish]]()
     wishes = [Wish("costly", 0.3, LIMITS), *wishes_of(2)]
-    run_pair = by_noise(clock, seen, {"costly": 0.3, KEY: 0.05, "test_it.py::test_1": 0.05})
-    found = conduct(wishes, run_pair, budget_s=BUDGET_S, clock=clock)
-    assert [len(chosen) for chosen in seen[:FIRST_PAIRS]] == [3] * FIRST_PAIRS
-    close = [[wish.key for wish in chosen] for chosen in seen[FIRST_PAIRS:]]
+    pairs = Pairs(zigzag(math.expm1(0.04), 0.0), block_noise=0.05, noisier={"costly": 0.3})
+    found = tried(wishes, pairs)
+    assert [len(chosen) for chosen in pairs.chosen[:FIRST_PAIRS]] == [3] * FIRST_PAIRS
+    close = [[wish.key for wish in chosen] for chosen in pairs.chosen[FIRST_PAIRS:]]
     assert close[: CLOSE_LOOKS[0]] == [[KEY, "test_it.py::test_1"]] * CLOSE_LOOKS[0]
     assert close[-1] == ["costly"]
     assert found.judgements["costly"].pairs > FIRST_PAIRS

@@ -135,11 +135,12 @@ class Wish:
         """What a pair spends on it, about, the warm-up of both arms included."""
         return 4 * self.quads * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
 
-    def within(self, share_s: float, most_quads: int, least_quads: int = 0) -> "Wish":
-        """With as many quads as go into its share of a pair, within bounds."""
+    def within(self, share_s: float, most_quads: int, wanted_quads: int = 0) -> "Wish":
+        """With as many quads as go into its share of a pair, or as are wanted if that is more, within bounds."""
         quad_s = 4 * self.block_s
-        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW, least_quads)
-        return dataclasses.replace(self, quads=max(min(int(share_s / quad_s), most_quads), least))
+        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW)
+        quads = max(int(share_s / quad_s), wanted_quads)
+        return dataclasses.replace(self, quads=max(min(quads, most_quads), least))
 
 
 @dataclass
@@ -209,7 +210,7 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
         return needed_s > MOST_OF_TIME * left_s, -first.judgements[wish.key].change
 
     left.sort(key=rank)
-    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key]), MOST_QUADS) for wish in left}
+    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key], ENOUGH), MOST_QUADS) for wish in left}
     # For some so many pairs are too many: with what time is left they get fewer.
     for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
         shares = share, MISSES_CLOSE
@@ -302,18 +303,17 @@ class _Stage:
 
     def _affordable(self, wishes: Sequence[Wish], pairs: int, left_s: float) -> list[Wish]:
         """Those that can be in so many pairs in the time left, with quads that decide them or, if none can, fewer."""
-        decided = _affordable(self._sized(wishes, self._decisive), pairs, self._trial, left_s)
-        return decided or _affordable(self._sized(wishes, {}), pairs, self._trial, left_s)
+        decided = _that_fit(self._sized(wishes, self._decisive), pairs, self._trial, left_s)
+        return decided or _that_fit(self._sized(wishes, {}), pairs, self._trial, left_s)
 
-    def _sized(self, wishes: Sequence[Wish], least_quads: Mapping[str, int]) -> list[Wish]:
+    def _sized(self, wishes: Sequence[Wish], wanted_quads: Mapping[str, int]) -> list[Wish]:
         """With the quads that each is to have in a pair of these."""
         left_s = self._trial.measured_s
         sized: dict[str, Wish] = {}
         # What one doesn't need is left for the others.
         for wish in sorted(wishes, key=lambda one: self._most_quads[one.key] * one.block_s):
             share_s = left_s / (len(wishes) - len(sized))
-            most = self._most_quads[wish.key]
-            sized[wish.key] = wish.within(share_s, most, min(least_quads.get(wish.key, 0), most))
+            sized[wish.key] = wish.within(share_s, self._most_quads[wish.key], wanted_quads.get(wish.key, 0))
             left_s = max(left_s - 4 * sized[wish.key].quads * wish.block_s, 0.0)
         return [sized[wish.key] for wish in wishes]
 
@@ -336,8 +336,7 @@ class _Stage:
         error = self._well_told(found)
         if found.verdict != "regression":
             error = error_to_decide(found.change, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
-        blocks = blocks_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
-        return math.ceil(blocks / BLOCKS_OF_QUAD)
+        return _quads_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
@@ -381,7 +380,7 @@ class _Stage:
                 self._trial.differences[key] = self.differences[key]
 
 
-def _affordable(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -> list[Wish]:
+def _that_fit(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -> list[Wish]:
     """Those that can be in so many pairs in the time left, from the first on."""
     chosen: list[Wish] = []
     for wish in wishes:
@@ -395,9 +394,9 @@ def _pace(trial: Trial) -> float:
     return trial.spent_s / trial.expected_s if trial.expected_s else 1.0
 
 
-def _quads_wanted(pairs: Sequence[Sequence[float]]) -> int:
-    """How many quads a pair of a benchmark must have, whose pairs so far had these differences of blocks."""
-    return math.ceil(blocks_wanted(pairs, ENOUGH) / BLOCKS_OF_QUAD)
+def _quads_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
+    """How many quads a pair must have for this standard error, by how the blocks of these pairs varied."""
+    return math.ceil(blocks_wanted(pairs, error) / BLOCKS_OF_QUAD)
 
 
 def expected_s(wishes: Sequence[Wish]) -> float:
