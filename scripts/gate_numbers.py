@@ -118,10 +118,10 @@ class Clone:
             text = text.replace(old, new)
         (self.root / name).write_text(text, encoding="utf-8")
 
-    def comment(self, file: str = APP) -> None:
-        """A change that changes nothing, and reaches the benchmarks that read this file."""
+    def touch(self, file: str = APP) -> None:
+        """A change that changes nothing, and might act for all benchmarks whose processes import this file."""
         path = self.root / file
-        path.write_text(path.read_text(encoding="utf-8") + "# nothing changes\n", encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8") + "_of_no_use = 0\n", encoding="utf-8")
 
     def slow_down(self, handler: str, extra_s: float) -> None:
         """Let a handler of the sample service do work that takes so much longer at the usual pace of this machine."""
@@ -281,7 +281,7 @@ def gate(options: argparse.Namespace) -> None:
 
 
 def hosted(options: argparse.Namespace) -> None:
-    """Gates on another host than the baseline's, 0.8 and 1.25 times as fast: a comment, and 10 % in a handler."""
+    """Gates on another host than the baseline's, 0.8 and 1.25 times as fast: a constant, and 10 % in a handler."""
     with cloned() as clone:
         recorded = clone.record_baseline()
         medians_s = {one.key: one.median for one in recorded.benchmarks}
@@ -289,14 +289,14 @@ def hosted(options: argparse.Namespace) -> None:
             clone.pretend_another_host(recorded, scale)
             unchanged, slower = Tally(), Tally()
             for run in range(options.runs):
-                clone.comment()
+                clone.touch()
                 unchanged.add(clone.gate())
                 clone.restore()
                 handler, key = list(HANDLERS.items())[run % len(HANDLERS)]
                 clone.slow_down(handler, SLOW_DOWN * medians_s[key])
                 slower.add(clone.gate(), {key: SLOW_DOWN})
                 clone.restore()
-            unchanged.show(f"baseline of another host, times {scale:g}, a comment changed")
+            unchanged.show(f"baseline of another host, times {scale:g}, a constant added")
             slower.show(f"baseline of another host, times {scale:g}, one handler {SLOW_DOWN:.0%} slower")
 
 
@@ -508,7 +508,7 @@ def times(options: argparse.Namespace) -> None:
         key = HANDLERS["list_items"]
         extra_s = SLOW_DOWN * next(one.median for one in recorded.benchmarks if one.key == key)
         changes: dict[str, Callable[[], None]] = {
-            "a comment changed": lambda: None,
+            "a constant added": lambda: None,
             f"GET /items {SLOW_DOWN:.0%} slower": lambda: clone.slow_down("list_items", extra_s),
         }
         for which, arguments in (("all benchmarks", ()), ("three benchmarks", ("--", "-k", THREE))):
@@ -516,7 +516,7 @@ def times(options: argparse.Namespace) -> None:
                 found = []
                 for _ in range(options.runs):
                     change()
-                    clone.comment(READ_BY_ALL)
+                    clone.touch(READ_BY_ALL)
                     compared = ("-m", "scripts.compare", "HEAD", "--limit=60", *arguments)
                     found.append(clone.run(*compared, python=python, codes=(0, 1, INVALID)))
                     clone.restore()
@@ -555,7 +555,7 @@ def rival(options: argparse.Namespace) -> None:
             "on one core": Rival(settings, Path(folder) / "pinned", pin=True),
         }
         for _ in range(options.runs):
-            clone.comment(OPERATIONS_FILE)
+            clone.touch(OPERATIONS_FILE)
             unchanged.add(clone.gate(suite))
             clone.restore()
             clone.edit(OPERATIONS_FILE, ("SLOWER = 0.0", f"SLOWER = {SLOW_DOWN}"))

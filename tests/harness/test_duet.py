@@ -181,6 +181,7 @@ def slower(compiled: Arms, tmp_path_factory: pytest.TempPathFactory) -> Trial:
     arms = copy_of(compiled, folder)
     edit(arms.head, "        pass\n\n\ndef alike", "        pass\n    check()\n\n\ndef alike")
     edit(arms.head, "def before", "def check():\n    for _ in range(4_000):\n        pass\n\n\ndef before")
+    edit(arms.head, 'ARM = "base"', 'ARM = "head"')  # which may act for the third as well
     found = trial(arms, WORK, ASYNC, ALIKE)
     assert not left_in(folder)
     return found
@@ -452,6 +453,24 @@ def test_only_what_reads_what_differs_is_compared(reading: Arms, differing: list
     arms = Arms(**{**vars(reading), "files": differing})
     with both_arms(settings_of(arms), arms, wishes_of(LAZY, SERVED), "ci") as both:
         assert both.unreached == {LAZY, SERVED} - reached
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reached"),
+    [
+        ("def before():", "def before():\n    alike()", {BEFORE}),
+        ("def work():", "def work():\n    new()\n\n\ndef new():", {WORK, ASYNC}),
+        ("def alike():", "def alike():\n    # nothing", set()),
+        ("import os", "import os\nNEW = 1", {WORK, ASYNC, ALIKE, BEFORE}),
+    ],
+    ids=["outside of what is timed", "with a new function", "a comment", "a constant"],
+)
+def test_where_functions_alone_differ_what_runs_them_is_compared(
+    trees: Arms, old: str, new: str, reached: set[str]
+) -> None:
+    edit(trees.head, old, new)
+    with both_arms(settings_of(trees), trees, wishes_of(WORK, ASYNC, ALIKE, BEFORE), "ci") as both:
+        assert both.unreached == {WORK, ASYNC, ALIKE, BEFORE} - reached
 
 
 def test_where_nothing_that_differs_is_read_there_is_no_pair(reading: Arms) -> None:

@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.harness.project import ROOT
-from tests.performance.harness.reads import AT_START, READS, noted_as, paths_of_packages, reaches
+from tests.performance.harness.reads import (
+    AT_START,
+    CALL,
+    EVERY,
+    READS,
+    STAGES,
+    UNKNOWN,
+    Changed,
+    Stages,
+    noted_as,
+    open_notes,
+    paths_of_packages,
+    reached,
+)
 
 OWN = 'print("of my own")\n'
 PROGRAM = """\
@@ -21,6 +34,13 @@ os.close(os.open("by_os.txt", os.O_RDONLY))
 subprocess.run([sys.executable, "-c", "open('by_child.txt')"], check=True)
 os.stat("not_opened.txt")
 """
+
+
+def reaches(names: list[str], notes: Path, changed: set[Path]) -> bool:
+    """Whether one of them has read one of these, or what is below it."""
+    found = reached(names, notes, dict.fromkeys(changed))
+    assert not found
+    return found is None
 
 
 @pytest.fixture
@@ -116,6 +136,129 @@ def test_what_a_program_of_another_language_reads_is_not_known(
     assert reaches(["tests"], notes, {tmp_path / "nobody.py"}) is not known
 
 
+CALLED = """\
+import asyncio
+
+
+class Thing:
+    def method(self):
+        return [one for one in (lambda: [1])()]
+
+
+async def coroutine():
+    await asyncio.sleep(0)
+    nested()
+
+
+def nested():
+    def inner():
+        pass
+
+    inner()
+
+
+def in_thread(): pass
+def in_child(): pass
+def unchanged(): pass
+def never(): pass
+"""
+CALLING = """\
+import asyncio, os, subprocess, sys, threading
+import package
+from called import *
+from tests.performance.harness.reads import Stages
+
+stages = Stages(os.environ)
+if "early" in sys.argv:
+    package.work()
+if "profiled" in sys.argv:
+    sys.setprofile(None)
+stages.begin("first", ["a"])
+unchanged()
+Thing().method()
+stages.begin("first", ["b"])
+asyncio.run(coroutine())
+with stages.within("fixture", ["c", "d"]):
+    package.work()
+thread = threading.Thread(target=in_thread)
+thread.start()
+thread.join()
+subprocess.run([sys.executable, "-c", "import called; called.in_child()"], check=True)
+"""
+PACKAGE = """\
+def work(): pass
+
+class Made:
+    work()
+
+work()
+"""
+FUNCTIONS = {"Thing.method", "coroutine", "nested", "in_thread", "in_child", "never"}
+
+
+@pytest.mark.parametrize("argument", ["", "early", "profiled"])
+def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Path, argument: str) -> None:
+    """Those of a file that have changed, and all of a package but those that it runs itself while it is imported."""
+    (tmp_path / "package").mkdir()
+    for name, text in (("package/__init__.py", PACKAGE), ("called.py", CALLED), ("program.py", CALLING)):
+        (tmp_path / name).write_text(text)
+    notes = tmp_path / "notes"
+    open_notes(notes, {tmp_path / "package": EVERY, tmp_path / "called.py": FUNCTIONS, tmp_path / "program.py": None})
+    path = os.pathsep.join([str(ROOT / AT_START), str(ROOT), str(tmp_path)])
+    environ = {**os.environ, "PYTHONPATH": path, READS: str(notes / "tests")}
+    command = [sys.executable, tmp_path / "program.py", argument]
+    done = subprocess.run(command, env=environ, stderr=subprocess.PIPE, text=True, check=True)
+    assert done.stderr == ""
+    lines = [line.replace(f"{tmp_path}{os.sep}", "") for line in (notes / "tests").read_text().splitlines()]
+    all_calls = ["1 Thing.method called.py", "2 coroutine called.py", "2 nested called.py", "3 * package"]
+    all_calls += ["2 in_thread called.py", "2 in_child called.py"]
+    if argument == "profiled":
+        assert UNKNOWN in lines
+    else:
+        early = ["0 * package"] if argument else []
+        assert [line.removeprefix(CALL) for line in lines if line.startswith(CALL)] == early + all_calls
+    assert (notes / STAGES).read_text().splitlines() == ['["first", "a"]', '["first", "b"]', '["fixture", "c", "d"]']
+
+
+FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pure")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], set()),
+        (["/tree/file.py", "/site/pure/part.py", "/site/pure/__pycache__/part.cpython-311.pyc"], set()),
+        (["@ 1 f /tree/file.py", "@ 3 f /tree/file.py"], {"a"}),
+        (["@ 1 f /tree/file.py", "@ 4 f /tree/file.py"], {"a", "b"}),
+        (["@ 1 f /tree/file.py", "@ 2 f /tree/file.py"], None),
+        (["@ 1 f /tree/file.py", "@ 3 g /tree/file.py"], None),
+        (["@ 5 f /tree/file.py"], {"b", "c"}),
+        (["@ 5 f /tree/file.py", "@ 1 f /tree/file.py"], {"a", "b", "c"}),
+        (["@ 0 f /tree/file.py", "@ 3 f /tree/file.py"], None),
+        (["@ 1 * /site/pure"], {"a"}),
+        (["@ 0 * /site/pure"], None),
+        (["/site/pure/data.json"], None),
+        (["/tree/data.csv"], None),
+        (["?"], None),
+    ],
+)
+def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], expected: set[str] | None) -> None:
+    """Those whose run has called it; all, where it ran before any, or only as the first one needed it."""
+    stages = '["first", "a"]\n["first", "b"]\n["again", "a"]\n["again", "b"]\n["fixture", "b", "c"]\n'
+    (notes / STAGES).write_text(stages)
+    (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
+    changed: Changed = {FILE: {"f", "g"}, DATA: None, PURE: EVERY}
+    assert reached(["tests"], notes, changed) == expected
+
+
+def test_no_calls_are_noted_where_other_things_differ_as_well(tmp_path: Path) -> None:
+    open_notes(tmp_path / "notes", {FILE: None})
+    stages = Stages({READS: str(tmp_path / "notes" / "tests")})
+    assert not stages.noted
+    stages.begin("first", ["a"])
+    assert not list((tmp_path / "notes").iterdir())
+
+
 def test_a_module_in_machine_code_is_read(notes: Path) -> None:
     """It is the kernel that loads it."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT / AT_START), READS: str(notes / "tests")}
@@ -138,8 +281,10 @@ def test_where_packages_lie(tmp_path: Path) -> None:
     """Their top-level files and folders; nothing of one that isn't there, nor what lies outside."""
     install(tmp_path, "pure", ["pure/__init__.py", "pure/deep/er.py", "_pure.py", "__pycache__/_pure.cpython-311.pyc"])
     install(tmp_path, "tool", ["../../bin/tool", "tool.py"])
-    found = paths_of_packages(["pure", "tool", "absent"], [str(tmp_path)])
-    assert found == {tmp_path / "pure", tmp_path / "_pure.py", tmp_path / "tool.py"}
+    install(tmp_path, "fast", ["fast/__init__.py", "fast/_fast.cpython-311-x86_64-linux-gnu.so"])
+    found = paths_of_packages(["pure", "tool", "fast", "absent"], [str(tmp_path)])
+    pure = dict.fromkeys([tmp_path / "pure", tmp_path / "_pure.py", tmp_path / "tool.py"], EVERY)
+    assert found == {**pure, tmp_path / "fast": None}
 
 
 @pytest.mark.parametrize("files", [["early/__init__.py", "early.pth"], None], ids=["at the start", "no record"])

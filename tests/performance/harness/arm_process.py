@@ -119,7 +119,7 @@ class ArmProcess:
             if not message.over:
                 raise self._unexpected(message)
             self._over[message.over] = _outcome(message)
-        return self._over[key]
+        return self._over.pop(key)
 
     def leave(self, limit_s: float) -> None:
         """Wait until it has ended, having stopped what it started; raises TrialInvalid where it does not, or dies."""

@@ -24,8 +24,9 @@ from packaging.utils import canonicalize_name
 from . import cache as kept
 from .base import Git, NoBase, scrub
 from .base_environment import base_python, local_packages, package_folders, wanted_changes
+from .changed_functions import changed_functions
 from .environment import installed_packages, origins
-from .reads import CACHE, paths_of_packages
+from .reads import CACHE, Changed, paths_of_packages
 
 OVERLAY = ("tests/performance", "tests/__init__.py", "conftest.py")
 """Of the working tree in both arms, below the project's root."""
@@ -139,14 +140,26 @@ def nothing_differs(arms: Arms) -> bool:
     return not arms.files and not arms.packages
 
 
-def changed_paths(arm: Arm, arms: Arms) -> set[Path] | None:
+def changed_paths(arm: Arm, arms: Arms) -> Changed | None:
     """Where in one arm lies what differs from the other; None where that isn't known."""
     environment = None if arm.python == Path(sys.executable) else package_folders(arm.python)
     packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
     if packages is None:
         return None
     trees = (arm.tree, arm.tree.resolve())
-    return packages | {tree / name for name in arms.files for tree in trees}
+    return {**packages, **{tree / name: _changed_in(name, arms) for name in arms.files for tree in trees}}
+
+
+def _changed_in(name: str, arms: Arms) -> set[str] | None:
+    """The functions that differ in a file that differs, where nothing else does."""
+    base, head = arms.base.tree / name, arms.head.tree / name
+    if not name.endswith(".py") or base.is_symlink() or head.is_symlink():
+        return None
+    try:
+        sources = base.read_text(encoding="utf-8"), head.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    return None if sources[0] == sources[1] else changed_functions(*sources)
 
 
 def describe(arms: Arms) -> list[str]:

@@ -22,7 +22,7 @@ from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
 from .pin import give_way, take_precedence
 from .readiness import NotReady, describe, run_alone
-from .reads import AT_START, PREPARE, READS, TESTS, reaches
+from .reads import AT_START, PREPARE, READS, TESTS, Changed, open_notes, reached
 from .services import ServiceError, Services
 from .settings import Settings
 from .trial import CONTROLS, Wish
@@ -162,13 +162,16 @@ class Ground:
     def rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
         """Start both arms once without measuring: what they import is looked at, and their databases prepared.
 
-        Where something that differs may be read by some alone, each benchmark is run to see by which. Raises
-        TrialInvalid, and NoBase where it is the base that can't be run.
+        Where something that differs may act for some alone, each benchmark is run to see for which: twice where that is
+        seen by the functions that run. Raises TrialInvalid, and NoBase where it is the base that can't be run.
         """
         try:
             with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
+                changed = {arm.name: changed_paths(arm, self.arms) for arm in (self.arms.base, self.arms.head)}
+                for name, paths in changed.items():
+                    open_notes(Path(folder, name), paths or {})
                 self._note_reads_into = Path(folder)
-                self._rehearse(wishes, profile)
+                self._rehearse(wishes, profile, changed)
         except TrialInvalid as error:
             if error.arm == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
@@ -176,7 +179,7 @@ class Ground:
         finally:
             self._note_reads_into = None
 
-    def _rehearse(self, wishes: Sequence[Wish], profile: str) -> None:
+    def _rehearse(self, wishes: Sequence[Wish], profile: str, changed: Mapping[str, Changed | None]) -> None:
         with self.arms_running(wishes, profile, random.Random(), prepare=True) as both:
             for arm in both:
                 if strange := foreign(arm.origins, arm.arm.tree):
@@ -185,36 +188,46 @@ class Ground:
                     )
             keys = {wish.key for wish in wishes} - CONTROLS.keys()
             there = [key for key in both[0].collected if key in keys and key in both[1].collected]
-            changed = {arm.arm.name: changed_paths(arm.arm, self.arms) for arm in both}
-            order = [] if nothing_differs(self.arms) or self._reached(changed, self._always) else there
+            if nothing_differs(self.arms) or self._reached(changed, self._always) is None:
+                there = []
+            by_calls = any(names is not None for paths in changed.values() for names in (paths or {}).values())
+            # pytest leaves set up what is to run next, so no test may follow upon itself.
+            order = [*there, next(iter(CONTROLS)), *there] if there and by_calls else there
             for arm in both:
                 arm.tell(order=order)
-            ends = {key: [arm.end(key) for arm in both] for key in order}
+            failed = set()
+            for key in order:
+                ends = [arm.end(key) for arm in both]
+                failed |= {key} if any(ends) else set()
             for arm in both:
                 arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
         self._settle()
-        passed = {key for key, why_not in ends.items() if not any(why_not)}
+        passed = {*there} - failed
         served = passed.intersection(*(arm.served for arm in both))
         for names, keys in (self._always, passed - served), (self._served_by, served):
-            if keys and not self._reached(changed, names):
-                self.unreached |= keys
+            if keys and (those := self._reached(changed, names)) is not None:
+                self.unreached |= keys - those
         for name in ("base", "head"):
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
 
-    def _reached(self, changed: Mapping[str, set[Path] | None], names: Sequence[str]) -> bool:
-        """Whether what has changed, by arm, was read by the tests or one of these processes there; or isn't known."""
+    def _reached(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> set[str] | None:
+        """The benchmarks for which what has changed, by arm, acts in the tests or one of these processes; None for all
+        that depend on them.
+        """
         assert self._note_reads_into is not None
+        found: set[str] = set()
         for name, paths in changed.items():
-            notes = self._note_reads_into / name
+            if paths is None:
+                return None
             # Both arms' tests are configured by head's.
-            if (
-                paths is None
-                or reaches([TESTS], notes, paths - {self._configuration()})
-                or reaches(names, notes, paths)
-            ):
-                return True
-        return False
+            of_tests = {path: functions for path, functions in paths.items() if path != self._configuration()}
+            for processes, those in ([TESTS], of_tests), (names, paths):
+                keys = reached(processes, self._note_reads_into / name, those)
+                if keys is None:
+                    return None
+                found |= keys
+        return found
 
     @contextlib.contextmanager
     def arms_running(
@@ -284,7 +297,6 @@ class Ground:
                     (self._profile_into / arm.name).mkdir()
                     environ[PROFILE] = str(self._profile_into / arm.name)
                 if self._note_reads_into:
-                    (self._note_reads_into / arm.name).mkdir()
                     environ[READS] = str(self._note_reads_into / arm.name / TESTS)
                     environ["PYTHONPATH"] += f"{os.pathsep}{arm.root / AT_START}"
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])

@@ -29,6 +29,7 @@ from .measure import Measure, MeasureError, warnings_of
 from .pace import Disturbances
 from .pin import CoreLock, not_allowed, pinned_core, set_affinity
 from .readiness import describe
+from .reads import Stages
 from .report.format import duration, file_and_name, first_lines
 from .report.progress import Progress
 from .results import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
@@ -109,6 +110,7 @@ class Run:
         self.stderr = os.dup(2)
         """Where the interpreter can say its last words although pytest captures stderr."""
         self.once = _why_untimed(config)
+        self.stages = Stages(os.environ)
 
     # ---- collection
 
@@ -358,11 +360,27 @@ class Run:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if LIMIT_S in item.stash:
             faulthandler.dump_traceback_later(item.stash[LIMIT_S] * 2 + 30, exit=True, file=self.stderr)
+        if self.stages.noted:
+            ran = any(test.key == _key(item) for test in self.tests)
+            self.stages.begin("again" if ran else "first", [_key(item)])
         try:
             return (yield)
         finally:
             if LIMIT_S in item.stash:
                 faulthandler.cancel_dump_traceback_later()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """In a rehearsal, what a fixture runs that outlives a test is for all that use it."""
+        if fixturedef.scope == "function" or not self.stages.noted:
+            return (yield)
+        users = [_key(item) for item in request.session.items if fixturedef.argname in _fixtures(item)]
+        if not users:  # it is asked for by name
+            return (yield)
+        with self.stages.within("fixture", users):
+            return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

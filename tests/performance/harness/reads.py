@@ -1,15 +1,20 @@
 """Which files the processes of an arm read, and so which benchmarks what differs between the arms can reach.
 
-In a rehearsal each benchmark runs once, and each Python process notes what it opens (at_start/sitecustomize.py). What
-reads nothing of that which differs is not compared: it runs the same in both arms.
+In a rehearsal each benchmark runs, and each Python process notes what it opens (at_start/sitecustomize.py). What reads
+nothing of that which differs is not compared: it runs the same in both arms. Of a file in which functions alone differ,
+and of a package of Python code alone, each process notes as well while which benchmark those functions run.
 """
 
+import contextlib
 import importlib.metadata
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 READS = "PERF_READS"
 """Variable that names the file into which a process notes what it reads; its name is that of the process."""
@@ -17,10 +22,21 @@ TESTS, PREPARE = "tests", "prepare"
 """The process of the tests with its children, and the command that prepares the databases."""
 AT_START = "tests/performance/harness/at_start"
 """Folder below a project's root, for PYTHONPATH."""
-PROGRAM = "$ "
-"""Begins a line that names not a file but a program that was run."""
+PROGRAM, CALL, UNKNOWN = "$ ", "@ ", "?"
+"""Begin a line that names not a file but a program that was run, or a call; a line by itself: no call is noted now."""
+DIFFERING, STAGE, STAGES = "differing", "stage", "stages"
+"""Files beside the notes: what calls are noted of, the number of what runs now, and what has run, by number."""
+NUMBER_BYTES = 4
 CACHE = "__pycache__"
 LINE_BYTES = 1000
+COMPILED = (".so", ".pyd", ".dylib", ".dll")
+
+EVERY = frozenset({"*"})
+Changed = Mapping[Path, Collection[str] | None]
+"""What differs, with what below it: the functions that do, where nothing else does; EVERY of a package of Python code;
+None where not only a call can make it act."""
+Stage = Literal["first", "again", "fixture"]
+"""A benchmark's first run or its second, or a fixture that outlives a test."""
 
 
 def noted_as(name: str, command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -48,25 +64,93 @@ def _is_run_by_python(program: str, path: str | None = None) -> bool:
     return line.startswith(b"#!") and b"python" in line
 
 
-def reaches(names: Iterable[str], folder: Path, changed: Set[Path]) -> bool:
-    """Whether one of these processes, which noted into `folder`, has read one of these paths or what is below it.
+def open_notes(folder: Path, changed: Changed) -> None:
+    """Make a folder for the notes of one arm, of which this has changed."""
+    folder.mkdir()
+    noted = {str(path): None if names is EVERY else [*names] for path, names in changed.items() if names is not None}
+    if noted:
+        (folder / DIFFERING).write_text(json.dumps(noted), encoding="utf-8", errors="surrogateescape")
+        (folder / STAGE).write_bytes(bytes(NUMBER_BYTES))
 
-    True also where one has noted nothing, or has run what isn't run by Python: what that reads isn't known.
+
+class Stages:
+    """Tells all processes of a rehearsal for which benchmarks they run; nothing where no calls are noted."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        folder = Path(environ.get(READS, os.devnull)).parent
+        self._stage, self._stages = folder / STAGE, folder / STAGES
+        self.noted = self._stage.is_file()
+        self._count = self._now = 0
+
+    def begin(self, stage: Stage, keys: Iterable[str]) -> None:
+        """From now on what runs does so for these benchmarks."""
+        if self.noted:
+            self._count += 1
+            with self._stages.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([stage, *keys]) + "\n")
+            self._show(self._count)
+
+    @contextlib.contextmanager
+    def within(self, stage: Stage, keys: Iterable[str]) -> Iterator[None]:
+        """Meanwhile what runs does so for these."""
+        before = self._now
+        self.begin(stage, keys)
+        try:
+            yield
+        finally:
+            if self.noted:
+                self._show(before)
+
+    def _show(self, number: int) -> None:
+        self._now = number
+        with self._stage.open("r+b") as file:
+            file.write(number.to_bytes(NUMBER_BYTES, "little"))
+
+
+def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
+    """The benchmarks for which one of these processes, which noted into `folder`, has run what differs; None for all.
+
+    For all, where it has read what differs other than by functions or run those before the first benchmark; where it
+    ran them the first time alone, and so made what others may use; and where it has noted nothing, or has run what
+    isn't run by Python, as it isn't known.
     """
+    found: set[str] = set()
     for name in names:
+        calls: dict[str, set[int]] = defaultdict(set)
         try:
             lines = (folder / name).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
         except FileNotFoundError:
-            return True
+            return None
         for line in lines:
-            if line.startswith(PROGRAM):
+            if line.startswith(CALL):
+                number, _, called = line.removeprefix(CALL).partition(" ")
+                calls[called].add(int(number))
+            elif line.startswith(PROGRAM):
                 if not _is_run_by_python(line.removeprefix(PROGRAM)):
-                    return True
-                continue
-            for path in {_source(Path(line)), _source(Path(os.path.realpath(line)))}:
-                if not changed.isdisjoint([path, *path.parents]):
-                    return True
+                    return None
+            elif line == UNKNOWN or _acts_when_read(line, changed):
+                return None
+        stages = _stages(folder)
+        for called, numbers in calls.items():
+            ran = [stages[number] for number in numbers if number]
+            if 0 in numbers or (called[0] not in EVERY and {stage for stage, *_ in ran} == {"first"}):
+                return None
+            found |= {key for _, *keys in ran for key in keys}
+    return found
+
+
+def _acts_when_read(file: str, changed: Changed) -> bool:
+    for path in {_source(Path(file)), _source(Path(os.path.realpath(file)))}:
+        for one in (path, *path.parents):
+            if one in changed and (changed[one] is None or path.suffix != ".py"):
+                return True
     return False
+
+
+def _stages(folder: Path) -> list[list[str]]:
+    """By number, of which 0 is before all: what it was and for which benchmarks."""
+    lines = (folder / STAGES).read_text(encoding="utf-8").splitlines() if (folder / STAGES).is_file() else []
+    return [[], *map(json.loads, lines)]
 
 
 def _source(path: Path) -> Path:
@@ -74,21 +158,23 @@ def _source(path: Path) -> Path:
     return path.parent.parent / (path.name.partition(".")[0] + ".py") if path.parent.name == CACHE else path
 
 
-def paths_of_packages(names: Iterable[str], environment: Sequence[str] | None = None) -> set[Path] | None:
+def paths_of_packages(names: Iterable[str], environment: Sequence[str] | None = None) -> Changed | None:
     """The files and folders that these packages have put beside all others, of those that are there.
 
     `environment`: its folders of packages; by default our own. None where it isn't known, or one of them can change
     what Python does before it notes anything.
     """
-    found: set[Path] = set()
+    found: dict[Path, Collection[str] | None] = {}
     folders = sys.path if environment is None else list(environment)
     for name in names:
         for distribution in importlib.metadata.distributions(name=name, path=folders):
             if distribution.files is None:
                 return None
-            tops = {_source(Path(file)).parts[0] for file in distribution.files if ".." not in file.parts}
+            files = [_source(Path(file)) for file in distribution.files if ".." not in file.parts]
+            tops = {file.parts[0] for file in files}
             if any(top.endswith(".pth") for top in tops):
                 return None
+            functions = None if any(file.suffix in COMPILED for file in files) else EVERY
             placed = [Path(str(distribution.locate_file(top))) for top in tops if not top.endswith(".dist-info")]
-            found |= {form for path in placed for form in (path.absolute(), path.resolve())}
+            found |= {form: functions for path in placed for form in (path.absolute(), path.resolve())}
     return found

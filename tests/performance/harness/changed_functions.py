@@ -1,0 +1,72 @@
+"""Which functions a change of a Python file has changed, if it has changed nothing else."""
+
+import ast
+import re
+import sys
+from collections import defaultdict
+
+
+def changed_functions(base: str, head: str) -> set[str] | None:
+    """Qualified names of the functions and methods whose bodies differ or that are new.
+
+    None where anything else differs that does something when the module is imported: then no call has to be made for
+    the change to act. Functions that are new and undecorated do nothing by themselves, nor do the standard library's
+    modules when they are imported, where no name is taken that the base has used. None as well where a function that
+    is cached has changed, as it doesn't run for all that use it, and for what is no Python.
+    """
+    try:
+        base_parts, base_bodies = _parts(base)
+        head_parts, head_bodies = _parts(head)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    known = set(re.findall(r"\w+", base))
+    before = {ast.dump(part) for part in base_parts}
+    kept = [part for part in head_parts if ast.dump(part) in before or not _only_adds(part, known)]
+    if [ast.dump(part) for part in base_parts] != [ast.dump(part) for part in kept]:
+        return None
+    changed = {name for name, bodies in head_bodies.items() if bodies != base_bodies.get(name)}
+    return None if any("cache" in decorators for name in changed for decorators, _ in head_bodies[name]) else changed
+
+
+def _parts(source: str) -> tuple[list[ast.stmt], dict[str, list[tuple[str, str]]]]:
+    """A module's statements without the bodies of functions, and those with what decorates them, by qualified name.
+
+    A name from a module is a statement of its own, so that one more is an addition.
+    """
+    module = ast.parse(source)
+    bodies: dict[str, list[tuple[str, str]]] = defaultdict(list)
+
+    def take_bodies(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = "".join(ast.dump(statement) for statement in child.body)
+                bodies[prefix + child.name].append(("".join(map(ast.unparse, child.decorator_list)), body))
+                child.body = []
+            else:
+                take_bodies(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
+
+    take_bodies(module, "")
+    parts: list[ast.stmt] = []
+    for part in module.body:
+        if isinstance(part, ast.ImportFrom):
+            parts += [ast.ImportFrom(part.module, [name], part.level) for name in part.names]
+        else:
+            parts.append(part)
+    return parts, bodies
+
+
+def _only_adds(part: ast.stmt, known: set[str]) -> bool:
+    """Whether a statement that is new does no more than to give a meaning to names that were not known before."""
+    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+        evaluates = [*part.decorator_list, *(node for node in ast.walk(part.args) if isinstance(node, ast.Call))]
+        return not evaluates and part.name not in known
+    if isinstance(part, ast.Import):
+        modules = [name.name for name in part.names]
+        names = [name.asname or name.name.partition(".")[0] for name in part.names]
+    elif isinstance(part, ast.ImportFrom) and not part.level:
+        modules = [part.module or ""]
+        names = [name.asname or name.name for name in part.names]
+    else:
+        return False
+    standard = all(module.partition(".")[0] in sys.stdlib_module_names for module in modules)
+    return standard and "__future__" not in modules and "*" not in names and known.isdisjoint(names)
