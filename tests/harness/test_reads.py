@@ -14,7 +14,7 @@ from tests.performance.harness.reads import (
     EVERY,
     READS,
     STAGES,
-    UNKNOWN,
+    WATCHED,
     Changed,
     Stages,
     noted_as,
@@ -163,7 +163,7 @@ def unchanged(): pass
 def never(): pass
 """
 CALLING = """\
-import asyncio, os, subprocess, sys, threading
+import asyncio, os, runpy, subprocess, sys, threading
 import package
 from called import *
 from tests.performance.harness.reads import Stages
@@ -171,8 +171,8 @@ from tests.performance.harness.reads import Stages
 stages = Stages(os.environ)
 if "early" in sys.argv:
     package.work()
-if "profiled" in sys.argv:
-    sys.setprofile(None)
+if "otherwise" in sys.argv:
+    runpy.run_path("called.py")
 stages.begin("first", ["a"])
 unchanged()
 Thing().method()
@@ -196,7 +196,7 @@ work()
 FUNCTIONS = {"Thing.method", "coroutine", "nested", "in_thread", "in_child", "never"}
 
 
-@pytest.mark.parametrize("argument", ["", "early", "profiled"])
+@pytest.mark.parametrize("argument", ["", "early", "otherwise"])
 def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Path, argument: str) -> None:
     """Those of a file that have changed, and all of a package but those that it runs itself while it is imported."""
     (tmp_path / "package").mkdir()
@@ -206,17 +206,16 @@ def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Pa
     open_notes(notes, {tmp_path / "package": EVERY, tmp_path / "called.py": FUNCTIONS, tmp_path / "program.py": None})
     path = os.pathsep.join([str(ROOT / AT_START), str(ROOT), str(tmp_path)])
     environ = {**os.environ, "PYTHONPATH": path, READS: str(notes / "tests")}
-    command = [sys.executable, tmp_path / "program.py", argument]
-    done = subprocess.run(command, env=environ, stderr=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "program.py", argument]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
     lines = [line.replace(f"{tmp_path}{os.sep}", "") for line in (notes / "tests").read_text().splitlines()]
     all_calls = ["1 Thing.method called.py", "2 coroutine called.py", "2 nested called.py", "3 * package"]
     all_calls += ["2 in_thread called.py", "2 in_child called.py"]
-    if argument == "profiled":
-        assert UNKNOWN in lines
-    else:
-        early = ["0 * package"] if argument else []
-        assert [line.removeprefix(CALL) for line in lines if line.startswith(CALL)] == early + all_calls
+    early = ["0 * package"] if argument == "early" else []
+    assert [line.removeprefix(CALL) for line in lines if line.startswith(CALL)] == early + all_calls
+    assert ("called.py" in lines) is (argument == "otherwise")
+    assert {f"{WATCHED}called.py", f"{WATCHED}package/__init__.py"} <= set(lines)
     assert (notes / STAGES).read_text().splitlines() == ['["first", "a"]', '["first", "b"]', '["fixture", "c", "d"]']
 
 
@@ -227,7 +226,10 @@ FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pu
     ("lines", "expected"),
     [
         ([], set()),
-        (["/tree/file.py", "/site/pure/part.py", "/site/pure/__pycache__/part.cpython-311.pyc"], set()),
+        (["% /tree/file.py", "% /site/pure/part.py"], set()),
+        (["% /tree/file.py", "/tree/file.py"], None),
+        (["/tree/__pycache__/file.cpython-311.pyc"], None),
+        (["/site/pure/__pycache__/part.cpython-311.pyc"], None),
         (["@ 1 f /tree/file.py", "@ 3 f /tree/file.py"], {"a"}),
         (["@ 1 f /tree/file.py", "@ 4 f /tree/file.py"], {"a", "b"}),
         (["@ 1 f /tree/file.py", "@ 2 f /tree/file.py"], None),
@@ -239,7 +241,6 @@ FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pu
         (["@ 0 * /site/pure"], None),
         (["/site/pure/data.json"], None),
         (["/tree/data.csv"], None),
-        (["?"], None),
     ],
 )
 def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], expected: set[str] | None) -> None:

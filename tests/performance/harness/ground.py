@@ -22,7 +22,7 @@ from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
 from .pin import give_way, take_precedence
 from .readiness import NotReady, describe, run_alone
-from .reads import AT_START, PREPARE, READS, TESTS, Changed, open_notes, reached
+from .reads import AT_START, PREPARE, READS, TESTS, Changed, has_read, open_notes, reached
 from .services import ServiceError, Services
 from .settings import Settings
 from .trial import CONTROLS, Wish
@@ -188,11 +188,13 @@ class Ground:
                     )
             keys = {wish.key for wish in wishes} - CONTROLS.keys()
             there = [key for key in both[0].collected if key in keys and key in both[1].collected]
+            served = {*both[0].served}.intersection(both[1].served)
             if nothing_differs(self.arms) or self._reached(changed, self._always) is None:
                 there = []
-            by_calls = any(names is not None for paths in changed.values() for names in (paths or {}).values())
+            runs = [self._may_run(changed, names) for names in (self._always, self._served_by)]
+            again = [key for key in there if runs[key in served]]
             # pytest leaves set up what is to run next, so no test may follow upon itself.
-            order = [*there, next(iter(CONTROLS)), *there] if there and by_calls else there
+            order = [*there, next(iter(CONTROLS)), *again] if again else there
             for arm in both:
                 arm.tell(order=order)
             failed = set()
@@ -203,13 +205,19 @@ class Ground:
                 arm.leave(max(LEAVE_LIMIT_S, self._start_limit_s))
         self._settle()
         passed = {*there} - failed
-        served = passed.intersection(*(arm.served for arm in both))
-        for names, keys in (self._always, passed - served), (self._served_by, served):
+        for names, keys in (self._always, passed - served), (self._served_by, passed & served):
             if keys and (those := self._reached(changed, names)) is not None:
                 self.unreached |= keys - those
         for name in ("base", "head"):
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
+
+    def _may_run(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> bool:
+        """Whether the tests or one of these processes may call what has changed, and that matters, as far as is known."""
+        assert self._note_reads_into is not None
+        notes = self._note_reads_into
+        can_call = any(has_read([TESTS, *names], notes / name, paths or {}) for name, paths in changed.items())
+        return can_call and self._reached(changed, names) is not None
 
     def _reached(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> set[str] | None:
         """The benchmarks for which what has changed, by arm, acts in the tests or one of these processes; None for all

@@ -22,8 +22,9 @@ TESTS, PREPARE = "tests", "prepare"
 """The process of the tests with its children, and the command that prepares the databases."""
 AT_START = "tests/performance/harness/at_start"
 """Folder below a project's root, for PYTHONPATH."""
-PROGRAM, CALL, UNKNOWN = "$ ", "@ ", "?"
-"""Begin a line that names not a file but a program that was run, or a call; a line by itself: no call is noted now."""
+PROGRAM, WATCHED, CALL = "$ ", "% ", "@ "
+"""Begin a line that names not just a file that was read but a program that was run, a file whose functions say that
+they are called, or a call."""
 DIFFERING, STAGE, STAGES = "differing", "stage", "stages"
 """Files beside the notes: what calls are noted of, the number of what runs now, and what has run, by number."""
 NUMBER_BYTES = 4
@@ -110,17 +111,16 @@ class Stages:
 def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
     """The benchmarks for which one of these processes, which noted into `folder`, has run what differs; None for all.
 
-    For all, where it has read what differs other than by functions or run those before the first benchmark; where it
-    ran them the first time alone, and so made what others may use; and where it has noted nothing, or has run what
-    isn't run by Python, as it isn't known.
+    For all, where it has read what differs other than by functions, or otherwise than by importing it; where it ran
+    those before the first benchmark, or the first time alone and so made what others may use; and where it has noted
+    nothing, or has run what isn't run by Python, as it isn't known.
     """
     found: set[str] = set()
     for name in names:
-        calls: dict[str, set[int]] = defaultdict(set)
-        try:
-            lines = (folder / name).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        except FileNotFoundError:
+        lines = _lines(folder / name)
+        if lines is None:
             return None
+        calls: dict[str, set[int]] = defaultdict(set)
         for line in lines:
             if line.startswith(CALL):
                 number, _, called = line.removeprefix(CALL).partition(" ")
@@ -128,7 +128,7 @@ def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | 
             elif line.startswith(PROGRAM):
                 if not _is_run_by_python(line.removeprefix(PROGRAM)):
                     return None
-            elif line == UNKNOWN or _acts_when_read(line, changed):
+            elif any(names is None or not line.startswith(WATCHED) for names in _changed_in(line, changed)):
                 return None
         stages = _stages(folder)
         for called, numbers in calls.items():
@@ -139,12 +139,24 @@ def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | 
     return found
 
 
-def _acts_when_read(file: str, changed: Changed) -> bool:
-    for path in {_source(Path(file)), _source(Path(os.path.realpath(file)))}:
-        for one in (path, *path.parents):
-            if one in changed and (changed[one] is None or path.suffix != ".py"):
-                return True
-    return False
+def has_read(names: Iterable[str], folder: Path, changed: Changed) -> bool:
+    """Whether one of these processes has read some of what differs so far, or it isn't known."""
+    noted = [_lines(folder / name) for name in names]
+    return any(lines is None or any(_changed_in(line, changed) for line in lines) for lines in noted)
+
+
+def _lines(file: Path) -> list[str] | None:
+    try:
+        return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return None
+
+
+def _changed_in(line: str, changed: Changed) -> list[Collection[str] | None]:
+    """What differs in a file that was read, as it is named and where that is a link."""
+    name = line.removeprefix(WATCHED)
+    paths = {_source(Path(name)), _source(Path(os.path.realpath(name)))}
+    return [changed[one] for path in paths for one in (path, *path.parents) if one in changed]
 
 
 def _stages(folder: Path) -> list[list[str]]:

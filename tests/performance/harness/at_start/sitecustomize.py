@@ -5,21 +5,24 @@ See reads.py. A module of this name that the user has is imported after it. What
 https://docs.python.org/3/library/audit_events.html
 """
 
+import ast
+import builtins
 import contextlib
 import json
 import mmap
 import os
 import sys
-import threading
+from collections.abc import Set
+from importlib.machinery import SourceFileLoader
 from inspect import CO_OPTIMIZED
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}
 """Events, and which of their arguments is the path of a file."""
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}
 """Events whose first argument is a program."""
-PROGRAM, CALL, UNKNOWN = "$ ", "@ ", "?"
+PROGRAM, WATCHED, CALL = "$ ", "% ", "@ "
 HARNESS = str(Path(__file__).parents[1]) + os.sep
 NUMBER_BYTES = 4
 
@@ -39,70 +42,97 @@ class _Notes:
                 opened.write(line + "\n")
 
 
-def _note_reads(notes: _Notes) -> None:
+def _note_reads(notes: _Notes, watched: Set[str]) -> None:
+    """Of what is `watched` by now the calls are noted instead."""
+
     def note(event: str, arguments: tuple[object, ...]) -> None:
-        if event == "sys.setprofile" and sys._getframe(1).f_globals.get("__name__") != "threading":
-            notes.add(UNKNOWN)  # another profiler takes the place of ours
         if event not in READ and event not in RUN:
             return
         named = arguments[READ.get(event, 0)]
         if isinstance(named, str | bytes | os.PathLike):
             name = os.fsdecode(named)
-            notes.add(PROGRAM + name if event in RUN else os.path.abspath(name))  # noqa: PTH100, which follows no link
+            path = os.path.abspath(name)  # noqa: PTH100, which follows no link
+            if event in RUN:
+                notes.add(PROGRAM + name)
+            elif path not in watched:
+                notes.add(path)
 
     for module in list(sys.modules.values()):
         note("open", (getattr(module, "__file__", None),))
     sys.addaudithook(note)
 
 
-def _note_calls(notes: _Notes, differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool) -> None:
-    """`differing`: functions that have changed by the file that they are in; None for a package, of which all have."""
-    places: dict[str, str] = {}
+def _note_calls(
+    notes: _Notes, watched: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
+) -> None:
+    """Let each function that has changed say when it is called, by a statement that it gets as its file is imported.
+
+    `differing`: the functions by the file that they are in; None for a package, of which all have changed. Such files
+    are added to `watched`.
+    """
 
     def place(file: str) -> str:
-        if file not in places:
-            path = Path(os.path.abspath(file))  # noqa: PTH100
-            places[file] = next((str(one) for one in (path, *path.parents) if str(one) in differing), "")
-        return places[file]
+        path = Path(os.path.abspath(file))  # noqa: PTH100
+        return next((str(one) for one in (path, *path.parents) if str(one) in differing), "")
 
     def is_at_home(frame: FrameType | None, package: str) -> bool:
         """Whether it is the package that calls itself while it is imported, or the harness that uses it."""
         while frame is not None:
             code = frame.f_code
             if not code.co_flags & CO_OPTIMIZED and place(code.co_filename) == package:
-                return True
+                return True  # the body of a module or a class
             if in_tests and code.co_filename.startswith(HARNESS):
                 return True
             frame = frame.f_back
         return False
 
-    def called(frame: FrameType, event: str, _: object) -> None:
-        if event != "call":
-            return
-        code = frame.f_code
-        if not (found := places.get(code.co_filename)) and (found == "" or not (found := place(code.co_filename))):
-            return
-        if not code.co_flags & CO_OPTIMIZED:
-            return  # the body of a module or a class
+    def called(name: str, found: str) -> None:
         now = int.from_bytes(stage[:NUMBER_BYTES], "little")
-        names = differing[found]
-        name = code.co_qualname.partition(".<locals>")[0]
-        if name in names if names is not None else now or not is_at_home(frame, found):
-            notes.add(f"{CALL}{now} {name if names is not None else '*'} {found}")
+        if name != "*" or now or not is_at_home(sys._getframe(2), found):
+            notes.add(f"{CALL}{now} {name} {found}")
 
-    sys.setprofile(called)
-    threading.setprofile(called)
+    def watch(node: ast.AST, prefix: str, found: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = differing[found]
+                name = "*" if names is None else prefix + child.name
+                if names is None or name in names:
+                    says = ast.parse(f"_perf_called({name!r}, {found!r})").body
+                    for part in ast.walk(says[0]):
+                        ast.copy_location(part, child.body[0])
+                    first = int(ast.get_docstring(child, clean=False) is not None)
+                    child.body[first:first] = says
+            else:
+                watch(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix, found)
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        path = os.path.abspath(self.get_filename(fullname))  # noqa: PTH100
+        if found := place(path):
+            watched.add(path)
+            with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
+                module = ast.parse(self.get_data(path))
+                watch(module, "", found)
+                code = compile(module, self.get_filename(fullname), "exec", dont_inherit=True)
+                notes.add(WATCHED + path)
+                return code
+            watched.remove(path)
+        return compiled(self, fullname)
+
+    compiled = SourceFileLoader.get_code
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+    builtins._perf_called = called  # type: ignore[attr-defined]
 
 
 def _begin(into: str) -> None:
     notes = _Notes(into)
     folder = Path(into).parent
+    watched: set[str] = set()
+    _note_reads(notes, watched)
     with contextlib.suppress(FileNotFoundError):
         differing = json.loads((folder / "differing").read_text(encoding="utf-8", errors="surrogateescape"))
         with (folder / "stage").open("rb") as file:
             stage = mmap.mmap(file.fileno(), NUMBER_BYTES, access=mmap.ACCESS_READ)
-        _note_calls(notes, differing, stage, Path(into).name == "tests")
-    _note_reads(notes)
+        _note_calls(notes, watched, differing, stage, Path(into).name == "tests")
 
 
 if into := os.environ.get("PERF_READS"):
