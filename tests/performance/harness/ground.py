@@ -213,7 +213,7 @@ class Ground:
         self._prepared = True
 
     def _may_run(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> bool:
-        """Whether the tests or one of these processes may call what has changed, and that matters, as far as is known."""
+        """Whether the tests or one of these processes may call what has changed, where it does not act anyway."""
         assert self._note_reads_into is not None
         notes = self._note_reads_into
         can_call = any(has_read([TESTS, *names], notes / name, paths or {}) for name, paths in changed.items())
