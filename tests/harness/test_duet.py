@@ -32,7 +32,7 @@ START_LIMIT_S = 30.0
 SUITE = """\
 import asyncio
 
-from code_under_test import alike, before, work
+from tested_code import alike, before, work
 
 from tests.performance.harness.measure import Measure
 
@@ -88,7 +88,7 @@ ODD = """\
 import os
 
 import pytest
-from code_under_test import ARM, alike
+from tested_code import ARM, alike
 
 from tests.performance.harness.measure import Measure
 
@@ -135,7 +135,7 @@ def test_plain(measure: Measure) -> None:
 """
 
 ODD_NEW = """\
-from code_under_test import new
+from tested_code import new
 
 
 def test_new(measure):
@@ -161,7 +161,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Ar
         )
         (root / "tests/performance/settings.toml").write_text(SETTINGS)
         (root / "tests/performance/test_work.py").write_text(SUITE)
-        (root / "code_under_test.py").write_text(CODE)
+        (root / "tested_code.py").write_text(CODE)
     arms = arms_in(folder, environments / "ci" / "bin" / "python")
     with both_arms(settings_of(arms), arms, wishes_of(WORK), "ci"):
         pass
@@ -221,20 +221,20 @@ def left_in(folder: Path) -> list[list[str]]:
 
 def arms_in(folder: Path, python: Path) -> Arms:
     base, head = (Arm(name, folder / name, python, folder / name) for name in ("base", "head"))
-    return Arms(base, head, files=["code_under_test.py"], packages=[], modules=["code_under_test"], import_from=["."])
+    return Arms(base, head, files=["tested_code.py"], packages=[], modules=["tested_code"], import_from=["."])
 
 
 def copy_of(arms: Arms, folder: Path) -> Arms:
     """A copy to change, as compiled as they are but for what is changed."""
     for arm in (arms.base, arms.head):
-        ignored = shutil.ignore_patterns("code_under_test.*.pyc")
+        ignored = shutil.ignore_patterns("tested_code.*.pyc")
         shutil.copytree(arm.root, folder / arm.name, ignore=ignored)
     return arms_in(folder, arms.base.python)
 
 
 def edit(arm: Arm, old: str, new: str) -> None:
     """Change the code under test of one arm."""
-    path = arm.root / "code_under_test.py"
+    path = arm.root / "tested_code.py"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -276,7 +276,7 @@ def test_alike_is_acquitted_at_a_look_and_controls_are_in_each_pair(slower: Tria
 def test_what_got_slower_is_told_of_what_is_convicted(slower: Trial) -> None:
     """A function that is new in head, with its place; of what is acquitted nothing."""
     [check] = [one for one in slower.functions[WORK] if one.name == "check"]
-    assert (check.file, check.base_calls, check.head_calls) == ("code_under_test.py", 0.0, 1.0)
+    assert (check.file, check.base_calls, check.head_calls) == ("tested_code.py", 0.0, 1.0)
     assert check.head_s > 0
     assert set(slower.functions) == {WORK, ASYNC}
 
@@ -494,7 +494,7 @@ def test_what_does_not_pass_in_the_rehearsal_is_compared_all_the_same(compiled: 
 
 def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Arms, tmp_path: Path) -> None:
     """Its own tree lacks the module, and another folder of the path has it: what was measured would not be base."""
-    shutil.move(trees.base.root / "code_under_test.py", tmp_path / "code_under_test.py")
+    shutil.move(trees.base.root / "tested_code.py", tmp_path / "tested_code.py")
     strange = Arms(**{**vars(trees), "import_from": [".", ".."]})
-    with pytest.raises(TrialInvalid, match="imports from outside its own tree: code_under_test"):
+    with pytest.raises(TrialInvalid, match="imports from outside its own tree: tested_code"):
         one_pair(strange, WORK)

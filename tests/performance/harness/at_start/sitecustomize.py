@@ -42,8 +42,8 @@ class _Notes:
                 opened.write(line + "\n")
 
 
-def _note_reads(notes: _Notes, watched: Set[str]) -> None:
-    """Of what is `watched` by now the calls are noted instead."""
+def _note_reads(notes: _Notes, importing: Set[str]) -> None:
+    """`importing`: files whose calls are noted instead, while they are imported."""
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
         if event not in READ and event not in RUN:
@@ -54,7 +54,7 @@ def _note_reads(notes: _Notes, watched: Set[str]) -> None:
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
                 notes.add(PROGRAM + name)
-            elif path not in watched:
+            elif path not in importing:
                 notes.add(path)
 
     for module in list(sys.modules.values()):
@@ -63,12 +63,12 @@ def _note_reads(notes: _Notes, watched: Set[str]) -> None:
 
 
 def _note_calls(
-    notes: _Notes, watched: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
+    notes: _Notes, importing: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
 ) -> None:
     """Let each function that has changed say when it is called, by a statement that it gets as its file is imported.
 
-    `differing`: the functions by the file that they are in; None for a package, of which all have changed. Such files
-    are added to `watched`.
+    `differing`: the functions by the file that they are in; None for a package, of which all have changed. Such a file
+    is in `importing` while it is read for that.
     """
 
     def place(file: str) -> str:
@@ -108,14 +108,17 @@ def _note_calls(
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
         path = os.path.abspath(self.get_filename(fullname))  # noqa: PTH100
         if found := place(path):
-            watched.add(path)
-            with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
+            importing.add(path)
+            try:
                 module = ast.parse(self.get_data(path))
                 watch(module, "", found)
                 code = compile(module, self.get_filename(fullname), "exec", dont_inherit=True)
                 notes.add(WATCHED + path)
                 return code
-            watched.remove(path)
+            except (OSError, SyntaxError, ValueError, RecursionError):
+                pass  # that is for Python itself to tell
+            finally:
+                importing.discard(path)
         return compiled(self, fullname)
 
     compiled = SourceFileLoader.get_code
@@ -126,13 +129,13 @@ def _note_calls(
 def _begin(into: str) -> None:
     notes = _Notes(into)
     folder = Path(into).parent
-    watched: set[str] = set()
-    _note_reads(notes, watched)
+    importing: set[str] = set()
+    _note_reads(notes, importing)
     with contextlib.suppress(FileNotFoundError):
         differing = json.loads((folder / "differing").read_text(encoding="utf-8", errors="surrogateescape"))
         with (folder / "stage").open("rb") as file:
             stage = mmap.mmap(file.fileno(), NUMBER_BYTES, access=mmap.ACCESS_READ)
-        _note_calls(notes, watched, differing, stage, Path(into).name == "tests")
+        _note_calls(notes, importing, differing, stage, Path(into).name == "tests")
 
 
 if into := os.environ.get("PERF_READS"):
