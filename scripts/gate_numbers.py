@@ -382,7 +382,7 @@ def libraries(options: argparse.Namespace) -> None:
                 with twins(clone.root, directories=directories, cache=Path(folder)) as arms:
                     base = dataclasses.replace(arms.base, python=old_python)
                     head = dataclasses.replace(arms.head, python=new_python)
-                    arms = dataclasses.replace(arms, base=base, head=head)
+                    arms = dataclasses.replace(arms, base=base, head=head, packages=[(name, old, new)])
                     print(f"{name} {old} → {new}:")
                     _beside_reference(settings, arms, wishes, options.runs, CANT_TOUCH[name])
 
@@ -404,9 +404,12 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
         except TrialInvalid as error:
             print(f"  gate {run + 1}: invalid: {error}")
             continue
-        print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s")
+        told = f"{len(trial.unreached)} benchmarks run nothing that differs"
+        print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s, {told}")
         for wish in wishes:
             judgement = trial.judgements.get(wish.key)
+            if wish.key in trial.unreached:
+                judgement = dataclasses.replace(reference[wish.key], change=0.0, verdict="pass")
             if wish.key not in reference or judgement is None:
                 print(f"    not compared: {wish.key} {trial.failures.get(wish.key, 'the time was up')}")
                 continue
