@@ -127,8 +127,9 @@ class Clone:
         """Let a handler of the sample service do work that takes so much longer at the usual pace of this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
         steps = round(extra_s / usual_step_s())
-        imports = "import json\nfrom tests.performance.harness.slowed import work\n"
-        self.edit(APP, ("import json\n", imports), (start, f"{start}    work({steps})\n"))
+        # Inside, so that this handler alone differs.
+        works = f"    from tests.performance.harness.slowed import work\n\n    work({steps})\n"
+        self.edit(APP, (start, start + works))
 
     def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (0,)) -> Done:
         """Run Python to its end; one that ends with another exit code ends us."""
