@@ -10,9 +10,9 @@ def changed_functions(base: str, head: str) -> set[str] | None:
     """Qualified names of the functions and methods whose bodies differ or that are new.
 
     None where anything else differs that does something when the module is imported: then no call has to be made for
-    the change to act. Functions that are new and undecorated do nothing by themselves, nor do the standard library's
-    modules when they are imported, where no name is taken that the base has used. None as well where a function that
-    is cached has changed, as it doesn't run for all that use it, and for what is no Python.
+    the change to act. Functions and methods that are new and undecorated do nothing by themselves, nor do the standard
+    library's modules when they are imported, where no name is taken that the base has used. None as well where a
+    function that is cached has changed, as it doesn't run for all that use it, and for what is no Python.
     """
     try:
         base_parts, base_bodies = _parts(base)
@@ -20,9 +20,7 @@ def changed_functions(base: str, head: str) -> set[str] | None:
     except (SyntaxError, ValueError, RecursionError):
         return None
     known = set(re.findall(r"\w+", base))
-    before = {ast.dump(part) for part in base_parts}
-    kept = [part for part in head_parts if ast.dump(part) in before or not _only_adds(part, known)]
-    if [ast.dump(part) for part in base_parts] != [ast.dump(part) for part in kept]:
+    if [ast.dump(part) for part in base_parts] != [ast.dump(part) for part in _without_additions(head_parts, known)]:
         return None
     changed = {name for name, bodies in head_bodies.items() if bodies != base_bodies.get(name)}
     return None if any("cache" in decorators for name in changed for decorators, _ in head_bodies[name]) else changed
@@ -55,11 +53,20 @@ def _parts(source: str) -> tuple[list[ast.stmt], dict[str, list[tuple[str, str]]
     return parts, bodies
 
 
+def _without_additions(parts: list[ast.stmt], known: set[str]) -> list[ast.stmt]:
+    kept = [part for part in parts if not _only_adds(part, known)]
+    for part in kept:
+        for node in ast.walk(part):
+            if isinstance(node, ast.ClassDef):
+                node.body = [inner for inner in node.body if not _only_adds(inner, known)]
+    return kept
+
+
 def _only_adds(part: ast.stmt, known: set[str]) -> bool:
     """Whether a statement that is new does no more than to give a meaning to names that were not known before."""
     if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
         evaluates = [*part.decorator_list, *(node for node in ast.walk(part.args) if isinstance(node, ast.Call))]
-        return not evaluates and part.name not in known
+        return not evaluates and part.name not in known and not part.name.startswith("__")
     if isinstance(part, ast.Import):
         modules = [name.name for name in part.names]
         names = [name.asname or name.name.partition(".")[0] for name in part.names]

@@ -133,7 +133,8 @@ def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | 
         stages = _stages(folder)
         for called, numbers in calls.items():
             ran = [stages[number] for number in numbers if number]
-            if 0 in numbers or (called[0] not in EVERY and {stage for stage, *_ in ran} == {"first"}):
+            kinds = {stage for stage, *_ in ran}
+            if 0 in numbers or ("first" in kinds and "again" not in kinds and called[0] not in EVERY):
                 return None
             found |= {key for _, *keys in ran for key in keys}
     return found
