@@ -34,7 +34,7 @@ from scripts.rival import OPERATIONS, OUR_BENCHMARKS, SLOW_DOWN, Rival
 from tests.performance.harness.arms import Arms, twins
 from tests.performance.harness.base_environment import base_python
 from tests.performance.harness.binomial import Share
-from tests.performance.harness.comparison import directories_of, wishes_of
+from tests.performance.harness.comparison import NOTHING_DIFFERS, directories_of, wishes_of
 from tests.performance.harness.duet import both_arms, compare
 from tests.performance.harness.environment import installed_packages
 from tests.performance.harness.pairs import Judgement, TrialInvalid, difference, error_within, judge_pairs, prior_of
@@ -214,7 +214,10 @@ def told(one: Benchmark) -> str:
 
 
 class Tally:
-    """Gates of which it is known what they should say: which benchmarks are slower, and by how much."""
+    """Gates of which it is known what they should say: which benchmarks are slower, and by how much.
+
+    Those that a gate did not judge by their timings, as the change doesn't reach them, are not counted.
+    """
 
     def __init__(self) -> None:
         self._gates: list[tuple[Results, Mapping[str, float]]] = []
@@ -227,7 +230,12 @@ class Tally:
         wanted = [
             (one, slower[one.key]) for results, slower in valid for one in results.benchmarks if one.key in slower
         ]
-        others = [one for results, slower in valid for one in results.benchmarks if one.key not in slower]
+        others = [
+            one
+            for results, slower in valid
+            for one in results.benchmarks
+            if one.key not in slower and not any(reason.startswith(NOTHING_DIFFERS) for reason in one.reasons)
+        ]
         false_alarms = [any(key not in slower for key in convicted(results)) for results, slower in valid]
         found = {
             "invalid gates": Share(len(self._gates) - len(valid), len(self._gates)),

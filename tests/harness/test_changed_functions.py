@@ -80,3 +80,9 @@ def test_what_is_moved_or_taken_away() -> None:
     """A function that is taken away may have been looked for by name; of two places of statements the order counts."""
     assert changed_functions("x = 1\ny = 2\n", "y = 2\nx = 1\n") is None
     assert changed_functions("def f(): pass\ndef g(): pass\n", "def f(): pass\n") is None
+
+
+@pytest.mark.parametrize("decorator", ["functools.lru_cache(maxsize=1)", "memoize", "numba.njit", "torch.compile"])
+def test_what_does_not_run_as_it_is_written_has_changed_more_than_a_function(decorator: str) -> None:
+    assert changed_functions(f"@{decorator}\ndef f(): return 1\n", f"@{decorator}\ndef f(): return 2\n") is None
+    assert changed_functions("@traced\ndef f(): return 1\n", "@traced\ndef f(): return 2\n") == {"f"}

@@ -17,6 +17,7 @@ from tests.performance.harness.reads import (
     WATCHED,
     Changed,
     Stages,
+    has_read,
     noted_as,
     open_notes,
     paths_of_packages,
@@ -125,6 +126,8 @@ def test_what_python_does_not_run_notes_nothing(tmp_path: Path, notes: Path, pro
         ("subprocess.run([sys.executable, '-c', ''])", True),
         ("subprocess.run(['sh', '-c', ''])", False),
         ("os.system('true')", False),
+        ("subprocess.run([sys.executable, '-c', ''], env={})", False),
+        ("subprocess.run([sys.executable, '-c', ''], env={**os.environ, 'MORE': '1'})", True),
         ("os.execv('/bin/sh', ['sh', '-c', ''])", False),
     ],
 )
@@ -171,6 +174,8 @@ from tests.performance.harness.reads import Stages
 stages = Stages(os.environ)
 if "early" in sys.argv:
     package.work()
+if "as a program" in sys.argv:
+    runpy.run_module("package", run_name="__main__")
 if "otherwise" in sys.argv:
     runpy.run_path("called.py")
 stages.begin("first", ["a"])
@@ -196,11 +201,16 @@ work()
 FUNCTIONS = {"Thing.method", "coroutine", "nested", "in_thread", "in_child", "never"}
 
 
-@pytest.mark.parametrize("argument", ["", "early", "otherwise"])
+@pytest.mark.parametrize("argument", ["", "early", "otherwise", "as a program"])
 def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Path, argument: str) -> None:
     """Those of a file that have changed, and all of a package but those that it runs itself while it is imported."""
     (tmp_path / "package").mkdir()
-    for name, text in (("package/__init__.py", PACKAGE), ("called.py", CALLED), ("program.py", CALLING)):
+    for name, text in (
+        ("package/__init__.py", PACKAGE),
+        ("package/__main__.py", "from package import work\n\nwork()\n"),
+        ("called.py", CALLED),
+        ("program.py", CALLING),
+    ):
         (tmp_path / name).write_text(text)
     notes = tmp_path / "notes"
     open_notes(notes, {tmp_path / "package": EVERY, tmp_path / "called.py": FUNCTIONS, tmp_path / "program.py": None})
@@ -210,10 +220,14 @@ def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Pa
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
     lines = [line.replace(f"{tmp_path}{os.sep}", "") for line in (notes / "tests").read_text().splitlines()]
-    all_calls = ["1 Thing.method called.py", "2 coroutine called.py", "2 nested called.py", "3 * package"]
-    all_calls += ["2 in_thread called.py", "2 in_child called.py"]
-    early = ["0 * package"] if argument == "early" else []
-    assert [line.removeprefix(CALL) for line in lines if line.startswith(CALL)] == early + all_calls
+    expected = ["1 Thing.method called.py", "2 coroutine called.py", "2 nested called.py", "3 * package"]
+    expected += ["2 in_thread called.py", "2 in_child called.py"]
+    calls = [line.removeprefix(CALL).split(" ", 2) for line in lines if line.startswith(CALL)]
+    early = ["0 * package"] if argument in ("early", "as a program") else []
+    assert [f"{number} {called}" for number, _, called in calls] == early + expected
+    processes = [process for _, process, _ in calls]
+    assert len({*processes}) == 2, "the child is another one"
+    assert {*processes[:-1]} == {processes[0]}
     assert ("called.py" in lines) is (argument == "otherwise")
     assert {f"{WATCHED}called.py", f"{WATCHED}package/__init__.py"} <= set(lines)
     assert (notes / STAGES).read_text().splitlines() == ['["first", "a"]', '["first", "b"]', '["fixture", "c", "d"]']
@@ -230,27 +244,49 @@ FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pu
         (["% /tree/file.py", "/tree/file.py"], None),
         (["/tree/__pycache__/file.cpython-311.pyc"], None),
         (["/site/pure/__pycache__/part.cpython-311.pyc"], None),
-        (["@ 1 f /tree/file.py", "@ 3 f /tree/file.py"], {"a"}),
-        (["@ 1 f /tree/file.py", "@ 4 f /tree/file.py"], {"a", "b"}),
-        (["@ 1 f /tree/file.py", "@ 2 f /tree/file.py"], None),
-        (["@ 1 f /tree/file.py", "@ 3 g /tree/file.py"], None),
-        (["@ 5 f /tree/file.py"], {"b", "c"}),
-        (["@ 5 f /tree/file.py", "@ 1 f /tree/file.py"], None),
-        (["@ 5 f /tree/file.py", "@ 1 f /tree/file.py", "@ 3 f /tree/file.py"], {"a", "b", "c"}),
-        (["@ 0 f /tree/file.py", "@ 3 f /tree/file.py"], None),
-        (["@ 1 * /site/pure"], {"a"}),
-        (["@ 0 * /site/pure"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], {"a"}),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py", "@ 4 7 f /tree/file.py"], {"a", "b"}),
+        (["@ 1 7 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 2 7 f /tree/file.py", "@ 4 7 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 8 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 g /tree/file.py"], None),
+        (["@ 5 7 f /tree/file.py"], {"b", "c"}),
+        (["@ 5 7 f /tree/file.py", "@ 1 7 f /tree/file.py"], None),
+        (["@ 5 7 f /tree/file.py", "@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], {"a", "b", "c"}),
+        (["@ 0 7 f /tree/file.py", "@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], None),
+        (["@ 1 7 * /site/pure"], {"a"}),
+        (["@ 0 7 * /site/pure"], None),
         (["/site/pure/data.json"], None),
         (["/tree/data.csv"], None),
     ],
 )
 def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], expected: set[str] | None) -> None:
-    """Those whose run has called it; all, where it ran before any, or only as the first one needed it."""
+    """Those whose run has called it; all, where it ran before any, or in a process as a benchmark first needed it."""
     stages = '["first", "a"]\n["first", "b"]\n["again", "a"]\n["again", "b"]\n["fixture", "b", "c"]\n'
     (notes / STAGES).write_text(stages)
     (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
     changed: Changed = {FILE: {"f", "g"}, DATA: None, PURE: EVERY}
     assert reached(["tests"], notes, changed) == expected
+    (notes / "tests").rename(notes / "worker")
+    assert reached(["worker"], notes, changed) == (None if any(line.startswith("@") for line in lines) else expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "changed", "expected"),
+    [
+        (["% /tree/file.py"], {FILE: {"f"}}, True),
+        (["% /tree/file.py"], {FILE: set()}, False),
+        (["/tree/data.csv"], {DATA: None}, True),
+        (["/tree/other.py", "$ python"], {FILE: {"f"}}, False),
+        (None, {FILE: {"f"}}, True),
+    ],
+)
+def test_whether_a_process_can_run_what_differs(
+    notes: Path, lines: list[str] | None, changed: Changed, expected: bool
+) -> None:
+    if lines is not None:
+        (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
+    assert has_read(["tests"], notes, changed) is expected
 
 
 def test_no_calls_are_noted_where_other_things_differ_as_well(tmp_path: Path) -> None:

@@ -146,11 +146,13 @@ def changed_paths(arm: Arm, arms: Arms) -> Changed | None:
     packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
     if packages is None:
         return None
-    trees = (arm.tree, arm.tree.resolve())
-    return {**packages, **{tree / name: _changed_in(name, arms) for name in arms.files for tree in trees}}
+    found = dict(packages)
+    for name in arms.files:
+        found[arm.tree / name] = found[arm.tree.resolve() / name] = _changed_functions_of(name, arms)
+    return found
 
 
-def _changed_in(name: str, arms: Arms) -> set[str] | None:
+def _changed_functions_of(name: str, arms: Arms) -> set[str] | None:
     """The functions that differ in a file that differs, where nothing else does."""
     base, head = arms.base.tree / name, arms.head.tree / name
     if not name.endswith(".py") or base.is_symlink() or head.is_symlink():

@@ -5,6 +5,9 @@ import re
 import sys
 from collections import defaultdict
 
+NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
+"""In the name of a decorator: its function, as it is written, doesn't run for all that use it, or never."""
+
 
 def changed_functions(base: str, head: str) -> set[str] | None:
     """Qualified names of the functions and methods whose bodies differ or that are new.
@@ -12,7 +15,7 @@ def changed_functions(base: str, head: str) -> set[str] | None:
     None where anything else differs that does something when the module is imported: then no call has to be made for
     the change to act. Functions and methods that are new and undecorated do nothing by themselves, nor do the standard
     library's modules when they are imported, where no name is taken that the base has used. None as well where a
-    function that is cached has changed, as it doesn't run for all that use it, and for what is no Python.
+    function that is cached or compiled has changed, as it doesn't run for all that use it, and for what is no Python.
     """
     try:
         base_parts, base_bodies = _parts(base)
@@ -23,7 +26,8 @@ def changed_functions(base: str, head: str) -> set[str] | None:
     if [ast.dump(part) for part in base_parts] != [ast.dump(part) for part in _without_additions(head_parts, known)]:
         return None
     changed = {name for name, bodies in head_bodies.items() if bodies != base_bodies.get(name)}
-    return None if any("cache" in decorators for name in changed for decorators, _ in head_bodies[name]) else changed
+    decorators = [decorators for name in changed for decorators, _ in head_bodies[name]]
+    return None if any(map(NOT_CALLED.search, decorators)) else changed
 
 
 def _parts(source: str) -> tuple[list[ast.stmt], dict[str, list[tuple[str, str]]]]:

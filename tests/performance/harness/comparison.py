@@ -112,10 +112,13 @@ def thresholds(gate: GateSettings, own: BenchmarkSettings | None) -> Thresholds:
     return Thresholds(gate.tolerance, gate.minimum_effect, gate.false_alarms, gate.power)
 
 
+NOTHING_DIFFERS = "nothing that it runs differs from"
+
+
 def judge_unchanged(benchmark: Benchmark, gate: GateSettings, base: str) -> None:
     """The verdict where there is nothing to compare: what the base runs is what head runs."""
     benchmark.verdict = "drift" if slower_than_baseline(benchmark, gate) else "pass"
-    benchmark.reasons = [f"nothing that it runs differs from {base}"]
+    benchmark.reasons = [f"{NOTHING_DIFFERS} {base}"]
 
 
 def judge_compared(benchmark: Benchmark, trial: Trial, gate: GateSettings, edited: Collection[str]) -> None:

@@ -306,7 +306,7 @@ class Ground:
                     environ[PROFILE] = str(self._profile_into / arm.name)
                 if self._note_reads_into:
                     environ[READS] = str(self._note_reads_into / arm.name / TESTS)
-                    environ["PYTHONPATH"] += f"{os.pathsep}{arm.root / AT_START}"
+                    environ["PYTHONPATH"] = f"{arm.root / AT_START}{os.pathsep}{environ['PYTHONPATH']}"
                 environ["PATH"] = os.pathsep.join([str(arm.python.parent), environ.get("PATH", os.defpath)])
                 command = self._command(arm, wishes, profile)
                 process = ArmProcess(arm, command, environ, self._services.scrub, self._start_limit_s)

@@ -199,8 +199,10 @@ class Measure:
         once: str = "",
         counter: Counter | None = None,
         in_turns: Callable[[int], Measurement] | None = None,
+        *,
+        rounds: int = 1,
     ) -> None:
-        """`once`: why each benchmark runs one single untimed round, if it does; then nothing is counted either.
+        """`once`: why each benchmark runs no more than these `rounds`, untimed, if so; then nothing is counted either.
 
         `in_turns` makes the measurement of an arm of a paired comparison, given the operations of a sample.
         """
@@ -208,6 +210,7 @@ class Measure:
         self._counter = None if once else counter
         self._retry = retry
         self.once = once
+        self._rounds_of_once = rounds
         self._in_turns = in_turns
         self.measurement: Measurement | None = None
         self.budget: Budget | None = None
@@ -238,7 +241,7 @@ class Measure:
         if self._in_turns is not None:
             self.measurement = self._in_turns(operations)
             return self.measurement
-        wanted = 1 if self.once else samples or self._profile.samples
+        wanted = self._rounds_of_once if self.once else samples or self._profile.samples
         self.measurement = Measurement(
             samples=wanted,
             most_samples=wanted if self.once or samples else wanted * PATIENCE,

@@ -18,21 +18,22 @@ from typing import Literal
 
 READS = "PERF_READS"
 """Variable that names the file into which a process notes what it reads; its name is that of the process."""
-TESTS, PREPARE = "tests", "prepare"
-"""The process of the tests with its children, and the command that prepares the databases."""
+TESTS, APP, PREPARE = "tests", "app", "prepare"
+"""The process of the tests with its children, that of the application, and the command that prepares the databases."""
 AT_START = "tests/performance/harness/at_start"
 """Folder below a project's root, for PYTHONPATH."""
 PROGRAM, WATCHED, CALL = "$ ", "% ", "@ "
 """Begin a line that names not just a file that was read but a program that was run, a file whose functions say that
 they are called, or a call."""
-DIFFERING, STAGE, STAGES = "differing", "stage", "stages"
+DIFFERING, STAGE, STAGES = ".differing", ".stage", ".stages"
 """Files beside the notes: what calls are noted of, the number of what runs now, and what has run, by number."""
 NUMBER_BYTES = 4
 CACHE = "__pycache__"
 LINE_BYTES = 1000
 COMPILED = (".so", ".pyd", ".dylib", ".dll")
 
-EVERY = frozenset({"*"})
+ANY = "*"
+EVERY = frozenset({ANY})
 Changed = Mapping[Path, Collection[str] | None]
 """What differs, with what below it: the functions that do, where nothing else does; EVERY of a package of Python code;
 None where not only a call can make it act."""
@@ -68,7 +69,7 @@ def _is_run_by_python(program: str, path: str | None = None) -> bool:
 def open_notes(folder: Path, changed: Changed) -> None:
     """Make a folder for the notes of one arm, of which this has changed."""
     folder.mkdir()
-    noted = {str(path): None if names is EVERY else [*names] for path, names in changed.items() if names is not None}
+    noted = {str(path): None if names == EVERY else [*names] for path, names in changed.items() if names is not None}
     if noted:
         (folder / DIFFERING).write_text(json.dumps(noted), encoding="utf-8", errors="surrogateescape")
         (folder / STAGE).write_bytes(bytes(NUMBER_BYTES))
@@ -82,10 +83,14 @@ class Stages:
         self._stage, self._stages = folder / STAGE, folder / STAGES
         self.noted = self._stage.is_file()
         self._count = self._now = 0
+        self.keys: set[str] = set()
+        """The benchmark that runs."""
 
     def begin(self, stage: Stage, keys: Iterable[str]) -> None:
         """From now on what runs does so for these benchmarks."""
+        keys = [*keys]
         if self.noted:
+            self.keys = self.keys if stage == "fixture" else {*keys}
             self._count += 1
             with self._stages.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([stage, *keys]) + "\n")
@@ -112,38 +117,45 @@ def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | 
     """The benchmarks for which one of these processes, which noted into `folder`, has run what differs; None for all.
 
     For all, where it has read what differs other than by functions, or otherwise than by importing it; where it ran
-    those before the first benchmark, or the first time alone and so made what others may use; and where it has noted
-    nothing, or has run what isn't run by Python, as it isn't known.
+    those before the first benchmark, or in a benchmark's first run alone and so made what others may use; where it is
+    neither the tests nor the application, and so may do its work later; and where it has noted nothing, or has run what
+    isn't run by Python, as it isn't known.
     """
     found: set[str] = set()
     for name in names:
         lines = _lines(folder / name)
         if lines is None:
             return None
-        calls: dict[str, set[int]] = defaultdict(set)
+        calls: dict[tuple[str, str, str], set[int]] = defaultdict(set)
         for line in lines:
             if line.startswith(CALL):
-                number, _, called = line.removeprefix(CALL).partition(" ")
-                calls[called].add(int(number))
+                number, process, function, path = line.removeprefix(CALL).split(" ", 3)
+                calls[process, function, path].add(int(number))
             elif line.startswith(PROGRAM):
                 if not _is_run_by_python(line.removeprefix(PROGRAM)):
                     return None
             elif any(names is None or not line.startswith(WATCHED) for names in _changed_in(line, changed)):
                 return None
+        if calls and name not in (TESTS, APP):
+            return None
         stages = _stages(folder)
-        for called, numbers in calls.items():
-            ran = [stages[number] for number in numbers if number]
-            kinds = {stage for stage, *_ in ran}
-            if 0 in numbers or ("first" in kinds and "again" not in kinds and called[0] not in EVERY):
+        for (_, function, _), numbers in calls.items():
+            by_kind: dict[str, set[str]] = defaultdict(set)
+            for kind, *keys in (stages[number] for number in numbers if number):
+                by_kind[kind].update(keys)
+            if 0 in numbers or (function != ANY and not by_kind["first"] <= by_kind["again"]):
                 return None
-            found |= {key for _, *keys in ran for key in keys}
+            found |= set().union(*by_kind.values())
     return found
 
 
 def has_read(names: Iterable[str], folder: Path, changed: Changed) -> bool:
     """Whether one of these processes has read some of what differs so far, or it isn't known."""
     noted = [_lines(folder / name) for name in names]
-    return any(lines is None or any(_changed_in(line, changed) for line in lines) for lines in noted)
+    return any(
+        lines is None or any(names is None or names for line in lines for names in _changed_in(line, changed))
+        for lines in noted
+    )
 
 
 def _lines(file: Path) -> list[str] | None:

@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from importlib.machinery import SourceFileLoader
 from inspect import CO_OPTIMIZED
 from pathlib import Path
@@ -36,10 +36,10 @@ class _Notes:
 
     def add(self, line: str) -> None:
         if line not in self._known:
-            self._known.add(line)
             file = Path(self._path)
             with contextlib.suppress(OSError), file.open("a", encoding="utf-8", errors="surrogateescape") as opened:
                 opened.write(line + "\n")
+                self._known.add(line)
 
 
 def _note_reads(notes: _Notes, importing: Set[str]) -> None:
@@ -53,13 +53,19 @@ def _note_reads(notes: _Notes, importing: Set[str]) -> None:
             name = os.fsdecode(named)
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
-                notes.add(PROGRAM + name)
+                notes.add(PROGRAM + (name if _hands_on(arguments) else "?"))
             elif path not in importing:
                 notes.add(path)
 
     for module in list(sys.modules.values()):
         note("open", (getattr(module, "__file__", None),))
     sys.addaudithook(note)
+
+
+def _hands_on(arguments: tuple[object, ...]) -> bool:
+    """Whether a child that is started with these will note what it reads, if it is Python."""
+    environ = next((one for one in arguments[2:] if isinstance(one, Mapping)), None)
+    return environ is None or "PERF_READS" in map(os.fsdecode, environ)
 
 
 def _note_calls(
@@ -79,8 +85,10 @@ def _note_calls(
         """Whether it is the package that calls itself while it is imported, or the harness that uses it."""
         while frame is not None:
             code = frame.f_code
-            if not code.co_flags & CO_OPTIMIZED and place(code.co_filename) == package:
-                return True  # the body of a module or a class
+            # The body of a module or a class; that of one which is run by its name goes on for as long as the process.
+            is_body = not code.co_flags & CO_OPTIMIZED and frame.f_globals.get("__name__") != "__main__"
+            if is_body and place(code.co_filename) == package:
+                return True
             if in_tests and code.co_filename.startswith(HARNESS):
                 return True
             frame = frame.f_back
@@ -88,8 +96,8 @@ def _note_calls(
 
     def called(name: str, found: str) -> None:
         now = int.from_bytes(stage[:NUMBER_BYTES], "little")
-        if name != "*" or now or not is_at_home(sys._getframe(2), found):
-            notes.add(f"{CALL}{now} {name} {found}")
+        if name != "*" or now or not is_at_home(sys._getframe(1), found):
+            notes.add(f"{CALL}{now} {os.getpid()} {name} {found}")
 
     def watch(node: ast.AST, prefix: str, found: str) -> None:
         for child in ast.iter_child_nodes(node):
@@ -102,6 +110,8 @@ def _note_calls(
                         ast.copy_location(part, child.body[0])
                     first = int(ast.get_docstring(child, clean=False) is not None)
                     child.body[first:first] = says
+                if names is None:
+                    watch(child, "", found)
             else:
                 watch(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix, found)
 
@@ -131,9 +141,9 @@ def _begin(into: str) -> None:
     folder = Path(into).parent
     importing: set[str] = set()
     _note_reads(notes, importing)
-    with contextlib.suppress(FileNotFoundError):
-        differing = json.loads((folder / "differing").read_text(encoding="utf-8", errors="surrogateescape"))
-        with (folder / "stage").open("rb") as file:
+    with contextlib.suppress(OSError):
+        differing = json.loads((folder / ".differing").read_text(encoding="utf-8", errors="surrogateescape"))
+        with (folder / ".stage").open("rb") as file:
             stage = mmap.mmap(file.fileno(), NUMBER_BYTES, access=mmap.ACCESS_READ)
         _note_calls(notes, importing, differing, stage, Path(into).name == "tests")
 
