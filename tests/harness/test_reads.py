@@ -17,7 +17,7 @@ from tests.performance.harness.reads import (
     WATCHED,
     Changed,
     Stages,
-    has_read,
+    may_make,
     noted_as,
     open_notes,
     paths_of_packages,
@@ -276,17 +276,18 @@ def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], 
     [
         (["% /tree/file.py"], {FILE: {"f"}}, True),
         (["% /tree/file.py"], {FILE: set()}, False),
+        (["% /site/pure/part.py"], {PURE: EVERY}, False),
         (["/tree/data.csv"], {DATA: None}, True),
         (["/tree/other.py", "$ python"], {FILE: {"f"}}, False),
         (None, {FILE: {"f"}}, True),
     ],
 )
-def test_whether_a_process_can_run_what_differs(
+def test_whether_functions_that_differ_may_make_what_stays(
     notes: Path, lines: list[str] | None, changed: Changed, expected: bool
 ) -> None:
     if lines is not None:
         (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
-    assert has_read(["tests"], notes, changed) is expected
+    assert may_make(["tests"], notes, changed) is expected
 
 
 def test_no_calls_are_noted_where_other_things_differ_as_well(tmp_path: Path) -> None:

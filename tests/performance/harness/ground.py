@@ -22,7 +22,7 @@ from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
 from .pin import give_way, take_precedence
 from .readiness import NotReady, describe, run_alone
-from .reads import AT_START, PREPARE, READS, TESTS, Changed, has_read, open_notes, reached
+from .reads import AT_START, PREPARE, READS, TESTS, Changed, may_make, open_notes, reached
 from .services import ServiceError, Services
 from .settings import Settings
 from .trial import CONTROLS, Wish
@@ -191,8 +191,8 @@ class Ground:
             served = {*both[0].served}.intersection(both[1].served)
             if nothing_differs(self.arms) or self._reached(changed, self._always) is None:
                 there = []
-            runs = [self._may_run(changed, names) for names in (self._always, self._served_by)]
-            again = [key for key in there if runs[key in served]]
+            twice = [self._may_make(changed, names) for names in (self._always, self._served_by)]
+            again = [key for key in there if twice[key in served]]
             # pytest leaves set up what is to run next, so no test may follow upon itself.
             order = [*there, next(iter(CONTROLS)), *again] if again else there
             for arm in both:
@@ -212,12 +212,12 @@ class Ground:
             self._sql(f'ALTER DATABASE "{self._database(name)}" RENAME TO "perf_{name}_prepared"')
         self._prepared = True
 
-    def _may_run(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> bool:
-        """Whether the tests or one of these processes may call what has changed, where it does not act anyway."""
+    def _may_make(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> bool:
+        """Whether functions that differ may make something that stays, where not all are reached anyway."""
         assert self._note_reads_into is not None
         notes = self._note_reads_into
-        can_call = any(has_read([TESTS, *names], notes / name, paths or {}) for name, paths in changed.items())
-        return can_call and self._reached(changed, names) is not None
+        makes = any(may_make([TESTS, *names], notes / name, paths or {}) for name, paths in changed.items())
+        return makes and self._reached(changed, names) is not None
 
     def _reached(self, changed: Mapping[str, Changed | None], names: Sequence[str]) -> set[str] | None:
         """The benchmarks for which what has changed, by arm, acts in the tests or one of these processes; None for all

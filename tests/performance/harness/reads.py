@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Literal
 
@@ -34,7 +34,7 @@ COMPILED = (".so", ".pyd", ".dylib", ".dll")
 
 ANY = "*"
 EVERY = frozenset({ANY})
-Changed = Mapping[Path, Collection[str] | None]
+Changed = Mapping[Path, Set[str] | None]
 """What differs, with what below it: the functions that do, where nothing else does; EVERY of a package of Python code;
 None where not only a call can make it act."""
 Stage = Literal["first", "again", "fixture"]
@@ -149,11 +149,14 @@ def reached(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | 
     return found
 
 
-def has_read(names: Iterable[str], folder: Path, changed: Changed) -> bool:
-    """Whether one of these processes has read some of what differs so far, or it isn't known."""
+def may_make(names: Iterable[str], folder: Path, changed: Changed) -> bool:
+    """Whether one of these processes has read a file of which functions differ, or it isn't known.
+
+    Those may make something that stays. What a package has made acts through functions of its own.
+    """
     noted = [_lines(folder / name) for name in names]
     return any(
-        lines is None or any(names is None or names for line in lines for names in _changed_in(line, changed))
+        lines is None or any(names is None or names - EVERY for line in lines for names in _changed_in(line, changed))
         for lines in noted
     )
 
@@ -165,7 +168,7 @@ def _lines(file: Path) -> list[str] | None:
         return None
 
 
-def _changed_in(line: str, changed: Changed) -> list[Collection[str] | None]:
+def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
     """What differs in a file that was read, as it is named and where that is a link."""
     name = line.removeprefix(WATCHED)
     paths = {_source(Path(name)), _source(Path(os.path.realpath(name)))}
@@ -189,7 +192,7 @@ def paths_of_packages(names: Iterable[str], environment: Sequence[str] | None = 
     `environment`: its folders of packages; by default our own. None where it isn't known, or one of them can change
     what Python does before it notes anything.
     """
-    found: dict[Path, Collection[str] | None] = {}
+    found: dict[Path, Set[str] | None] = {}
     folders = sys.path if environment is None else list(environment)
     for name in names:
         for distribution in importlib.metadata.distributions(name=name, path=folders):
