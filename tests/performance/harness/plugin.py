@@ -45,8 +45,8 @@ ROOT = SUITE.parents[1]
 CONTROLS = SUITE / "harness" / "controls.py"
 """Benchmarks of the harness's own, in every paired comparison."""
 ARM_LIMIT_S = 3600.0
-REHEARSED_ROUNDS = 3
-"""What finds something cached runs from the second one on."""
+REHEARSED_ROUNDS = 2
+"""What finds something cached runs in the second one."""
 INTERRUPT_AGAIN_S = 0.01
 TEARDOWN_LIMIT_S = 1.0
 """How long the fixtures of a run that ended early may take before the servers are stopped under them."""
