@@ -417,7 +417,7 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
         print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s, {told}")
         for wish in wishes:
             judgement = trial.judgements.get(wish.key)
-            if wish.key in trial.unreached:
+            if wish.key in trial.unreached and wish.key in reference:
                 judgement = dataclasses.replace(reference[wish.key], change=0.0, verdict="pass")
             if wish.key not in reference or judgement is None:
                 print(f"    not compared: {wish.key} {trial.failures.get(wish.key, 'the time was up')}")

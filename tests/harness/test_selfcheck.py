@@ -161,8 +161,8 @@ def test_replays_count_false_alarms_and_what_is_caught() -> None:
 
 def test_a_noisy_machine_supports_larger_effects_only() -> None:
     """With 0.5 % of spread 3 or 5 % can be promised, with 8 % only much more."""
-    quiet = supported_effect(recording(0.005), GateSettings(), times=20)
-    noisy = supported_effect(recording(0.08), GateSettings(), times=20)
+    quiet = supported_effect(recording(0.005), GateSettings(), times=40)
+    noisy = supported_effect(recording(0.08), GateSettings(), times=40)
     assert quiet is not None
     assert quiet <= 0.05
     assert noisy is None or noisy >= 0.1

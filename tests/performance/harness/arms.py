@@ -140,15 +140,16 @@ def nothing_differs(arms: Arms) -> bool:
     return not arms.files and not arms.packages
 
 
-def changed_paths(arm: Arm, arms: Arms) -> Changed | None:
-    """Where in one arm lies what differs from the other; None where that isn't known."""
-    environment = None if arm.python == Path(sys.executable) else package_folders(arm.python)
-    packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
-    if packages is None:
-        return None
-    found = dict(packages)
-    for name in arms.files:
-        found[arm.tree / name] = found[arm.tree.resolve() / name] = _changed_functions_of(name, arms)
+def changed_paths(arms: Arms) -> dict[str, Changed | None]:
+    """Where in each arm, by its name, lies what differs from the other; None where that isn't known."""
+    functions = {name: _changed_functions_of(name, arms) for name in arms.files}
+    found: dict[str, Changed | None] = {}
+    for arm in (arms.base, arms.head):
+        environment = None if arm.python == Path(sys.executable) else package_folders(arm.python)
+        packages = paths_of_packages([name for name, _, _ in arms.packages], environment)
+        trees = (arm.tree, arm.tree.resolve())
+        files = {tree / name: changed for name, changed in functions.items() for tree in trees}
+        found[arm.name] = None if packages is None else {**packages, **files}
     return found
 
 

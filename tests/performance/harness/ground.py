@@ -167,7 +167,7 @@ class Ground:
         """
         try:
             with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
-                changed = {arm.name: changed_paths(arm, self.arms) for arm in (self.arms.base, self.arms.head)}
+                changed = changed_paths(self.arms)
                 for name, paths in changed.items():
                     open_notes(Path(folder, name), paths or {})
                 self._note_reads_into = Path(folder)

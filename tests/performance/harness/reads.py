@@ -6,6 +6,7 @@ and of a package of Python code alone, each process notes as well while which be
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -169,10 +170,15 @@ def _lines(file: Path) -> list[str] | None:
 
 
 def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
-    """What differs in a file that was read, as it is named and where that is a link."""
-    name = line.removeprefix(WATCHED)
-    paths = {_source(Path(name)), _source(Path(os.path.realpath(name)))}
-    return [changed[one] for path in paths for one in (path, *path.parents) if one in changed]
+    """What differs in a file that was read."""
+    return [changed[path] for path in _itself_and_above(line.removeprefix(WATCHED)) if path in changed]
+
+
+@functools.cache  # most files are read by each process of both arms, and looked up after each step of a rehearsal
+def _itself_and_above(name: str) -> set[Path]:
+    """A file and the folders that it lies in, as it is named and where that is a link."""
+    paths = [_source(Path(name)), _source(Path(os.path.realpath(name)))]
+    return {one for path in paths for one in (path, *path.parents)}
 
 
 def _stages(folder: Path) -> list[list[str]]:
