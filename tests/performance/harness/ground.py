@@ -225,11 +225,11 @@ class Ground:
         """
         assert self._note_reads_into is not None
         found: set[str] = set()
+        configuration = self._configuration()  # both arms' tests are configured by head's
         for name, paths in changed.items():
             if paths is None:
                 return None
-            # Both arms' tests are configured by head's.
-            of_tests = {path: functions for path, functions in paths.items() if path != self._configuration()}
+            of_tests = {path: functions for path, functions in paths.items() if path != configuration}
             for processes, those in ([TESTS], of_tests), (names, paths):
                 keys = reached(processes, self._note_reads_into / name, those)
                 if keys is None:
