@@ -22,6 +22,7 @@ from tests.performance.harness.tcp import CannotCount
 
 from .project import STEADY_SETTINGS, Project
 from .report_samples import benchmark
+from .traces import skip_without_docker
 
 SETTINGS = """\
 services = "{backend}"
@@ -102,6 +103,8 @@ def counting(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
 ) -> Iterator[Services]:
     """Servers of either kind, with an application and a worker that have one query by many, or many queries."""
+    if request.param == "docker":
+        skip_without_docker()
     assert cache_home.is_dir()
     root = tmp_path_factory.mktemp("counting")
     (root / "sample.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
