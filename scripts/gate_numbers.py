@@ -42,7 +42,7 @@ from tests.performance.harness.replay import GOOD_ESTIMATE
 from tests.performance.harness.results import Benchmark, Results, read_results, write_results
 from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.summary import student_quantile
-from tests.performance.harness.trial import MEASURED_S, MOST_QUADS, Wish
+from tests.performance.harness.trial import MEASURED_S, MOST_BLOCKS, Wish
 from tests.performance.harness.turns import step_now_s
 
 LONGEST_BURST_S = 2.0
@@ -398,7 +398,7 @@ def libraries(options: argparse.Namespace) -> None:
 
 def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: int, cant_touch: str) -> None:
     blocks: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
-    long = [wish.within(2 * MEASURED_S / len(wishes), MOST_QUADS) for wish in wishes]
+    long = [wish.within(2 * MEASURED_S / len(wishes), MOST_BLOCKS) for wish in wishes]
     with both_arms(settings, arms, wishes, "ci") as both:
         for _ in range(REFERENCE_PAIRS):
             pair = both.run_pair(long)

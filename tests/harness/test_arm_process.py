@@ -66,7 +66,7 @@ def test_an_arm_that_goes_wrong_in_its_turn_is_told(
     arm.tell(order=["a key"])
     assert arm.begins("a key")
     with pytest.raises(TrialInvalid, match=re.escape(f"the arm head failed: {told}")) as raised:
-        arm.block(3, 1)
+        arm.block(3)
     assert "last words" in str(raised.value)
 
 

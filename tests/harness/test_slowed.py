@@ -104,7 +104,7 @@ def test_a_share_of_what_blocks_take_without_is_added(shared: "memoryview[float]
             steps.append(shared[STEPS])
         assert shared[STEPS] == OFF
         shared[REQUESTS] = 6
-        timer.learn([pace * (without_s + 3e-6 * steps[-1])] * 2, rounds=2, step_s=pace * 1e-6)
+        timer.learn([pace * (without_s + 3e-6 * steps[-1])] * 2, step_s=pace * 1e-6)
     with timer:
         steps.append(shared[STEPS])
     assert steps == pytest.approx([0.0, 900 / 3, 950 / 3, 1000 / 3])
@@ -119,7 +119,7 @@ def test_without_a_request_nothing_can_be_added(shared: "memoryview[float]") -> 
     """Else it would pass for slowed down."""
     assert shared[REQUESTS] == 0
     with pytest.raises(MeasureError, match="no request while a block was timed"):
-        SlowedApplicationTimer([], 0.1).learn([0.01], rounds=1, step_s=1e-6)
+        SlowedApplicationTimer([], 0.1).learn([0.01], step_s=1e-6)
 
 
 @pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])

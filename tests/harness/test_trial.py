@@ -18,7 +18,7 @@ from tests.performance.harness.trial import (
     FIRST_PAIRS,
     MEASURED_S,
     MOST_MEASURED_S,
-    MOST_QUADS,
+    MOST_BLOCKS,
     Pair,
     RunPair,
     Trial,
@@ -75,7 +75,7 @@ class Pairs:
         blocks = {}
         for wish in chosen:
             noise = self._noisier.get(wish.key, self._block_noise)
-            blocks[wish.key] = [read[wish.key] + one for one in (-noise, noise)] * wish.quads
+            blocks[wish.key] = [read[wish.key] + one for one in (-noise, noise)] * (wish.blocks // 2)
         return Pair(blocks, idle_s=self.idle_s)
 
 
@@ -128,7 +128,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
         pairs = Pairs(zigzag(0.0, 0.1), idle_s=idle_s, block_noise=0.05)
         tried(wishes_of(10, sample_s=1e-3), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
-        spans_s[idle_s] = [sum(4 * wish.quads * wish.block_s for wish in chosen) for chosen in close[:3]]
+        spans_s[idle_s] = [sum(2 * wish.blocks * wish.block_s for wish in chosen) for chosen in close[:3]]
     assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
     assert spans_s[0.5] == pytest.approx([MEASURED_S + 0.5 * pairs for pairs in (2, 3, 4)], rel=0.2)
     assert spans_s[5.0] == pytest.approx([MOST_MEASURED_S] * 3, rel=0.2)
@@ -162,30 +162,29 @@ def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
 
 
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
-    """40 have the least quads each; the one that is left has more."""
+    """40 have the least blocks each; the one that is left has more."""
     pairs = Pairs(lambda wish, pair: 0.02 * (pair % 2) + (0.04 if wish.key == KEY else 0.0), block_noise=0.05)
     tried(wishes_of(40), pairs)
-    assert {wish.quads for wish in pairs.chosen[0]} == {12}
+    assert {wish.blocks for wish in pairs.chosen[0]} == {24}
     [last] = pairs.chosen[-1]
-    assert 12 < last.quads <= MOST_QUADS
+    assert 24 < last.blocks <= MOST_BLOCKS
 
 
-def test_slow_benchmarks_have_fewer_quads() -> None:
-    """40 of 30 ms would need 5 s for a quad of each; the least of others is what takes 0.2 s."""
-    assert Wish(KEY, 0.03, LIMITS).within(0.0, MOST_QUADS).quads == 1
-    assert Wish(KEY, 0.01, LIMITS).within(0.0, MOST_QUADS).quads == 4
-    assert Wish(KEY, 0.03, LIMITS).within(1.0, MOST_QUADS).quads == 8
+def test_slow_benchmarks_have_fewer_blocks() -> None:
+    """The least is what takes 0.2 s, or two of each side."""
+    assert Wish(KEY, 0.3, LIMITS).within(0.0, MOST_BLOCKS).blocks == 2
+    assert Wish(KEY, 0.01, LIMITS).within(0.0, MOST_BLOCKS).blocks == 9
+    assert Wish(KEY, 0.03, LIMITS).within(1.0, MOST_BLOCKS).blocks == 16
 
 
-def test_blocks_are_short_and_begin_with_samples_thrown_away() -> None:
-    """Two samples at least, as many as fill 1 ms or go into 5 ms; of long ones none is thrown away."""
-    wishes = [Wish(KEY, sample_s, LIMITS) for sample_s in (0.0, 1e-5, 2e-4, 9e-4, 2e-3, 5e-3, 0.3)]
-    assert [wish.samples for wish in wishes] == [40, 40, 5, 2, 2, 1, 1]
-    assert [wish.unused for wish in wishes] == [2, 2, 2, 2, 1, 1, 0]
-    assert [wish.warm_up for wish in wishes] == [40, 40, 40, 9, 4, 2, 1]
+def test_a_block_has_many_samples_or_one() -> None:
+    """12 at least, as many as fill 2 ms; one where 12 would take longer than 40 ms."""
+    wishes = [Wish(KEY, sample_s, LIMITS) for sample_s in (0.0, 1e-5, 1e-4, 9e-4, 3e-3, 4e-3, 0.3)]
+    assert [wish.samples for wish in wishes] == [40, 40, 20, 12, 12, 1, 1]
+    assert [wish.warm_up for wish in wishes] == [40, 40, 40, 9, 3, 2, 1]
 
 
-def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
+def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
     """Blocks that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
     seen: list[int] = []
     clock = Clock()
@@ -193,12 +192,12 @@ def test_what_is_steady_needs_no_more_quads_than_its_noise_asks_for() -> None:
     def run_pair(chosen: Sequence[Wish], then: Sequence[Wish] = ()) -> Pair:
         del then
         clock.now_s += expected_s(chosen)
-        seen.append(chosen[0].quads)
+        seen.append(chosen[0].blocks)
         return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
     conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
-    assert seen[:FIRST_PAIRS] == [24] * FIRST_PAIRS
-    assert set(seen[FIRST_PAIRS:]) == {12}
+    assert seen[:FIRST_PAIRS] == [48] * FIRST_PAIRS
+    assert set(seen[FIRST_PAIRS:]) == {24}
 
 
 def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
@@ -207,10 +206,10 @@ def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
     pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
     tried(wishes_of(12), pairs)
     close = pairs.chosen[FIRST_PAIRS]
-    quads = [{wish.key: wish.quads for wish in chosen} for chosen in (pairs.chosen[0], close)]
-    assert quads[0]["test_it.py::test_1"] == pytest.approx(quads[0][KEY], abs=1)
-    assert quads[1]["test_it.py::test_1"] > 3 * quads[1][KEY]
-    assert sum(4 * wish.quads * wish.block_s for wish in close) > 1.5 * MEASURED_S
+    blocks = [{wish.key: wish.blocks for wish in chosen} for chosen in (pairs.chosen[0], close)]
+    assert blocks[0]["test_it.py::test_1"] == pytest.approx(blocks[0][KEY], abs=1)
+    assert blocks[1]["test_it.py::test_1"] > 3 * blocks[1][KEY]
+    assert sum(2 * wish.blocks * wish.block_s for wish in close) > 1.5 * MEASURED_S
 
 
 def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
@@ -375,7 +374,7 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
         for wish in chosen:
             process = rng.gauss(math.log1p(effect) if wish.key == KEY else 0.0, spreads[wish.key])
             read[wish.key] = [
-                process + rng.gauss(0.0, 0.04) * (3 if rng.random() < 0.1 else 1) for _ in range(2 * wish.quads)
+                process + rng.gauss(0.0, 0.04) * (3 if rng.random() < 0.1 else 1) for _ in range(wish.blocks)
             ]
         return Pair(read)
 

@@ -44,11 +44,11 @@ class Coordinator(threading.Thread):
                 self._line.send(**message)
 
 
-TWO_TURNS: list[dict[str, Any]] = [{"samples": 3, "unused": 2}, {"samples": 1, "unused": 0}, {"end": True}]
+TWO_TURNS: list[dict[str, Any]] = [{"samples": 3}, {"samples": 1}, {"end": True}]
 
 
 def test_an_arm_measures_as_many_samples_as_it_is_told(ends: tuple[Line, Line]) -> None:
-    """Three of which two before are thrown away, then one; each block is told, per operation, and the test goes on."""
+    """Three, then one; each block is told, per operation, and the test goes on."""
     coordinator = Coordinator(ends[0], TWO_TURNS)
     measurement = TurnedMeasurement(ends[1], KEY, operations=2)
     rounds = 0
@@ -58,7 +58,7 @@ def test_an_arm_measures_as_many_samples_as_it_is_told(ends: tuple[Line, Line]) 
             pass
     coordinator.join(LIMIT_S)
     at, first, second = coordinator.heard
-    assert rounds == 3 + 2 + 1
+    assert rounds == 3 + 1
     assert at == {"at": KEY}
     assert [len(block["block_s"]) for block in (first, second)] == [3, 1]
     assert list(measurement) == []  # a second loop has no turns
@@ -79,7 +79,7 @@ async def test_a_coroutine_test_measures_in_turns_as_well(ends: tuple[Line, Line
 
 async def test_deadlines_of_the_loop_move_by_the_wait(ends: tuple[Line, Line]) -> None:
     """A timer of 0.5 s that was set before two waits of 0.4 s has not fired after them."""
-    Coordinator(ends[0], [{"samples": 1, "unused": 0}, {"end": True}], hold_s=0.4)
+    Coordinator(ends[0], [{"samples": 1}, {"end": True}], hold_s=0.4)
     fired: list[str] = []
     asyncio.get_running_loop().call_later(0.5, fired.append, "too early")
     async for timer in TurnedMeasurement(ends[1], KEY, operations=1):

@@ -97,11 +97,9 @@ class ArmProcess:
         self._begun = message.at
         return bool(self._begun)
 
-    def block(self, samples: int, unused: int) -> list[float] | None:
-        """One turn: what each sample took after those unused, in seconds per operation; None where the test has ended
-        instead.
-        """
-        self.tell(samples=samples, unused=unused)
+    def block(self, samples: int) -> list[float] | None:
+        """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
+        self.tell(samples=samples)
         message = self._receive()
         if message.over:
             self._over[message.over], self._begun = _outcome(message), ""

@@ -1,8 +1,8 @@
 """The paired comparison: two pytest processes, base and head, measure the same benchmarks in turns on one core.
 
 A pair is two fresh processes, each with the application served from its own tree and a database of its own. Within a
-pair, each benchmark is measured in quads of four blocks, base-head-head-base or the reverse at random, so that a
-drift of the machine cancels. `pairs.py` says what the differences mean.
+pair, each benchmark is measured in blocks by turns, so that each block begins with the caches that the other arm has
+left; which arm begins is drawn, so that a drift of the machine cancels over the pairs. `pairs.py` says what the differences mean.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from .pin import CoreLock, rest_s
 from .results import FunctionTime
 from .services.variables import placeholders
 from .settings import Settings
-from .trial import MOST_QUADS, Pair, Trial, Wish, conduct, controls
+from .trial import MOST_BLOCKS, Pair, Trial, Wish, conduct, controls
 
 MOST_PROFILED, PROFILED_S = 20, 0.5
 """Benchmarks whose regression is looked into, the worst first, and for how long each, as it is without a profiler."""
@@ -107,7 +107,7 @@ class BothArms:
         with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
             folder = Path(name)
             with contextlib.suppress(TrialInvalid), self._ground.profiled(folder):
-                short = [wish.within(PROFILED_S, MOST_QUADS) for wish in wishes]
+                short = [wish.within(PROFILED_S, MOST_BLOCKS) for wish in wishes]
                 _pair(self._ground, short, [], self._profile, self._rng)
             return {one.key: slower_functions(one.key, folder / "base", folder / "head", trees) for one in wishes}
 
@@ -142,29 +142,27 @@ def _in_turns(
 ) -> tuple[list[float], tuple[list[float], list[float]]]:
     """By how much head was slower in each block than base beside it, and what each sample took in base and in head.
 
-    In quads of blocks, so that either order is that of half the neighbours. Nothing where either arm skips or fails it.
+    Nothing where either arm skips or fails it.
     """
     nothing: tuple[list[float], tuple[list[float], list[float]]] = [], ([], [])
     ready = [arm.begins(wish.key) for arm in (base, head)]
     if not all(ready):
         return nothing
-    if not all(arm.block(wish.warm_up, 0) for arm in (base, head)):
+    if not all(arm.block(wish.warm_up) for arm in (base, head)):
         return nothing
-    differences: list[float] = []
+    figures: dict[ArmProcess, list[float]] = {base: [], head: []}
     samples_s: dict[ArmProcess, list[float]] = {base: [], head: []}
-    for _ in range(wish.quads):
-        first, second = (base, head) if rng.random() < 0.5 else (head, base)
-        figures: dict[ArmProcess, list[float]] = {base: [], head: []}
-        for arm in (first, second, second, first):
+    order = (base, head) if rng.random() < 0.5 else (head, base)
+    for _ in range(wish.blocks):
+        for arm in order:
             began_s = time.monotonic()
-            block = arm.block(wish.samples, wish.unused)
+            block = arm.block(wish.samples)
             if not block:
                 return nothing
             figures[arm].append(figure(block))
             samples_s[arm] += block
             time.sleep(rest_s(time.monotonic() - began_s))
-        if all(figures[base] + figures[head]):
-            differences += block_differences(figures[base], figures[head])
+    differences = block_differences(figures[base], figures[head]) if all(figures[base] + figures[head]) else []
     return differences, (samples_s[base], samples_s[head])
 
 

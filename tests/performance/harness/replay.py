@@ -18,7 +18,7 @@ from .binomial import Share
 from .pairs import Judgement, Thresholds, TrialInvalid, difference
 from .results import write_whole
 from .settings import GateSettings
-from .trial import BLOCKS_OF_QUAD, CONTROLS, LEAST_QUADS, Pair, Trial, Where, Wish, conduct, expected_s
+from .trial import CONTROLS, LEAST_BLOCKS, Pair, Trial, Where, Wish, conduct, expected_s
 
 SIZES = (0.0, 0.03, 0.05, 0.1)
 LIVE_SIZES = (0.1, 0.05)
@@ -111,11 +111,11 @@ def replay(
         nonlocal elapsed_s
         elapsed_s += recording.pace * expected_s(chosen)
         pair = Pair()
-        for key, quads in [*((key, LEAST_QUADS) for key in CONTROLS), *((wish.key, wish.quads) for wish in chosen)]:
+        for key, blocks in [*((key, LEAST_BLOCKS) for key in CONTROLS), *((wish.key, wish.blocks) for wish in chosen)]:
             if key not in decks:
                 decks[key] = _Deck(recorded[key], rng)
             slower = math.log1p(slow_down.get(key, 0.0))
-            drawn = decks[key].draw(BLOCKS_OF_QUAD * quads)
+            drawn = decks[key].draw(blocks)
             pair.block_differences[key] = [block + slower for block in drawn]
         return pair
 

@@ -32,7 +32,7 @@ TOGETHER = 6
 """Benchmarks in a single pair: about as few as a gate looks at closely."""
 SHARE_S = MEASURED_S / 2
 """What each of them is measured for in it."""
-MOST_QUADS_RECORDED = 60
+MOST_BLOCKS_RECORDED = 120
 SERVER_SAMPLE_S = 0.1
 
 
@@ -150,7 +150,7 @@ def few_by_few(slowed: Mapping[Where, Sequence[Wish]]) -> Iterator[list[Wish]]:
 
 def _groups(wishes: Sequence[Wish], sizes: Sequence[float]) -> Iterator[list[Wish]]:
     """Each benchmark is slowed down by each of the sizes before any is again."""
-    long = [wish.within(SHARE_S, MOST_QUADS_RECORDED) for wish in wishes]
+    long = [wish.within(SHARE_S, MOST_BLOCKS_RECORDED) for wish in wishes]
     for shift in itertools.count():
         for first in range(0, len(long), TOGETHER):
             yield [

@@ -2,7 +2,7 @@
 
 It has two stages. In the first look every benchmark is in FIRST_PAIRS short pairs and judged once: most are acquitted.
 What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
-are fixed beforehand, and with as many quads as, by what the first look has read, it takes to decide it; what would take
+are fixed beforehand, and with as many blocks as, by what the first look has read, it takes to decide it; what would take
 most of the time for itself comes after the others. Of the differences that the first stage has found the second uses
 none. Its own are therefore independent of what chose its benchmarks and how long they are measured, so that the error
 allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in
@@ -56,24 +56,21 @@ MISSES_AT_FIRST, MISSES_CLOSE = 0.25, 0.5
 misses is left for what ends inconclusive.
 """
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
-"""What all benchmarks of a pair may take together, if more than their least quads; the latter where nothing else could
+"""What all benchmarks of a pair may take together, if more than their least blocks; the latter where nothing else could
 be done meanwhile."""
-LEAST_QUADS, LEAST_QUADS_OF_SLOW, MOST_QUADS_AT_FIRST, MOST_QUADS = 12, 1, 24, 96
-BLOCKS_OF_QUAD = 2
-"""Of each side."""
+LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 24, 2, 48, 192
+"""Of each side, in a pair."""
 LEAST_MEASURED_S = 0.2
-"""What a benchmark may take in a pair, if more than the least quads of a slow one."""
+"""What a benchmark may take in a pair, if more than the least blocks of a slow one."""
 ENOUGH = 0.008
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
-BLOCK_S, LONGEST_BLOCK_S = 0.001, 0.005
-"""Short, as the pace of a shared machine changes from one moment to the next: measured on one for the same time, the
-variance of a pair by the spread of its blocks is a quarter less than with blocks twice as long.
+BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.04
+LEAST_SAMPLES, MOST_SAMPLES = 12, 40
+"""In a block, or a single one where the least take longer than the longest block: of several the first, which find the
+caches as the other arm has left them, are seldom among the fastest, and of a few there is hardly a fastest. Measured
+for the same time, the variance of requests of 2 ms by blocks of 12 is a fifth of that by blocks of one; from 5 ms on,
+blocks of one and of six are alike.
 """
-LEAST_SAMPLES, MOST_SAMPLES = 2, 40
-"""In a block, unless it becomes too long."""
-COLD_S, VERY_COLD_S = 0.01, 0.001
-"""Of samples shorter than this, the first of a block is thrown away, and two of those shorter than that: the other arm
-has had the caches. What a request finds cold has been measured to make it slower by a tenth and more."""
 WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
@@ -101,8 +98,8 @@ class Wish:
     sample_s: float
     """What one sample takes, about."""
     thresholds: Thresholds
-    quads: int = LEAST_QUADS
-    """In a pair."""
+    blocks: int = LEAST_BLOCKS
+    """Of each side, in a pair."""
     slow_down: float = 0.0
     """By how much head is slowed down on purpose, as a share: the controls, and the self-check."""
     slowed_in: Where = "block"
@@ -112,13 +109,8 @@ class Wish:
         """In a block."""
         if not self.sample_s:
             return MOST_SAMPLES
-        wanted = min(max(math.ceil(BLOCK_S / self.sample_s), LEAST_SAMPLES), MOST_SAMPLES)
-        return max(min(wanted, int(LONGEST_BLOCK_S / self.sample_s)), 1)
-
-    @property
-    def unused(self) -> int:
-        """Samples thrown away at the begin of a block."""
-        return 2 if self.sample_s < VERY_COLD_S else 1 if self.sample_s < COLD_S else 0
+        samples = min(max(math.ceil(BLOCK_S / self.sample_s), LEAST_SAMPLES), MOST_SAMPLES)
+        return samples if samples * self.sample_s <= LONGEST_BLOCK_S else 1
 
     @property
     def warm_up(self) -> int:
@@ -128,19 +120,19 @@ class Wish:
     @property
     def block_s(self) -> float:
         """What a turn takes, about."""
-        return (self.samples + self.unused) * self.sample_s + TURN_S
+        return self.samples * self.sample_s + TURN_S
 
     @property
     def pair_s(self) -> float:
         """What a pair spends on it, about, the warm-up of both arms included."""
-        return 4 * self.quads * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
+        return 2 * self.blocks * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
 
-    def within(self, share_s: float, most_quads: int, wanted_quads: int = 0) -> "Wish":
-        """With as many quads as go into its share of a pair, or as are wanted if that is more, within bounds."""
-        quad_s = 4 * self.block_s
-        least = max(min(int(LEAST_MEASURED_S / quad_s), LEAST_QUADS), LEAST_QUADS_OF_SLOW)
-        quads = max(int(share_s / quad_s), wanted_quads)
-        return dataclasses.replace(self, quads=max(min(quads, most_quads), least))
+    def within(self, share_s: float, most_blocks: int, wanted_blocks: int = 0) -> "Wish":
+        """With as many blocks as go into its share of a pair, or as are wanted if that is more, within bounds."""
+        of_both_s = 2 * self.block_s
+        least = max(min(int(LEAST_MEASURED_S / of_both_s), LEAST_BLOCKS), LEAST_BLOCKS_OF_SLOW)
+        blocks = max(int(share_s / of_both_s), wanted_blocks)
+        return dataclasses.replace(self, blocks=max(min(blocks, most_blocks), least))
 
 
 @dataclass
@@ -148,7 +140,7 @@ class Pair:
     """What one pair of fresh processes has found, by key."""
 
     block_differences: dict[str, list[float]] = field(default_factory=dict)
-    """By how much head was slower in each block than base beside it, as logarithms; two a quad, the controls' too."""
+    """By how much head was slower in each block than base beside it, as logarithms, the controls' too."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -186,7 +178,7 @@ class Trial:
     spent_s: float = 0.0
     """What they took."""
     measured_s: float = MEASURED_S
-    """What all benchmarks of the next pair may take together, if more than their least quads."""
+    """What all benchmarks of the next pair may take together, if more than their least blocks."""
 
 
 def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]) -> Trial:
@@ -197,26 +189,26 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     trial = Trial()
     budget_s *= SHARE_FOR_PAIRS
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
-    most_quads = dict.fromkeys(wishes, MOST_QUADS_AT_FIRST)
-    first = _Stage(trial, most_quads, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
+    most_blocks = dict.fromkeys(wishes, MOST_BLOCKS_AT_FIRST)
+    first = _Stage(trial, most_blocks, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     prior = first.prior(of_few=OF_FEW)
-    decisive = {wish.key: first.quads_to_decide(wish, prior, len(left)) for wish in left}
+    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(left)) for wish in left}
     left_s = budget_s - clock()
 
     def rank(wish: Wish) -> tuple[bool, float]:
-        needed_s = CLOSE_LOOKS[0] * _pace(trial) * dataclasses.replace(wish, quads=decisive[wish.key]).pair_s
+        needed_s = CLOSE_LOOKS[0] * _pace(trial) * dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
         return needed_s > MOST_OF_TIME * left_s, -first.judgements[wish.key].change
 
     left.sort(key=rank)
-    most_quads = {wish: min(_quads_wanted(first.block_differences[wish.key], ENOUGH), MOST_QUADS) for wish in left}
+    most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
     # For some so many pairs are too many: with what time is left they get fewer.
     for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
         shares = share, MISSES_CLOSE
-        close = _Stage(trial, most_quads, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive)
+        close = _Stage(trial, most_blocks, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive)
         close.run(run_pair, budget_s, clock)
-        most_quads = {wish: quads for wish, quads in most_quads.items() if not close.differences[wish.key]}
+        most_blocks = {wish: blocks for wish, blocks in most_blocks.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     # What pairs do in general says nothing of a machine that can't be trusted.
@@ -234,8 +226,8 @@ def _look_at_the_rest(
     while len(trial.judgements | trial.failures) > known:
         known = len(trial.judgements | trial.failures)
         rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
-        most_quads = dict.fromkeys(rest, MOST_QUADS_AT_FIRST)
-        _Stage(trial, most_quads, (FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
+        most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
+        _Stage(trial, most_blocks, (FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
 
 
 class _Stage:
@@ -244,7 +236,7 @@ class _Stage:
     def __init__(
         self,
         trial: Trial,
-        most_quads: Mapping[Wish, int],
+        most_blocks: Mapping[Wish, int],
         looks: Sequence[int],
         shares: tuple[float, float],
         prior: Prior | None = None,
@@ -256,20 +248,20 @@ class _Stage:
         """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
         the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
         standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
-        tried in this stage. `decisive`: the quads of a pair that each should have, by key, as far as there is time.
+        tried in this stage. `decisive`: the blocks of a pair that each should have, by key, as far as there is time.
         """
         self.judgements: dict[str, Judgement] = {}
-        self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_quads}
-        self.block_differences: dict[str, list[list[float]]] = {wish.key: [] for wish in most_quads}
+        self.differences: dict[str, list[float]] = {wish.key: [] for wish in most_blocks}
+        self.block_differences: dict[str, list[list[float]]] = {wish.key: [] for wish in most_blocks}
         self._trial = trial
-        self._wishes = list(most_quads)
-        self._most_quads = {wish.key: quads for wish, quads in most_quads.items()}
+        self._wishes = list(most_blocks)
+        self._most_blocks = {wish.key: blocks for wish, blocks in most_blocks.items()}
         self._looks = looks
         self._prior = prior
         self._error_wanted = error_wanted
         self._sharing = sharing
         self._decisive = decisive
-        self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_quads}
+        self._limits = {wish.key: wish.thresholds.with_shares(*shares) for wish in most_blocks}
         self._spent: dict[str, float] = {}
 
     def run(
@@ -302,19 +294,19 @@ class _Stage:
         )
 
     def _affordable(self, wishes: Sequence[Wish], pairs: int, left_s: float) -> list[Wish]:
-        """Those that can be in so many pairs in the time left, with quads that decide them or, if none can, fewer."""
+        """Those that can be in so many pairs in the time left, with blocks that decide them or, if none can, fewer."""
         decided = _that_fit(self._sized(wishes, self._decisive), pairs, self._trial, left_s)
         return decided or _that_fit(self._sized(wishes, {}), pairs, self._trial, left_s)
 
-    def _sized(self, wishes: Sequence[Wish], wanted_quads: Mapping[str, int]) -> list[Wish]:
-        """With the quads that each is to have in a pair of these."""
+    def _sized(self, wishes: Sequence[Wish], wanted_blocks: Mapping[str, int]) -> list[Wish]:
+        """With the blocks that each is to have in a pair of these."""
         left_s = self._trial.measured_s
         sized: dict[str, Wish] = {}
         # What one doesn't need is left for the others.
-        for wish in sorted(wishes, key=lambda one: self._most_quads[one.key] * one.block_s):
+        for wish in sorted(wishes, key=lambda one: self._most_blocks[one.key] * one.block_s):
             share_s = left_s / (len(wishes) - len(sized))
-            sized[wish.key] = wish.within(share_s, self._most_quads[wish.key], wanted_quads.get(wish.key, 0))
-            left_s = max(left_s - 4 * sized[wish.key].quads * wish.block_s, 0.0)
+            sized[wish.key] = wish.within(share_s, self._most_blocks[wish.key], wanted_blocks.get(wish.key, 0))
+            left_s = max(left_s - 2 * sized[wish.key].blocks * wish.block_s, 0.0)
         return [sized[wish.key] for wish in wishes]
 
     def is_undecided(self, key: str) -> bool:
@@ -329,14 +321,14 @@ class _Stage:
     def _well_told(self, found: Judgement) -> float:
         return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
-    def quads_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
+    def blocks_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
         """In each pair of the close look, so that its first judgement decides it if it goes on as it has begun."""
         found = self.judgements[wish.key]
         limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
         error = self._well_told(found)
         if found.verdict != "regression":
             error = error_to_decide(found.change, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
-        return _quads_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
+        return blocks_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
 
     def _take(self, pair: Pair) -> None:
         self._trial.failures |= pair.failures
@@ -392,11 +384,6 @@ def _that_fit(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -
 def _pace(trial: Trial) -> float:
     """What pairs take here, over what is expected."""
     return trial.spent_s / trial.expected_s if trial.expected_s else 1.0
-
-
-def _quads_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
-    """How many quads a pair must have for this standard error, by how the blocks of these pairs varied."""
-    return math.ceil(blocks_wanted(pairs, error) / BLOCKS_OF_QUAD)
 
 
 def expected_s(wishes: Sequence[Wish]) -> float:

@@ -7,7 +7,7 @@ other one measures.
 | --- | --- |
 | what `Arm` is told at its start | `{"collected", "served", "errors", "origins"}`, once the application has started |
 | `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
-| `{"samples", "unused"}`: a turn | `{"block_s"}`: what each sample took |
+| `{"samples"}`: a turn | `{"block_s"}`: what each sample took |
 | `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |
 """
 
@@ -135,12 +135,12 @@ class SlowedApplicationTimer(Timer):
         self.__enter__ = enter  # type: ignore[method-assign]
         self.__exit__ = leave  # type: ignore[method-assign]
 
-    def learn(self, block_s: Sequence[float], rounds: int, step_s: float) -> None:
-        """What a block took, and in how many rounds, the unused ones included; and what a step of work takes now.
+    def learn(self, block_s: Sequence[float], step_s: float) -> None:
+        """What each sample of a block took, and what a step of work takes now.
 
         Raises MeasureError without requests. The first block, which warms up, is as fast as the application is.
         """
-        requests = self._shared[REQUESTS] / rounds
+        requests = self._shared[REQUESTS] / len(block_s)
         self._shared[REQUESTS] = 0
         if not requests:
             raise MeasureError("the application can't slow this down: it was sent no request while a block was timed")
@@ -171,7 +171,6 @@ class TurnedMeasurement(Measurement):
         self._line = line
         self._key = key
         self._left = 0
-        self._unused = 0
         self._all_s: list[float] = []
         self._over = False
 
@@ -204,10 +203,10 @@ class TurnedMeasurement(Measurement):
         if self._rounds == 0:
             self._line.send(at=self._key)
         else:
-            samples_s = [sample_s / self.operations for sample_s in self._samples_s[self._unused :]]
+            samples_s = [sample_s / self.operations for sample_s in self._samples_s]
             self._all_s += samples_s
             if isinstance(self._timer, SlowedApplicationTimer):
-                self._timer.learn(self._samples_s[self._unused :], self._rounds, step_now_s())
+                self._timer.learn(self._samples_s, step_now_s())
             self._line.send(block_s=samples_s)
         turn = self._line.receive()
         self._samples_s.clear()
@@ -218,8 +217,7 @@ class TurnedMeasurement(Measurement):
             self.summary = summarize(self._all_s) if self._all_s else None
             self.close()
             raise StopIteration
-        self._unused = turn["unused"]
-        self._left = turn["samples"] + self._unused
+        self._left = turn["samples"]
 
 
 class Arm:
