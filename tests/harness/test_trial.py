@@ -126,7 +126,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
         pairs = Pairs(zigzag(0.0, 0.1), idle_s=idle_s, block_noise=0.05)
-        tried(wishes_of(10, sample_s=1e-3), pairs)
+        tried(wishes_of(10, sample_s=2e-4), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
         spans_s[idle_s] = [sum(2 * wish.blocks * wish.block_s for wish in chosen) for chosen in close[:3]]
     assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
@@ -291,7 +291,7 @@ def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> N
 def test_what_is_costly_gets_the_pairs_that_there_is_time_for() -> None:
     """Disturbed in the first look, then more than twice as slow: 13 s a pair, so two of the close look, not four."""
     pairs = Pairs(lambda wish, pair: (math.log(2.4) if pair > 1 else 0.0) if wish.key == KEY else 0.001 * pair)
-    found = tried([Wish(KEY, 2.0, LIMITS), *wishes_of(20)[1:]], pairs)
+    found = tried([Wish(KEY, 2.0, LIMITS), *wishes_of(10)[1:]], pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 2
     assert found.pairs == FIRST_PAIRS + 2

@@ -119,7 +119,7 @@ def block_differences(base: Sequence[float], head: Sequence[float]) -> list[floa
     """By how much each block of head was slower than the one of base beside it, by their figures, as logarithms.
 
     Neighbours alone: the pace of a shared machine changes within a few of its blocks, and a disturbed one then spoils
-    one difference. Where the order is now one and now the other, a steady drift of the machine cancels in the median.
+    one difference.
     """
     return [math.log(h / b) for b, h in zip(base, head, strict=True)]
 
