@@ -37,7 +37,7 @@ from tests.performance.harness.binomial import Share
 from tests.performance.harness.comparison import NOTHING_DIFFERS, directories_of, wishes_of
 from tests.performance.harness.duet import both_arms, compare
 from tests.performance.harness.environment import installed_packages
-from tests.performance.harness.pairs import Judgement, TrialInvalid, difference, error_within, judge_pairs, prior_of
+from tests.performance.harness.pairs import Judgement, TrialInvalid, difference, errors_within, judge_pairs, prior_of
 from tests.performance.harness.replay import GOOD_ESTIMATE
 from tests.performance.harness.results import Benchmark, Results, read_results, write_results
 from tests.performance.harness.settings import Settings, load_settings
@@ -441,7 +441,7 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
 def _judged(wishes: Sequence[Wish], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
     """What these pairs say by themselves, looked at once; `low` and `high` are a 95 % interval."""
     differences = {key: [difference(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
-    within = {key: error_within(blocks[key]) for key in differences}
+    within = {key: errors_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
     limits = {wish.key: wish.thresholds for wish in wishes}
     judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences))

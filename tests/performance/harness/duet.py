@@ -2,7 +2,8 @@
 
 A pair is two fresh processes, each with the application served from its own tree and a database of its own. Within a
 pair, each benchmark is measured in blocks by turns, so that each block begins with the caches that the other arm has
-left; which arm begins is drawn, so that a drift of the machine cancels over the pairs. `pairs.py` says what the differences mean.
+left; which arm begins is drawn, so that a drift of the machine cancels over the pairs. `pairs.py` says what the
+differences mean.
 """
 
 import contextlib

@@ -32,6 +32,7 @@ BETWEEN = 0.01
 LEAST_FOR_PRIOR = 4
 """Of fewer variances nobody can say how well they agree."""
 LEAST_SPREAD = 0.002
+USUAL_BLOCKS = 2
 MOST_TOLD = math.log(1000)
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
 OF_MEDIAN = math.pi / 2
@@ -81,21 +82,21 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Prior:
-    """What the other benchmarks say of a variance: its size, and how many degrees of freedom that is worth."""
+    """What the other benchmarks say of how pairs vary, and how many degrees of freedom that is worth."""
 
     ratio: float
-    """Over BETWEEN² and that within pairs together."""
+    """Their variance, over BETWEEN² and that within each together."""
     degrees: int
 
-    def moderated(self, values: Sequence[float], within: float) -> tuple[float, int]:
-        """Variance of at least two differences, drawn towards what is expected, and its degrees of freedom.
+    def moderated(self, values: Sequence[float], within: Sequence[float]) -> tuple[float, int]:
+        """By how much at least two differences vary, over what is expected of each, drawn towards what the others say;
+        and its degrees of freedom.
 
         `within`: standard error of each by its own blocks alone.
         """
         own_degrees = len(values) - 1
         degrees = own_degrees + self.degrees
-        expected = self.ratio * (BETWEEN**2 + within**2)
-        return (own_degrees * statistics.variance(values) + self.degrees * expected) / degrees, degrees
+        return (own_degrees * ratio_of(values, within) + self.degrees * self.ratio) / degrees, degrees
 
 
 NO_PRIOR = Prior(0.0, 0)
@@ -143,11 +144,39 @@ def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
     return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
 
-def error_within(pairs: Sequence[Sequence[float]]) -> float:
-    """Standard error of a pair's difference by the spread of its blocks' alone."""
-    # The median of two is their mean.
-    variances = [(OF_MEDIAN if len(blocks) > 2 else 1) / len(blocks) for blocks in pairs]
-    return spread_of_blocks(pairs) * math.sqrt(statistics.fmean(variances))
+def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
+    """Standard error of each pair's difference by the spread of its blocks alone.
+
+    A pair in a moment in which the machine is disturbed has more of it. Few blocks say little of their spread: it is
+    drawn towards that of all pairs, as if these were USUAL_BLOCKS more of its own.
+    """
+    usual = spread_of_blocks(pairs)
+    errors = []
+    for blocks in pairs:
+        own = len(blocks) - 1
+        variance = (own * spread_of_blocks([blocks]) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
+        # The median of two is their mean.
+        errors.append(math.sqrt(variance * (OF_MEDIAN if len(blocks) > 2 else 1) / len(blocks)))
+    return errors
+
+
+def weights_of(within: Sequence[float]) -> list[float]:
+    """What each pair counts for: one over the variance that is expected of it, by its blocks and between processes."""
+    return [1 / (BETWEEN**2 + error**2) for error in within]
+
+
+def mean_of(values: Sequence[float], within: Sequence[float]) -> float:
+    """The mean of pairs, each by its weight."""
+    return statistics.fmean(values, weights_of(within))
+
+
+def ratio_of(values: Sequence[float], within: Sequence[float]) -> float:
+    """By how much at least two differences vary, over what is expected (Hartung and Knapp 2001, Statistics in Medicine
+    20:3875).
+    """
+    mean = mean_of(values, within)
+    deviations = [weight * (value - mean) ** 2 for value, weight in zip(values, weights_of(within), strict=True)]
+    return sum(deviations) / (len(values) - 1)
 
 
 def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
@@ -177,22 +206,23 @@ def judge_pairs(
     thresholds: Mapping[str, Thresholds],
     prior: Prior,
     *,
-    within: Mapping[str, float],
+    within: Mapping[str, Sequence[float]],
     tried: int,
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
-    `thresholds`: with the errors that may be made at this look. `within`: standard error of a pair's difference by its
-    own blocks alone, which pairs can't vary less than. `tried`: how many benchmarks share the false alarms.
+    `thresholds`: with the errors that may be made at this look. `within`: standard error of each pair's difference by
+    its own blocks alone, which pairs can't vary less than. `tried`: how many benchmarks share the false alarms.
     """
     return {key: _judge(differences[key], thresholds[key], prior, within[key], tried) for key in due}
 
 
-def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, within: float, tried: int) -> Judgement:
+def _judge(values: Sequence[float], limits: Thresholds, prior: Prior, within: Sequence[float], tried: int) -> Judgement:
     pairs = len(values)
-    change = statistics.fmean(values)
-    variance, degrees = prior.moderated(values, within)
-    error = max(math.sqrt(variance), within, LEAST_SPREAD) / math.sqrt(pairs)
+    change = mean_of(values, within)
+    ratio, degrees = prior.moderated(values, within)
+    least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within)
+    error = math.sqrt(max(ratio / sum(weights_of(within)), least))
     to_convict = student_quantile(1 - limits.false_alarms / tried, degrees) * error
     to_acquit = student_quantile(limits.power, degrees) * error
     tolerance = math.log1p(limits.tolerance)
@@ -220,7 +250,7 @@ def _share(logarithm: float) -> float:
 
 
 def prior_of(
-    differences: Mapping[str, Sequence[float]], within: Mapping[str, float], *, of_few: Prior = OF_FEW
+    differences: Mapping[str, Sequence[float]], within: Mapping[str, Sequence[float]], *, of_few: Prior = OF_FEW
 ) -> Prior:
     """What all benchmarks together say of the variance of each: Smyth's moments of the logarithms of variances.
 
@@ -228,7 +258,7 @@ def prior_of(
     than LEAST_FOR_PRIOR others; by default what is known of pairs in general.
     """
     variances = [
-        (max(statistics.variance(values), LEAST_SPREAD**2) / (BETWEEN**2 + within[key] ** 2), len(values) - 1)
+        (max(ratio_of(values, within[key]), (LEAST_SPREAD / BETWEEN) ** 2), len(values) - 1)
         for key, values in differences.items()
         if len(values) > 1
     ]

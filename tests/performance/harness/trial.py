@@ -1,12 +1,12 @@
 """How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
 
-It has two stages. In the first look every benchmark is in FIRST_PAIRS short pairs and judged once: most are acquitted.
+It has two stages. In the first look every benchmark is in a few short pairs and judged once: most are acquitted.
 What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
-are fixed beforehand, and with as many blocks as, by what the first look has read, it takes to decide it; what would take
-most of the time for itself comes after the others. Of the differences that the first stage has found the second uses
-none. Its own are therefore independent of what chose its benchmarks and how long they are measured, so that the error
-allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances in
-general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
+are fixed beforehand, and with as many blocks as, by what the first look has read, it takes to decide it; what would
+take most of the time for itself comes after the others. Of the differences that the first stage has found the second
+uses none. Its own are therefore independent of what chose its benchmarks and how long they are measured, so that the
+error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances
+in general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
 fit into the time get fewer, once the others are done.
 
 Where time is left after both, those for which there was none get a first look, and nothing beyond it.
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from .pairs import (
+    BETWEEN,
     NO_PRIOR,
     OF_FEW,
     Judgement,
@@ -32,14 +33,15 @@ from .pairs import (
     difference,
     error_of_pair,
     error_to_decide,
-    error_within,
+    errors_within,
     judge_pairs,
     prior_of,
 )
 from .results import FunctionTime
 from .summary import student_quantile
 
-FIRST_PAIRS = 2
+FIRST_PAIRS, LEAST_FIRST_PAIRS = 3, 2
+"""The latter where there is no time for so many of all."""
 CLOSE_LOOKS = (4, 8, 16, 32, 64)
 CLOSE_LOOKS_OF_COSTLY = (2, 4, 8)
 SHARE_FOR_PAIRS = 0.95
@@ -58,11 +60,11 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least blocks; the latter where nothing else could
 be done meanwhile."""
-LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 24, 2, 48, 192
+LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 12, 3, 48, 192
 """Of each side, in a pair."""
 LEAST_MEASURED_S = 0.2
 """What a benchmark may take in a pair, if more than the least blocks of a slow one."""
-ENOUGH = 0.008
+ENOUGH = 0.01
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
 BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.04
 LEAST_SAMPLES, MOST_SAMPLES = 12, 40
@@ -74,7 +76,7 @@ blocks of one and of six are alike.
 WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
-PAIR_OVERHEAD_S = 1.0
+PAIR_OVERHEAD_S = 0.7
 MOST_OF_TIME = 0.67
 """A benchmark that takes more of what is left, to be decided by the first close look, comes after the others."""
 
@@ -190,8 +192,11 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     budget_s *= SHARE_FOR_PAIRS
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
     most_blocks = dict.fromkeys(wishes, MOST_BLOCKS_AT_FIRST)
-    first = _Stage(trial, most_blocks, (FIRST_PAIRS,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
-    first.run(run_pair, budget_s, clock, planned_s=budget_s * FIRST_SHARE)
+    planned_s = budget_s * FIRST_SHARE
+    short = [wish.within(0.0, MOST_BLOCKS_AT_FIRST) for wish in wishes]
+    pairs = FIRST_PAIRS if FIRST_PAIRS * expected_s(short) <= planned_s - clock() else LEAST_FIRST_PAIRS
+    first = _Stage(trial, most_blocks, (pairs,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
+    first.run(run_pair, budget_s, clock, planned_s=planned_s)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     prior = first.prior(of_few=OF_FEW)
     decisive = {wish.key: first.blocks_to_decide(wish, prior, len(left)) for wish in left}
@@ -227,7 +232,7 @@ def _look_at_the_rest(
         known = len(trial.judgements | trial.failures)
         rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
         most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
-        _Stage(trial, most_blocks, (FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
+        _Stage(trial, most_blocks, (LEAST_FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
 
 
 class _Stage:
@@ -276,7 +281,7 @@ class _Stage:
             return [wish for wish in tried if self.is_undecided(wish.key) and len(self.differences[wish.key]) == pairs]
 
         for look in self._looks:
-            while pairs < look and (chosen := self._affordable(undecided(), 1, until_s - clock())):
+            while pairs < look and (chosen := self._next(undecided(), pairs, until_s - clock())):
                 began_s = clock()
                 # Whether this stage's last pair is followed by any, nobody knows yet.
                 another = pairs + 1 < self._looks[-1] and until_s - began_s > 2 * _pace(trial) * expected_s(chosen)
@@ -292,6 +297,11 @@ class _Stage:
         self._look_at(
             [key for key, found in self.differences.items() if len(found) > 1 and self.is_undecided(key)], 1.0
         )
+
+    def _next(self, wishes: Sequence[Wish], pairs: int, left_s: float) -> list[Wish]:
+        """Those in the next pair after so many: no longer than leaves time for the first look, if that can be."""
+        missing = max(self._looks[0] - pairs, 1)
+        return self._affordable(wishes, missing, left_s) or self._affordable(wishes, 1, left_s)
 
     def _affordable(self, wishes: Sequence[Wish], pairs: int, left_s: float) -> list[Wish]:
         """Those that can be in so many pairs in the time left, with blocks that decide them or, if none can, fewer."""
@@ -346,8 +356,8 @@ class _Stage:
         """What its benchmarks say of each other's variances; `of_few` where they are too few for that."""
         return prior_of(self.differences, self._within(), of_few=of_few)
 
-    def _within(self) -> dict[str, float]:
-        return {key: error_within(pairs) for key, pairs in self.block_differences.items() if pairs}
+    def _within(self) -> dict[str, list[float]]:
+        return {key: errors_within(pairs) for key, pairs in self.block_differences.items() if pairs}
 
     def _look_at(self, due: Sequence[str], used: float) -> None:
         """`used`: share of its time that has passed. Of the errors each look may make what has been added since the
@@ -406,8 +416,8 @@ def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> st
         if len(values) < 2:
             continue
         change = statistics.fmean(values)
-        variance, degrees = prior.moderated(values, 0.0)
-        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * math.sqrt(variance / len(values))
+        ratio, degrees = prior.moderated(values, [0.0] * len(values))
+        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * BETWEEN * math.sqrt(ratio / len(values))
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             return (
                 f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
