@@ -48,9 +48,9 @@ SHARE_FOR_PAIRS = 0.95
 """Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 FIRST_SHARE = 0.6
 """Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
-WELL_TOLD = 0.009
+WELL_TOLD = 0.008
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
-WELL_TOLD_SHARE = 0.1
+WELL_TOLD_SHARE = 0.08
 """Of a great one, its standard error may be this share."""
 FALSE_ALARMS_AT_FIRST, FALSE_ALARMS_CLOSE, FALSE_ALARMS_OF_COSTLY = 0.1, 0.8, 0.1
 MISSES_AT_FIRST, MISSES_CLOSE = 0.25, 0.5
