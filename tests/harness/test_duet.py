@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import pytest
 
 from tests.harness.project import ROOT, SETTINGS
 from tests.performance.harness import arm_process
+from tests.performance.harness.arm_process import ArmProcess
 from tests.performance.harness.arms import Arm, Arms
 from tests.performance.harness.duet import both_arms, compare, shared_by_arms
 from tests.performance.harness.ground import Ground
 from tests.performance.harness.pairs import Thresholds, TrialInvalid
 from tests.performance.harness.settings import Settings, load_settings
-from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, Pair, Trial, Wish
+from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_PAIRS, LEAST_BLOCKS, Pair, Trial, Wish
 
 WORK, ASYNC, ALIKE, BEFORE = (f"test_work.py::test_{name}" for name in ("work", "async", "alike", "before"))
 SKIPPED = {name: f"test_odd.py::test_skipped_in[{name}]" for name in ("base", "head")}
@@ -279,6 +281,38 @@ def test_what_got_slower_is_told_of_what_is_convicted(slower: Trial) -> None:
     assert (check.file, check.base_calls, check.head_calls) == ("tested_code.py", 0.0, 1.0)
     assert check.head_s > 0
     assert set(slower.functions) == {WORK, ASYNC}
+
+
+class ByTurns(random.Random):
+    """A coin that falls on one side, then on the other."""
+
+    fell = 0.75
+
+    def random(self) -> float:
+        self.fell = 1 - self.fell
+        return self.fell
+
+
+def test_arms_measure_by_turns_and_either_may_begin(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a warm-up of both, no arm twice in a row: it would find the caches warm that the other one finds cold."""
+    turns: list[str] = []
+    block = ArmProcess.block
+
+    def recorded(arm: ArmProcess, samples: int) -> list[float] | None:
+        turns.append(arm.arm.name)
+        return block(arm, samples)
+
+    monkeypatch.setattr(ArmProcess, "block", recorded)
+    wishes = wishes_of(WORK, ASYNC)
+    with both_arms(settings_of(trees), trees, wishes, "ci") as both:
+        both._rng = ByTurns()
+        both.run_pair(wishes)
+    length = 2 * (1 + LEAST_BLOCKS)
+    benchmarks = [turns[begin + 2 : begin + length] for begin in range(0, len(turns), length)]
+    assert len(benchmarks) == len(wishes) + len(CONTROLS)
+    orders = {tuple(one[:2]) for one in benchmarks}
+    assert orders == {("base", "head"), ("head", "base")}
+    assert all(one == one[:2] * LEAST_BLOCKS for one in benchmarks)
 
 
 @pytest.fixture

@@ -79,6 +79,13 @@ def test_what_the_blocks_of_a_pair_may_leave_open() -> None:
     assert error_of_pair(0.004, pairs=4) == pytest.approx(0.002)
 
 
+def test_a_steady_drift_cancels_over_both_orders() -> None:
+    """By turns on a machine that becomes slower by a tenth from block to block, base first in one pair, head in one."""
+    early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
+    assert difference(block_differences(early, late)) == pytest.approx(math.log(1.1))
+    assert difference(block_differences(late, early)) == pytest.approx(-math.log(1.1))
+
+
 def test_a_pair_s_difference_is_the_median_of_its_blocks() -> None:
     """One block that was disturbed changes little."""
     assert difference([0.1, 0.0, 5.0]) == 0.1

@@ -370,8 +370,9 @@ class _Stage:
             if (share := spent - self._spent.get(key, 0.0)) > 0:
                 limits[key] = self._limits[key].with_shares(share, share)
                 self._spent[key] = spent
-        prior = self._prior or self.prior(of_few=OF_FEW)
-        found = judge_pairs(self.differences, list(limits), limits, prior, within=self._within(), tried=self._sharing)
+        within = self._within()
+        prior = self._prior or prior_of(self.differences, within)
+        found = judge_pairs(self.differences, list(limits), limits, prior, within=within, tried=self._sharing)
         for key, one in found.items():
             if (seen := self.judgements.get(key)) and seen.verdict == "regression":
                 one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
