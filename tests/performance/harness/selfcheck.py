@@ -26,7 +26,7 @@ from .results import Results
 from .settings import Settings
 from .trial import IN_SERVER, MEASURED_S, Pair, RunPair, Trial, Where, Wish, conduct
 
-SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.3
+SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45
 """Of the time, for whole gates without and with a slow-down; the rest is for single pairs."""
 TOGETHER = 6
 """Benchmarks in a single pair: about as few as a gate looks at closely."""
