@@ -95,6 +95,11 @@ def zigzag(value: float, noise: float) -> Callable[[Wish, int], float]:
     return lambda _wish, pair: math.log1p(value) + (noise if pair % 2 else -noise)
 
 
+def around(logarithm: float, noise: float) -> Callable[[Wish, int], float]:
+    """The same for all: just this by three pairs, a little more and less by each."""
+    return lambda _wish, pair: logarithm + noise * (pair % 3 - 1)
+
+
 def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
     """Its pairs acquit what is alike, and convict what is 20 % slower, the size of which they tell."""
     pairs = Pairs(lambda wish, pair: (math.log(1.2) if wish.key == KEY else 0.0) + 0.001 * (pair % 2))
@@ -228,6 +233,25 @@ def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
     assert found.judgements["costly"].pairs > FIRST_PAIRS
 
 
+def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> None:
+    """All are noisy: the one that reads 4.5 % is closely looked at first, slow as it is, and of the others the fast."""
+    reads = {"slow": 0.02, "slow and suspicious": 0.045, "fast": 0.0}
+    sample_s = {"slow": 0.02, "slow and suspicious": 0.02, "fast": 0.001}
+    pairs = Pairs(lambda wish, pair: around(reads[wish.key], 0.04)(wish, pair))
+    tried([Wish(key, sample_s[key], LIMITS) for key in reads], pairs)
+    assert [wish.key for wish in pairs.chosen[FIRST_PAIRS]] == ["slow and suspicious", "fast", "slow"]
+
+
+def test_a_close_look_is_planned_by_less_than_a_doubtful_reading() -> None:
+    """Twice as uncertain by their pairs, 3 % are taken for so little that they are acquitted by fewer blocks."""
+    blocks = []
+    for noise in (0.02, 0.04):
+        pairs = Pairs(around(0.03, noise), block_noise=0.1)
+        tried(wishes_of(1, 0.03), pairs)
+        blocks.append(pairs.chosen[FIRST_PAIRS][0].blocks)
+    assert blocks[1] < blocks[0]
+
+
 def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
     """3.5 % for ever, in between: and a last look when the time is up, wherever that is."""
     looked_at: list[int] = []
@@ -251,7 +275,7 @@ def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypat
 
 
 def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1 % false alarms all but a tenth, which is for what is costly, most for the last look; of 3 % misses 3/4."""
+    """Of 1 % false alarms all but a tenth, which is for what is costly, most for the last look; of 3 % misses 85 %."""
     false_alarms: list[float] = []
     misses: list[float] = []
 
@@ -265,7 +289,7 @@ def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.
     monkeypatch.setattr(trial, "judge_pairs", judge)
     tried(wishes_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
     assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
-    assert sum(misses) == pytest.approx(0.03 * 0.75)
+    assert sum(misses) == pytest.approx(0.03 * 0.85)
     assert false_alarms[1:] == sorted(false_alarms[1:])
     assert false_alarms[-1] > LIMITS.false_alarms / 3
 

@@ -52,8 +52,12 @@ WELL_TOLD = 0.008
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 WELL_TOLD_SHARE = 0.08
 """Of a great one, its standard error may be this share."""
+DOUBT = 3.0
+"""Times the square of its standard error, over its own: how much of what the first look reads is left out of plans, as
+most that stand out there are alike in both arms.
+"""
 FALSE_ALARMS_AT_FIRST, FALSE_ALARMS_CLOSE, FALSE_ALARMS_OF_COSTLY = 0.1, 0.8, 0.1
-MISSES_AT_FIRST, MISSES_CLOSE = 0.25, 0.5
+MISSES_AT_FIRST, MISSES_CLOSE = 0.35, 0.5
 """Shares of the errors allowed that the first look may make, the close one, and that at what is costly. The rest of the
 misses is left for what ends inconclusive.
 """
@@ -184,7 +188,7 @@ class Trial:
 
 
 def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]) -> Trial:
-    """Compare until each benchmark is convicted or acquitted, or the time is up; the worst come first.
+    """Compare until each benchmark is convicted or acquitted, or the time is up: first the worst, then the quickest.
 
     `clock`: seconds since the begin, by which the budget counts. Raises TrialInvalid where the controls are off.
     """
@@ -203,8 +207,11 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     left_s = budget_s - clock()
 
     def rank(wish: Wish) -> tuple[bool, float]:
-        needed_s = CLOSE_LOOKS[0] * _pace(trial) * dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
-        return needed_s > MOST_OF_TIME * left_s, -first.judgements[wish.key].change
+        pair_s = dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
+        is_costly = CLOSE_LOOKS[0] * _pace(trial) * pair_s > MOST_OF_TIME * left_s
+        change = first.judgements[wish.key].change
+        suspicious = change > (wish.thresholds.tolerance + wish.thresholds.minimum_effect) / 2
+        return is_costly, -change if suspicious else pair_s
 
     left.sort(key=rank)
     most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
@@ -332,12 +339,14 @@ class _Stage:
         return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def blocks_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
-        """In each pair of the close look, so that its first judgement decides it if it goes on as it has begun."""
+        """In each pair of the close look, so that its first judgement decides it, if it is what the first lets expect."""
         found = self.judgements[wish.key]
         limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
         error = self._well_told(found)
         if found.verdict != "regression":
-            error = error_to_decide(found.change, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
+            square = found.change**2
+            expected = found.change * square / (square + DOUBT * found.error**2)
+            error = error_to_decide(expected, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
         return blocks_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
 
     def _take(self, pair: Pair) -> None:
