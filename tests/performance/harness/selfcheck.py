@@ -32,7 +32,7 @@ TOGETHER = 6
 """Benchmarks in a single pair: about as few as a gate looks at closely."""
 SHARE_S = MEASURED_S / 2
 """What each of them is measured for in it."""
-MOST_BLOCKS_RECORDED = 120
+MOST_BLOCKS_RECORDED = 320
 SERVER_SAMPLE_S = 0.1
 
 

@@ -64,18 +64,16 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least blocks; the latter where nothing else could
 be done meanwhile."""
-LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 12, 3, 48, 192
+LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 32, 3, 128, 512
 """Of each side, in a pair."""
 LEAST_MEASURED_S = 0.2
 """What a benchmark may take in a pair, if more than the least blocks of a slow one."""
 ENOUGH = 0.01
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
-BLOCK_S, LONGEST_BLOCK_S = 0.002, 0.04
-LEAST_SAMPLES, MOST_SAMPLES = 12, 40
-"""In a block, or a single one where the least take longer than the longest block: of several the first, which find the
-caches as the other arm has left them, are seldom among the fastest, and of a few there is hardly a fastest. Measured
-for the same time, the variance of requests of 2 ms by blocks of 12 is a fifth of that by blocks of one; from 5 ms on,
-blocks of one and of six are alike.
+BLOCK_S, MOST_SAMPLES = 0.0004, 40
+"""What takes longer is measured in single samples. The pace of a disturbed machine changes within tens of milliseconds:
+measured for the same time there, the variance of 48 blocks of one request of 2 ms is a tenth of that of 4 blocks of
+twelve, and that of 60 blocks of two queries a third of that of 12 blocks of twenty.
 """
 WARM_UP_S = 0.008
 TURN_S = 0.0005
@@ -115,8 +113,7 @@ class Wish:
         """In a block."""
         if not self.sample_s:
             return MOST_SAMPLES
-        samples = min(max(math.ceil(BLOCK_S / self.sample_s), LEAST_SAMPLES), MOST_SAMPLES)
-        return samples if samples * self.sample_s <= LONGEST_BLOCK_S else 1
+        return min(math.ceil(BLOCK_S / self.sample_s), MOST_SAMPLES)
 
     @property
     def warm_up(self) -> int:
@@ -339,7 +336,7 @@ class _Stage:
         return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def blocks_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
-        """In each pair of the close look, so that its first judgement decides it, if it is what the first lets expect."""
+        """In each pair of the close look, so that its first judgement decides it, if it is what was expected."""
         found = self.judgements[wish.key]
         limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
         error = self._well_told(found)
