@@ -232,12 +232,16 @@ def test_every_size_comes_in_every_place() -> None:
     """In whole gates one by one, in single pairs a few at a time."""
     wishes = [Wish(key, 1e-4, LIMITS[key]) for key in KEYS]
     server = [Wish(IN_SERVER, 0.1, LIMITS[KEYS[0]], slowed_in="server")]
-    whole = list(itertools.islice(one_by_one({"block": wishes, "server": server}, random.Random(1)), 4))
+    whole = list(itertools.islice(one_by_one({"block": wishes, "server": server}, random.Random(1)), 8))
     assert [(wish.slow_down, wish.slowed_in) for wish in whole] == [
         (0.1, "block"),
         (0.1, "server"),
         (0.05, "block"),
         (0.05, "server"),
+        (0.1, "block"),
+        (0.1, "server"),
+        (0.1, "block"),
+        (0.1, "server"),
     ]
     few = list(itertools.islice(few_by_few({"block": wishes, "server": server}), 12))
     assert [len(chosen) for chosen in few[:4]] == [5, 5, 1, 5]

@@ -16,11 +16,9 @@ from tests.performance.harness.trial import (
     CLOSE_LOOKS,
     CONTROLS,
     FIRST_PAIRS,
-    LEAST_BLOCKS,
     LEAST_FIRST_PAIRS,
     MEASURED_S,
     MOST_BLOCKS,
-    MOST_BLOCKS_AT_FIRST,
     MOST_MEASURED_S,
     WELL_TOLD_SHARE,
     Pair,
@@ -136,7 +134,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
-        pairs = Pairs(lambda _wish, pair: 0.1 * (pair % 3 - 1), idle_s=idle_s, block_noise=0.15)
+        pairs = Pairs(around(0.0, 0.1), idle_s=idle_s, block_noise=0.15)
         tried(wishes_of(10, sample_s=2e-4), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_PAIRS:] if len(chosen) == 10]
         spans_s[idle_s] = [sum(2 * wish.blocks * wish.block_s for wish in chosen) for chosen in close[:3]]
@@ -176,9 +174,9 @@ def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
     """40 have the least blocks each; the one that is left has more."""
     pairs = Pairs(lambda wish, pair: 0.01 * (pair % 3) + (0.04 if wish.key == KEY else 0.0), block_noise=0.05)
     tried(wishes_of(40), pairs)
-    assert {wish.blocks for wish in pairs.chosen[0]} == {LEAST_BLOCKS}
+    assert {wish.blocks for wish in pairs.chosen[0]} == {32}
     [last] = pairs.chosen[-1]
-    assert LEAST_BLOCKS < last.blocks <= MOST_BLOCKS
+    assert 32 < last.blocks <= MOST_BLOCKS
 
 
 def test_slow_benchmarks_have_fewer_blocks() -> None:
@@ -207,8 +205,8 @@ def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
         return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
     conduct(wishes_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
-    assert seen[:FIRST_PAIRS] == [MOST_BLOCKS_AT_FIRST] * FIRST_PAIRS
-    assert set(seen[FIRST_PAIRS:]) == {LEAST_BLOCKS}
+    assert seen[:FIRST_PAIRS] == [128] * FIRST_PAIRS
+    assert set(seen[FIRST_PAIRS:]) == {32}
 
 
 def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
@@ -239,7 +237,7 @@ def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> No
     """All are noisy: the one that reads 4.5 % is closely looked at first, slow as it is, and of the others the fast."""
     reads = {"slow": 0.02, "slow and suspicious": 0.045, "fast": 0.0}
     sample_s = {"slow": 0.02, "slow and suspicious": 0.02, "fast": 0.001}
-    pairs = Pairs(lambda wish, pair: around(reads[wish.key], 0.04)(wish, pair))
+    pairs = Pairs(lambda wish, pair: reads[wish.key] + 0.04 * (pair % 3 - 1))
     tried([Wish(key, sample_s[key], LIMITS) for key in reads], pairs)
     assert [wish.key for wish in pairs.chosen[FIRST_PAIRS]] == ["slow and suspicious", "fast", "slow"]
 

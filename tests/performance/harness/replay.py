@@ -21,8 +21,7 @@ from .settings import GateSettings
 from .trial import CONTROLS, LEAST_BLOCKS, Pair, Trial, Where, Wish, conduct, expected_s
 
 SIZES = (0.0, 0.03, 0.05, 0.1)
-LIVE_SIZES = (0.1, 0.05, 0.1)
-"""In turn: twice as often what has to be caught as what should be."""
+LIVE_SIZES = (0.1, 0.05)
 REPLAYS = 1000
 LEAST_DRAWN = 6
 CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)

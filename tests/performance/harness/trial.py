@@ -53,8 +53,8 @@ WELL_TOLD = 0.008
 WELL_TOLD_SHARE = 0.08
 """Of a great one, its standard error may be this share."""
 DOUBT = 3.0
-"""Times the square of its standard error, over its own: how much of what the first look reads is left out of plans, as
-most that stand out there are alike in both arms.
+"""The close look is planned for less than the first one has read, as most that stand out there are alike in both arms:
+for half of it where the square of the reading is so many times that of its standard error, for most of what is clearer.
 """
 FALSE_ALARMS_AT_FIRST, FALSE_ALARMS_CLOSE, FALSE_ALARMS_OF_COSTLY = 0.1, 0.8, 0.1
 MISSES_AT_FIRST, MISSES_CLOSE = 0.35, 0.5
@@ -336,7 +336,7 @@ class _Stage:
         return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def blocks_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
-        """In each pair of the close look, so that its first judgement decides it, if it is what was expected."""
+        """In each pair of the close look, so that its first judgement decides what is as slow as it is planned for."""
         found = self.judgements[wish.key]
         limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
         error = self._well_told(found)
