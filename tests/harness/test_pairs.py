@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 
 import pytest
 
@@ -50,10 +51,18 @@ def test_a_block_is_told_by_its_fastest_quarter() -> None:
     assert figure([4.0]) == 4.0
 
 
-def test_blocks_are_compared_with_the_one_beside_them() -> None:
-    """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile."""
-    found = block_differences([1.0, 2.0], [1.2, 1.8])
-    assert found == pytest.approx([math.log(1.2), math.log(0.9)])
+@pytest.mark.parametrize("head_first", [False, True])
+def test_blocks_are_compared_with_those_beside_them(head_first: bool) -> None:
+    """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile; by hand."""
+    base, head = [1.0, 2.0], [1.2, 1.8]
+    if head_first:
+        assert block_differences(head, base, head_first=True) == pytest.approx(
+            [math.log(1.2), math.log(1.8), math.log(0.9)]
+        )
+    else:
+        assert block_differences(base, head, head_first=False) == pytest.approx(
+            [math.log(1.2), math.log(0.6), math.log(0.9)]
+        )
 
 
 def test_what_it_takes_to_decide_is_told_as_a_standard_error() -> None:
@@ -82,8 +91,9 @@ def test_what_the_blocks_of_a_pair_may_leave_open() -> None:
 def test_a_steady_drift_cancels_over_both_orders() -> None:
     """By turns on a machine that becomes slower by a tenth from block to block, base first in one pair, head in one."""
     early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
-    assert difference(block_differences(early, late)) == pytest.approx(math.log(1.1))
-    assert difference(block_differences(late, early)) == pytest.approx(-math.log(1.1))
+    drift = math.log(1.1)
+    assert block_differences(early, late, head_first=False) == pytest.approx([drift, -drift, drift, -drift, drift])
+    assert block_differences(early, late, head_first=True) == pytest.approx([-drift, drift, -drift, drift, -drift])
 
 
 def test_a_pair_s_difference_is_the_median_of_its_blocks() -> None:
@@ -91,29 +101,44 @@ def test_a_pair_s_difference_is_the_median_of_its_blocks() -> None:
     assert difference([0.1, 0.0, 5.0]) == 0.1
 
 
+def in_turns(blocks: int, spread: float, rng: random.Random) -> list[float]:
+    """The differences of so many blocks of each side, where a difference varies by so much."""
+    base, head = ([math.exp(rng.gauss(0, spread / math.sqrt(2))) for _ in range(blocks)] for _ in range(2))
+    return block_differences(base, head, head_first=False)
+
+
 def test_the_spread_of_blocks_is_that_within_pairs() -> None:
-    """Pairs that differ by 10 % from each other, of blocks that vary by 1 %: of many, and of two each."""
+    """Pairs that differ by 10 % from each other, of differences that vary by 1 %: of many, and of three blocks each."""
     rng = random.Random(1)
-    for blocks in (64, 2):
-        pairs = [[pair / 10 + rng.gauss(0, 0.01) for _ in range(blocks)] for pair in range(200)]
+    for blocks in (64, 3):
+        pairs = [[pair / 10 + one for one in in_turns(blocks, 0.01, rng)] for pair in range(200)]
         assert spread_of_blocks(pairs) == pytest.approx(0.01, rel=0.1)
     assert spread_of_blocks([[0.1], [0.2]]) == 0
 
 
-def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks() -> None:
-    """By hand, where all blocks vary alike: of two the mean; of more, pi / 2 times the variance of that."""
-    two, many = [[-0.005, 0.005]] * 3, [[-0.01, 0.0, 0.01, 0.005, -0.005]] * 3
-    assert errors_within(two) == pytest.approx([spread_of_blocks(two) / math.sqrt(2)] * 3)
-    assert errors_within(many) == pytest.approx([spread_of_blocks(many) * math.sqrt(math.pi / 2 / 5)] * 3)
+@pytest.mark.parametrize("blocks", [2, 3, 9, 64])
+def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks(blocks: int) -> None:
+    """Against the standard deviation of 2,000 such medians, in all of which the blocks vary alike."""
+    rng = random.Random(blocks)
+    pairs = [in_turns(blocks, 0.01, rng) for _ in range(2_000)]
+    medians = [difference(pair) for pair in pairs]
+    found = math.sqrt(statistics.fmean(error**2 for error in errors_within(pairs)))
+    assert found == pytest.approx(statistics.stdev(medians), rel=0.1)
+
+
+def test_a_single_block_has_the_error_of_its_kind() -> None:
+    """By hand: nothing but what the blocks of other pairs say of it."""
+    pairs = [[-0.01, 0.0, 0.01], [0.3]]
+    assert errors_within(pairs)[1] == pytest.approx(spread_of_blocks(pairs))
 
 
 def test_a_disturbed_pair_has_a_greater_error_within() -> None:
     """By hand: of 4 blocks that vary by ten times what the others do, 3 of 5 parts of the variance are its own."""
-    calm, disturbed = [-0.01, 0.01, -0.01, 0.01], [-0.1, 0.1, -0.1, 0.1]
+    calm, disturbed = ([-size, size, -size, 0.0, size, -size, size] for size in (0.01, 0.1))
     pairs = [calm, calm, calm, disturbed]
     usual, own = spread_of_blocks(pairs), spread_of_blocks([disturbed])
     *errors, greater = errors_within(pairs)
-    assert greater == pytest.approx(math.sqrt((3 * own**2 + 2 * usual**2) / 5 * math.pi / 2 / 4))
+    assert greater == pytest.approx(math.sqrt((3 * own**2 + 2 * usual**2) / 5 * math.pi / 2 * 5 / 6 / 4))
     assert greater > 7 * errors[0] == 7 * errors[1] == 7 * errors[2]
 
 

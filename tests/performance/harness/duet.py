@@ -141,7 +141,7 @@ def _pair(ground: Ground, chosen: Sequence[Wish], then: Sequence[Wish], profile:
 def _in_turns(
     base: ArmProcess, head: ArmProcess, wish: Wish, rng: random.Random
 ) -> tuple[list[float], tuple[list[float], list[float]]]:
-    """By how much head was slower in each block than base beside it, and what each sample took in base and in head.
+    """By how much head was slower, by each two neighbouring blocks, and what each sample took in base and in head.
 
     Nothing where either arm skips or fails it.
     """
@@ -163,7 +163,9 @@ def _in_turns(
             figures[arm].append(figure(block))
             samples_s[arm] += block
             time.sleep(rest_s(time.monotonic() - began_s))
-    differences = block_differences(figures[base], figures[head]) if all(figures[base] + figures[head]) else []
+    if not all(figures[base] + figures[head]):
+        return [], (samples_s[base], samples_s[head])
+    differences = block_differences(*(figures[arm] for arm in order), head_first=order[0] is head)
     return differences, (samples_s[base], samples_s[head])
 
 

@@ -15,6 +15,7 @@ Applications in Genetics and Molecular Biology 3:3, section 6.2), or, where ther
 do.
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -35,8 +36,10 @@ LEAST_SPREAD = 0.002
 USUAL_BLOCKS = 2
 MOST_TOLD = math.log(1000)
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
-OF_MEDIAN = math.pi / 2
-"""Variance of a median of many, over that of their mean."""
+OF_MEDIAN = math.pi / 2 * 5 / 6
+"""Variance of a median of the differences between neighbours, over that of a mean of as many independent ones as there
+are blocks of each side. It is pi / 2 for independent ones; here two share a block, so their signs agree more often.
+"""
 
 
 class TrialInvalid(Exception):
@@ -116,13 +119,24 @@ def figure(samples_s: Sequence[float]) -> float:
     return statistics.fmean(fastest)
 
 
-def block_differences(base: Sequence[float], head: Sequence[float]) -> list[float]:
-    """By how much each block of head was slower than the one of base beside it, by their figures, as logarithms.
+def block_differences(first: Sequence[float], second: Sequence[float], *, head_first: bool) -> list[float]:
+    """By how much head was slower, by the figures of each two neighbouring blocks, as logarithms.
 
+    `first` and `second`: the figures of the n blocks of each side that were measured in turns; 2n - 1 are neighbours.
     Neighbours alone: the pace of a shared machine changes within a few of its blocks, and a disturbed one then spoils
-    one difference.
+    two differences.
     """
-    return [math.log(h / b) for b, h in zip(base, head, strict=True)]
+    in_turns = [math.log(figure_s) for both in zip(first, second, strict=True) for figure_s in both]
+    neighbours = itertools.pairwise(in_turns)
+    return [
+        earlier - later if (turn % 2 == 0) == head_first else later - earlier
+        for turn, (earlier, later) in enumerate(neighbours)
+    ]
+
+
+def blocks_of(differences: Sequence[float]) -> int:
+    """How many blocks of each side these were differences of."""
+    return (len(differences) + 1) // 2
 
 
 def difference(blocks: Sequence[float]) -> float:
@@ -133,14 +147,12 @@ def difference(blocks: Sequence[float]) -> float:
 def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
     """Standard deviation of the blocks' differences within their pairs.
 
-    By the median deviation, so that disturbed ones don't count. 0 where no pair has two of them.
+    By the median deviation, so that disturbed ones don't count. 0 where no pair has two blocks of each side.
     """
-    deviations = [
-        abs(block - difference(blocks)) * math.sqrt(len(blocks) / (len(blocks) - 1))
-        for blocks in pairs
-        if len(blocks) > 1
-        for block in blocks
-    ]
+    deviations: list[float] = []
+    for differences in pairs:
+        # The least is that of the median from itself.
+        deviations += sorted(abs(one - difference(differences)) for one in differences)[1:]
     return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
 
@@ -153,10 +165,9 @@ def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
     usual = spread_of_blocks(pairs)
     errors = []
     for blocks in pairs:
-        own = len(blocks) - 1
+        own = blocks_of(blocks) - 1
         variance = (own * spread_of_blocks([blocks]) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
-        # The median of two is their mean.
-        errors.append(math.sqrt(variance * (OF_MEDIAN if len(blocks) > 2 else 1) / len(blocks)))
+        errors.append(math.sqrt(variance * (OF_MEDIAN if own else 1) / blocks_of(blocks)))
     return errors
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from .binomial import Share
-from .pairs import Judgement, Thresholds, TrialInvalid, difference
+from .pairs import Judgement, Thresholds, TrialInvalid, blocks_of, difference
 from .results import write_whole
 from .settings import GateSettings
 from .trial import CONTROLS, LEAST_BLOCKS, Pair, Trial, Where, Wish, conduct, expected_s
@@ -38,7 +38,7 @@ class Recorded(Struct):
     """One pair."""
 
     block_differences: dict[str, list[float]]
-    """By how much head was slower in each block, as logarithms, by key; the controls' as well."""
+    """By how much head was slower, by each two neighbouring blocks, as logarithms, by key; the controls' as well."""
     slow_down: dict[str, float] = {}
     """By how much benchmarks were slowed down on purpose, where they were, as shares by key."""
     where: Where = "block"
@@ -145,7 +145,7 @@ class _Deck:
     def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
         self._pairs = pairs
         self._rng = rng
-        self._most_blocks = sorted(map(len, pairs))[-LEAST_DRAWN:][0]
+        self._most_blocks = sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0]
         self._left: list[Sequence[float]] = []
 
     def draw(self, blocks: int) -> Sequence[float]:
@@ -154,8 +154,8 @@ class _Deck:
         while True:
             if not self._left:
                 self._left = self._rng.sample(self._pairs, len(self._pairs))
-            if len(drawn := self._left.pop()) >= blocks:
-                return drawn[:blocks]
+            if blocks_of(drawn := self._left.pop()) >= blocks:
+                return drawn[: 2 * blocks - 1]
 
 
 def replay_many(

@@ -64,9 +64,9 @@ misses is left for what ends inconclusive.
 MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
 """What all benchmarks of a pair may take together, if more than their least blocks; the latter where nothing else could
 be done meanwhile."""
-LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 32, 3, 128, 512
+LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 20, 3, 128, 512
 """Of each side, in a pair."""
-LEAST_MEASURED_S = 0.2
+LEAST_MEASURED_S = 0.4
 """What a benchmark may take in a pair, if more than the least blocks of a slow one."""
 ENOUGH = 0.01
 """Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
@@ -143,7 +143,7 @@ class Pair:
     """What one pair of fresh processes has found, by key."""
 
     block_differences: dict[str, list[float]] = field(default_factory=dict)
-    """By how much head was slower in each block than base beside it, as logarithms, the controls' too."""
+    """By how much head was slower, by each two neighbouring blocks, as logarithms, the controls' too."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
