@@ -1,6 +1,6 @@
 """How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
 
-It has two stages. In the first look every benchmark is in a few short pairs and judged once: most are acquitted.
+It has two stages. In the first look every benchmark is in a few short pairs: most are acquitted by two, some by three.
 What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
 are fixed beforehand, and with as many blocks as, by what the first look has read, it takes to decide it; what would
 take most of the time for itself comes after the others. Of the differences that the first stage has found the second
@@ -40,8 +40,8 @@ from .pairs import (
 from .results import FunctionTime
 from .summary import student_quantile
 
-FIRST_PAIRS, LEAST_FIRST_PAIRS = 3, 2
-"""The latter where there is no time for so many of all."""
+FIRST_LOOKS = (2, 3)
+"""The first one alone where there is no time for the second of all."""
 CLOSE_LOOKS = (4, 8, 16, 32, 64)
 CLOSE_LOOKS_OF_COSTLY = (2, 4, 8)
 SHARE_FOR_PAIRS = 0.95
@@ -195,8 +195,8 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     most_blocks = dict.fromkeys(wishes, MOST_BLOCKS_AT_FIRST)
     planned_s = budget_s * FIRST_SHARE
     short = [wish.within(0.0, MOST_BLOCKS_AT_FIRST) for wish in wishes]
-    pairs = FIRST_PAIRS if FIRST_PAIRS * expected_s(short) <= planned_s - clock() else LEAST_FIRST_PAIRS
-    first = _Stage(trial, most_blocks, (pairs,), shares, error_wanted=WELL_TOLD, sharing=len(wishes))
+    first_looks = FIRST_LOOKS if FIRST_LOOKS[-1] * expected_s(short) <= planned_s - clock() else FIRST_LOOKS[:1]
+    first = _Stage(trial, most_blocks, first_looks, shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=planned_s)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     prior = first.prior(of_few=OF_FEW)
@@ -236,7 +236,7 @@ def _look_at_the_rest(
         known = len(trial.judgements | trial.failures)
         rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
         most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
-        _Stage(trial, most_blocks, (LEAST_FIRST_PAIRS,), shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
+        _Stage(trial, most_blocks, FIRST_LOOKS[:1], shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
 
 
 class _Stage:
@@ -278,7 +278,8 @@ class _Stage:
     ) -> None:
         """`planned_s`: until when its first look should be over, if not until the end of its time."""
         trial, pairs, begin_s = self._trial, 0, clock()
-        tried = self._affordable(self._wishes, self._looks[0], (planned_s or until_s) - clock())
+        end_s = planned_s or until_s
+        tried = self._affordable(self._wishes, self._looks[0], end_s - clock())
         self._sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
@@ -295,7 +296,7 @@ class _Stage:
                 trial.expected_s += expected_s(chosen)
                 trial.spent_s += clock() - began_s
             if pairs == look:
-                share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (until_s - begin_s)
+                share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (end_s - begin_s)
                 self._look_at([wish.key for wish in undecided()], share)
         # The time is up for these: they have what errors their looks so far have left.
         self._look_at(
