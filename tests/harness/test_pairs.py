@@ -92,6 +92,8 @@ def test_a_steady_drift_cancels_over_both_orders() -> None:
     """By turns on a machine that becomes slower by a tenth from block to block, base first in one pair, head in one."""
     early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
     drift = math.log(1.1)
+    assert difference(block_differences(early, late, head_first=False)) == pytest.approx(drift)
+    assert difference(block_differences(early, late, head_first=True)) == pytest.approx(-drift)
     assert block_differences(early, late, head_first=False) == pytest.approx([drift, -drift, drift, -drift, drift])
     assert block_differences(early, late, head_first=True) == pytest.approx([-drift, drift, -drift, drift, -drift])
 

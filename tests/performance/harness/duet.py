@@ -27,6 +27,7 @@ from .trial import MOST_BLOCKS, Pair, Trial, Wish, conduct, controls
 MOST_PROFILED, PROFILED_S = 20, 0.5
 """Benchmarks whose regression is looked into, the worst first, and for how long each, as it is without a profiler."""
 LEAST_REST_S = 0.02
+"""Between turns, a rest is no shorter: what runs meanwhile leaves other caches, so rests are few."""
 
 
 def compare(
@@ -163,7 +164,6 @@ def _in_turns(
                 return nothing
             figures[arm].append(figure(block))
             samples_s[arm] += block
-        # Seldom: what runs meanwhile leaves other caches.
         if (due_s := rest_s(time.monotonic() - began_s)) > LEAST_REST_S:
             time.sleep(due_s)
             began_s = time.monotonic()

@@ -151,8 +151,9 @@ def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
     """
     deviations: list[float] = []
     for differences in pairs:
+        center = difference(differences)
         # The least is that of the median from itself.
-        deviations += sorted(abs(one - difference(differences)) for one in differences)[1:]
+        deviations += sorted(abs(one - center) for one in differences)[1:]
     return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
 
@@ -164,10 +165,10 @@ def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
     """
     usual = spread_of_blocks(pairs)
     errors = []
-    for blocks in pairs:
-        own = blocks_of(blocks) - 1
-        variance = (own * spread_of_blocks([blocks]) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
-        errors.append(math.sqrt(variance * (OF_MEDIAN if own else 1) / blocks_of(blocks)))
+    for differences in pairs:
+        own = blocks_of(differences) - 1
+        variance = (own * spread_of_blocks([differences]) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
+        errors.append(math.sqrt(variance * (OF_MEDIAN if own else 1) / (own + 1)))
     return errors
 
 

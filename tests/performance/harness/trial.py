@@ -276,7 +276,7 @@ class _Stage:
     def run(
         self, run_pair: RunPair, until_s: float, clock: Callable[[], float], *, planned_s: float | None = None
     ) -> None:
-        """`planned_s`: until when its first look should be over, if not until the end of its time."""
+        """`planned_s`: until when its looks should be over, if not until the end of its time."""
         trial, pairs, begin_s = self._trial, 0, clock()
         end_s = planned_s or until_s
         tried = self._affordable(self._wishes, self._looks[0], end_s - clock())
