@@ -130,6 +130,24 @@ def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
     assert found.judgements[KEY].error < 0.012
 
 
+def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -> None:
+    """7 % faster, give or take 0.9, among twelve: the first look passes it, and four more pairs tell."""
+    pairs = Pairs(lambda wish, pair: zigzag(-0.07 if wish.key == KEY else 0.0, 0.009)(wish, pair))
+    found = tried(wishes_of(12), pairs)
+    assert found.judgements[KEY].verdict == "improvement"
+    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
+    assert [[wish.key for wish in chosen] for chosen in pairs.chosen[-CLOSE_LOOKS[0] :]] == [[KEY]] * CLOSE_LOOKS[0]
+    assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
+
+
+def test_what_the_first_look_passes_as_faster_is_not_convicted() -> None:
+    """It read as 7 % faster, and as 20 % slower from then on."""
+    pairs = Pairs(lambda wish, pair: zigzag(-0.07 if pair <= FIRST_LOOKS[0] else 0.2, 0.009)(wish, pair))
+    found = tried(wishes_of(12), pairs)
+    assert found.pairs == FIRST_LOOKS[0] + CLOSE_LOOKS[0]
+    assert {one.verdict for one in found.judgements.values()} == {"pass"}
+
+
 def test_while_the_next_processes_start_more_is_measured() -> None:
     """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
     spans_s = {}

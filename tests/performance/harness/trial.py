@@ -9,7 +9,8 @@ error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). 
 in general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
 fit into the time get fewer, once the others are done.
 
-Where time is left after both, those for which there was none get a first look, and nothing beyond it.
+Where time is left after both, those for which there was none get a first look, and nothing beyond it. And of what the
+first look has acquitted though it reads as clearly faster, new pairs tell whether it is an improvement.
 
 Nothing here measures: a function runs a pair, a real one or a recorded one.
 """
@@ -207,8 +208,7 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
         pair_s = dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
         is_costly = CLOSE_LOOKS[0] * _pace(trial) * pair_s > MOST_OF_TIME * left_s
         change = first.judgements[wish.key].change
-        suspicious = change > (wish.thresholds.tolerance + wish.thresholds.minimum_effect) / 2
-        return is_costly, -change if suspicious else pair_s
+        return is_costly, -change if _is_suspicious(change, wish) else pair_s
 
     left.sort(key=rank)
     most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
@@ -219,6 +219,12 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
         close.run(run_pair, budget_s, clock)
         most_blocks = {wish: blocks for wish, blocks in most_blocks.items() if not close.differences[wish.key]}
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
+    faster = [wish for wish in wishes if first.seems_faster(wish)]
+    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(faster)) for wish in faster}
+    # These convict nobody, so their false alarms are none of those that the others share.
+    shares = FALSE_ALARMS_CLOSE, MISSES_CLOSE
+    most_blocks = {wish: min(decisive[wish.key], MOST_BLOCKS) for wish in faster}
+    _Stage(trial, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive).run(run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     # What pairs do in general says nothing of a machine that can't be trusted.
     if problem := controls_off(trial.differences, first.prior(of_few=NO_PRIOR)):
@@ -333,17 +339,25 @@ class _Stage:
             return True
         return found.verdict == "regression" and found.error > self._well_told(found)
 
+    def seems_faster(self, wish: Wish) -> bool:
+        """Whether it was acquitted and would be suspicious, were it as much slower as it reads faster."""
+        found = self.judgements.get(wish.key)
+        return found is not None and found.verdict == "pass" and _is_suspicious(-found.change, wish)
+
     def _well_told(self, found: Judgement) -> float:
         return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
 
     def blocks_to_decide(self, wish: Wish, prior: Prior, tried: int) -> int:
-        """In each pair of the close look, so that its first judgement decides what is as slow as it is planned for."""
+        """In each pair of the close look, so that its first judgement decides what is as slow as it is planned for, or
+        as fast.
+        """
         found = self.judgements[wish.key]
         limits = wish.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
         error = self._well_told(found)
         if found.verdict != "regression":
             square = found.change**2
             expected = found.change * square / (square + DOUBT * found.error**2)
+            expected = -expected if self.seems_faster(wish) else expected
             error = error_to_decide(expected, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
         return blocks_wanted(self.block_differences[wish.key], error_of_pair(error, CLOSE_LOOKS[0]))
 
@@ -384,10 +398,21 @@ class _Stage:
             if (seen := self.judgements.get(key)) and seen.verdict == "regression":
                 one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
             self.judgements[key] = one
-            before = self._trial.judgements.get(key)
-            if before is None or before.verdict != "regression" or one.verdict != "inconclusive":
+            if _tells_more(one, self._trial.judgements.get(key)):
                 self._trial.judgements[key] = one
                 self._trial.differences[key] = self.differences[key]
+
+
+def _is_suspicious(change: float, wish: Wish) -> bool:
+    """Whether it is more than halfway from what may pass to what must not."""
+    return change > (wish.thresholds.tolerance + wish.thresholds.minimum_effect) / 2
+
+
+def _tells_more(found: Judgement, before: Judgement | None) -> bool:
+    """Whether it takes the place of an earlier one: what is decided stays so, and what has passed is not convicted."""
+    if before is None or before.verdict == "inconclusive":
+        return True
+    return found.verdict != "inconclusive" and (before.verdict, found.verdict) != ("pass", "regression")
 
 
 def _that_fit(wishes: Sequence[Wish], pairs: int, trial: Trial, left_s: float) -> list[Wish]:
