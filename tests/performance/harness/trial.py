@@ -1,13 +1,13 @@
 """How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
 
 It has two stages. In the first look every benchmark is in a few short pairs: most are acquitted by two, some by three.
-What is left, and what is convicted but not told well by so few pairs, is looked at closely, after numbers of pairs that
-are fixed beforehand, and with as many blocks as, by what the first look has read, it takes to decide it; what would
-take most of the time for itself comes after the others. Of the differences that the first stage has found the second
-uses none. Its own are therefore independent of what chose its benchmarks and how long they are measured, so that the
-error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first stage says of variances
-in general serves as the second one's prior: short pairs vary more, if anything. Those of which the planned pairs do not
-fit into the time get fewer, once the others are done.
+What is left, and what is convicted but not told well by so few pairs, is looked at closely, the suspicious first and by
+themselves, after numbers of pairs that are fixed beforehand, and with as many blocks as, by what the first look has
+read, it takes to decide it; what would take most of the time for itself comes last. Of the differences that the first
+stage has found the second uses none. Its own are therefore independent of what chose its benchmarks and how long they
+are measured, so that the error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first
+stage says of variances in general serves as the second one's prior: short pairs vary more, if anything. Those of which
+the planned pairs do not fit into the time get fewer, once the others are done.
 
 Where time is left after both, those for which there was none get a first look, and nothing beyond it. And of what the
 first look has acquitted though it reads as clearly faster, new pairs tell whether it is an improvement.
@@ -186,7 +186,7 @@ class Trial:
 
 
 def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]) -> Trial:
-    """Compare until each benchmark is convicted or acquitted, or the time is up: first the worst, then the quickest.
+    """Compare until each benchmark is convicted or acquitted, or the time is up.
 
     `clock`: seconds since the begin, by which the budget counts. Raises TrialInvalid where the controls are off.
     """
@@ -199,37 +199,56 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first_looks = FIRST_LOOKS if FIRST_LOOKS[-1] * expected_s(short) <= planned_s - clock() else FIRST_LOOKS[:1]
     first = _Stage(trial, most_blocks, first_looks, shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=planned_s)
-    left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
-    prior = first.prior(of_few=OF_FEW)
-    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(left)) for wish in left}
-    left_s = budget_s - clock()
-
-    def rank(wish: Wish) -> tuple[bool, float]:
-        pair_s = dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
-        is_costly = CLOSE_LOOKS[0] * _pace(trial) * pair_s > MOST_OF_TIME * left_s
-        change = first.judgements[wish.key].change
-        return is_costly, -change if _is_suspicious(change, wish) else pair_s
-
-    left.sort(key=rank)
-    most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
-    # For some so many pairs are too many: with what time is left they get fewer.
-    for looks, share in ((CLOSE_LOOKS, FALSE_ALARMS_CLOSE), (CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY)):
-        shares = share, MISSES_CLOSE
-        close = _Stage(trial, most_blocks, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive)
-        close.run(run_pair, budget_s, clock)
-        most_blocks = {wish: blocks for wish, blocks in most_blocks.items() if not close.differences[wish.key]}
+    _look_closely(trial, first, wishes, run_pair, budget_s, clock)
     _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
-    faster = [wish for wish in wishes if first.seems_faster(wish)]
-    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(faster)) for wish in faster}
-    # These convict nobody, so their false alarms are none of those that the others share.
-    shares = FALSE_ALARMS_CLOSE, MISSES_CLOSE
-    most_blocks = {wish: min(decisive[wish.key], MOST_BLOCKS) for wish in faster}
-    _Stage(trial, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive).run(run_pair, budget_s, clock)
+    _look_at_what_seems_faster(trial, first, wishes, run_pair, budget_s, clock)
     trial.elapsed_s = clock()
     # What pairs do in general says nothing of a machine that can't be trusted.
     if problem := controls_off(trial.differences, first.prior(of_few=NO_PRIOR)):
         raise TrialInvalid(problem)
     return trial
+
+
+def _look_closely(
+    trial: Trial,
+    first: "_Stage",
+    wishes: Sequence[Wish],
+    run_pair: RunPair,
+    budget_s: float,
+    clock: Callable[[], float],
+) -> None:
+    """New pairs for what the first look has left: the suspicious by themselves, then the others, then what is costly.
+
+    The suspicious first: a disturbed machine has no time for all, and a slow-down is worth more than an acquittal.
+    """
+    prior = first.prior(of_few=OF_FEW)
+    left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
+    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(left)) for wish in left}
+    most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
+    left_s = budget_s - clock()
+
+    def pair_s(wish: Wish) -> float:
+        return dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
+
+    def change(wish: Wish) -> float:
+        return first.judgements[wish.key].change
+
+    costly = {wish for wish in left if CLOSE_LOOKS[0] * _pace(trial) * pair_s(wish) > MOST_OF_TIME * left_s}
+    suspicious = [wish for wish in left if wish not in costly and _is_suspicious(change(wish), wish)]
+    suspicious.sort(key=change, reverse=True)
+    others = [wish for wish in left if wish not in suspicious]
+    others.sort(key=lambda wish: (wish in costly, pair_s(wish)))
+    for those, looks, share in (
+        (suspicious, CLOSE_LOOKS, FALSE_ALARMS_CLOSE),
+        (others, CLOSE_LOOKS, FALSE_ALARMS_CLOSE),
+        # For some so many pairs are too many: with what time is left they get fewer.
+        ([*suspicious, *others], CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY),
+    ):
+        untried = {wish: most_blocks.pop(wish) for wish in those if wish in most_blocks}
+        shares, sharing = (share, MISSES_CLOSE), len(left)
+        close = _Stage(trial, untried, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive, sharing=sharing)
+        close.run(run_pair, budget_s, clock)
+        most_blocks |= {wish: blocks for wish, blocks in untried.items() if not close.differences[wish.key]}
 
 
 def _look_at_the_rest(
@@ -243,6 +262,24 @@ def _look_at_the_rest(
         rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
         most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
         _Stage(trial, most_blocks, FIRST_LOOKS[:1], shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
+
+
+def _look_at_what_seems_faster(
+    trial: Trial,
+    first: "_Stage",
+    wishes: Sequence[Wish],
+    run_pair: RunPair,
+    budget_s: float,
+    clock: Callable[[], float],
+) -> None:
+    """Four new pairs for what the first look has passed: whether it is an improvement."""
+    prior = first.prior(of_few=OF_FEW)
+    faster = [wish for wish in wishes if first.seems_faster(wish)]
+    decisive = {wish.key: first.blocks_to_decide(wish, prior, len(faster)) for wish in faster}
+    # These convict nobody, so their false alarms are none of those that the others share.
+    shares = FALSE_ALARMS_CLOSE, MISSES_CLOSE
+    most_blocks = {wish: min(decisive[wish.key], MOST_BLOCKS) for wish in faster}
+    _Stage(trial, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive).run(run_pair, budget_s, clock)
 
 
 class _Stage:
