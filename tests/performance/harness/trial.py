@@ -199,9 +199,14 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     first_looks = FIRST_LOOKS if FIRST_LOOKS[-1] * expected_s(short) <= planned_s - clock() else FIRST_LOOKS[:1]
     first = _Stage(trial, most_blocks, first_looks, shares, error_wanted=WELL_TOLD, sharing=len(wishes))
     first.run(run_pair, budget_s, clock, planned_s=planned_s)
-    _look_closely(trial, first, wishes, run_pair, budget_s, clock)
-    _look_at_the_rest(trial, wishes, run_pair, budget_s, clock)
-    _look_at_what_seems_faster(trial, first, wishes, run_pair, budget_s, clock)
+    prior = first.prior(of_few=OF_FEW)
+
+    def run(stage: _Stage) -> None:
+        stage.run(run_pair, budget_s, clock)
+
+    _look_closely(trial, first, wishes, prior, run, left_s=budget_s - clock())
+    _look_at_the_rest(trial, wishes, run)
+    _look_at_what_seems_faster(trial, first, wishes, prior, run)
     trial.elapsed_s = clock()
     # What pairs do in general says nothing of a machine that can't be trusted.
     if problem := controls_off(trial.differences, first.prior(of_few=NO_PRIOR)):
@@ -209,23 +214,20 @@ def conduct(wishes: Sequence[Wish], run_pair: RunPair, *, budget_s: float, clock
     return trial
 
 
+Run = Callable[["_Stage"], None]
+"""Runs a stage in the time that is left."""
+
+
 def _look_closely(
-    trial: Trial,
-    first: "_Stage",
-    wishes: Sequence[Wish],
-    run_pair: RunPair,
-    budget_s: float,
-    clock: Callable[[], float],
+    trial: Trial, first: "_Stage", wishes: Sequence[Wish], prior: Prior, run: Run, *, left_s: float
 ) -> None:
     """New pairs for what the first look has left: the suspicious by themselves, then the others, then what is costly.
 
     The suspicious first: a disturbed machine has no time for all, and a slow-down is worth more than an acquittal.
     """
-    prior = first.prior(of_few=OF_FEW)
     left = [wish for wish in wishes if wish.key in first.judgements and first.is_undecided(wish.key)]
     decisive = {wish.key: first.blocks_to_decide(wish, prior, len(left)) for wish in left}
     most_blocks = {wish: min(blocks_wanted(first.block_differences[wish.key], ENOUGH), MOST_BLOCKS) for wish in left}
-    left_s = budget_s - clock()
 
     def pair_s(wish: Wish) -> float:
         return dataclasses.replace(wish, blocks=decisive[wish.key]).pair_s
@@ -247,13 +249,11 @@ def _look_closely(
         untried = {wish: most_blocks.pop(wish) for wish in those if wish in most_blocks}
         shares, sharing = (share, MISSES_CLOSE), len(left)
         close = _Stage(trial, untried, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive, sharing=sharing)
-        close.run(run_pair, budget_s, clock)
+        run(close)
         most_blocks |= {wish: blocks for wish, blocks in untried.items() if not close.differences[wish.key]}
 
 
-def _look_at_the_rest(
-    trial: Trial, wishes: Sequence[Wish], run_pair: RunPair, budget_s: float, clock: Callable[[], float]
-) -> None:
+def _look_at_the_rest(trial: Trial, wishes: Sequence[Wish], run: Run) -> None:
     """A first look at those that had none, as many at a time as there is time for."""
     shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
     known = -1
@@ -261,25 +261,17 @@ def _look_at_the_rest(
         known = len(trial.judgements | trial.failures)
         rest = [wish for wish in wishes if wish.key not in trial.judgements | trial.failures]
         most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
-        _Stage(trial, most_blocks, FIRST_LOOKS[:1], shares, sharing=len(wishes)).run(run_pair, budget_s, clock)
+        run(_Stage(trial, most_blocks, FIRST_LOOKS[:1], shares, sharing=len(wishes)))
 
 
-def _look_at_what_seems_faster(
-    trial: Trial,
-    first: "_Stage",
-    wishes: Sequence[Wish],
-    run_pair: RunPair,
-    budget_s: float,
-    clock: Callable[[], float],
-) -> None:
+def _look_at_what_seems_faster(trial: Trial, first: "_Stage", wishes: Sequence[Wish], prior: Prior, run: Run) -> None:
     """Four new pairs for what the first look has passed: whether it is an improvement."""
-    prior = first.prior(of_few=OF_FEW)
     faster = [wish for wish in wishes if first.seems_faster(wish)]
     decisive = {wish.key: first.blocks_to_decide(wish, prior, len(faster)) for wish in faster}
     # These convict nobody, so their false alarms are none of those that the others share.
     shares = FALSE_ALARMS_CLOSE, MISSES_CLOSE
     most_blocks = {wish: min(decisive[wish.key], MOST_BLOCKS) for wish in faster}
-    _Stage(trial, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive).run(run_pair, budget_s, clock)
+    run(_Stage(trial, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive))
 
 
 class _Stage:
