@@ -49,9 +49,9 @@ SHARE_FOR_PAIRS = 0.95
 """Of the time, for pairs: before them the trees were copied, and after them arms and servers are ended."""
 FIRST_SHARE = 0.6
 """Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
-WELL_TOLD = 0.008
+WELL_TOLD = 0.007
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
-WELL_TOLD_SHARE = 0.08
+WELL_TOLD_SHARE = 0.07
 """Of a great one, its standard error may be this share."""
 DOUBT = 3.0
 """The close look is planned for less than the first one has read, as most that stand out there are alike in both arms:
