@@ -131,6 +131,15 @@ def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
     assert found.judgements[KEY].error < 0.012
 
 
+def test_only_a_share_of_the_time_goes_into_the_size_of_what_is_convicted() -> None:
+    """The same where pairs take longer: with most of the time left it has fewer, and is judged by all of them."""
+    pairs = Pairs(zigzag(0.12, 0.035), factor=2.0)
+    found = tried(wishes_of(1), pairs)
+    assert found.judgements[KEY].verdict == "regression"
+    assert CLOSE_LOOKS[0] < found.judgements[KEY].pairs == found.pairs - FIRST_LOOKS[-1] < 16
+    assert found.elapsed_s < BUDGET_S / 2
+
+
 def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -> None:
     """7 % faster, give or take 0.9, among twelve: the first look passes it, and four more pairs tell."""
     pairs = Pairs(lambda wish, pair: zigzag(-0.07 if wish.key == KEY else 0.0, 0.009)(wish, pair))

@@ -53,6 +53,8 @@ WELL_TOLD = 0.007
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 WELL_TOLD_SHARE = 0.07
 """Of a great one, its standard error may be this share."""
+SHARE_FOR_SIZE = 0.3
+"""Of the time, in each stage, after which none is tried on for the size of its slow-down alone."""
 DOUBT = 3.0
 """The close look is planned for less than the first one has read, as most that stand out there are alike in both arms:
 for half of it where the square of the reading is so many times that of its standard error, for most of what is clearer.
@@ -318,7 +320,9 @@ class _Stage:
         self._sharing = self._sharing or len(tried)
 
         def undecided() -> list[Wish]:
-            return [wish for wish in tried if self.is_undecided(wish.key) and len(self.differences[wish.key]) == pairs]
+            left = [wish for wish in tried if self.is_undecided(wish.key) and len(self.differences[wish.key]) == pairs]
+            late = clock() - begin_s > SHARE_FOR_SIZE * until_s
+            return [] if late and all(self._is_convicted(wish.key) for wish in left) else left
 
         for look in self._looks:
             while pairs < look and (chosen := self._next(undecided(), pairs, until_s - clock())):
@@ -367,6 +371,10 @@ class _Stage:
         if found is None or found.verdict == "inconclusive":
             return True
         return found.verdict == "regression" and found.error > self._well_told(found)
+
+    def _is_convicted(self, key: str) -> bool:
+        found = self.judgements.get(key)
+        return found is not None and found.verdict == "regression"
 
     def seems_faster(self, wish: Wish) -> bool:
         """Whether it was acquitted and would be suspicious, were it as much slower as it reads faster."""
