@@ -124,7 +124,7 @@ def test_what_the_first_look_convicts_but_does_not_tell_well_is_looked_at_closel
 
 def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
     """12 % slower, give or take 3.5: convicted by the fourth pair; its standard error is 2 % then."""
-    pairs = Pairs(zigzag(0.12, 0.035))
+    pairs = Pairs(zigzag(0.12, 0.035), factor=0.8)
     found = tried(wishes_of(1), pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 16

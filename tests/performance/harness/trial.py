@@ -53,7 +53,7 @@ WELL_TOLD = 0.007
 """Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
 WELL_TOLD_SHARE = 0.07
 """Of a great one, its standard error may be this share."""
-SHARE_FOR_SIZE = 0.3
+SHARE_FOR_SIZE = 0.2
 """Of the time, in each stage, after which none is tried on for the size of its slow-down alone."""
 DOUBT = 3.0
 """The close look is planned for less than the first one has read, as most that stand out there are alike in both arms:
