@@ -370,7 +370,7 @@ class _Stage:
             return False
         if found is None or found.verdict == "inconclusive":
             return True
-        return found.verdict == "regression" and found.error > self._well_told(found)
+        return self._is_convicted(key) and found.error > self._well_told(found)
 
     def _is_convicted(self, key: str) -> bool:
         found = self.judgements.get(key)
@@ -432,7 +432,7 @@ class _Stage:
         prior = self._prior or prior_of(self.differences, within)
         found = judge_pairs(self.differences, list(limits), limits, prior, within=within, tried=self._sharing)
         for key, one in found.items():
-            if (seen := self.judgements.get(key)) and seen.verdict == "regression":
+            if self._is_convicted(key):
                 one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
             self.judgements[key] = one
             if _tells_more(one, self._trial.judgements.get(key)):
