@@ -21,6 +21,7 @@ line = socket.socket(fileno=int(sys.argv[-1].partition("=")[2]))
 def say(**message):
     line.sendall(json.dumps(message).encode() + b"\\n")
 os.write(2, b"last words")
+say(imported=True)
 say(collected=["a key"])
 line.recv(1)
 """
@@ -89,3 +90,14 @@ def test_a_hung_arm_keeps_the_run_no_longer_than_30_s() -> None:
     """It is waited for, asked to end and killed; so may be the other arm, which does not hang, but has to stop."""
     assert arm_process.ANSWER_LIMIT_S + 2 * arm_process.END_LIMIT_S <= 30
     assert arm_process.LEAVE_LIMIT_S <= arm_process.ANSWER_LIMIT_S
+
+
+def test_an_arm_that_hangs_at_import_is_not_waited_for_as_an_application_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until its tests are imported, what its settings allow for starting is none of its time."""
+    monkeypatch.setattr(arm_process, "ANSWER_LIMIT_S", 0.5)
+    arm = Arm("base", tmp_path, Path(sys.executable), tmp_path)
+    process = ArmProcess(arm, ["-c", "import time; time.sleep(60)"], os.environ, str, START_LIMIT_S)
+    with contextlib.closing(process), pytest.raises(TrialInvalid, match=r"it has not answered for 0\.5 s"):
+        process.listen()

@@ -19,11 +19,13 @@ from tests.performance.harness import base_environment
 from tests.performance.harness.arms import make_arms
 from tests.performance.harness.base import NoBase
 from tests.performance.harness.base_environment import (
+    _forget_urls,
     base_python,
     changed_versions,
     find_uv,
     harness_packages,
     locked_versions,
+    package_folders,
     wanted_changes,
 )
 from tests.performance.harness.environment import installed_packages
@@ -452,3 +454,17 @@ def test_a_token_in_a_path_is_not_shown(
 
 def no_room(*_: str) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_where_a_package_came_from_is_not_kept(tmp_path: Path) -> None:
+    """Its URL may hold a token; our own environment, whose files the copy links to, keeps it."""
+    [purelib] = package_folders(tmp_path / "bin" / "python")
+    ours = {"web": tmp_path / "web.json", "local": tmp_path / "local.json"}
+    for name, text in ("web", f'{{"url": "https://{TOKEN}@example.org/web.whl"}}'), ("local", '{"url": "file:///x"}'):
+        ours[name].write_text(text)
+        copy = Path(purelib, f"{name}-1.0.dist-info", "direct_url.json")
+        copy.parent.mkdir(parents=True)
+        copy.hardlink_to(ours[name])
+    _forget_urls(tmp_path)
+    assert [path.parent.name for path in Path(purelib).glob("*/direct_url.json")] == ["local-1.0.dist-info"]
+    assert TOKEN in ours["web"].read_text()

@@ -64,7 +64,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     project.write("conftest.py", CONFTEST)
     project.write("test_code.py", SUITE)
     (project.suite / "baselines").mkdir()
-    (project.suite / "baselines" / "accepted.json").write_text(json.dumps({WORK: "it did more then"}))
+    (project.suite / "baselines" / "accepted.json").write_text(json.dumps({WORK: {"reason": "it did more then"}}))
     project.begin_repository(CODE)
     slow_down(project)
     done = run(project, "baseline", PERF_MACHINE="yesterday's")
@@ -152,7 +152,7 @@ def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
     done = run(project, "ci")
     assert done.code == 0, done.output
     assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
-    assert "DRIFT: slower than the baseline, but not than the base" in done.output
+    assert "DRIFT: worse than the baseline, but not by what differs from the base" in done.output
     assert "nothing differs" in done.output
     assert "pairs of fresh processes" not in done.output
 
@@ -183,7 +183,9 @@ def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Pro
     assert not accepted.exists()
     done = run(project, "accept", "test_code.py::test_w*", "--reason", "it does more now")
     assert done.code == 0, done.output
-    assert json.loads(accepted.read_text()) == {WORK: "it does more now"}
+    [(key, kept)] = json.loads(accepted.read_text()).items()
+    assert (key, kept["reason"]) == (WORK, "it does more now")
+    assert kept["slower_by"] == pytest.approx(2.0, abs=0.7)
 
     project.git("checkout", "--quiet", "-b", "change")
     path = project.root / "code_under_test.py"
@@ -196,6 +198,24 @@ def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Pro
     assert project.verdicts() == {WORK: "accepted", OTHER: "accepted"}
     assert "accepted: it does more now" in done.output
     assert "this change edits its baseline" in done.output
+
+    # Asked for by its name, a commit is no base whose baseline this change could edit.
+    done = run(project, "compare", "main")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "accepted", OTHER: "regression"}
+
+
+def test_what_a_change_records_anew_is_tried_on_the_baseline_s_own_machine(project: Project) -> None:
+    """Though its new figures acquit it: shown as accepted, with what it takes more than the base."""
+    project.git("checkout", "--quiet", "-b", "change")
+    slow_down(project)  # to what it was when the baseline was recorded
+    scale_baseline(project.baseline(), {WORK: 1.001})
+    project.commit("Slower")
+    done = run(project, "ci", PERF_MACHINE="yesterday's", PERF_BASE="main")
+    assert done.code == 0, done.output
+    assert project.verdicts()[WORK] == "accepted"
+    assert "this change edits its baseline" in done.output
+    assert "the baseline was recorded with changes in the tree that its commit doesn't hold" in done.output
 
 
 def test_a_proposed_change_is_judged_by_its_base_where_there_is_no_baseline(project: Project) -> None:
@@ -263,3 +283,10 @@ def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
     assert "no paired comparison: the base can't be run: the arm base failed" in done.output
     assert "half done" in done.output
     assert set(project.verdicts().values()) == {"inconclusive"}
+
+    slow_down(project, "60_000")
+    done = run(project, "ci", PERF_MACHINE="yesterday's")
+    assert done.code == 1, done.output
+    assert "no paired comparison: the base can't be run" in done.output
+    assert "REGRESSION: slower than the baseline" in done.output
+    assert "are against" not in done.output

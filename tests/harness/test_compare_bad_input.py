@@ -359,6 +359,11 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     assert set(gated.verdicts().values()) == {"inconclusive"}
     assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output
     assert TOKEN not in done.output
+    done = compare(gated, **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
+    assert done.code == 3, done.output
+    assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output
+    assert "Next: nox -s ci" in done.output
+    assert TOKEN not in done.output
     files = [*(gated.root / "perf-results").iterdir(), *cache_of(gated.environments).rglob("*")]
     assert not [path for path in files if path.is_file() and TOKEN.encode() in path.read_bytes()]
 

@@ -1,5 +1,6 @@
 """Counts against the baseline's, on known numbers."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.performance.harness.count_changes import (
     describe,
     group_changes,
     judge_counts,
+    note_counts,
 )
 from tests.performance.harness.results import Benchmark, CountChange, write_results
 from tests.performance.harness.verdict import decide
@@ -116,7 +118,7 @@ def test_what_could_not_be_counted_is_not_judged() -> None:
 def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict: str) -> None:
     """On another machine, too; the run fails and says why."""
     found = results(counted({"redis.messages": 50.0}, verdict, reasons=["of the timings"]))
-    judge_counts(found, results(counted({"redis.messages": 1.0})))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
     [one] = found.benchmarks
     assert one.verdict == "regression"
     assert one.reasons == ["redis messages 1 → 50", "of the timings"]
@@ -126,24 +128,24 @@ def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict
 def test_a_count_that_has_grown_with_the_source_is_told_alone() -> None:
     """The benchmark does something else now."""
     found = results(counted({"redis.messages": 50.0}, "changed", source_hash="b"))
-    judge_counts(found, results(counted({"redis.messages": 1.0}, source_hash="a")))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}, source_hash="a"))))
     assert found.benchmarks[0].verdict == "changed"
     assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
 
 
-def test_an_accepted_benchmark_does_not_fail() -> None:
-    """Its counts are told."""
+def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
+    """Its counts are told: the data, the server or the ids are others, not the code."""
     found = results(counted({"redis.messages": 50.0}))
-    judge_counts(found, results(counted({"redis.messages": 1.0})), accepted=[KEY])
-    assert found.benchmarks[0].verdict == "accepted"
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))), unreached=[KEY])
+    assert found.benchmarks[0].verdict == "drift"
     assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
-    assert decide(found, [])[:2] == ("pass", 0)
+    assert decide(found, [])[:2] == ("drift", 0)
 
 
 def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
     """Its history is kept."""
     found = results(counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY))
-    judge_counts(found, results(counted({"redis.messages": 1.0})))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
     assert found.benchmarks[0].verdict == "regression"
 
 
@@ -217,3 +219,31 @@ def test_counts_are_compared_with_another_kind_of_machine_s_baseline(tmp_path: A
     found = find_counts(tmp_path, results().environment)
     assert found is not None
     assert found.benchmarks[0].counts == {"redis.messages": 1.0}
+
+
+def test_another_kind_of_machine_that_counts_less_hides_nothing(tmp_path: Path) -> None:
+    """What the newest baseline's machine can't count is taken from an older one of the same backends."""
+    counts = {"linux": {"redis.messages": 1.0, "redis.command GET": 1.0}, "mac": {"redis.command GET": 2.0}}
+    families = {"linux": [SOCKETS, COMMANDS], "mac": [COMMANDS]}
+    for number, machine in enumerate(counts):
+        one = counted(counts[machine], counted=families[machine], process_medians=[1.0, 1.0])
+        write_results(tmp_path / f"{machine}.json", results(one, created=f"2026-01-0{number}"))
+    found = find_counts(tmp_path, results().environment)
+    assert found is not None
+    assert found.benchmarks[0].counts == {"redis.messages": 1.0, "redis.command GET": 2.0}
+
+
+def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
+    """16 for each message, command or statement of that service, whichever are most."""
+    old = {"redis.messages": 1.0, "redis.command SET": 50.0, "redis.bytes_sent": 1_900.0, "app.bytes_sent": 1_900.0}
+    assert gated(old, old | {"redis.bytes_sent": 2_050.0}) == []
+    assert gated(old, old | {"redis.bytes_sent": 1_900.0 * 1.01 + 50 * 16 + 1}) == ["redis.bytes_sent"]
+    assert gated(old, old | {"app.bytes_sent": 2_050.0}) == ["app.bytes_sent"]
+
+
+def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
+    """With more samples, earlier benchmarks have written more of them."""
+    found = results(counted({ROWS: 1_104.0}), profile="full")
+    assert note_counts(found, results(counted({ROWS: 124.0}), profile="ci")) == []
+    assert [change.gated for change in found.benchmarks[0].count_changes] == [False]
+    assert note_counts(found, results(counted({ROWS: 124.0}), profile="full")) == found.benchmarks

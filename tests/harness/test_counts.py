@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import textwrap
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -361,6 +362,24 @@ async def test_ids_and_timestamps_in_what_is_sent_never_alarm(
         assert before.same["postgres.statement SELECT n FROM line WHERE id = ? AND ? <> ?"] == 1
 
 
+async def test_a_digit_more_in_each_of_many_ids_never_alarms(count: Count, client: Redis) -> None:
+    """As they have it after more samples, or in a database that is older."""
+    ids = iter(range(10_000))
+
+    async def work() -> None:
+        async with client.pipeline(transaction=False) as pipeline:
+            for _ in range(50):
+                pipeline.set(f"item:{(number := next(ids))}", str(number), ex=60)
+            await pipeline.execute()
+
+    found = []
+    for start in (100, 1_000):
+        ids = iter(range(start, start + 1_000))
+        found.append(await count(work))
+    assert found[1].same["redis.bytes_sent"] - found[0].same["redis.bytes_sent"] >= 100
+    assert held(*found) == {}
+
+
 async def test_concurrent_work_is_counted_together(count: Count, client: Redis) -> None:
     """20 tasks at once, and figures are per operation."""
 
@@ -556,3 +575,32 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     code.write_text(PIPELINED, encoding="utf-8")
     again = project.run("ci", PERF_MACHINE="elsewhere")
     assert again.code == 0, again.output
+
+
+def test_more_without_anything_that_differs_is_drift(project: Project) -> None:
+    """As for data or ids that are others by now: told, and no failure. It fails as soon as what it runs differs."""
+    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
+    project.write("test_suite.py", SUITE)
+    project.begin_repository(PIPELINED)
+    recorded = project.run("baseline")
+    assert recorded.code == 0, recorded.output
+    path = project.baseline()
+    data = json.loads(path.read_text())
+    for entry in data["benchmarks"]:
+        entry["counts"]["redis.messages"] /= 2
+    path.write_text(json.dumps(data))
+    project.commit("Baseline")
+
+    done = project.run("ci")
+
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"drift"}
+    assert "redis messages 0.01 → 0.02" in done.output
+    assert "nothing that it runs differs from" in done.output
+
+    code = project.root / "code_under_test.py"
+    code.write_text(PIPELINED.replace("value", "other"), encoding="utf-8")
+    done = project.run("ci")
+    assert done.code == 1, done.output
+    assert set(project.verdicts().values()) == {"regression"}

@@ -22,6 +22,7 @@ from tests.performance.harness.ground import Ground
 from tests.performance.harness.pairs import Thresholds, TrialInvalid
 from tests.performance.harness.settings import Settings, load_settings
 from tests.performance.harness.trial import CLOSE_LOOKS, CONTROLS, FIRST_LOOKS, LEAST_BLOCKS, Pair, Trial, Wish
+from tests.performance.harness.turns import Line
 
 WORK, ASYNC, ALIKE, BEFORE = (f"test_work.py::test_{name}" for name in ("work", "async", "alike", "before"))
 SKIPPED = {name: f"test_odd.py::test_skipped_in[{name}]" for name in ("base", "head")}
@@ -406,17 +407,26 @@ def test_an_arm_that_dies_at_its_end_is_invalid(trees: Arms) -> None:
 
 
 def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Arms, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`prepare` and processes have limits of their own, longer than that for an answer.
+    """`prepare` and processes have limits of their own, longer than that for an answer, and for importing the tests.
 
     With no time for a single pair then, nothing is compared, and nothing is judged or profiled.
     """
-    monkeypatch.setattr(arm_process, "ANSWER_LIMIT_S", 0.01)
+    limits_s: list[float | None] = []
+    receive = Line.receive
+
+    def noted(line: Line, limit_s: float | None = None) -> dict[str, Any]:
+        limits_s.append(limit_s)
+        return receive(line, limit_s)
+
+    monkeypatch.setattr(Line, "receive", noted)
     worker = "import time; print('ready', flush=True); time.sleep(60)"
     text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\n'
     for arm in (trees.base, trees.head):
         prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
         (arm.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
     found = trial(trees, WORK, budget_s=0.1)
+    assert limits_s[:4] == [arm_process.ANSWER_LIMIT_S, 20 + 20] * 2
+    assert set(limits_s[4:]) <= {arm_process.ANSWER_LIMIT_S}
     assert all((arm.root / "prepared").exists() for arm in (trees.base, trees.head))
     assert found.pairs == 0
     assert not found.judgements

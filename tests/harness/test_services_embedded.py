@@ -384,3 +384,15 @@ def python_for_all() -> str:
 @pytest.fixture(autouse=True)
 def _own_cache(cache_home: Path) -> None:
     """All tests here use the tests' own cache."""
+
+
+def test_a_full_disk_is_said_once_and_not_kept_full(
+    make_services: MakeServices, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the cache, where PostgreSQL's files are made on first use: thousands of them, and one reason."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(full_disk))
+    with pytest.raises(NotReady, match="No space left on device") as error:
+        begin_and_wait(make_services(POSTGRES_ONLY))
+    assert str(error.value).count("No space left on device") == 1
+    assert "make room on the disk" in str(error.value)
+    assert not list(full_disk.glob("*/postgres-*.making"))

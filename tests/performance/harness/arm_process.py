@@ -39,7 +39,7 @@ class ArmProcess:
     ) -> None:
         self.arm = arm
         self._scrub = scrub
-        self._answer_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
+        self._start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self.collected: list[str] = []
         self.served: list[str] = []
         """Of those collected, which use the application or a process beside it."""
@@ -71,8 +71,11 @@ class ArmProcess:
             raise self._ended() from None
 
     def listen(self) -> None:
-        """Wait until it has collected its tests and started what they need."""
+        """Wait until it has imported its tests, and for as long as it may take until what they need has started."""
         message = self._receive()
+        if not message.imported:
+            raise self._unexpected(message)
+        message = self._receive(self._start_limit_s)
         if message.collected is None:
             raise self._unexpected(message)
         self.collected, self.served = message.collected, message.served
@@ -89,7 +92,6 @@ class ArmProcess:
     def begins(self, key: str) -> bool:
         """Wait until it begins to measure; False where the test has ended without."""
         message = self._receive()
-        self._answer_limit_s = ANSWER_LIMIT_S
         if message.over:
             self._over[message.over] = _outcome(message)
         elif message.at != key:
@@ -149,13 +151,14 @@ class ArmProcess:
             self._process.wait()
         self._log.close()
 
-    def _receive(self) -> "_Message":
+    def _receive(self, limit_s: float | None = None) -> "_Message":
+        limit_s = limit_s or ANSWER_LIMIT_S
         try:
-            return msgspec.convert(self._line.receive(self._answer_limit_s), _Message)
+            return msgspec.convert(self._line.receive(limit_s), _Message)
         except LineClosed:
             raise self._ended() from None
         except TimeoutError:
-            raise self._invalid(f"it has not answered for {self._answer_limit_s:g} s") from None
+            raise self._invalid(f"it has not answered for {limit_s:g} s") from None
         except (ValueError, msgspec.ValidationError) as error:
             raise self._invalid(f"it sent what is no message: {error}") from None
 
@@ -179,6 +182,7 @@ class ArmProcess:
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
     """What an arm says: turns.py has the table."""
 
+    imported: bool = False
     collected: list[str] | None = None
     served: list[str] = []
     errors: list[str] = []

@@ -94,9 +94,7 @@ def make_arms(
     except filelock.Timeout:
         raise NoBase(f"another run has held {cache / '.lock'} for {kept.LOCK_LIMIT_S:g} s: wait for its end") from None
     except OSError as error:
-        # copytree collects what went wrong for each file
-        why = error.args[0][0][2] if isinstance(error, shutil.Error) and isinstance(error.args[0], list) else error
-        raise NoBase(f"the arms of the comparison can't be made in {cache}: {why}") from None
+        raise NoBase(f"the arms of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     files = sorted(
         name for name in base.files.keys() | head.files.keys() if base.files.get(name) != head.files.get(name)
     )
@@ -132,7 +130,7 @@ def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Ar
             )
             yield Arms(base, head, [], [], [], _import_folders(git, root, tree, directories))
     except OSError as error:
-        raise NoBase(f"two copies of the working tree can't be made in {cache}: {error.strerror}") from None
+        raise NoBase(f"two copies of the working tree can't be made in {cache}: {kept.first_failure(error)}") from None
 
 
 def nothing_differs(arms: Arms) -> bool:

@@ -98,7 +98,8 @@ def _merge_base(git: "Git", target: str, name: str, environ: Mapping[str, str]) 
     refspec = "" if _is_hash(target) else f"+refs/heads/{target}:{branch}"
     found = look() or git.deepen(look, refspec)
     if not found:
-        known = [target] if name == "CI_MERGE_REQUEST_DIFF_BASE_SHA" else []
+        # Either is the merge base itself: of a merged result, the target's newest commit is a parent of HEAD.
+        known = [target] if _is_hash(target) and name.startswith("CI_MERGE_REQUEST_") else []
         if name == "GITHUB_BASE_REF" and environ.get("GITHUB_REF", "").endswith("/merge"):
             # HEAD is GitHub's trial merge, whose first parent is the target's newest commit.
             known = re.findall(r"^parent (\w+)$", git.ask("cat-file", "-p", "HEAD"), re.MULTILINE)[:1]
@@ -216,7 +217,7 @@ class Git:
                 raise subprocess.TimeoutExpired(command, left_s)
             code, _, errors = self._run(command, left_s)
         except subprocess.TimeoutExpired:
-            code, errors = 1, f"not done within the {self._fetch_limit_s:g} s for all fetching"
+            code, errors = 1, f"not done in time: all fetching may take {self._fetch_limit_s:g} s"
         if code:
             self._tried.append(f"`{shown}`: {_last_lines(errors, 1)}")
         return code == 0

@@ -229,6 +229,7 @@ def base_python(changes: Mapping[str, str], folder: Path, project: Path, say: Ca
         say("making the base environment: " + ", ".join(f"{name} {_shown(pin)}" for name, pin in changes.items()))
         _copy_environment(target)
         _install(changes, _paths(target)["python"], project)
+        _forget_urls(target)
 
     return _paths(cache.keep(folder, name, make))["python"]
 
@@ -270,6 +271,14 @@ def _copy_environment(target: Path) -> None:
         for file in _distributions()[name].files or []:
             if not file.parts[0].endswith(".dist-info") and ".." not in file.parts:
                 (paths["purelib"] / file).unlink(missing_ok=True)
+
+
+def _forget_urls(environment: Path) -> None:
+    """Installers note where a package came from, with a token in it perhaps: not in what we keep."""
+    for folder in package_folders(_paths(environment)["python"]):
+        for file in Path(folder).glob("*.dist-info/direct_url.json"):
+            if '"file://' not in file.read_text(encoding="utf-8"):
+                file.unlink()
 
 
 def _link(source: str, target: str) -> None:

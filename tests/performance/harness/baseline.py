@@ -1,18 +1,20 @@
 """The committed baseline: find it, make it from several fresh processes, say what a new one changes."""
 
 import contextlib
+import functools
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from . import NOX
+from .base import Base, Git
 from .count_changes import family, same_count
 from .environment import baseline_name, cpu_model
-from .results import Benchmark, Environment, Results, ResultsError, read_results
+from .results import Benchmark, Environment, Results, ResultsError, decode_results, read_results
 from .summary import log_spread
 
 
@@ -33,7 +35,8 @@ def find_baseline(folder: Path, environment: Environment) -> Results | None:
 def find_counts(folder: Path, environment: Environment) -> Results | None:
     """What counts are compared with: this kind of machine's baseline, else the newest, of these backends if possible.
 
-    Raises ResultsError as `find_baseline` does.
+    What its machine couldn't count is taken from the next one of the same backends. Raises ResultsError as
+    `find_baseline` does.
     """
     if own := find_baseline(folder, environment):
         return own
@@ -41,7 +44,9 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     for path in folder.glob("*.json"):
         with contextlib.suppress(ResultsError):
             others.append(_read(path))
-    return max(others, key=lambda one: (one.environment.services == environment.services, one.created), default=None)
+    others.sort(key=lambda one: (one.environment.services == environment.services, one.created), reverse=True)
+    alike = [one for one in others if one.environment.services == others[0].environment.services]
+    return functools.reduce(lambda newer, older: keep_uncounted(older, newer), alike) if alike else None
 
 
 def check_baselines(folder: Path) -> None:
@@ -184,3 +189,28 @@ def changes(old: Results | None, new: Results) -> list[str]:
     lines += [f"    new  {key}" for key in sorted(after.keys() - before.keys())]
     lines += [f"   gone  {key}" for key in sorted(before.keys() - after.keys())]
     return lines
+
+
+def baseline_at(root: Path, base: Base, baseline: Path) -> Results | None:
+    """The baseline file as it is in the base commit; None where it isn't there, or can't be used."""
+    git = Git(root)
+    shown = git.ask("show", f"{base.commit}:{git.prefix}{baseline.relative_to(root).as_posix()}")
+    with contextlib.suppress(ResultsError):
+        return decode_results(shown.encode(), baseline) if shown else None
+    return None
+
+
+def edited_entries(of_base: Results | None, baseline: Path) -> set[str]:
+    """Keys whose entry in the baseline file is another in the base commit than now; none where either has none."""
+    if of_base is None:
+        return set()
+    try:
+        old = _medians(of_base.benchmarks)
+        new = _medians(decode_results(baseline.read_bytes(), baseline).benchmarks)
+    except (OSError, ResultsError):
+        return set()
+    return {key for key in old.keys() & new.keys() if old[key] != new[key]}
+
+
+def _medians(benchmarks: Iterable[Benchmark]) -> dict[str, list[float]]:
+    return {benchmark.key: benchmark.process_medians for benchmark in benchmarks}

@@ -79,3 +79,9 @@ def _used_s(path: Path) -> float:
         return (path / MADE).stat().st_mtime
     except OSError:
         return 0.0
+
+
+def first_failure(error: OSError) -> OSError:
+    """What went wrong first where `copytree` failed, which collects that for each file; else the error itself."""
+    collected = error.args[0] if isinstance(error, shutil.Error) else None
+    return OSError(collected[0][2]) if isinstance(collected, list) and collected else error

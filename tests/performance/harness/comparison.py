@@ -3,16 +3,17 @@
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from .arms import describe, make_arms, nothing_differs
-from .base import Base, Git, NoBase, find_base
+from .base import NoBase, find_base
 from .base_environment import read_toml
+from .baseline import baseline_at, edited_entries
 from .duet import compare, shared_by_arms
 from .pairs import Judgement, Thresholds
 from .report.progress import Progress
-from .results import Benchmark, Results, ResultsError, decode_results
+from .results import Benchmark, Results
 from .services.run import state_folder
 from .settings import BenchmarkSettings, GateSettings, Settings
 from .trial import Trial, Wish
@@ -31,20 +32,22 @@ def compare_with_base(
     say: Callable[[str], None],
     wish: str = "",
     recorded_packages: Mapping[str, str] = {},
-) -> None:
+) -> set[str]:
     """Give these benchmarks of the results the verdict of a paired comparison with the base commit.
 
-    `wish`: the commit to compare with, instead of the one that the situation asks for. Raises NoBase where there is
-    none or it can't be rebuilt, TrialInvalid where the trial says nothing.
+    `wish`: the commit to compare with, instead of the one that the situation asks for. `recorded_packages`: versions by
+    name, for a base commit without a baseline of this kind of machine. Returns the keys of those that run nothing that
+    differs. Raises NoBase where there is no base or it can't be rebuilt, TrialInvalid where the trial says nothing.
     """
     if os.name != "posix":
         raise NoBase("a paired comparison needs Linux or macOS")
     base = find_base(root, wish, baseline)
     results.base = f"{base.commit[:10]}, {base.why}"
+    of_base = baseline_at(root, base, baseline)
     arms = make_arms(
         root,
         base.commit,
-        recorded_packages=recorded_packages,
+        recorded_packages=of_base.environment.packages if of_base else recorded_packages,
         directories=directories_of(settings, root),
         cache=arms_folder(),
         say=say,
@@ -54,7 +57,7 @@ def compare_with_base(
     if nothing_differs(arms):
         for benchmark in benchmarks:
             judge_unchanged(benchmark, settings.gate, results.base)
-        return
+        return {benchmark.key for benchmark in benchmarks}
     results.notes += shared_by_arms(settings)
     wishes = wishes_of(settings, benchmarks)
     say(f"  {len(wishes)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
@@ -78,12 +81,13 @@ def compare_with_base(
     convicted = sum(one.verdict == "regression" for one in trial.judgements.values())
     if 0 < len(trial.functions) < convicted:
         results.notes.append(f"of {convicted} that got slower, a profiler has run on the worst {len(trial.functions)}")
-    edited = edited_entries(root, base, baseline)
+    edited = set() if wish else edited_entries(of_base, baseline)
     for benchmark in benchmarks:
         if benchmark.key in trial.unreached:
             judge_unchanged(benchmark, settings.gate, results.base)
         else:
             judge_compared(benchmark, trial, settings.gate, edited)
+    return trial.unreached
 
 
 def arms_folder() -> Path:
@@ -128,6 +132,8 @@ def judge_compared(benchmark: Benchmark, trial: Trial, gate: GateSettings, edite
     if benchmark.key in trial.failures:
         benchmark.verdict = "new" if benchmark.verdict == "new" else "inconclusive"
         benchmark.reasons = [f"not to be compared with the base: {trial.failures[benchmark.key]}"]
+    elif judgement is None and benchmark.verdict in ("pass", "improvement"):
+        pass  # the screen has acquitted it already
     elif judgement is None:
         benchmark.verdict = "inconclusive"
         benchmark.reasons = ["not compared with the base: the time was up"]
@@ -162,19 +168,3 @@ def thinned(samples_s: Sequence[float]) -> list[float]:
 def slower_than_baseline(benchmark: Benchmark, gate: GateSettings) -> bool:
     """Whether the screen, on the baseline's own machine, saw it to be slower by more than the tolerance."""
     return benchmark.change_low is not None and benchmark.change_low > gate.tolerance
-
-
-def edited_entries(root: Path, base: Base, baseline: Path) -> set[str]:
-    """Keys whose entry in the baseline file is another in the base commit than now; none where either has none."""
-    git = Git(root)
-    shown = git.ask("show", f"{base.commit}:{git.prefix}{baseline.relative_to(root).as_posix()}")
-    try:
-        old = _medians(decode_results(shown.encode(), baseline).benchmarks)
-        new = _medians(decode_results(baseline.read_bytes(), baseline).benchmarks)
-    except (OSError, ResultsError):
-        return set()
-    return {key for key in old.keys() & new.keys() if old[key] != new[key]}
-
-
-def _medians(benchmarks: Iterable[Benchmark]) -> dict[str, list[float]]:
-    return {benchmark.key: benchmark.process_medians for benchmark in benchmarks}

@@ -11,7 +11,7 @@ SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.sta
 """Families of counts, which are taken, or can't be taken, together."""
 
 BYTES_SHARE, BYTES = 0.01, 16
-"""What bytes may grow by: ids, timestamps and numbers do, as time goes by."""
+"""What bytes may grow by, 16 for each message, command or statement: ids, dates and numbers do, as time goes by."""
 CUT_OTHERWISE = 2
 """How many times as many segments a message may be that doesn't fit one: they are half full at least."""
 ROUNDED = 1e-4
@@ -26,10 +26,10 @@ def family(name: str) -> str:
     return kind if kind in (COMMANDS, STATEMENTS, ROWS) else SOCKETS
 
 
-def more(name: str, old: float, new: float) -> bool:
-    """Whether a count has grown by more than it may."""
+def more(name: str, old: float, new: float, requests: float = 1) -> bool:
+    """Whether a count has grown by more than it may; `requests`: how many messages, commands or statements it is of."""
     if ".bytes_" in _kind(name):
-        return new > old * (1 + BYTES_SHARE) + BYTES
+        return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
     return new > old * (1 + ROUNDED)
 
 
@@ -38,13 +38,16 @@ def same_count(name: str, values: Sequence[float]) -> bool:
     return not more(name, min(values), max(values))
 
 
-def compare_counts(old: Benchmark, new: Benchmark, *, same_backend: bool) -> list[CountChange]:
+def compare_counts(
+    old: Benchmark, new: Benchmark, *, same_backend: bool, same_profile: bool = True
+) -> list[CountChange]:
     """What has changed, what is held against the benchmark first.
 
     Nothing is said of a count that varies in either, or whose family couldn't be taken in either. Held against it is
     what has grown: messages on the same backend alone, as another cuts them otherwise, and where they don't fit one
-    segment only what has more than doubled. A command or statement in the
-    place of another one is told, but not held against it as long as there are no more of them altogether.
+    segment only what has more than doubled; rows read under the same profile alone, as with more samples more may have
+    been written before. A command or statement in the place of another one is told, but not held against it as long as
+    there are no more of them altogether.
     """
     changes = []
     before, after = _as_messages(old.counts), _as_messages(new.counts)
@@ -55,36 +58,65 @@ def compare_counts(old: Benchmark, new: Benchmark, *, same_backend: bool) -> lis
         then, now = before.get(name, 0.0), after.get(name, 0.0)
         cut = bool(then and now) and not (name in old.counts and name in new.counts)
         factor = CUT_OTHERWISE if cut else 1
-        grown = more(name, then * factor, now)
-        if grown or more(name, now * factor, then):
+        requests = _requests(before, name)
+        grown = more(name, then * factor, now, requests)
+        if grown or more(name, now * factor, then, requests):
             replaces = then == 0 and " " in name and not more(name, _total(old, name), _total(new, name))
-            gated = grown and not replaces and (same_backend or not _kind(name).endswith(".messages"))
+            comparable = same_backend if _kind(name).endswith(".messages") else same_profile or name != ROWS
+            gated = grown and not replaces and comparable
             changes.append(CountChange(name, then, now, gated))
     return sorted(changes, key=lambda change: not change.gated)
 
 
-def judge_counts(results: Results, baseline: Results | None, accepted: Collection[str] = ()) -> None:
-    """Lay the judgement of counts over the verdicts that the timings of a run have been given.
+def note_counts(results: Results, baseline: Results | None) -> list[Benchmark]:
+    """Note what has changed in the counts of each benchmark; returns those against which some of it is held.
 
-    `baseline` may be one of another kind of machine. A count that has grown makes a regression, or `accepted` for
-    these keys; where the benchmark's own source is another, it is told alone.
+    `baseline` may be one of another kind of machine. Where the benchmark's own source is another, it is told alone.
     """
+    held = []
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     for benchmark in results.benchmarks:
         old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
         if baseline is None or old is None:
             continue
         same_backend = baseline.environment.services == results.environment.services
-        benchmark.count_changes = compare_counts(old, benchmark, same_backend=same_backend)
+        same_profile = baseline.profile == results.profile
+        benchmark.count_changes = compare_counts(old, benchmark, same_backend=same_backend, same_profile=same_profile)
+        if grown_counts(benchmark) and benchmark.verdict != "invalid" and old.source_hash == benchmark.source_hash:
+            held.append(benchmark)
+    return held
+
+
+def judge_counts(results: Results, held: Iterable[Benchmark], unreached: Collection[str] = ()) -> None:
+    """Lay the judgement of counts over the verdicts that the timings of a run have been given.
+
+    What is held against a benchmark makes a regression; for those keys that run nothing that differs from the base,
+    `drift`.
+    """
+    for benchmark in held:
+        benchmark.verdict = "drift" if benchmark.key in unreached else "regression"
+    for benchmark in results.benchmarks:
         grown = grown_counts(benchmark)
-        if grown and benchmark.verdict != "invalid" and old.source_hash == benchmark.source_hash:
-            benchmark.verdict = "accepted" if benchmark.key in accepted else "regression"
         benchmark.reasons = [describe(change) for change in _telling(grown)] + benchmark.reasons
 
 
 def grown_counts(benchmark: Benchmark) -> list[CountChange]:
     """The counts that are held against a benchmark."""
     return [change for change in benchmark.count_changes if change.gated]
+
+
+def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[CountChange]:
+    """Those of them that have grown beyond these counts, too, or aren't among them."""
+    return [
+        change
+        for change in grown_counts(benchmark)
+        if more(
+            change.name,
+            counts.get(change.name, change.old),
+            change.new,
+            _requests(benchmark.counts, change.name),
+        )
+    ]
 
 
 def describe(change: CountChange) -> str:
@@ -118,6 +150,15 @@ def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
 def _kind(name: str) -> str:
     """What a count is of, without the command or the text that it may go on with."""
     return name.partition(" ")[0]
+
+
+def _requests(counts: Mapping[str, float], name: str) -> float:
+    """The messages, commands or statements, whichever are most, of the service whose count this one is."""
+    service = name.partition(".")[0]
+    kinds = (f"{service}.messages", COMMANDS, STATEMENTS)
+    return max(
+        sum(n for one, n in counts.items() if _kind(one) == kind and one.startswith(f"{service}.")) for kind in kinds
+    )
 
 
 def _total(benchmark: Benchmark, name: str) -> float:

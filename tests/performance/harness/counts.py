@@ -97,6 +97,9 @@ class Counter:
         except CannotCount as error:
             self._note(f"messages, bytes and connections can't be counted here: {error}")
         redis_, postgres = services.redis, services.postgres
+        for what, service in ("Redis commands", redis_), ("SQL statements and rows read", postgres):
+            if service and not service.own:
+                self._note(f"{what} can't be counted: the server is not one that this run has started")
         self._redis = RedisCommands(redis_) if redis_ and redis_.own else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.own else None
 

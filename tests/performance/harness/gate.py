@@ -16,19 +16,21 @@ from rich.console import Console
 
 from . import NOX
 from .accepted import FILE as ACCEPTED
-from .accepted import accept, matching, outlived, read_accepted, write_accepted
+from .accepted import accept, accepted_now, matching, outlived, read_accepted, write_accepted
 from .base import NoBase, find_base, is_proposed
 from .baseline import (
+    baseline_at,
     baseline_path,
     changes,
     check_baselines,
+    edited_entries,
     find_baseline,
     find_counts,
     keep_uncounted,
     keep_unmeasured,
     merge,
 )
-from .count_changes import judge_counts
+from .count_changes import judge_counts, note_counts
 from .environment import WATCHED, watched_with_us
 from .pairs import TrialInvalid
 from .report import github, junit, markdown, terminal
@@ -41,8 +43,10 @@ from .verdict import (
     EXIT_PASS,
     EXIT_REGRESSION,
     EXIT_USAGE,
+    NO_COMPARISON,
     broken,
     decide,
+    keep_most,
     missing_benchmarks,
 )
 
@@ -134,6 +138,8 @@ def _describe_baseline(results: Results, baseline: Results | None) -> None:
         results.baseline_commit, results.baseline_created = baseline.environment.commit, baseline.created
         results.baseline_differences = differences(baseline.environment, results.environment)
         results.baseline_differences += package_differences(baseline.environment, results.environment)
+        if baseline.environment.dirty:
+            results.notes.append("the baseline was recorded with changes in the tree that its commit doesn't hold")
 
 
 def _comparison(settings: Settings, revision: str, arguments: list[str], budget_s: float) -> int:
@@ -148,10 +154,15 @@ def _comparison(settings: Settings, revision: str, arguments: list[str], budget_
         try:
             if to_try := _for_pairs(results, results.benchmarks):
                 _compare(settings, results, to_try, None, budget_s, revision)
+            if again := sorted(one.key for one in results.benchmarks if broken(one) and one.verdict != "regression"):
+                keep_most(results.benchmarks, _confirm(settings, again, "ci", for_timings=False))
         except NoBase as error:
-            results.reasons.append(f"no paired comparison: {error}")
+            results.reasons.append(f"{NO_COMPARISON}: {error}")
         except TrialInvalid as error:
             results.reasons.append(str(error))
+        except RunError as error:
+            results.reasons.append(f"when measured again: {error}")
+        accept(results.benchmarks, read_accepted(SUITE / "baselines"), settings.gate.minimum_effect)
     return _conclude(settings, folder, results)
 
 
@@ -209,13 +220,13 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
 
 def _accept(settings: Settings, patterns: list[str], reason: str) -> int:
     results = _last_results(ROOT / settings.results)
-    slower = [benchmark.key for benchmark in results.benchmarks if benchmark.verdict == "regression"]
+    slower = {benchmark.key: benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"}
     keys, unknown = matching(patterns, slower)
     if unknown or not keys:
         told = ", ".join(slower) or "there are none"
         raise RunError(f"no regression of the last run is {', '.join(unknown) or 'named'}: {told}", EXIT_USAGE)
     folder = SUITE / "baselines"
-    write_accepted(folder, {**read_accepted(folder), **dict.fromkeys(keys, reason)})
+    write_accepted(folder, {**read_accepted(folder), **{key: accepted_now(slower[key], reason) for key in keys}})
     _say("\n".join([*(f"accepted: {key}" for key in keys), "", f"written: {_shown(folder / ACCEPTED)}; commit it"]))
     return EXIT_PASS
 
@@ -227,11 +238,14 @@ def _compare(
     baseline: Results | None,
     budget_s: float,
     revision: str = "",
-) -> None:
-    """Compare these benchmarks in pairs with the base commit; raises NoBase, TrialInvalid."""
+) -> set[str]:
+    """Compare these benchmarks in pairs with the base commit; returns the keys of those that run nothing that differs.
+
+    Raises NoBase, TrialInvalid.
+    """
     from .comparison import compare_with_base  # only now: its clients take a while to import
 
-    compare_with_base(
+    return compare_with_base(
         settings,
         results,
         benchmarks,
@@ -262,40 +276,52 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     judge(results, baseline, settings.gate, settings.benchmarks, {})
     again = {benchmark.key for benchmark in results.benchmarks if broken(benchmark)}
     again |= set(suspicious(results)) & set(results.app_elsewhere)
+    accepted = read_accepted(SUITE / "baselines")
+    held = note_counts(results, find_counts(SUITE / "baselines", results.environment))
     compared: set[str] = set()
+    unreached: set[str] = set()
     try:
-        # Of a kind of machine that has no baseline, a proposed change is judged by the base alone.
-        to_judge = results.benchmarks if baseline is None and is_proposed() else undecided(results)
-        if to_try := _for_pairs(results, to_judge):
-            _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
+        if to_try := _for_pairs(results, _to_compare(results, baseline, held)):
+            unreached = _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
             compared = {benchmark.key for benchmark in to_try}
     except NoBase as error:
-        results.notes.append(f"no paired comparison: {error}")
+        results.base = ""
+        results.notes.append(f"{NO_COMPARISON}: {error}")
         again |= set(suspicious(results))
     except TrialInvalid as error:
         results.reasons.append(str(error))
-    accepted = read_accepted(SUITE / "baselines")
     # Those fail whatever their budgets do.
     again -= {one.key for one in results.benchmarks if one.verdict == "regression" and one.key not in accepted}
     if again:
         for_timings = bool((again - compared) & set(suspicious(results)))
         fresh = _confirm(settings, sorted(again), profile, for_timings=for_timings)
-        for benchmark in results.benchmarks:
-            if not (found := fresh.get(benchmark.key)):
-                continue
-            kept = [one for one in found if not broken(one)]
-            if broken(benchmark) and len(kept) > len(found) / 2:
-                benchmark.budgets = kept[-1].budgets
-                benchmark.warnings.append(
-                    f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes"
-                )
+        keep_most(results.benchmarks, fresh)
         medians = {key: [one.median for one in found] for key, found in fresh.items()}
         paces = {key: [one.pace_s for one in found] for key, found in fresh.items()}
         judge(results, baseline, settings.gate, settings.benchmarks, medians, only=again - compared, paces=paces)
-    judge_counts(results, find_counts(SUITE / "baselines", results.environment))
-    accept(results.benchmarks, accepted)
+    judge_counts(results, held, unreached)
+    accept(results.benchmarks, accepted, settings.gate.minimum_effect)
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
+
+
+def _to_compare(results: Results, baseline: Results | None, held: list[Benchmark]) -> list[Benchmark]:
+    """What is to be compared in pairs: what the screen can't acquit, the worst first.
+
+    Then what a proposed change has recorded anew, which is to be seen, and that against which counts are held, as it
+    may run nothing that differs from the base.
+    """
+    if baseline is None:
+        # Of a kind of machine that has none, a proposed change is judged by the base alone.
+        return results.benchmarks if is_proposed() else []
+    first = undecided(results)
+    edited: set[str] = set()
+    if is_proposed():
+        path = baseline_path(SUITE / "baselines", results.environment)
+        with contextlib.suppress(NoBase):
+            edited = edited_entries(baseline_at(ROOT, find_base(ROOT), path), path)
+    also = ({benchmark.key for benchmark in held} | edited) - set(results.app_elsewhere)
+    return first + [benchmark for benchmark in results.benchmarks if benchmark.key in also and benchmark not in first]
 
 
 def _confirm(settings: Settings, keys: list[str], profile: str, *, for_timings: bool) -> dict[str, list[Benchmark]]:

@@ -65,7 +65,7 @@ class Ground:
         self.arms = arms
         self._core = core
         self._services = Services(settings_of_both(settings), arms.head.root, preferred=backends)
-        # Until it has answered for the first time, an arm may take as long as what it starts is allowed to.
+        # Once its tests are imported, an arm may take as long as what it starts is allowed to.
         processes = [process for process in (settings.app, *settings.processes.values()) if process]
         self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
         if settings.prepare and processes:

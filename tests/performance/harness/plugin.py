@@ -22,7 +22,7 @@ import pytest
 
 from . import guards, slowed
 from .baseline import find_baseline, find_counts, preferred_backends
-from .count_changes import judge_counts
+from .count_changes import judge_counts, note_counts
 from .counts import Counter
 from .environment import describe_environment, origins
 from .measure import Measure, MeasureError, warnings_of
@@ -238,6 +238,8 @@ class Run:
             return (yield)
         wanted = [item for item in ours if _key(item) in self.arm.keys] if self.arm else ours
         names = {name for item in wanted for name in _fixtures(item)}
+        if self.arm:
+            self.arm.line.send(imported=True)
         try:
             self.services.wait_ready()
             if any(map(_uses_application, wanted)) or (self.arm and self.arm.prepare):
@@ -660,7 +662,7 @@ class Run:
         try:
             found = find_baseline(SUITE / "baselines", results.environment)
             judge(results, found, self.settings.gate, self.settings.benchmarks, {})
-            judge_counts(results, find_counts(SUITE / "baselines", results.environment))
+            judge_counts(results, note_counts(results, find_counts(SUITE / "baselines", results.environment)))
         except ResultsError as error:
             terminalreporter.write_line(str(error))
         from rich.console import Console  # here, as arms of a paired comparison start often and show nothing

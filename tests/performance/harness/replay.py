@@ -291,6 +291,8 @@ def told(recording: Recording, found: Findings, gate: GateSettings) -> list[str]
     for title, shares in sections.items():
         if shares:
             lines += [f"{title}:", *(f"  {name}: {share}" for name, share in shares.items())]
+    if found.replayed:
+        lines.append("  (as likely as in these pairs: how other pairs would differ, these intervals leave out)")
     effect = f"{found.minimum_effect:.1%}" if found.minimum_effect else f"none up to {CANDIDATES[-1]:.0%}"
     return [*lines, f"minimum_effect that is caught with a power of {gate.power:.0%} here: {effect}"]
 

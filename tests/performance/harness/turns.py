@@ -5,7 +5,8 @@ other one measures.
 
 | coordinator → arm | arm → coordinator |
 | --- | --- |
-| what `Arm` is told at its start | `{"collected", "served", "errors", "origins"}`, once the application has started |
+| what `Arm` is told at its start | `{"imported": true}`, once the tests have been collected |
+| | `{"collected", "served", "errors", "origins"}`, once the application has started |
 | `{"order"}`: the benchmarks to run | `{"at": KEY}`: `measure` begins |
 | `{"samples"}`: a turn | `{"block_s"}`: what each sample took |
 | `{"end": true}`: leave the loop | `{"over": KEY, "outcome", "message"}`: the test has ended |

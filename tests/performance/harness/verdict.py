@@ -1,6 +1,6 @@
 """Budgets, and the verdict on a whole run: pure functions of data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .count_changes import group_changes, grown_counts
 from .results import Benchmark, BudgetResult, Results, TestOutcome, Verdict
@@ -40,6 +40,16 @@ def broken(benchmark: Benchmark) -> list[BudgetResult]:
     return [result for result in benchmark.budgets if not result.kept]
 
 
+def keep_most(benchmarks: Iterable[Benchmark], fresh: Mapping[str, Sequence[Benchmark]]) -> None:
+    """Let those of the benchmarks keep their budgets that do so in most of these fresh processes."""
+    for benchmark in benchmarks:
+        found = fresh.get(benchmark.key, [])
+        kept = [one for one in found if not broken(one)]
+        if broken(benchmark) and len(kept) > len(found) / 2:
+            benchmark.budgets = kept[-1].budgets
+            benchmark.warnings.append(f"its budget was broken, and kept in {len(kept)} of {len(found)} fresh processes")
+
+
 def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[str]]:
     """Verdict, exit code and reasons of a run whose benchmarks have been judged, the most important reason first.
 
@@ -73,7 +83,8 @@ def decide(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list
         reasons = [f"{count} of {len(measured)} benchmarks could not be judged"]
         return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, reasons
     if "drift" in by_verdict:
-        return "drift", EXIT_PASS, [f"slower than the baseline, but not than the base: {_listed(by_verdict['drift'])}"]
+        reason = f"worse than the baseline, but not by what differs from the base: {_listed(by_verdict['drift'])}"
+        return "drift", EXIT_PASS, [reason]
     if len(by_verdict.get("new", [])) == len(measured):
         return "new", EXIT_PASS, ["there is no baseline to compare with"]
     judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]
@@ -107,8 +118,9 @@ def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
 
 
 NOTHING_MEASURED = "nothing was measured"
-IN_THE_SUITE = (NOTHING_MEASURED, "can't be collected", "before its end")
-"""In reasons of an invalid run that lie in the suite or its arguments, rather than in a service."""
+NO_COMPARISON = "no paired comparison"
+NOT_A_SERVICE = (NOTHING_MEASURED, "can't be collected", "before its end", NO_COMPARISON)
+"""In reasons of an invalid run that lie in the suite, its arguments or the base, rather than in a service."""
 
 OFF = "off: "
 """How the reason of a skip begins where the settings have switched a service off."""

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 
 from tests.performance.harness import NOX
 from tests.performance.harness.results import Benchmark, BudgetResult, FunctionTime, Results
-from tests.performance.harness.verdict import IN_THE_SUITE, NOTHING_MEASURED, broken
+from tests.performance.harness.verdict import NOT_A_SERVICE, NOTHING_MEASURED, broken
 
 ROOT = "tests/performance/"
 """What the keys of benchmarks and tests are below."""
@@ -260,7 +260,9 @@ def next_step(results: Results) -> tuple[str, str] | None:
         step = session, "once more, when what is said above is put right" if results.exit_code == 2 else "starts again"
     elif results.deselected and not results.tests and results.reasons[:1] == [NOTHING_MEASURED]:
         step = session, "runs all: what was asked for selects nothing"
-    elif results.verdict == "invalid" and any(why in reason for reason in results.reasons[:1] for why in IN_THE_SUITE):
+    elif results.verdict == "invalid" and (
+        results.base or any(why in reason for reason in results.reasons[:1] for why in NOT_A_SERVICE)
+    ):
         step = session, "once more, when what is said above is put right"
     elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
         step = f"{NOX} -s readiness", "shows which service does real work and which does not"

@@ -3,6 +3,7 @@
 import abc
 import base64
 import contextlib
+import errno
 import hashlib
 import hmac
 import importlib.metadata
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import filelock
 
+from tests.performance.harness.cache import first_failure
 from tests.performance.harness.readiness import NotReady, not_ready, run_alone
 from tests.performance.harness.settings import ServerOption
 
@@ -168,7 +170,11 @@ class EmbeddedPostgres(_Embedded):
                 ids=self._ids,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise not_ready(self, "PostgreSQL can't be started", error, "use docker") from None
+            if isinstance(error, OSError):
+                error = first_failure(error)
+            full = os.strerror(errno.ENOSPC) in str(error)
+            step = "make room on the disk" if full else "use docker"
+            raise not_ready(self, "PostgreSQL can't be started", error, step) from None
 
     def _set_password(self, limit_s: float) -> None:
         """Over the socket, which trusts us, and which is then taken away."""
@@ -245,7 +251,11 @@ class EmbeddedPostgres(_Embedded):
         # Under another name first, so that a run that is killed here leaves no half of one; we hold the lock.
         half = template.with_suffix(".making")
         shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(made, half)
+        try:
+            shutil.copytree(made, half)
+        except OSError:
+            shutil.rmtree(half, ignore_errors=True)  # or it would keep a full disk full
+            raise
         half.rename(template)
         shutil.rmtree(made, ignore_errors=True)
 
