@@ -25,6 +25,7 @@ from tests.performance.harness.verdict import (
     check_budget,
     decide,
     missing_benchmarks,
+    removed_benchmarks,
 )
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
@@ -307,3 +308,14 @@ def test_what_explains_one_benchmark_explains_no_other() -> None:
     )
 
     assert [entry.key for entry in found] == ["a.py::d"]
+
+
+def test_what_a_change_takes_out_of_the_baseline_is_removed_and_fails_nothing() -> None:
+    """Not what it measures, under whichever name, has deselected, or still has in its baseline."""
+    of_base = run(*(benchmark(f"a.py::{name}") for name in ("gone", "kept", "measured", "old_name", "deselected")))
+    baseline = run(benchmark("a.py::kept"), benchmark("a.py::name", renamed_from="a.py::old_name"))
+    results = run(measured("pass", "a.py::measured"), deselected=["a.py::deselected"])
+    [gone] = removed_benchmarks(of_base, baseline, results)
+    assert (gone.key, gone.verdict, gone.baseline_median) == ("a.py::gone", "removed", 0.001)
+    results.benchmarks.append(gone)
+    assert decide(results, [])[:2] == ("pass", EXIT_PASS)

@@ -48,6 +48,7 @@ from .verdict import (
     decide,
     keep_most,
     missing_benchmarks,
+    removed_benchmarks,
 )
 
 SUITE = Path(__file__).resolve().parents[1]
@@ -278,10 +279,11 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     again |= set(suspicious(results)) & set(results.app_elsewhere)
     accepted = read_accepted(SUITE / "baselines")
     held = note_counts(results, find_counts(SUITE / "baselines", results.environment))
+    of_base = _baseline_of_base(results) if baseline is not None and is_proposed() else None
     compared: set[str] = set()
     unreached: set[str] = set()
     try:
-        if to_try := _for_pairs(results, _to_compare(results, baseline, held)):
+        if to_try := _for_pairs(results, _to_compare(results, baseline, of_base, held)):
             unreached = _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
             compared = {benchmark.key for benchmark in to_try}
     except NoBase as error:
@@ -303,9 +305,20 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     accept(results.benchmarks, accepted, settings.gate.minimum_effect)
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
+        results.benchmarks += removed_benchmarks(of_base, baseline, results) if of_base else []
 
 
-def _to_compare(results: Results, baseline: Results | None, held: list[Benchmark]) -> list[Benchmark]:
+def _baseline_of_base(results: Results) -> Results | None:
+    """This kind of machine's baseline as the base of a proposed change has it."""
+    path = baseline_path(SUITE / "baselines", results.environment)
+    with contextlib.suppress(NoBase):
+        return baseline_at(ROOT, find_base(ROOT), path)
+    return None
+
+
+def _to_compare(
+    results: Results, baseline: Results | None, of_base: Results | None, held: list[Benchmark]
+) -> list[Benchmark]:
     """What is to be compared in pairs: what the screen can't acquit, the worst first.
 
     Then what a proposed change has recorded anew, which is to be seen, and that against which counts are held, as it
@@ -315,11 +328,7 @@ def _to_compare(results: Results, baseline: Results | None, held: list[Benchmark
         # Of a kind of machine that has none, a proposed change is judged by the base alone.
         return results.benchmarks if is_proposed() else []
     first = undecided(results)
-    edited: set[str] = set()
-    if is_proposed():
-        path = baseline_path(SUITE / "baselines", results.environment)
-        with contextlib.suppress(NoBase):
-            edited = edited_entries(baseline_at(ROOT, find_base(ROOT), path), path)
+    edited = edited_entries(of_base, baseline_path(SUITE / "baselines", results.environment))
     also = ({benchmark.key for benchmark in held} | edited) - set(results.app_elsewhere)
     return first + [benchmark for benchmark in results.benchmarks if benchmark.key in also and benchmark not in first]
 

@@ -29,13 +29,15 @@ Verdict = Literal[
     "new",
     "changed",
     "missing",
+    "removed",
 ]
 """Of a benchmark or of a run.
 
 `accepted`: what would be a regression has been accepted. `drift`: slower than the baseline, but not than the base
 commit on this machine. `new`: not in the baseline, or there is none. `inconclusive`: a slow-down of the wanted size
 could not have been seen, as on another machine than the baseline's. `changed`: its source is another than the
-baseline's. `missing`: in the baseline, not run and not deselected. `invalid`: not measured as it should be.
+baseline's. `missing`: in the baseline, not run and not deselected. `removed`: in the base's baseline, and a proposed
+change has taken it out. `invalid`: not measured as it should be.
 """
 
 Seconds = Annotated[float, Meta(ge=0)]

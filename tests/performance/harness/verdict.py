@@ -117,6 +117,18 @@ def missing_benchmarks(baseline: Results, results: Results) -> list[Benchmark]:
     return found
 
 
+def removed_benchmarks(of_base: Results, baseline: Results, results: Results) -> list[Benchmark]:
+    """Benchmarks of the base's baseline that a change has taken out of it, and that are measured no more."""
+    there = {one.key for one in [*baseline.benchmarks, *results.benchmarks]} | {*results.deselected}
+    there |= {one.renamed_from for one in [*baseline.benchmarks, *results.benchmarks]}
+    why = "this change takes it out of the baseline"
+    return [
+        Benchmark(old.key, old.unit, "removed", 0.0, {}, baseline_median=old.median, reasons=[why])
+        for old in of_base.benchmarks
+        if old.key not in there
+    ]
+
+
 NOTHING_MEASURED = "nothing was measured"
 NO_COMPARISON = "no paired comparison"
 NOT_A_SERVICE = (NOTHING_MEASURED, "can't be collected", "before its end", NO_COMPARISON)
