@@ -125,6 +125,7 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
         (run("invalid", 3), "invalid", "nox -s readiness"),
         (run("invalid", 3, "pass", base="abc, as asked: main", reasons=["the arm base"]), "invalid", "nox -s ci"),
         (run("invalid", 3, "pass", reasons=["no paired comparison: gone"]), "invalid", "nox -s ci"),
+        (run("invalid", 3, "missing", "pass", base="abc, the newest"), "invalid", "nox -s baseline"),
         (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
         (run("invalid", 3, deselected=DESELECTED, reasons=["nothing was measured"]), "invalid", "nox -s ci"),
         (run("inconclusive", 0, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),

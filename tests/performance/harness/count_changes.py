@@ -106,16 +106,11 @@ def grown_counts(benchmark: Benchmark) -> list[CountChange]:
 
 
 def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[CountChange]:
-    """Those of them that have grown beyond these counts, too, or aren't among them."""
+    """The counts held against a benchmark that have grown beyond these as well, or aren't among them."""
     return [
-        change
-        for change in grown_counts(benchmark)
-        if more(
-            change.name,
-            counts.get(change.name, change.old),
-            change.new,
-            _requests(benchmark.counts, change.name),
-        )
+        one
+        for one in grown_counts(benchmark)
+        if more(one.name, counts.get(one.name, one.old), one.new, _requests(benchmark.counts, one.name))
     ]
 
 

@@ -279,10 +279,12 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     again |= set(suspicious(results)) & set(results.app_elsewhere)
     accepted = read_accepted(SUITE / "baselines")
     held = note_counts(results, find_counts(SUITE / "baselines", results.environment))
-    of_base = _baseline_of_base(results) if baseline is not None and is_proposed() else None
+    of_base: Results | None = None
     compared: set[str] = set()
     unreached: set[str] = set()
     try:
+        if baseline is not None and is_proposed():
+            of_base = baseline_at(ROOT, find_base(ROOT), baseline_path(SUITE / "baselines", results.environment))
         if to_try := _for_pairs(results, _to_compare(results, baseline, of_base, held)):
             unreached = _compare(settings, results, to_try, baseline, settings.gate.duet_budget_s)
             compared = {benchmark.key for benchmark in to_try}
@@ -306,14 +308,6 @@ def _judge(settings: Settings, results: Results, baseline: Results | None, profi
     if baseline is not None:
         results.benchmarks += missing_benchmarks(baseline, results)
         results.benchmarks += removed_benchmarks(of_base, baseline, results) if of_base else []
-
-
-def _baseline_of_base(results: Results) -> Results | None:
-    """This kind of machine's baseline as the base of a proposed change has it."""
-    path = baseline_path(SUITE / "baselines", results.environment)
-    with contextlib.suppress(NoBase):
-        return baseline_at(ROOT, find_base(ROOT), path)
-    return None
 
 
 def _to_compare(

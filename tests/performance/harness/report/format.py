@@ -255,16 +255,17 @@ def next_step(results: Results) -> tuple[str, str] | None:
     bad += [test.key for test in results.tests if test.outcome == "failed"]
     unsettled = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.resolution is not None]
     session = f"{NOX} -s full" if results.profile == "full" else f"{NOX} -s ci"
+    all_measured = not by_verdict.keys() & {"missing", "invalid"}
     step: tuple[str, str] | None = None
     if results.exit_code in (2, 130):
         step = session, "once more, when what is said above is put right" if results.exit_code == 2 else "starts again"
     elif results.deselected and not results.tests and results.reasons[:1] == [NOTHING_MEASURED]:
         step = session, "runs all: what was asked for selects nothing"
     elif results.verdict == "invalid" and (
-        results.base or any(why in reason for reason in results.reasons[:1] for why in NOT_A_SERVICE)
+        any(why in reason for reason in results.reasons[:1] for why in NOT_A_SERVICE) or (results.base and all_measured)
     ):
         step = session, "once more, when what is said above is put right"
-    elif results.verdict == "invalid" and not by_verdict.keys() & {"missing", "invalid"}:
+    elif results.verdict == "invalid" and all_measured:
         step = f"{NOX} -s readiness", "shows which service does real work and which does not"
     elif bad:
         command, what = _only(session, bad)
