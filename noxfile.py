@@ -6,7 +6,6 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
 
 import nox
 from nox.command import CommandFailed
@@ -18,10 +17,9 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-# What the suite and the code under test need: dependency groups of pyproject.toml.
-GROUPS = ["perf", "embedded", "service"]
-# What the HTML report needs, where it is wanted.
-REPORT = [group for group in ["report"] if group in PYPROJECT["dependency-groups"]]
+# The performance suite itself, and what the code under test needs: dependency groups of pyproject.toml.
+PLUMBLINE = ["-e", ".[redis,postgres,docker,embedded,html]"]
+GROUPS = ["service"]
 # How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
 PROJECT: list[str] = []
 # From a terminal, Ctrl-C reaches the command as well; from elsewhere it has to be told, after this.
@@ -36,57 +34,61 @@ COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 @nox.session
 def ci(session: nox.Session) -> None:
     """The gate: measure, compare with the baseline, verdict. Arguments after -- go to pytest."""
-    _command(session, "scripts.gate", "--profile=ci", "--", *session.posargs)
+    _plumbline(session, "ci", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
     """The gate with more samples, resource and recovery tests."""
-    _command(session, "scripts.gate", "--profile=full", "--", *session.posargs, groups=REPORT)
+    _plumbline(session, "full", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def readiness(session: nox.Session) -> None:
     """Start or find the services, probe them until they do real work, run the readiness tests."""
-    _command(session, "scripts.readiness", "--", *session.posargs)
+    _plumbline(session, "readiness", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def baseline(session: nox.Session) -> None:
     """Measure in several fresh processes and write the baseline to commit."""
-    _command(session, "scripts.baseline", "--", *session.posargs)
+    _plumbline(session, "baseline", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def compare(session: nox.Session) -> None:
     """Compare the working tree in pairs with a commit: nox -s compare -- main."""
-    _command(session, "scripts.compare", *session.posargs)
+    _plumbline(session, "compare", *session.posargs)
 
 
 @nox.session(default=False)
 def accept(session: nox.Session) -> None:
     """Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT."""
-    _command(session, "scripts.accept", *session.posargs)
+    _plumbline(session, "accept", *session.posargs)
 
 
 @nox.session(default=False)
 def selfcheck(session: nox.Session) -> None:
     """Measure the gate itself on this machine: false alarms, and what it sees; --minutes=30 for more than 5."""
-    _command(session, "scripts.selfcheck", *session.posargs)
+    _plumbline(session, "selfcheck", *session.posargs)
 
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Render the last results again, as HTML as well; --format=NAME for other tools."""
-    _command(session, "scripts.report", *session.posargs, groups=REPORT)
+    _plumbline(session, "report", *session.posargs)
 
 
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
     """The harness's own tests, and the template's."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "tests"))
+    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
     # Those of the template first, which take longest.
-    paths = [] if any(one.startswith("tests/") for one in session.posargs) else ["tests/template", "tests/harness"]
+    paths = (
+        []
+        if any(one.startswith("tests/") for one in session.posargs)
+        else ["tests/template", "tests/integration", "tests/unit"]
+    )
     # What real servers do in a limited time depends on the machine: what fails may try again, and pytest says so.
     whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
@@ -95,7 +97,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """ruff and mypy."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
@@ -104,16 +106,16 @@ def lint(session: nox.Session) -> None:
 # Your own sessions go below this line.
 
 
-def _command(session: nox.Session, module: str, *arguments: str, groups: Sequence[str] = ()) -> None:
+def _plumbline(session: nox.Session, *command: str) -> None:
     """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
-    session.install(*PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS, *groups))
+    session.install(*PLUMBLINE, *PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pipeline that cancels its job: as Ctrl-C
     try:
         session.run(
             "python",
             "-m",
-            module,
-            *arguments,
+            "plumbline",
+            *command,
             env={
                 "PERF_WATCH_PIDS": str(os.getpid()),  # the services' reaper ends the run when we die
                 **COMPILED,

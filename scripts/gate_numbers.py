@@ -29,21 +29,28 @@ from typing import Any
 
 import msgspec
 
+from plumbline.comparing.comparison import NOTHING_DIFFERS, directories_of, plans_of
+from plumbline.comparing.statistics.inference import (
+    ComparisonInvalid,
+    Judgement,
+    difference,
+    errors_within,
+    judge_pairs,
+    prior_of,
+)
+from plumbline.comparing.statistics.schedule import MEASURED_S, MOST_BLOCKS, BenchmarkPlan
+from plumbline.comparing.trees.copies import Sides, twins
+from plumbline.comparing.trees.environment import base_python
+from plumbline.comparing.workers.pair_runner import compare, pair_runner
+from plumbline.comparing.workers.protocol import step_now_s
+from plumbline.measuring.statistics import student_quantile
+from plumbline.results.environment import installed_packages
+from plumbline.results.schema import Benchmark, Results, read_results, write_results
+from plumbline.selfcheck.binomial import Share
+from plumbline.selfcheck.replay import GOOD_ESTIMATE
+from plumbline.settings import Settings, load_settings
 from scripts.numbers import NOX, ROOT, value_range
 from scripts.rival import OPERATIONS, OUR_BENCHMARKS, SLOW_DOWN, Rival
-from tests.performance.harness.arms import Arms, twins
-from tests.performance.harness.base_environment import base_python
-from tests.performance.harness.binomial import Share
-from tests.performance.harness.comparison import NOTHING_DIFFERS, directories_of, wishes_of
-from tests.performance.harness.duet import both_arms, compare
-from tests.performance.harness.environment import installed_packages
-from tests.performance.harness.pairs import Judgement, TrialInvalid, difference, errors_within, judge_pairs, prior_of
-from tests.performance.harness.replay import GOOD_ESTIMATE
-from tests.performance.harness.results import Benchmark, Results, read_results, write_results
-from tests.performance.harness.settings import Settings, load_settings
-from tests.performance.harness.summary import student_quantile
-from tests.performance.harness.trial import MEASURED_S, MOST_BLOCKS, Wish
-from tests.performance.harness.turns import step_now_s
 
 LONGEST_BURST_S = 2.0
 SCALES = (0.8, 1.25)
@@ -124,11 +131,11 @@ class Clone:
         path.write_text(path.read_text(encoding="utf-8") + "_of_no_use = 0\n", encoding="utf-8")
 
     def slow_down(self, handler: str, extra_s: float) -> None:
-        """Let a handler of the sample service do work that takes so much longer at the usual pace of this machine."""
+        """Let a handler of the sample service do work that takes so much longer at the usual machine_speed of this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
         steps = round(extra_s / usual_step_s())
         # Inside, so that this handler alone differs.
-        works = f"    from tests.performance.harness.slowed import work\n\n    work({steps})\n"
+        works = f"    from plumbline.comparing.workers.slowed import work\n\n    work({steps})\n"
         self.edit(APP, (start, start + works))
 
     def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (0,)) -> Done:
@@ -267,7 +274,7 @@ class Tally:
 
 
 def usual_step_s() -> float:
-    """What a step of work takes by the median of STEPS_WATCHED_S: its pace changes from moment to moment."""
+    """What a step of work takes by the median of STEPS_WATCHED_S: its machine_speed changes from moment to moment."""
     found = []
     until_s = perf_counter() + STEPS_WATCHED_S
     while perf_counter() < until_s:
@@ -383,54 +390,54 @@ def libraries(options: argparse.Namespace) -> None:
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "results.json"
         clone.run("-m", "pytest", "-q", "tests/performance", f"--perf-output={output}")
-        wishes = wishes_of(settings, read_results(output).benchmarks)
+        plans = plans_of(settings, read_results(output).benchmarks)
         for older in options.older:
             name = older.partition("==")[0]
             for (old, old_python), (new, new_python) in _both_ways(older, Path(folder)):
                 directories = directories_of(settings, clone.root)
-                with twins(clone.root, directories=directories, cache=Path(folder)) as arms:
-                    base = dataclasses.replace(arms.base, python=old_python)
-                    head = dataclasses.replace(arms.head, python=new_python)
-                    arms = dataclasses.replace(arms, base=base, head=head, packages=[(name, old, new)])
+                with twins(clone.root, directories=directories, cache=Path(folder)) as sides:
+                    base = dataclasses.replace(sides.base, python=old_python)
+                    head = dataclasses.replace(sides.head, python=new_python)
+                    sides = dataclasses.replace(sides, base=base, head=head, packages=[(name, old, new)])
                     print(f"{name} {old} → {new}:")
-                    _beside_reference(settings, arms, wishes, options.runs, CANT_TOUCH[name])
+                    _beside_reference(settings, sides, plans, options.runs, CANT_TOUCH[name])
 
 
-def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: int, cant_touch: str) -> None:
-    blocks: dict[str, list[list[float]]] = {wish.key: [] for wish in wishes}
-    long = [wish.within(2 * MEASURED_S / len(wishes), MOST_BLOCKS) for wish in wishes]
-    with both_arms(settings, arms, wishes, "ci") as both:
+def _beside_reference(settings: Settings, sides: Sides, plans: list[BenchmarkPlan], runs: int, cant_touch: str) -> None:
+    blocks: dict[str, list[list[float]]] = {plan.key: [] for plan in plans}
+    long = [plan.within(2 * MEASURED_S / len(plans), MOST_BLOCKS) for plan in plans]
+    with pair_runner(settings, sides, plans, "ci") as both:
         for _ in range(REFERENCE_PAIRS):
             pair = both.run_pair(long)
-            for wish in wishes:
-                blocks[wish.key] += [pair.block_differences[wish.key]] if wish.key in pair.block_differences else []
-    reference = _judged(wishes, blocks)
+            for plan in plans:
+                blocks[plan.key] += [pair.block_differences[plan.key]] if plan.key in pair.block_differences else []
+    reference = _judged(plans, blocks)
     agreement: Counter[str] = Counter()
     acquitted: list[bool] = []
     for run in range(runs):
         try:
-            trial = compare(settings, arms, wishes, budget_s=settings.gate.duet_budget_s)
-        except TrialInvalid as error:
+            comparison = compare(settings, sides, plans, budget_s=settings.gate.duet_budget_s)
+        except ComparisonInvalid as error:
             print(f"  gate {run + 1}: invalid: {error}")
             continue
-        told = f"{len(trial.unreached)} benchmarks run nothing that differs"
-        print(f"  gate {run + 1}: {trial.pairs} pairs in {trial.elapsed_s:.0f} s, {told}")
-        for wish in wishes:
-            judgement = trial.judgements.get(wish.key)
-            if wish.key in trial.unreached and wish.key in reference:
-                judgement = dataclasses.replace(reference[wish.key], change=0.0, verdict="pass")
-            if wish.key not in reference or judgement is None:
-                print(f"    not compared: {wish.key} {trial.failures.get(wish.key, 'the time was up')}")
+        told = f"{len(comparison.unaffected)} benchmarks run nothing that differs"
+        print(f"  gate {run + 1}: {comparison.pairs} pairs in {comparison.elapsed_s:.0f} s, {told}")
+        for plan in plans:
+            judgement = comparison.judgements.get(plan.key)
+            if plan.key in comparison.unaffected and plan.key in reference:
+                judgement = dataclasses.replace(reference[plan.key], change=0.0, verdict="pass")
+            if plan.key not in reference or judgement is None:
+                print(f"    not compared: {plan.key} {comparison.failures.get(plan.key, 'the time was up')}")
                 continue
-            by_pairs = reference[wish.key]
-            said = agreed(judgement, by_pairs, wish)
+            by_pairs = reference[plan.key]
+            said = agreed(judgement, by_pairs, plan)
             agreement[said] += 1
-            if wish.key.startswith(cant_touch):
+            if plan.key.startswith(cant_touch):
                 acquitted.append(judgement.verdict == "pass")
             if run == 0 or said == "contradicts":
                 print(
                     f"    {by_pairs.change:+7.1%} ({by_pairs.low:+.1%} to {by_pairs.high:+.1%}) {by_pairs.verdict:12}"
-                    f" {judgement.change:+7.1%} {judgement.verdict:12} {said:12} {wish.key}"
+                    f" {judgement.change:+7.1%} {judgement.verdict:12} {said:12} {plan.key}"
                 )
     total = agreement.total()
     for said in ("the same", "undecided", "compatible", "contradicts"):
@@ -438,12 +445,12 @@ def _beside_reference(settings: Settings, arms: Arms, wishes: list[Wish], runs: 
     print(f"  acquitted of those that it can't touch: {Share(sum(acquitted), len(acquitted))}")
 
 
-def _judged(wishes: Sequence[Wish], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
+def _judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
     """What these pairs say by themselves, looked at once; `low` and `high` are a 95 % interval."""
     differences = {key: [difference(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
     within = {key: errors_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
-    limits = {wish.key: wish.thresholds for wish in wishes}
+    limits = {plan.key: plan.thresholds for plan in plans}
     judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences))
     for key, one in judged.items():
         low, high = _interval(differences[key])
@@ -458,12 +465,12 @@ def _interval(differences: Sequence[float]) -> tuple[float, float]:
     return math.expm1(mean - margin), math.expm1(mean + margin)
 
 
-def agreed(judgement: Judgement, reference: Judgement, wish: Wish) -> str:
+def agreed(judgement: Judgement, reference: Judgement, plan: BenchmarkPlan) -> str:
     """How a verdict stands beside the reference: `contradicts` where the reference's interval rules out its claim.
 
     A slow-down between tolerance and minimum effect may be convicted or acquitted: then they are `compatible`.
     """
-    limits = wish.thresholds
+    limits = plan.thresholds
     if judgement.verdict == "inconclusive":
         return "undecided"
     if judgement.verdict == reference.verdict:

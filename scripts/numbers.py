@@ -20,7 +20,7 @@ from time import perf_counter
 
 import psutil
 
-from tests.performance.harness.measure import Timer
+from plumbline.measuring.loop import Timer
 
 ROOT = Path(__file__).resolve().parents[1]
 NOX = [sys.executable, "-m", "nox"]

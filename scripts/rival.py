@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from plumbline.comparing.trees.environment import find_uv
+from plumbline.measuring.cpu_affinity import CoreLock
+from plumbline.results.environment import installed_packages
+from plumbline.selfcheck.binomial import Share
+from plumbline.services import Services
+from plumbline.settings import Settings
 from scripts.numbers import ROOT
-from tests.performance.harness.base_environment import find_uv
-from tests.performance.harness.binomial import Share
-from tests.performance.harness.environment import installed_packages
-from tests.performance.harness.pin import CoreLock
-from tests.performance.harness.services import Services
-from tests.performance.harness.settings import Settings
 
 SLOW_DOWN = 0.1
 OPERATIONS_COUNT = 5

@@ -1,7 +1,7 @@
 """Clients of the system under test, for the benchmarks beside this file: edit them to suit your own.
 
 What lives longer than one test calls itself `perf` to its server (`client_name`, `application_name`). After each test
-the harness looks for other new connections of this process and reports them as leaked: close what a test opens in it.
+Plumbline looks for other new connections of this process and reports them as leaked: close what a test opens in it.
 """
 
 import asyncio

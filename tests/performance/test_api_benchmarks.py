@@ -9,7 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.performance.harness.measure import Measure
+from plumbline import Measure
 
 ITEM = {"name": "a measured item", "price_cents": 1_999}
 SEEDED_ITEMS = 1_000

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from asyncpg.pool import PoolConnectionProxy
 
-from tests.performance.harness.measure import Measure
+from plumbline import Measure
 
 ACCOUNTS = 1_000
 RING = 100

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from tests.performance.harness.services import Service, Services
-from tests.performance.harness.settings import Settings, load_settings
+from plumbline.services import Service, Services
+from plumbline.settings import Settings, load_settings
 
 pytestmark = pytest.mark.readiness
 

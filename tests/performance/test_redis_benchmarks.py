@@ -13,8 +13,8 @@ import psutil
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from tests.performance.harness.measure import Measure
-from tests.performance.harness.summary import slope
+from plumbline import Measure
+from plumbline.measuring.statistics import slope
 
 STANDARD_PAYLOAD = json.dumps(
     {

@@ -10,8 +10,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.performance.harness.services import Services
-from tests.performance.harness.summary import slope
+from plumbline.measuring.statistics import slope
+from plumbline.services import Services
 
 pytestmark = pytest.mark.full
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.harness.conftest import environments
-from tests.harness.repository import Repository
+from tests.support.fixtures import environments
+from tests.support.repository import Repository
 
 from .copies import make_template
 

@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.harness.project import ROOT, Done, Project, with_lax_budgets
-from tests.harness.repository import Repository
+from tests.support.project import ROOT, Done, Project, with_lax_budgets
+from tests.support.repository import Repository
 
 LIMIT_S = 300.0
 LITTLE = "samples = 10\nwarmup = 2\ntimed_limit_s = 0.02"

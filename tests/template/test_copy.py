@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.harness.project import ROOT, Project
-from tests.harness.repository import Repository
-from tests.performance.harness.settings import load_settings
+from plumbline.settings import load_settings
+from tests.support.project import ROOT, Project
+from tests.support.repository import Repository
 
 from .copies import Copy, copy, git_files
 

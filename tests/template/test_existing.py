@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.project import ROOT, Done, make_environment, pip_install
-from tests.harness.repository import Repository
+from tests.support.project import ROOT, Done, make_environment, pip_install
+from tests.support.repository import Repository
 
 from .copies import Copy, copy, write_files
 

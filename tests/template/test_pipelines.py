@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.harness.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
-from tests.performance.harness.report.github import MOST
-from tests.performance.harness.settings import load_settings
+from plumbline.reporting.github import MOST
+from plumbline.settings import load_settings
+from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
 
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
 COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
@@ -41,7 +41,7 @@ import asyncpg
 import redis
 from code_under_test import work
 
-from tests.performance.harness.measure import Measure
+from plumbline import Measure
 
 
 def test_work(measure: Measure) -> None:

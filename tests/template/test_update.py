@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.repository import Repository
+from tests.support.repository import Repository
 
 from .copies import Copy, copier, copy, make_template, tag, write_files
 

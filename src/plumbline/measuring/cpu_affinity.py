@@ -1,0 +1,173 @@
+"""One core for the services and the test process while latency is measured.
+
+A request and its response take turns, so nothing is lost by sharing a core, and the wake-up of a second core, which is
+what makes such figures jump, is gone. Linux only: elsewhere everything runs free, and says so.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import filelock
+import platformdirs
+import psutil
+
+LOAD_WINDOW_S = 0.05
+BUSY_S = 0.02
+"""Cores are told apart by steps of so much work in the window: less says nothing about the next second."""
+REST = 0.07
+CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
+SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
+
+
+def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
+    """Why a core named by number can't be had by this process, or ""."""
+    if not isinstance(wanted_core, int) or not sys.platform.startswith("linux"):
+        return ""
+    allowed = os.sched_getaffinity(0)
+    listed = _listed(sorted(allowed))
+    return (
+        ""
+        if wanted_core in allowed
+        else f"pin: core {wanted_core} is not among those allowed to this process: {listed}"
+    )
+
+
+class CoreLock:
+    """One core, held against other runs of the same user until `release`.
+
+    `core` is None where nothing can be pinned; then `why` says why.
+    """
+
+    def __init__(self, core: int | None, why: str, lock: filelock.BaseFileLock | None = None) -> None:
+        self.core = core
+        self.why = why
+        self._lock = lock
+
+    @classmethod
+    def acquire(cls, wanted_core: int | Literal["auto", "off"]) -> Self:
+        """Take the idlest core that is allowed to this process and that no other run holds.
+
+        A core named by number is taken even if it is busy; ask `not_allowed` about it before.
+        """
+        if wanted_core == "off":
+            return cls(None, "the pin is off")
+        if not sys.platform.startswith("linux"):
+            return cls(None, f"no pinning on {sys.platform}")
+        allowed = sorted(os.sched_getaffinity(0))
+        folder = Path(platformdirs.user_cache_dir("plumbline")) / "cores"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return cls(None, f"{folder} can't be made to lock a core in: {error.strerror}")
+        for core in _idlest_first(allowed) if wanted_core == "auto" else [wanted_core]:
+            lock = filelock.FileLock(folder / f"{core}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                continue
+            except OSError as error:
+                return cls(None, f"{lock.lock_file} can't be locked: {error.strerror}")
+            return cls(core, "", lock)
+        return cls(None, f"another run holds core {_listed(allowed) if wanted_core == 'auto' else wanted_core}")
+
+    def release(self) -> None:
+        """Let other runs have the core; harmless when called again."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+def set_affinity(pids: Iterable[int], cores: Iterable[int]) -> None:
+    """Move processes, all threads of each, to these cores; one that has gone or isn't ours is passed over."""
+    wanted = set(cores)
+    for thread in _threads(pids):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(thread, wanted)
+
+
+def take_precedence(pids: Iterable[int]) -> None:
+    """Let processes, all threads of each and what they start later, run before the machine's other ones, where we may.
+
+    As root, mostly. A busy neighbour then waits for them, rather than taking every other slice of their core. Not on a
+    machine of one core, where who waits for them is a part of us. They have to rest: see `rest_s`.
+    """
+    if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
+        _schedule(pids, os.SCHED_RR, os.sched_get_priority_min(os.SCHED_RR))
+
+
+def rest_s(after_s: float) -> float:
+    """How long who goes before others should do nothing, having worked for so long; 0 for who doesn't.
+
+    Of each second the kernel keeps 50 ms for others (sched_rt_runtime_us), and takes them at once at its end.
+    """
+    ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
+    return after_s * REST if ahead else 0.0
+
+
+def give_way(pids: Iterable[int]) -> None:
+    """Take `take_precedence` back."""
+    if sys.platform.startswith("linux"):
+        _schedule(pids, os.SCHED_OTHER, 0)
+
+
+def _schedule(pids: Iterable[int], policy: int, priority: int) -> None:
+    for thread in _threads(pids):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(thread, policy, os.sched_param(priority))
+
+
+def pinned_core(pids: Iterable[int]) -> int | None:
+    """The one core that all threads of these processes may run on, read back from the kernel; None if there is none."""
+    cores: set[int] = set()
+    for thread in _threads(pids):
+        with contextlib.suppress(OSError):
+            cores |= os.sched_getaffinity(thread)
+    return cores.pop() if len(cores) == 1 else None
+
+
+def _threads(pids: Iterable[int]) -> Iterator[int]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            yield from [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def throttled_periods() -> int:
+    """How often the cgroup's CPU quota has stopped us so far; 0 where there is no quota to read."""
+    for name in CPU_STAT_FILES:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            fields = dict(line.split() for line in Path(name).read_text(encoding="ascii").splitlines())
+            return int(fields["nr_throttled"])
+    return 0
+
+
+def _idlest_first(cores: list[int]) -> list[int]:
+    """Cores by load over a short window, a busy sibling thread counted like load of its own."""
+    before = psutil.cpu_times(percpu=True)
+    time.sleep(LOAD_WINDOW_S)
+    after = psutil.cpu_times(percpu=True)
+    busy_s = {core: _busy_s(after[core]) - _busy_s(before[core]) for core in range(len(after))}
+    # Among those that aren't busy the highest: interrupts and daemons mostly have the lowest, now or in a second.
+    return sorted(cores, key=lambda core: (sum(busy_s.get(one, 0.0) for one in _siblings(core)) // BUSY_S, -core))
+
+
+def _busy_s(times: object) -> float:
+    fields: Mapping[str, float] = times._asdict()  # type: ignore[attr-defined]
+    return sum(fields.values()) - fields["idle"] - fields.get("iowait", 0.0)
+
+
+def _siblings(core: int) -> set[int]:
+    """The hardware threads of one physical core, itself included: the file says "0,4" or "0-1"."""
+    siblings = {core}
+    with contextlib.suppress(OSError, ValueError):
+        for part in Path(SIBLINGS.format(core=core)).read_text(encoding="ascii").strip().split(","):
+            first, _, last = part.partition("-")
+            siblings |= set(range(int(first), int(last or first) + 1))
+    return siblings
+
+
+def _listed(cores: list[int]) -> str:
+    return ", ".join(map(str, cores))

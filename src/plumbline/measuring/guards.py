@@ -1,0 +1,254 @@
+"""Nothing dangles: a time limit inside the loop, and a look at what a test has left behind."""
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from plumbline.services.readiness import run_alone
+
+KEPT_CONNECTION_NAME = "perf"
+"""Connections that may outlive a test carry this Redis client name or PostgreSQL application_name."""
+
+Port = int
+T = TypeVar("T")
+
+
+class GuardError(AssertionError):
+    """A test ran out of time or left something behind."""
+
+
+def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A coroutine test with a time limit inside its loop, which fails if it leaves a task behind.
+
+    Raises GuardError that says where every task stands (limit) or which task was left over.
+    """
+
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        before = asyncio.all_tasks()
+        started_s = time.monotonic()
+        standing: list[str] = []
+        # Just before the limit: the cancellation that follows would show where the clean-up stands instead.
+        dump = asyncio.get_running_loop().call_later(
+            limit_s * 0.99, lambda: standing.extend(map(where, asyncio.all_tasks()))
+        )
+        # A loop that is blocked can't tell where: a thread has to look.
+        blocked: list[str] = []
+        watch = threading.Timer(limit_s, lambda thread: blocked.extend(_busy_in(thread)), [threading.get_ident()])
+        watch.daemon = True
+        watch.start()
+        failure: BaseException | None = None
+        limit = asyncio.timeout(limit_s)
+        try:
+            async with limit:
+                await test(*args, **kwargs)
+        except BaseException as error:
+            failure = error
+        finally:
+            dump.cancel()
+            watch.cancel()
+        elapsed_s = time.monotonic() - started_s
+        if limit.expired():
+            told = "\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing, *blocked])
+            if failure is None or isinstance(failure, TimeoutError):  # None: it swallowed the cancellation
+                failure = GuardError(told)
+            else:
+                failure.add_note(told)
+        elif elapsed_s > limit_s and failure is None:
+            told = f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
+            failure = GuardError("\n".join([told, *blocked]))
+        elif elapsed_s > limit_s * 1.5 and failure is not None:
+            failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
+        left = await _cancel_new_tasks(before)
+        if left and failure is None:
+            failure = GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
+        elif left and failure is not None:
+            failure.add_note("\n".join([f"It also left {len(left)} task(s) running:", *left]))
+        if failure is not None:
+            raise failure
+
+    return run
+
+
+def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """A coroutine test that ends with KeyboardInterrupt where it was interrupted, whatever it made of that.
+
+    asyncio turns SIGINT into a cancellation, and `asyncio.wait_for` of Python 3.11 swallows one that comes as its work
+    is done (https://github.com/python/cpython/issues/81839): redis-py sends each command that way.
+    """
+
+    @functools.wraps(test)
+    async def run(*args: object, **kwargs: object) -> None:
+        __tracebackhide__ = True
+        cancel = signal.getsignal(signal.SIGINT)
+        came = False
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            nonlocal came
+            came = True
+            if callable(cancel):
+                cancel(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            await test(*args, **kwargs)
+        except BaseException:
+            if not came:
+                raise
+        finally:
+            signal.signal(signal.SIGINT, cancel)
+        if came:
+            raise KeyboardInterrupt
+
+    return run
+
+
+def where(task: asyncio.Task[Any]) -> str:
+    """One task's name, coroutine and lines, the innermost last."""
+    frames = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:  # task.get_stack() has the outermost frame alone
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame and frame.f_code.co_filename != __file__:
+            frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    lines = _lines(traceback.StackSummary.extract(frames))
+    return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *lines])
+
+
+def _busy_in(thread: int) -> list[str]:
+    """An event loop's thread and its innermost lines; nothing where it waits for events, as it should."""
+    stack = traceback.extract_stack(sys._current_frames()[thread], limit=4)
+    return [] if stack[-1].filename == selectors.__file__ else ["the loop itself was in:", *_lines(stack)]
+
+
+def _lines(stack: traceback.StackSummary) -> list[str]:
+    return [f"  {line.filename}:{line.lineno} {line.name}: {line.line}" for line in stack]
+
+
+async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
+    await asyncio.sleep(0)  # a task that is just ending may end
+    left = [task for task in asyncio.all_tasks() - before if not task.done() and not _is_pool_upkeep(task)]
+    described = [where(task) for task in left]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    return described
+
+
+def _is_pool_upkeep(task: asyncio.Task[Any]) -> bool:
+    """asyncpg's pool opens its least number of connections again in a short task of its own."""
+    return getattr(task.get_coro(), "__qualname__", "") == "Pool._maintain_min_size"
+
+
+@contextlib.contextmanager
+def limit_held() -> Iterator[None]:
+    """Stop the clock of pytest-timeout, where it runs by signals."""
+    left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
+    try:
+        yield
+    finally:
+        if left_s:
+            signal.setitimer(signal.ITIMER_REAL, left_s)
+
+
+def own_ports(host: str, port: int) -> set[Port]:
+    """Local ports of this process's open connections to a server.
+
+    From the open files, which are few, rather than from the kernel's table of all connections, where those that were
+    closed in the last minute stand as well.
+    """
+    hosts = _addresses(host)
+    ports = set()
+    for file in list(Path("/dev/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            connection = socket.socket(fileno=int(file.name))
+            try:
+                peer = connection.getpeername() if connection.family in (socket.AF_INET, socket.AF_INET6) else ("", 0)
+                if peer[1] == port and _plain(peer[0]) in hosts:
+                    ports.add(connection.getsockname()[1])
+            finally:
+                connection.detach()  # it is another's: not ours to close
+    return ports
+
+
+@functools.cache
+def _addresses(host: str) -> frozenset[str]:
+    try:
+        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
+    except OSError:
+        return frozenset({host})
+
+
+def _plain(address: str) -> str:
+    mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def leaked_redis(url: str, ports: Iterable[Port]) -> list[str]:
+    """Which of our connections, by local port, the Redis server lists without the name of kept ones."""
+    import redis.asyncio
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    async def ask() -> list[str]:
+        client = redis.asyncio.Redis.from_url(
+            url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), client_name="perf"
+        )
+        async with client:
+            wanted = set(ports)
+            return [
+                f"Redis connection from port {port}, last command {entry['cmd']}, for {entry['age']} s"
+                for entry in await client.client_list()
+                if (port := int(entry["addr"].rpartition(":")[2])) in wanted and entry["name"] != KEPT_CONNECTION_NAME
+            ]
+
+    return _until_settled(ask, redis.RedisError)
+
+
+def leaked_postgres(url: str, ports: Iterable[Port]) -> list[str]:
+    """Which of our connections, by local port, the PostgreSQL server lists without the name of kept ones."""
+    import asyncpg
+
+    async def ask() -> list[str]:
+        connection = await asyncpg.connect(url, timeout=2, server_settings={"application_name": KEPT_CONNECTION_NAME})
+        try:
+            rows = await connection.fetch(
+                "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
+                " WHERE client_port = ANY($1::int[]) AND application_name <> $2",
+                list(ports),
+                KEPT_CONNECTION_NAME,
+            )
+        finally:
+            await connection.close(timeout=2)
+        return [f"PostgreSQL connection from port {r['client_port']}, {r['state']}, last {r['query']!r}" for r in rows]
+
+    return _until_settled(ask, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def _until_settled(
+    ask: Callable[[], Coroutine[Any, Any, list[str]]], *failures: type[BaseException], limit_s: float = 1.0
+) -> list[str]:
+    """Ask until nothing is listed any more, as a server notices a closed connection a moment later.
+
+    `failures`: of the client, which end the asking.
+    """
+    deadline_s = time.monotonic() + limit_s
+    found: list[str] = []
+    with contextlib.suppress(OSError, TimeoutError, *failures):
+        while (found := run_alone(ask, 3.0)) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+    return found

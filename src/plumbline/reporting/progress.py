@@ -1,0 +1,65 @@
+"""How far a run is: one line that is drawn over and over in a terminal, and elsewhere now and then a line."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from rich.cells import set_cell_size
+
+from plumbline.reporting import format as form
+
+PLAIN_EVERY_S = 1.0
+WIDTH_WITHOUT_TERMINAL = 80
+LEAST_NAME_WIDTH = 12
+
+
+class Progress:
+    """Says how far a run is, and what is left of it."""
+
+    def __init__(self, file: TextIO, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """`total`: of steps; 0 where it isn't known."""
+        self._file = file
+        self._in_place = file.isatty() and os.environ.get("TERM") != "dumb"
+        self._total = total
+        self._clock = clock
+        self._began_s = self._said_s = clock()
+        self._drawn = False
+
+    def step(self, done: int, name: str, last: str = "") -> None:
+        """So many steps are done, and this one is next: 12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)
+
+        A long name is cut rather than what stands around it.
+        """
+        left_s = (self._clock() - self._began_s) / done * (self._total - done) if done else None
+        left = f", about {left_s:.0f} s left" if left_s is not None else ""
+        begin, end = f"{done} of {self._total}{left}: ", f" (last: {last})" if last else ""
+        room = self._width() - 1 - len(begin) - len(end)
+        self.say(begin + form.shortened(form.plain(name), max(LEAST_NAME_WIDTH, room)) + end)
+
+    def say(self, text: str) -> None:
+        """In a terminal in place of the last one; elsewhere a line, where the last one is some time ago."""
+        text = form.plain(text)
+        if self._in_place:
+            self._write("\r\x1b[2K" + set_cell_size(text, self._width() - 1).rstrip())
+            self._drawn = True
+        elif self._clock() - self._said_s >= PLAIN_EVERY_S:
+            self._said_s = self._clock()
+            self._write(text + "\n")
+
+    def close(self) -> None:
+        """Take the line away; harmless when called again."""
+        if self._drawn:
+            self._write("\r\x1b[2K")
+            self._drawn = False
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or WIDTH_WITHOUT_TERMINAL
+        except (OSError, ValueError):
+            return WIDTH_WITHOUT_TERMINAL
+
+    def _write(self, text: str) -> None:
+        encoding = self._file.encoding or "utf-8"
+        self._file.write(text.encode(encoding, "replace").decode(encoding))
+        self._file.flush()

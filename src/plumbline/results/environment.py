@@ -1,0 +1,124 @@
+"""What the figures depend on beside the code: machine, Python, packages, commit."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from plumbline.results.schema import Environment
+
+WATCHED = "PERF_WATCH_PIDS"
+"""Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
+
+
+def watched_with_us() -> str:
+    """What WATCHED is to be for a child: those above us, and us."""
+    return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
+
+
+def describe_environment(
+    root: Path, *, machine: str, services: Mapping[str, str], versions: Mapping[str, str], pin: int | None
+) -> Environment:
+    """Everything that a baseline records; `machine` is the owner's name for it, or empty."""
+    commit, dirty = git_state(root)
+    return Environment(
+        machine=machine or machine_id(),
+        system=platform.system().lower(),
+        architecture=platform.machine().lower(),
+        cpu=cpu_model(),
+        cpu_count=os.cpu_count() or 1,
+        kernel=platform.release(),
+        python=platform.python_version(),
+        services=dict(services),
+        versions=dict(versions),
+        pin=pin,
+        commit=commit,
+        dirty=dirty,
+        packages=installed_packages(),
+    )
+
+
+def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
+    """The file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
+    backends = sorted({services[name] for name in ("redis", "postgres") if name in services}) or ["none"]
+    return "-".join([_slug(system), _slug(architecture), _slug(cpu), *backends]) + ".json"
+
+
+def machine_id() -> str:
+    """A short hash that stays the same on one machine and says nothing about it."""
+    parts = [platform.node(), platform.machine(), cpu_model(), str(os.cpu_count())]
+    for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        path = Path(name)
+        if path.is_file():
+            parts.append(path.read_text(encoding="ascii", errors="replace").strip())
+            break
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def cpu_model() -> str:
+    """The CPU's name as its maker gives it, with family, model and stepping on x86."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        fields: dict[str, str] = {}
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+        name = fields.get("model name") or fields.get("CPU part") or platform.machine()
+        numbers = [fields[key] for key in ("cpu family", "model", "stepping") if key in fields]
+        return " ".join([name, "/".join(numbers)]).strip()
+    return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+
+
+def installed_packages() -> dict[str, str]:
+    """Version by normalized name of every distribution that can be imported here."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata  # parsed each time that it is asked for
+        name = metadata["Name"]
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), metadata["Version"])
+    return dict(sorted(found.items()))
+
+
+def git_state(root: Path) -> tuple[str, bool]:
+    """The commit that is checked out and whether tracked files differ from it; ("", False) without git."""
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
+    if not commit:
+        return "", False
+    return commit, bool(_output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _slug(text: str) -> str:
+    text = re.sub(r"\((r|tm|c)\)", " ", text.lower())
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+
+def origins(modules: Iterable[str]) -> dict[str, str]:
+    """Where this process would import top-level modules from, links followed; empty where it can't. Runs none."""
+    found = {}
+    for name in modules:
+        try:
+            specification = importlib.util.find_spec(name)
+        except ValueError:  # in sys.modules without one, as __main__ is
+            specification = None
+        if specification is None:
+            found[name] = ""
+        elif specification.has_location and specification.origin:
+            found[name] = os.path.realpath(specification.origin)
+        else:
+            folders = list(specification.submodule_search_locations or [])
+            found[name] = os.path.realpath(folders[0]) if folders else str(specification.origin)
+    return found

@@ -1,0 +1,355 @@
+"""Code under test: an ASGI application, and any other command beside it, each in a process of its own."""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from plumbline.comparing.trees.reads import noted_as
+from plumbline.services.address import Address
+from plumbline.services.base import LOG_TAIL_BYTES, LocalService, signal_all
+from plumbline.services.readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
+from plumbline.services.service_run import Run
+from plumbline.settings import AppSettings, ProcessSettings
+
+HOST = "127.0.0.1"
+TERM_LIMIT_S = 5.0
+KILL_LIMIT_S = 3.0
+LOG_LIMIT_BYTES = 8 << 20
+PORT_TRIES = 5
+KEEP_ALIVE_S = 3600
+"""Longer than any run, so that no client finds its idle connection closed between two benchmarks."""
+
+
+class NotYet(Exception):
+    """Alive, and on its way: worth another attempt."""
+
+
+class NoAddress(Address):
+    """Of a process that serves nobody."""
+
+    @property
+    def shown(self) -> str:
+        return "-"
+
+
+class Process(LocalService):
+    """A command beside the application, such as a worker; ready when its output says so, else once it has started.
+
+    `environment` is laid over our own, where None removes a variable. Passwords of the addresses in `secrets` are
+    blotted out of its output.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ProcessSettings | AppSettings,
+        root: Path,
+        environment: Mapping[str, str | None],
+        run: Run,
+        secrets: Sequence[Address] = (),
+    ) -> None:
+        super().__init__(name, "process", "named in settings.toml", NoAddress("", "", 0), run)
+        self._settings = settings
+        self._directory = root / settings.directory
+        self._works_in = self._directory
+        self._environ = _environ(environment, [self._directory, root])
+        self._secrets = secrets
+        self._started_s = 0.0
+        self._seen: list[psutil.Process] = []
+
+    def start(self) -> None:
+        if not self._directory.is_dir():
+            advice = "correct `directory` in settings.toml: it starts at the repository's root"
+            raise not_ready(self, f"there is no folder {self._settings.directory!r}", None, advice)
+        command = self._command()
+        self._log.unlink(missing_ok=True)
+        self._started_s = time.monotonic()
+        try:
+            self.spawn(command, environ=noted_as(self.name, command, self._environ), cwd=self._works_in)
+        except OSError as error:
+            raise not_ready(
+                self, f"{command[0]} can't be started", error, "check the command in settings.toml"
+            ) from None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def wait_ready(self, limit_s: float) -> None:
+        try:
+            super().wait_ready(limit_s)
+        except NotReady:
+            if self.running():
+                raise
+            raise self._exited() from None
+
+    def wait_exit(self, limit_s: float) -> None:
+        """Let a command that ends by itself do so; raises NotReady where it fails or takes longer than the limit."""
+        assert self._child is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._child.wait(limit_s) == 0:
+                return
+        if self.running():
+            raise not_ready(self, f"still running after {limit_s:g} s", None, "read its last output above")
+        raise self._exited()
+
+    def probe(self, limit_s: float) -> str:
+        del limit_s
+        assert isinstance(self._settings, ProcessSettings)
+        if self._settings.ready_output not in self._output(LOG_LIMIT_BYTES):
+            raise NotYet(f"no line of its output contains {self._settings.ready_output!r}")
+        return ""
+
+    def advice(self, error: BaseException) -> str:
+        return "" if isinstance(error, NotYet) else "read its last output above"
+
+    def advice_at_limit(self) -> str:
+        return f"read its last output above, or raise ready_limit_s of [processes.{self.name}] in settings.toml"
+
+    def running(self) -> bool:
+        self._shorten_log()
+        return super().running()
+
+    def log_tail(self, lines: int = 40) -> str:
+        return super().log_tail(lines)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL, KILL_LIMIT_S)
+
+    def stop(self) -> None:
+        if self._child is None:
+            return
+        self._end(signal.SIGTERM, TERM_LIMIT_S)
+        self._end(signal.SIGKILL, KILL_LIMIT_S)
+        self.run.forget_process(self._child.pid)
+
+    def _processes(self) -> list[psutil.Process]:
+        """With descendants that left the process group or lost their parent, once they have been seen."""
+        if self._child is None:
+            return []
+        found = {process.pid: process for process in [*super()._processes(), *_group(self._child.pid), *self._seen]}
+        self._seen = [process for process in found.values() if _is_alive(process)]
+        return self._seen
+
+    def _end(self, number: signal.Signals, limit_s: float) -> None:
+        """Signal the whole tree, paused or not, and wait until all of it has gone."""
+        deadline_s = time.monotonic() + limit_s
+        signalled: list[psutil.Process] = []
+        # Looked at again and again: one may have been just about to start another.
+        while (processes := self._processes()) and time.monotonic() < deadline_s:
+            new = [process for process in processes if process not in signalled]
+            signal_all(new, number)
+            signal_all(new, signal.SIGCONT)
+            signalled += new
+            time.sleep(0.01)
+
+    def _command(self) -> list[str]:
+        assert isinstance(self._settings, ProcessSettings)
+        first, *rest = self._settings.command
+        return [sys.executable if first == "python" else first, *rest]
+
+    def _exited(self) -> NotReady:
+        elapsed_s = time.monotonic() - self._started_s
+        return not_ready(self, f"{self.state()}, {elapsed_s:.1f} s after its start", None, self._advice_on_exit())
+
+    def _advice_on_exit(self) -> str:
+        return f"read its last output above, or run it by hand: {shlex.join(self._command())}"
+
+    def _output(self, limit_bytes: int) -> str:
+        """The end of its output since it was last started, without passwords of the services."""
+        text = super()._output(limit_bytes)
+        for address in self._secrets:
+            text = address.redact(text)
+        return text
+
+    def _shorten_log(self) -> None:
+        """Keep the end alone of a log that has grown too long; the process goes on at the new end, as it appends."""
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > LOG_LIMIT_BYTES:
+                with self._log.open("r+b") as log:
+                    log.seek(-LOG_TAIL_BYTES, os.SEEK_END)
+                    tail = log.read()
+                    log.seek(0)
+                    log.write(tail)
+                    log.truncate()
+
+
+class Application(Process):
+    """An ASGI application with its lifespan, served by uvicorn on a port of loopback."""
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        root: Path,
+        environment: Mapping[str, str | None],
+        run: Run,
+        secrets: Sequence[Address] = (),
+    ) -> None:
+        super().__init__("app", settings, root, environment, run, secrets)
+        self._works_in = root  # as by hand, so that it finds its .env and its templates
+        self._app = settings
+        self._tries_left = 0 if settings.port else PORT_TRIES
+        self.address = Address("http", HOST, settings.port)
+
+    def start(self) -> None:
+        if self.address.port == 0:
+            self.address = Address("http", HOST, _free_port())
+        elif not _is_free(self.address.port):
+            raise self._port_taken()
+        super().start()
+
+    def wait_ready(self, limit_s: float) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            try:
+                super().wait_ready(max(0.0, deadline_s - time.monotonic()))
+            except NotReady:
+                # Between our look for a free port and uvicorn's taking it, somebody else was faster.
+                if self._tries_left == 0 or self.running() or not self._could_not_bind():
+                    raise
+                self._tries_left -= 1
+                self.stop()
+                self.address = Address("http", HOST, 0)
+                self.start()
+            else:
+                self._tries_left = 0  # from now on the address is known to others, and stays
+                return
+
+    def probe(self, limit_s: float) -> str:
+        probe_http(f"{self.address.url}/{self._app.health_path.removeprefix('/')}", limit_s)
+        if not self._listens():
+            raise NotYet(f"another process answers on port {self.address.port}")
+        return ""
+
+    def advice(self, error: BaseException) -> str:
+        if isinstance(error, NotYet):
+            return ""
+        if isinstance(error, BadStatus) and error.status == 404:
+            return f"there is no route {self._app.health_path}: set health_path of [app] in settings.toml to one"
+        return advice_http(error)
+
+    def advice_at_limit(self) -> str:
+        return "read its last output above, or raise ready_limit_s of [app] in settings.toml"
+
+    def _command(self) -> list[str]:
+        command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--app-dir", str(self._directory)]
+        command += ["--host", HOST, "--port", str(self.address.port)]
+        # One worker, whatever WEB_CONCURRENCY says.
+        command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
+        return [*command, "--factory"] if self._app.factory else command
+
+    def _listens(self) -> bool:
+        """Whether it is one of our processes that has the port; True where that can't be seen."""
+        for pid in self.pids():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                try:
+                    connections = psutil.Process(pid).net_connections("tcp")
+                except psutil.AccessDenied:
+                    return True
+                if any(
+                    one.status == psutil.CONN_LISTEN and one.laddr[1:] == (self.address.port,) for one in connections
+                ):
+                    return True
+        return False
+
+    def _could_not_bind(self) -> bool:
+        return f"attempting to bind on address {(HOST, self.address.port)}" in self._output(LOG_TAIL_BYTES)
+
+    def _port_taken(self) -> NotReady:
+        headline = f"port {self.address.port} is taken by {_listener(self.address.port)}"
+        advice = "end that process, or set port = 0 in [app] of settings.toml for a free port"
+        return not_ready(self, headline, None, advice)
+
+    def _exited(self) -> NotReady:
+        return self._port_taken() if self._could_not_bind() else super()._exited()
+
+    def _advice_on_exit(self) -> str:
+        output = self._output(LOG_TAIL_BYTES)
+        if "No module named uvicorn" in output:
+            return "add uvicorn to the dependency group of the code under test (`service` in pyproject.toml)"
+        if "Error loading ASGI app" in output:
+            return f"check `asgi` and `directory` of [app] in settings.toml: asgi is {self._app.asgi!r}"
+        if "Application startup failed" in output:
+            return "its lifespan failed: read its last output above"
+        return super()._advice_on_exit()
+
+
+def run_prepare(
+    command: list[str],
+    root: Path,
+    environment: Mapping[str, str | None],
+    limit_s: float,
+    run: Run,
+    secrets: Sequence[Address] = (),
+) -> None:
+    """Run the command that prepares the database (migrations, seed data); raises NotReady with its output."""
+    process = Process("prepare", ProcessSettings(command=command), root, environment, run, secrets)
+    process.start()
+    try:
+        process.wait_exit(limit_s)
+    finally:
+        process.stop()
+
+
+def _environ(changes: Mapping[str, str | None], import_from: Sequence[Path]) -> dict[str, str]:
+    """Our environment with the changes; imports begin at the folders given, commands in our virtual environment."""
+    changed = {**os.environ, **changes}
+    environ = {name: value for name, value in changed.items() if value is not None}
+    # Named rather than left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
+    python_path = [*map(str, import_from), *filter(None, [environ.get("PYTHONPATH")])]
+    environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    # Its output goes to a file, where Python would keep the line that says it is ready in a buffer.
+    environ.setdefault("PYTHONUNBUFFERED", "1")
+    return environ
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(pid) == leader:
+                members.append(psutil.Process(pid))
+    return members
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _listener(port: int) -> str:
+    """Who listens on a port, as far as we may know."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return "another process"

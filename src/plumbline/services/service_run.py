@@ -1,0 +1,216 @@
+"""One run: its id, its directory, its reaper, and the record that lets the next start sweep up after it."""
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import psutil
+
+from plumbline.results.environment import WATCHED
+from plumbline.services import reaper
+from plumbline.services.address import ServiceError
+from plumbline.services.reaper import RUN_VARIABLE, Thing
+
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
+MEMORY_WANTED_BYTES = 1 << 30
+REAPER_LIMIT_S = 6.0
+
+
+class Run:
+    """What exists on behalf of this run, known to the reaper as soon as it is made.
+
+    The record on disk holds no secret; the reaper learns URLs over its pipe alone.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self.id = secrets.token_hex(4)
+        self.directory = _roomy_folder() / f"plumbline-{self.id}"
+        self.environ = {RUN_VARIABLE: self.id}
+        """For every child, so that it can be found again."""
+        self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
+        self._record = state_folder() / "runs" / f"{self.id}.json"
+        self._things: dict[str, Thing] = {}
+        self._lock = threading.Lock()
+        self._reaper: subprocess.Popen[str] | None = None
+
+    def begin(self) -> None:
+        """Make the directory and start the reaper."""
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        self._write_record()
+        self._start_reaper()
+        self.add_directory(self.directory)
+        # Root's PostgreSQL runs as another user, who must get to the data directory.
+        self.directory.mkdir(mode=0o700 if _user_id() else 0o711)
+
+    def end(self) -> None:
+        """Remove the directory, let the reaper look for what is left, and wait for it; harmless when called again."""
+        if self._reaper is None:
+            if not self._things:
+                reaper.remove_record(self._record)  # of a run that was interrupted before it had a reaper
+            return
+        for thing in [thing for thing in self._things.values() if thing["kind"] == "directory"]:
+            with contextlib.suppress(OSError):
+                reaper.remove(self.id, thing)
+                self.forget(f"directory {thing['path']}")
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        try:
+            self._reaper.wait(REAPER_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return
+        if self._reaper.returncode != 0 and not self._things:
+            reaper.remove_record(self._record)
+        self._reaper = None
+
+    def add_process(self, pid: int) -> None:
+        """A child process; its descendants go with it."""
+        self.add(f"process {pid}", {"kind": "process", **identity(pid)})
+
+    def forget_process(self, pid: int) -> None:
+        """A child process that has been waited for."""
+        self.forget(f"process {pid}")
+
+    def add_directory(self, path: Path) -> None:
+        """A directory with all that is in it."""
+        self.add(f"directory {path}", {"kind": "directory", "path": str(path)})
+
+    def add(self, key: str, thing: Thing) -> None:
+        """Something to remove; `url`, which may hold a password, stays out of the record."""
+        with self._lock:
+            self._things[key] = thing
+            self._tell(key, thing)
+
+    def forget(self, key: str) -> None:
+        """Something that has been removed."""
+        with self._lock:
+            if self._things.pop(key, None) is not None:
+                self._tell(key, None)
+
+    def _tell(self, key: str, thing: Thing | None) -> None:
+        self._write_record()
+        if self._reaper is not None:
+            # A reaper that has been killed is no reason to fail: there is the record.
+            with contextlib.suppress(OSError, ValueError):
+                self._pipe.write(json.dumps({"key": key, "thing": thing}) + "\n")
+                self._pipe.flush()
+
+    @property
+    def _pipe(self) -> Any:
+        assert self._reaper is not None
+        return self._reaper.stdin
+
+    def _start_reaper(self) -> None:
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", reaper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path(sys.executable).anchor,
+            # Not part of any run: it must outlive the one it stands for.
+            env={key: value for key, value in os.environ.items() if key != RUN_VARIABLE},
+            start_new_session=True,
+        )
+        header = {
+            "run": self.id,
+            "owner": identity(os.getpid()),
+            "watched": [identity(pid) for pid in self._watched],
+            "record": str(self._record),
+            "path": [str(Path(entry).resolve()) for entry in sys.path if entry],
+        }
+        self._pipe.write(json.dumps(header) + "\n")
+        self._pipe.flush()
+        self._write_record()
+
+    def _write_record(self) -> None:
+        record = {
+            "run": self.id,
+            "host": host_name(),
+            "owner": identity(os.getpid()),
+            "reaper": identity(self._reaper.pid) if self._reaper and self._reaper.poll() is None else None,
+            "things": [_without_url(thing) for thing in self._things.values()],
+        }
+        # The reaper knows it all the same: a full disk is no reason to fail.
+        with contextlib.suppress(OSError):
+            making = self._record.with_suffix(reaper.MAKING)
+            making.write_text(json.dumps(record), encoding="utf-8")
+            making.replace(self._record)
+
+
+def sweep(external_urls: Mapping[str, str]) -> list[str]:
+    """Remove what dead runs of this user left on this machine; returns one line for each.
+
+    Where a run's owner or reaper lives, nothing of it is touched. What it left on an external server goes when that
+    server is in use again: `external_urls` has its URL by the name that the record gives.
+    """
+    swept = []
+    for path in sorted((state_folder() / "runs").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a record that was cut short, or has gone
+            record = json.loads(path.read_text(encoding="utf-8"))
+            keepers = [one for one in (record["owner"], record["reaper"]) if one]
+            if record["host"] != host_name() or any(reaper.alive(one["pid"], one["created"]) for one in keepers):
+                continue
+            for thing in record["things"]:
+                thing["url"] = external_urls.get(thing.get("server", ""))
+            known = [thing for thing in record["things"] if thing["url"] or "server" not in thing]
+            left = [thing for thing in record["things"] if thing not in known]
+            left += reaper.remove_all(record["run"], known)
+            if known or not left:
+                swept.append(f"swept up after run {record['run']}, which had been killed")
+            if left:
+                path.write_text(json.dumps({**record, "things": [_without_url(thing) for thing in left]}), "utf-8")
+            else:
+                reaper.remove_record(path)
+    return swept
+
+
+def state_folder() -> Path:
+    """Where this user's records and cached data live; made if need be. Raises ServiceError."""
+    wanted = Path(platformdirs.user_cache_dir("plumbline"))
+    for folder in (wanted, Path(tempfile.gettempdir()) / f"plumbline-{_user_id()}"):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_uid == _user_id():
+                return folder
+    raise ServiceError(f"no folder for the cache can be made: neither {wanted} nor one in {tempfile.gettempdir()}")
+
+
+def _roomy_folder() -> Path:
+    """In memory where there is room, so that no disk disturbs the figures."""
+    with contextlib.suppress(OSError):
+        if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_WANTED_BYTES:
+            return MEMORY_FOLDER
+    return Path(tempfile.gettempdir())
+
+
+def identity(pid: int) -> dict[str, float]:
+    """A process, told from a later one with the same number; created at 0 where it has ended already."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    except psutil.NoSuchProcess:
+        return {"pid": pid, "created": 0.0}
+
+
+def host_name() -> str:
+    """Where process ids mean the same as here: this machine, and on it this container."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}".strip()
+
+
+def _without_url(thing: Thing) -> Thing:
+    return {name: value for name, value in thing.items() if name != "url"}
+
+
+def _user_id() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0

@@ -1,0 +1,84 @@
+"""What children find in their environment: the names that user code reads, with the addresses of this run's servers."""
+
+import re
+import string
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+from plumbline.services.address import Address, ServiceError
+from plumbline.services.base import Service
+from plumbline.settings import Settings
+
+FIELDS = ("user", "password", "host", "port", "database", "options", "url")
+PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
+PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
+"""Variables that often point at somebody's staging."""
+PLAIN_URL = re.compile(r"(?P<redis>rediss?)://|(?P<postgres>(postgres(ql)?|psql|pgsql)(\+\w+)?)://")
+LIBPQ_NAME = re.compile(
+    r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|APPNAME|REQUIREAUTH"
+    r"|TARGETSESSIONATTRS|CHANNELBINDING|GSSENCMODE|KRBSRVNAME|REQUIRESSL|SSL[A-Z]+)"
+)
+
+
+def check(settings: Settings) -> None:
+    """Raises ServiceError at a placeholder that doesn't exist."""
+    tables = {"env": settings.env, "app.env": settings.app.env if settings.app else {}}
+    tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
+    for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
+        try:
+            wrong = sorted(placeholders(template) - PLACEHOLDERS)
+        except ValueError as error:
+            raise ServiceError(f"settings.toml: {table}.{key}: {error}; write {{{{ for a brace") from None
+        if wrong:
+            known = " ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))
+            raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; there are {known}")
+
+
+def servers_named(*tables: Mapping[str, str]) -> set[str]:
+    """The servers that templates name."""
+    return {name.partition(".")[0] for table in tables for text in table.values() for name in placeholders(text)}
+
+
+def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str) -> dict[str, str | None]:
+    """The templates filled in; None for one that names a server that is off."""
+    values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
+    values["redis.prefix"] = prefix
+    rendered: dict[str, str | None] = {}
+    for key, template in templates.items():
+        # Within a URL, what has a meaning of its own there is quoted.
+        quoted = ("user", "password", "database") if "://" in template else ()
+        known = {name: quote(text, safe="") if name.endswith(quoted) else text for name, text in values.items()}
+        parts = string.Formatter().parse(template)
+        missing = not servers_named({key: template}) <= set(addresses)
+        rendered[key] = None if missing else "".join(text + (known[name] if name else "") for text, name, _, _ in parts)
+    return rendered
+
+
+def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
+    """Variables that would lead a client to a server that isn't this run's; `keep_tls` leaves libpq's PGSSL… alone."""
+    return sorted(
+        name
+        for name, value in environ.items()
+        if (PLAIN_NAME.fullmatch(name) and PLAIN_URL.match(value))
+        or (LIBPQ_NAME.fullmatch(name) and not (keep_tls and name.startswith("PGSSL")))
+    )
+
+
+def overrides(
+    names: Iterable[str], environ: Mapping[str, str], redis: Service | None, postgres: Service | None
+) -> dict[str, str | None]:
+    """What to set these variables to: this run's server in place of theirs, or nothing."""
+    changes: dict[str, str | None] = dict.fromkeys(names)
+    for name in changes:
+        found = PLAIN_URL.match(environ[name])
+        if found and found["redis"] and redis:
+            changes[name] = redis.address.url
+        elif found and found["postgres"] and postgres:
+            # Their scheme may name a driver, as in postgresql+asyncpg.
+            changes[name] = found["postgres"] + postgres.address.url.removeprefix(postgres.address.scheme)
+    return changes
+
+
+def placeholders(template: str) -> set[str]:
+    """The names in braces; raises ValueError where braces don't match."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}

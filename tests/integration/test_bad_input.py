@@ -1,0 +1,398 @@
+"""Bad input through `nox -s ci`: a clear error, the documented exit code, and nothing lost."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import SETTINGS, STEADY_SETTINGS, Project
+
+BUDGETS = """
+[budgets]
+"test_suite.py::test_addition" = { p95_ms = 1000 }
+"test_suite.py::test_sorting" = { p95_ms = 1000 }
+"""
+
+STARTED = "test session starts"
+"""What pytest says first: without it nothing was measured."""
+
+COUNTING_SUITE = """\
+from pathlib import Path
+
+from plumbline import Measure
+
+ROUNDS = Path(__file__).with_name("rounds.txt")
+
+
+def test_counted(measure: Measure) -> None:
+    for timer in measure(samples=50, warmup=50):
+        with timer, ROUNDS.open("a") as file:
+            file.write("round\\n")
+
+
+async def test_counted_in_a_loop(measure: Measure) -> None:
+    async for timer in measure():
+        with timer, ROUNDS.open("a") as file:
+            file.write("round\\n")
+"""
+
+
+SKIPPED_READINESS = """\
+import pytest
+
+@pytest.mark.readiness
+@pytest.mark.skip
+def test_ready():
+    pass
+"""
+
+
+def damaged(**fields: object) -> Callable[[str], str]:
+    """Sets fields of the first benchmark of a baseline."""
+
+    def damage(text: str) -> str:
+        baseline = json.loads(text)
+        baseline["benchmarks"][0] |= fields
+        return json.dumps(baseline)
+
+    return damage
+
+
+def newer(text: str) -> str:
+    """As a later harness writes it."""
+    return text.replace('"schema": 1', '"schema": 2')
+
+
+def without_benchmarks(text: str) -> str:
+    """With nothing to compare with."""
+    return json.dumps(json.loads(text) | {"benchmarks": []})
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda _: "", "is empty"),
+        (lambda text: text[: len(text) // 2], "is not a results file"),
+        (lambda text: f"<<<<<<< HEAD\n{text}", "is not a results file"),
+        (lambda _: "[1, 2]", "is not a results file"),
+        (newer, "has schema 2, this harness reads 1: update the harness"),
+        (damaged(median=-1e-6), "damaged or was edited by hand"),
+        (damaged(median=float("nan")), "is not a results file"),
+        (damaged(process_medians=[1e-6]), "is not from several processes"),
+        (damaged(process_medians=[1e-6, 0.0, 1e-6]), "is not from several processes"),
+        (without_benchmarks, "holds no benchmark"),
+    ],
+    ids=["empty", "truncated", "conflict", "list", "newer", "negative", "NaN", "one process", "zero", "no benchmark"],
+)
+def test_a_baseline_that_can_t_be_used_is_refused(recorded: Project, damage: Callable[[str], str], told: str) -> None:
+    """Before anything is measured; the file is named, left as it is, and the reader is told what to do."""
+    path = recorded.baseline()
+    bad = damage(path.read_text(encoding="utf-8"))
+    path.write_text(bad, encoding="utf-8")
+
+    done = recorded.run("ci")
+
+    assert done.code == 3, done.output
+    assert STARTED not in done.output
+    assert f"{path} " in done.output.replace(":", " ")
+    assert told in done.output
+    assert "nox -s baseline" in done.output
+    assert "Traceback" not in done.output
+    assert path.read_text(encoding="utf-8") == bad
+
+
+def test_plain_pytest_tells_of_a_baseline_that_can_t_be_used(recorded: Project) -> None:
+    """It judges nothing, and so it passes."""
+    recorded.baseline().write_text("", encoding="utf-8")
+
+    done = recorded.python("-m", "pytest", "tests/performance")
+
+    assert done.code == 0, done.output
+    assert f"{recorded.baseline()} is empty" in done.output
+
+
+def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> None:
+    """Before anything is measured."""
+    (project.root / "perf-results").write_text("a file in the folder's place", encoding="utf-8")
+
+    done = project.run("ci")
+
+    assert done.code == 3, done.output
+    assert STARTED not in done.output
+    assert f"{project.root / 'perf-results'}" in done.output
+    assert "can't be written" in done.output
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[profiles.ci]\nsmaples = 20", ["unknown key 'smaples'", "[profiles.ci]", "did you mean 'samples'"]),
+        ('services = "dokcer"', ["services", "'dokcer'", "did you mean 'docker'"]),
+        ('test_limit_s = "long"', ["test_limit_s", "Expected `float`, got `str`"]),
+        ("[profiles.ci]\nsamples = 2.5\nwarmup = 1\ntimed_limit_s = 1", ["profiles.ci.samples", "Expected `int`"]),
+        ('[budgets]\n"a.py::a" = { p95 = 2 }', ["unknown key 'p95'", "did you mean 'p95_ms'"]),
+        ("services = off", ["can't be read", "line 1"]),
+    ],
+    ids=["unknown key", "unknown choice", "wrong type", "wrong type in a table", "unknown budget", "not TOML"],
+)
+def test_settings_that_can_t_be_used_are_refused(project: Project, text: str, told: list[str]) -> None:
+    """The key is named, and the nearest right one."""
+    project.write("settings.toml", text)
+
+    done = project.run("ci")
+
+    assert done.code == 2, done.output
+    assert STARTED not in done.output
+    assert "Traceback" not in done.output
+    for words in ("settings.toml", *told):
+        assert words in done.output
+
+
+def test_missing_settings_are_refused(project: Project) -> None:
+    """With the place where they belong."""
+    (project.suite / "settings.toml").unlink()
+
+    done = project.run("ci")
+
+    assert done.code == 2, done.output
+    assert f"expected at {project.suite / 'settings.toml'}" in done.output
+
+
+def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Project) -> None:
+    """And not under that of the setting in the file, which is right."""
+    done = project.run("ci", PERF_SERVICES="dcoker")
+
+    assert done.code == 2, done.output
+    assert "PERF_SERVICES" in done.output
+    assert "did you mean 'docker'" in done.output
+
+
+@pytest.mark.parametrize("arguments", [(), ("-k", "sorting"), ("-x",)], ids=["all", "deselected", "ended early"])
+def test_a_budget_of_a_benchmark_that_does_not_exist_is_refused(project: Project, arguments: tuple[str, ...]) -> None:
+    """Before anything is measured, and with the nearest right name."""
+    project.write("settings.toml", SETTINGS + BUDGETS.replace("addition", "additoin"))
+
+    done = project.run("ci", *arguments)
+
+    assert done.code == 2, done.output
+    assert "'test_suite.py::test_additoin', but there is no such benchmark" in done.output
+    assert "did you mean 'test_suite.py::test_addition'?" in done.output
+    assert "test_sorting'" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-k", "sorting"),
+        ("-x",),
+        ("tests/performance/test_suite.py::test_sorting",),
+        ("tests/performance/test_other.py",),
+    ],
+)
+def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Project, arguments: tuple[str, ...]) -> None:
+    """Deselected, not come to, or in a file of which not all was collected."""
+    project.write("settings.toml", SETTINGS + BUDGETS)
+    project.write("test_other.py", "def test_fails(measure):\n    for timer in measure():\n        assert False\n")
+
+    done = project.run("ci", *arguments)
+
+    assert done.code in (0, 1, 3), done.output
+    assert "no such benchmark" not in done.output
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
+def test_a_core_that_is_not_allowed_is_refused_with_those_that_are(project: Project) -> None:
+    """Otherwise nothing would be pinned, and everything inconclusive."""
+    done = project.run("ci", PERF_PIN="7000")
+
+    assert done.code == 2, done.output
+    assert "pin: core 7000 is not among those allowed to this process: " in done.output
+
+
+def test_plain_pytest_refuses_settings_as_the_gate_does(project: Project) -> None:
+    """With the same message and exit code, and no traceback."""
+    project.write("settings.toml", 'servcies = "off"')
+
+    done = project.python("-m", "pytest", "tests/performance")
+
+    assert done.code == 2, done.output
+    assert "unknown key 'servcies'; did you mean 'services'?" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_an_unknown_profile_is_refused(project: Project) -> None:
+    """And those that there are are named."""
+    done = project.python("-m", "scripts.gate", "--profile=fulll")
+
+    assert done.code == 2, done.output
+    assert "no profile 'fulll'" in done.output
+    assert "did you mean 'full'" in done.output
+
+
+# ---- arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--no-such-option",), "unrecognized arguments: --no-such-option"),
+        (("tests/performance/test_suite.py::test_nothing",), "not found"),
+        (("tests/performance/test_nothing.py",), "file or directory not found"),
+        (("--pdb",), "with a debugger"),
+    ],
+    ids=["option", "node id", "file", "debugger"],
+)
+def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, arguments: tuple[str, ...], told: str) -> None:
+    """pytest's own words say why."""
+    done = project.nox("ci", *arguments)
+
+    assert done.code == 2, done.output
+    assert told in done.output
+
+
+def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: Project) -> None:
+    """pytest ends as it does for a wrong argument; its own words say which it was."""
+    project.write("conftest.py", "import no_such_module\n")
+
+    done = project.run("ci")
+
+    assert done.code == 2, done.output
+    assert "No module named 'no_such_module'" in done.output
+    assert "pytest could not start (see above)" in done.output
+    assert "arguments" not in done.output
+
+
+def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None:
+    """A run that measured nothing never passes."""
+    done = project.run("ci", "-k", "nothing_of_that_name")
+
+    assert done.code == 3, done.output
+    assert "INVALID: nothing was measured" in done.output
+    assert "nox -s readiness" not in done.output
+    assert "what was asked for selects nothing" in done.output
+
+
+def test_a_run_that_only_collects_is_invalid(project: Project) -> None:
+    """As it measured nothing either."""
+    done = project.run("ci", "--collect-only")
+
+    assert done.code == 3, done.output
+    assert "INVALID: nothing was measured" in done.output
+    assert "nox -s readiness" not in done.output
+
+
+def test_a_suite_without_benchmarks_is_invalid(project: Project) -> None:
+    """Other tests alone are no performance suite."""
+    project.write("test_suite.py", "def test_hygiene() -> None: ...\n")
+
+    done = project.run("ci")
+
+    assert done.code == 3, done.output
+    assert "INVALID: nothing was measured" in done.output
+    assert "nox -s readiness" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("import no_such_package\n", "No module named 'no_such_package'"), ("def test_a(:\n", "SyntaxError")],
+    ids=["import", "syntax"],
+)
+def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, told: str) -> None:
+    """Its error is shown, in the report as well."""
+    project.write("test_broken.py", text)
+
+    done = project.run("ci")
+
+    assert done.code == 3, done.output
+    assert "INVALID: tests/performance/test_broken.py can't be collected" in done.output
+    report = (project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
+    for text in (done.output.partition("INVALID")[2], report):
+        assert told in text.replace("&#95;", "_").replace("\\", "")
+    assert "nox -s readiness" not in done.output
+
+
+# ---- what makes timings meaningless
+
+
+def test_the_gate_refuses_xdist(project: Project) -> None:
+    """Processes that run side by side would slow each other down."""
+    done = project.own_python("-m", "scripts.gate", "--", "-n", "2")
+
+    assert done.code == 2, done.output
+    assert "the gate can't run under pytest-xdist (-n)" in done.output
+    assert STARTED not in done.output
+
+
+def test_the_gate_refuses_coverage(project: Project) -> None:
+    """A tracer slows each line down."""
+    output = project.root / "results.json"
+
+    done = project.own_python("-m", "coverage", "run", "-m", "pytest", "tests/performance", f"--perf-output={output}")
+
+    assert done.code == 4, done.output  # of pytest: wrong usage
+    assert "the gate can't run under coverage" in done.output
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (["pytest"], ["-n", "2"], "under pytest-xdist (-n)"),
+        (["coverage", "run", "-m", "pytest"], [], "under coverage"),
+        (["pytest"], ["--pdb"], "with a debugger"),
+    ],
+    ids=["xdist", "coverage", "debugger"],
+)
+def test_plain_pytest_runs_each_benchmark_once_and_untimed(
+    project: Project, before: list[str], after: list[str], told: str
+) -> None:
+    """They pass as tests of themselves, budgets are not judged, and the reader is told."""
+    project.write("settings.toml", STEADY_SETTINGS + '\n[budgets]\n"test_suite.py::test_counted" = { p95_ms = 1e-6 }\n')
+    project.write("test_suite.py", COUNTING_SUITE)
+
+    done = project.own_python("-m", *before, "tests/performance", *after)
+
+    assert done.code == 0, done.output
+    assert "2 passed" in done.output
+    assert f"each benchmark ran once and untimed, as pytest runs {told}" in done.output
+    assert (project.suite / "rounds.txt").read_text(encoding="utf-8").splitlines() == ["round"] * 2
+
+
+def test_collecting_alone_starts_nothing(project: Project, tmp_path: Path) -> None:
+    """No server, no reaper, no record of a run."""
+    project.write("settings.toml", STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"'))
+    cache = tmp_path / "cache"
+
+    done = project.python("-m", "pytest", "tests/performance", "--collect-only", XDG_CACHE_HOME=str(cache))
+
+    assert done.code == 0, done.output
+    assert "2 tests collected" in done.output
+    assert "embedded" not in done.output
+    assert not cache.exists()
+
+
+# ---- readiness
+
+
+@pytest.mark.parametrize(
+    ("suite", "told"),
+    [
+        ("def test_plain():\n    pass\n", 'invalid: there are no readiness tests (marker "readiness")'),
+        (SKIPPED_READINESS, "invalid: all readiness tests were skipped"),
+    ],
+    ids=["none", "skipped"],
+)
+def test_readiness_without_a_readiness_test_shows_nothing_ready(project: Project, suite: str, told: str) -> None:
+    """Nothing was looked at: that is not `ready`."""
+    project.write("test_suite.py", suite)
+
+    done = project.run("readiness")
+
+    assert done.code == 3, done.output
+    assert told in done.output
+    assert "ready: 0" not in done.output

@@ -1,0 +1,300 @@
+"""The gate's paired comparison with the base commit, as its users run it."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from plumbline.comparing.statistics.schedule import FIRST_LOOKS
+from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project
+
+WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
+
+CODE = """\
+import time
+
+DURATION_US = 2_000
+
+
+def work() -> None:
+    time.sleep(DURATION_US / 1e6)
+
+
+def other() -> list[int]:
+    time.sleep(0.002)
+    return sorted(range(2_000, 0, -1))
+"""
+"""What takes its time by a clock does so however fast the machine is at the moment."""
+
+BROKEN_BUDGET = f'\n[budgets]\n"{WORK}" = {{ rate_per_s = 1_000_000_000 }}\n'
+
+SUITE = '''\
+"""Two benchmarks of code that lives beside the suite."""
+
+from code_under_test import other, work
+
+from plumbline import Measure
+
+
+def test_work(measure: Measure) -> None:
+    """Wait for a clock."""
+    for timer in measure():
+        with timer:
+            work()
+
+
+def test_other(measure: Measure) -> None:
+    """Sort a list."""
+    for timer in measure():
+        with timer:
+            other()
+'''
+
+
+@pytest.fixture(scope="module")
+def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A repository with code, its benchmarks and a committed baseline of another machine: all goes on to the pairs.
+
+    It was recorded on slower code that was never committed, after something had been accepted.
+    """
+    project = Project.create(tmp_path_factory.mktemp("compare") / "project", environments)
+    (project.suite / "test_suite.py").unlink()
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("conftest.py", CONFTEST)
+    project.write("test_code.py", SUITE)
+    (project.suite / "baselines").mkdir()
+    (project.suite / "baselines" / "accepted.json").write_text(json.dumps({WORK: {"reason": "it did more then"}}))
+    project.begin_repository(CODE)
+    slow_down(project)
+    done = run(project, "baseline", PERF_MACHINE="yesterday's")
+    assert done.code == 0, done.output
+    project.git("checkout", "--quiet", "code_under_test.py")
+    project.commit("Baseline")
+    return project
+
+
+@pytest.fixture(scope="module")
+def slower(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Done]:
+    """A run where the working tree is slower, and breaks a budget: its project, to be copied, and how it ended."""
+    project = committed.copy(tmp_path_factory.mktemp("slower") / "project")
+    slow_down(project)
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
+    done = run(project, "ci")
+    project.write("settings.toml", STEADY_SETTINGS)
+    return project, done
+
+
+@pytest.fixture
+def project(committed: Project, tmp_path: Path) -> Project:
+    """A copy of it to change."""
+    return committed.copy(tmp_path / "project")
+
+
+def run(project: Project, session: str, *arguments: str, **environ: str) -> Done:
+    """A session with a cache of its own, on a machine with the same name each time."""
+    cache = {"XDG_CACHE_HOME": str(project.environments.parent / "cache"), "PERF_MACHINE": "today's"}
+    return project.run(session, *arguments, **(cache | environ))
+
+
+def slow_down(project: Project, duration_us: str = "6_000") -> None:
+    """Three times the work, as an uncommitted change."""
+    path = project.root / "code_under_test.py"
+    path.write_text(path.read_text().replace("2_000\n", f"{duration_us}\n", 1))
+
+
+def pretend_to_have_been(project: Project, times: dict[str, float]) -> None:
+    """Commit a baseline of today's machine where these took so many times of yesterday's."""
+    path = project.baseline()
+    scale_baseline(path, times)
+    path.write_text(path.read_text().replace("yesterday's", "today's"))
+    project.commit("Another baseline")
+
+
+def scale_baseline(path: Path, times: dict[str, float]) -> None:
+    data = json.loads(path.read_text())
+    for benchmark in data["benchmarks"]:
+        factor = times.get(benchmark["key"], 1.0)
+        benchmark["median"] *= factor
+        benchmark["process_medians"] = [median * factor for median in benchmark["process_medians"]]
+    path.write_text(json.dumps(data))
+
+
+def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(slower: tuple[Project, Done]) -> None:
+    """Exit code 1 on a machine that has no baseline of its own; what differs is told.
+
+    The baseline of a dirty tree leads to the commit that holds it.
+    """
+    project, done = slower
+    assert json.loads(project.baseline().read_text())["environment"]["dirty"]
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass"}
+    assert "1 file differs: code_under_test.py" in done.output
+    [work] = [one for one in project.results()["benchmarks"] if one["key"] == WORK]
+    assert work["change"] == pytest.approx(2.0, abs=0.7)
+    assert len(work["differences"]) >= FIRST_LOOKS[0]
+
+
+def test_the_budget_of_what_is_convicted_is_not_measured_again(slower: tuple[Project, Done]) -> None:
+    """It fails whatever its budget does."""
+    _, done = slower
+    assert "budget broken" in done.output
+    assert "measured again" not in done.output
+
+
+def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
+    """A change of the documentation alone is no change of the code: said, and done without a pair.
+
+    What was ten times as fast by the baseline of this very machine is drift: told, and no failure. What is no
+    regression can't be accepted: wrong usage, with the regressions that there are.
+    """
+    pretend_to_have_been(project, {WORK: 0.1, OTHER: 0.1})
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
+    assert "DRIFT: worse than the baseline, but not by what differs from the base" in done.output
+    assert "nothing differs" in done.output
+    assert "pairs of fresh processes" not in done.output
+
+    done = run(project, "accept", WORK, "--reason", "none")
+    assert done.code == 2, done.output
+    assert f"no regression of the last run is {WORK}: there are none" in done.output
+    assert not (project.suite / "baselines" / "accepted.json").exists()
+
+
+def test_a_broken_budget_makes_no_regression_of_what_the_base_acquits(project: Project) -> None:
+    """Measured again in fresh processes for its budget, which fails it, and judged by the base all the same."""
+    pretend_to_have_been(project, {WORK: 0.1, OTHER: 0.1})
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
+    done = run(project, "ci")
+    assert done.code == 1, done.output
+    assert "budget broken: test_code.py::test_work" in done.output
+    assert "measured again in up to 2 fresh processes" in done.output
+    assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
+
+
+def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Project, Done], tmp_path: Path) -> None:
+    """`accept` writes the file to commit, with the reason that every report then shows; `baseline` has cleared it.
+
+    A change that edits the baseline of what it slows down is accepted as well.
+    """
+    project = slower[0].copy(tmp_path / "project")
+    accepted = project.suite / "baselines" / "accepted.json"
+    assert not accepted.exists()
+    done = run(project, "accept", "test_code.py::test_w*", "--reason", "it does more now")
+    assert done.code == 0, done.output
+    [(key, kept)] = json.loads(accepted.read_text()).items()
+    assert (key, kept["reason"]) == (WORK, "it does more now")
+    assert kept["slower_by"] == pytest.approx(2.0, abs=0.7)
+
+    project.git("checkout", "--quiet", "-b", "change")
+    path = project.root / "code_under_test.py"
+    path.write_text(path.read_text().replace("0.002", "0.006"))
+    [path] = set((project.suite / "baselines").glob("*.json")) - {accepted}
+    scale_baseline(path, {OTHER: 3.0})
+    project.commit("Slower")
+    done = run(project, "ci", PERF_BASE="main")
+    assert done.code == 0, done.output
+    assert project.verdicts() == {WORK: "accepted", OTHER: "accepted"}
+    assert "accepted: it does more now" in done.output
+    assert "this change edits its baseline" in done.output
+
+    # Asked for by its name, a commit is no base whose baseline this change could edit.
+    done = run(project, "compare", "main")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "accepted", OTHER: "regression"}
+
+
+def test_what_a_change_records_anew_is_tried_on_the_baseline_s_own_machine(project: Project) -> None:
+    """Though its new figures acquit it: shown as accepted, with what it takes more than the base.
+
+    What it takes out of the suite and of the baseline is shown as removed.
+    """
+    project.git("checkout", "--quiet", "-b", "change")
+    slow_down(project)  # to what it was when the baseline was recorded
+    project.write("test_code.py", SUITE.partition("\n\ndef test_other")[0])
+    path = project.baseline()
+    scale_baseline(path, {WORK: 1.001})
+    data = json.loads(path.read_text())
+    data["benchmarks"] = [one for one in data["benchmarks"] if one["key"] == WORK]
+    path.write_text(json.dumps(data))
+    project.commit("Slower")
+    done = run(project, "ci", PERF_MACHINE="yesterday's", PERF_BASE="main")
+    assert done.code == 0, done.output
+    assert project.verdicts() == {WORK: "accepted", OTHER: "removed"}
+    assert "this change edits its baseline" in done.output
+    assert "the baseline was recorded with changes in the tree that its commit doesn't hold" in done.output
+
+
+def test_a_proposed_change_is_judged_by_its_base_where_there_is_no_baseline(project: Project) -> None:
+    """As on a hosted runner whose processor no baseline knows; what the base doesn't have is new."""
+    project.git("rm", "--quiet", "-r", "tests/performance/baselines")
+    project.commit("No baseline")
+    project.git("checkout", "--quiet", "-b", "change")
+    slow_down(project)
+    path = project.root / "code_under_test.py"
+    path.write_text(path.read_text() + "\n\ndef third() -> int:\n    return sum(range(1_000))\n")
+    name = "test_third.py"
+    project.write(name, SUITE.replace("other, work", "third").partition("def test_other")[0].replace("work", "third"))
+    project.commit("Slower")
+    done = run(project, "ci", PERF_BASE="main")
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass", f"{name}::test_third": "new"}
+
+
+def test_a_commit_that_does_not_exist_is_wrong_usage(project: Project) -> None:
+    """Nothing is compared, and the message names it."""
+    done = run(project, "compare", "nowhere")
+    assert done.code == 2, done.output
+    assert "'nowhere' names no commit here" in done.output
+
+
+def test_without_git_fresh_processes_decide(project: Project) -> None:
+    """No base to be had: told, and on the baseline's own machine what is slower is still convicted."""
+    slow_down(project, "60_000")  # more than by what a machine may become slower
+    (project.root / ".git").rename(project.root / "no-git")
+    done = run(project, "ci", PERF_MACHINE="yesterday's")
+    assert done.code == 1, done.output
+    assert project.verdicts()[WORK] == "regression"
+    assert "no paired comparison:" in done.output
+
+
+def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
+    """Exit code 3, with the side's last words, among bytes that are no text, in files that can be read all the same."""
+    path = project.root / "code_under_test.py"
+    print_it = r'os.write(1, bytes(range(256)) * 99 + b"\x1b[2J]]>last words\n")'
+    path.write_text(
+        f'import os\n\nif os.environ.get("PYTHONHASHSEED"):\n    {print_it}\n    os._exit(9)\n{path.read_text()}'
+    )
+    done = run(project, "ci")
+    assert done.code == 3, done.output
+    assert "the side head failed: it ended with exit code 9" in done.output
+    assert "last words" in done.output
+    assert "\x1b[2J" not in done.output
+    assert "Traceback" not in done.output
+    assert project.results()["verdict"] == "invalid"
+    ElementTree.parse(project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
+
+
+def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
+    """It can't even be imported: told with its last words, and timings are judged as without a base."""
+    path = project.root / "code_under_test.py"
+    code = path.read_text()
+    project.write("conftest.py", CONFTEST + "\nimport code_under_test  # noqa\n")
+    path.write_text('raise RuntimeError("half done")\n')
+    baseline = project.baseline()
+    baseline.write_text(baseline.read_text() + "\n")
+    project.commit("Half done")
+    path.write_text(code)
+    done = run(project, "ci")
+    assert done.code == 0, done.output
+    assert "no paired comparison: the base can't be run: the side base failed" in done.output
+    assert "half done" in done.output
+    assert set(project.verdicts().values()) == {"inconclusive"}
+
+    slow_down(project, "60_000")
+    done = run(project, "ci", PERF_MACHINE="yesterday's")
+    assert done.code == 1, done.output
+    assert "no paired comparison: the base can't be run" in done.output
+    assert "REGRESSION: slower than the baseline" in done.output
+    assert "are against" not in done.output

@@ -1,0 +1,581 @@
+"""The gate through `nox -s ci`, as its users run it: exit codes, what is told, what is written."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.support.project import STEADY_SETTINGS, Done, Project
+
+ADDITION, SORTING = "test_suite.py::test_addition", "test_suite.py::test_sorting"
+JOINING, COUNTING = "test_words.py::test_joining", "test_words.py::test_counting"
+
+BUDGETS = """
+[budgets]
+"test_budgets.py::test_kept" = { p95_ms = 1000, p99_ms = 1000, rate_per_s = 1 }
+"test_budgets.py::test_slow_at_first" = { median_ms = 4 }
+"test_budgets.py::test_slow_in_the_first_process" = { median_ms = 4 }
+"""
+BROKEN_BUDGETS = """
+[budgets]
+"test_broken.py::test_too_slow" = { p95_ms = 0.5 }
+"test_broken.py::test_too_few" = { rate_per_s = 2_000 }
+"""
+
+KEPT_SUITE = '''\
+from pathlib import Path
+
+from tests.performance.clock import spend
+from plumbline import Measure
+
+MARK = Path(__file__).with_name("first process")
+FIRST_PROCESS = not MARK.exists()
+MARK.touch()
+
+
+def test_kept(measure: Measure) -> None:
+    for timer in measure():
+        with timer:
+            spend(0.0001)
+
+
+def test_slow_at_first(measure: Measure) -> None:
+    """The disk, the network or a neighbour was slow for a moment."""
+    rounds = 0
+    for timer in measure(warmup=0, samples=7):
+        rounds += 1
+        with timer:
+            spend(0.005 if rounds <= 7 else 0.0001)
+
+
+def test_disturbed_for_a_moment(measure: Measure) -> None:
+    rounds = 0
+    for timer in measure(warmup=0, samples=35):
+        rounds += 1
+        with timer:
+            spend(0.005 if 7 < rounds <= 14 else 0.0005)
+
+
+def test_slow_in_the_first_process(measure: Measure) -> None:
+    for timer in measure(warmup=0, samples=7):
+        with timer:
+            spend(0.005 if FIRST_PROCESS else 0.0001)
+'''
+
+BROKEN_SUITE = '''\
+from tests.performance.clock import spend
+from plumbline import Measure
+from plumbline.settings import Budget
+
+
+def test_too_slow(measure: Measure) -> None:
+    for timer in measure(warmup=0, samples=7):
+        with timer:
+            spend(0.001)
+
+
+def test_too_few(measure: Measure) -> None:
+    for timer in measure(warmup=0, samples=7, operations=1):
+        with timer:
+            spend(0.001)
+
+
+def test_budget_of_its_own(measure: Measure) -> None:
+    for timer in measure(warmup=0, samples=7, budget=Budget(max_ms=0.75)):
+        with timer:
+            spend(0.001)
+
+
+def test_well() -> None:
+    """Not a benchmark."""
+'''
+
+EMBEDDED = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+
+TELLTALE_SUITE = '''\
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+from plumbline import Measure
+
+
+def test_the_test_is_told_where_they_are(redis_url: str, postgres_url: str) -> None:
+    Path(os.environ["TOLD"]).write_text(f"{redis_url}\\n{postgres_url}\\n")
+    print("connecting to", redis_url)
+
+
+def test_assertion(redis_url: str, postgres_url: str) -> None:
+    logging.getLogger("app").warning("connecting to %s", postgres_url)
+    print("connecting to", redis_url)
+    assert redis_url == postgres_url
+
+
+@pytest.fixture
+def broken(postgres_url: str) -> None:
+    raise ConnectionError(f"no such database: {postgres_url}")
+
+
+def test_fixture(broken: None) -> None:
+    """Never gets here."""
+
+
+def test_skipped(redis_url: str) -> None:
+    pytest.skip(f"{redis_url} lacks a module")
+
+
+def test_warning(postgres_url: str) -> None:
+    warnings.warn(f"{postgres_url} is slow", stacklevel=1)
+
+
+def test_measured(measure: Measure, redis_url: str) -> None:
+    for timer in measure():
+        with timer:
+            sum(range(1000))
+'''
+
+TELLTALE_IMPORT = """\
+import os
+
+raise ImportError(f"can't connect to {os.environ['SAMPLE_URL']}")
+"""
+
+
+class Ran(NamedTuple):
+    """A run, and the project that it was made in."""
+
+    project: Project
+    done: Done
+
+
+def entry(project: Project, key: str) -> dict[str, object]:
+    """One benchmark of the last results."""
+    [found] = [benchmark for benchmark in project.results()["benchmarks"] if benchmark["key"] == key]
+    assert isinstance(found, dict)
+    return found
+
+
+def edit_baseline(project: Project, name: str, value: object) -> None:
+    """Set a field of the baseline's environment."""
+    path = project.baseline()
+    baseline = json.loads(path.read_text(encoding="utf-8"))
+    baseline["environment"][name] = value
+    path.write_text(json.dumps(baseline), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def same(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run without any change."""
+    project = recorded_project.copy(tmp_path_factory.mktemp("same") / "project")
+    return Ran(project, project.nox("ci", GITHUB_STEP_SUMMARY=str(project.root / "summary.md")))
+
+
+@pytest.fixture(scope="module")
+def slower(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run in which one benchmark takes six times as long."""
+    project = recorded_project.copy(tmp_path_factory.mktemp("slower") / "project")
+    return Ran(project, project.nox("ci", SLOWER="6"))
+
+
+@pytest.fixture(scope="module")
+def edited(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run after a day's work on the suite."""
+    project = recorded_project.copy(tmp_path_factory.mktemp("edited") / "project")
+    project.edit("test_suite.py", "range(2000, 0, -1)", "range(2001, 0, -1)")
+    project.edit("conftest.py", '"line"', '"bob"')
+    project.edit("test_words.py", "def test_counting", "def test_tallying")
+    project.edit(
+        "test_words.py",
+        "measure():\n        with timer:\n            found",
+        ('measure(renamed_from="test_words.py::test_counting"):\n        with timer:\n            found'),
+    )
+    project.write("test_more.py", KEPT_SUITE.partition("def test_slow_at_first")[0])
+    return Ran(project, project.run("ci", SLOWER="0.2"))
+
+
+@pytest.fixture(scope="module")
+def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run with budgets that are kept, two of them only when measured again."""
+    project = Project.create(tmp_path_factory.mktemp("budgets") / "project", environments, steady=True)
+    project.write("settings.toml", STEADY_SETTINGS + BUDGETS)
+    project.write("test_budgets.py", KEPT_SUITE)
+    return Ran(project, project.run("ci"))
+
+
+@pytest.fixture(scope="module")
+def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run with budgets that are broken."""
+    project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments, steady=True)
+    project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGETS)
+    project.write("test_broken.py", BROKEN_SUITE)
+    return Ran(project, project.run("ci"))
+
+
+@pytest.fixture(scope="module")
+def telltale(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run whose tests say the servers' passwords wherever they can."""
+    project = Project.create(tmp_path_factory.mktemp("telltale") / "project", environments)
+    project.write("settings.toml", EMBEDDED + '\n[env]\nSAMPLE_URL = "{postgres.url}"\n')
+    project.write("test_telltale.py", TELLTALE_SUITE)
+    project.write("test_telltale_import.py", TELLTALE_IMPORT)
+    arguments = ["-rA", "--showlocals", "--continue-on-collection-errors"]
+    return Ran(project, project.run("ci", *arguments, TOLD=str(project.root / "told.txt")))
+
+
+# ---- verdicts
+
+
+def test_a_first_run_is_new_and_passes(project: Project) -> None:
+    """Without a baseline every benchmark is new, the run passes, and the reader is told to record one."""
+    done = project.run("ci")
+
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"new"}
+    assert "nox -s baseline" in done.output
+
+
+def test_a_run_without_a_change_passes(same: Ran) -> None:
+    """Each benchmark passes, and so does the run."""
+    assert same.done.code == 0, same.done.output
+    assert set(same.project.verdicts().values()) == {"pass"}
+    assert len(same.project.verdicts()) == 4
+    assert "PASS" in same.done.output
+
+
+def test_a_run_says_what_it_was_compared_with(same: Ran) -> None:
+    """The baseline's file is named."""
+    assert f"Compared with {same.project.baseline().name}" in same.done.output
+
+
+def test_a_regression_fails(slower: Ran) -> None:
+    """A benchmark that has become slower fails the run, and the others pass."""
+    assert slower.done.code == 1, slower.done.output
+    verdicts = slower.project.verdicts()
+    assert verdicts.pop(ADDITION) == "regression"
+    assert set(verdicts.values()) == {"pass"}
+    assert f"REGRESSION: slower than the baseline: {ADDITION}" in slower.done.output
+
+
+def test_a_regression_is_measured_again_before_it_fails(slower: Ran) -> None:
+    """What one process can't acquit is convicted by fresh ones alone, and by all of them."""
+    assert "measured again in 2 fresh processes" in slower.done.output
+    medians = entry(slower.project, ADDITION)["process_medians"]
+    assert isinstance(medians, list)
+    assert len(medians) == 2
+
+
+def test_a_regression_says_what_it_was_and_is_and_what_could_have_been_seen(slower: Ran) -> None:
+    """The figures stand in the table and in the results, and fit together."""
+    regression = entry(slower.project, ADDITION)
+    was, now, change = regression["baseline_median"], regression["median"], regression["change"]
+    assert isinstance(was, float)
+    assert isinstance(now, float)
+    assert isinstance(change, float)
+    assert change > 2
+    assert now / was - 1 == pytest.approx(change, rel=0.5)
+    assert {"change_low", "change_high", "minimum_detectable_effect"} <= regression.keys()
+    [heading] = [line for line in slower.done.output.splitlines() if line.startswith("benchmark ")]
+    assert all(word in heading for word in ("baseline", "now", "change", "verdict"))
+    assert "could" in slower.done.output
+
+
+def test_an_improvement_passes(edited: Ran) -> None:
+    """A benchmark that has become faster is told and fails nothing."""
+    assert edited.done.code == 0, edited.done.output
+    assert edited.project.verdicts()[ADDITION] == "improvement"
+
+
+def test_a_benchmark_whose_source_was_edited_is_changed(edited: Ran) -> None:
+    """Timings of two different benchmarks are not compared."""
+    assert edited.project.verdicts()[SORTING] == "changed"
+
+
+def test_a_benchmark_whose_fixture_was_edited_is_changed(edited: Ran) -> None:
+    """What a fixture of the suite prepares is a part of the benchmark."""
+    assert edited.project.verdicts()[JOINING] == "changed"
+
+
+def test_a_renamed_benchmark_keeps_its_history(edited: Ran) -> None:
+    """With `renamed_from` it stands beside the figures of its old name, which is not missing."""
+    renamed = entry(edited.project, "test_words.py::test_tallying")
+    assert renamed["baseline_median"]
+    assert renamed["verdict"] == "changed"
+    assert COUNTING not in edited.project.verdicts()
+
+
+def test_a_benchmark_that_the_baseline_lacks_is_new(edited: Ran) -> None:
+    """Beside a baseline of others."""
+    assert edited.project.verdicts()["test_more.py::test_kept"] == "new"
+
+
+def test_what_is_gone_or_skipped_is_missing(recorded: Project) -> None:
+    """A benchmark that the baseline has and the run has not makes it invalid, even where its whole file is gone."""
+    (recorded.suite / "test_suite.py").unlink()
+    recorded.edit("test_words.py", "def test_counting(", "def count(")
+    recorded.edit("test_words.py", '"""Join words."""', 'import pytest; pytest.skip("not today")')
+
+    done = recorded.run("ci")
+
+    assert done.code == 3, done.output
+    assert set(recorded.verdicts()) == {ADDITION, SORTING, JOINING, COUNTING}
+    assert set(recorded.verdicts().values()) == {"missing"}
+    assert "in the baseline, but not measured" in done.output
+    assert "skipped: not today" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-k", "addition"), ("tests/performance/test_suite.py::test_addition",)],
+    ids=["expression", "node id"],
+)
+def test_what_was_not_asked_for_is_not_missing(recorded: Project, arguments: tuple[str, ...]) -> None:
+    """A part of the suite is judged alone."""
+    done = recorded.run("ci", *arguments)
+
+    assert done.code == 0, done.output
+    assert set(recorded.verdicts()) == {ADDITION}
+
+
+def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
+    """`-k app` beside a folder `app` runs this suite's tests, not all that pytest finds."""
+    (project.root / "addition").mkdir()
+    (project.root / "tests" / "test_others.py").write_text("def test_addition() -> None: ...\n", encoding="utf-8")
+
+    done = project.run("ci", "-k", "addition", "--collect-only")
+
+    assert "test_suite.py" in done.output
+    assert "test_others.py" not in done.output
+
+
+def test_a_failed_test_fails(recorded: Project) -> None:
+    """Benchmark or not; and a benchmark that failed is not missing."""
+    recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
+    recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['a connection'], 'left open'\n")
+
+    done = recorded.run("ci")
+
+    assert done.code == 1, done.output
+    assert f"test failed: test_plain.py::test_hygiene, {COUNTING}" in done.output
+    assert "left open" in done.output
+    assert COUNTING not in recorded.verdicts()
+
+
+def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded: Project) -> None:
+    """`--lf` leaves out whole files and parts of others."""
+    recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
+    assert recorded.run("ci").code == 1
+    recorded.edit("test_words.py", "    assert found == 0\n", "    assert found\n")
+
+    done = recorded.run("ci", "--lf")
+
+    assert done.code == 0, done.output
+    assert set(recorded.verdicts()) == {COUNTING}
+
+
+def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
+    """A run that ended before its end is invalid, whatever it had measured."""
+    recorded.baseline().unlink()
+    recorded.write("test_z.py", "import pytest\n\n\ndef test_exit() -> None:\n    pytest.exit('enough')\n")
+
+    done = recorded.run("ci")
+
+    assert done.code == 3, done.output
+    assert "enough" in done.output
+
+
+def test_on_another_machine_figures_are_shown_and_not_judged(recorded: Project) -> None:
+    """Two machines differ by more than what a change does."""
+    done = recorded.run("ci", SLOWER="6", PERF_MACHINE="elsewhere")
+
+    assert done.code == 0, done.output
+    assert set(recorded.verdicts().values()) == {"inconclusive"}
+    assert entry(recorded, ADDITION)["baseline_median"]
+    assert "another machine" in done.output
+    assert "now elsewhere" in done.output
+
+
+def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project) -> None:
+    """`fail_on = ["inconclusive"]` ends the run with an exit code of its own."""
+    recorded.write("settings.toml", STEADY_SETTINGS + 'fail_on = ["inconclusive"]\n')
+    edit_baseline(recorded, "machine", "elsewhere")
+
+    done = recorded.nox("ci")
+
+    assert done.code == 4, done.output
+    assert "another machine (elsewhere" in done.output
+    assert "4 of 4 benchmarks could not be judged" in done.output
+
+
+def test_pinned_and_free_figures_are_not_compared(recorded: Project) -> None:
+    """A baseline that was not pinned to one core says nothing on a run that is."""
+    done = recorded.run("ci", PERF_PIN="auto", XDG_CACHE_HOME=str(recorded.root / "cache"))
+
+    assert done.code == 0, done.output
+    assert set(recorded.verdicts().values()) == {"inconclusive"}
+    assert "this run is pinned to one core, the baseline was not" in done.output
+
+
+# ---- budgets
+
+
+def test_kept_budgets_pass(budgets: Ran) -> None:
+    """Limits of time and of rate alike."""
+    assert budgets.done.code == 0, budgets.done.output
+    results = entry(budgets.project, "test_budgets.py::test_kept")["budgets"]
+    assert isinstance(results, list)
+    assert {budget["name"]: budget["kept"] for budget in results} == {
+        "p95_ms": True,
+        "p99_ms": True,
+        "rate_per_s": True,
+    }
+
+
+def test_a_99th_percentile_is_not_judged_by_few_samples(budgets: Ran) -> None:
+    """And the run says so."""
+    assert "judged from 1,000 samples on, there were" in budgets.done.output
+
+
+def test_a_budget_broken_on_the_first_try_alone_passes(budgets: Ran) -> None:
+    """It is measured again at once, and the reader is told."""
+    warnings = entry(budgets.project, "test_budgets.py::test_slow_at_first")["warnings"]
+    assert "measured twice: its budget was broken (median_ms)" in str(warnings)
+
+
+def test_a_disturbed_measurement_is_made_again(budgets: Ran) -> None:
+    """Seven samples in a row took ten times as long, as when a neighbour has the core: the second try counts."""
+    disturbed = entry(budgets.project, "test_budgets.py::test_disturbed_for_a_moment")
+    assert "samples in a row were slower than others" in str(disturbed["warnings"])
+    assert disturbed["samples"] == 35
+    assert float(str(disturbed["p95"])) < 0.005
+
+
+def test_a_budget_broken_in_the_first_process_alone_passes(budgets: Ran) -> None:
+    """It is measured again in fresh processes, and the reader is told."""
+    warnings = entry(budgets.project, "test_budgets.py::test_slow_in_the_first_process")["warnings"]
+    assert "kept in 2 of 2 fresh processes" in str(warnings)
+
+
+def test_broken_budgets_fail(broken_budgets: Ran) -> None:
+    """From the settings or the benchmark itself, with the limit and the figure."""
+    assert broken_budgets.done.code == 1, broken_budgets.done.output
+    output = broken_budgets.done.output
+    for name, limit in ("too_slow", "> 0.5 ms"), ("too_few", "< 2,000/s"), ("budget_of_its_own", "> 0.75 ms"):
+        [remark] = [line for line in output.splitlines() if line.startswith(f"! {name}: budget broken")]
+        assert limit in remark
+
+
+def test_broken_budgets_are_measured_again_first(broken_budgets: Ran) -> None:
+    """In fresh processes."""
+    assert "measured again in up to 2 fresh processes" in broken_budgets.done.output
+
+
+def test_plain_pytest_fails_on_a_broken_budget(broken_budgets: Ran) -> None:
+    """Without Nox, too, and with a table at the end."""
+    done = broken_budgets.project.python("-m", "pytest", "tests/performance")
+
+    assert done.code == 1, done.output
+    assert "over budget" in done.output
+    assert "6 passed" in done.output
+    last = done.output.splitlines()[-2]
+    assert last.startswith("failed, as a budget is broken: ")
+    assert all(f"test_broken.py::test_{name}" in last for name in ("too_slow", "too_few", "budget_of_its_own"))
+
+
+# ---- what is written
+
+
+def test_the_results_have_the_documented_fields(same: Ran) -> None:
+    """Other tools may rely on these."""
+    results = same.project.results()
+    assert {"schema", "verdict", "environment", "benchmarks"} <= results.keys()
+    assert results["verdict"] == "pass"
+    for benchmark in results["benchmarks"]:
+        assert {"key", "unit", "verdict", "median", "counts"} <= benchmark.keys()
+
+
+def test_the_report_is_written_in_markdown(same: Ran) -> None:
+    """With the verdict at its head."""
+    report = (same.project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
+    assert report.startswith("## ✅ Pass")
+    assert "test_addition" in report
+
+
+def test_the_report_is_added_to_the_summary_of_a_github_job(same: Ran) -> None:
+    """In the file that GitHub names."""
+    summary = (same.project.root / "summary.md").read_text(encoding="utf-8")
+    assert summary == (same.project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_summary_that_can_t_be_written_fails_nothing(recorded: Project) -> None:
+    """It is told."""
+    done = recorded.run("ci", "-k", "addition", GITHUB_STEP_SUMMARY=str(recorded.root))
+
+    assert done.code == 0, done.output
+    assert "GITHUB_STEP_SUMMARY can't be written: Is a directory" in done.output
+
+
+def test_junit_xml_tells_a_regression(slower: Ran) -> None:
+    """As a failure of its test."""
+    tree = ElementTree.parse(slower.project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
+    failed = [case.get("name") for case in tree.iter("testcase") if case.find("failure") is not None]
+    assert failed == ["test_addition"]
+
+
+def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -> None:
+    """As they were, without measuring."""
+    before = slower.project.results()
+
+    done = slower.project.run("report")
+
+    assert done.code == 1, done.output
+    assert f"REGRESSION: slower than the baseline: {ADDITION}" in done.output
+    assert slower.project.results() == before
+
+
+def test_without_results_there_is_nothing_to_render(recorded: Project) -> None:
+    """Which is invalid, and says what to do first."""
+    done = recorded.run("report")
+
+    assert done.code == 3, done.output
+    assert "run `nox -s ci` first" in done.output
+
+
+def test_results_of_an_earlier_run_are_not_taken_for_this_one_s(same: Ran, tmp_path: Path) -> None:
+    """A run that leaves no results leaves no older ones in their place either."""
+    project = same.project.copy(tmp_path / "project")
+    project.write("test_exit.py", "import os\n\n\ndef test_exit() -> None:\n    os._exit(0)\n")
+
+    done = project.run("ci")
+    report = project.run("report")
+
+    assert done.code == 3, done.output
+    assert "left no results" in done.output
+    assert report.code == 3, report.output
+
+
+# ---- passwords
+
+
+def test_no_password_is_told(telltale: Ran) -> None:
+    """Neither in the output nor in a file, even where a test fails with the URL in its assertion."""
+    told = (telltale.project.root / "told.txt").read_text(encoding="utf-8").split()
+    passwords = {url.partition("@")[0].rpartition(":")[2] for url in told}
+    assert len(passwords) == 2
+    assert telltale.done.code == 3, telltale.done.output
+    texts = {path.name: path.read_text(encoding="utf-8") for path in telltale.project.root.glob("perf-results/**/*.*")}
+    assert {"results.json", "report.md", "junit.xml"} <= texts.keys()
+    for name, text in {"output": telltale.done.output, **texts}.items():
+        for password in passwords:
+            lines = [line for line in text.splitlines() if password in line]
+            assert not lines, name
+
+
+def test_what_failed_is_still_told_without_the_password(telltale: Ran) -> None:
+    """The rest of the message stands."""
+    for words in ("can't connect to postgresql://", "no such database: postgresql://", "lacks a module", "is slow"):
+        assert words in telltale.done.output

@@ -1,0 +1,63 @@
+"""Last results that are missing, damaged or empty: a message, what to do next, and a documented exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from plumbline.commands import gate
+from plumbline.reporting.exports import FORMATS
+from plumbline.results.schema import dump_results, write_results
+from tests.support.report_samples import benchmark, results
+
+GOOD = dump_results(results(benchmark("test_a.py::test_b")))
+NAN = GOOD.replace('"median": 5.74e-05', '"median": NaN')
+NEGATIVE = GOOD.replace('"median": 5.74e-05', '"median": -1')
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the last results are looked for."""
+    monkeypatch.setattr(gate, "ROOT", tmp_path)
+    (tmp_path / "perf-results").mkdir()
+    return tmp_path / "perf-results" / "results.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there are no results in "),
+        ("", "results.json is empty\n"),
+        ("no JSON", "results.json is not a results file: "),
+        ("[]", "results.json is not a results file: "),
+        ('{"schema": 99}', "results.json has schema 99, this harness reads 1: update the harness\n"),
+        (GOOD[:500], "results.json is not a results file: "),
+        (NAN, "results.json is not a results file: "),
+        (NEGATIVE, "results.json is damaged or was edited by hand: "),
+    ],
+    ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "a time below 0"],
+)
+def test_results_that_can_not_be_read(
+    path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
+    """Whichever report is wanted."""
+    if text is not None:
+        path.write_text(text)
+    for format_ in (None, *FORMATS):
+        code = gate.export(format_, None) if format_ else gate.report_again()
+        told = capsys.readouterr()
+        assert (code, told.out) == (3, "")
+        assert said in told.err
+        assert "`nox -s ci`" in told.err
+
+
+def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its report says why; formats whose readers refuse an empty file are refused."""
+    write_results(path, results(verdict="invalid", exit_code=3, reasons=["redis is not ready"], baseline=""))
+    assert gate.report_again() == 3
+    assert "INVALID: redis is not ready\nExit code 3: " in capsys.readouterr().out
+    assert "redis is not ready" in (path.parent / "report.html").read_text(encoding="utf-8")
+    codes = {name: gate.export(name, path.with_name("export")) for name in FORMATS}
+    assert {name for name, code in codes.items() if code} == {"github-action-benchmark", "pyperf"}
+    assert set(codes.values()) == {0, 3}
+    assert json.loads(path.read_text())["exit_code"] == 3

@@ -1,0 +1,133 @@
+"""Fixtures for the tests of the harness: settings from text, services that are stopped whatever happens, polling."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import filelock
+import pytest
+
+from plumbline.services import Services
+from plumbline.services.service_run import Run
+from plumbline.settings import load_settings
+from tests.support.project import Project, make_environments
+
+ROOT = Path(__file__).parents[2]
+UNTIL_LIMIT_S = 15.0
+
+# A shell's background jobs ignore it, and so would all that tests start and then interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+Until = Callable[[Callable[[], object]], None]
+
+
+class MakeServices(Protocol):
+    """Makes services, not begun, from the text of a settings.toml, the baseline's backends, and the environment."""
+
+    def __call__(self, text: str = "", preferred: Mapping[str, str] = {}, /, **environ: str) -> Services: ...
+
+
+@pytest.fixture(scope="session")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own, kept for all of them: the template data directory is made once."""
+    folder = tmp_path_factory.mktemp("cache")
+    # The server's user must get at nothing here: the template is copied by ours.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        for name in [name for name in os.environ if name.startswith("PERF_")]:
+            patch.delenv(name)
+        yield folder
+
+
+@pytest.fixture
+def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
+    """Services by settings; stopped at the end of the test."""
+    assert cache_home.is_dir()
+    made: list[Services] = []
+
+    def make(text: str = "", preferred: Mapping[str, str] = {}, /, **environ: str) -> Services:
+        path = tmp_path / f"settings-{len(made)}.toml"
+        path.write_text(text, encoding="utf-8")
+        made.append(Services(load_settings(path, environ), ROOT, preferred=preferred, environ=environ))
+        return made[-1]
+
+    yield make
+    for services in made:
+        services.stop()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """A run that processes belong to."""
+    run = Run()
+    run.begin()
+    yield run
+    run.end()
+
+
+@pytest.fixture(scope="session")
+def until() -> Until:
+    """Poll until a condition holds; fails the test when it never does."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + UNTIL_LIMIT_S
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"still not so after {UNTIL_LIMIT_S:g} s: {condition}")
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Virtual environments of the template's sessions, made once: the processes of pytest-xdist share them.
+
+    The folder around it is each process's own.
+    """
+    folder = tmp_path_factory.mktemp("own") / "environments"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make_environments(folder)
+        return folder
+    shared = tmp_path_factory.getbasetemp().parent / "environments"
+    made = shared.with_name("environments made")
+    with filelock.FileLock(shared.with_name("environments.lock")):
+        if not made.exists():
+            make_environments(shared)
+            made.touch()
+    folder.symlink_to(shared)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, environments: Path) -> Project:
+    """A fresh copy of the template with a small suite of its own."""
+    return Project.create(tmp_path / "project", environments)
+
+
+@pytest.fixture(scope="session")
+def recorded_project(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Project:
+    """A project with a baseline, to be read only."""
+    return Project.create_recorded(tmp_path_factory.mktemp("recorded") / "project", environments)
+
+
+@pytest.fixture
+def recorded(recorded_project: Project, tmp_path: Path) -> Project:
+    """A project with a baseline, to be changed."""
+    return recorded_project.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    mount = tmp_path / "full"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(mount)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield mount
+    subprocess.run(["umount", "--lazy", str(mount)], check=True)

@@ -1,0 +1,363 @@
+"""A copy of the template with a small suite of its own, driven through Nox as its users do."""
+
+import ast
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plumbline.comparing.trees.environment import find_uv
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ["noxfile.py", "pyproject.toml", "conftest.py", "scripts", "tests/__init__.py", "tests/performance/harness"]
+LIMIT_S = 120.0
+
+SETTINGS = """\
+services = "off"
+test_limit_s = 10
+ready_limit_s = 20
+
+[profiles.ci]
+samples = 20
+warmup = 5
+timed_limit_s = 0.1
+
+[profiles.full]
+samples = 40
+warmup = 5
+timed_limit_s = 0.2
+
+[gate]
+confirm_processes = 3
+baseline_processes = 3
+"""
+
+REAL_CLOCK = '"""What benchmarks spend their time on."""\n\nfrom time import sleep as spend\n'
+
+STEADY_CLOCK = '''\
+"""A clock for `measure` that only benchmarks move on: figures that no busy machine can change."""
+
+import itertools
+
+from plumbline.measuring import loop as measure
+from plumbline.measuring import machine_speed as machine_speed
+
+machine_speed.perf_counter = itertools.count().__next__  # always as fast as ever
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+clock = measure.perf_counter = Clock()
+
+
+def spend(time_s: float) -> None:
+    clock.now_s += time_s
+'''
+
+SUITE = '''\
+"""Two benchmarks whose time is a clock's, however fast the machine is; one is scaled by the environment."""
+
+import os
+
+from tests.performance.clock import spend
+from plumbline import Measure
+
+SLOWER = float(os.environ.get("SLOWER", "1"))
+
+
+def test_addition(measure: Measure) -> None:
+    """Add up a range."""
+    for timer in measure():
+        with timer:
+            total = sum(range(1000))
+            spend(0.002 * SLOWER)
+    assert total >= 0
+
+
+def test_sorting(measure: Measure) -> None:
+    """Sort a list that is in reverse order."""
+    for timer in measure():
+        with timer:
+            ordered = sorted(range(2000, 0, -1))
+            spend(0.002)
+    assert ordered[0] == 1
+'''
+
+STEADY_SETTINGS = f"""\
+pin = "off"
+{SETTINGS.replace("confirm_processes = 3", "confirm_processes = 2")}\
+tolerance = 0.2
+minimum_effect = 0.9
+"""
+"""For what takes real time: changes by a factor of three, which a busy machine can't turn into another verdict."""
+
+CONFTEST = """\
+import pytest
+
+
+@pytest.fixture
+def words() -> list[str]:
+    return ["plumb", "line"] * 1000
+"""
+
+WORDS = '''\
+"""Two benchmarks more, one of them with a fixture."""
+
+from tests.performance.clock import spend
+from plumbline import Measure
+
+
+def test_joining(measure: Measure, words: list[str]) -> None:
+    """Join words."""
+    for timer in measure():
+        with timer:
+            text = " ".join(words)
+            spend(0.002)
+    assert text
+
+
+def test_counting(measure: Measure) -> None:
+    """Count a letter."""
+    text = "plumbline" * 3000
+    for timer in measure():
+        with timer:
+            found = text.count("l")
+            spend(0.002)
+    assert found
+'''
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    output: str
+
+
+class Project:
+    """A user's repository in `root`; `environments` are the virtual environments that its sessions share."""
+
+    def __init__(self, root: Path, environments: Path) -> None:
+        self.root = root
+        self.environments = environments
+        self.suite = root / "tests" / "performance"
+
+    @classmethod
+    def create(cls, root: Path, environments: Path, *, extras: bool = False, steady: bool = False) -> "Project":
+        """Copy the template's own files, as compiled as they are, and put a small suite beside them.
+
+        `steady`: its benchmarks take exactly what they should, which in pairs, with their controls, they can't.
+        """
+        left_out = ["*.pyc.*", *([] if extras else ["extras"])]  # the former are being written
+        for name in TEMPLATE:
+            source, target = ROOT / name, root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out))
+            else:
+                shutil.copy2(source, target)
+        (root / ".gitignore").write_text("perf-results/\n__pycache__/\n", encoding="utf-8")
+        project = cls(root, environments)
+        (project.suite / "__init__.py").touch()
+        project.write("settings.toml", SETTINGS)
+        project.write("clock.py", STEADY_CLOCK if steady else REAL_CLOCK)
+        project.write("test_suite.py", SUITE)
+        return project
+
+    @classmethod
+    def create_recorded(cls, root: Path, environments: Path) -> "Project":
+        """The same with four benchmarks, committed to git, and a baseline of them."""
+        project = cls.create(root, environments, steady=True)
+        project.write("settings.toml", STEADY_SETTINGS)
+        project.write("conftest.py", CONFTEST)
+        project.write("test_words.py", WORDS)
+        project.git("init", "--quiet")
+        project.commit("Start")
+        done = project.run("baseline")
+        assert done.code == 0, done.output
+        return project
+
+    def copy(self, root: Path) -> "Project":
+        """A copy to change."""
+        shutil.copytree(self.root, root)
+        return Project(root, self.environments)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the suite."""
+        (self.suite / name).write_text(text, encoding="utf-8")
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text that a file of the suite holds."""
+        text = (self.suite / name).read_text(encoding="utf-8")
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the project's own repository."""
+        identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def begin_repository(self, code: str) -> None:
+        """Commit all that is there, with this as `code_under_test.py`, as the first commit of a branch `main`."""
+        (self.root / "code_under_test.py").write_text(code, encoding="utf-8")
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.commit("Start")
+
+    def commit(self, message: str = "Change") -> None:
+        """Commit all changes."""
+        self.git("add", ".")
+        self.git("commit", "--quiet", f"--message={message}")
+
+    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a Nox session in a process group of its own; its output is one stream."""
+        command = [sys.executable, "-m", "nox", "-R", "--envdir", str(self.environments), "-s", session]
+        return self._start([*command, "--", *arguments], environ)
+
+    def nox(self, session: str, *arguments: str, **environ: str) -> Done:
+        """Run a Nox session to its end."""
+        return finish(self.start(session, *arguments, **environ))
+
+    def run(self, session: str, *arguments: str, **environ: str) -> Done:
+        """Run what a session runs, without Nox, to its end."""
+        return finish(self.start_without_nox(session, *arguments, **environ))
+
+    def start_without_nox(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start what a session runs, without Nox, which takes a second of its own."""
+        return self._start_python("-m", *sessions()[session], *arguments, **environ)
+
+    def python(self, *arguments: str, **environ: str) -> Done:
+        """Run the environment's Python to its end."""
+        return finish(self._start_python(*arguments, **environ))
+
+    def _start_python(self, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        return self._start([str(self.environments / "ci" / "bin" / "python"), *arguments], environ)
+
+    def own_python(self, *arguments: str, **environ: str) -> Done:
+        """Run the tests' own Python to its end: it has pytest-xdist and coverage as well."""
+        return finish(self._start([sys.executable, *arguments], environ))
+
+    def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+        # What the outer run was told is not for the inner one; compiled files make each process a second faster.
+        foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_STEP_SUMMARY")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**inherited, "COLUMNS": "120", **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def results(self) -> Any:
+        """What the last run wrote."""
+        return json.loads((self.root / "perf-results" / "results.json").read_text(encoding="utf-8"))
+
+    def verdicts(self) -> dict[str, str]:
+        """Verdict of each benchmark of the last run."""
+        return {benchmark["key"]: benchmark["verdict"] for benchmark in self.results()["benchmarks"]}
+
+    def baseline(self) -> Path:
+        """The one baseline file."""
+        [path] = (self.suite / "baselines").glob("*.json")
+        return path
+
+
+@functools.cache
+def sessions() -> dict[str, list[str]]:
+    """By name the module that a session runs and its arguments, before those of the user; empty where it runs none."""
+    found = {}
+    for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
+        if isinstance(one, ast.FunctionDef) and one.decorator_list:
+            calls = [
+                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_command"
+            ]
+            found[one.name] = [
+                str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)
+            ]
+    return found
+
+
+def finish(process: "subprocess.Popen[str]") -> Done:
+    """Wait for a command's end; one that hangs is killed with its group, and fails with what it had said."""
+    try:
+        output, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"not done after {LIMIT_S:g} s:\n{output}") from None
+    return Done(process.returncode, output)
+
+
+def with_lax_budgets(text: str) -> str:
+    """Settings or benchmarks with budgets that are kept whatever runs beside this: a hundredth of what they ask for."""
+
+    def lax(found: re.Match[str]) -> str:
+        factor = 0.01 if found[1].startswith("rate") else 100
+        return f"{found[1]}{float(found[2].replace('_', '')) * factor:g}"
+
+    return re.sub(r"\b(\w+_ms ?= ?|rate_per_s ?= ?)([\d_]+)", lax, text)
+
+
+def make_environments(folder: Path) -> None:
+    """Install what the sessions need, once: they all need the same."""
+    install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "ci"]
+    subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    for session in ("full", "readiness", "baseline", "compare", "accept", "report"):
+        (folder / session).symlink_to("ci")
+
+
+def pip_install(python: str) -> list[str]:
+    """The command that installs into the environment of this Python: by uv where it is there."""
+    uv = find_uv()
+    return [*uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+
+
+def make_environment(folder: str) -> list[str]:
+    """The command that makes an environment of our Python there: by uv where it is there."""
+    uv = find_uv()
+    return (
+        [*uv, "venv", "--quiet", "--python", sys.executable, folder] if uv else [sys.executable, "-m", "venv", folder]
+    )
+
+
+def copy_for_all(environments: Path, folder: Path) -> Path:
+    """Copy our interpreter and the environment `ci` to where every user gets at them; returns the environment."""
+    folder.chmod(0o755)
+    ignored = shutil.ignore_patterns("site-packages", "test")
+    shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=_link)
+    environment = folder / "environments" / "ci"
+    shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=_link)
+    interpreter = folder / "python" / "bin" / Path(sys.executable).resolve().name
+    (environment / "bin" / "python").unlink()
+    (environment / "bin" / "python").symlink_to(interpreter)
+    configuration = environment / "pyvenv.cfg"
+    text = re.sub(r"^home = .*$", f"home = {interpreter.parent}", configuration.read_text(), flags=re.MULTILINE)
+    configuration.unlink()  # anew, as the one that was there is linked
+    configuration.write_text(text)
+    return environment
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link, which costs nothing, where both are in one file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

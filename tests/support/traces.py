@@ -1,0 +1,303 @@
+"""What a run leaves on the machine, told from everybody else's; and suites that say how far they have come."""
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import psutil
+import pytest
+
+from plumbline.services.docker import Engine
+from plumbline.services.reaper import LABEL, RUN_VARIABLE
+from plumbline.services.service_run import MEMORY_FOLDER
+from tests.support.project import SETTINGS, Done, Project, finish
+
+GONE_LIMIT_S = 5.0
+"""How long after a SIGKILL something of a run may still be there."""
+CONTAINERS_GONE_LIMIT_S = 20.0
+"""The same with containers, on a busy machine: more than 5 were seen."""
+MIDDLE_LIMIT_S = 60.0
+"""How long a run may take to come to its middle, on a busy machine."""
+REDIS_IMAGE, POSTGRES_IMAGE = "redis:8-alpine", "postgres:18-alpine"
+RUN_FOLDERS = (MEMORY_FOLDER, Path(tempfile.gettempdir()))
+
+SUITE = '''\
+"""A suite on both servers; what it waits for never comes."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis
+
+
+def mark() -> None:
+    Path(os.environ["MARKS"], os.environ["PLUMBLINE_RUN"]).touch()
+
+
+async def test_leaves_data(redis_url, postgres_url, key_prefix, measure):
+    """A key and a table, which nobody removes."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(f"{key_prefix}left", "1")
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE TABLE left_behind AS SELECT 1 AS one")
+    await connection.close()
+    for timer in measure():
+        with timer:
+            sum(range(1000))
+    mark()
+'''
+FAILS = """
+
+def test_fails(redis_url):
+    assert redis_url == ""
+"""
+WAITS = """
+
+@pytest.mark.timeout(100)
+def test_waits(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    time.sleep(100)
+"""
+WAITS_IN_THE_LOOP = """
+
+@pytest.mark.timeout(100)
+async def test_waits_in_the_loop(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    await asyncio.sleep(100)
+"""
+SWALLOWS = """
+
+@pytest.mark.timeout(100)
+async def test_swallows(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    try:
+        await asyncio.sleep(100)
+    except asyncio.CancelledError:
+        pass
+
+
+def test_next():
+    Path("next").touch()
+"""
+LOSES = """
+
+class Slow:
+    def __del__(self):
+        Path(os.environ["MARKS"], "middle").touch()
+        time.sleep(100)
+
+
+@pytest.mark.timeout(100)
+def test_loses(redis_url):
+    Slow()
+    try:
+        time.sleep(100)
+    except BaseException as error:
+        Path("told").write_text(repr(error))
+        raise
+"""
+TEARS_DOWN = """
+
+@pytest.fixture(scope="session")
+async def table(postgres_url):
+    connection = await asyncpg.connect(postgres_url, server_settings={"application_name": "perf"})
+    yield
+    await connection.execute("SELECT pg_sleep(SECONDS)")
+    Path("torn down").touch()
+    raise RuntimeError("this fixture is broken")
+
+
+@pytest.mark.timeout(100)
+async def test_waits(table):
+    Path(os.environ["MARKS"], "middle").touch()
+    await asyncio.sleep(100)
+"""
+ENDS_SLOWLY = """
+import os
+import time
+from pathlib import Path
+
+
+def pytest_unconfigure():
+    Path(os.environ["MARKS"], "middle").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+"""
+DOES_NOT_GIVE_UP = """
+
+@pytest.mark.timeout(100)
+def test_does_not_give_up(redis_url):
+    Path(os.environ["MARKS"], "middle").touch()
+    while True:
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+class Traces:
+    """Everything that belongs to the runs of one project.
+
+    A run marks itself with its id in `folder`/marks; its temporary files go to `folder`/temp.
+    """
+
+    def __init__(self, project: Project, folder: Path, cache: Path) -> None:
+        self.project = project
+        self.marks = folder / "marks"
+        self.temp = folder / "temp"
+        self.records = cache / "plumbline" / "runs"
+        self.earlier_records = set(self.records.glob("*"))  # other tests' runs, such as those left to be swept
+        for one in (self.marks, self.temp):
+            one.mkdir(mode=0o755)
+        self.environ = {"MARKS": str(self.marks), "TMPDIR": str(self.temp)}
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, session: str = "ci", *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a session of the project."""
+        self.started.append(self.project.start(session, *arguments, **self.environ, **environ))
+        return self.started[-1]
+
+    def start_to_middle(self, session: str = "ci", *arguments: str, **environ: str) -> "subprocess.Popen[str]":
+        """Start a session and return when a test of its suite is in its middle."""
+        run = self.start(session, *arguments, **environ)
+        poll(MIDDLE_LIMIT_S, lambda: (self.marks / "middle").exists() or run.poll() is not None)
+        if run.poll() is not None:
+            pytest.fail(f"ended before its middle:\n{finish(run).output}")
+        return run
+
+    def nox(self, session: str = "ci", **environ: str) -> Done:
+        """Run a session of the project to its end."""
+        return finish(self.start(session, **environ))
+
+    def mark_all(self) -> None:
+        """Mark the runs that have begun since, on behalf of those that run no test themselves."""
+        for record in set(self.records.glob("*.json")) - self.earlier_records:
+            (self.marks / record.stem).touch()
+
+    def runs(self) -> set[str]:
+        """The ids of the runs that have marked themselves."""
+        return {path.name for path in self.marks.iterdir()} - {"middle"}
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that run for the project: by their environment, or by where they work."""
+        runs = self.runs()
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                environ, cwd = process.environ(), Path(process.cwd())
+                ours = environ.get("MARKS") == str(self.marks) or environ.get(RUN_VARIABLE) in runs
+                below = [self.project.root, *self.directories()]
+                if (ours or any(map(cwd.is_relative_to, below))) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def process(self, part: str) -> psutil.Process:
+        """The one whose command contains this argument; for a moment, what it starts looks like itself."""
+        found = {process.pid: process for process in self.processes() if part in process.cmdline()}
+        [process] = [process for process in found.values() if process.ppid() not in found]
+        return process
+
+    def directories(self) -> list[Path]:
+        """Of the runs, and whatever stands in their folder for temporary files."""
+        named = [path for run in self.runs() for folder in RUN_FOLDERS for path in folder.glob(f"plumbline-*{run}*")]
+        return [*named, *self.temp.iterdir()]
+
+    def left(self) -> list[str]:
+        """All that is there now, in words."""
+        return [
+            *(f"process {process.pid}: {_command(process)}" for process in self.processes()),
+            *(f"directory {path}" for path in self.directories()),
+            *(f"record {path}" for path in set(self.records.glob("*")) - self.earlier_records if not _is_by_us(path)),
+            *(f"container {name}" for run in self.runs() for name in containers(run)),
+        ]
+
+    def assert_gone(self, within_s: float = 0.0, but: str = "nothing") -> None:
+        """Fails where something is left after that time, but for what has this in its words."""
+        assert self.runs(), "no run has marked itself: there is nothing to look for"
+        deadline_s = time.monotonic() + within_s
+        while (left := [one for one in self.left() if but not in one]) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert not left, "\n".join(["still there:", *left])
+
+
+def settings(services: str = "embedded", more: str = "") -> str:
+    """The project's settings with services."""
+    return SETTINGS.replace('services = "off"', f'services = "{services}"') + more
+
+
+def poll(limit_s: float, condition: Callable[[], object]) -> None:
+    """Poll until a condition holds; fails the test when it never does."""
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"still not so after {limit_s:g} s")
+        time.sleep(0.02)
+
+
+def containers(run: str) -> list[str]:
+    """Names of a run's containers."""
+    if why_no_docker():
+        return []
+    with contextlib.closing(docker.from_env()) as client:
+        found = client.containers.list(all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True)
+    return [str(container.name) for container in found]
+
+
+def skip_without_docker() -> None:
+    """Skip the test where Docker's backend can't be had."""
+    if missing := why_no_docker():
+        pytest.skip(f"Docker can't be tested: {missing}")
+
+
+@functools.cache
+def why_no_docker() -> str:
+    """Why Docker's backend can't be had, or ""; asked once."""
+    engine = Engine()
+    try:
+        return engine.client()[1] or engine.image_missing(REDIS_IMAGE) or engine.image_missing(POSTGRES_IMAGE)
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def traces_of(project: Project, cache: Path) -> Iterator[Traces]:
+    """Traces of a project; what is left of them in the end is removed."""
+    # Open to others, as PostgreSQL doesn't run as root.
+    folder = Path(tempfile.mkdtemp(prefix="traces-"))
+    folder.chmod(0o755)
+    traces = Traces(project, folder, cache)
+    try:
+        yield traces
+    finally:
+        for run in traces.started:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_by_us(record: Path) -> bool:
+    """Whether it is of servers that this very test has started."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return bool(json.loads(record.read_text())["owner"]["pid"] == os.getpid())
+    return False
+
+
+def _command(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return "gone"

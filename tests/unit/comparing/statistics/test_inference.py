@@ -1,0 +1,289 @@
+"""Paired comparisons: what differences between fresh processes prove."""
+
+import math
+import random
+import statistics
+
+import pytest
+
+from plumbline.comparing.statistics.inference import (
+    BETWEEN,
+    Judgement,
+    Prior,
+    Thresholds,
+    block_differences,
+    difference,
+    digamma,
+    error_of_pair,
+    error_to_decide,
+    errors_within,
+    figure,
+    judge_pairs,
+    mean_of,
+    prior_of,
+    ratio_of,
+    spread_of_blocks,
+    trigamma,
+)
+from plumbline.measuring.statistics import student_quantile
+
+LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
+KEY = "test_redis.py::test_get"
+
+
+def judged(values: list[float], tried: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
+    within = {KEY: [0.0] * len(values)}
+    found = judge_pairs({KEY: values}, [KEY], {KEY: limits}, Prior(0.0, 0), within=within, tried=tried)
+    return found[KEY]
+
+
+def around(center: float, spread: float, pairs: int) -> list[float]:
+    """Values with exactly this mean and standard deviation."""
+    values = [(-1.0) ** number for number in range(pairs)]
+    deviation = math.sqrt(sum(value**2 for value in values) / (pairs - 1))
+    return [center + spread * value / deviation for value in values]
+
+
+def test_a_block_is_told_by_its_fastest_quarter() -> None:
+    """Of eight samples the two fastest; of three the fastest; disturbances change nothing."""
+    assert figure([5.0, 1.0, 9.0, 3.0, 9.0, 9.0, 9.0, 9.0]) == pytest.approx(2.0)
+    assert figure([3.0, 70.0, 2.0]) == 2.0
+    assert figure([4.0]) == 4.0
+
+
+@pytest.mark.parametrize("head_first", [False, True])
+def test_blocks_are_compared_with_those_beside_them(head_first: bool) -> None:
+    """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile; by hand."""
+    base, head = [1.0, 2.0], [1.2, 1.8]
+    if head_first:
+        assert block_differences(head, base, head_first=True) == pytest.approx(
+            [math.log(1.2), math.log(1.8), math.log(0.9)]
+        )
+    else:
+        assert block_differences(base, head, head_first=False) == pytest.approx(
+            [math.log(1.2), math.log(0.6), math.log(0.9)]
+        )
+
+
+def test_what_it_takes_to_decide_is_told_as_a_standard_error() -> None:
+    """With it and no less, four pairs without a doubt of their spread are just convicted, or just acquitted."""
+    for change, verdict in ((0.10, "regression"), (0.0, "pass")):
+        error = error_to_decide(change, LIMITS, degrees=3, tried=8)
+        for factor, expected in ((0.999, verdict), (1.001, "inconclusive")):
+            values = around(math.log1p(change), 2 * error * factor, pairs=4)
+            assert judged(values, tried=8).verdict == expected
+
+
+def test_the_nearer_a_change_is_to_a_limit_the_smaller_is_the_error_that_decides() -> None:
+    """Between both limits it is smallest; nothing is told by less than pairs can be."""
+    errors = [error_to_decide(change, LIMITS, degrees=13, tried=1) for change in (0.20, 0.10, 0.06, 0.03)]
+    assert errors == sorted(errors, reverse=True)
+    assert error_to_decide(0.0, LIMITS, degrees=13, tried=1) > error_to_decide(0.02, LIMITS, degrees=13, tried=1)
+    assert error_to_decide(0.10, LIMITS, degrees=13, tried=1) > error_to_decide(0.10, LIMITS, degrees=13, tried=38)
+
+
+def test_what_the_blocks_of_a_pair_may_leave_open() -> None:
+    """Four pairs of 2 % each make 1 %, less what processes differ by; where that is all of it, little is left."""
+    assert error_of_pair(0.01, pairs=4) == pytest.approx(math.sqrt(0.02**2 - BETWEEN**2))
+    assert error_of_pair(0.004, pairs=4) == pytest.approx(0.002)
+
+
+def test_a_steady_drift_cancels_over_both_orders() -> None:
+    """By turns on a machine that becomes slower by a tenth from block to block, base first in one pair, head in one."""
+    early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
+    drift = math.log(1.1)
+    assert difference(block_differences(early, late, head_first=False)) == pytest.approx(drift)
+    assert difference(block_differences(early, late, head_first=True)) == pytest.approx(-drift)
+    assert block_differences(early, late, head_first=False) == pytest.approx([drift, -drift, drift, -drift, drift])
+    assert block_differences(early, late, head_first=True) == pytest.approx([-drift, drift, -drift, drift, -drift])
+
+
+def test_a_pair_s_difference_is_the_median_of_its_blocks() -> None:
+    """One block that was disturbed changes little."""
+    assert difference([0.1, 0.0, 5.0]) == 0.1
+
+
+def in_turns(blocks: int, spread: float, rng: random.Random) -> list[float]:
+    """The differences of so many blocks of each side, where a difference varies by so much."""
+    base, head = ([math.exp(rng.gauss(0, spread / math.sqrt(2))) for _ in range(blocks)] for _ in range(2))
+    return block_differences(base, head, head_first=False)
+
+
+def test_the_spread_of_blocks_is_that_within_pairs() -> None:
+    """Pairs that differ by 10 % from each other, of differences that vary by 1 %: of many, and of three blocks each."""
+    rng = random.Random(1)
+    for blocks in (64, 3):
+        pairs = [[pair / 10 + one for one in in_turns(blocks, 0.01, rng)] for pair in range(200)]
+        assert spread_of_blocks(pairs) == pytest.approx(0.01, rel=0.1)
+    assert spread_of_blocks([[0.1], [0.2]]) == 0
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 9, 64])
+def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks(blocks: int) -> None:
+    """Against the standard deviation of 2,000 such medians, in all of which the blocks vary alike."""
+    rng = random.Random(blocks)
+    pairs = [in_turns(blocks, 0.01, rng) for _ in range(2_000)]
+    medians = [difference(pair) for pair in pairs]
+    found = math.sqrt(statistics.fmean(error**2 for error in errors_within(pairs)))
+    assert found == pytest.approx(statistics.stdev(medians), rel=0.1)
+
+
+def test_a_single_block_has_the_error_of_its_kind() -> None:
+    """By hand: nothing but what the blocks of other pairs say of it."""
+    pairs = [[-0.01, 0.0, 0.01], [0.3]]
+    assert errors_within(pairs)[1] == pytest.approx(spread_of_blocks(pairs))
+
+
+def test_a_disturbed_pair_has_a_greater_error_within() -> None:
+    """By hand: of 4 blocks that vary by ten times what the others do, 3 of 5 parts of the variance are its own."""
+    calm, disturbed = ([-size, size, -size, 0.0, size, -size, size] for size in (0.01, 0.1))
+    pairs = [calm, calm, calm, disturbed]
+    usual, own = spread_of_blocks(pairs), spread_of_blocks([disturbed])
+    *errors, greater = errors_within(pairs)
+    assert greater == pytest.approx(math.sqrt((3 * own**2 + 2 * usual**2) / 5 * math.pi / 2 * 5 / 6 / 4))
+    assert greater > 7 * errors[0] == 7 * errors[1] == 7 * errors[2]
+
+
+def test_a_disturbed_pair_counts_for_little() -> None:
+    """By hand: 1 % between processes, and 1 or 7 % within: weights of 1/2 and 1/50, of which 8 % is a 26th."""
+    within = [0.01, 0.07]
+    assert mean_of([0.0, 0.08], within) == pytest.approx(0.08 / 26)
+    assert ratio_of([0.0, 0.08], within) == pytest.approx(
+        ((0.08 / 26) ** 2 / 2 + (2 / 26) ** 2 / 50) / BETWEEN**2, rel=0.01
+    )
+
+
+def test_where_all_pairs_are_alike_their_weights_change_nothing() -> None:
+    """The mean is the mean, and their variance over what is expected that of Student."""
+    values, within = around(0.03, 0.02, 6), [0.01] * 6
+    assert mean_of(values, within) == pytest.approx(0.03)
+    assert ratio_of(values, within) == pytest.approx(0.02**2 / (BETWEEN**2 + 0.01**2))
+
+
+def test_one_pair_of_a_disturbed_moment_spoils_no_verdict() -> None:
+    """Six pairs around 0 acquit, though a seventh, of blocks that disagree, reads 30 %; a calm one would count."""
+    values = [*around(0.0, 0.01, 6), 0.3]
+    for error, verdict in ((0.3, "pass"), (0.0, "inconclusive")):
+        within = {KEY: [0.0] * 6 + [error]}
+        found = judge_pairs({KEY: values}, [KEY], {KEY: LIMITS}, Prior(0.0, 0), within=within, tried=1)
+        assert found[KEY].verdict == verdict
+
+
+def test_pairs_vary_no_less_than_their_blocks_allow() -> None:
+    """Four pairs that agree by chance, of blocks that leave 3 % open: not acquitted."""
+    prior, within = Prior(0.03, 10), {KEY: [0.06] * 4}
+    found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, tried=1)
+    assert found[KEY].verdict == "inconclusive"
+
+
+def test_a_clear_slow_down_is_a_regression() -> None:
+    """Eight pairs that read 10 % and vary by 1 %."""
+    found = judged(around(math.log(1.1), 0.01, 8))
+    assert found.verdict == "regression"
+    assert found.change == pytest.approx(0.1)
+    assert found.low > 0.02
+
+
+def test_bounds_beyond_all_numbers_are_told_all_the_same() -> None:
+    """Two pairs that differ by e among 1,000 benchmarks: Student's quantile has six digits."""
+    found = judged([-0.5, 0.5], tried=1000)
+    assert found.verdict == "inconclusive"
+    assert found.minimum_detectable_effect == pytest.approx(999)
+
+
+def test_no_difference_is_acquitted_soon() -> None:
+    """Four pairs around 0 that vary by 1 %."""
+    found = judged(around(0.0, 0.01, 4))
+    assert found.verdict == "pass"
+    assert found.high < 0.05
+
+
+def test_a_clear_speed_up_is_an_improvement() -> None:
+    """Eight pairs that read a tenth less."""
+    assert judged(around(math.log(0.9), 0.01, 8)).verdict == "improvement"
+
+
+def test_a_slow_down_within_the_tolerance_is_never_a_regression() -> None:
+    """80 pairs that agree on 1.9 %, of 2 % tolerated: certain, and not a regression."""
+    assert judged(around(math.log(1.019), 0.001, 80)).verdict == "pass"
+
+
+def test_between_tolerance_and_minimum_effect_more_pairs_are_wanted() -> None:
+    """3.5 % with 3 % of noise is neither convicted nor acquitted by eight pairs."""
+    found = judged(around(math.log(1.035), 0.03, 8))
+    assert found.verdict == "inconclusive"
+    assert found.low < 0.02 < 0.05 < found.high
+    assert found.minimum_detectable_effect > 0.05
+
+
+def test_the_interval_is_student_s() -> None:
+    """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom."""
+    found = judged(around(0.0, 0.01, 4))
+    assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01, 3))
+    assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03, 3))
+
+
+def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
+    """Six pairs of 8 % convict one benchmark, and not one of a hundred."""
+    values = around(math.log(1.08), 0.012, 6)
+    assert judged(values, tried=1).verdict == "regression"
+    assert judged(values, tried=500).verdict == "inconclusive"
+
+
+def test_a_stage_has_its_share_of_the_errors() -> None:
+    """A tenth of the false alarms, and half of the slow-downs that may be acquitted."""
+    some = LIMITS.with_shares(0.1, 0.5)
+    assert (some.false_alarms, some.power) == pytest.approx((0.001, 0.985))
+    assert (some.tolerance, some.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
+
+
+def test_an_effect_of_its_own_is_judged_by_it() -> None:
+    """A benchmark that may become 20 % slower is acquitted of 10 %."""
+    lenient = Thresholds(tolerance=0.12, minimum_effect=0.2, false_alarms=0.01, power=0.97)
+    assert judged(around(math.log(1.1), 0.01, 8), limits=lenient).verdict == "pass"
+
+
+def test_equal_values_prove_no_more_than_the_clock_can() -> None:
+    """Four pairs that agree to the last digit still have a spread."""
+    found = judged([0.0] * 4)
+    assert found.low < 0 < found.high
+
+
+def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
+    """Ten that vary by 1 % alike are worth ten degrees of freedom; ten of 0.3 to 10 % are worth few or none."""
+    within = dict.fromkeys(map(str, range(10)), [0.0] * 6)
+    alike = prior_of({str(number): around(0.0, 0.01, 6) for number in range(10)}, within)
+    assert alike.degrees == 10
+    assert alike.ratio == pytest.approx((0.01 / BETWEEN) ** 2, rel=0.2)
+    unlike = prior_of({str(number): around(0.0, 0.003 * 1.5**number, 6) for number in range(10)}, within)
+    assert unlike.degrees < 2
+
+
+def test_what_the_blocks_explain_is_no_disagreement() -> None:
+    """Ten that vary as much as their own blocks and 1 % between processes let expect agree, from 1 to 5 %."""
+    within = {str(number): 0.005 * number for number in range(10)}
+    found = prior_of(
+        {key: around(0.0, math.hypot(BETWEEN, error), 6) for key, error in within.items()},
+        {key: [error] * 6 for key, error in within.items()},
+    )
+    assert found.degrees == 10
+    ratio, degrees = found.moderated([-0.05, 0.05], [within["9"]] * 2)
+    assert degrees == 11
+    assert 0.045**2 < ratio * (BETWEEN**2 + within["9"] ** 2) < 0.06**2
+
+
+def test_few_benchmarks_are_told_what_pairs_do_in_general() -> None:
+    """Of three variances nobody can say how well they agree: three times the variance expected, worth four degrees."""
+    found = prior_of({key: around(0.0, 0.001, 6) for key in "abc"}, dict.fromkeys("abc", [0.0] * 6))
+    ratio, degrees = found.moderated([0.0, 0.0], [0.0] * 2)
+    assert degrees == 1 + 4
+    assert ratio == pytest.approx(4 / 5 * 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "psi", "derivative"), [(0.5, -1.96351, 4.934802), (1.0, -0.577216, 1.644934), (10.0, 2.251753, 0.105166)]
+)
+def test_digamma_and_trigamma_are_the_tabulated_ones(x: float, psi: float, derivative: float) -> None:
+    """Values from Abramowitz and Stegun, table 6.1 and 6.2."""
+    assert digamma(x) == pytest.approx(psi, abs=1e-6)
+    assert trigamma(x) == pytest.approx(derivative, abs=1e-6)

@@ -1,0 +1,532 @@
+"""How a paired comparison proceeds, on pairs that are made up."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from plumbline.comparing.comparison import judge_compared
+from plumbline.comparing.statistics import schedule as comparison
+from plumbline.comparing.statistics.inference import Judgement, Prior, Thresholds, judge_pairs
+from plumbline.comparing.statistics.schedule import (
+    CLOSE_LOOKS,
+    CONTROLS,
+    FIRST_LOOKS,
+    MEASURED_S,
+    MOST_BLOCKS,
+    MOST_MEASURED_S,
+    WELL_TOLD_SHARE,
+    BenchmarkPlan,
+    Pair,
+    PairedComparison,
+    RunPair,
+    conduct,
+    controls_off,
+    expected_s,
+)
+from plumbline.results.schema import Benchmark
+from plumbline.settings import GateSettings
+
+LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
+KEY = "test_it.py::test_0"
+NOTHING = Prior(0.0, 0)
+BUDGET_S = 60.0
+BLOCK_NOISE = 0.012
+
+
+class Clock:
+    """Stands still but for the pairs."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Pairs:
+    """Pairs that read what a function says, and take what is expected of them times a factor."""
+
+    def __init__(
+        self,
+        read: Callable[[BenchmarkPlan, int], float],
+        factor: float = 1.0,
+        *,
+        idle_s: float = 0.0,
+        block_noise: float = BLOCK_NOISE,
+        noisier: Mapping[str, float] = {},
+    ) -> None:
+        """`noisier`: by what the blocks of some benchmarks vary instead, by key."""
+        self.clock = Clock()
+        self.idle_s = idle_s
+        self._block_noise = block_noise
+        self._noisier = noisier
+        self.chosen: list[list[BenchmarkPlan]] = []
+        self.then: list[list[BenchmarkPlan]] = []
+        self._read = read
+        self._factor = factor
+
+    def __call__(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        self.clock.now_s += expected_s(chosen) * self._factor
+        self.chosen.append(list(chosen))
+        self.then.append(list(then))
+        read = {plan.key: self._read(plan, len(self.chosen)) for plan in chosen}
+        blocks = {}
+        for plan in chosen:
+            noise = self._noisier.get(plan.key, self._block_noise)
+            around = [-noise] * (plan.blocks - 1) + [0.0] + [noise] * (plan.blocks - 1)
+            blocks[plan.key] = [read[plan.key] + one for one in around]
+        return Pair(blocks, idle_s=self.idle_s)
+
+
+def tried(plans: Sequence[BenchmarkPlan], pairs: Pairs, budget_s: float = BUDGET_S) -> PairedComparison:
+    run_pair: RunPair = pairs
+    return conduct(plans, run_pair, budget_s=budget_s, clock=pairs.clock)
+
+
+def plans_of(count: int, sample_s: float = 1e-4) -> list[BenchmarkPlan]:
+    return [BenchmarkPlan(f"test_it.py::test_{number}", sample_s, LIMITS) for number in range(count)]
+
+
+def zigzag(value: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
+    """The same for all, by turns a little more and less."""
+    return lambda _wish, pair: math.log1p(value) + (noise if pair % 2 else -noise)
+
+
+def around(logarithm: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
+    """The same for all: just this by three pairs, a little more and less by each."""
+    return lambda _wish, pair: logarithm + noise * (pair % 3 - 1)
+
+
+def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
+    """Two pairs acquit what is alike, and convict what is 20 % slower, the size of which they tell."""
+    pairs = Pairs(lambda plan, pair: (math.log(1.2) if plan.key == KEY else 0.0) + 0.001 * (pair % 2))
+    found = tried(plans_of(5), pairs)
+    assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
+    assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_LOOKS[0]}
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.pairs == FIRST_LOOKS[0]
+
+
+def test_what_the_first_look_convicts_but_does_not_tell_well_is_looked_at_closely() -> None:
+    """20 % slower, give or take 1.8: three pairs convict where no time is left, and else more tell by how much."""
+    at_first, found = (tried(plans_of(12), Pairs(zigzag(0.2, 0.018), factor)) for factor in (6.5, 1.0))
+    assert {(one.verdict, one.pairs) for one in at_first.judgements.values()} == {("regression", FIRST_LOOKS[-1])}
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
+    assert (
+        at_first.judgements[KEY].error > WELL_TOLD_SHARE * at_first.judgements[KEY].change > found.judgements[KEY].error
+    )
+
+
+def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
+    """12 % slower, give or take 3.5: convicted by the fourth pair; its standard error is 2 % then."""
+    pairs = Pairs(zigzag(0.12, 0.035), factor=0.8)
+    found = tried(plans_of(1), pairs)
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == 16
+    assert found.judgements[KEY].error < 0.012
+
+
+def test_only_a_share_of_the_time_goes_into_the_size_of_what_is_convicted() -> None:
+    """The same where pairs take longer: with most of the time left it has fewer, and is judged by all of them."""
+    pairs = Pairs(zigzag(0.12, 0.035), factor=2.0)
+    found = tried(plans_of(1), pairs)
+    assert found.judgements[KEY].verdict == "regression"
+    assert CLOSE_LOOKS[0] < found.judgements[KEY].pairs == found.pairs - FIRST_LOOKS[-1] < 16
+    assert found.elapsed_s < BUDGET_S / 2
+
+
+def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -> None:
+    """7 % faster, give or take 0.9, among twelve: the first look passes it, and four more pairs tell."""
+    pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
+    found = tried(plans_of(12), pairs)
+    assert found.judgements[KEY].verdict == "improvement"
+    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
+    assert [[plan.key for plan in chosen] for chosen in pairs.chosen[-CLOSE_LOOKS[0] :]] == [[KEY]] * CLOSE_LOOKS[0]
+    assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
+
+
+def test_what_the_first_look_passes_as_faster_is_not_convicted() -> None:
+    """It read as 7 % faster, and as 20 % slower from then on."""
+    pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_LOOKS[0] else 0.2, 0.009)(plan, pair))
+    found = tried(plans_of(12), pairs)
+    assert found.pairs == FIRST_LOOKS[0] + CLOSE_LOOKS[0]
+    assert {one.verdict for one in found.judgements.values()} == {"pass"}
+
+
+def test_while_the_next_processes_start_more_is_measured() -> None:
+    """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
+    spans_s = {}
+    for idle_s in (0.0, 0.5, 5.0):
+        pairs = Pairs(around(0.0, 0.1), idle_s=idle_s, block_noise=0.15)
+        tried(plans_of(10, sample_s=2e-4), pairs)
+        close = [chosen for chosen in pairs.chosen[FIRST_LOOKS[-1] :] if len(chosen) == 10]
+        spans_s[idle_s] = [sum(2 * plan.blocks * plan.block_s for plan in chosen) for chosen in close[:3]]
+    assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
+    assert spans_s[0.5] == pytest.approx([MEASURED_S + 0.5 * pairs for pairs in (2, 3, 4)], rel=0.2)
+    assert spans_s[5.0] == pytest.approx([MOST_MEASURED_S] * 3, rel=0.2)
+
+
+def test_the_size_of_a_great_slow_down_need_not_be_told_to_the_point() -> None:
+    """Three times as slow, give or take 5 %: beyond doubt, and no reason to spend more time."""
+    found = tried(plans_of(1), Pairs(zigzag(2.0, 0.05)))
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == FIRST_LOOKS[0]
+
+
+def test_a_conviction_of_the_first_look_stands_where_no_time_is_left() -> None:
+    """Pairs take so long that those of the first look are all there is."""
+    pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
+    found = tried(plans_of(5), pairs)
+    assert found.pairs == FIRST_LOOKS[0]
+    assert {one.verdict for one in found.judgements.values()} == {"regression"}
+
+
+def test_what_two_pairs_leave_open_is_in_a_third_of_the_first_look() -> None:
+    """One reads 5 and 2 %; the others are acquitted, and need no third."""
+    pairs = Pairs(lambda plan, pair: 0.001 * (pair % 2) + (0.02 + 0.03 * (pair % 2) if plan.key == KEY else 0.0))
+    tried(plans_of(5), pairs)
+    assert [len(chosen) for chosen in pairs.chosen[: FIRST_LOOKS[-1]]] == [5] * FIRST_LOOKS[0] + [1]
+
+
+def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
+    """One reads 3 % more in the first look and nothing afterwards: of the first look's pairs nothing is left."""
+    pairs = Pairs(
+        lambda plan, pair: 0.03 * (pair % 2) + (0.03 if plan.key == KEY and pair <= FIRST_LOOKS[-1] else 0.0),
+    )
+    found = tried(plans_of(5), pairs)
+    assert found.judgements[KEY].verdict == "pass"
+    later = [chosen for chosen in pairs.chosen[FIRST_LOOKS[-1] :] if KEY in {plan.key for plan in chosen}]
+    assert found.judgements[KEY].pairs == len(found.differences[KEY]) == len(later)
+    assert max(found.differences[KEY]) < 0.06
+    assert found.judgements[KEY].pairs in CLOSE_LOOKS
+    assert max(found.differences[KEY]) < 0.04
+
+
+def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
+    """40 have the least blocks each; the one that is left has more."""
+    pairs = Pairs(lambda plan, pair: 0.01 * (pair % 3) + (0.04 if plan.key == KEY else 0.0), block_noise=0.05)
+    tried(plans_of(40), pairs)
+    assert {plan.blocks for plan in pairs.chosen[0]} == {20, 21}
+    [last] = pairs.chosen[-1]
+    assert 21 < last.blocks <= MOST_BLOCKS
+
+
+def test_slow_benchmarks_have_fewer_blocks() -> None:
+    """The least is what takes 0.4 s, or three of each side."""
+    assert BenchmarkPlan(KEY, 0.3, LIMITS).within(0.0, MOST_BLOCKS).blocks == 3
+    assert BenchmarkPlan(KEY, 0.02, LIMITS).within(0.0, MOST_BLOCKS).blocks == 9
+    assert BenchmarkPlan(KEY, 0.03, LIMITS).within(1.0, MOST_BLOCKS).blocks == 16
+
+
+def test_a_block_has_as_many_samples_as_fill_its_time() -> None:
+    """0.4 ms; what takes longer is measured in single ones."""
+    plans = [BenchmarkPlan(KEY, sample_s, LIMITS) for sample_s in (0.0, 5e-6, 1e-4, 3e-4, 9e-4, 4e-3, 0.3)]
+    assert [plan.samples for plan in plans] == [40, 40, 4, 2, 1, 1, 1]
+    assert [plan.warm_up for plan in plans] == [40, 40, 40, 27, 9, 2, 1]
+
+
+def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
+    """Blocks that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
+    seen: list[int] = []
+    clock = Clock()
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        clock.now_s += expected_s(chosen)
+        seen.append(chosen[0].blocks)
+        return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
+
+    conduct(plans_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
+    assert seen[: FIRST_LOOKS[-1]] == [128] * FIRST_LOOKS[-1]
+    assert set(seen[FIRST_LOOKS[-1] :]) == {20}
+
+
+def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
+    """By what it takes to decide it as well, for longer than pairs take otherwise; at first all are alike."""
+    noise = {plan.key: (0.07, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
+    pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
+    tried(plans_of(12), pairs)
+    close = pairs.chosen[FIRST_LOOKS[-1]]
+    blocks = [{plan.key: plan.blocks for plan in chosen} for chosen in (pairs.chosen[0], close)]
+    assert blocks[0]["test_it.py::test_1"] == pytest.approx(blocks[0][KEY], abs=1)
+    assert blocks[1]["test_it.py::test_1"] > 3 * blocks[1][KEY]
+    assert sum(2 * plan.blocks * plan.block_s for plan in close) > 1.5 * MEASURED_S
+
+
+def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
+    """The worst of three, so slow and noisy that nothing would be left for the others: it gets what they leave."""
+    plans = [BenchmarkPlan("costly", 0.3, LIMITS), *plans_of(2)]
+    pairs = Pairs(zigzag(math.expm1(0.04), 0.0), block_noise=0.05, noisier={"costly": 0.3})
+    found = tried(plans, pairs)
+    assert [len(chosen) for chosen in pairs.chosen[: FIRST_LOOKS[-1]]] == [3] * FIRST_LOOKS[-1]
+    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_LOOKS[-1] :]]
+    assert close[: CLOSE_LOOKS[0]] == [[KEY, "test_it.py::test_1"]] * CLOSE_LOOKS[0]
+    assert close[-1] == ["costly"]
+    assert found.judgements["costly"].pairs > FIRST_LOOKS[-1]
+
+
+def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> None:
+    """All are noisy: the one that reads 4.5 % is closely looked at by itself, slow as it is. It reads nothing then, and
+    of the others the fast comes first.
+    """
+    sample_s = {"slow": 0.02, "slow and suspicious": 0.02, "fast": 0.001}
+
+    def read(plan: BenchmarkPlan, pair: int) -> float:
+        suspicious = plan.key == "slow and suspicious"
+        noise = (pair % 3 - 1) * (0.01 if suspicious and pair > FIRST_LOOKS[-1] else 0.06)
+        return noise + (0.045 if suspicious and pair <= FIRST_LOOKS[-1] else 0.0)
+
+    pairs = Pairs(read)
+    tried([BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s], pairs)
+    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_LOOKS[-1] :]]
+    assert [names for names, _ in itertools.groupby(close)][:2] == [["slow and suspicious"], ["fast", "slow"]]
+
+
+def test_a_close_look_is_planned_by_less_than_a_doubtful_reading() -> None:
+    """Twice as uncertain by their pairs, 3 % are taken for so little that they are acquitted by fewer blocks."""
+    blocks = []
+    for noise in (0.02, 0.04):
+        pairs = Pairs(around(0.03, noise), block_noise=0.1)
+        tried(plans_of(1, 0.03), pairs)
+        blocks.append(pairs.chosen[FIRST_LOOKS[-1]][0].blocks)
+    assert blocks[1] < blocks[0]
+
+
+def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3.5 % for ever, in between: and a last look when the time is up, wherever that is."""
+    looked_at: list[int] = []
+
+    def judge(
+        differences: dict[str, list[float]], due: Sequence[str], *rest: Any, **named: Any
+    ) -> dict[str, Judgement]:
+        looked_at.extend(len(differences[key]) for key in due)
+        return judge_pairs(differences, due, *rest, **named)
+
+    monkeypatch.setattr(comparison, "judge_pairs", judge)
+    pairs = Pairs(zigzag(0.035, 0.1), factor=1.5)
+    found = tried(plans_of(1), pairs)
+    assert found.judgements[KEY].verdict == "inconclusive"
+    assert found.judgements[KEY].pairs == found.pairs - FIRST_LOOKS[-1]
+    *planned, last = looked_at[len(FIRST_LOOKS) :]
+    assert looked_at[: len(FIRST_LOOKS)] == list(FIRST_LOOKS)
+    assert planned == list(CLOSE_LOOKS[: len(planned)])
+    assert last == found.judgements[KEY].pairs < CLOSE_LOOKS[-1]
+    assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
+
+
+def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1 % false alarms all but a tenth, which is for what is costly, most for the last look; of 3 % misses 85 %."""
+    false_alarms: list[float] = []
+    misses: list[float] = []
+
+    def judge(
+        differences: dict[str, list[float]], due: Sequence[str], limits: dict[str, Thresholds], *rest: Any, **named: Any
+    ) -> dict[str, Judgement]:
+        false_alarms.extend(limits[key].false_alarms for key in due)
+        misses.extend(1 - limits[key].power for key in due)
+        return judge_pairs(differences, due, limits, *rest, **named)
+
+    monkeypatch.setattr(comparison, "judge_pairs", judge)
+    tried(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
+    assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
+    assert sum(misses) == pytest.approx(0.03 * 0.85)
+    at_first, closely = false_alarms[: len(FIRST_LOOKS)], false_alarms[len(FIRST_LOOKS) :]
+    assert sum(at_first) == pytest.approx(0.1 * LIMITS.false_alarms)
+    assert [at_first, closely] == [sorted(at_first), sorted(closely)]
+    assert false_alarms[-1] > LIMITS.false_alarms / 3
+
+
+def test_a_slower_machine_is_allowed_for() -> None:
+    """Pairs take twice what was expected: fewer of them, and no more time."""
+    pairs = Pairs(zigzag(0.035, 0.08), factor=2.0)
+    found = tried(plans_of(1), pairs)
+    assert found.judgements[KEY].verdict == "inconclusive"
+    assert pairs.clock() <= BUDGET_S
+
+
+def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> None:
+    """The fifth pair of the close look takes most of the time."""
+    pairs = Pairs(zigzag(0.035, 0.04))
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        if len(pairs.chosen) == FIRST_LOOKS[-1] + 4:
+            pairs.clock.now_s += 48.0
+        return pairs(chosen)
+
+    found = conduct(plans_of(1), run_pair, budget_s=BUDGET_S, clock=pairs.clock)
+    assert found.judgements[KEY].pairs == 5
+
+
+def test_what_is_costly_gets_the_pairs_that_there_is_time_for() -> None:
+    """In doubt after the first look, then more than twice as slow: 9 s a pair, so two of the close look, not four."""
+    worst = {True: 0.03, False: math.log(2.4)}
+    pairs = Pairs(
+        lambda plan, pair: 0.01 * (pair % 3) + (worst[pair <= FIRST_LOOKS[-1]] if plan.key == KEY else 0.0),
+    )
+    found = tried([BenchmarkPlan(KEY, 1.0, LIMITS), *plans_of(10)[1:]], pairs)
+    assert found.judgements[KEY].verdict == "regression"
+    assert found.judgements[KEY].pairs == 2
+    assert found.pairs == FIRST_LOOKS[-1] + 2
+
+
+def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:
+    """Into the time go the worst and, of the rest, the fast one but not the slow one."""
+    plans = [
+        BenchmarkPlan("worst", 0.01, LIMITS),
+        BenchmarkPlan("slow", 0.3, LIMITS),
+        BenchmarkPlan("fast", 1e-4, LIMITS),
+    ]
+    pairs = Pairs(zigzag(0.0, 0.001))
+    found = tried(plans, pairs, budget_s=10.0)
+    assert set(found.judgements) == {"worst", "fast"}
+    assert tried(plans, Pairs(zigzag(0.0, 0.001)), budget_s=1.0).pairs == 0
+
+
+def many() -> list[BenchmarkPlan]:
+    """150, the worst first, of which ten take 300 ms: five of the worst, and five of the others."""
+    slow = [BenchmarkPlan(f"{which}_{number}", 0.3, LIMITS) for which in ("worst", "late") for number in range(5)]
+    return slow[:5] + plans_of(140) + slow[5:]
+
+
+def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
+    """The worst come first, slow as they are; of the others those that there is time for, and the rest is told."""
+    pairs = Pairs(zigzag(0.0, 0.005))
+    found = tried(many(), pairs)
+    assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
+    first, last = pairs.chosen[0], pairs.chosen[-1]
+    assert [plan.key for plan in first[:5]] == [f"worst_{number}" for number in range(5)]
+    assert not {plan.key for plan in first} & {plan.key for plan in last}
+    assert {f"worst_{number}" for number in range(5)} < found.judgements.keys()
+    assert 100 < len(found.judgements) < 150
+    untried = Benchmark("late_4", "s", "inconclusive", 0.3, {})
+    judge_compared(untried, found, GateSettings(), [])
+    assert untried.verdict == "inconclusive"
+    assert untried.reasons == ["not compared with the base: the time was up"]
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.5, 14), (2.5, 3)])
+def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: int) -> None:
+    """It took more of the time than was planned for the first look: the second is taken all the same."""
+    pairs = Pairs(zigzag(0.0, 0.005), factor)
+    found = tried(many(), pairs)
+    assert len(found.judgements) >= least
+    assert "worst_0" in found.judgements
+    assert pairs.clock() <= BUDGET_S
+
+
+def test_what_is_suspicious_goes_before_what_was_not_tried() -> None:
+    """One of the worst is 15 % slower: looked at closely first, and then there is time for a few others."""
+    pairs = Pairs(
+        lambda plan, pair: (0.14 if plan.key == "worst_1" else 0.0) + 0.006 * (-1) ** pair,
+    )
+    found = tried(many(), pairs)
+    assert found.judgements["worst_1"].verdict == "regression"
+    assert found.judgements["worst_1"].pairs == CLOSE_LOOKS[0]
+    assert [len(chosen) for chosen in pairs.chosen[FIRST_LOOKS[0] :]][: CLOSE_LOOKS[0]] == [1] * CLOSE_LOOKS[0]
+    assert pairs.clock() <= BUDGET_S
+
+
+def test_a_benchmark_that_fails_is_not_tried_again() -> None:
+    """It fails in the first pair; the others go on."""
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        read = {plan.key: [0.001 * len(plan.key)] for plan in chosen if plan.key != KEY}
+        return Pair(read, {KEY: "in base: failed"} if any(plan.key == KEY for plan in chosen) else {})
+
+    found = conduct(plans_of(2), run_pair, budget_s=BUDGET_S, clock=Clock())
+    assert found.failures == {KEY: "in base: failed"}
+    assert set(found.judgements) == {"test_it.py::test_1"}
+
+
+def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dict[str, str]:
+    """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one block in ten is disturbed."""
+    spreads = {plan.key: rng.choice((0.006, 0.009, 0.012)) for plan in plans_of(benchmarks)}
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        clock.now_s += expected_s(chosen)
+        read = {}
+        for plan in chosen:
+            process = rng.gauss(math.log1p(effect) if plan.key == KEY else 0.0, spreads[plan.key])
+            read[plan.key] = [
+                process + rng.gauss(0.0, 0.04) * (3 if rng.random() < 0.1 else 1) for _ in range(plan.blocks)
+            ]
+        return Pair(read)
+
+    clock = Clock()
+    found = conduct(plans_of(benchmarks), run_pair, budget_s=BUDGET_S, clock=clock)
+    return {key: one.verdict for key, one in found.judgements.items()}
+
+
+def test_at_the_tolerance_few_trials_convict() -> None:
+    """2 % slower is on the border: of 200 comparisons of ten benchmarks 7 would be too many (p < 0.01)."""
+    rng = random.Random(1)
+    assert sum("regression" in simulated(0.02, rng).values() for _ in range(200)) <= 6
+
+
+def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
+    """200 comparisons of ten benchmarks each."""
+    rng = random.Random(2)
+    comparisons = [simulated(0.0, rng) for _ in range(200)]
+    assert not any("regression" in verdicts.values() for verdicts in comparisons)
+    assert sum(list(verdicts.values()).count("inconclusive") for verdicts in comparisons) < 0.02 * 2000
+
+
+@pytest.mark.parametrize(("effect", "least"), [(0.05, 194), (0.1, 198)])
+def test_what_is_to_be_seen_is_caught(effect: float, least: int) -> None:
+    """Of 200 comparisons with a slow-down in one of ten benchmarks."""
+    rng = random.Random(3)
+    assert sum(simulated(effect, rng)[KEY] == "regression" for _ in range(200)) >= least
+
+
+def controls(alike: Mapping[int, float], slowed: float = 0.1) -> dict[str, list[float]]:
+    same, slow = CONTROLS
+    return {same: list(alike.values()), slow: [math.log1p(slowed) + noise for noise in (-0.01, 0.0, 0.01, 0.0)]}
+
+
+def test_controls_that_read_the_truth_are_well() -> None:
+    """No difference, and 10 %, both give or take 1 %."""
+    assert controls_off(controls({1: 0.01, 2: -0.01, 3: 0.0, 4: 0.0}), NOTHING) == ""
+
+
+def test_controls_that_can_not_be_right_are_told() -> None:
+    """5 % where there is no difference, and no slow-down where there is one of 10 %."""
+    assert "test_alike reads +5" in controls_off(controls({1: 0.05, 2: 0.0501, 3: 0.0499, 4: 0.05}), NOTHING)
+    assert "test_slowed reads" in controls_off(controls({1: 0.0, 2: 0.0}, slowed=-0.05), NOTHING)
+
+
+def test_two_pairs_are_enough_where_the_benchmarks_tell_how_pairs_vary() -> None:
+    """Two values alone prove nothing; with what others say of the spread, 10 % that are missing are found."""
+    same, slow = CONTROLS
+    found = {same: [0.0, 0.002], slow: [0.001, -0.001]}
+    assert controls_off(found, NOTHING) == ""
+    assert "test_slowed reads +0.0% and should read +10%" in controls_off(found, Prior(1.44, 10))
+    assert controls_off({same: [0.0, 0.002], slow: [0.09, 0.1]}, Prior(1.44, 10)) == ""
+
+
+def test_controls_with_one_pair_say_nothing() -> None:
+    """One value has no interval."""
+    same, _ = CONTROLS
+    assert controls_off({same: [5.0]}, NOTHING) == ""
+
+
+def test_the_next_pair_is_announced_where_there_will_be_one() -> None:
+    """Those of a pair are all that can be in the next one, until the first look or the end of the time."""
+    pairs = Pairs(zigzag(0.035, 0.2))
+
+    found = tried(plans_of(2), pairs)
+
+    assert {one.verdict for one in found.judgements.values()} == {"inconclusive"}
+    for then, now in zip(pairs.then[:-1], pairs.chosen[1:], strict=True):
+        assert not then or {plan.key for plan in now} <= {plan.key for plan in then}
+    assert all(pairs.then[: FIRST_LOOKS[-1] - 1])
+    assert pairs.then[FIRST_LOOKS[-1] - 1] == []
+    assert all(pairs.then[FIRST_LOOKS[-1] : -3])
+    assert pairs.then[-1] == []

@@ -1,0 +1,262 @@
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plumbline.comparing.trees import base_commit as base_module
+from plumbline.comparing.trees.base_commit import Base, NoBase, find_base, run, scrub
+from tests.support.repository import Repository
+
+BASELINE = "tests/performance/baselines/linux.json"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Three commits on main, the second of which changed the baseline."""
+    made = Repository.create(tmp_path / "repository", {"app.py": "one"})
+    made.commit({BASELINE: "{}"})
+    made.commit({"app.py": "two"})
+    return made
+
+
+@pytest.fixture
+def silent_remote() -> Iterator[str]:
+    """The address of a git server that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"git://127.0.0.1:{server.getsockname()[1]}/repository"
+
+
+def environ(**variables: str) -> dict[str, str]:
+    """Ours, without what a pipeline that runs these tests has set for itself."""
+    ours = {name: value for name, value in os.environ.items() if name not in base_module.TARGETS}
+    return {**ours, **variables}
+
+
+def no_base(root: Path, plan: str = "", baseline: Path | None = None, limit_s: float = 20.0, **variables: str) -> str:
+    with pytest.raises(NoBase) as error:
+        find_base(root, plan, baseline, environ(**variables), limit_s)
+    return str(error.value)
+
+
+def test_a_wish_wins_over_everything_and_is_taken_as_it_is(repository: Repository) -> None:
+    """`compare -- REV` is that commit, even where a pull request has a merge base."""
+    found = find_base(repository.root, "HEAD~2", repository.root / BASELINE, environ(GITHUB_BASE_REF="main"))
+    assert found == Base(repository.git("rev-parse", "HEAD~2"), "as asked: HEAD~2")
+
+
+def test_a_wish_that_names_nothing_is_said(repository: Repository) -> None:
+    """A misspelt or an option-like revision is named in the message, and never taken as an option."""
+    assert "'mian' names no commit here" in no_base(repository.root, "mian")
+    assert "'--all' names no commit here" in no_base(repository.root, "--all")
+
+
+def test_elsewhere_it_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
+    """Without a pull request the base is the newest commit that changed the baseline, though later ones exist."""
+    found = find_base(repository.root, "", repository.root / BASELINE, environ())
+    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
+
+
+def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: Repository) -> None:
+    """What a baseline records of commit and dirt is information: git alone says which commit changed it."""
+    recorded = '{"environment": {"commit": "deadbeef", "dirty": true}}'
+    commit = repository.commit({BASELINE: recorded})
+    repository.write({BASELINE: "{}"})
+    assert find_base(repository.root, "", repository.root / BASELINE, environ()).commit == commit
+
+
+def test_a_baseline_that_was_never_committed_is_said(repository: Repository) -> None:
+    """A fresh baseline leads to no commit, and none at all to the advice to record one."""
+    repository.write({"new.json": "{}"})
+    assert "new.json leads to no commit to compare with: it isn't in git" in no_base(
+        repository.root, baseline=repository.root / "new.json"
+    )
+    assert "nox -s baseline" in no_base(repository.root)
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"GITHUB_BASE_REF": "main"}, "main (GITHUB_BASE_REF)"),
+        ({"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"}, "main (CI_MERGE_REQUEST_TARGET_BRANCH_NAME)"),
+        ({"PERF_BASE": "origin/main", "GITHUB_BASE_REF": "gone"}, "origin/main (PERF_BASE)"),
+        ({"PERF_BASE": "HEAD~1"}, "HEAD~1 (PERF_BASE)"),
+    ],
+)
+def test_on_a_pull_request_it_is_the_merge_base(
+    repository: Repository, tmp_path: Path, variables: dict[str, str], why: str
+) -> None:
+    """Commits that the target has got since then don't count, and PERF_BASE wins."""
+    clone = repository.clone(tmp_path / "clone")
+    clone.git("switch", "--quiet", "--create", "feature")
+    clone.commit({"app.py": "three"})
+    repository.commit({"app.py": "on main meanwhile"})
+    clone.git("fetch", "--quiet")
+    found = find_base(clone.root, "", None, environ(**variables))
+    assert found == Base(clone.git("rev-parse", "HEAD~1"), f"merge base with {why}")
+
+
+def test_gitlab_names_the_merge_base_itself(repository: Repository) -> None:
+    """CI_MERGE_REQUEST_DIFF_BASE_SHA is its own merge base, and the target's commit of a merged result wins over it."""
+    first, second = repository.git("rev-parse", "HEAD~2"), repository.git("rev-parse", "HEAD~1")
+    gitlab = environ(CI_MERGE_REQUEST_DIFF_BASE_SHA=first, CI_MERGE_REQUEST_TARGET_BRANCH_SHA="")
+    assert find_base(repository.root, "", None, gitlab).commit == first
+    assert find_base(repository.root, "", None, {**gitlab, base_module.TARGETS[2]: second}).commit == second
+
+
+def test_a_clone_of_one_commit_is_deepened(repository: Repository, tmp_path: Path) -> None:
+    """A shallow clone's only commit looks as if it had made the baseline; the true one is fetched."""
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    assert clone.git("log", "-1", "--format=%H", "--", BASELINE) == repository.head()
+    found = find_base(clone.root, "", clone.root / BASELINE, environ())
+    assert found.commit == repository.git("rev-parse", "HEAD~1")
+
+
+def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, tmp_path: Path) -> None:
+    """As a pipeline checks a change out: one commit, on no branch, the target's branch not fetched."""
+    fork = repository.head()
+    repository.git("switch", "--quiet", "--create", "feature")
+    change = repository.commit({"app.py": "three"})
+    repository.git("switch", "--quiet", "main")
+    repository.commit({"app.py": "on main meanwhile"})
+    clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=feature")
+    clone.git("checkout", "--quiet", "--detach", change)
+    clone.git("branch", "--quiet", "--delete", "--force", "feature")
+    assert find_base(clone.root, "", None, environ(GITHUB_BASE_REF="main")).commit == fork
+
+
+def test_a_wish_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
+    """A shallow clone gets a commit that is asked for without the history before it."""
+    plan = repository.git("rev-parse", "HEAD~2")
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    assert find_base(clone.root, plan, None, environ()).commit == plan
+    assert clone.git("rev-list", "--count", "--all") == "1"
+
+
+def test_a_github_merge_has_its_base_as_first_parent(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where deepening fails, the first parent of GitHub's comparison merge is fetched alone."""
+    target = repository.head()
+    repository.git("switch", "--quiet", "--create", "feature")
+    repository.commit({"other.py": "three"})
+    repository.git("switch", "--quiet", "main")
+    repository.git("merge", "--quiet", "--no-ff", "--message=Merge", "feature")
+    repository.git("branch", "--quiet", "merged")
+    clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=merged")
+    monkeypatch.setattr(base_module, "DEEPENING", ("--no-such-option",))
+    variables = environ(GITHUB_BASE_REF="gone", GITHUB_REF="refs/pull/7/merge")
+    assert find_base(clone.root, "", None, variables).commit == target
+
+
+@pytest.mark.parametrize("name", ["CI_MERGE_REQUEST_TARGET_BRANCH_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA"])
+def test_gitlab_s_base_is_fetched_alone(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where deepening fails: of a merged result, the target's newest commit is the merge base itself."""
+    target = repository.head()
+    repository.commit({"app.py": "three"})
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    monkeypatch.setattr(base_module, "DEEPENING", ("--no-such-option",))
+    assert find_base(clone.root, "", None, environ(**{name: target})).commit == target
+
+
+def test_a_whole_clone_is_never_cut_off(repository: Repository, tmp_path: Path) -> None:
+    """Fetching a commit that is missing here leaves the history of a whole clone whole."""
+    clone = repository.clone(tmp_path / "clone")
+    plan = repository.commit({"app.py": "three"})
+    assert find_base(clone.root, plan, None, environ()).commit == plan
+    assert clone.git("rev-parse", "--is-shallow-repository") == "false"
+    assert clone.git("rev-list", "--count", plan) == "4"
+
+
+def test_a_commit_that_is_gone_is_said(repository: Repository, tmp_path: Path) -> None:
+    """What was tried and what to do next stand in the message."""
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    message = no_base(clone.root, "0123456789" * 4)
+    assert "tried: `git fetch --depth=1 origin 0123456789" in message
+    assert "fetch-depth: 0" in message
+
+
+def test_a_remote_that_is_gone_is_said(repository: Repository, tmp_path: Path) -> None:
+    """A shallow clone whose remote refuses ends with what git said, without the token in its URL."""
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    clone.git("remote", "set-url", "origin", "http://user:hush@127.0.0.1:9/repository?token=hush2")
+    message = no_base(clone.root, baseline=clone.root / BASELINE)
+    assert "the commit that last changed it is not in this shallow clone (tried: `git fetch --deepen=50" in message
+    assert "hush" not in message
+
+
+def test_a_remote_that_hangs_costs_no_more_than_the_limit(
+    repository: Repository, tmp_path: Path, silent_remote: str
+) -> None:
+    """A server that never answers is given up at the limit, however many fetches there were to try."""
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    clone.git("remote", "set-url", "origin", silent_remote)
+    message = no_base(clone.root, baseline=clone.root / BASELINE, limit_s=0.3)
+    assert "not done in time: all fetching may take 0.3 s" in message
+
+
+def test_nothing_is_left_of_a_command_that_is_given_up(tmp_path: Path) -> None:
+    """The children of a command that takes too long are killed with it, as git's helpers must be."""
+    child = "import time; open('pid', 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with pytest.raises(subprocess.TimeoutExpired):
+        run([sys.executable, "-c", parent], limit_s=2.0, cwd=tmp_path)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 15
+    while (stat := Path(f"/proc/{pid}/stat")).exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < deadline, "still alive"
+
+
+def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
+    """In a workspace, the baseline's path counts below the project, wherever the repository begins."""
+    repository = Repository.create(tmp_path / "repository", {f"services/api/{BASELINE}": "{}"})
+    repository.commit({"services/other.py": ""})
+    project = repository.root / "services" / "api"
+    found = find_base(project, "", project / BASELINE, environ())
+    assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
+
+
+def test_a_hook_s_variables_lead_nowhere_else(repository: Repository, tmp_path: Path) -> None:
+    """Run from a hook of another repository, git still looks into the project's own."""
+    other = Repository.create(tmp_path / "other", {"file": ""})
+    found = find_base(repository.root, "HEAD", None, environ(GIT_DIR=str(other.root / ".git")))
+    assert found.commit == repository.head()
+
+
+def test_no_repository_is_said(tmp_path: Path) -> None:
+    """A folder that is in no repository is named, with what git said."""
+    message = no_base(tmp_path, "main", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    assert "not a git repository" in message
+    assert str(tmp_path) in message
+
+
+def test_no_git_is_said(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git says so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git is not installed" in no_base(repository.root, "main")
+
+
+def test_no_commit_is_said(tmp_path: Path) -> None:
+    """A repository without a commit has nothing to compare with."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
+    assert re.search(r"'HEAD' names no commit here \(there is no remote", no_base(tmp_path / "empty", "HEAD"))
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("at https://me:p@ss@example.org/a/b?token=x: gone", "at https://example.org/… gone"),
+        ("at 'https://example.org:8443/TOKEN/simple/' gone", "at 'https://example.org:8443/…' gone"),
+        ("file:///srv/x and nothing else", "file:///srv/x and nothing else"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(text: str, scrubbed: str) -> None:
+    """User, password, path and query of a URL go; its scheme and host stay."""
+    assert scrub(text) == scrubbed

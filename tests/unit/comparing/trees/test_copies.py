@@ -1,0 +1,529 @@
+import importlib.util
+import json
+import os
+import py_compile
+import shutil
+import struct
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline import cache as cache_module
+from plumbline.comparing.trees.base_commit import NoBase
+from plumbline.comparing.trees.copies import (
+    Side,
+    Sides,
+    describe,
+    foreign,
+    make_sides,
+    nothing_differs,
+    python_path,
+    twins,
+)
+from plumbline.results.environment import origins
+from tests.support.project import make_environment, pip_install
+from tests.support.repository import Repository
+
+SUITE = {"tests/__init__.py": "", "tests/performance/test_it.py": "old", "conftest.py": "old", ".gitignore": "*.log\n"}
+ROOT = Path(__file__).parents[2]
+HARNESS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "tests" / "performance" / "harness").glob("*.py")
+}
+ASK = """
+import json, sys
+from plumbline.results.environment import origins
+print(json.dumps(origins(sys.argv[1:])))
+"""
+MAKE = """
+import json, sys
+from pathlib import Path
+from plumbline.comparing.trees.copies import make_sides, python_path
+sides = make_sides(
+    Path(sys.argv[1]), "HEAD", recorded_packages={}, directories=[], cache=Path(sys.argv[2]), say=lambda line: None
+)
+both = {side.name: [str(side.root), str(side.python), python_path(side, sides)] for side in (sides.base, sides.head)}
+print(json.dumps([both, sides.modules]))
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A suite and a package in one commit."""
+    return Repository.create(tmp_path / "repository", {**SUITE, "app/__init__.py": "", "app/core.py": "old"})
+
+
+def make(
+    root: Path, cache: Path, commit: str = "HEAD", directories: Sequence[str] = (), said: list[str] | None = None
+) -> Sides:
+    """Sides that run in our own environment."""
+    say = (said if said is not None else []).append
+    return make_sides(root, commit, recorded_packages={}, directories=directories, cache=cache, say=say)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """What the files below a folder hold, by path."""
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def asked(root: Path, python: Path, path: str, modules: Sequence[str]) -> dict[str, str]:
+    """Where a process of a side says that it imports modules from."""
+    return dict(answer(python, ASK, *modules, cwd=root, PYTHONPATH=path))
+
+
+def answer(python: Path, program: str, *arguments: str, cwd: Path, **environ: str) -> Any:
+    """What a program prints as JSON."""
+    done = subprocess.run(
+        [str(python), "-c", program, *arguments],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cache: Path) -> None:
+    """Uncommitted changes, untracked files and deletions are in head; ignored files in neither."""
+    repository.commit({"app/gone.py": "", "app/moved.py": ""})
+    repository.write({"app/core.py": "new", "app/untracked.py": "", "app/run.log": ""})
+    (repository.root / "app" / "gone.py").unlink()
+    repository.git("mv", "app/moved.py", "app/there.py")
+
+    sides = make(repository.root, cache)
+
+    assert texts(sides.head.root / "app") == {"__init__.py": "", "core.py": "new", "untracked.py": "", "there.py": ""}
+    assert texts(sides.base.root / "app") == {"__init__.py": "", "core.py": "old", "gone.py": "", "moved.py": ""}
+    assert sides.files == ["app/core.py", "app/gone.py", "app/moved.py", "app/there.py", "app/untracked.py"]
+    assert sides.modules == ["app"]
+    assert not nothing_differs(sides)
+
+
+def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path) -> None:
+    """Nothing that depends on the length of a path may differ between the sides, and nothing lies in .git."""
+    before = repository.git("for-each-ref") + repository.git("worktree", "list")
+    sides = make(repository.root, cache)
+    assert len(str(sides.base.root)) == len(str(sides.head.root))
+    assert sides.base.root.parents[1] == sides.head.root.parents[1] == cache / "trees"
+    assert repository.git("for-each-ref") + repository.git("worktree", "list") == before
+    assert repository.git("status", "--porcelain") == ""
+
+
+def test_the_suite_is_head_s_in_both(repository: Repository, cache: Path) -> None:
+    """A benchmark that head changes, adds or deletes is so in base, too, and differs in nothing."""
+    repository.commit({"tests/performance/test_gone.py": "old"})
+    (repository.root / "tests/performance/test_gone.py").unlink()
+    (repository.root / "tests/__init__.py").unlink()
+    repository.write({"tests/performance/test_it.py": "new", "tests/performance/test_new.py": "new"})
+    repository.write({"conftest.py": "new"})
+
+    sides = make(repository.root, cache)
+
+    assert texts(sides.base.root / "tests") == {"performance/test_it.py": "new", "performance/test_new.py": "new"}
+    assert (sides.base.root / "conftest.py").read_text() == "new"
+    assert nothing_differs(sides)
+    assert describe(sides) == ["nothing differs: the same files and the same packages"]
+
+
+def test_a_base_from_before_the_suite_gets_it(tmp_path: Path, cache: Path) -> None:
+    """A commit that knows nothing of performance tests can be measured by head's."""
+    repository = Repository.create(tmp_path / "repository", {"app.py": "old"})
+    base = repository.head()
+    repository.commit(SUITE)
+    sides = make(repository.root, cache, base)
+    assert texts(sides.base.root) == {**{name: SUITE[name] for name in list(SUITE)[:3]}, "app.py": "old"}
+
+
+def test_a_workspace_is_copied_around_its_project(tmp_path: Path, cache: Path) -> None:
+    """The root of a side is the project's own folder; what lies beside it is in the copy, the suite only its own."""
+    files = {f"services/api/{name}": text for name, text in SUITE.items()}
+    repository = Repository.create(
+        tmp_path / "repository", {**files, "libs/common.py": "old", "tests/performance/test_other.py": "old"}
+    )
+    repository.write({"libs/common.py": "new", "tests/performance/test_other.py": "new"})
+    repository.write({"services/api/tests/performance/test_it.py": "new"})
+    repository.write({f"services/api/{name}": text for name, text in HARNESS.items()})
+
+    sides = make(repository.root / "services" / "api", cache, directories=["../../libs"])
+
+    assert sides.base.root == cache / "trees" / sides.base.root.parts[-4] / "tree" / "services" / "api"
+    assert (sides.base.root / "tests/performance/test_it.py").read_text() == "new"
+    assert sides.files == ["libs/common.py", "tests/performance/test_other.py"]
+    assert sides.import_from == [".", "../../libs"]
+    assert sides.modules == ["common"]
+    found = asked(sides.base.root, sides.base.python, python_path(sides.base, sides), ["common"])
+    assert found == {"common": str(sides.base.root.parents[1] / "libs" / "common.py")}
+
+
+def test_names_links_and_modes_survive(repository: Repository, cache: Path) -> None:
+    """Spaces, letters beyond ASCII and beyond UTF-8, symbolic links and the executable bit are the same in both."""
+    repository.write({"app/a file.txt": "1", "app/ümläut.txt": "2", "run.sh": "3"})
+    Path(os.fsdecode(os.fsencode(repository.root) + b"/app/latin-\xe9.txt")).write_text("4")
+    (repository.root / "run.sh").chmod(0o755)
+    (repository.root / "link").symlink_to("app")
+    (repository.root / "dangling").symlink_to("nowhere")
+    repository.commit()
+
+    sides = make(repository.root, cache)
+
+    assert nothing_differs(sides)
+    for side in (sides.base, sides.head):
+        found = sorted(os.fsencode(path.name) for path in (side.root / "app").iterdir())
+        assert found == [b"__init__.py", b"a file.txt", b"core.py", b"latin-\xe9.txt", "ümläut.txt".encode()]
+        assert os.access(side.root / "run.sh", os.X_OK)
+        assert (side.root / "link").readlink() == Path("app")
+        assert (side.root / "dangling").readlink() == Path("nowhere")
+
+    (repository.root / "run.sh").chmod(0o644)
+    Path(os.fsdecode(os.fsencode(repository.root) + b"/app/latin-\xe9.txt")).write_text("5")
+    changed = make(repository.root, cache)
+    assert describe(changed) == ["2 files differ: app/latin-\\udce9.txt, run.sh"]
+
+
+def test_a_folder_that_became_a_link_is_not_written_through(
+    repository: Repository, cache: Path, tmp_path: Path
+) -> None:
+    """A tracked folder whose place a link has taken is a link in head, and what it leads to stays as it was."""
+    outside = tmp_path / "outside"
+    shutil.move(repository.root / "app", outside)
+    (repository.root / "app").symlink_to(outside)
+    sides = make(repository.root, cache)
+    assert (sides.head.root / "app").readlink() == outside
+    assert (sides.base.root / "app" / "core.py").read_text() == "old"
+    assert texts(outside) == {"__init__.py": "", "core.py": "old"}
+
+
+def test_what_an_archive_leaves_out_is_there(repository: Repository, cache: Path) -> None:
+    """`export-ignore` is about releases: base's copy is whole all the same."""
+    repository.commit({".gitattributes": "app export-ignore\n"})
+    assert nothing_differs(make(repository.root, cache))
+
+
+def test_submodules_are_at_each_arm_s_commit(repository: Repository, tmp_path: Path, cache: Path) -> None:
+    """Base's copy has the files of the commit that base names, head's those that are checked out."""
+    library = Repository.create(tmp_path / "library", {"library.py": "old"})
+    repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor/a library")
+    repository.commit()
+    submodule = Repository(repository.root / "vendor" / "a library")
+    submodule.commit({"library.py": "new"})
+
+    sides = make(repository.root, cache, directories=["vendor/a library"])
+
+    assert texts(sides.base.root / "vendor" / "a library") == {"library.py": "old"}
+    assert (sides.head.root / "vendor" / "a library" / "library.py").read_text() == "new"
+    assert sides.files == ["vendor/a library/library.py"]
+    assert sides.modules == ["library"]
+
+
+def test_a_submodule_s_lost_commit_is_said(repository: Repository, tmp_path: Path, cache: Path) -> None:
+    """Where base names a commit of a submodule that isn't here, the message says which and what to do."""
+    library = Repository.create(tmp_path / "library", {"library.py": "old"})
+    repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
+    repository.commit()
+    shutil.rmtree(repository.root / "vendor")
+    Repository.create(repository.root / "vendor", {"library.py": "another"})
+    with pytest.raises(NoBase, match="of the submodule vendor is not here: `git submodule update"):
+        make(repository.root, cache)
+
+
+def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tmp_path: Path, cache: Path) -> None:
+    """Both copies have what the working tree has of it: an empty folder, and no difference."""
+    library = Repository.create(tmp_path / "library", {"library.py": "old"})
+    repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
+    repository.commit()
+    clone = repository.clone(tmp_path / "clone")
+    sides = make(clone.root, cache)
+    assert nothing_differs(sides)
+    assert texts(sides.base.root / "vendor") == {}
+
+
+def test_generated_code_is_in_both(repository: Repository, cache: Path) -> None:
+    """A version file or a compiled extension that git ignores is copied and told; other ignored files are not."""
+    repository.commit({".gitignore": "_version.py\n*.so\n*.log\n_made/\n.venv/\n__pycache__/\n"})
+    repository.write({"app/_version.py": "1", "app/fast.so": "2", "app/run.log": "3", "stray.so": "4"})
+    repository.write({"app/_made/__init__.py": "5", "app/_made/data.bin": "6", "app/__pycache__/core.py": "7"})
+    repository.write({".venv/lib/app/__init__.py": "8"})
+    said: list[str] = []
+
+    sides = make(repository.root, cache, said=said)
+
+    assert nothing_differs(sides)
+    for side in (sides.base, sides.head):
+        assert sorted(texts(side.root / "app")) == [
+            "__init__.py",
+            "_made/__init__.py",
+            "_version.py",
+            "core.py",
+            "fast.so",
+        ]
+        assert not (side.root / ".venv").exists()
+        assert not (side.root / "stray.so").exists()
+    [told] = said
+    assert told.endswith("in both copies as the code may need it: app/_made/__init__.py, app/_version.py, app/fast.so")
+
+
+def test_a_tracked_file_of_base_is_not_overwritten(repository: Repository, cache: Path) -> None:
+    """What head generates and base still has in git is base's own there."""
+    base = repository.commit({"app/_version.py": "tracked"})
+    repository.git("rm", "--quiet", "--cached", "app/_version.py")
+    repository.commit({".gitignore": "_version.py\n"})
+    repository.write({"app/_version.py": "generated"})
+    sides = make(repository.root, cache, base)
+    assert (sides.base.root / "app" / "_version.py").read_text() == "tracked"
+    assert sides.files == [".gitignore", "app/_version.py"]
+
+
+@pytest.mark.parametrize("ignored", [".env*\n", "*.log\n"])
+def test_secrets_outside_of_git_are_linked(repository: Repository, cache: Path, ignored: str) -> None:
+    """`.env`, ignored or forgotten, can be read in both sides, and is stored in neither."""
+    repository.commit({".gitignore": ignored})
+    repository.write({".env": "TOKEN=hush", ".env.local": "TOKEN=hush"})
+    sides = make(repository.root, cache)
+    for side in (sides.base, sides.head):
+        assert (side.root / ".env").read_text() == "TOKEN=hush"
+        assert (side.root / ".env.local").is_symlink()
+    assert nothing_differs(sides)
+    stored = [path for path in cache.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in stored if "hush" in path.read_text()]
+
+
+def test_an_identical_copy_is_used_again(repository: Repository, cache: Path) -> None:
+    """A second run with the same trees makes nothing, and a change makes a new copy of head alone."""
+    first = make(repository.root, cache)
+    made = {path: path.stat().st_ctime_ns for path in cache.rglob("core.py")}
+    assert make(repository.root, cache) == first
+    assert {path: path.stat().st_ctime_ns for path in cache.rglob("core.py")} == made
+    repository.write({"app/core.py": "new"})
+    changed = make(repository.root, cache)
+    assert changed.base.root == first.base.root
+    assert changed.head.root != first.head.root
+
+
+def test_what_is_compiled_already_is_in_both_copies(repository: Repository, cache: Path) -> None:
+    """Of files that are the working tree's, as good as new there, and neither listed nor compared."""
+    for name in ("tests/performance/test_it.py", "app/core.py"):
+        py_compile.compile(str(repository.root / name), doraise=True)
+    sides = make(repository.root, cache)
+    assert [name for name in sides.files if "__pycache__" in name] == []
+    copies = [
+        (sides.head, "app/core.py"),
+        *((side, "tests/performance/test_it.py") for side in (sides.base, sides.head)),
+    ]
+    for side, name in copies:
+        source = side.root / name
+        header = Path(importlib.util.cache_from_source(source)).read_bytes()[:16]
+        stat = source.stat()
+        assert struct.unpack("<III", header[4:]) == (0, int(stat.st_mtime), stat.st_size)
+
+
+def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Path) -> None:
+    """What code under test writes over its own files is gone in the next run."""
+    first = make(repository.root, cache)
+    (first.base.root / "app" / "core.py").write_text("changed")
+    (first.head.root / "app" / "core.py").unlink()
+    second = make(repository.root, cache)
+    assert second == first
+    assert (second.base.root / "app" / "core.py").read_text() == "old"
+    assert (second.head.root / "app" / "core.py").read_text() == "old"
+
+
+def test_what_a_killed_run_left_is_swept(repository: Repository, cache: Path) -> None:
+    """Half a copy is no copy: it is made again under its name, and gone where nobody asks for it."""
+    sides = make(repository.root, cache)
+    (sides.base.root.parent / "made").unlink()
+    (sides.base.root / "app" / "core.py").unlink()
+    (cache / "trees" / "head-half" / "tree").mkdir(parents=True)
+    (cache / "environments" / "half").mkdir(parents=True)
+    make(repository.root, cache)
+    assert (sides.base.root / "app" / "core.py").read_text() == "old"
+    assert sorted((cache / "trees").iterdir()) == sorted([sides.base.root.parent, sides.head.root.parent])
+    assert list((cache / "environments").iterdir()) == []
+
+
+def test_twins_of_a_killed_self_check_are_swept_and_those_in_use_are_not(repository: Repository, cache: Path) -> None:
+    """Nobody holds the lock of what a killed run left; the next one that makes copies removes it."""
+    (cache / "twins-left").mkdir(parents=True)
+    (cache / "twins-left" / ".lock").touch()
+    with twins(repository.root, directories=[], cache=cache) as sides:
+        assert not (cache / "twins-left").exists()
+        make(repository.root, cache)
+        assert (sides.head.root / "app" / "core.py").read_text() == "old"
+    assert not list(cache.glob("twins-*"))
+
+
+def test_old_copies_and_too_many_are_removed(tmp_path: Path) -> None:
+    """After a week without use a copy goes, and of many the newest are kept."""
+    for number in range(cache_module.MOST_KEPT + 5):
+        path = cache_module.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
+        os.utime(path / cache_module.MADE, (time.time() - 60 * number,) * 2)
+    last_week_s = time.time() - cache_module.KEPT_S - 60
+    os.utime(tmp_path / "03" / cache_module.MADE, (last_week_s, last_week_s))
+    cache_module.sweep(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [f"{number:02}" for number in range(cache_module.MOST_KEPT + 1) if number != 3]
+
+
+def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """An error or Ctrl-C while a copy is made leaves no half of it."""
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache_module.keep(tmp_path, "name", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> None:
+    """Two processes that start together wait for one another, and use the same copies."""
+    program = (
+        "import sys; from pathlib import Path; from tests.unit.comparing.trees.test_copies import make;"
+        "print(make(Path(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", program, str(repository.root), str(cache)]
+    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert outputs[0] == outputs[1]
+    assert len(list((cache / "trees").iterdir())) == 2
+
+
+def test_a_full_disk_is_said(repository: Repository, full_disk: Path) -> None:
+    """Where the copies have no room, the message says where, and what was begun is gone."""
+    repository.commit({"app/large.txt": "x" * 200_000})
+    with pytest.raises(NoBase, match=r"can't be made in .*full.*No space left on device"):
+        make(repository.root, full_disk)
+    assert [path for path in full_disk.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_a_full_disk_is_said_of_the_base_too(repository: Repository, full_disk: Path) -> None:
+    """Where only base's copy has no room, git's own message is passed on."""
+    base = repository.commit({"app/large.txt": "x" * 200_000})
+    repository.commit({"app/large.txt": "x"})
+    with pytest.raises(NoBase, match="No space left on device"):
+        make(repository.root, full_disk, base)
+    assert not list(full_disk.glob("trees/base-*"))
+
+
+def test_a_commit_that_is_gone_is_said(repository: Repository, cache: Path) -> None:
+    """A base that is in no repository ends with its name."""
+    with pytest.raises(NoBase, match="the base commit 012345678901 is not in this repository"):
+        make(repository.root, cache, "0123456789" * 4)
+
+
+# ---- what is imported from where
+
+
+def test_a_flat_project_imports_its_own_code(repository: Repository, cache: Path) -> None:
+    """Each side finds a package at the root in its own copy."""
+    repository.write({"app/core.py": "new", **HARNESS})
+    sides = make(repository.root, cache)
+    for side in (sides.base, sides.head):
+        found = asked(side.root, side.python, python_path(side, sides), ["app", "tests"])
+        assert found == {name: str(side.root / name / "__init__.py") for name in ("app", "tests")}
+
+
+def test_what_cannot_be_imported_is_not_asked_for(repository: Repository, cache: Path) -> None:
+    """Documents, scripts outside of packages, and modules that are new or gone are no modules that differ in both."""
+    repository.commit({"docs/conf.py": "old", "README.md": "old", "not-a-name.py": "old", "single.py": "old"})
+    repository.write({"docs/conf.py": "new", "README.md": "new", "not-a-name.py": "new", "single.py": "new"})
+    repository.write({"new_package/__init__.py": "", "app/queries.sql": "new"})
+    sides = make(repository.root, cache)
+    assert sides.modules == ["app", "single"]
+
+
+@pytest.mark.parametrize("layout", ["pth", "finder", "copy"])
+def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, layout: str) -> None:
+    """Installed editably, by a path or a hook, or as a copy: base still imports base's code, in folders of any name."""
+    folder = "src" if layout == "pth" else "python"
+    package_dir = '"" = "src"' if layout == "pth" else 'plumb_sample = "python/plumb_sample"'
+    pyproject = f"""
+        [build-system]
+        requires = ["setuptools"]
+        build-backend = "setuptools.build_meta"
+        [project]
+        name = "plumb-sample"
+        version = "1"
+        [tool.setuptools]
+        packages = ["plumb_sample"]
+        package-dir = {{ {package_dir} }}
+    """
+    repository = Repository.create(
+        tmp_path / "repository",
+        {**SUITE, "pyproject.toml": pyproject, f"{folder}/plumb_sample/__init__.py": "WHICH = 'base'"},
+    )
+    repository.write({f"{folder}/plumb_sample/__init__.py": "WHICH = 'head'"})
+    repository.write(HARNESS)
+    python = installed(tmp_path / "environment", repository.root, editable=layout != "copy")
+
+    both, modules = answer(python, MAKE, str(repository.root), str(cache), cwd=tmp_path, PYTHONPATH=str(ROOT))
+
+    assert modules == ["plumb_sample"]
+    for root, arm_python, path in both.values():
+        found = asked(Path(root), Path(arm_python), path, modules)
+        assert found == {"plumb_sample": f"{root}/{folder}/plumb_sample/__init__.py"}
+        assert foreign(found, Path(root)) == []
+
+
+def test_a_module_from_elsewhere_is_foreign(tmp_path: Path) -> None:
+    """What came from the working tree, from a sibling with a longer name, or not at all, makes a comparison invalid."""
+    found = {
+        "own": f"{tmp_path}/base/app/__init__.py",
+        "theirs": "/repository/app/__init__.py",
+        "sibling": f"{tmp_path}/base-2/app/__init__.py",
+        "absent": "",
+    }
+    assert foreign(found, tmp_path / "base") == ["theirs", "sibling", "absent"]
+
+
+def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module is found without being run; links are followed, a namespace is its first folder, absence is empty."""
+    (tmp_path / "real.py").write_text("raise SystemExit")
+    (tmp_path / "linked_module.py").symlink_to(tmp_path / "real.py")
+    (tmp_path / "name_space").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert origins(["linked_module", "name_space", "no_such_module", "__main__"]) == {
+        "linked_module": os.path.realpath(tmp_path / "real.py"),
+        "name_space": os.path.realpath(tmp_path / "name_space"),
+        "no_such_module": "",
+        "__main__": origins(["__main__"])["__main__"],
+    }
+
+
+def test_the_description_is_short() -> None:
+    """Packages with both versions first, then the files; of many, how many more there are."""
+    side = Side("base", Path("/"), Path("/"), Path("/"))
+    packages = [("redis", "6.2.0", "8.0.1"), ("hiredis", "", "3.0"), ("orjson", "3.10", "")]
+    sides = Sides(side, side, ["a.py"], packages, [], [])
+    assert describe(sides) == [
+        "redis 6.2.0 → 8.0.1",
+        "hiredis (none) → 3.0",
+        "orjson 3.10 → (none)",
+        "1 file differs: a.py",
+    ]
+    many = Sides(side, side, [f"{number}.py" for number in range(9)], packages * 3, [], [])
+    assert describe(many)[5:] == ["and 4 more packages", "9 files differ: 0.py, 1.py, 2.py, 3.py, 4.py and 4 more"]
+
+
+def installed(environment: Path, project: Path, *, editable: bool) -> Path:
+    """The Python of an environment that sees our packages and has a project installed."""
+    subprocess.run(make_environment(str(environment)), check=True)
+    python = environment / "bin" / "python"
+    [site_packages] = environment.glob("lib/*/site-packages")
+    (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
+    install = [*pip_install(str(python)), *(["--editable"] if editable else []), str(project)]
+    subprocess.run(install, check=True, capture_output=True)
+    return python

@@ -1,0 +1,194 @@
+"""Time that is added on purpose, in the application's process and in PostgreSQL."""
+
+import math
+import socket
+import statistics
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from plumbline.comparing.statistics.inference import Thresholds, difference
+from plumbline.comparing.statistics.schedule import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
+from plumbline.comparing.trees.copies import twins
+from plumbline.comparing.workers import slowed
+from plumbline.comparing.workers.pair_runner import pair_runner
+from plumbline.comparing.workers.protocol import SlowedApplicationTimer, step_now_s
+from plumbline.comparing.workers.slowed import OFF, REQUESTS, STEPS, instead_of_application, shared_numbers
+from plumbline.measuring.loop import MeasureError
+from plumbline.services.application import Application
+from plumbline.services.service_run import Run
+from plumbline.settings import AppSettings, Settings, load_settings
+from tests.support.project import SETTINGS, Project
+
+LIMIT_S = 30.0
+MANY_STEPS = 1_000_000
+"""More than any request takes, and on a slow machine as many times more."""
+MOST_PAIRS = 9
+"""Three in a row are looked for in which the machine was left to itself."""
+LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
+
+APPLICATION = """
+    from contextlib import asynccontextmanager
+
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield {"word": "well"}
+
+    async def health(request):
+        return PlainTextResponse(request.state.word)
+
+    def make():
+        return Starlette(routes=[Route("/health", health)], lifespan=lifespan)
+
+    app = make()
+"""
+SUITE = '''
+    """One benchmark that sends two requests in a sample, and one that sends its requests elsewhere."""
+
+    import httpx
+
+
+    def test_asking(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    client.get("/health")
+                    client.get("/health")
+
+
+    def test_asking_outside(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    sum(range(10_000))
+                client.get("/health")
+'''
+TABLES = """
+[app]
+asgi = "sample:make"
+factory = true
+directory = "src"
+
+[postgres]
+backend = "embedded"
+"""
+ASKING, OUTSIDE = "test_suite.py::test_asking", "test_suite.py::test_asking_outside"
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "memoryview[float]":
+    """What a test process and its application share."""
+    for name in (slowed.ASGI, slowed.IS_FACTORY):
+        monkeypatch.setenv(name, "")  # gone again at the end
+    monkeypatch.setenv(slowed.SHARED, str(tmp_path / "shared"))
+    return shared_numbers()
+
+
+def test_a_share_of_what_blocks_take_without_is_added(shared: "memoryview[float]") -> None:
+    """Blocks of two rounds, three requests each, that take 9, 10 and 11 ms without; each step takes a microsecond.
+
+    Where the machine is slower by half while a block runs, and the steps are as well, it counts as much.
+    """
+    timer = SlowedApplicationTimer([], 0.1)
+    steps = []
+    for without_s, machine_speed in ((0.009, 1.0), (0.010, 1.5), (0.011, 1.0)):
+        with timer:
+            steps.append(shared[STEPS])
+        assert shared[STEPS] == OFF
+        shared[REQUESTS] = 6
+        timer.learn([machine_speed * (without_s + 3e-6 * steps[-1])] * 2, step_s=machine_speed * 1e-6)
+    with timer:
+        steps.append(shared[STEPS])
+    assert steps == pytest.approx([0.0, 900 / 3, 950 / 3, 1000 / 3])
+
+
+def test_a_step_takes_its_time() -> None:
+    """As many as are added to a request of some milliseconds are done, and not optimized away."""
+    assert 1e-8 < step_now_s() < 1e-4
+
+
+def test_without_a_request_nothing_can_be_added(shared: "memoryview[float]") -> None:
+    """Else it would pass for slowed down."""
+    assert shared[REQUESTS] == 0
+    with pytest.raises(MeasureError, match="no request while a block was timed"):
+        SlowedApplicationTimer([], 0.1).learn([0.01], step_s=1e-6)
+
+
+@pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
+def test_an_application_does_more_for_requests_in_timed_blocks_alone(
+    tmp_path: Path, shared: "memoryview[float]", asgi: str
+) -> None:
+    """With its lifespan, and made by a factory or not."""
+    (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    wanted = instead_of_application(Settings(app=AppSettings(asgi=asgi, factory=asgi.endswith("make")))).app
+    assert wanted is not None
+    root = Path(__file__).resolve().parents[2]
+    run = Run()
+    run.begin()
+    app = Application(wanted, root, {"PYTHONPATH": str(tmp_path)}, run)
+    try:
+        shared[STEPS] = OFF
+        app.start()
+        app.wait_ready(LIMIT_S)
+        assert httpx.get(f"{app.address.url}/health").text == "well"
+        assert shared[REQUESTS] == 0
+        took_s = {}
+        for steps in (0, MANY_STEPS):
+            shared[STEPS] = steps
+            began_s = time.perf_counter()
+            for _ in range(4):
+                httpx.get(f"{app.address.url}/health")
+            took_s[steps] = time.perf_counter() - began_s
+        assert shared[REQUESTS] == 8
+        assert took_s[MANY_STEPS] > took_s[0]
+    finally:
+        app.stop()
+        run.end()
+
+
+def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
+    """Twice the time, in either process; what can't be slowed down is reported, and the rest is as it was."""
+    project = Project.create(tmp_path / "project", environments)
+    (project.root / "src").mkdir()
+    (project.root / "src" / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # which only one of both sides could have
+    project.write("settings.toml", SETTINGS + TABLES.replace("[app]", f"[app]\nport = {port}"))
+    project.write("test_suite.py", textwrap.dedent(SUITE))
+    project.git("init", "--quiet")
+    settings = load_settings(project.suite / "settings.toml", {})
+    plans = [
+        BenchmarkPlan(ASKING, 0.002, LIMITS, slow_down=1.0, slowed_in="application"),
+        BenchmarkPlan(OUTSIDE, 0.001, LIMITS, slow_down=1.0, slowed_in="application"),
+        BenchmarkPlan(IN_SERVER, 0.1, LIMITS, slow_down=1.0, slowed_in="server"),
+    ]
+    (tmp_path / "cache").mkdir()
+    with (
+        twins(project.root, directories=["src"], cache=tmp_path / "cache") as sides,
+        pair_runner(settings, sides, plans, "ci") as both,
+    ):
+        pairs: list[Pair] = []
+        while len(pairs) < MOST_PAIRS and not (len(pairs) >= 3 and as_added(pairs[-3:])):
+            pairs.append(both.run_pair(plans))
+    found = pairs[0]
+    assert set(found.block_differences) == {*CONTROLS, ASKING, IN_SERVER}
+    assert set(found.failures) == {OUTSIDE}
+    assert "MeasureError" in found.failures[OUTSIDE]
+    assert as_added(pairs[-3:]), [[read(pair, key) for key in (ASKING, IN_SERVER)] for pair in pairs]
+
+
+def read(pair: Pair, key: str) -> float:
+    return difference(pair.block_differences[key])
+
+
+def as_added(pairs: list[Pair]) -> bool:
+    """Of three pairs one may be disturbed; and how the rest of a request slows down with the machine depends on it."""
+    asking, in_server = (statistics.median(read(one, key) for one in pairs) for key in (ASKING, IN_SERVER))
+    return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

@@ -1,0 +1,605 @@
+"""The counting pass with real clients, real servers, a real application and a real worker."""
+
+import asyncio
+import datetime
+import json
+import textwrap
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+import redis
+from redis.asyncio import Redis
+
+from plumbline.counting import counter as module
+from plumbline.counting.counter import Counter, Counts
+from plumbline.counting.sockets import CannotCount
+from plumbline.judging.counts import COMMANDS, ROWS, SOCKETS, STATEMENTS, compare_counts
+from plumbline.services import Services
+from plumbline.settings import load_settings
+from tests.support.project import STEADY_SETTINGS, Project
+from tests.support.report_samples import benchmark
+from tests.support.traces import skip_without_docker
+
+SETTINGS = """\
+services = "{backend}"
+
+[env]
+SAMPLE_DATABASE_URL = "{postgres.url}"
+SAMPLE_REDIS_URL = "{redis.url}"
+
+[app]
+asgi = "sample:app"
+
+[processes.worker]
+command = ["python", "worker.py"]
+ready_output = "ready"
+"""
+
+APPLICATION = """
+    import os
+    from contextlib import asynccontextmanager
+
+    import asyncpg
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with asyncpg.create_pool(os.environ["SAMPLE_DATABASE_URL"], min_size=1, max_size=1) as pool:
+            yield {"pool": pool}
+
+    async def order(request):
+        many = "many" in request.query_params
+        async with request.state.pool.acquire() as connection, connection.transaction():
+            if many:
+                lines = [await connection.fetchval("SELECT n FROM line WHERE id = $1", id) for id in range(50)]
+            else:
+                rows = await connection.fetch("SELECT n FROM line WHERE id < 50 ORDER BY id")
+                lines = [row["n"] for row in rows]
+        return JSONResponse(lines)
+
+    async def health(request):
+        return PlainTextResponse("well")
+
+    app = Starlette(lifespan=lifespan, routes=[Route("/health", health), Route("/order", order)])
+"""
+
+WORKER = """
+    import asyncio
+    import os
+
+    import asyncpg
+    from redis.asyncio import Redis
+
+    async def main():
+        database = await asyncpg.connect(os.environ["SAMPLE_DATABASE_URL"])
+        url = os.environ["SAMPLE_REDIS_URL"]
+        async with Redis.from_url(url, decode_responses=True, socket_timeout=None) as redis:  # tasks may be rare
+            print("ready")
+            while True:
+                _, task = await redis.blpop(["tasks"])
+                async with database.transaction():
+                    if task == "many":
+                        for id in range(50):
+                            await database.execute("UPDATE line SET n = n WHERE id = $1", id)
+                    else:
+                        await database.execute("UPDATE line SET n = n WHERE id < 50")
+                await redis.rpush("done", task)
+
+    asyncio.run(main())
+"""
+
+Body = Callable[[], Awaitable[object]]
+Count = Callable[..., Awaitable[Counts]]
+
+
+@pytest.fixture(scope="module", params=["embedded", "docker"])
+def counting(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
+) -> Iterator[Services]:
+    """Servers of either kind, with an application and a worker that have one query by many, or many queries."""
+    if request.param == "docker":
+        skip_without_docker()
+    assert cache_home.is_dir()
+    root = tmp_path_factory.mktemp("counting")
+    (root / "sample.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
+    (root / "worker.py").write_text(textwrap.dedent(WORKER), encoding="utf-8")
+    (root / "settings.toml").write_text(SETTINGS.replace("{backend}", request.param), encoding="utf-8")
+    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
+    try:
+        services.begin()
+        services.wait_ready()
+        services.start_application()
+        yield services
+    finally:
+        services.stop()
+
+
+@pytest.fixture
+def counter(counting: Services) -> Iterator[Counter]:
+    counter = Counter(counting)
+    yield counter
+    counter.close()
+
+
+@pytest.fixture
+def count(counter: Counter) -> Count:
+    """What a body does, once it has been warmed up."""
+
+    async def count(body: Body, operations: int = 1) -> Counts:
+        await body()
+        counts = Counts()
+        for timer in counter.rounds(operations, counts, lambda: None):
+            with timer:
+                await body()
+        return counts
+
+    return count
+
+
+@pytest.fixture
+async def client(counting: Services) -> AsyncIterator[Redis]:
+    assert counting.redis is not None
+    async with Redis.from_url(counting.redis.address.url) as client:
+        yield client
+
+
+@pytest.fixture
+async def database(counting: Services) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside a table of 1,000 lines."""
+    assert counting.postgres is not None
+    connection = await asyncpg.connect(counting.postgres.address.url)
+    try:
+        await connection.execute(
+            "DROP TABLE IF EXISTS line; CREATE TABLE line (id int PRIMARY KEY, n int);"
+            "INSERT INTO line SELECT id, id FROM generate_series(0, 999) AS id"
+        )
+        await connection.execute("VACUUM ANALYZE line")
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def http(counting: Services) -> AsyncIterator[httpx.AsyncClient]:
+    assert counting.app is not None
+    async with httpx.AsyncClient(base_url=counting.app.address.url, trust_env=False) as client:
+        yield client
+
+
+def held(before: Counts, after: Counts) -> dict[str, tuple[float, float]]:
+    """What the gate holds against the second, then and now."""
+    old, new = (benchmark("a", counts=c.same, counts_varying=c.varying, counted=c.families) for c in (before, after))
+    return {one.name: (one.old, one.new) for one in compare_counts(old, new, same_backend=True) if one.gated}
+
+
+async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redis) -> None:
+    """50 commands are the same 50, in 50 messages instead of one, which may be cut in two."""
+
+    async def pipelined() -> None:
+        async with client.pipeline(transaction=False) as pipeline:
+            for number in range(50):
+                pipeline.set(f"key:{number}", "value")
+            await pipeline.execute()
+
+    async def single() -> None:
+        for number in range(50):
+            await client.set(f"key:{number}", "value")
+
+    before, after = await count(pipelined), await count(single)
+
+    assert before.same["redis.command SET"] == 50
+    [(name, (then, now))] = held(before, after).items()
+    assert name == "redis.messages"
+    assert then <= 2
+    assert now == 50
+
+
+async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connection) -> None:
+    """Each statement is counted by its text, and per operation."""
+
+    async def one() -> None:
+        await database.fetch("SELECT n FROM line WHERE id < 50 ORDER BY id")
+
+    async def many() -> None:
+        await one()
+        for number in range(50):
+            await database.fetch("SELECT n FROM line WHERE id = $1", number)
+
+    before, after = await count(one, 10), await count(many, 10)
+
+    assert held(before, after)["postgres.statement SELECT n FROM line WHERE id = $1"] == (0, 5)
+    assert held(before, after)["postgres.messages"] == (0.1, 5.1)
+    assert held(before, after)["postgres.rows_read"] == (5, 10)
+
+
+@pytest.mark.usefixtures("database")
+async def test_one_query_turned_into_many_in_a_transaction_of_an_endpoint(
+    count: Count, http: httpx.AsyncClient
+) -> None:
+    """What an application does within one request is seen though the request stays the same."""
+
+    async def one() -> None:
+        (await http.get("/order")).raise_for_status()
+
+    async def many() -> None:
+        (await http.get("/order?many")).raise_for_status()
+
+    before, after = await count(one), await count(many)
+
+    assert before.same["postgres.statement BEGIN"] == before.same["postgres.statement COMMIT"] == 1
+    assert before.same["app.messages"] == 1
+    assert held(before, after)["postgres.statement SELECT n FROM line WHERE id = $1"] == (0, 50)
+    assert "app.messages" not in held(before, after)
+
+
+@pytest.mark.usefixtures("database")
+async def test_one_query_turned_into_many_in_a_transaction_of_a_worker(count: Count, client: Redis) -> None:
+    """What a worker does on a task is the task's."""
+
+    async def work(task: str) -> None:
+        await client.rpush("tasks", task)
+        assert await client.blpop(["done"], timeout=5)
+
+    before, after = await count(lambda: work("one")), await count(lambda: work("many"))
+
+    assert before.same["postgres.statement BEGIN"] == 1
+    assert held(before, after)["postgres.statement UPDATE line SET n = n WHERE id = $1"] == (0, 50)
+
+
+async def test_a_pooled_client_turned_into_a_connection_a_call(count: Count, client: Redis, counting: Services) -> None:
+    """Connections that came and went within the call are counted."""
+    assert counting.redis is not None
+    url = counting.redis.address.url
+
+    async def fresh() -> None:
+        async with Redis.from_url(url, single_connection_client=True) as own:
+            await own.ping()
+
+    before, after = await count(client.ping), await count(fresh)
+
+    assert held(before, after)["redis.connections"] == (0, 1)
+    assert held(before, after)["redis.command HELLO"] == (0, 1)
+
+
+async def test_a_payload_that_grew(count: Count, client: Redis) -> None:
+    """The same command in the same number of messages with more in it."""
+    before = await count(lambda: client.set("key", "x" * 1_000))
+    after = await count(lambda: client.set("key", "x" * 1_100))
+
+    assert list(held(before, after)) == ["redis.bytes_sent"]
+
+
+async def test_a_prepared_statement_that_is_no_longer_cached(count: Count, counting: Services) -> None:
+    """It is executed as often as before, but parsed each time."""
+    assert counting.postgres is not None
+    found = []
+    for size in (100, 0):
+        connection = await asyncpg.connect(counting.postgres.address.url, statement_cache_size=size)
+        try:
+            found.append(await count(lambda connection=connection: connection.fetchval("SELECT $1::int", 1)))
+        finally:
+            await connection.close()
+
+    before, after = found
+    assert "postgres.parse SELECT $1::int" not in before.same
+    assert "postgres.parse SELECT $1::int" in held(before, after)
+    assert before.same["postgres.statement SELECT $1::int"] == after.same["postgres.statement SELECT $1::int"] == 1
+
+
+async def test_a_silent_retry(count: Count, client: Redis, database: asyncpg.Connection) -> None:
+    """What failed and was done again counts twice, at either server."""
+
+    async def once() -> None:
+        await client.set("key", "value")
+        await database.fetchval("SELECT 1 / 1")
+
+    async def again() -> None:
+        with pytest.raises(redis.ResponseError):
+            await client.set("key", "value", px=0)
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await database.fetchval("SELECT 1 / 0")
+        await once()
+
+    before, after = await count(once), await count(again)
+
+    assert held(before, after)["redis.command SET"] == (1, 2)
+    assert held(before, after)["postgres.statement SELECT ? / ?"] == (1, 2)
+
+
+async def test_a_dropped_index(count: Count, database: asyncpg.Connection) -> None:
+    """The same statement reads the whole table, whether it only reads or writes, too."""
+
+    async def work() -> None:
+        await database.fetch("SELECT n FROM line WHERE id = $1", 7)
+        await database.execute("UPDATE line SET n = n WHERE id = 8")
+
+    before = await count(work)
+    await database.execute("ALTER TABLE line DROP CONSTRAINT line_pkey")
+    after = await count(work)
+
+    assert held(before, after) == {"postgres.rows_read": (2, 2_000)}
+
+
+async def test_what_was_explained_is_rolled_back(count: Count, database: asyncpg.Connection) -> None:
+    """Rows are changed as often as the rounds do it, and not once more."""
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        await database.execute("UPDATE line SET n = n + 1 WHERE id = $1", 5)
+
+    await count(work)
+
+    assert await database.fetchval("SELECT n FROM line WHERE id = 5") == 5 + rounds
+
+
+async def test_ids_and_timestamps_in_what_is_sent_never_alarm(
+    count: Count, client: Redis, database: asyncpg.Connection
+) -> None:
+    """Growing ids that gain a digit, random UUIDs and the time of day, over several passes."""
+    ids = iter(range(95, 1_000))
+
+    async def work() -> None:
+        number, key, now = next(ids), uuid.uuid4(), datetime.datetime.now(datetime.UTC)
+        await client.set(f"item:{number}", f"{key} {now.isoformat()}", ex=60)
+        await database.execute(f"SELECT n /* {key} */ FROM line WHERE id = {number} AND '{now}' <> '{key}'")  # noqa: S608
+        await database.fetch("SELECT n FROM line WHERE id = ANY($1::int[])", [number, number + 1])
+
+    found = [await count(work) for _ in range(5)]
+
+    for before in found:
+        for after in found:
+            assert held(before, after) == {}
+        assert before.varying == {}
+        assert before.same["postgres.statement SELECT n FROM line WHERE id = ? AND ? <> ?"] == 1
+
+
+async def test_a_digit_more_in_each_of_many_ids_never_alarms(count: Count, client: Redis) -> None:
+    """As they have it after more samples, or in a database that is older."""
+    ids = iter(range(10_000))
+
+    async def work() -> None:
+        async with client.pipeline(transaction=False) as pipeline:
+            for _ in range(50):
+                pipeline.set(f"item:{(number := next(ids))}", str(number), ex=60)
+            await pipeline.execute()
+
+    found = []
+    for start in (100, 1_000):
+        ids = iter(range(start, start + 1_000))
+        found.append(await count(work))
+    assert found[1].same["redis.bytes_sent"] - found[0].same["redis.bytes_sent"] >= 100
+    assert held(*found) == {}
+
+
+async def test_concurrent_work_is_counted_together(count: Count, client: Redis) -> None:
+    """20 tasks at once, and figures are per operation."""
+
+    async def work() -> None:
+        await asyncio.gather(*(client.ping() for _ in range(20)))
+
+    found = await count(work, 20)
+
+    assert found.same["redis.command PING"] == found.same["redis.messages"] == 1
+
+
+def test_synchronous_clients_are_counted_too(counter: Counter, counting: Services) -> None:
+    """Without a running event loop."""
+    assert counting.redis is not None
+    found = Counts()
+    with redis.Redis.from_url(counting.redis.address.url) as client:
+        client.ping()
+        for timer in counter.rounds(1, found, lambda: None):
+            with timer:
+                client.get("key")
+    assert found.same["redis.command GET"] == found.same["redis.messages"] == 1
+
+
+async def test_what_varies_is_told_apart(count: Count, client: Redis) -> None:
+    """A count that isn't the same in all passes is shown with its values."""
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        for _ in range(rounds):
+            await client.ping()
+
+    found = await count(work)
+
+    assert found.varying["redis.command PING"] == [2, 3, 4]
+    assert "redis.command PING" not in found.same
+
+
+async def test_where_nothing_goes_to_a_server_that_is_known(count: Count, client: Redis) -> None:
+    """PostgreSQL has no part: none of its statements is a count like any other, and takes no round more."""
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        await client.ping()
+
+    found = await count(work)
+
+    assert sorted(found.families) == sorted([SOCKETS, COMMANDS, STATEMENTS, ROWS])
+    assert rounds == 1 + module.PASSES
+
+
+async def test_postgres_logs_during_the_pass_alone(
+    count: Count, database: asyncpg.Connection, counting: Services
+) -> None:
+    """Afterwards its settings are what they were, also where the benchmark failed in the middle."""
+    assert counting.postgres is not None
+
+    async def failing() -> None:
+        await database.fetchval("SELECT 1")
+        if await database.fetchval("SHOW log_min_duration_statement") == "0":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await count(failing)
+
+    async with asyncio.timeout(5):
+        while await database.fetchval("SHOW log_min_duration_statement") != "-1":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_statement_that_can_t_be_explained_leaves_the_others(
+    counter: Counter, count: Count, database: asyncpg.Connection
+) -> None:
+    """A table that only its own session sees: statements are counted, rows aren't, and the run says so."""
+    await database.execute("CREATE TEMPORARY TABLE mine (id int)")
+
+    found = await count(lambda: database.fetch("SELECT id FROM mine"))
+
+    assert found.same["postgres.statement SELECT id FROM mine"] == 1
+    assert ROWS not in found.families
+    [note] = counter.notes
+    assert "rows read can't be counted where SELECT id FROM mine is executed" in note
+
+
+async def test_a_machine_that_doesn_t_tell_of_connections(
+    counting: Services, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As macOS: commands and statements are counted all the same, and what can't be is said once."""
+
+    def refuse() -> None:
+        raise CannotCount("only Linux's kernel tells")
+
+    monkeypatch.setattr(module, "SocketWatch", refuse)
+    counter = Counter(counting)
+    found = Counts()
+    try:
+        for timer in counter.rounds(1, found, lambda: None):
+            with timer:
+                await client.ping()
+    finally:
+        counter.close()
+
+    assert found.same == {"redis.command PING": 1}
+    assert SOCKETS not in found.families
+    assert counter.notes == ["messages, bytes and connections can't be counted here: only Linux's kernel tells"]
+
+
+async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, client: Redis) -> None:
+    """The benchmark goes on, and the run says what wasn't counted, without a password."""
+    assert counting.redis is not None
+    counter = Counter(counting)
+    counter._redis = module.RedisCommands(counting.redis)
+    found = Counts()
+    real = counting.redis.address
+    counting.redis.address = type(real)("redis", real.host, 1, password=real.password)
+    try:
+        for timer in counter.rounds(1, found, lambda: None):
+            with timer:
+                await client.ping()
+    finally:
+        counting.redis.address = real
+        counter.close()
+
+    assert COMMANDS not in found.families
+    [note] = counter.notes
+    assert note.startswith("some Redis commands weren't counted")
+    assert real.password not in note
+
+
+# ---- whole runs
+
+SUITE = '''\
+"""One benchmark of Redis, whose code under test stands in another file."""
+
+import redis
+
+from code_under_test import store
+from plumbline import Measure
+
+
+def test_storing(redis_url: str, measure: Measure) -> None:
+    """Store 50 values."""
+    with redis.Redis.from_url(redis_url, client_name="perf") as client:
+        for timer in measure(operations=50):
+            with timer:
+                store(client)
+
+
+def test_asking(redis_url: str, measure: Measure) -> None:
+    """PING."""
+    with redis.Redis.from_url(redis_url, client_name="perf") as client:
+        for timer in measure():
+            with timer:
+                client.ping()
+'''
+
+PIPELINED = """\
+def store(client):
+    with client.pipeline(transaction=False) as pipeline:
+        for number in range(50):
+            pipeline.set(f"key:{number}", "value")
+        pipeline.execute()
+"""
+SINGLE = """\
+def store(client):
+    for number in range(50):
+        client.set(f"key:{number}", "value")
+"""
+
+
+def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
+    """A pipeline turned into single commands: exit code 1 with the reason, where timings can't be judged at all."""
+    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
+    project.write("test_suite.py", SUITE)
+    code = project.root / "code_under_test.py"
+    code.write_text(PIPELINED, encoding="utf-8")
+    recorded = project.run("baseline")
+    assert recorded.code == 0, recorded.output
+    code.write_text(SINGLE, encoding="utf-8")
+
+    done = project.run("ci", PERF_MACHINE="elsewhere")
+
+    assert done.code == 1, done.output
+    assert project.verdicts() == {
+        "test_suite.py::test_storing": "regression",
+        "test_suite.py::test_asking": "inconclusive",
+    }
+    assert "REGRESSION: more than in the baseline: redis messages 0.02 → 1" in done.output
+    code.write_text(PIPELINED, encoding="utf-8")
+    again = project.run("ci", PERF_MACHINE="elsewhere")
+    assert again.code == 0, again.output
+
+
+def test_more_without_anything_that_differs_is_drift(project: Project) -> None:
+    """As for data or ids that are others by now: told, and no failure. It fails as soon as what it runs differs."""
+    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
+    project.write("test_suite.py", SUITE)
+    project.begin_repository(PIPELINED)
+    recorded = project.run("baseline")
+    assert recorded.code == 0, recorded.output
+    path = project.baseline()
+    data = json.loads(path.read_text())
+    for entry in data["benchmarks"]:
+        entry["counts"]["redis.messages"] /= 2
+    path.write_text(json.dumps(data))
+    project.commit("Baseline")
+
+    done = project.run("ci")
+
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"drift"}
+    assert "redis messages 0.01 → 0.02" in done.output
+    assert "nothing that it runs differs from" in done.output
+
+    code = project.root / "code_under_test.py"
+    code.write_text(PIPELINED.replace("value", "other"), encoding="utf-8")
+    done = project.run("ci")
+    assert done.code == 1, done.output
+    assert set(project.verdicts().values()) == {"regression"}

@@ -1,0 +1,136 @@
+"""What PostgreSQL's log says: parsing and normalising, on known text."""
+
+import pytest
+
+from plumbline.counting.statements import Executed, between, executed, normalised, reads_tables, rows_read
+
+LOG = """\
+2026-01-02 03:04:05.678 UTC [11] LOG:  received SIGHUP, reloading configuration files
+2026-01-02 03:04:05.678 UTC [12] LOG:  duration: 0.020 ms  statement: SELECT 'mark 0'
+2026-01-02 03:04:05.679 UTC [13] LOG:  duration: 0.101 ms  parse stmt_1: SELECT id
+\tFROM item
+\tWHERE id = $1
+2026-01-02 03:04:05.679 UTC [13] LOG:  duration: 0.201 ms  bind stmt_1: SELECT id
+\tFROM item
+\tWHERE id = $1
+2026-01-02 03:04:05.679 UTC [13] DETAIL:  Parameters: $1 = '6'
+2026-01-02 03:04:05.679 UTC [13] LOG:  duration: 0.301 ms  execute stmt_1: SELECT id
+\tFROM item
+\tWHERE id = $1
+2026-01-02 03:04:05.679 UTC [13] DETAIL:  Parameters: $1 = '7', $2 = NULL, $3 = 'it''s
+\ttwo lines'
+2026-01-02 03:04:05.680 UTC [13] ERROR:  could not serialize access due to concurrent update
+2026-01-02 03:04:05.680 UTC [13] STATEMENT:  UPDATE item SET n = 1
+not a line of PostgreSQL's
+2026-01-02 03:04:05.681 UTC [12] LOG:  duration: 0.020 ms  statement: SELECT 'mark 1'
+2026-01-02 03:04:05.682 UTC [13] LOG:  duration: 0.020 ms  statement: COMMIT
+"""
+
+SELECT = "SELECT id\nFROM item\nWHERE id = $1"
+
+
+def test_the_log_tells_what_was_parsed_and_executed() -> None:
+    """Over several lines, with parameters as literals, without binds, and with what failed."""
+    assert list(executed(LOG)) == [
+        Executed("statement", "SELECT 'mark 0'"),
+        Executed("parse", SELECT),
+        Executed("statement", SELECT, ("'7'", "NULL", "'it''s\ntwo lines'")),
+        Executed("statement", "UPDATE item SET n = 1"),
+        Executed("statement", "SELECT 'mark 1'"),
+        Executed("statement", "COMMIT"),
+    ]
+
+
+def test_the_log_is_cut_at_the_marks() -> None:
+    """What was executed before the first mark is nobody's, and without a mark nothing is known."""
+    parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
+    assert [[one.kind for one in part] for part in parts] == [["parse", "statement", "statement"], ["statement"]]
+    assert between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 2'"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("SELECT name FROM item WHERE id = 42", "SELECT name FROM item WHERE id = ?"),
+        ("SELECT name FROM item WHERE id = $1", "SELECT name FROM item WHERE id = $1"),
+        ("SELECT id, name\n  FROM item\tWHERE id = $1;", "SELECT … FROM item WHERE id = $1"),
+        ("SELECT 'it''s', E'a\\'b', 1.5e3, $$x 1$$, $t$y$t$", "SELECT ?, ?, ?, ?, ?"),
+        ("SELECT 1 /* traceparent='00-1f' */ -- by 7", "SELECT ?"),
+        ("DELETE FROM a WHERE id IN (1, 2,3) AND b = 'x'", "DELETE FROM a WHERE id IN (…) AND b = ?"),
+        ("DELETE FROM a WHERE id IN (1)", "DELETE FROM a WHERE id IN (…)"),
+        ("DELETE FROM a WHERE id IN ($1::int, $2::int) AND b = $3", "DELETE FROM a WHERE id IN (…) AND b = $1"),
+        ("INSERT INTO a (b, c) VALUES (1, 'x'), (2, 'y')", "INSERT INTO a (b, c) VALUES (?, ?), …"),
+        ("INSERT INTO a (b, c) VALUES ($1, $2)", "INSERT INTO a (b, c) VALUES ($1, $2)"),
+        ('SELECT "Col 1", col2 FROM t2', "SELECT … FROM t2"),
+        ('SELECT "Col 1" FROM t2', 'SELECT "Col 1" FROM t2'),
+        ("SAVEPOINT sa_savepoint_12", "SAVEPOINT ?"),
+        ("ROLLBACK TO SAVEPOINT x1", "ROLLBACK TO SAVEPOINT ?"),
+        ('FETCH FORWARD 50 FROM "c_17"', "FETCH FORWARD ? FROM ?"),
+        ("DEALLOCATE ALL", "DEALLOCATE ALL"),
+        ("BEGIN;", "BEGIN"),
+    ],
+)
+def test_statements_of_a_kind_read_the_same(text: str, label: str) -> None:
+    """Literals, comments, the length of lists and names made up by a client are gone, the rest stays."""
+    assert normalised(text) == label
+
+
+def test_a_long_statement_is_cut() -> None:
+    """A label stays readable."""
+    label = normalised("SELECT 1 FROM a" + " JOIN b USING (id)" * 100)
+    assert len(label) == 300
+    assert label.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("SELECT a FROM b", True),
+        ("WITH x AS (SELECT 1 FROM b) SELECT * FROM x", True),
+        ("UPDATE b SET a = 1", True),
+        ("INSERT INTO a SELECT b FROM c", True),
+        ("INSERT INTO a VALUES (1)", False),
+        ("SELECT pg_advisory_unlock_all()", False),
+        ("COPY a FROM STDIN", False),
+        ("BEGIN", False),
+    ],
+)
+def test_only_what_reads_tables_is_explained(text: str, reads: bool) -> None:
+    """Nothing is executed a second time that reads no rows anyway."""
+    assert reads_tables(text) is reads
+
+
+def test_rows_read_are_those_of_scans_with_what_filters_removed() -> None:
+    """A scan of 1,000 rows that keeps one, and three loops over an index; a catalogue and a bitmap's index are none."""
+    plan = {
+        "Node Type": "Nested Loop",
+        "Actual Rows": 3,
+        "Actual Loops": 1,
+        "Plans": [
+            {
+                "Node Type": "Seq Scan",
+                "Relation Name": "item",
+                "Schema": "public",
+                "Actual Rows": 1,
+                "Rows Removed by Filter": 999,
+                "Actual Loops": 1,
+            },
+            {
+                "Node Type": "Bitmap Heap Scan",
+                "Relation Name": "line",
+                "Schema": "public",
+                "Actual Rows": 2,
+                "Rows Removed by Index Recheck": 1,
+                "Actual Loops": 3,
+                "Plans": [{"Node Type": "Bitmap Index Scan", "Actual Rows": 3, "Actual Loops": 3}],
+            },
+            {
+                "Node Type": "Seq Scan",
+                "Relation Name": "pg_type",
+                "Schema": "pg_catalog",
+                "Actual Rows": 600,
+                "Actual Loops": 1,
+            },
+        ],
+    }
+    assert rows_read(plan) == 1000 + 9

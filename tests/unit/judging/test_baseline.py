@@ -1,0 +1,287 @@
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from plumbline.judging.baseline import (
+    baseline_path,
+    changes,
+    check_baselines,
+    find_baseline,
+    keep_unmeasured,
+    merge,
+    preferred_backends,
+)
+from plumbline.results.environment import cpu_model
+from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, ResultsError, write_results
+
+HERE = Environment(
+    machine="m1",
+    system=platform.system().lower(),
+    architecture=platform.machine().lower(),
+    cpu=cpu_model(),
+    cpu_count=2,
+    kernel="6.12",
+    python="3.11.9",
+    services={"redis": "docker", "postgres": "docker"},
+    versions={},
+    pin=1,
+    commit="0f1e2d3",
+    dirty=False,
+    packages={},
+)
+"""This kind of machine."""
+
+
+def entry(key: str, median: float = 0.001, **fields: Any) -> Benchmark:
+    values: dict[str, Any] = {"unit": "s", "verdict": None, "counts": {}, "process_medians": [median] * 2}
+    return Benchmark(key=key, median=median, **(values | fields))
+
+
+def run(*entries: Benchmark, created: str = "", **environment: Any) -> Results:
+    environment_now = msgspec.structs.replace(HERE, **environment)
+    return Results(SCHEMA, "pass", environment_now, list(entries), profile="ci", created=created)
+
+
+# ---- finding it
+
+
+def test_the_baseline_of_this_kind_of_machine_is_found(tmp_path: Path) -> None:
+    """What was written for an environment is found for it."""
+    write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
+
+    found = find_baseline(tmp_path, HERE)
+
+    assert found == run(entry("a.py::a"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"cpu": "another"}, {"architecture": "another"}, {"system": "another"}, {"services": {"redis": "embedded"}}],
+)
+def test_the_baseline_of_another_kind_of_machine_is_none(tmp_path: Path, other: dict[str, Any]) -> None:
+    """Another processor, architecture, system or backend has a baseline of its own."""
+    write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
+
+    assert find_baseline(tmp_path, msgspec.structs.replace(HERE, **other)) is None
+
+
+def test_no_baseline_is_none(tmp_path: Path) -> None:
+    """A repository without baselines, or without their folder, has none."""
+    assert find_baseline(tmp_path / "baselines", HERE) is None
+
+
+def test_a_baseline_without_benchmarks_is_refused(tmp_path: Path) -> None:
+    """An empty list would let everything pass as new."""
+    write_results(baseline_path(tmp_path, HERE), run())
+
+    with pytest.raises(ResultsError, match=r"holds no benchmark\n.*record a new one with `nox -s baseline`"):
+        find_baseline(tmp_path, HERE)
+
+
+@pytest.mark.parametrize("medians", [[], [0.001], [0.001, 0.0, 0.001]], ids=["none", "one run", "zero"])
+def test_a_baseline_without_several_medians_is_refused(tmp_path: Path, medians: list[float]) -> None:
+    """A results.json that was copied into the baseline's place has no spread, and a median of 0 no logarithm."""
+    write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a"), entry("b.py::b", process_medians=medians)))
+
+    with pytest.raises(ResultsError, match=r"b\.py::b is not from several processes, each with a median\n.*nox"):
+        find_baseline(tmp_path, HERE)
+
+
+def test_a_corrupt_baseline_is_refused(tmp_path: Path) -> None:
+    """What can't be read is never taken for no baseline."""
+    baseline_path(tmp_path, HERE).write_text("<<<<<<< HEAD\n")
+
+    with pytest.raises(ResultsError, match=r"is not a results file: .*\nTake it back from version control"):
+        find_baseline(tmp_path, HERE)
+
+
+@pytest.mark.parametrize("backend", ["docker", "embedded"])
+def test_a_baseline_of_any_backend_is_checked_beforehand(tmp_path: Path, backend: str) -> None:
+    """Before services have started it isn't known which backend it will be, so that each is checked."""
+    write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
+    check_baselines(tmp_path)
+    baseline_path(tmp_path, msgspec.structs.replace(HERE, services={"redis": backend})).write_text("")
+
+    with pytest.raises(ResultsError, match=rf"-{backend}\.json is empty"):
+        check_baselines(tmp_path)
+
+
+def test_the_baseline_of_another_machine_is_not_checked(tmp_path: Path) -> None:
+    """What this machine will not be compared with can't stop a run on it."""
+    baseline_path(tmp_path, msgspec.structs.replace(HERE, cpu="another")).write_text("")
+
+    check_baselines(tmp_path)
+
+
+def test_the_only_baseline_of_this_machine_tells_the_backends(tmp_path: Path) -> None:
+    """Backends are preferred as this kind of machine's baseline had them, whatever other machines had."""
+    elsewhere = msgspec.structs.replace(HERE, cpu="another", services={"redis": "embedded"})
+    write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
+    write_results(baseline_path(tmp_path, elsewhere), run(entry("a.py::a"), cpu="another"))
+
+    assert preferred_backends(tmp_path) == {"redis": "docker", "postgres": "docker"}
+
+
+def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
+    """Where both backends have a baseline, either will do."""
+    for backend in ("docker", "embedded"):
+        environment = msgspec.structs.replace(HERE, services={"redis": backend})
+        write_results(baseline_path(tmp_path, environment), run(entry("a.py::a"), services={"redis": backend}))
+
+    assert preferred_backends(tmp_path) == {}
+
+
+def test_no_baseline_prefers_nothing(tmp_path: Path) -> None:
+    """A missing folder is no error here."""
+    assert preferred_backends(tmp_path / "baselines") == {}
+
+
+def test_a_baseline_that_can_t_be_read_prefers_nothing(tmp_path: Path) -> None:
+    """That it is corrupt is said when it is compared with, not here."""
+    baseline_path(tmp_path, HERE).write_text("")
+
+    assert preferred_backends(tmp_path) == {}
+
+
+# ---- making it
+
+
+def test_a_merged_benchmark_holds_medians_over_the_processes() -> None:
+    """Median, mean, p95, p99 and rate are medians over the processes, extremes and counts of samples are over all."""
+    figures = {"mean": 0.003, "p95": 0.004, "p99": 0.005, "rate_per_s": 300.0, "minimum": 0.002, "maximum": 0.009}
+    runs = [
+        run(entry("a.py::a", median, samples=samples, **{name: value * scale for name, value in figures.items()}))
+        for median, samples, scale in [(0.004, 100, 4.0), (0.002, 90, 1.0), (0.003, 80, 2.0)]
+    ]
+
+    (merged,) = merge(runs).benchmarks
+
+    assert merged.median == 0.003
+    assert merged.process_medians == [0.004, 0.002, 0.003]
+    assert (merged.mean, merged.p95, merged.p99, merged.rate_per_s) == (0.006, 0.008, 0.01, 600.0)
+    assert (merged.minimum, merged.maximum, merged.samples) == (0.002, 0.036, 270)
+
+
+def test_the_spread_of_a_merged_benchmark_is_that_of_its_processes() -> None:
+    """Medians that are each a tenth more than the last, by logarithms, have a spread of a tenth."""
+    runs = [run(entry("a.py::a", 0.001 * math.exp(log))) for log in (-0.1, 0.0, 0.1)]
+
+    (merged,) = merge(runs).benchmarks
+
+    assert merged.spread == pytest.approx(0.1)
+
+
+def test_what_belongs_to_one_run_alone_is_not_merged() -> None:
+    """Samples, budgets, warnings and the verdict of a run are no part of a baseline."""
+    one = entry(
+        "a.py::a", samples_s=[0.001], budgets=[BudgetResult("p95_ms", 1, 2, kept=False)], warnings=["too short"]
+    )
+
+    merged = merge([run(one), run(one)])
+
+    assert (merged.benchmarks[0].samples_s, merged.benchmarks[0].budgets, merged.benchmarks[0].warnings) == ([], [], [])
+    assert merged.verdict is None
+
+
+def test_a_merged_baseline_is_that_of_its_last_run() -> None:
+    """Environment and time are those of the last process."""
+    merged = merge([run(entry("a.py::a"), created="first", pin=0), run(entry("a.py::a"), created="last", pin=1)])
+
+    assert (merged.created, merged.environment.pin, merged.profile, merged.schema) == ("last", 1, "ci", SCHEMA)
+
+
+def test_merged_benchmarks_are_sorted() -> None:
+    """The order of the baseline doesn't depend on that of the runs."""
+    merged = merge([run(entry("b.py::b"), entry("a.py::a")), run(entry("a.py::a"), entry("b.py::b"))])
+
+    assert [benchmark.key for benchmark in merged.benchmarks] == ["a.py::a", "b.py::b"]
+
+
+def test_a_p99_that_some_processes_have_is_merged_of_those() -> None:
+    """A process that stopped before 1,000 samples has no p99 and takes none away."""
+    runs = [run(entry("a.py::a", p99=p99)) for p99 in (0.002, None, 0.004)]
+
+    (merged,) = merge(runs).benchmarks
+
+    assert merged.p99 == pytest.approx(0.003)
+
+
+def test_no_process_with_a_p99_leaves_none() -> None:
+    """Without a p99 in any run there is none in the baseline."""
+    (merged,) = merge([run(entry("a.py::a")), run(entry("a.py::a"))]).benchmarks
+
+    assert merged.p99 is None
+
+
+def test_a_benchmark_that_is_not_in_every_run_is_refused() -> None:
+    """A benchmark that failed in one process would have a baseline of fewer."""
+    runs = [run(entry("a.py::a"), entry("b.py::b")), run(entry("a.py::a")), run(entry("a.py::a"), entry("b.py::b"))]
+
+    with pytest.raises(ResultsError, match=r"b\.py::b was measured in 2 of 3 processes: no baseline is written"):
+        merge(runs)
+
+
+def test_a_benchmark_too_short_for_the_clock_is_refused() -> None:
+    """A median of 0 in any process can't be compared with, and the message says what to do."""
+    runs = [run(entry("a.py::a", 0.001)), run(entry("a.py::a", 0.0))]
+
+    with pytest.raises(ResultsError, match=r"a\.py::a measured 0, .*: put more operations into one sample"):
+        merge(runs)
+
+
+# ---- replacing it
+
+
+def test_recording_a_part_keeps_the_rest() -> None:
+    """New entries take the place of the old ones of the same key, all others stay, in order."""
+    old = run(entry("a.py::a", 0.001), entry("c.py::c", 0.001), created="old")
+    new = run(entry("c.py::c", 0.002), entry("b.py::b", 0.002), created="new")
+
+    kept = keep_unmeasured(old, new, [])
+
+    assert [(benchmark.key, benchmark.median) for benchmark in kept.benchmarks] == [
+        ("a.py::a", 0.001),
+        ("b.py::b", 0.002),
+        ("c.py::c", 0.002),
+    ]
+    assert kept.created == "new"
+
+
+def test_recording_a_part_drops_what_is_gone() -> None:
+    """A benchmark whose test is gone is dropped, one that was renamed stands under its new key alone."""
+    old = run(entry("a.py::gone"), entry("a.py::old"), entry("a.py::kept"))
+    new = run(entry("a.py::new", renamed_from="a.py::old"))
+
+    kept = keep_unmeasured(old, new, [entry("a.py::gone")])
+
+    assert [benchmark.key for benchmark in kept.benchmarks] == ["a.py::kept", "a.py::new"]
+
+
+def test_the_changes_of_a_baseline_are_told_the_largest_first() -> None:
+    """Faster and slower are ordered by size, then comes what is new, then what is gone."""
+    old = run(entry("a.py::a", 0.001), entry("b.py::b", 0.001), entry("c.py::c", 0.001), entry("d.py::d"))
+    new = run(entry("a.py::a", 0.00101), entry("b.py::b", 0.0005), entry("c.py::c", 0.0012), entry("e.py::e"))
+
+    assert changes(old, new) == [
+        " -50.0%  b.py::b",
+        " +20.0%  c.py::c",
+        "  +1.0%  a.py::a",
+        "    new  e.py::e",
+        "   gone  d.py::d",
+    ]
+
+
+def test_the_first_baseline_is_told_as_such() -> None:
+    """Where there was none, the number of its benchmarks is all there is to say."""
+    assert changes(None, run(entry("a.py::a"), entry("b.py::b"))) == [
+        "the first baseline of this kind of machine: 2 benchmarks"
+    ]
+
+
+def test_a_change_from_zero_is_not_told() -> None:
+    """A benchmark that was too short for the clock has no relative change."""
+    assert changes(run(entry("a.py::a", 0.0)), run(entry("a.py::a", 0.001))) == []

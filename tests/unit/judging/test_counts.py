@@ -1,0 +1,248 @@
+"""Counts against the baseline's, on known numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline.judging.baseline import find_counts, keep_uncounted, merge
+from plumbline.judging.counts import (
+    COMMANDS,
+    ROWS,
+    SOCKETS,
+    STATEMENTS,
+    compare_counts,
+    describe,
+    group_changes,
+    judge_counts,
+    note_counts,
+)
+from plumbline.judging.verdict import decide
+from plumbline.results.schema import Benchmark, CountChange, write_results
+from tests.support.report_samples import benchmark, results
+
+ALL = [SOCKETS, COMMANDS, STATEMENTS, ROWS]
+KEY = "test_a.py::test_a"
+
+
+def counted(counts: dict[str, float], verdict: Any = "pass", key: str = KEY, **fields: Any) -> Benchmark:
+    return benchmark(key, verdict, counts=counts, **({"counted": ALL} | fields))
+
+
+def gated(old: dict[str, float], new: dict[str, float], *, same_backend: bool = True) -> list[str]:
+    changes = compare_counts(counted(old), counted(new), same_backend=same_backend)
+    return [change.name for change in changes if change.gated]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("redis.messages", 1, 2),
+        ("redis.connections", 0, 1),
+        ("redis.command GET", 1, 50),
+        ("redis.command GET", 0.02, 0.04),
+        ("postgres.statement SELECT a FROM b", 1, 51),
+        ("postgres.statement SELECT a FROM b", 0, 1),
+        ("postgres.parse SELECT a FROM b", 0, 1),
+        ("postgres.rows_read", 1, 1_000),
+        ("postgres.statement SELECT m.bytes_sent FROM app.messages", 1, 2),
+        ("app.bytes_sent", 1_000, 1_027),
+        ("app.bytes_received", 31, 48),
+    ],
+)
+def test_what_has_grown_is_held_against_it(name: str, old: float, new: float) -> None:
+    """By one already, bytes by more than 1 % and 16; and what has become less never is."""
+    assert gated({name: old}, {name: new}) == [name]
+    assert gated({name: new}, {name: old}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("app.bytes_sent", 1_000, 1_026), ("app.bytes_received", 31, 47), ("redis.messages", 0.33333, 1 / 3)],
+)
+def test_what_ids_and_rounding_do_is_no_growth(name: str, old: float, new: float) -> None:
+    """1 % and 16 bytes, and a fifth digit."""
+    assert compare_counts(counted({name: old}), counted({name: new}), same_backend=True) == []
+
+
+def test_messages_are_compared_on_the_same_backend_alone() -> None:
+    """Another network cuts them into other segments; commands are the same everywhere."""
+    old, new = {"redis.messages": 1.0, "redis.command SET": 1.0}, {"redis.messages": 2.0, "redis.command SET": 2.0}
+    assert gated(old, new, same_backend=False) == ["redis.command SET"]
+    assert gated(old, new) == ["redis.command SET", "redis.messages"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "held"),
+    [
+        ({"redis.segments": 2}, {"redis.segments": 4}, False),
+        ({"redis.segments": 2}, {"redis.segments": 5}, True),
+        ({"redis.segments": 2}, {"redis.messages": 50}, True),
+        ({"redis.segments": 2}, {"redis.messages": 3}, False),
+        ({"redis.messages": 1}, {"redis.segments": 2}, False),
+        ({}, {"redis.segments": 2}, True),
+    ],
+)
+def test_messages_cut_into_segments_may_double(old: dict[str, float], new: dict[str, float], held: bool) -> None:
+    """One that doesn't fit a segment is cut as it comes; more than twice as many segments are more messages."""
+    assert gated(old, new) == (["redis.messages"] if held else [])
+
+
+def test_a_statement_in_the_place_of_another_is_told_alone() -> None:
+    """As many as before with another text; one more than before is held against it."""
+    old = {"postgres.statement SELECT a FROM b": 1.0}
+    new = {"postgres.statement SELECT a FROM b JOIN c": 1.0}
+    changes = compare_counts(counted(old), counted(new), same_backend=True)
+    assert {change.name: change.gated for change in changes} == dict.fromkeys([*old, *new], False)
+    assert gated(old, old | new) == list(new)
+
+
+def test_what_varies_is_not_judged() -> None:
+    """In the baseline or now."""
+    varying = {"redis.messages": [1.0, 2.0, 1.0]}
+    one, two = counted({"redis.messages": 1.0}), counted({"redis.messages": 9.0})
+    assert compare_counts(counted({}, counts_varying=varying), two, same_backend=True) == []
+    assert compare_counts(one, counted({}, counts_varying=varying), same_backend=True) == []
+
+
+def test_what_could_not_be_counted_is_not_judged() -> None:
+    """In the baseline or now: it is not the same as none."""
+    one = counted({"redis.messages": 1.0})
+    assert compare_counts(counted({}, counted=[COMMANDS]), one, same_backend=True) == []
+    assert compare_counts(one, counted({}, counted=[COMMANDS]), same_backend=True) == []
+    assert compare_counts(counted({}), one, same_backend=True)
+
+
+@pytest.mark.parametrize("verdict", ["pass", "inconclusive", "improvement", "new", "regression"])
+def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict: str) -> None:
+    """On another machine, too; the run fails and says why."""
+    found = results(counted({"redis.messages": 50.0}, verdict, reasons=["of the timings"]))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
+    [one] = found.benchmarks
+    assert one.verdict == "regression"
+    assert one.reasons == ["redis messages 1 → 50", "of the timings"]
+    assert decide(found, [])[1:] == (1, ["more than in the baseline: redis messages 1 → 50"])
+
+
+def test_a_count_that_has_grown_with_the_source_is_told_alone() -> None:
+    """The benchmark does something else now."""
+    found = results(counted({"redis.messages": 50.0}, "changed", source_hash="b"))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}, source_hash="a"))))
+    assert found.benchmarks[0].verdict == "changed"
+    assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
+
+
+def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
+    """Its counts are told: the data, the server or the ids are others, not the code."""
+    found = results(counted({"redis.messages": 50.0}))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))), unaffected=[KEY])
+    assert found.benchmarks[0].verdict == "drift"
+    assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
+    assert decide(found, [])[:2] == ("drift", 0)
+
+
+def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
+    """Its history is kept."""
+    found = results(counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY))
+    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
+    assert found.benchmarks[0].verdict == "regression"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("redis.messages", "redis messages 1 → 1,050"),
+        ("app.bytes_sent", "app bytes sent 1 → 1,050"),
+        ("redis.command CLIENT SETINFO", "redis CLIENT SETINFO 1 → 1,050"),
+        ("postgres.statement SELECT … FROM b WHERE c = $1", "SELECT … FROM b WHERE c = $1: 1 → 1,050"),
+        ("postgres.parse SELECT a FROM b", "SELECT a FROM b: prepared 1 → 1,050"),
+        ("postgres.rows_read", "postgres rows read 1 → 1,050"),
+    ],
+)
+def test_a_change_in_words(name: str, text: str) -> None:
+    """As a reader says it."""
+    assert describe(CountChange(name, 1, 1_050)) == text
+
+
+def test_changes_alike_are_told_once() -> None:
+    """The same growth in several benchmarks, the most common first; bytes only where nothing else explains them."""
+    changes = [
+        [CountChange("redis.messages", 6, 8, True), CountChange("redis.bytes_sent", 60, 80, True)],
+        [CountChange("redis.messages", 6, 8, True)],
+        [CountChange("app.bytes_sent", 60, 80, True)],
+        [CountChange("redis.connections", 1, 2, True)],
+        [CountChange("redis.connections", 0, 1, True)],
+        [CountChange("redis.connections", 0, 1, True)],
+        [CountChange("postgres.messages", 50, 1)],
+    ]
+    found = [benchmark(str(number), count_changes=each) for number, each in enumerate(changes)]
+    assert group_changes(found) == [
+        "redis connections +1 in 3 benchmarks",
+        "redis messages 6 → 8 in 2 benchmarks",
+        "app bytes sent 60 → 80",
+    ]
+    assert group_changes(found, gated=False) == ["postgres messages 50 → 1"]
+
+
+def test_a_baseline_keeps_the_counts_that_all_of_its_processes_agree_on() -> None:
+    """What one of them counted otherwise, not at all or with variation is never judged."""
+    agreed: dict[str, float] = {"redis.messages": 1.0, "app.bytes_sent": 100.0, "app.messages": 1.0}
+    runs = [
+        results(counted(agreed | {"redis.command GET": 1.0})),
+        results(counted(agreed | {"redis.command GET": 2.0, "app.bytes_sent": 110.0})),
+        results(counted({"redis.messages": 1.0, "app.bytes_sent": 99.0}, counts_varying={"app.messages": [1.0, 2.0]})),
+    ]
+    [merged] = merge(runs).benchmarks
+    assert merged.counts == {"redis.messages": 1.0, "app.bytes_sent": 110.0}
+    assert merged.counts_varying == {"redis.command GET": [1.0, 2.0, 0.0], "app.messages": [1.0, 1.0, 1.0, 2.0]}
+    assert merged.counted == ALL
+
+
+def test_a_baseline_taken_where_something_can_t_be_counted_keeps_what_was_known() -> None:
+    """Messages of the old one stay, its commands don't."""
+    old = results(counted({"redis.messages": 1.0, "redis.command GET": 1.0}))
+    new = results(counted({"redis.command SET": 1.0}, counted=[COMMANDS]))
+    [kept] = keep_uncounted(old, new).benchmarks
+    assert kept.counts == {"redis.messages": 1.0, "redis.command SET": 1.0}
+    assert sorted(kept.counted) == sorted(ALL)
+
+
+def test_counts_are_compared_with_another_kind_of_machine_s_baseline(tmp_path: Any) -> None:
+    """Where there is none of this kind: the newest of the same backends."""
+    for number, backend in enumerate(["embedded", "embedded", "docker"]):
+        one = results(
+            counted({"redis.messages": float(number)}, process_medians=[1.0, 1.0]), created=f"2026-01-0{number}"
+        )
+        one.environment.services = {"redis": backend}
+        write_results(tmp_path / f"{number}.json", one)
+    found = find_counts(tmp_path, results().environment)
+    assert found is not None
+    assert found.benchmarks[0].counts == {"redis.messages": 1.0}
+
+
+def test_another_kind_of_machine_that_counts_less_hides_nothing(tmp_path: Path) -> None:
+    """What the newest baseline's machine can't count is taken from an older one of the same backends."""
+    counts = {"linux": {"redis.messages": 1.0, "redis.command GET": 1.0}, "mac": {"redis.command GET": 2.0}}
+    families = {"linux": [SOCKETS, COMMANDS], "mac": [COMMANDS]}
+    for number, machine in enumerate(counts):
+        one = counted(counts[machine], counted=families[machine], process_medians=[1.0, 1.0])
+        write_results(tmp_path / f"{machine}.json", results(one, created=f"2026-01-0{number}"))
+    found = find_counts(tmp_path, results().environment)
+    assert found is not None
+    assert found.benchmarks[0].counts == {"redis.messages": 1.0, "redis.command GET": 2.0}
+
+
+def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
+    """16 for each message, command or statement of that service, whichever are most."""
+    old = {"redis.messages": 1.0, "redis.command SET": 50.0, "redis.bytes_sent": 1_900.0, "app.bytes_sent": 1_900.0}
+    assert gated(old, old | {"redis.bytes_sent": 2_050.0}) == []
+    assert gated(old, old | {"redis.bytes_sent": 1_900.0 * 1.01 + 50 * 16 + 1}) == ["redis.bytes_sent"]
+    assert gated(old, old | {"app.bytes_sent": 2_050.0}) == ["app.bytes_sent"]
+
+
+def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
+    """With more samples, earlier benchmarks have written more of them."""
+    found = results(counted({ROWS: 1_104.0}), profile="full")
+    assert note_counts(found, results(counted({ROWS: 124.0}), profile="ci")) == []
+    assert [change.gated for change in found.benchmarks[0].count_changes] == [False]
+    assert note_counts(found, results(counted({ROWS: 124.0}), profile="full")) == found.benchmarks

@@ -1,0 +1,364 @@
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plumbline.measuring import cpu_affinity as pin
+from plumbline.measuring.cpu_affinity import (
+    CoreLock,
+    give_way,
+    not_allowed,
+    pinned_core,
+    rest_s,
+    set_affinity,
+    take_precedence,
+    throttled_periods,
+)
+
+LINUX = sys.platform.startswith("linux")
+CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
+on_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="pinning is for Linux, and a choice takes two cores")
+as_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason="others may not go before the rest of the machine")
+on_linux = pytest.mark.skipif(not LINUX, reason="pinning is for Linux")
+
+TWO_THREADS = """
+import sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+GONE = 2**22 + 1
+"""Above the largest process id that Linux gives."""
+
+Times = namedtuple("Times", ["user", "idle", "iowait"])
+
+
+@pytest.fixture
+def child() -> Iterator[int]:
+    """The id of a process with two threads."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TWO_THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process.pid
+
+
+@pytest.fixture
+def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CoreLock]]:
+    """Locks to be released at the end; cores are locked in a folder of this test, and this process has two of them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(pin, "LOAD_WINDOW_S", 0.0)
+    held: list[CoreLock] = []
+    os.sched_setaffinity(0, CORES[:2])
+    yield held
+    os.sched_setaffinity(0, CORES)
+    for lock in held:
+        lock.release()
+
+
+def threads(pid: int) -> list[int]:
+    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+# ---- moving processes
+
+
+@on_two_cores
+@pytest.mark.parametrize("core", CORES[:2])
+def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
+    """Both threads of a running process may run on the one core alone, as the kernel tells."""
+    set_affinity([child], [core])
+
+    assert [os.sched_getaffinity(thread) for thread in threads(child)] == [{core}, {core}]
+    assert pinned_core([child]) == core
+
+
+@on_two_cores
+@as_root
+def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int) -> None:
+    take_precedence([child, GONE])
+    ahead = {os.sched_getscheduler(thread) for thread in threads(child)}
+
+    give_way([child, GONE])
+
+    assert ahead == {os.SCHED_RR}
+    assert {os.sched_getscheduler(thread) for thread in threads(child)} == {os.SCHED_OTHER}
+
+
+@on_two_cores
+@as_root
+def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from plumbline.measuring.cpu_affinity import take_precedence\n"
+        "os.setuid(65534); take_precedence([os.getpid(), int(sys.argv[2])])\n"
+        "print(os.sched_getscheduler(0))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code, str(Path.cwd()), str(child)], capture_output=True, text=True)
+
+    assert done.stdout.strip() == str(os.SCHED_OTHER), done.stderr
+    assert os.sched_getscheduler(child) == os.SCHED_OTHER
+
+
+@on_two_cores
+@as_root
+def test_who_goes_before_others_rests() -> None:
+    """More than the 5 % that the kernel would take; another does not."""
+    assert rest_s(1.0) == 0
+    take_precedence([os.getpid()])
+    try:
+        assert 0.05 < rest_s(1.0) < 0.1
+    finally:
+        give_way([os.getpid()])
+
+
+@on_linux
+@as_root
+def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+    take_precedence([child])
+
+    assert os.sched_getscheduler(child) == os.SCHED_OTHER
+
+
+@on_two_cores
+def test_a_process_is_moved_back_to_all_cores(child: int) -> None:
+    """Several cores take the pin off."""
+    set_affinity([child], CORES[:1])
+    set_affinity([child], CORES)
+
+    assert [os.sched_getaffinity(thread) for thread in threads(child)] == [set(CORES), set(CORES)]
+    assert pinned_core([child]) is None
+
+
+@on_two_cores
+def test_one_thread_elsewhere_is_not_pinned(child: int) -> None:
+    """A pin that one thread has escaped is none."""
+    set_affinity([child], [CORES[0]])
+    os.sched_setaffinity(max(threads(child)), [CORES[1]])
+
+    assert pinned_core([child]) is None
+
+
+@on_two_cores
+def test_processes_on_different_cores_are_not_pinned_together(child: int) -> None:
+    """Client and server on one core each don't share one."""
+    set_affinity([child], [CORES[0]])
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [CORES[1]])
+    try:
+        assert pinned_core([os.getpid(), child]) is None
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+@on_linux
+def test_a_process_that_has_gone_is_passed_over(child: int) -> None:
+    """A process that ended between being listed and being moved keeps nothing from the others."""
+    set_affinity([GONE, child], CORES[:1])
+
+    assert pinned_core([GONE, child]) == CORES[0]
+
+
+@on_linux
+def test_a_core_that_is_not_there_moves_nothing(child: int) -> None:
+    """What the kernel refuses is seen when it is read back, never an error."""
+    before = [os.sched_getaffinity(thread) for thread in threads(child)]
+
+    set_affinity([child], [100_000])
+
+    assert [os.sched_getaffinity(thread) for thread in threads(child)] == before
+
+
+def test_no_process_is_pinned_nowhere() -> None:
+    """Without any process there is no core."""
+    assert pinned_core([]) is None
+    assert pinned_core([GONE]) is None
+
+
+# ---- locking a core
+
+
+@on_two_cores
+def test_two_runs_take_different_cores_and_a_third_is_told(locks: list[CoreLock]) -> None:
+    """Each run has a core for itself; with both taken the third runs free, and knows why."""
+    locks += [CoreLock.acquire("auto") for _ in range(3)]
+
+    assert {locks[0].core, locks[1].core} == set(CORES[:2])
+    assert (locks[2].core, locks[2].why) == (None, f"another run holds core {CORES[0]}, {CORES[1]}")
+
+
+@on_two_cores
+@pytest.mark.parametrize("core", CORES[:2])
+def test_only_a_core_of_this_process_is_taken(locks: list[CoreLock], core: int) -> None:
+    """A process that is restricted to one core takes that one or none."""
+    os.sched_setaffinity(0, [core])
+
+    locks += [CoreLock.acquire("auto") for _ in range(2)]
+
+    assert [lock.core for lock in locks] == [core, None]
+
+
+@on_two_cores
+def test_a_core_that_another_process_holds_is_not_taken(locks: list[CoreLock]) -> None:
+    """The lock holds between processes: what this one holds, a fresh one can't have."""
+    locks.append(CoreLock.acquire(CORES[0]))
+    program = f"from plumbline.measuring.cpu_affinity import CoreLock; print(CoreLock.acquire({CORES[0]}).why)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == f"another run holds core {CORES[0]}\n"
+
+
+@on_two_cores
+def test_a_released_core_can_be_taken_again(locks: list[CoreLock]) -> None:
+    """Releasing, even twice, lets the next run have the core."""
+    first = CoreLock.acquire(CORES[1])
+    first.release()
+    first.release()
+
+    locks.append(CoreLock.acquire(CORES[1]))
+
+    assert (locks[0].core, locks[0].why) == (CORES[1], "")
+
+
+@on_two_cores
+def test_a_core_that_is_wished_for_is_taken(locks: list[CoreLock]) -> None:
+    """Either core is taken when it is named, the idler or not."""
+    locks += [CoreLock.acquire(core) for core in CORES[:2]]
+
+    assert [lock.core for lock in locks] == CORES[:2]
+
+
+@on_two_cores
+def test_a_core_that_is_not_allowed_is_told() -> None:
+    """A core outside the process's own is refused, and the allowed ones are named."""
+    assert not_allowed(100_000) == (
+        f"pin: core 100000 is not among those allowed to this process: {CORES[0]}, {CORES[1]}"
+    )
+    assert [not_allowed(plan) for plan in (CORES[0], CORES[1], "auto", "off")] == [""] * 4
+
+
+def test_the_pin_can_be_off() -> None:
+    """`off` locks nothing and says so."""
+    lock = CoreLock.acquire("off")
+
+    assert (lock.core, lock.why) == (None, "the pin is off")
+    lock.release()
+
+
+def test_another_system_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system can't pin, everything runs free, and says so."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    lock = CoreLock.acquire("auto")
+
+    assert (lock.core, lock.why) == (None, "no pinning on darwin")
+
+
+@on_two_cores
+def test_a_cache_folder_that_can_t_be_made_is_told(locks: list[CoreLock], tmp_path: Path) -> None:
+    """Without a folder to lock in, everything runs free, and says so."""
+    (tmp_path / "plumbline").touch()
+
+    locks.append(CoreLock.acquire("auto"))
+
+    assert locks[0].core is None
+    assert "can't be made to lock a core in" in locks[0].why
+
+
+@on_two_cores
+def test_a_lock_that_can_t_be_taken_is_not_another_run(locks: list[CoreLock], tmp_path: Path) -> None:
+    """An error of the file system is told as one."""
+    (tmp_path / "plumbline" / "cores" / f"{CORES[0]}.lock").mkdir(parents=True)
+
+    locks.append(CoreLock.acquire(CORES[0]))
+
+    assert locks[0].core is None
+    assert locks[0].why.endswith(f"{CORES[0]}.lock can't be locked: Is a directory")
+
+
+# ---- choosing a core
+
+
+def idlest(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, busy_s: list[float], siblings: dict[int, str], cores: list[int]
+) -> list[int]:
+    """These cores by load on a machine whose cores were that busy meanwhile and share hardware like this."""
+    for core, text in siblings.items():
+        (folder / f"cpu{core}").write_text(f"{text}\n")
+    readings = [
+        [Times(5.0 + core, 10.0, 1.0) for core in range(len(busy_s))],
+        [Times(5.0 + core + busy, 11.0 - busy, 1.0 + core) for core, busy in enumerate(busy_s)],  # a disk is no load
+    ]
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: readings.pop(0) if percpu else None)
+    monkeypatch.setattr(pin, "SIBLINGS", str(folder / "cpu{core}"))
+    monkeypatch.setattr(pin, "LOAD_WINDOW_S", 0.0)
+    return pin._idlest_first(cores)
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "siblings", "cores", "expected"),
+    [
+        ([0.3, 0.1, 0.2], {}, [0, 1, 2], [1, 2, 0]),
+        ([0.0, 0.0, 0.0], {}, [0, 1, 2], [2, 1, 0]),
+        ([0.001, 0.0, 0.002], {}, [0, 1, 2], [2, 1, 0]),
+        ([0.0, 0.1, 0.2, 0.3], {}, [1, 3], [1, 3]),
+        ([0.0, 0.1, 0.9, 0.1], {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, [0, 1, 2, 3], [3, 1, 2, 0]),
+        ([0.0, 0.9, 0.2, 0.2], {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, [0, 2], [2, 0]),
+        ([0.2, 0.1], {0: "", 1: "all"}, [0, 1], [1, 0]),
+    ],
+    ids=["by load", "tie", "noise", "allowed ones", "siblings listed", "siblings in a range", "unreadable siblings"],
+)
+def test_the_idlest_core_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    busy_s: list[float],
+    siblings: dict[int, str],
+    cores: list[int],
+    expected: list[int],
+) -> None:
+    """Cores are ordered by their own load and that of their sibling threads, on a tie the highest first."""
+    assert idlest(monkeypatch, tmp_path, busy_s, siblings, cores) == expected
+
+
+# ---- the CPU quota
+
+VERSION_1 = "nr_periods 10\nnr_throttled 3\nthrottled_time 4711\n"
+VERSION_2 = "usage_usec 1\nuser_usec 1\nnr_periods 10\nnr_throttled 7\nthrottled_usec 4711\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (VERSION_2, None, 7),
+        (None, VERSION_1, 3),
+        (VERSION_2, VERSION_1, 7),
+        ("usage_usec 1\nuser_usec 1\n", VERSION_1, 3),
+        ("nr_throttled many\n", VERSION_1, 3),
+        ("one two three\n", VERSION_1, 3),
+        (None, None, 0),
+        ("usage_usec 1\n", None, 0),
+    ],
+    ids=["version 2", "version 1", "both", "root of version 2", "no number", "another format", "none", "no quota"],
+)
+def test_throttled_periods_are_read_from_either_version_of_cgroups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str | None, second: str | None, expected: int
+) -> None:
+    """The first file that tells the number counts; where none does it is 0."""
+    for name, text in [("first", first), ("second", second)]:
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(pin, "CPU_STAT_FILES", (str(tmp_path / "first"), str(tmp_path / "second")))
+
+    assert throttled_periods() == expected

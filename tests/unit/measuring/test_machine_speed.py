@@ -1,0 +1,127 @@
+"""The machine_speed of a core, with a clock that goes as fast as the test says."""
+
+import pytest
+
+from plumbline.measuring import machine_speed as module
+from plumbline.measuring.machine_speed import MOST_AGAIN, Disturbances, MachineSpeed
+from plumbline.measuring.statistics import summarize
+
+STEADY = summarize([1.0] * 35)
+UNSTEADY = summarize([1.0] * 28 + [1.2] * 7)
+
+
+class Clock:
+    """Goes on by one step with each look."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.step_s = 1.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "perf_counter", clock)
+    return clock
+
+
+def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
+    """Half as slow again for a moment, and as usual after it."""
+    machine_speed = MachineSpeed()
+    clock.step_s = 1.5
+    assert machine_speed.slowness() == pytest.approx(0.5)
+    clock.step_s = 1.0
+    assert machine_speed.slowness() == pytest.approx(0.0)
+
+
+def test_the_last_look_is_kept(clock: Clock) -> None:
+    machine_speed = MachineSpeed()
+    clock.step_s = 1.5
+    machine_speed.slowness()
+    assert machine_speed.latest_s == pytest.approx(1.5)
+
+
+def test_what_lasts_becomes_usual(clock: Clock) -> None:
+    """A machine that has become slower for good is not waited for ever after."""
+    machine_speed = MachineSpeed()
+    clock.step_s = 1.5
+    assert [machine_speed.slowness() > 0.1 for _ in range(10)][-1] is False
+
+
+@pytest.mark.usefixtures("clock")
+def test_waiting_ends_when_the_pace_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow twice, then as usual: looked at three times."""
+    machine_speed = MachineSpeed()
+    looks = iter([0.5, 0.5, 0.0])
+    monkeypatch.setattr(machine_speed, "slowness", lambda: next(looks))
+    machine_speed.recover(0.1, 1000.0)
+    assert next(looks, None) is None
+
+
+def test_waiting_has_a_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow for ever: after the limit it goes on all the same."""
+    machine_speed = MachineSpeed()
+    monkeypatch.setattr(machine_speed, "slowness", lambda: 0.5)
+    before_s = clock.now_s
+    machine_speed.recover(0.1, 20.0)
+    assert 20.0 <= clock.now_s - before_s <= 23.0
+
+
+def test_a_real_core_has_a_pace() -> None:
+    """Work that is done twenty times over takes longer than usual by far."""
+    machine_speed = MachineSpeed()
+    assert abs(machine_speed.slowness()) < 10
+    module.WORK, usual = range(200_000), module.WORK
+    try:
+        assert machine_speed.slowness() > 5
+    finally:
+        module.WORK = usual
+
+
+@pytest.mark.usefixtures("clock")
+def test_unsteady_samples_are_a_disturbance() -> None:
+    disturbed = Disturbances().watch()
+    assert disturbed(STEADY) == ""
+    assert "samples in a row were slower" in disturbed(UNSTEADY)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_slow_machine_is_a_disturbance(clock: Clock, before: bool) -> None:
+    """Slow when the benchmark begins, or when it ends."""
+    disturbances = Disturbances()
+    clock.step_s = 1.5 if before else 1.0
+    disturbed = disturbances.watch()
+    clock.step_s = 1.0 if before else 1.5
+    assert disturbed(STEADY) == "the machine itself was slower than before"
+
+
+def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped while the next benchmark is measured, not before it."""
+    periods = 3
+    monkeypatch.setattr(module, "throttled_periods", lambda: periods)
+    monkeypatch.setattr(MachineSpeed, "slowness", lambda _: 0.0)
+    disturbances = Disturbances()
+    disturbed = disturbances.watch()
+    assert disturbed(STEADY) == ""
+    periods = 4
+    assert "CPU quota" in disturbed(STEADY)
+    assert disturbances.watch()(STEADY) == ""
+
+
+@pytest.mark.usefixtures("clock")
+def test_only_so_many_are_measured_again() -> None:
+    """Those that nothing disturbed don't count; that there were more is told once."""
+    disturbances = Disturbances()
+    for _ in range(MOST_AGAIN):
+        assert disturbances.watch()(STEADY) == ""
+        assert disturbances.watch()(UNSTEADY)
+    assert disturbances.watch()(STEADY) == ""
+    assert disturbances.notes == []
+    for _ in range(2):
+        assert disturbances.watch()(UNSTEADY) == ""
+    (note,) = disturbances.notes
+    assert "disturbed throughout" in note

@@ -1,0 +1,156 @@
+import math
+
+import pytest
+
+from plumbline.measuring.statistics import log_spread, percentile, slope, student_quantile, summarize, unsteadiness
+
+
+def test_a_summary_holds_the_figures_of_its_samples() -> None:
+    """Five samples give these figures by hand; the percentile lies 0.8 of the way from the fourth to the fifth."""
+    summary = summarize([4.0, 1.0, 10.0, 2.0, 3.0])
+
+    assert summary.samples_s == (4.0, 1.0, 10.0, 2.0, 3.0)
+    assert summary.median_s == 3.0
+    assert summary.mean_s == 4.0
+    assert summary.p95_s == pytest.approx(8.8)
+    assert summary.minimum_s == 1.0
+    assert summary.maximum_s == 10.0
+    assert summary.rate_per_s == 0.25
+
+
+def test_p99_is_known_from_1000_samples_on() -> None:
+    """With 999 samples there is no p99, with 1,000 there is."""
+    almost, enough = summarize([1.0] * 999), summarize(range(1000))
+
+    assert almost.p99_s is None
+    assert enough.p99_s == pytest.approx(989.01)
+
+
+def test_samples_that_took_no_time_have_no_rate() -> None:
+    """A clock that measured 0 gives a rate of 0, never a division by zero."""
+    summary = summarize([0.0, 0.0])
+
+    assert summary.rate_per_s == 0.0
+
+
+def test_no_samples_can_t_be_summarized() -> None:
+    """Nothing measured is an error, not a figure."""
+    with pytest.raises(ValueError, match="no samples"):
+        summarize([])
+
+
+@pytest.mark.parametrize(
+    ("values", "percent", "expected"),
+    [
+        ([4.0, 1.0, 3.0, 2.0], 25, 1.75),
+        ([4.0, 1.0, 3.0, 2.0], 50, 2.5),
+        ([4.0, 1.0, 3.0, 2.0], 95, 3.85),
+        ([1.0, 2.0, 3.0], 50, 2.0),
+        ([1.0, 2.0, 3.0], 0, 1.0),
+        ([1.0, 2.0, 3.0], 100, 3.0),
+        ([7.0], 95, 7.0),
+    ],
+)
+def test_a_percentile_is_linear_between_ranks(values: list[float], percent: float, expected: float) -> None:
+    """Percentiles are those of Hyndman and Fan's type 7, as R and NumPy give them."""
+    result = percentile(values, percent)
+
+    assert result == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([5.0, 5.0, 5.0], 0.0),
+        ([1.0, 3.0], 2.0),
+        ([9.0, 6.0, 3.0, 0.0], -3.0),
+        ([0.0, 1.0, 5.0, 6.0], 2.25),  # of 1, 1, 2, 2.5, 2.5, 4; least squares would give 2.2
+        ([0.0, 1.0, 2.0, 100.0, 4.0], 1.0),
+    ],
+    ids=["level", "two", "falling", "uneven", "one outlier"],
+)
+def test_the_slope_is_the_median_of_all_pairs(values: list[float], expected: float) -> None:
+    """The slope is Theil's and Sen's, by hand, which one odd value doesn't move."""
+    result = slope(values)
+
+    assert result == pytest.approx(expected)
+
+
+def test_one_value_has_no_slope() -> None:
+    """A series of one value doesn't tell how it grows."""
+    with pytest.raises(ValueError, match="a slope needs two values"):
+        slope([1.0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_the_spread_is_one_of_logarithms(scale: float) -> None:
+    """Values each e times the last have a spread of 1, in whatever unit they are."""
+    result = log_spread([scale, scale * math.e, scale * math.e**2])
+
+    assert result == pytest.approx(1.0)
+
+
+def test_two_values_have_a_spread() -> None:
+    """Two values, one e times the other, have a spread of √½."""
+    assert log_spread([1.0, math.e]) == pytest.approx(math.sqrt(0.5))
+
+
+def test_a_single_value_has_no_spread() -> None:
+    """The spread of fewer than two values is 0."""
+    assert log_spread([0.001]) == 0.0
+    assert log_spread([]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("probability", "degrees", "expected"),
+    [
+        (0.95, 1, 6.314),
+        (0.975, 1, 12.706),
+        (0.9995, 1, 636.619),
+        (0.975, 2, 4.303),
+        (0.999, 2, 22.327),
+        (0.9, 3, 1.638),
+        (0.999, 3, 10.215),
+        (0.99, 4, 3.747),
+        (0.975, 5, 2.571),
+        (0.995, 10, 3.169),
+        (0.9995, 11, 4.437),
+        (0.9995, 12, 4.318),
+        (0.975, 30, 2.042),
+        (0.975, 120, 1.980),
+    ],
+)
+def test_quantiles_of_student_s_t_are_those_of_the_tables(probability: float, degrees: int, expected: float) -> None:
+    """The quantiles agree with the printed tables to their third decimal."""
+    result = student_quantile(probability, degrees)
+
+    assert result == pytest.approx(expected, abs=0.0006)
+
+
+def test_the_median_of_student_s_t_is_zero() -> None:
+    """The lowest probability that is allowed gives the middle of the distribution."""
+    assert student_quantile(0.5, 7) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [(1, 1 / math.tan(math.pi * 1e-6)), (2, (1 - 2e-6) / math.sqrt(2e-6 * (1 - 1e-6)))],
+)
+def test_a_quantile_far_out_is_found(degrees: int, expected: float) -> None:
+    """One error in a million, which many benchmarks share, is found where a closed form tells the quantile."""
+    result = student_quantile(1 - 1e-6, degrees)
+
+    assert result == pytest.approx(expected, rel=1e-6)
+
+
+def test_unsteadiness_is_that_of_the_slowest_fifth() -> None:
+    """35 samples of 1, of which the third fifth takes 1.5: half as much again. A long tail alone counts nothing."""
+    steady = [1.0] * 7
+    assert unsteadiness(steady + steady + [1.5] * 7 + steady + steady) == 0.5
+    assert unsteadiness(([1.0] * 6 + [90.0]) * 5) == 0.0
+
+
+def test_unsteadiness_of_a_few_samples_says_nothing() -> None:
+    """34 samples make no five parts of seven; neither do samples that the clock reads as 0 make a ratio."""
+    assert unsteadiness([1.0] * 17 + [9.0] * 17) == 0.0
+    assert unsteadiness([0.0] * 35) == 0.0

@@ -1,0 +1,182 @@
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from plumbline.reporting import terminal
+from plumbline.results.schema import Results, Verdict
+from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
+
+SMALL = """\
+redis  embedded  Valkey 9.1.0  core 1  (no Docker engine answers)
+
+                                                                           could
+benchmark                  n baseline     now change  interval verdict       see
+test_redis.py
+publish_latency          100  57.1 µs 61.7 µs +8.1 % +6.9…+9.4 regression  3.2 %
+get[100 B]               100  57.1 µs 57.4 µs +0.5 % -0.4…+1.4 over budget 3.2 %
+get[10 kB]               100  57.1 µs 57.4 µs +0.5 % -0.4…+1.4 pass        3.2 %
+500_messages…ounded_pool   9  57.1 µs 57.4 µs  -14 %  -16…+1.4 improvement 3.2 %
+test_postgres.py
+select_1                      57.1 µs                          missing
+copy                     100          57.4 µs                  new         3.2 %
+
+! publish_latency: slower in 5 of 5 fresh processes
+! get[100 B]: budget broken: p95 2.43 ms > 2 ms
+! select_1: in the baseline, but not run
+- get[10 kB]: 12 samples are too short for the clock
+
+FAILED test_readiness.py::test_login
+  assert 'OK' == 'NOAUTH'
+    - NOAUTH
+
+Compared with linux.json
+6 benchmarks: 1 regression, 1 over budget, 1 pass, 1 improvement, 1 missing, 1
+new; 7 tests: 5 passed, 1 failed, 1 skipped
+
+INVALID: in the baseline, but not measured: test_postgres.py::test_select_1
+  slower than the baseline: test_redis.py::test_publish_latency
+  budget broken: test_redis.py::test_get[100 B]
+  test failed: test_readiness.py::test_login
+Exit code 3: invalid: what was wanted was not measured, or not well enough.
+Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"
+      runs these alone; look at what the change does there.
+"""
+
+
+def rendered(run: Results, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="")
+    console = Console(file=file, width=width, _environ={"NO_COLOR": "1", "TERM": "xterm-256color"}, **options)  # type: ignore[arg-type]
+    terminal.render(run, console)
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_a_small_run_looks_as_it_should() -> None:
+    assert rendered(small()) == SMALL
+
+
+def test_no_colour_where_it_is_not_wanted() -> None:
+    coloured = io.StringIO()
+    terminal.render(small(), Console(file=coloured, width=80, force_terminal=True, _environ={"TERM": "xterm"}))
+
+    assert "\x1b[1;31m" in coloured.getvalue()
+    assert "\x1b[1;31m" not in rendered(small(), force_terminal=True)
+
+
+def test_a_wide_terminal_shows_whole_names_and_more_figures() -> None:
+    wide = rendered(small(), width=140)
+
+    assert "500_messages_at_once_over_a_bounded_pool" in wide
+    assert "p95      rate     mean\n" in wide
+
+
+def test_a_run_without_a_baseline_shows_no_empty_columns() -> None:
+    nothing = {
+        "baseline_median": None,
+        "change": None,
+        "change_low": None,
+        "change_high": None,
+        "minimum_detectable_effect": None,
+    }
+    entries = [
+        benchmark(f"a.py::test_{name}", "new", reasons=["no baseline"], **nothing) for name in ("a", "b", "c", "d")
+    ]
+
+    text = rendered(results(*entries, verdict="new"))
+
+    assert "benchmark    n      now  verdict      p95      rate     mean\n" in text
+    assert "a          100  57.4 µs  new      61.2 µs  17,400/s  58.0 µs\n" in text
+    assert "- a, b and 2 more: no baseline\n" in text
+    assert "Next: nox -s baseline\n" in text
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    ["pass", "regression", "improvement", "inconclusive", "invalid", "new", "changed", "missing"],
+)
+def test_every_verdict_is_shown_and_only_some_are_loud(verdict: Verdict) -> None:
+    text = rendered(results(benchmark("a.py::test_a", verdict, reasons=["because"]), verdict=verdict))
+
+    assert f" {verdict}" in text
+    assert ("! a: because\n" in text) == (verdict in {"regression", "inconclusive", "invalid", "missing"})
+    assert ("because" in text) == (verdict != "pass")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "cp1252"])
+def test_names_of_any_kind_break_neither_table_nor_terminal(encoding: str) -> None:
+    run = results(*(benchmark(key, "inconclusive", reasons=[f"seen in {key}"]) for key in NASTY.values()))
+
+    text = rendered(run, encoding=encoding)
+    rows = [line for line in text.splitlines() if line.endswith("3.2 %")]
+
+    assert len(rows) == len(NASTY)
+    assert {cell_len(row) for row in rows} == {80}
+    assert not set("\x00\x07\x1b\r\u202e") & set(text)
+    assert "publish[bold red] " in text
+    assert "publish[/] " in text
+
+
+def test_a_right_to_left_name_is_kept_apart_from_the_figures() -> None:
+    text = rendered(results(benchmark(NASTY["right to left"])))
+
+    assert f"\u2068{NASTY['right to left'].partition('::test_')[2]}\u2069  100" in text
+
+
+def test_the_longest_figures_still_fit_80_columns() -> None:
+    entry = benchmark(
+        "a.py::test_" + "long_" * 60,
+        "inconclusive",
+        samples=100_000,
+        change=499,
+        change_low=480,
+        change_high=520,
+        minimum_detectable_effect=0.12,
+    )
+
+    row = next(line for line in rendered(results(entry)).splitlines() if "x500" in line)
+
+    assert cell_len(row) <= 80
+    assert "x481…x521 inconclusive" in row
+
+
+def test_what_fails_the_run_comes_first_and_a_name_stands_before_the_first_of_its_remarks() -> None:
+    unsure = benchmark("a.py::test_a", "inconclusive", change=0.9, reasons=["9 pairs say nothing"])
+    slower = benchmark("a.py::test_b", "regression", change=0.1, reasons=["in 4 pairs"], warnings=["measured twice"])
+
+    text = rendered(results(unsure, slower))
+
+    assert "! b: in 4 pairs\n  measured twice\n! a: 9 pairs say nothing\n" in text
+
+
+def test_names_that_two_files_share_are_told_apart() -> None:
+    entries = [unmeasured(f"{file}.py::test_get", reasons=[f"gone from {file}"]) for file in ("a", "b")]
+
+    assert "! b.py::test_get: gone from b\n" in rendered(results(*entries))
+
+
+def test_a_long_error_is_shown_whole_and_the_command_after_it() -> None:
+    error = "redis is not ready after 60 s\n  last error: connection refused\n  log: " + "x" * 200
+
+    text = rendered(results(verdict="invalid", exit_code=3, reasons=[error, "nothing was measured"], baseline=""))
+
+    assert "INVALID: redis is not ready after 60 s\n  last error: connection refused\n" in text
+    assert text.count("x") > 200
+    assert text.endswith("Next: nox -s readiness\n      shows which service does real work and which does not.\n")
+
+
+def test_2000_benchmarks_end_with_the_verdict() -> None:
+    run = results(*(benchmark(f"test_{i % 40}.py::test_{i}", reasons=["fast"]) for i in range(2000)))
+
+    text = rendered(run)
+
+    assert len(text.splitlines()) < 2060
+    assert "PASS\nExit code 0: nothing failed.\n" in text
+
+
+def test_an_empty_run_shows_its_verdict_alone() -> None:
+    text = rendered(results(verdict="invalid", exit_code=3, reasons=["nothing was measured"], baseline=""))
+
+    assert text.startswith("\n0 benchmarks; 0 tests\n\nINVALID: nothing was measured\nExit code 3: ")

@@ -1,0 +1,375 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline.results.schema import (
+    SCHEMA,
+    Benchmark,
+    BudgetResult,
+    Environment,
+    Results,
+    ResultsError,
+    TestOutcome,
+    dump_results,
+    read_results,
+    write_results,
+    write_whole,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def benchmark(key: str, **fields: Any) -> Benchmark:
+    return Benchmark(**({"key": key, "unit": "s", "verdict": None, "median": 0.001, "counts": {}} | fields))
+
+
+def results(*benchmarks: Benchmark, **fields: Any) -> Results:
+    environment = Environment(
+        machine="m1",
+        system="linux",
+        architecture="x86_64",
+        cpu="Xeon",
+        cpu_count=2,
+        kernel="6.12",
+        python="3.11.9",
+        services={"redis": "docker"},
+        versions={"redis": "8.0"},
+        pin=1,
+        commit="0f1e2d3",
+        dirty=False,
+        packages={"redis": "7.0", "asyncpg": "0.30"},
+    )
+    values = {"schema": SCHEMA, "verdict": None, "environment": environment, "benchmarks": list(benchmarks)} | fields
+    return Results(**values)
+
+
+def rejection(path: Path, text: str | bytes) -> str:
+    """What reading a file with this content says."""
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ResultsError) as error:
+        read_results(path)
+    assert str(path) in str(error.value)
+    return str(error.value).replace(str(path), "FILE")
+
+
+def edited(old: str, new: str) -> str:
+    """A valid file in which one piece was replaced by hand."""
+    text = dump_results(results(benchmark("a.py::a")))
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    """A file with every kind of field comes back equal."""
+    written = results(
+        benchmark(
+            "a.py::a[ü|\u2028]",
+            verdict="regression",
+            p99=0.002,
+            samples_s=[0.001, 0.002],
+            process_medians=[0.001, 0.0011],
+            spread=0.01,
+            pin=0,
+            change=0.05,
+            counts={"PUBLISH": 1.0},
+            budgets=[BudgetResult("p95_ms", 1.0, 2.0, kept=False, note="a note")],
+            reasons=["slower"],
+        ),
+        verdict="regression",
+        exit_code=1,
+        reasons=["slower than the baseline"],
+        deselected=["b.py::b"],
+        tests=[TestOutcome("a.py::a", "failed", 0.25, message="line\nline", benchmark=True)],
+    )
+
+    write_results(tmp_path / "results.json", written)
+
+    assert read_results(tmp_path / "results.json") == written
+
+
+def test_the_file_is_json_with_the_documented_fields() -> None:
+    """At the top stand schema, verdict, environment and benchmarks, whose entries have five fields even when empty."""
+    fields = json.loads(dump_results(results(benchmark("a.py::a"))))
+
+    assert fields.keys() >= {"schema", "verdict", "environment", "benchmarks"}
+    assert fields["schema"] == 1
+    assert fields["benchmarks"] == [{"key": "a.py::a", "unit": "s", "verdict": None, "median": 0.001, "counts": {}}]
+
+
+def test_each_benchmark_test_and_package_stands_on_a_line_of_its_own() -> None:
+    """A diff of two files shows one changed line for one changed benchmark, test or package."""
+    run = results(
+        benchmark("a.py::a", reasons=["one", "two"]),
+        benchmark("b.py::b"),
+        tests=[TestOutcome("c.py::c", "passed", 0.1)],
+    )
+
+    lines = dump_results(run).splitlines()
+
+    for text in ('"a.py::a"', '"b.py::b"', '"c.py::c"'):
+        (line,) = [line for line in lines if text in line]
+        assert json.loads(line.rstrip(","))["key"] == text.strip('"')
+    assert [line for line in lines if "asyncpg" in line] == ['      "asyncpg": "0.30",']
+
+
+def test_names_are_written_as_they_are_read() -> None:
+    """A diff shows letters, not escapes."""
+    text = dump_results(results(benchmark("a.py::a[ü 发布]"), reasons=["für"]))
+
+    assert "a.py::a[ü 发布]" in text
+    assert "für" in text
+
+
+def test_benchmarks_tests_and_packages_are_sorted() -> None:
+    """The order in which tests ran, or packages were found, is no difference."""
+    b, a = benchmark("b.py::b"), benchmark("a.py::a")
+    tests = [TestOutcome("b.py::b", "passed", 0.1), TestOutcome("a.py::a", "passed", 0.1)]
+
+    fields = json.loads(dump_results(results(b, a, tests=tests)))
+
+    assert [entry["key"] for entry in fields["benchmarks"]] == ["a.py::a", "b.py::b"]
+    assert [entry["key"] for entry in fields["tests"]] == ["a.py::a", "b.py::b"]
+    assert list(fields["environment"]["packages"]) == ["asyncpg", "redis"]
+
+
+def test_figures_are_rounded_to_five_digits() -> None:
+    """Five significant digits are written of each figure, and every digit of a whole number."""
+    run = results(benchmark("a.py::a", median=0.000123456789, samples_s=[1.23456789], operations=1234567))
+
+    (entry,) = json.loads(dump_results(run))["benchmarks"]
+
+    assert entry["median"] == 0.00012346
+    assert entry["samples_s"] == [1.2346]
+    assert entry["operations"] == 1234567
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), float("-inf")])
+def test_a_figure_that_is_none_is_not_written(tmp_path: Path, figure: float) -> None:
+    """NaN and infinity, which JSON doesn't know, are refused, and the old file stays."""
+    path = tmp_path / "results.json"
+    path.write_text("old")
+
+    with pytest.raises(ResultsError, match=f"a figure is {figure}: not written"):
+        write_results(path, results(benchmark("a.py::a", counts={"commands": figure})))
+
+    assert path.read_text() == "old"
+
+
+def test_a_missing_file_is_the_caller_s_to_judge(tmp_path: Path) -> None:
+    """No file is another case than a bad file: FileNotFoundError."""
+    with pytest.raises(FileNotFoundError):
+        read_results(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "FILE is empty"),
+        (b" \n", "FILE is empty"),
+        (b"\x00\xff\x00", "FILE is not a results file"),
+        (b"no JSON", "FILE is not a results file"),
+        (b"[]", "FILE is not a results file: Expected `object`"),
+        (b"{}", "FILE is not a results file: Object missing required field `schema`"),
+        (b'{"schema": "1"}', "FILE is not a results file: Expected `int`"),
+    ],
+    ids=["empty", "blank", "binary", "text", "list", "no schema", "schema as text"],
+)
+def test_what_is_not_a_results_file_is_refused(tmp_path: Path, text: bytes, told: str) -> None:
+    """Whatever else stands in the file's place is refused with what is wrong with it."""
+    message = rejection(tmp_path / "results.json", text)
+
+    assert message.startswith(told)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    """A file cut off anywhere is never taken for a whole one."""
+    whole = dump_results(results(benchmark("a.py::a"), benchmark("b.py::b"))).rstrip()
+
+    messages = [rejection(tmp_path / "results.json", whole[:end]) for end in range(1, len(whole))]
+
+    assert all(message.startswith("FILE is not a results file: ") for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("schema", "advice"),
+    [(SCHEMA + 1, "update the harness"), (SCHEMA - 1, "record it again with `nox -s baseline`")],
+    ids=["newer", "older"],
+)
+def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, schema: int, advice: str) -> None:
+    """A file of another schema isn't read, whatever its other fields are, and the message says what to do."""
+    message = rejection(tmp_path / "results.json", json.dumps({"schema": schema, "figures": []}))
+
+    assert message == f"FILE has schema {schema}, this harness reads {SCHEMA}: {advice}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"median": 0.001', '"median": -0.001', "Expected `float` >= 0.0 - at `$.benchmarks[0].median`"),
+        ('"median": 0.001', '"median": null', "Expected `float`, got `null` - at `$.benchmarks[0].median`"),
+        ('"counts": {}', '"counts": {}, "samples_s": [0.1, -0.1]', "at `$.benchmarks[0].samples_s[1]`"),
+        ('"counts": {}', '"counts": {}, "process_medians": [-0.1]', "at `$.benchmarks[0].process_medians[0]`"),
+        ('"counts": {}', '"counts": {}, "spread": -0.1', "at `$.benchmarks[0].spread`"),
+        ('"unit": "s", ', "", "missing required field `unit` - at `$.benchmarks[0]`"),
+        ('"verdict": null, "median"', '"verdict": "fine", "median"', "value 'fine' - at `$.benchmarks[0].verdict`"),
+        ('"python": "3.11.9"', '"python": 3.11', "Expected `str`, got `float` - at `$.environment.python`"),
+    ],
+)
+def test_a_field_that_can_t_be_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
+    """A file edited into nonsense is refused with the field that is wrong."""
+    message = rejection(tmp_path / "results.json", edited(old, new))
+
+    assert message.startswith("FILE is damaged or was edited by hand: ")
+    assert message.endswith(told)
+
+
+@pytest.mark.parametrize("figure", ["NaN", "Infinity", "1e999"])
+def test_a_figure_that_is_none_is_refused(tmp_path: Path, figure: str) -> None:
+    """NaN and infinity, which other writers of JSON let pass, are refused on reading."""
+    message = rejection(tmp_path / "results.json", edited('"median": 0.001', f'"median": {figure}'))
+
+    assert message.startswith(("FILE is not a results file: ", "FILE is damaged or was edited by hand: "))
+
+
+@pytest.mark.parametrize("field", ["verdict", "environment", "benchmarks"])
+def test_a_file_without_a_required_field_is_refused(tmp_path: Path, field: str) -> None:
+    """A missing field at the top is refused by its name."""
+    fields = json.loads(dump_results(results()))
+    del fields[field]
+
+    message = rejection(tmp_path / "results.json", json.dumps(fields))
+
+    assert message.endswith(f"missing required field `{field}`")
+
+
+def test_a_benchmark_that_stands_in_a_file_twice_is_refused(tmp_path: Path) -> None:
+    """Two entries of one key, as a careless merge leaves them, are refused by that key."""
+    text = dump_results(results(benchmark("a.py::a"), benchmark("b.py::b"), benchmark("b.py::b")))
+
+    message = rejection(tmp_path / "results.json", text)
+
+    assert message == "FILE holds b.py::b twice"
+
+
+def test_a_field_of_a_later_harness_is_passed_over(tmp_path: Path) -> None:
+    """A field that this harness doesn't know, in a file of its schema, is no damage."""
+    fields = json.loads(dump_results(results(benchmark("a.py::a")))) | {"later": 1}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(fields))
+
+    assert read_results(path) == results(benchmark("a.py::a"))
+
+
+def test_a_folder_in_the_file_s_place_is_refused(tmp_path: Path) -> None:
+    """A path that can't be read is told with the system's reason."""
+    with pytest.raises(ResultsError, match="can't be read: Is a directory"):
+        read_results(tmp_path)
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    """The folder of the results needn't be there."""
+    path = tmp_path / "a" / "b" / "results.json"
+
+    write_results(path, results())
+
+    assert read_results(path) == results()
+
+
+def test_a_written_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
+    """The file is as readable for others as one that is written directly, although it was a temporary one."""
+    write_whole(tmp_path / "file", "text")
+    (tmp_path / "other").touch()
+
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    """A second write takes the place of the first and leaves no temporary file."""
+    path = tmp_path / "file"
+
+    write_whole(path, "first")
+    write_whole(path, "second")
+
+    assert path.read_text() == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_utf_8_can_t_hold_is_written_with_a_question_mark(tmp_path: Path) -> None:
+    """A lone surrogate, as in a test's message about a broken file name, doesn't cost the results."""
+    path = tmp_path / "results.json"
+
+    write_results(path, results(reasons=["broken \udc80 name"]))
+
+    assert read_results(path).reasons == ["broken ? name"]
+
+
+def test_a_path_below_a_regular_file_is_refused(tmp_path: Path) -> None:
+    """A folder that can't be made is told with the file's path and the system's reason."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ResultsError, match=r"results\.json can't be written: (Not a directory|File exists)"):
+        write_results(tmp_path / "file" / "results.json", results())
+
+
+def test_a_folder_in_the_new_file_s_place_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """Where the last step fails, the temporary file goes, too."""
+    (tmp_path / "results.json" / "full").mkdir(parents=True)
+
+    with pytest.raises(ResultsError, match=r"can't be written: .*; what was there is unchanged"):
+        write_results(tmp_path / "results.json", results())
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "results.json"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with room for 16 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = sys.platform.startswith("linux") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("a small disk can be mounted by root on Linux alone")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file_as_it_was(small_disk: Path) -> None:
+    """A write that runs out of disk space keeps the old file, leaves no temporary one, and says so."""
+    path = small_disk / "results.json"
+    path.write_text("old")
+
+    with pytest.raises(ResultsError, match="No space left on device; what was there is unchanged"):
+        write_results(path, results(benchmark("a.py::a", samples_s=[0.001] * 10_000)))
+
+    assert path.read_text() == "old"
+    assert list(small_disk.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file sizes are limited on POSIX alone")
+def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    """A write that the system stops after its first bytes keeps the old file and leaves no temporary one."""
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    program = f"""if True:
+        import pathlib, resource
+        from plumbline.results.schema import ResultsError, write_whole
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            write_whole(pathlib.Path({str(path)!r}), "x" * 2000)
+        except ResultsError as error:
+            print(error)
+        """
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"{path} can't be written: File too large; what was there is unchanged\n"
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

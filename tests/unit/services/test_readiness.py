@@ -1,0 +1,267 @@
+"""Waiting for a service: backoff, what is worth retrying, and what a failure says. With a clock that never waits."""
+
+import asyncio
+import http.server
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import httpx
+import pytest
+import redis.exceptions
+
+from plumbline.services.address import Address
+from plumbline.services.readiness import (
+    BadStatus,
+    NotReady,
+    advice_http,
+    advice_postgres,
+    advice_redis,
+    probe_http,
+    run_alone,
+    wait_until_ready,
+)
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.slept_s: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+        self.now_s += delay_s
+
+
+class Subject:
+    """A service that answers as it is told to, one outcome an attempt, the last one for ever."""
+
+    name = "redis"
+    backend = "docker"
+    why = "settings.toml says so"
+    address = Address("redis", "127.0.0.1", 6379, user="perf", password="p4ss/word")
+
+    def __init__(self, *outcomes: str | Exception, runs_for: int = 1_000_000) -> None:
+        self.outcomes = list(outcomes)
+        self.looks_left = runs_for
+        self.limits_s: list[float] = []
+
+    def probe(self, limit_s: float) -> str:
+        self.limits_s.append(limit_s)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def advice(self, error: BaseException) -> str:
+        return "" if isinstance(error, OSError) else "check user and password"
+
+    def advice_at_limit(self) -> str:
+        return "raise ready_limit_s of this one"
+
+    def running(self) -> bool:
+        self.looks_left -= 1
+        return self.looks_left >= 0
+
+    def state(self) -> str:
+        return "exited with code 3" if self.looks_left < 0 else "running"
+
+    def log_tail(self, lines: int = 20) -> str:
+        return f"loading the data, {lines} lines at most\nrequirepass p4ss/word is set"
+
+
+def wait(subject: Subject, limit_s: float = 60.0) -> tuple[str, Clock]:
+    clock = Clock()
+    ready = wait_until_ready(subject, limit_s, clock=clock, sleep=clock.sleep, uniform=lambda _low, high: high)
+    return ready, clock
+
+
+def test_ready_at_once_never_sleeps() -> None:
+    """A service that answers the first probe is ready without any delay."""
+    ready, clock = wait(Subject("Redis 8.0.1"))
+
+    assert ready == "Redis 8.0.1"
+    assert clock.slept_s == []
+
+
+def test_ready_at_the_third_try() -> None:
+    """Errors that are worth retrying are retried, with growing delays."""
+    ready, clock = wait(Subject(ConnectionError("refused"), ConnectionError("refused"), "Redis 8.0.1"))
+
+    assert ready == "Redis 8.0.1"
+    assert len(clock.slept_s) == 2
+    assert clock.slept_s[0] < clock.slept_s[1]
+
+
+def test_never_ready_says_everything() -> None:
+    """At the deadline the message has all that the reader at night needs, and no password."""
+    with pytest.raises(NotReady) as failed:
+        wait(Subject(ConnectionError("refused")), limit_s=20)
+
+    text = str(failed.value)
+    assert "redis is not ready: the time is up after 20.0 s and" in text
+    for part in (
+        "docker (settings.toml says so)",
+        "redis://perf@127.0.0.1:6379",
+        "last error  ConnectionError: refused",
+        "state       running",
+        "| loading the data",
+        "next        raise ready_limit_s of this one",
+    ):
+        assert part in text
+    assert "p4ss" not in text
+
+
+def test_final_error_ends_it_at_once() -> None:
+    """An error that no retry can cure ends the waiting with the first attempt, and says what to do."""
+    subject = Subject(redis.exceptions.AuthenticationError("invalid password"))
+
+    with pytest.raises(
+        NotReady, match=r"the error is final after 0\.0 s and 1 attempt\n(.*\n)*.*check user and password"
+    ):
+        wait(subject)
+
+    assert len(subject.limits_s) == 1
+
+
+def test_dead_before_the_first_attempt() -> None:
+    """A process that has exited isn't probed at all."""
+    subject = Subject("Redis 8.0.1", runs_for=0)
+
+    with pytest.raises(NotReady, match=r"it has exited after 0\.0 s and 0 attempts"):
+        wait(subject)
+
+    assert subject.limits_s == []
+
+
+def test_death_while_waiting_ends_it_with_the_exit_code() -> None:
+    """The process is looked at on every attempt."""
+    subject = Subject(ConnectionError("refused"), runs_for=2)
+
+    with pytest.raises(NotReady, match="exited with code 3"):
+        wait(subject)
+
+    assert len(subject.limits_s) == 2
+
+
+def test_delays_are_jittered_and_limited() -> None:
+    """Each delay is drawn between nothing and an upper end that grows up to half a second."""
+    ends: list[float] = []
+
+    def uniform(low: float, high: float) -> float:
+        assert low == 0
+        ends.append(high)
+        return high / 2
+
+    clock = Clock()
+    with pytest.raises(NotReady):
+        wait_until_ready(Subject(OSError("no")), 10, clock=clock, sleep=clock.sleep, uniform=uniform)
+
+    assert ends == sorted(ends)
+    assert ends[0] < 0.01
+    assert ends[-1] == 0.5
+    assert clock.now_s <= 10.001
+
+
+def test_an_attempt_never_outlasts_the_deadline() -> None:
+    """Each attempt is given at most the time that is left."""
+    subject = Subject(OSError("no"))
+
+    with pytest.raises(NotReady):
+        wait(subject, limit_s=1)
+
+    assert max(subject.limits_s) <= 1
+    assert min(subject.limits_s) < 0.5
+
+
+REFUSED_CERTIFICATE = ConnectionError("TLS")
+REFUSED_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
+REDIS_CERTIFICATE = redis.exceptions.ConnectionError("TLS")
+REDIS_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
+CASES: list[tuple[Callable[[BaseException], str], BaseException, bool]] = [
+    (advice_redis, redis.exceptions.ConnectionError("refused"), False),
+    (advice_redis, redis.exceptions.TimeoutError("slow"), False),
+    (advice_redis, redis.exceptions.BusyLoadingError("loading"), False),
+    (advice_redis, redis.exceptions.ResponseError("BUSY running a script"), False),
+    (advice_redis, redis.exceptions.AuthenticationError("WRONGPASS"), True),
+    (advice_redis, redis.exceptions.NoPermissionError("NOPERM"), True),
+    (advice_redis, redis.exceptions.ResponseError("ERR unknown command"), True),
+    (advice_redis, REDIS_CERTIFICATE, True),
+    (advice_redis, ValueError("port"), True),
+    (advice_postgres, ConnectionRefusedError("refused"), False),
+    (advice_postgres, TimeoutError(), False),
+    (advice_postgres, asyncpg.CannotConnectNowError("starting up"), False),
+    (advice_postgres, asyncpg.ConnectionDoesNotExistError("closed"), False),
+    (advice_postgres, asyncpg.TooManyConnectionsError("full"), False),
+    (advice_postgres, asyncpg.InvalidPasswordError("wrong"), True),
+    (advice_postgres, asyncpg.InvalidAuthorizationSpecificationError("pg_hba"), True),
+    (advice_postgres, asyncpg.InvalidCatalogNameError("no such database"), True),
+    (advice_postgres, REFUSED_CERTIFICATE, True),
+    (advice_http, httpx.ConnectError("refused"), False),
+    (advice_http, httpx.ConnectTimeout("slow"), False),
+    (advice_http, httpx.ReadError("reset"), False),
+    (advice_http, httpx.ReadTimeout("slow"), False),
+    (advice_http, httpx.RemoteProtocolError("closed"), False),
+    (advice_http, BadStatus(503, "starting"), False),
+    (advice_http, BadStatus(404, "not found"), True),
+    (advice_http, BadStatus(307, ""), True),
+    (advice_http, httpx.UnsupportedProtocol("ftp"), True),
+]
+
+
+@pytest.mark.parametrize(("advice", "error", "final"), CASES, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_which_errors_are_final(advice: Callable[[BaseException], str], error: BaseException, final: bool) -> None:
+    """What a retry may cure is retried; a final error comes with what to do."""
+    assert bool(advice(error)) is final
+
+
+@pytest.fixture
+def unhealthy_url() -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if self.path == "/health" else 200)
+            self.end_headers()
+            self.wfile.write(b"the database\n is away")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_probe_of_a_health_route(unhealthy_url: str) -> None:
+    """A route that answers 503 isn't ready, and what it says is told in one line."""
+    with pytest.raises(BadStatus, match="HTTP 503: the database is away"):
+        probe_http(f"{unhealthy_url}/health", 5)
+
+    assert probe_http(f"{unhealthy_url}/", 5).startswith("BaseHTTP")
+
+
+def test_probing_in_a_thread_leaves_the_main_loop_alone() -> None:
+    """A probe runs on a loop of its own, bounded, and the loop of the thread that tests run in is untouched."""
+    before = asyncio.get_event_loop_policy()
+    errors: list[BaseException] = []
+
+    def probe() -> None:
+        try:
+            run_alone(lambda: asyncio.sleep(60), 0.01)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    thread.join()
+
+    assert isinstance(errors[0], TimeoutError)
+    assert asyncio.get_event_loop_policy() is before

@@ -1,0 +1,357 @@
+"""Nothing is left behind: after a kill of the run, of its reaper too, or of what started it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from plumbline.services import Services
+from plumbline.services.docker import Engine
+from plumbline.services.reaper import LABEL, RUN_VARIABLE
+from plumbline.services.service_run import Run, host_name, sweep
+from plumbline.settings import Settings
+from tests.support.fixtures import ROOT, MakeServices, Until
+from tests.unit.services.test_embedded import is_alive, query, server
+
+OWNER = """
+import os, pathlib, subprocess, sys, time
+from plumbline.services import Services
+from plumbline.settings import load_settings
+services = Services(load_settings(pathlib.Path(sys.argv[1])), pathlib.Path.cwd())
+services.begin()
+services.wait_ready()
+children = {**os.environ, **{k: v for k, v in services.environment().items() if v}}
+stray = subprocess.Popen(["sleep", "600"], env=children, start_new_session=True)
+pids = [pid for service in services.running() for pid in service.pids()]
+run = services._run
+shown = [run.id, run._reaper.pid, run.directory, ",".join(map(str, [*pids, stray.pid]))]
+print(*shown, flush=True)
+time.sleep(600)
+"""
+
+
+class Owner:
+    """A run in a process of its own, with servers and one process that nobody registered."""
+
+    def __init__(self, settings: Path, **environ: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(settings)],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            stdout=subprocess.PIPE,
+            text=True,
+            # In the tests' own process group the kernel may wake it: a stopped member of an orphaned group is hung up.
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.run, reaper, directory, pids = self.process.stdout.readline().split()
+        self.reaper = int(reaper)
+        self.directory = Path(directory)
+        self.pids = [int(pid) for pid in pids.split(",")]
+        self.record = Path(os.environ["XDG_CACHE_HOME"]) / "plumbline" / "runs" / f"{self.run}.json"
+        self.half_record = self.record.with_suffix(".making")
+        """Of a run that was killed while it wrote."""
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def left(self) -> list[object]:
+        """What there still is of the run."""
+        found: list[object] = [pid for pid in [*self.pids, self.reaper] if is_alive(pid)]
+        found += [path for path in (self.directory, self.record, self.half_record) if path.exists()]
+        return found
+
+
+@pytest.fixture
+def start_owner(cache_home: Path, tmp_path: Path, until: Until) -> Iterator[Callable[..., Owner]]:
+    assert cache_home.is_dir()
+    owners: list[Owner] = []
+
+    def start(text: str = 'services = "embedded"\n', **environ: str) -> Owner:
+        settings = tmp_path / "owner.toml"
+        settings.write_text(text)
+        owners.append(Owner(settings, **environ))
+        return owners[-1]
+
+    yield start
+    for owner in owners:
+        owner.kill()
+        assert owner.process.stdout is not None
+        owner.process.stdout.close()
+    until(lambda: not any(is_alive(owner.reaper) for owner in owners))
+    sweep({})  # after those whose reaper the test has killed
+
+
+def test_kill_of_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
+    """After SIGKILL the reaper removes processes, directory, record and half a record, and ends."""
+    owner = start_owner()
+    owner.half_record.write_text('{"run"')
+    assert len(owner.left()) >= 6
+
+    owner.kill()
+
+    until(lambda: not owner.left())
+
+
+def test_kill_of_the_run_with_paused_servers(start_owner: Callable[..., Owner], until: Until) -> None:
+    """What was paused in a test is removed as well."""
+    owner = start_owner()
+    for pid in owner.pids:
+        os.kill(pid, signal.SIGSTOP)
+
+    owner.kill()
+
+    until(lambda: not owner.left())
+
+
+def test_signals_of_the_terminal_do_not_end_the_reaper(start_owner: Callable[..., Owner], until: Until) -> None:
+    """Ctrl-C and a closed terminal are for the run; the reaper lives on to clean up after it."""
+    owner = start_owner()
+    assert os.getsid(owner.reaper) != os.getsid(owner.process.pid)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(owner.reaper, number)
+
+    owner.process.send_signal(signal.SIGINT)
+
+    until(lambda: not owner.left() or owner.process.poll() is not None)
+    until(lambda: not owner.left())
+
+
+def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services: MakeServices, until: Until) -> None:
+    """When both die, the next start removes what is left, and says so."""
+    owner = start_owner()
+    os.kill(owner.reaper, signal.SIGKILL)
+    owner.kill()
+    assert all(is_alive(pid) for pid in owner.pids[:2])
+
+    services = make_services('services = "off"')
+    services.begin()
+
+    until(lambda: not owner.left())
+    assert services.notices == [f"swept up after run {owner.run}, which had been killed"]
+
+
+def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_services: MakeServices) -> None:
+    """Neither a run whose reaper was killed nor one whose reaper is at work is touched by another start."""
+    owner = start_owner()
+    os.kill(owner.reaper, signal.SIGKILL)
+
+    make_services('services = "off"').begin()
+
+    assert all(is_alive(pid) for pid in owner.pids)
+    assert owner.directory.exists()
+    assert owner.record.exists()
+
+
+def test_death_of_what_started_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
+    """When a watched process dies, the run is told to end, and what it leaves is removed."""
+    starter = subprocess.Popen(["sleep", "600"])
+    owner = start_owner(PERF_WATCH_PIDS=f"{starter.pid},{os.getpid()}")
+
+    starter.kill()
+    starter.wait()
+
+    until(lambda: owner.process.poll() is not None)
+    assert owner.process.returncode == -signal.SIGTERM
+    until(lambda: not owner.left())
+
+
+def test_run_that_ignores_its_end(start_owner: Callable[..., Owner], until: Until) -> None:
+    """A run that hangs is killed some seconds after its starter has died."""
+    starter = subprocess.Popen(["sleep", "600"])
+    owner = start_owner(PERF_WATCH_PIDS=str(starter.pid))
+    owner.process.send_signal(signal.SIGSTOP)
+    # Of two signals that wait, the kernel hands over the lower number first: SIGTERM.
+    until(lambda: psutil.Process(owner.process.pid).status() == psutil.STATUS_STOPPED)
+
+    starter.kill()
+    starter.wait()
+
+    until(lambda: owner.process.poll() == -signal.SIGKILL)
+    until(lambda: not owner.left())
+
+
+def test_record_holds_no_secret(start_owner: Callable[..., Owner], cache_home: Path) -> None:
+    """Passwords go to the reaper over its pipe alone."""
+    theirs = Services(Settings(services="embedded"), ROOT, environ={})
+    try:
+        theirs.begin()
+        theirs.wait_ready()
+        urls = [server(service).address for service in (theirs.redis, theirs.postgres)]
+        owner = start_owner("", PERF_REDIS_URL=urls[0].url, PERF_DATABASE_URL=urls[1].url)
+
+        record = owner.record.read_text()
+        shown = " ".join(psutil.Process(owner.reaper).cmdline()) + str(psutil.Process(owner.reaper).environ().keys())
+        for address in urls:
+            assert address.password not in record
+            assert address.password not in shown
+        kinds = sorted(thing["kind"] for thing in json.loads(record)["things"])
+        assert kinds == ["database", "directory", "redis"]
+    finally:
+        theirs.stop()
+    assert cache_home.is_dir()
+
+
+@pytest.mark.parametrize("reaper", ["reaper lives", "reaper killed"])
+def test_external_data_of_a_killed_run(
+    start_owner: Callable[..., Owner], make_services: MakeServices, until: Until, reaper: str
+) -> None:
+    """Own keys and the own database go by the reaper, or at the next start that has the same URLs."""
+    theirs = make_services('services = "embedded"')
+    theirs.begin()
+    theirs.wait_ready()
+    cache, database = server(theirs.redis).address, server(theirs.postgres).address
+    urls = {"PERF_REDIS_URL": cache.url, "PERF_DATABASE_URL": database.url}
+    owner = start_owner("", **urls)
+    count = "SELECT count(*) FROM pg_database WHERE datname LIKE 'perf\\_%'"
+    assert query(database, count) == 1
+    with redis.Redis.from_url(cache.url) as client:
+        client.mset({f"perf:{owner.run}:key": 1, "theirs": 1})
+        if reaper == "reaper killed":
+            os.kill(owner.reaper, signal.SIGKILL)
+        owner.kill()
+
+        if reaper == "reaper killed":
+            # A start without these URLs can't remove them, and keeps them in mind.
+            make_services('services = "off"').begin()
+            assert owner.record.exists()
+            assert query(database, count) == 1
+            make_services('services = "external"', **urls).begin()
+            assert query(database, count) == 1  # that of the run just begun
+        else:
+            until(lambda: query(database, count) == 0)
+
+        until(lambda: client.keys("*") == [b"theirs"])
+    until(lambda: not owner.left())
+
+
+@pytest.mark.parametrize("reaper", ["reaper lives", "reaper killed"])
+def test_containers_of_a_killed_run(
+    start_owner: Callable[..., Owner], make_services: MakeServices, until: Until, reaper: str
+) -> None:
+    """Labelled containers go by the reaper, or at the next start, whatever that one uses."""
+    engine = Engine()
+    client, why_not = engine.client()
+    if client is None or (why_not := engine.image_missing(Settings().redis.image)):
+        pytest.skip(why_not)
+    owner = start_owner('services = "docker"\npostgres.backend = "off"\n')
+    label = {"label": f"{LABEL}={owner.run}"}
+    assert len(client.containers.list(all=True, filters=label, ignore_removed=True)) == 1
+    if reaper == "reaper killed":
+        os.kill(owner.reaper, signal.SIGKILL)
+    owner.kill()
+    if reaper == "reaper killed":
+        make_services('services = "off"').begin()
+
+    until(lambda: client.containers.list(all=True, filters=label, ignore_removed=True) == [])
+    until(lambda: not owner.left())
+    engine.close()
+
+
+def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> None:
+    """A child that was forked without exec holds the pipe open; the end of the run is seen all the same."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+    assert cache_home.is_dir()
+    code = (
+        "import os, time\nfrom plumbline.services.service_run import Run\nrun = Run({})\nrun.begin()\n"
+        "child = os.fork()\n"
+        "if child == 0: time.sleep(30); os._exit(0)\n"
+        "print(child, run._reaper.pid, run.directory, flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child, reaper, directory = process.stdout.readline().split()
+        process.kill()
+    try:
+        until(lambda: not is_alive(int(reaper)))
+        assert not Path(directory).exists()
+    finally:
+        os.kill(int(child), signal.SIGKILL)
+
+
+def test_clean_end_leaves_nothing_and_nobody(cache_home: Path) -> None:
+    """A run that ends by itself waits for its reaper, which finds nothing to do."""
+    assert cache_home.is_dir()
+    run = Run({})
+    run.begin()
+    reaper = run._reaper
+    assert reaper is not None
+    stray = subprocess.Popen(["sleep", "600"], env={**os.environ, **run.environ})
+
+    run.end()
+    run.end()
+
+    assert reaper.returncode == 0
+    assert stray.wait(10) == -signal.SIGINT
+    assert not run.directory.exists()
+    assert not run._record.exists()
+
+
+def test_reaper_is_part_of_no_run(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run within a run, the end of the outer one doesn't end the inner one's reaper."""
+    assert cache_home.is_dir()
+    monkeypatch.setenv(RUN_VARIABLE, "outer")
+    run = Run({})
+    run.begin()
+    try:
+        assert run._reaper is not None
+        assert RUN_VARIABLE not in psutil.Process(run._reaper.pid).environ()
+    finally:
+        run.end()
+
+
+def test_reaper_that_was_killed_is_no_reason_to_fail(make_services: MakeServices) -> None:
+    """The run itself still cleans up."""
+    services = make_services('services = "embedded"')
+    services.begin()
+    services.wait_ready()
+    reaper = services._run._reaper
+    assert reaper is not None
+    reaper.kill()
+    reaper.wait()
+    pids = [pid for service in services.running() for pid in service.pids()]
+
+    services.stop()
+
+    assert not any(is_alive(pid) for pid in pids)
+    assert not services._run.directory.exists()
+    assert not services._run._record.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"run": 1}', "[]"])
+def test_sweep_bears_a_broken_record(cache_home: Path, text: str) -> None:
+    """A record that a full disk has cut short stops nobody."""
+    folder = cache_home / "plumbline" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "broken.json"
+    path.write_text(text)
+
+    assert sweep({}) == []
+
+    path.unlink()
+
+
+def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path) -> None:
+    """A home folder may be shared between machines: their process ids mean nothing here."""
+    folder = cache_home / "plumbline" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    dead = {"pid": 999999999, "created": 1.0}
+    thing = {"kind": "directory", "path": str(tmp_path / "theirs")}
+    (tmp_path / "theirs").mkdir()
+    path = folder / "elsewhere.json"
+    record = {"run": "elsewhere", "host": f"not-{host_name()}", "owner": dead, "reaper": None, "things": [thing]}
+    path.write_text(json.dumps(record))
+
+    assert sweep({}) == []
+
+    assert (tmp_path / "theirs").exists()
+    path.unlink()
