@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 
 from plumbline import __version__
@@ -26,20 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example: plumbline ci -- -k checkout",
     )
     parser.add_argument("--version", action="version", version=f"pytest-plumbline {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    parsers = {name: commands.add_parser(name, help=text, add_help=False) for name, text in COMMANDS.items()}
-    chosen, rest = parser.parse_known_args(arguments)
-    module = importlib.import_module(f"plumbline.commands.{chosen.command}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        subparsers.add_parser(name, help=text)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in COMMANDS:
+        parser.parse_args(given)  # prints the help or the version, or refuses
+    name, *rest = given
+    command = importlib.import_module(f"plumbline.commands.{name}")
     own = argparse.ArgumentParser(
-        prog=parsers[chosen.command].prog,
-        description=f"{COMMANDS[chosen.command].capitalize()}.",
-        epilog=f"example: {module.EXAMPLE}",
+        prog=f"plumbline {name}",
+        description=f"{COMMANDS[name].capitalize()}.",
+        epilog=f"Arguments after -- go to pytest. Example: {command.EXAMPLE}",
     )
-    module.add_arguments(own)
-    code: int = module.run(own.parse_intermixed_args(rest))
+    command.add_arguments(own)
+    end = rest.index("--") if "--" in rest else len(rest)
+    options = own.parse_args(rest[:end])
+    options.pytest = rest[end + 1 :]
+    code: int = command.run(options)
     return code
-
-
-def add_pytest_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let everything after `--` go to pytest."""
-    parser.add_argument("pytest", nargs="*", metavar="-- ARGUMENT", help="is passed on to pytest")

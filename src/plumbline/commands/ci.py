@@ -2,14 +2,13 @@
 
 import argparse
 
-from plumbline.cli import add_pytest_arguments
 from plumbline.commands.gate import run_gate
 
 EXAMPLE = "plumbline ci -- -k checkout"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_pytest_arguments(parser)
+def add_arguments(_parser: argparse.ArgumentParser) -> None:
+    """Add none: all arguments are pytest's."""
 
 
 def run(options: argparse.Namespace) -> int:

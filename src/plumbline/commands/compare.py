@@ -2,7 +2,6 @@
 
 import argparse
 
-from plumbline.cli import add_pytest_arguments
 from plumbline.commands.gate import run_comparison
 
 EXAMPLE = "plumbline compare main -- -k checkout"
@@ -11,7 +10,6 @@ EXAMPLE = "plumbline compare main -- -k checkout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("revision", metavar="REV", help="branch, tag or commit to compare with")
     parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="how long (default: 300)")
-    add_pytest_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 import argparse
 
-from plumbline.cli import add_pytest_arguments
 from plumbline.commands.gate import run_selfcheck
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
@@ -10,7 +9,6 @@ EXAMPLE = "plumbline selfcheck --minutes 30"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long to measure (default: 5)")
-    add_pytest_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
