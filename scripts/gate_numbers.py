@@ -161,7 +161,7 @@ class Clone:
 
     def record_baseline(self, *arguments: str, python: Path | str = sys.executable) -> Results:
         """Record and commit a baseline."""
-        self.run("-m", "scripts.baseline", "--", *arguments, python=python)
+        self.run("-m", "plumbline", "baseline", "--", *arguments, python=python)
         self.commit()
         return read_results(self.baseline)
 
@@ -183,7 +183,7 @@ class Clone:
 
     def gate(self, *arguments: str, python: Path | str = sys.executable) -> Results:
         """What the gate makes of the working tree; without benchmarks where it left no results."""
-        done = self.run("-m", "scripts.gate", "--", *arguments, python=python, codes=(0, 1, INVALID))
+        done = self.run("-m", "plumbline", "ci", "--", *arguments, python=python, codes=(0, 1, INVALID))
         try:
             return read_results(self.root / "perf-results" / "results.json")
         except FileNotFoundError:
@@ -288,7 +288,7 @@ def usual_step_s() -> float:
 def gate(options: argparse.Namespace) -> None:
     """What the gate's own measure of itself says."""
     with cloned() as clone:
-        done = clone.run("-m", "scripts.selfcheck", f"--minutes={options.minutes}")
+        done = clone.run("-m", "plumbline", "selfcheck", f"--minutes={options.minutes}")
         recording = ROOT / "perf-results" / f"selfcheck-{options.loops}-busy-loops.json"
         recording.parent.mkdir(exist_ok=True)
         shutil.copy(clone.root / "perf-results" / "selfcheck.json", recording)
@@ -502,7 +502,7 @@ def times(options: argparse.Namespace) -> None:
             "bare suite": lambda: clone.run(
                 "-m", "pytest", "tests/performance", f"--perf-output={folder}/results.json", python=python
             ),
-            "scripts.gate": lambda: clone.run("-m", "scripts.gate", python=python, codes=(0, 1, INVALID)),
+            "scripts.gate": lambda: clone.run("-m", "plumbline", "ci", python=python, codes=(0, 1, INVALID)),
             "nox -s ci": lambda: clone.run(*NOX[1:], "-s", "ci", codes=(0, 1, INVALID)),
         }
         ran: dict[str, list[Done]] = {name: [] for name in commands}
@@ -536,7 +536,7 @@ def times(options: argparse.Namespace) -> None:
                 for _ in range(options.runs):
                     change()
                     clone.touch(READ_BY_ALL)
-                    compared = ("-m", "scripts.compare", "HEAD", "--limit=60", *arguments)
+                    compared = ("-m", "plumbline", "compare", "HEAD", "--limit=60", *arguments)
                     found.append(clone.run(*compared, python=python, codes=(0, 1, INVALID)))
                     clone.restore()
                 codes = dict(Counter(done.code for done in found))

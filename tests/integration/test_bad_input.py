@@ -227,7 +227,7 @@ def test_plain_pytest_refuses_settings_as_the_gate_does(project: Project) -> Non
 
 def test_an_unknown_profile_is_refused(project: Project) -> None:
     """And those that there are are named."""
-    done = project.python("-m", "scripts.gate", "--profile=fulll")
+    done = project.python("-m", "plumbline", "ci", "--profile=fulll")
 
     assert done.code == 2, done.output
     assert "no profile 'fulll'" in done.output
@@ -321,7 +321,7 @@ def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, t
 
 def test_the_gate_refuses_xdist(project: Project) -> None:
     """Processes that run side by side would slow each other down."""
-    done = project.own_python("-m", "scripts.gate", "--", "-n", "2")
+    done = project.own_python("-m", "plumbline", "ci", "--", "-n", "2")
 
     assert done.code == 2, done.output
     assert "the gate can't run under pytest-xdist (-n)" in done.output

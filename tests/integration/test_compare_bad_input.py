@@ -485,7 +485,7 @@ def test_killed_in_the_middle_of_a_pair(
     with traces_of(WithoutNox(project.root, project.environments), cache_home) as traces:
         run = traces.start_to_middle("compare", "HEAD")
         traces.mark_all()
-        traces.process("scripts.compare").send_signal(number)
+        traces.process("plumbline compare").send_signal(number)
         orderly = services == "docker" or number == signal.SIGINT
         traces.assert_gone(ORDERLY_LIMIT_S if orderly else GONE_LIMIT_S)
         done = finish(run)

@@ -135,7 +135,7 @@ def project(committed: Project, tmp_path: Path) -> Project:
 def compare(project: Project, *arguments: str, **environ: str) -> Done:
     """Compare the working tree with the last commit."""
     told = {"XDG_CACHE_HOME": str(cache_of(project)), "CORES": str(len(CORES))}
-    return project.python("-m", "scripts.compare", "HEAD", "--limit=60", "--", *arguments, **(told | environ))
+    return project.python("-m", "plumbline", "compare", "HEAD", "--limit=60", "--", *arguments, **(told | environ))
 
 
 def cache_of(project: Project) -> Path:

@@ -378,7 +378,7 @@ def test_benchmarks_of_a_page(small: Project, name: str) -> None:
     for block in blocks:
         add(replace(block, text=with_lax_budgets(block.text)), small)
 
-    done = small.own_python("-m", "scripts.gate", PERF_SERVICES="embedded")
+    done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded")
 
     assert done.code == 0, done.output
     outcomes = {test["key"].partition("[")[0]: test["outcome"] for test in small.results()["tests"]}
@@ -424,7 +424,7 @@ def test_own_container(small: Project, engine: Any, until: Until) -> None:
             add(block, small)
     before = names_of_containers(engine)
 
-    done = small.own_python("-m", "scripts.gate", TESTCONTAINERS_RYUK_DISABLED="true")
+    done = small.own_python("-m", "plumbline", "ci", TESTCONTAINERS_RYUK_DISABLED="true")
 
     assert done.code == 0, done.output
     assert [test["outcome"] for test in small.results()["tests"]] == ["passed", "passed"]
@@ -501,7 +501,7 @@ def test_monorepo(small: Project, tmp_path: Path) -> None:
     text = pyproject.read_text(encoding="utf-8")
     pyproject.write_text(text.replace("[tool.pytest]\n", f"[tool.pytest]\n{line}\n"), encoding="utf-8")
 
-    done = project.own_python("-m", "scripts.gate")
+    done = project.own_python("-m", "plumbline", "ci")
 
     assert done.code == 0, done.output
     assert project.verdicts() == {"test_prices.py::test_price": "new"}

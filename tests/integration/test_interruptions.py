@@ -128,7 +128,7 @@ def test_ctrl_c_at_the_very_end(traces: Traces) -> None:
 
 @pytest.mark.parametrize(
     ("who", "number"),
-    [("nox", signal.SIGTERM), ("nox", signal.SIGINT), ("scripts.gate", signal.SIGTERM)],
+    [("nox", signal.SIGTERM), ("nox", signal.SIGINT), ("plumbline ci", signal.SIGTERM)],
 )
 def test_signal_to_one_process(traces: Traces, who: str, number: signal.Signals) -> None:
     """A pipeline that cancels a job signals one process alone."""
@@ -203,7 +203,7 @@ def test_sigkill_of_the_gate(traces: Traces) -> None:
     """The same, but for the folder of the gate itself, which holds no more than figures."""
     run = traces.start_to_middle()
 
-    traces.process("scripts.gate").kill()
+    traces.process("plumbline ci").kill()
     traces.assert_gone(GONE_LIMIT_S, but=f"directory {traces.temp}/perf-")
 
     assert finish(run).code == 3

@@ -25,7 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def test_without_extras_a_run_is_measured_judged_and_told(project: Project) -> None:
     """Even by the profile that makes an HTML report, where there is one."""
-    done = project.own_python("-m", "scripts.gate", "--profile=full")
+    done = project.own_python("-m", "plumbline", "ci", "--profile=full")
     assert (done.code, set(project.verdicts().values())) == (0, {"new"}), done.output
     assert "Exit code 0: nothing failed." in done.output
     assert {path.name for path in (project.root / "perf-results").iterdir()} == {
@@ -38,11 +38,11 @@ def test_without_extras_a_run_is_measured_judged_and_told(project: Project) -> N
 def test_without_extras_the_last_results_are_told_again(project: Project) -> None:
     """And other formats are wrong usage."""
     write_results(project.root / "perf-results" / "results.json", small())
-    again = project.own_python("-m", "scripts.report")
+    again = project.own_python("-m", "plumbline", "report")
     assert again.code == 3
     assert "Exit code 3: invalid" in again.output
     assert not (project.root / "perf-results" / "report.html").exists()
-    export = project.own_python("-m", "scripts.report", "--format=csv")
+    export = project.own_python("-m", "plumbline", "report", "--format=csv")
     assert export.code == 2
     assert "exports were left out of this copy of the suite" in export.output
     assert "Traceback" not in again.output + export.output

@@ -17,8 +17,23 @@ from typing import Any
 from plumbline.comparing.trees.environment import find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATE = ["noxfile.py", "pyproject.toml", "conftest.py", "scripts", "tests/__init__.py", "tests/performance/harness"]
+TEMPLATE = ["noxfile.py", "tests/__init__.py"]
 LIMIT_S = 120.0
+
+PYPROJECT = """\
+[dependency-groups]
+service = []
+
+[tool.pytest]
+minversion = "8.0"
+addopts = ["-ra"]
+testpaths = ["tests"]
+filterwarnings = ["error"]
+asyncio_mode = "auto"
+asyncio_default_fixture_loop_scope = "session"
+asyncio_default_test_loop_scope = "session"
+timeout = "120"
+"""
 
 SETTINGS = """\
 services = "off"
@@ -47,8 +62,8 @@ STEADY_CLOCK = '''\
 
 import itertools
 
-from plumbline.measuring import loop as measure
-from plumbline.measuring import machine_speed as machine_speed
+from plumbline.measuring import loop
+from plumbline.measuring import machine_speed
 
 machine_speed.perf_counter = itertools.count().__next__  # always as fast as ever
 
@@ -60,7 +75,7 @@ class Clock:
         return self.now_s
 
 
-clock = measure.perf_counter = Clock()
+clock = loop.perf_counter = Clock()
 
 
 def spend(time_s: float) -> None:
@@ -157,21 +172,19 @@ class Project:
         self.suite = root / "tests" / "performance"
 
     @classmethod
-    def create(cls, root: Path, environments: Path, *, extras: bool = False, steady: bool = False) -> "Project":
-        """Copy the template's own files, as compiled as they are, and put a small suite beside them.
+    def create(cls, root: Path, environments: Path, *, steady: bool = False) -> "Project":
+        """Copy the template's own files, and put a small suite beside them.
 
         `steady`: its benchmarks take exactly what they should, which in pairs, with their controls, they can't.
         """
-        left_out = ["*.pyc.*", *([] if extras else ["extras"])]  # the former are being written
         for name in TEMPLATE:
-            source, target = ROOT / name, root / name
+            target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out))
-            else:
-                shutil.copy2(source, target)
+            shutil.copy2(ROOT / name, target)
+        (root / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
         (root / ".gitignore").write_text("perf-results/\n__pycache__/\n", encoding="utf-8")
         project = cls(root, environments)
+        project.suite.mkdir()
         (project.suite / "__init__.py").touch()
         project.write("settings.toml", SETTINGS)
         project.write("clock.py", STEADY_CLOCK if steady else REAL_CLOCK)
@@ -282,16 +295,15 @@ class Project:
 
 @functools.cache
 def sessions() -> dict[str, list[str]]:
-    """By name the module that a session runs and its arguments, before those of the user; empty where it runs none."""
+    """By name the command that a session runs with Python, before the arguments of the user; empty if it runs none."""
     found = {}
     for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(one, ast.FunctionDef) and one.decorator_list:
             calls = [
-                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_command"
+                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_plumbline"
             ]
-            found[one.name] = [
-                str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)
-            ]
+            words = [str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)]
+            found[one.name] = ["plumbline", *words] if words else []
     return found
 
 

@@ -188,7 +188,7 @@ def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """What the host has: `main`, and two branches to be merged, of which `other` changes nothing."""
-    project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments, extras=True)
+    project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments)
     project.write("settings.toml", STEADY_SETTINGS)
     project.write("test_suite.py", SUITE)
     project.begin_repository(CODE)

@@ -7,9 +7,9 @@ from plumbline.commands.gate import run_gate
 EXAMPLE = "plumbline ci -- -k checkout"
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add none: all arguments are pytest's."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="ci", metavar="NAME", help="profile in settings.toml (default: ci)")
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_gate("ci", options.pytest)
+    return run_gate(options.profile, options.pytest)

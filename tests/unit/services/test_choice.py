@@ -32,7 +32,7 @@ def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one is taken, and the reason told."""
-    monkeypatch.setattr(docker, "_look_for_engine", lambda: (None, "no Docker engine answers"))
+    monkeypatch.setattr(docker, "_find_engine", lambda: (None, "no Docker engine answers"))
     services = make_services("", {"redis": "docker", "postgres": "docker"})
     services.begin()
 
@@ -42,7 +42,7 @@ def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
 
 def test_auto_where_nothing_can_be_had(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both reasons are given, and three ways out."""
-    monkeypatch.setattr(docker, "_look_for_engine", lambda: (None, "no Docker engine answers"))
+    monkeypatch.setattr(docker, "_find_engine", lambda: (None, "no Docker engine answers"))
     monkeypatch.setattr(embedded, "_package", lambda _: None)
 
     with pytest.raises(NotReady) as failed:
