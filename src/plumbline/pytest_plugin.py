@@ -26,23 +26,17 @@ from plumbline.comparing.trees.reads import Stages
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.protocol import PROFILE, TurnedMeasurement, WorkerLink
 from plumbline.counting.counter import Counter
+from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import judge
 from plumbline.judging.counts import judge_counts, note_counts
-from plumbline.judging.verdict import (
-    EXIT_INTERRUPTED,
-    EXIT_INVALID,
-    EXIT_REGRESSION,
-    EXIT_USAGE,
-    OFF,
-    broken,
-    check_budget,
-)
+from plumbline.judging.verdict import OFF, broken, check_budget
 from plumbline.measuring import guards
-from plumbline.measuring.cpu_affinity import CoreLock, not_allowed, pinned_core, set_affinity
+from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
+from plumbline.processes import pinned_core, set_affinity
 from plumbline.project import find_project
 from plumbline.reporting.format import duration, file_and_name, first_lines
 from plumbline.reporting.progress import Progress

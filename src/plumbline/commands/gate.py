@@ -17,6 +17,7 @@ from rich.console import Console
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.base_commit import NoBase, find_base, is_proposed
+from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.accepted import FILE as ACCEPTED
 from plumbline.judging.accepted import accept, accepted_now, matching, outlived, read_accepted, write_accepted
 from plumbline.judging.baseline import (
@@ -33,19 +34,7 @@ from plumbline.judging.baseline import (
 )
 from plumbline.judging.baseline_check import differences, judge, package_differences, suspicious, undecided
 from plumbline.judging.counts import judge_counts, note_counts
-from plumbline.judging.verdict import (
-    EXIT_INTERRUPTED,
-    EXIT_INVALID,
-    EXIT_PASS,
-    EXIT_REGRESSION,
-    EXIT_USAGE,
-    NO_COMPARISON,
-    broken,
-    decide,
-    keep_most,
-    missing_benchmarks,
-    removed_benchmarks,
-)
+from plumbline.judging.verdict import NO_COMPARISON, broken, decide, keep_most, missing_benchmarks, removed_benchmarks
 from plumbline.project import find_project, nox_command
 from plumbline.reporting import github, junit, markdown, terminal
 from plumbline.results.environment import WATCHED, watched_with_us

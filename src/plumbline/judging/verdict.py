@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.judging.counts import group_changes, grown_counts
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
 from plumbline.results.schema import Benchmark, BudgetResult, Results, TestOutcome, Verdict
 from plumbline.settings import Budget
-
-EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE, EXIT_INVALID, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:

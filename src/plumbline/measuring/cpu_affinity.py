@@ -8,13 +8,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
 import filelock
 import platformdirs
 import psutil
+
+from plumbline.processes import threads
 
 LOAD_WINDOW_S = 0.05
 BUSY_S = 0.02
@@ -81,14 +83,6 @@ class CoreLock:
             self._lock.release()
 
 
-def set_affinity(pids: Iterable[int], cores: Iterable[int]) -> None:
-    """Move processes, all threads of each, to these cores; one that has gone or isn't ours is passed over."""
-    wanted = set(cores)
-    for thread in _threads(pids):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(thread, wanted)
-
-
 def take_precedence(pids: Iterable[int]) -> None:
     """Let processes, all threads of each and what they start later, run before the machine's other ones, where we may.
 
@@ -115,24 +109,9 @@ def give_way(pids: Iterable[int]) -> None:
 
 
 def _schedule(pids: Iterable[int], policy: int, priority: int) -> None:
-    for thread in _threads(pids):
+    for thread in threads(pids):
         with contextlib.suppress(OSError):
             os.sched_setscheduler(thread, policy, os.sched_param(priority))
-
-
-def pinned_core(pids: Iterable[int]) -> int | None:
-    """The one core that all threads of these processes may run on, read back from the kernel; None if there is none."""
-    cores: set[int] = set()
-    for thread in _threads(pids):
-        with contextlib.suppress(OSError):
-            cores |= os.sched_getaffinity(thread)
-    return cores.pop() if len(cores) == 1 else None
-
-
-def _threads(pids: Iterable[int]) -> Iterator[int]:
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            yield from [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def throttled_periods() -> int:

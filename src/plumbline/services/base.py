@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 
-from plumbline.measuring.cpu_affinity import set_affinity
+from plumbline.processes import set_affinity
 from plumbline.services.address import Address, ServiceError
 from plumbline.services.readiness import advice, not_ready, probe, wait_until_ready
 from plumbline.services.reaper import wait_gone

@@ -2,20 +2,15 @@ from typing import Any
 
 import pytest
 
-from plumbline.judging.verdict import (
+from plumbline.exit_codes import (
     EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
     EXIT_PASS,
     EXIT_REGRESSION,
     EXIT_USAGE,
-    OFF,
-    broken,
-    check_budget,
-    decide,
-    missing_benchmarks,
-    removed_benchmarks,
 )
+from plumbline.judging.verdict import OFF, broken, check_budget, decide, missing_benchmarks, removed_benchmarks
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
 from plumbline.settings import Budget

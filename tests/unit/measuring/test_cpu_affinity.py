@@ -13,12 +13,11 @@ from plumbline.measuring.cpu_affinity import (
     CoreLock,
     give_way,
     not_allowed,
-    pinned_core,
     rest_s,
-    set_affinity,
     take_precedence,
     throttled_periods,
 )
+from plumbline.processes import pinned_core, set_affinity
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []

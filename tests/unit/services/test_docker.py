@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from plumbline.measuring.cpu_affinity import pinned_core
+from plumbline.processes import pinned_core
 from plumbline.services import Services, docker
 from plumbline.services.docker import OWNER_LABEL, Engine
 from plumbline.services.readiness import NotReady

@@ -13,7 +13,7 @@ import msgspec
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.copies import Side
 from plumbline.comparing.workers.protocol import Line, LineClosed
-from plumbline.measuring.cpu_affinity import set_affinity
+from plumbline.processes import set_affinity
 from plumbline.services.base import signal_all, tree
 
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
