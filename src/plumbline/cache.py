@@ -1,33 +1,71 @@
-"""Folders that are made once and kept by the hash of what they are made from: whole or not at all, gone when old."""
+"""Plumbline's cache: one folder for each user, and in it folders that are made once, whole or not at all."""
 
 import contextlib
 import hashlib
 import json
 import os
 import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
+import platformdirs
 
 LOCK_LIMIT_S = 300.0
 KEPT_S = 7 * 24 * 3600.0
 MOST_KEPT = 20
+# The file that is written last: a folder without it was left by a run that was killed.
 MADE = "made"
-"""The file that is written last: a folder without it was left by a run that was killed."""
+
+
+def state_folder() -> Path:
+    """Return the folder of this user's records and cached data, and make it if it is missing.
+
+    If the user's cache folder cannot be used, it lies in the temporary folder. Others can write there, so that one must
+    be a real folder, owned by this user and closed to everybody else. Raises OSError if neither can be used.
+    """
+    wanted = Path(platformdirs.user_cache_dir("plumbline"))
+    user = os.getuid() if hasattr(os, "getuid") else None
+    fallback = Path(tempfile.gettempdir()) / f"plumbline-{user or 0}"
+    for folder in (wanted, fallback):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat() if folder == fallback else folder.stat()
+            private = folder == wanted or (stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700)
+            if user is None or (found.st_uid == user and private and os.access(folder, os.W_OK | os.X_OK)):
+                return folder
+    raise OSError(
+        f"there is no folder for the cache: {wanted} cannot be made or written to, and {fallback} must be a folder of"
+        " this user with mode 0700"
+    )
 
 
 @contextlib.contextmanager
-def locked(cache: Path) -> Iterator[None]:
-    """Nobody else of this user makes anything meanwhile. Raises OSError, filelock.Timeout."""
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with filelock.FileLock(cache / ".lock", timeout=LOCK_LIMIT_S):
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs of this user from making anything in this folder. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(in_use(folder).acquire(LOCK_LIMIT_S))
+        except filelock.Timeout:
+            message = f"another run has held {folder / '.lock'} for {LOCK_LIMIT_S:g} s: wait until it ends"
+            raise TimeoutError(message) from None
         yield
 
 
+def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder `name` in `folder`, made by `make` if it is missing. Raises OSError, and what `make` raises."""
+    with locked(folder):
+        made = keep(folder, name, make)
+        sweep(folder)
+    return made
+
+
 def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder of this name, made if need be; the lock must be held."""
+    """Return the folder `name` in `folder`, made by `make` if it is missing. The caller holds the lock."""
     kept = folder / name
     if not (kept / MADE).is_file():
         remove(kept)
@@ -43,8 +81,9 @@ def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left, what was not used for a week, and all but the newest; the lock must be held."""
-    used_s = {path: _used_s(path) for path in folder.iterdir()} if folder.is_dir() else {}
+    """Remove what killed runs left, what nobody used for a week, and all but the newest. The caller holds the lock."""
+    paths = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    used_s = {path: _used_s(path) for path in paths}
     newest = sorted(used_s, key=lambda path: -used_s[path])[:MOST_KEPT]
     for path, when_s in used_s.items():
         if path not in newest or when_s < time.time() - KEPT_S:
@@ -52,26 +91,32 @@ def sweep(folder: Path) -> None:
 
 
 def in_use(folder: Path) -> filelock.BaseFileLock:
-    """A lock on a folder, to be held while it is used: it goes with its holder, however that ends."""
+    """Return a lock to hold while a folder is in use. The system releases it when its holder ends, in whatever way."""
     return filelock.FileLock(folder / ".lock")
 
 
 def sweep_unlocked(folder: Path, prefix: str) -> None:
-    """Remove the folders of this prefix that are not in use any more: killed runs left them."""
+    """Remove the folders with this prefix that nobody uses any more: killed runs left them."""
     for path in folder.glob(f"{prefix}*"):
         with contextlib.suppress(OSError), in_use(path).acquire(timeout=0):
             remove(path)
 
 
 def remove(path: Path) -> None:
-    """Remove a folder so that, should we be killed at it, nobody takes what is left for a whole one."""
+    """Remove a folder. If this process is killed meanwhile, nobody takes the rest for a whole one."""
     (path / MADE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def digest(*parts: object) -> str:
-    """A name for what is made out of these, which JSON can express."""
+    """Return a name for what is made from these values, which JSON can express."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def first_failure(error: OSError) -> OSError:
+    """Return the first of the errors that `shutil.copytree` collects for each file; any other error as it is."""
+    collected = error.args[0] if isinstance(error, shutil.Error) else None
+    return OSError(collected[0][2]) if isinstance(collected, list) and collected else error
 
 
 def _used_s(path: Path) -> float:
@@ -79,9 +124,3 @@ def _used_s(path: Path) -> float:
         return (path / MADE).stat().st_mtime
     except OSError:
         return 0.0
-
-
-def first_failure(error: OSError) -> OSError:
-    """What went wrong first where `copytree` failed, which collects that for each file; else the error itself."""
-    collected = error.args[0] if isinstance(error, shutil.Error) else None
-    return OSError(collected[0][2]) if isinstance(collected, list) and collected else error

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from plumbline.cache import state_folder
 from plumbline.comparing.statistics.inference import Judgement, Thresholds
 from plumbline.comparing.statistics.schedule import BenchmarkPlan, PairedComparison
 from plumbline.comparing.trees.base_commit import NoBase, find_base
@@ -15,7 +16,6 @@ from plumbline.comparing.workers.pair_runner import compare, shared_by_sides
 from plumbline.judging.baseline import baseline_at, edited_entries
 from plumbline.reporting.progress import Progress
 from plumbline.results.schema import Benchmark, Results
-from plumbline.services.service_run import state_folder
 from plumbline.settings import BenchmarkSettings, GateSettings, Settings
 
 MOST_SAMPLES_KEPT = 200
@@ -93,8 +93,11 @@ def compare_with_base(
 
 
 def sides_folder() -> Path:
-    """Where copies and environments of sides are kept."""
-    return state_folder() / "sides"
+    """Return the folder of the sides' copies and environments; raises NoBase."""
+    try:
+        return state_folder() / "sides"
+    except OSError as error:
+        raise NoBase(str(error)) from None
 
 
 def directories_of(settings: Settings, root: Path) -> list[str]:

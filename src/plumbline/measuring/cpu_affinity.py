@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, Self
 
 import filelock
-import platformdirs
 import psutil
 
+from plumbline.cache import state_folder
 from plumbline.processes import threads
 
 LOAD_WINDOW_S = 0.05
@@ -61,11 +61,11 @@ class CoreLock:
         if not sys.platform.startswith("linux"):
             return cls(None, f"no pinning on {sys.platform}")
         allowed = sorted(os.sched_getaffinity(0))
-        folder = Path(platformdirs.user_cache_dir("plumbline")) / "cores"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = state_folder() / "cores"
+            folder.mkdir(exist_ok=True)
         except OSError as error:
-            return cls(None, f"{folder} can't be made to lock a core in: {error.strerror}")
+            return cls(None, f"no core can be locked: {error}")
         for core in _idlest_first(allowed) if wanted_core == "auto" else [wanted_core]:
             lock = filelock.FileLock(folder / f"{core}.lock")
             try:

@@ -4,12 +4,9 @@ import functools
 from importlib.metadata import version
 from pathlib import Path
 
-import filelock
 import vl_convert
 
-from plumbline.cache import digest, keep, locked, sweep
-from plumbline.services.address import ServiceError
-from plumbline.services.service_run import state_folder
+from plumbline.cache import digest, make_once, state_folder
 
 _FILE = "vega.js"
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -20,12 +17,9 @@ _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive 
 def library() -> str:
     """The script; kept, as putting it together takes two seconds."""
     try:
-        cache = state_folder() / "vega"
-        with locked(cache):
-            kept = keep(cache / "scripts", digest(version("vl-convert-python"), _SNIPPET), _write)
-            sweep(cache / "scripts")
-            return (kept / _FILE).read_text(encoding="utf-8")
-    except (OSError, ServiceError, filelock.Timeout):
+        made = make_once(state_folder() / "vega", digest(version("vl-convert-python"), _SNIPPET), _write)
+        return (made / _FILE).read_text(encoding="utf-8")
+    except OSError:
         return _bundle()
 
 

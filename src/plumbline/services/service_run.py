@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import psutil
 
+from plumbline.cache import state_folder
 from plumbline.results.environment import WATCHED
 from plumbline.services import reaper
 from plumbline.services.address import ServiceError
@@ -39,7 +39,7 @@ class Run:
         self.environ = {RUN_VARIABLE: self.id}
         """For every child, so that it can be found again."""
         self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
-        self._record = state_folder() / "runs" / f"{self.id}.json"
+        self._record = _records() / f"{self.id}.json"
         self._things: dict[str, Thing] = {}
         self._lock = threading.Lock()
         self._reaper: subprocess.Popen[str] | None = None
@@ -155,7 +155,7 @@ def sweep(external_urls: Mapping[str, str]) -> list[str]:
     server is in use again: `external_urls` has its URL by the name that the record gives.
     """
     swept = []
-    for path in sorted((state_folder() / "runs").glob("*.json")):
+    for path in sorted(_records().glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a record that was cut short, or has gone
             record = json.loads(path.read_text(encoding="utf-8"))
             keepers = [one for one in (record["owner"], record["reaper"]) if one]
@@ -175,15 +175,11 @@ def sweep(external_urls: Mapping[str, str]) -> list[str]:
     return swept
 
 
-def state_folder() -> Path:
-    """Where this user's records and cached data live; made if need be. Raises ServiceError."""
-    wanted = Path(platformdirs.user_cache_dir("plumbline"))
-    for folder in (wanted, Path(tempfile.gettempdir()) / f"plumbline-{_user_id()}"):
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_uid == _user_id():
-                return folder
-    raise ServiceError(f"no folder for the cache can be made: neither {wanted} nor one in {tempfile.gettempdir()}")
+def _records() -> Path:
+    try:
+        return state_folder() / "runs"
+    except OSError as error:
+        raise ServiceError(str(error)) from None
 
 
 def _roomy_folder() -> Path:

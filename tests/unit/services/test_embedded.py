@@ -292,21 +292,21 @@ def test_template_is_made_once_by_two_runs_at_once(
     made: list[Path] = []
     make = embedded.EmbeddedPostgres._make_template
 
-    def counted(self: embedded.EmbeddedPostgres, binaries: Path, template: Path) -> None:
-        made.append(template)
-        half = template.with_suffix(".making")
-        half.mkdir()
-        (half / "PG_VERSION").write_text("a half of one, from a run that was killed")
-        make(self, binaries, template)
+    def counted(self: embedded.EmbeddedPostgres, binaries: Path, folder: Path) -> None:
+        made.append(folder)
+        make(self, binaries, folder)
 
     monkeypatch.setattr(embedded.EmbeddedPostgres, "_make_template", counted)
+    half = tmp_path / "plumbline" / "postgres" / "half"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("half of a template, from a run that was killed")
     for one in services:
         one.begin()
     for one in services:
         one.wait_ready()
 
     assert len(made) == 1
-    assert [path.name for path in (tmp_path / "plumbline").glob("*.making")] == []
+    assert [path for path in half.parent.iterdir() if path.is_dir()] == [made[0]]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root runs PostgreSQL as another user")
@@ -394,4 +394,4 @@ def test_a_full_disk_is_said_once_and_not_kept_full(
         begin_and_wait(make_services(POSTGRES_ONLY))
     assert str(error.value).count("No space left on device") == 1
     assert "make room on the disk" in str(error.value)
-    assert not list(full_disk.glob("*/postgres-*.making"))
+    assert [path for path in full_disk.glob("*/postgres/*") if path.is_dir()] == []

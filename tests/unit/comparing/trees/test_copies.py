@@ -7,14 +7,12 @@ import struct
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plumbline import cache as cache_module
 from plumbline.comparing.trees.base_commit import NoBase
 from plumbline.comparing.trees.copies import (
     Side,
@@ -361,30 +359,6 @@ def test_twins_of_a_killed_self_check_are_swept_and_those_in_use_are_not(reposit
         make(repository.root, cache)
         assert (sides.head.root / "app" / "core.py").read_text() == "old"
     assert not list(cache.glob("twins-*"))
-
-
-def test_old_copies_and_too_many_are_removed(tmp_path: Path) -> None:
-    """After a week without use a copy goes, and of many the newest are kept."""
-    for number in range(cache_module.MOST_KEPT + 5):
-        path = cache_module.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
-        os.utime(path / cache_module.MADE, (time.time() - 60 * number,) * 2)
-    last_week_s = time.time() - cache_module.KEPT_S - 60
-    os.utime(tmp_path / "03" / cache_module.MADE, (last_week_s, last_week_s))
-    cache_module.sweep(tmp_path)
-    kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == [f"{number:02}" for number in range(cache_module.MOST_KEPT + 1) if number != 3]
-
-
-def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """An error or Ctrl-C while a copy is made leaves no half of it."""
-
-    def fail(folder: Path) -> None:
-        (folder / "half").touch()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cache_module.keep(tmp_path, "name", fail)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> None:

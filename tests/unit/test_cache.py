@@ -1,0 +1,106 @@
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+
+from plumbline import cache
+
+
+@pytest.fixture
+def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that is used as the user's cache folder can't be made."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"plumbline-{os.getuid()}"
+
+
+def test_the_cache_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert cache.state_folder() == tmp_path / "cache" / "plumbline"
+    assert cache.state_folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_the_temporary_folder_is_the_fallback(fallback: Path) -> None:
+    """It is made for this user alone, and found again."""
+    assert cache.state_folder() == fallback
+    assert fallback.lstat().st_mode & 0o777 == 0o700
+    assert cache.state_folder() == fallback
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o755])
+def test_a_fallback_that_is_open_to_others_is_refused(fallback: Path, mode: int) -> None:
+    fallback.mkdir()
+    fallback.chmod(mode)
+    with pytest.raises(OSError, match="must be a folder of this user with mode 0700"):
+        cache.state_folder()
+
+
+def test_a_fallback_that_is_a_link_is_refused(fallback: Path, tmp_path: Path) -> None:
+    """Somebody else can put a link to a folder of the user's there."""
+    (tmp_path / "own").mkdir(mode=0o700)
+    fallback.symlink_to(tmp_path / "own")
+    with pytest.raises(OSError, match="must be a folder of this user with mode 0700"):
+        cache.state_folder()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_fallback_of_another_user_is_refused(fallback: Path) -> None:
+    fallback.mkdir(mode=0o700)
+    os.chown(fallback, 65534, 65534)
+    with pytest.raises(OSError, match="must be a folder of this user with mode 0700"):
+        cache.state_folder()
+
+
+def test_a_folder_is_made_once(tmp_path: Path) -> None:
+    made: list[Path] = []
+    first = cache.make_once(tmp_path, "name", made.append)
+    assert cache.make_once(tmp_path, "name", made.append) == first
+    assert made == [first]
+
+
+def test_half_a_folder_of_a_killed_run_is_made_again(tmp_path: Path) -> None:
+    """It is as good as missing under its own name, and gone under any other."""
+    for name in ("name", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").touch()
+    made = cache.make_once(tmp_path, "name", lambda folder: (folder / "whole").touch())
+    assert sorted(path.name for path in made.iterdir()) == ["made", "whole"]
+    assert not (tmp_path / "other").exists()
+
+
+def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """An error or Ctrl-C while a folder is made leaves no half of it."""
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep(tmp_path, "name", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
+    """After a week without use a folder goes, and of many the newest are kept."""
+    for number in range(cache.MOST_KEPT + 5):
+        path = cache.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
+        os.utime(path / cache.MADE, (time.time() - 60 * number,) * 2)
+    last_week_s = time.time() - cache.KEPT_S - 60
+    os.utime(tmp_path / "03" / cache.MADE, (last_week_s, last_week_s))
+    cache.sweep(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [f"{number:02}" for number in range(cache.MOST_KEPT + 1) if number != 3]
+
+
+def test_a_run_that_holds_the_lock_for_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LOCK_LIMIT_S", 0.1)
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(TimeoutError, match=r"another run has held .*\.lock for 0\.1 s: wait until it ends"),
+        cache.locked(tmp_path),
+    ):
+        raise AssertionError("locked")
