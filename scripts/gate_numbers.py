@@ -32,7 +32,6 @@ import msgspec
 from plumbline.comparing.comparison import NOTHING_DIFFERS, directories_of, plans_of
 from plumbline.comparing.statistics.inference import (
     ComparisonInvalid,
-    Judgement,
     difference,
     errors_within,
     judge_pairs,
@@ -43,7 +42,8 @@ from plumbline.comparing.trees.copies import Sides, twins
 from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.workers.pair_runner import compare, pair_runner
 from plumbline.comparing.workers.protocol import step_now_s
-from plumbline.measuring.statistics import student_quantile
+from plumbline.judging.distributions import student_quantile
+from plumbline.judging.thresholds import Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.schema import Benchmark, Results, read_results, write_results
 from plumbline.selfcheck.binomial import Share

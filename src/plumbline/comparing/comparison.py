@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from plumbline.cache import state_folder
-from plumbline.comparing.statistics.inference import Judgement, Thresholds
 from plumbline.comparing.statistics.schedule import BenchmarkPlan, PairedComparison
 from plumbline.comparing.trees.base_commit import NoBase, find_base
 from plumbline.comparing.trees.copies import describe, make_sides, nothing_differs
 from plumbline.comparing.trees.environment import read_toml
 from plumbline.comparing.workers.pair_runner import compare, shared_by_sides
 from plumbline.judging.baseline import baseline_at, edited_entries
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.reporting.progress import Progress
 from plumbline.results.schema import Benchmark, Results
-from plumbline.settings import BenchmarkSettings, GateSettings, Settings
+from plumbline.settings import GateSettings, Settings
 
 MOST_SAMPLES_KEPT = 200
 
@@ -111,14 +111,11 @@ def directories_of(settings: Settings, root: Path) -> list[str]:
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:
     """What a paired comparison is to compare, in this order."""
     return [
-        BenchmarkPlan(one.key, one.median * one.operations, thresholds(settings.gate, settings.benchmarks.get(one.key)))
+        BenchmarkPlan(
+            one.key, one.median * one.operations, Thresholds.of(settings.gate, settings.benchmarks.get(one.key))
+        )
         for one in benchmarks
     ]
-
-
-def thresholds(gate: GateSettings, own: BenchmarkSettings | None) -> Thresholds:
-    gate = gate.with_own(own)
-    return Thresholds(gate.tolerance, gate.minimum_effect, gate.false_alarms, gate.power)
 
 
 NOTHING_DIFFERS = "nothing that it runs differs from"

@@ -11,14 +11,14 @@ import threading
 import time
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS, same_count
 from plumbline.counting.sockets import CannotCount, Connection, Peer, SocketWatch, lost, peers_of, traffic
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
-from plumbline.judging.counts import COMMANDS, ROWS, SOCKETS, STATEMENTS, same_count
 from plumbline.measuring.guards import KEPT_CONNECTION_NAME
+from plumbline.results.counts import Counts
 from plumbline.services import Service, Services
 
 if TYPE_CHECKING:  # of the clients, only those that are wanted are there
@@ -35,18 +35,6 @@ COUNTED_SERVICES = ("redis", "postgres", "app")
 
 T = TypeVar("T")
 Numbers = dict[str, float]
-
-
-@dataclass
-class Counts:
-    """What one benchmark's passes counted, per operation."""
-
-    same: Numbers = field(default_factory=dict)
-    """The same in all passes; bytes within what may differ."""
-    varying: dict[str, list[float]] = field(default_factory=dict)
-    """By pass; shown, never judged."""
-    families: list[str] = field(default_factory=list)
-    """Which families of counts could be taken: where one is among them, a name that isn't there counts 0."""
 
 
 class Source(Protocol):
@@ -103,11 +91,11 @@ class Counter:
         self._redis = RedisCommands(redis_) if redis_ and redis_.own else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.own else None
 
-    def rounds(self, operations: int, counts: Counts, left: Callable[[], None]) -> Generator[Round, None, None]:
-        """What to enter in each round of the pass. `counts` holds its outcome once they have come to an end.
+    def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
+        """Yield a context manager for each round of the pass; the generator returns what was counted.
 
-        `left` is called whenever one was left. Where PostgreSQL has a part, the first round is thrown away: only then
-        does it begin to log.
+        `operations`: in one round. `left` is called whenever a round was left. If PostgreSQL has a part, the first
+        round is thrown away: only then does PostgreSQL begin to log.
         """
         sockets = SocketSource(self._watch, self._addresses()) if self._watch else None
         postgres = self._guarded(self._postgres) if self._postgres else None
@@ -115,6 +103,7 @@ class Counter:
         sources = [self._guarded(source) for source in (self._redis, sockets) if source is not None]
         for source in sources:
             source.begin()
+        families: list[str] = []
         try:
             yield Round(sources, left)
             passed = 1
@@ -124,14 +113,13 @@ class Counter:
                     source.begin()
                 passed = 0
             elif postgres is not None:
-                counts.families += postgres.families  # none of them
+                families += postgres.families  # none of them
             for _ in range(passed, PASSES):
                 yield Round(sources, left)
         finally:
             ended = [source.end() for source in sources]
-        for source, numbers in zip(sources, ended, strict=True):
-            _sort(numbers, operations, counts)
-            counts.families += source.families
+        families += [family for source in sources for family in source.families]
+        return _sorted(ended, operations, families)
 
     def close(self) -> None:
         """Give connections and sockets back."""
@@ -445,13 +433,14 @@ class _Session:
             self._connection.terminate()
 
 
-def _sort(rounds: Sequence[Numbers], operations: int, counts: Counts) -> None:
-    """Put what was counted in each round of a pass to what is the same in all, or to what varies."""
-    for name in sorted({name for numbers in rounds for name in numbers}):
-        values = [numbers.get(name, 0) / operations for numbers in rounds]
-        if not any(values):
-            continue
-        if all(values) and same_count(name, values):
-            counts.same[name] = max(values)
-        else:
-            counts.varying[name] = values
+def _sorted(ended: Sequence[Sequence[Numbers]], operations: int, families: list[str]) -> Counts:
+    """Tell what is the same in all rounds from what varies; `ended`: by source and round."""
+    counts = Counts(families=families)
+    for rounds in ended:
+        for name in sorted({name for numbers in rounds for name in numbers}):
+            values = [numbers.get(name, 0) / operations for numbers in rounds]
+            if all(values) and same_count(name, values):
+                counts.same[name] = max(values)
+            elif any(values):
+                counts.varying[name] = values
+    return counts

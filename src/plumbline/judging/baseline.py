@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from plumbline.comparing.trees.base_commit import Base, Git
-from plumbline.judging.counts import family, same_count
+from plumbline.counting.families import family, same_count
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
 from plumbline.results.environment import baseline_name, cpu_model

@@ -17,7 +17,8 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from plumbline.measuring.statistics import log_spread, student_quantile
+from plumbline.judging.distributions import student_quantile
+from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 

@@ -1,41 +1,15 @@
 """Counts against the baseline's: pure functions of data, without noise and nearly without the machine."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
+from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.results.schema import Benchmark, CountChange, Results
 
 T = TypeVar("T")
 
-SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
-"""Families of counts, which are taken, or can't be taken, together."""
-
-BYTES_SHARE, BYTES = 0.01, 16
-"""What bytes may grow by, 16 for each message, command or statement: ids, dates and numbers do, as time goes by."""
 CUT_OTHERWISE = 2
 """How many times as many segments a message may be that doesn't fit one: they are half full at least."""
-ROUNDED = 1e-4
-"""What a count may differ by for being written with five digits."""
-
-
-def family(name: str) -> str:
-    """The family of a count."""
-    kind = _kind(name)
-    if kind == "postgres.parse":
-        return STATEMENTS
-    return kind if kind in (COMMANDS, STATEMENTS, ROWS) else SOCKETS
-
-
-def more(name: str, old: float, new: float, requests: float = 1) -> bool:
-    """Whether a count has grown by more than it may; `requests`: how many messages, commands or statements it is of."""
-    if ".bytes_" in _kind(name):
-        return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
-    return new > old * (1 + ROUNDED)
-
-
-def same_count(name: str, values: Sequence[float]) -> bool:
-    """Whether these are the same count, taken several times."""
-    return not more(name, min(values), max(values))
 
 
 def compare_counts(
@@ -62,7 +36,7 @@ def compare_counts(
         grown = more(name, then * factor, now, requests)
         if grown or more(name, now * factor, then, requests):
             replaces = then == 0 and " " in name and not more(name, _total(old, name), _total(new, name))
-            comparable = same_backend if _kind(name).endswith(".messages") else same_profile or name != ROWS
+            comparable = same_backend if kind_of(name).endswith(".messages") else same_profile or name != ROWS
             gated = grown and not replaces and comparable
             changes.append(CountChange(name, then, now, gated))
     return sorted(changes, key=lambda change: not change.gated)
@@ -138,13 +112,8 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> lis
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
     """Segments under the name of the messages that they are parts of."""
-    names = {name: name.replace(".segments", ".messages") if _kind(name) == name else name for name in counts}
+    names = {name: name.replace(".segments", ".messages") if kind_of(name) == name else name for name in counts}
     return {names[name]: count for name, count in counts.items()}
-
-
-def _kind(name: str) -> str:
-    """What a count is of, without the command or the text that it may go on with."""
-    return name.partition(" ")[0]
 
 
 def _requests(counts: Mapping[str, float], name: str) -> float:
@@ -152,18 +121,18 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
     service = name.partition(".")[0]
     kinds = (f"{service}.messages", COMMANDS, STATEMENTS)
     return max(
-        sum(n for one, n in counts.items() if _kind(one) == kind and one.startswith(f"{service}.")) for kind in kinds
+        sum(n for one, n in counts.items() if kind_of(one) == kind and one.startswith(f"{service}.")) for kind in kinds
     )
 
 
 def _total(benchmark: Benchmark, name: str) -> float:
     """All commands, all statements or all that were parsed, whichever this one is of."""
-    return sum(count for one, count in benchmark.counts.items() if _kind(one) == _kind(name))
+    return sum(count for one, count in benchmark.counts.items() if kind_of(one) == kind_of(name))
 
 
 def _telling(changes: list[CountChange]) -> list[CountChange]:
     """Without bytes where messages, commands or statements say why there are more or fewer of them."""
-    in_bytes = [change for change in changes if ".bytes_" in _kind(change.name)]
+    in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
     services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
     return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
-from plumbline.counting.counter import Counter, Counts, Round
+from plumbline.counting.counter import Counter, Round
 from plumbline.measuring.statistics import Summary, summarize
+from plumbline.results.counts import Counts
 from plumbline.settings import Budget, Profile
 
 LEAST_SAMPLES = 7
@@ -93,7 +94,7 @@ class Measurement:
         self._timed_limit_s = timed_limit_s
         self._retry = retry
         self._counter = counter
-        self._counting: Generator[Round, None, None] | None = None
+        self._counting: Generator[Round, None, Counts] | None = None
         self._timed: Summary | None = None
         self._samples_s: list[float] = []
         self._timer = Timer(self._samples_s)
@@ -176,17 +177,21 @@ class Measurement:
         self._timed = summary
         if self._counter is not None:
             # A counting round is none of the samples, but entered once as they are.
-            self._counting = self._counter.rounds(self.operations, self.counts, lambda: self._samples_s.append(0.0))
+            self._counting = self._counter.rounds(self.operations, lambda: self._samples_s.append(0.0))
 
     def _count(self, summary: Summary) -> Round:
         """The next counting round; raises StopIteration after the last."""
-        round_ = next(self._counting, None) if self._counting is not None else None
-        if round_ is None:
-            self.summary = summary
-            self.close()
-            raise StopIteration
-        self._rounds += 1
-        return round_
+        if self._counting is not None:
+            try:
+                round_ = next(self._counting)
+            except StopIteration as ended:
+                self.counts = ended.value
+            else:
+                self._rounds += 1
+                return round_
+        self.summary = summary
+        self.close()
+        raise StopIteration
 
 
 class Measure:

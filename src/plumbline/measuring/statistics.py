@@ -1,6 +1,5 @@
 """Statistics of samples: pure functions of numbers."""
 
-import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -78,29 +77,3 @@ def slope(values: Sequence[float]) -> float:
 def log_spread(medians_s: Sequence[float]) -> float:
     """Standard deviation of the logarithms of medians (seconds): 0.01 is about 1 %. 0 for fewer than two."""
     return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0
-
-
-@functools.lru_cache(maxsize=4096)
-def student_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t for 0.5 <= probability < 1, by bisection of the exact distribution function."""
-    low, high = 0.0, 1.0
-    while _student_cdf(high, degrees) < probability:
-        low, high = high, high * 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_cdf(middle, degrees) < probability else (low, middle)
-    return high
-
-
-def _student_cdf(t: float, degrees: int) -> float:
-    """Abramowitz and Stegun 26.7.3 and 26.7.4, for whole degrees of freedom and t >= 0."""
-    theta = math.atan(t / math.sqrt(degrees))
-    cosine_squared = math.cos(theta) ** 2
-    term = total = math.sin(theta) if degrees % 2 == 0 else math.sin(theta) * math.cos(theta)
-    for k in range(2 + degrees % 2, degrees, 2):
-        term *= cosine_squared * (k - 1) / k
-        total += term
-    if degrees == 1:
-        total = 0.0
-    within = total if degrees % 2 == 0 else 2 / math.pi * (theta + total)
-    return (1 + within) / 2

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from plumbline.comparing.comparison import thresholds
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.schedule import (
     IN_SERVER,
@@ -31,6 +30,7 @@ from plumbline.comparing.statistics.schedule import (
 )
 from plumbline.comparing.trees.copies import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
+from plumbline.judging.thresholds import Thresholds
 from plumbline.results.schema import Results
 from plumbline.selfcheck.replay import LIVE_SIZES, PLACES, SIZES, Recorded, Recording, SlowedGate, verdicts_of
 from plumbline.settings import Settings
@@ -59,7 +59,7 @@ def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan])
         }
         found["application"] = [replace(plan, slowed_in="application") for plan in plans if plan.key in asking]
     if "postgres" in services:
-        limits = thresholds(settings.gate, None)
+        limits = Thresholds.of(settings.gate, None)
         found["server"] = [BenchmarkPlan(IN_SERVER, SERVER_SAMPLE_S, limits, slowed_in="server")]
     return {where: slowed for where, slowed in found.items() if slowed}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
-from plumbline.comparing.statistics.inference import ComparisonInvalid, Judgement, Thresholds, blocks_of, difference
+from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
 from plumbline.comparing.statistics.schedule import (
     CONTROLS,
     LEAST_BLOCKS,
@@ -25,6 +25,7 @@ from plumbline.comparing.statistics.schedule import (
     conduct,
     expected_s,
 )
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import write_whole
 from plumbline.selfcheck.binomial import Share
 from plumbline.settings import GateSettings

@@ -15,9 +15,11 @@ import redis
 from redis.asyncio import Redis
 
 from plumbline.counting import counter as module
-from plumbline.counting.counter import Counter, Counts
+from plumbline.counting.counter import Counter, Round
+from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.counting.sockets import CannotCount
-from plumbline.judging.counts import COMMANDS, ROWS, SOCKETS, STATEMENTS, compare_counts
+from plumbline.judging.counts import compare_counts
+from plumbline.results.counts import Counts
 from plumbline.services import Services
 from plumbline.settings import load_settings
 from tests.support.project import STEADY_SETTINGS, Project
@@ -98,6 +100,17 @@ Body = Callable[[], Awaitable[object]]
 Count = Callable[..., Awaitable[Counts]]
 
 
+class Pass:
+    """The rounds of one pass, and what they counted once they are over."""
+
+    def __init__(self, counter: Counter, operations: int = 1) -> None:
+        self.counts = Counts()
+        self._rounds = counter.rounds(operations, lambda: None)
+
+    def __iter__(self) -> Iterator[Round]:
+        self.counts = yield from self._rounds
+
+
 @pytest.fixture(scope="module", params=["embedded", "docker"])
 def counting(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
@@ -133,11 +146,11 @@ def count(counter: Counter) -> Count:
 
     async def count(body: Body, operations: int = 1) -> Counts:
         await body()
-        counts = Counts()
-        for timer in counter.rounds(operations, counts, lambda: None):
+        rounds = Pass(counter, operations)
+        for timer in rounds:
             with timer:
                 await body()
-        return counts
+        return rounds.counts
 
     return count
 
@@ -393,13 +406,13 @@ async def test_concurrent_work_is_counted_together(count: Count, client: Redis) 
 def test_synchronous_clients_are_counted_too(counter: Counter, counting: Services) -> None:
     """Without a running event loop."""
     assert counting.redis is not None
-    found = Counts()
+    rounds = Pass(counter)
     with redis.Redis.from_url(counting.redis.address.url) as client:
         client.ping()
-        for timer in counter.rounds(1, found, lambda: None):
+        for timer in rounds:
             with timer:
                 client.get("key")
-    assert found.same["redis.command GET"] == found.same["redis.messages"] == 1
+    assert rounds.counts.same["redis.command GET"] == rounds.counts.same["redis.messages"] == 1
 
 
 async def test_what_varies_is_told_apart(count: Count, client: Redis) -> None:
@@ -476,16 +489,16 @@ async def test_a_machine_that_doesn_t_tell_of_connections(
 
     monkeypatch.setattr(module, "SocketWatch", refuse)
     counter = Counter(counting)
-    found = Counts()
+    rounds = Pass(counter)
     try:
-        for timer in counter.rounds(1, found, lambda: None):
+        for timer in rounds:
             with timer:
                 await client.ping()
     finally:
         counter.close()
 
-    assert found.same == {"redis.command PING": 1}
-    assert SOCKETS not in found.families
+    assert rounds.counts.same == {"redis.command PING": 1}
+    assert SOCKETS not in rounds.counts.families
     assert counter.notes == ["messages, bytes and connections can't be counted here: only Linux's kernel tells"]
 
 
@@ -494,18 +507,18 @@ async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, 
     assert counting.redis is not None
     counter = Counter(counting)
     counter._redis = module.RedisCommands(counting.redis)
-    found = Counts()
+    rounds = Pass(counter)
     real = counting.redis.address
     counting.redis.address = type(real)("redis", real.host, 1, password=real.password)
     try:
-        for timer in counter.rounds(1, found, lambda: None):
+        for timer in rounds:
             with timer:
                 await client.ping()
     finally:
         counting.redis.address = real
         counter.close()
 
-    assert COMMANDS not in found.families
+    assert COMMANDS not in rounds.counts.families
     [note] = counter.notes
     assert note.startswith("some Redis commands weren't counted")
     assert real.password not in note

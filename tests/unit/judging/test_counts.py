@@ -5,18 +5,9 @@ from typing import Any
 
 import pytest
 
+from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import (
-    COMMANDS,
-    ROWS,
-    SOCKETS,
-    STATEMENTS,
-    compare_counts,
-    describe,
-    group_changes,
-    judge_counts,
-    note_counts,
-)
+from plumbline.judging.counts import compare_counts, describe, group_changes, judge_counts, note_counts
 from plumbline.judging.verdict import decide
 from plumbline.results.schema import Benchmark, CountChange, write_results
 from tests.support.report_samples import benchmark, results

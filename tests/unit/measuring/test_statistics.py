@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from plumbline.measuring.statistics import log_spread, percentile, slope, student_quantile, summarize, unsteadiness
+from plumbline.measuring.statistics import log_spread, percentile, slope, summarize, unsteadiness
 
 
 def test_a_summary_holds_the_figures_of_its_samples() -> None:
@@ -99,48 +99,6 @@ def test_a_single_value_has_no_spread() -> None:
     """The spread of fewer than two values is 0."""
     assert log_spread([0.001]) == 0.0
     assert log_spread([]) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("probability", "degrees", "expected"),
-    [
-        (0.95, 1, 6.314),
-        (0.975, 1, 12.706),
-        (0.9995, 1, 636.619),
-        (0.975, 2, 4.303),
-        (0.999, 2, 22.327),
-        (0.9, 3, 1.638),
-        (0.999, 3, 10.215),
-        (0.99, 4, 3.747),
-        (0.975, 5, 2.571),
-        (0.995, 10, 3.169),
-        (0.9995, 11, 4.437),
-        (0.9995, 12, 4.318),
-        (0.975, 30, 2.042),
-        (0.975, 120, 1.980),
-    ],
-)
-def test_quantiles_of_student_s_t_are_those_of_the_tables(probability: float, degrees: int, expected: float) -> None:
-    """The quantiles agree with the printed tables to their third decimal."""
-    result = student_quantile(probability, degrees)
-
-    assert result == pytest.approx(expected, abs=0.0006)
-
-
-def test_the_median_of_student_s_t_is_zero() -> None:
-    """The lowest probability that is allowed gives the middle of the distribution."""
-    assert student_quantile(0.5, 7) == pytest.approx(0.0, abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("degrees", "expected"),
-    [(1, 1 / math.tan(math.pi * 1e-6)), (2, (1 - 2e-6) / math.sqrt(2e-6 * (1 - 1e-6)))],
-)
-def test_a_quantile_far_out_is_found(degrees: int, expected: float) -> None:
-    """One error in a million, which many benchmarks share, is found where a closed form tells the quantile."""
-    result = student_quantile(1 - 1e-6, degrees)
-
-    assert result == pytest.approx(expected, rel=1e-6)
 
 
 def test_unsteadiness_is_that_of_the_slowest_fifth() -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from plumbline.comparing.statistics.inference import Judgement, Thresholds
 from plumbline.comparing.statistics.schedule import BenchmarkPlan
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 from plumbline.selfcheck.binomial import Share
 from scripts.gate_numbers import Tally, agreed

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from plumbline.comparing.statistics.inference import Thresholds
 from plumbline.comparing.statistics.schedule import CONTROLS, IN_SERVER, BenchmarkPlan, PairedComparison
+from plumbline.judging.thresholds import Thresholds
 from plumbline.results.schema import Benchmark, Environment, Results
-from plumbline.selfcheck.binomial import Share, binomial_interval
+from plumbline.selfcheck.binomial import Share
 from plumbline.selfcheck.record import few_by_few, left_out, one_by_one, places
 from plumbline.selfcheck.replay import (
     SIZES,
@@ -39,7 +39,7 @@ MANY_REPLAYS = "REPLAYS = 1000\n"
 AGAIN = f"""
 from pathlib import Path
 
-from plumbline.comparing.statistics.inference import Thresholds
+from plumbline.judging.thresholds import Thresholds
 from plumbline.selfcheck.replay import findings, read_recording, told
 from plumbline.settings import GateSettings
 
@@ -78,15 +78,6 @@ def replayed(stored: Recording, budget_s: float = BUDGET_S, **slow_down: float) 
 def verdicts_of(found: PairedComparison | None) -> dict[str, str]:
     assert found is not None
     return {key: one.verdict for key, one in found.judgements.items()}
-
-
-@pytest.mark.parametrize(
-    ("count", "of", "low", "high"),
-    [(0, 30, 0.0, 0.115703), (5, 10, 0.187086, 0.812914), (30, 30, 0.884297, 1.0), (1, 1000, 0.0000253, 0.005559)],
-)
-def test_intervals_of_shares_are_the_tabulated_ones(count: int, of: int, low: float, high: float) -> None:
-    """Clopper and Pearson's, 95 %."""
-    assert binomial_interval(count, of) == pytest.approx((low, high), abs=1e-5)
 
 
 def test_a_share_says_what_it_means_in_the_long_run() -> None:

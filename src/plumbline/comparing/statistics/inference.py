@@ -19,9 +19,10 @@ import itertools
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from plumbline.measuring.statistics import student_quantile
+from plumbline.judging.distributions import digamma, student_quantile, trigamma
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 
 FASTEST = 0.25
@@ -49,38 +50,6 @@ class ComparisonInvalid(Exception):
         """`side`: whose fault it is, if one side's."""
         super().__init__(reason)
         self.side = side
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What one benchmark is judged by; changes as shares (0.05 is 5 % slower)."""
-
-    tolerance: float
-    minimum_effect: float
-    false_alarms: float
-    """Share of comparisons without a change in which any benchmark may be convicted."""
-    power: float
-    """Share of slow-downs of `minimum_effect` that must not be acquitted."""
-
-    def with_shares(self, false_alarms: float, misses: float) -> "Thresholds":
-        """With these shares of the errors that may be made."""
-        return replace(self, false_alarms=self.false_alarms * false_alarms, power=1 - (1 - self.power) * misses)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the pairs so far say of one benchmark; changes and bounds as shares."""
-
-    verdict: Verdict
-    """`inconclusive`: to be tried on while there is time."""
-    change: float
-    low: float
-    high: float
-    minimum_detectable_effect: float
-    """The slow-down that so many pairs would convict with the wanted power."""
-    pairs: int
-    error: float
-    """Standard error of the change, as a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -284,21 +253,3 @@ def prior_of(
     if degrees == 0:
         return NO_PRIOR
     return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
-
-
-def digamma(x: float) -> float:
-    """Derivative of log Γ for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
-    total = 0.0
-    while x < 6:
-        total -= 1 / x
-        x += 1
-    return total + math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
-
-
-def trigamma(x: float) -> float:
-    """Derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
-    total = 0.0
-    while x < 6:
-        total += 1 / x**2
-        x += 1
-    return total + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5) + 1 / (42 * x**7)

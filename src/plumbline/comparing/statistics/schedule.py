@@ -27,9 +27,7 @@ from plumbline.comparing.statistics.inference import (
     NO_PRIOR,
     OF_FEW,
     ComparisonInvalid,
-    Judgement,
     Prior,
-    Thresholds,
     blocks_wanted,
     difference,
     error_of_pair,
@@ -38,7 +36,8 @@ from plumbline.comparing.statistics.inference import (
     judge_pairs,
     prior_of,
 )
-from plumbline.measuring.statistics import student_quantile
+from plumbline.judging.distributions import student_quantile
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import FunctionTime
 
 FIRST_LOOKS = (2, 3)

@@ -8,12 +8,9 @@ import pytest
 
 from plumbline.comparing.statistics.inference import (
     BETWEEN,
-    Judgement,
     Prior,
-    Thresholds,
     block_differences,
     difference,
-    digamma,
     error_of_pair,
     error_to_decide,
     errors_within,
@@ -23,9 +20,9 @@ from plumbline.comparing.statistics.inference import (
     prior_of,
     ratio_of,
     spread_of_blocks,
-    trigamma,
 )
-from plumbline.measuring.statistics import student_quantile
+from plumbline.judging.distributions import student_quantile
+from plumbline.judging.thresholds import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_redis.py::test_get"
@@ -278,12 +275,3 @@ def test_few_benchmarks_are_told_what_pairs_do_in_general() -> None:
     ratio, degrees = found.moderated([0.0, 0.0], [0.0] * 2)
     assert degrees == 1 + 4
     assert ratio == pytest.approx(4 / 5 * 3)
-
-
-@pytest.mark.parametrize(
-    ("x", "psi", "derivative"), [(0.5, -1.96351, 4.934802), (1.0, -0.577216, 1.644934), (10.0, 2.251753, 0.105166)]
-)
-def test_digamma_and_trigamma_are_the_tabulated_ones(x: float, psi: float, derivative: float) -> None:
-    """Values from Abramowitz and Stegun, table 6.1 and 6.2."""
-    assert digamma(x) == pytest.approx(psi, abs=1e-6)
-    assert trigamma(x) == pytest.approx(derivative, abs=1e-6)

@@ -10,7 +10,7 @@ import pytest
 
 from plumbline.comparing.comparison import judge_compared
 from plumbline.comparing.statistics import schedule as comparison
-from plumbline.comparing.statistics.inference import Judgement, Prior, Thresholds, judge_pairs
+from plumbline.comparing.statistics.inference import Prior, judge_pairs
 from plumbline.comparing.statistics.schedule import (
     CLOSE_LOOKS,
     CONTROLS,
@@ -27,6 +27,7 @@ from plumbline.comparing.statistics.schedule import (
     controls_off,
     expected_s,
 )
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Benchmark
 from plumbline.settings import GateSettings
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from plumbline.comparing.statistics.inference import ComparisonInvalid, Thresholds
+from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.schedule import (
     CLOSE_LOOKS,
     CONTROLS,
@@ -29,6 +29,7 @@ from plumbline.comparing.workers.pair_runner import compare, pair_runner, shared
 from plumbline.comparing.workers.pair_servers import PairServers
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
+from plumbline.judging.thresholds import Thresholds
 from plumbline.settings import Settings, load_settings
 from tests.support.project import ROOT, SETTINGS
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from plumbline.comparing.statistics.inference import Thresholds, difference
+from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.schedule import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
 from plumbline.comparing.trees.copies import twins
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.protocol import SlowedApplicationTimer, step_now_s
 from plumbline.comparing.workers.slowed import OFF, REQUESTS, STEPS, instead_of_application, shared_numbers
+from plumbline.judging.thresholds import Thresholds
 from plumbline.measuring.loop import MeasureError
 from plumbline.services.application import Application
 from plumbline.services.service_run import Run

@@ -1,0 +1,82 @@
+"""Probability distributions: quantiles, intervals, and the functions of the gamma distribution that priors need."""
+
+import functools
+import math
+from collections.abc import Callable
+
+CONFIDENCE = 0.95
+
+
+@functools.lru_cache(maxsize=4096)
+def student_quantile(probability: float, degrees: int) -> float:
+    """Quantile of Student's t for 0.5 <= probability < 1, by bisection of the exact distribution function."""
+    low, high = 0.0, 1.0
+    while _student_cdf(high, degrees) < probability:
+        low, high = high, high * 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_cdf(middle, degrees) < probability else (low, middle)
+    return high
+
+
+def _student_cdf(t: float, degrees: int) -> float:
+    """Abramowitz and Stegun 26.7.3 and 26.7.4, for whole degrees of freedom and t >= 0."""
+    theta = math.atan(t / math.sqrt(degrees))
+    cosine_squared = math.cos(theta) ** 2
+    term = total = math.sin(theta) if degrees % 2 == 0 else math.sin(theta) * math.cos(theta)
+    for k in range(2 + degrees % 2, degrees, 2):
+        term *= cosine_squared * (k - 1) / k
+        total += term
+    if degrees == 1:
+        total = 0.0
+    within = total if degrees % 2 == 0 else 2 / math.pi * (theta + total)
+    return (1 + within) / 2
+
+
+def digamma(x: float) -> float:
+    """Derivative of log Γ for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
+    total = 0.0
+    while x < 6:
+        total -= 1 / x
+        x += 1
+    return total + math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
+
+
+def trigamma(x: float) -> float:
+    """Derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
+    total = 0.0
+    while x < 6:
+        total += 1 / x**2
+        x += 1
+    return total + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5) + 1 / (42 * x**7)
+
+
+def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The exact interval of a share, for `count` of `of` (Clopper and Pearson 1934, Biometrika 26:404)."""
+    tail = (1 - confidence) / 2
+    low = 0.0 if count == 0 else _solve(lambda share: 1 - _at_most(count - 1, of, share), tail)
+    high = 1.0 if count == of else _solve(lambda share: 1 - _at_most(count, of, share), 1 - tail)
+    return low, high
+
+
+def _solve(rising: Callable[[float], float], wanted: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rising(middle) < wanted else (low, middle)
+    return high
+
+
+def _at_most(count: int, of: int, share: float) -> float:
+    """Probability of at most `count` of `of` where each has the probability `share`."""
+    if not 0 < share < 1:
+        return float(share <= 0 or count >= of)
+    logs = [
+        math.lgamma(of + 1)
+        - math.lgamma(one + 1)
+        - math.lgamma(of - one + 1)
+        + one * math.log(share)
+        + (of - one) * math.log1p(-share)
+        for one in range(count + 1)
+    ]
+    return min(sum(map(math.exp, logs)), 1.0)
