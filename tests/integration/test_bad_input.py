@@ -61,7 +61,7 @@ def damaged(**fields: object) -> Callable[[str], str]:
 
 
 def newer(text: str) -> str:
-    """As a later harness writes it."""
+    """Return the baseline as a later version writes it."""
     return text.replace('"schema": 1', '"schema": 2')
 
 

@@ -263,11 +263,11 @@ def cache_of(environments: Path) -> Path:
     return environments.parent / "cache"
 
 
-def run(project: Project, script: str, *arguments: str, **environ: str) -> Done:
+def run(project: Project, command: str, *arguments: str, **environ: str) -> Done:
     """A command with a cache of its own, on a machine with the same name each time."""
     # In a wide terminal, as long names of folders would break the lines elsewhere.
     cache = {"XDG_CACHE_HOME": str(cache_of(project.environments)), "PERF_MACHINE": "today's", "COLUMNS": "400"}
-    return project.python("-m", f"scripts.{script}", *arguments, **(cache | environ))
+    return project.python("-m", "plumbline", command, *arguments, **(cache | environ))
 
 
 def compare(project: Project, *arguments: str, **environ: str) -> Done:
@@ -290,7 +290,7 @@ def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{gated.root}", tmp_path / "clone"], check=True)
     clone = Project(tmp_path / "clone", gated.environments)
     clone.git("remote", "set-url", "origin", f"file://{tmp_path}/gone")
-    done = run(clone, "gate")
+    done = run(clone, "ci")
     assert done.code == 0, done.output
     assert set(clone.verdicts().values()) == {"inconclusive"}
     assert "no paired comparison: " in done.output
@@ -299,7 +299,7 @@ def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
 
 def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
     """A machine without git: the gate goes on without a base, and `compare` is wrong usage, before it measures."""
-    done = run(gated, "gate", PATH=str(tmp_path))
+    done = run(gated, "ci", PATH=str(tmp_path))
     assert done.code == 0, done.output
     assert set(gated.verdicts().values()) == {"inconclusive"}
     assert "no paired comparison: git is not installed" in done.output
@@ -312,6 +312,7 @@ def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
 def test_no_room_for_the_copies(project: Project, full_disk: Path) -> None:
     """Without copies `compare`, which is about nothing else, is invalid."""
     slow_down(project)
+    (project.root / "large.bin").write_bytes(bytes(100_000))
     done = compare(project, XDG_CACHE_HOME=str(full_disk))
     assert done.code == 3, done.output
     assert "no paired comparison: the sides of the comparison can't be made in" in done.output
@@ -353,7 +354,7 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     gated.commit()
     index = f"http://me:{TOKEN}@127.0.0.1:9/{TOKEN}/simple"
     variables = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"), index)
-    done = run(gated, "gate", **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
+    done = run(gated, "ci", **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.code == 0, done.output
     assert set(gated.verdicts().values()) == {"inconclusive"}
     assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output

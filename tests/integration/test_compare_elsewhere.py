@@ -201,7 +201,7 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     for what in ("Redis commands", "SQL statements and rows read"):
         assert f"{what} can't be counted: the server is not one that this run has started" in output
     assert not CORES or "not pinned to one core: another run holds core" in output
-    assert all(one["minimum_detectable_effect"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
+    assert all(one["resolution"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
 
 
 def test_an_external_server_is_none_of_those_that_both_arms_get_from_us(tmp_path: Path) -> None:

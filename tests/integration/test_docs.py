@@ -27,6 +27,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import plumbline
 from plumbline.results.schema import Verdict
 from plumbline.services import variables
 from plumbline.services.docker import Engine
@@ -209,6 +210,8 @@ def check_command(words: list[str], block: Block) -> None:
             check_nox(rest)
         case ["python", "-m", module, *rest] if module.startswith("scripts."):
             check_script(module, rest)
+        case ["plumbline", name, *rest] | ["python", "-m", "plumbline", name, *rest]:
+            check_script(f"plumbline {name}", rest)
         case ["pytest", *rest]:
             check_pytest(rest)
         case ["tox", "run", "-e", name, *rest]:
@@ -240,7 +243,7 @@ def check_nox(words: list[str]) -> None:
     arguments = shlex.split(rest)
     command = sessions()[session]
     if command and "--" not in command:
-        check_script(command[0], arguments)
+        check_script(" ".join(command), arguments)
     else:
         check_pytest(arguments)
 
@@ -262,7 +265,7 @@ def check_pytest(words: list[str]) -> None:
 @functools.cache
 def options_of(module: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", *module.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", done.stdout))
 
@@ -512,8 +515,8 @@ def test_monorepo(small: Project, tmp_path: Path) -> None:
 
 @functools.cache
 def texts_of_the_code() -> list[str]:
-    """Each string of the harness and the scripts, with … in place of what is filled in."""
-    files = [*(ROOT / SUITE / "harness").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    """Each string of the package, with … in place of what is filled in."""
+    files = (ROOT / "src").rglob("*.py")
     return [text for file in files for text in texts_in(ast.parse(file.read_text(encoding="utf-8")))]
 
 
@@ -560,8 +563,8 @@ def test_figure_is_the_codes_own(what: str, figure: str, where: str) -> None:
     assert what
     [expression] = quoted(where)
     one_minus, name = expression.startswith("1 - "), expression.removeprefix("1 - ")
-    module, _, constant = name.partition(".")
-    holder: Any = GateSettings() if module == "gate" else importlib.import_module(f"tests.performance.harness.{module}")
+    module, _, constant = name.rpartition(".")
+    holder: Any = GateSettings() if module == "gate" else importlib.import_module(f"plumbline.{module}")
     value = getattr(holder, constant)
 
     assert number(figure) == pytest.approx(1 - value if one_minus else value)
@@ -604,11 +607,10 @@ def test_links(page: Path) -> None:
 
 
 def test_version() -> None:
-    """It stands in pyproject.toml, and is what the changelog begins with."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    """The package's version is the one that the changelog begins with."""
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
-    assert headings[0] == version
+    assert headings[0] == plumbline.__version__
     assert len(set(headings)) == len(headings)
 
 

@@ -278,7 +278,7 @@ def test_a_regression_says_what_it_was_and_is_and_what_could_have_been_seen(slow
     assert isinstance(change, float)
     assert change > 2
     assert now / was - 1 == pytest.approx(change, rel=0.5)
-    assert {"change_low", "change_high", "minimum_detectable_effect"} <= regression.keys()
+    assert {"change_low", "change_high", "resolution"} <= regression.keys()
     [heading] = [line for line in slower.done.output.splitlines() if line.startswith("benchmark ")]
     assert all(word in heading for word in ("baseline", "now", "change", "verdict"))
     assert "could" in slower.done.output

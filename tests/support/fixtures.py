@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the harness: settings from text, services that are stopped whatever happens, polling."""
+"""Fixtures for the tests of the package: settings from text, services that are stopped whatever happens, polling."""
 
 import os
 import signal

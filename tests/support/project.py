@@ -332,6 +332,8 @@ def make_environments(folder: Path) -> None:
     """Install what the sessions need, once: they all need the same."""
     install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "ci"]
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
+    python = str(folder / "ci" / "bin" / "python")
+    subprocess.run([*pip_install(python), "nox"], check=True, capture_output=True)  # for tests as another user
     for session in ("full", "readiness", "baseline", "compare", "accept", "report"):
         (folder / session).symlink_to("ci")
 
@@ -357,6 +359,11 @@ def copy_for_all(environments: Path, folder: Path) -> Path:
     shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=_link)
     environment = folder / "environments" / "ci"
     shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=_link)
+    # An editable package lies in a folder that other users may not enter.
+    [packages] = environment.glob("lib/python*/site-packages")
+    for link in packages.glob("_*plumbline*.pth"):
+        link.unlink()
+    shutil.copytree(ROOT / "src" / "plumbline", packages / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
     interpreter = folder / "python" / "bin" / Path(sys.executable).resolve().name
     (environment / "bin" / "python").unlink()
     (environment / "bin" / "python").symlink_to(interpreter)

@@ -206,8 +206,10 @@ class Traces:
         return found
 
     def process(self, part: str) -> psutil.Process:
-        """The one whose command contains this argument; for a moment, what it starts looks like itself."""
-        found = {process.pid: process for process in self.processes() if part in process.cmdline()}
+        """Return the one whose command contains these arguments; for a moment, its child looks like itself."""
+        found = {
+            process.pid: process for process in self.processes() if f" {part} " in f" {' '.join(process.cmdline())} "
+        }
         [process] = [process for process in found.values() if process.ppid() not in found]
         return process
 
