@@ -6,6 +6,7 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import nox
 from nox.command import CommandFailed
@@ -79,33 +80,6 @@ def report(session: nox.Session) -> None:
     _plumbline(session, "report", *session.posargs)
 
 
-@nox.session(default=False)
-def tests(session: nox.Session) -> None:
-    """The harness's own tests, and the template's."""
-    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
-    # Those of the template first, which take longest.
-    paths = (
-        []
-        if any(one.startswith("tests/") for one in session.posargs)
-        else ["tests/template", "tests/integration", "tests/unit"]
-    )
-    # What real servers do in a limited time depends on the machine: what fails may try again, and pytest says so.
-    whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
-    session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
-
-
-@nox.session(default=False)
-def lint(session: nox.Session) -> None:
-    """ruff and mypy."""
-    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "lint"))
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
-    session.run("mypy")
-
-
-# Your own sessions go below this line.
-
-
 def _plumbline(session: nox.Session, *command: str) -> None:
     """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
     session.install(*PLUMBLINE, *PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
@@ -126,3 +100,54 @@ def _plumbline(session: nox.Session, *command: str) -> None:
     except CommandFailed as failure:
         code = failure.return_code
         sys.exit(INVALID if code is None or code < 0 else code)  # below zero: a signal ended the command
+
+
+# Your own sessions go below this line.
+
+# Packages of applications that share an environment with the suite, as old as the package works with.
+LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*", "starlette>=0.37", "pytest==8.*"]
+
+
+@nox.session(default=False)
+def tests(session: nox.Session) -> None:
+    """The harness's own tests, and the template's."""
+    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
+    # Those of the template first, which take longest.
+    paths = (
+        []
+        if any(one.startswith("tests/") for one in session.posargs)
+        else ["tests/template", "tests/integration", "tests/unit"]
+    )
+    # What real servers do in a limited time depends on the machine: what fails may try again, and pytest says so.
+    whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
+    session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
+
+
+@nox.session(default=False)
+def lint(session: nox.Session) -> None:
+    """ruff, mypy, and the layers of imports."""
+    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session(default=False)
+def lowest(session: nox.Session) -> None:
+    """The package's tests without Docker, on the oldest versions that it declares."""
+    session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)
+    session.install("pytest-xdist", "pytest-rerunfailures")
+    paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
+    session.run("pytest", "-n", "3", "--dist", "loadfile", "--reruns", "2", "-rR", *paths, env=COMPILED)
+    session.run("python", "-m", "plumbline", "ci", "--", "-k", "select_1 or test_publish_latency or test_list")
+
+
+@nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """Build the wheel and the sdist, install each into an empty environment, and use it from there."""
+    folder = session.create_tmp()
+    session.install("build[uv]", "twine")
+    session.run("python", "-m", "build", "--installer=uv", f"--outdir={folder}")
+    session.run("twine", "check", "--strict", *map(str, Path(folder).glob("pytest_plumbline-*")))
+    session.run("python", "scripts/try_package.py", folder)
