@@ -37,7 +37,8 @@ from plumbline.comparing.statistics.inference import (
     judge_pairs,
     prior_of,
 )
-from plumbline.comparing.statistics.schedule import MEASURED_S, MOST_BLOCKS, BenchmarkPlan
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
+from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.copies import Sides, twins
 from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.workers.pair_runner import compare, pair_runner

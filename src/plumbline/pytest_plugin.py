@@ -21,7 +21,7 @@ from typing import NoReturn, TextIO
 import msgspec
 import pytest
 
-from plumbline.comparing.statistics.schedule import CONTROLS_FILE
+from plumbline.comparing.statistics.controls import CONTROLS_FILE
 from plumbline.comparing.trees.reads import Stages
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.protocol import PROFILE, TurnedMeasurement, WorkerLink

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plumbline.comparing.statistics.schedule import FIRST_LOOKS
+from plumbline.comparing.statistics.schedule import FIRST_ANALYSES
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
@@ -132,7 +132,7 @@ def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(slower: tuple
     assert "1 file differs: code_under_test.py" in done.output
     [work] = [one for one in project.results()["benchmarks"] if one["key"] == WORK]
     assert work["change"] == pytest.approx(2.0, abs=0.7)
-    assert len(work["differences"]) >= FIRST_LOOKS[0]
+    assert len(work["differences"]) >= FIRST_ANALYSES[0]
 
 
 def test_the_budget_of_what_is_convicted_is_not_measured_again(slower: tuple[Project, Done]) -> None:

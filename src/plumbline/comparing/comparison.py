@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from plumbline.cache import state_folder
-from plumbline.comparing.statistics.schedule import BenchmarkPlan, PairedComparison
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.trees.base_commit import NoBase, find_base
 from plumbline.comparing.trees.copies import describe, make_sides, nothing_differs
 from plumbline.comparing.trees.environment import read_toml

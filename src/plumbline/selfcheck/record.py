@@ -17,17 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from plumbline.comparing.statistics.controls import IN_SERVER
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.schedule import (
-    IN_SERVER,
-    MEASURED_S,
-    BenchmarkPlan,
-    Pair,
-    PairedComparison,
-    RunPair,
-    Where,
-    conduct,
-)
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, RunPair, Where
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.copies import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.thresholds import Thresholds
@@ -112,9 +106,7 @@ def record(
                     " single pair: raise it"
                 )
             if comparison:
-                into.time_factor += (comparison.spent_s / comparison.expected_s - into.time_factor) / (
-                    len(into.gates) + 1
-                )
+                into.time_factor += (comparison.totals.time_factor - into.time_factor) / (len(into.gates) + 1)
             into.gates.append(verdicts_of(comparison, plans))
             keep(into)
             say(f"  gate {len(into.gates)}: {_told(into.gates[-1])}")

@@ -14,17 +14,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
-from plumbline.comparing.statistics.schedule import (
-    CONTROLS,
-    LEAST_BLOCKS,
-    BenchmarkPlan,
-    Pair,
-    PairedComparison,
-    Where,
-    conduct,
-    expected_s,
-)
+from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair, Where, expected_s
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import write_whole
 from plumbline.selfcheck.binomial import Share

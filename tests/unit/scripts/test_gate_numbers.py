@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbline.comparing.statistics.schedule import BenchmarkPlan
+from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 from plumbline.selfcheck.binomial import Share

@@ -8,7 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from plumbline.comparing.statistics.schedule import CONTROLS, IN_SERVER, BenchmarkPlan, PairedComparison
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.judging.thresholds import Thresholds
 from plumbline.results.schema import Benchmark, Environment, Results
 from plumbline.selfcheck.binomial import Share

@@ -1,518 +1,252 @@
-"""How a paired comparison proceeds: which benchmarks are in the next pair, for how long, and when they are looked at.
+"""Schedule of a paired comparison: which benchmarks are in which pairs, and when they are judged.
 
-It has two stages. In the first look every benchmark is in a few short pairs: most are acquitted by two, some by three.
-What is left, and what is convicted but not told well by so few pairs, is looked at closely, the suspicious first and by
-themselves, after numbers of pairs that are fixed beforehand, and with as many blocks as, by what the first look has
-read, it takes to decide it; what would take most of the time for itself comes last. Of the differences that the first
-stage has found the second uses none. Its own are therefore independent of what chose its benchmarks and how long they
-are measured, so that the error allowed in it is shared by those few alone (Cox 1975, Biometrika 62:441). What the first
-stage says of variances in general serves as the second one's prior: short pairs vary more, if anything. Those of which
-the planned pairs do not fit into the time get fewer, once the others are done.
+The first stage measures every benchmark in a few short pairs. Most pass after two of them, some after three. The second
+stage measures again, in new pairs, the benchmarks that are inconclusive, and those that failed by a slow-down of
+uncertain size: the suspicious ones first and by themselves, with as many blocks as the first stage's figures say a
+decision takes. Benchmarks that would take most of the time come last, and get fewer pairs if the planned ones do not
+fit.
 
-Where time is left after both, those for which there was none get a first look, and nothing beyond it. And of what the
-first look has acquitted though it reads as clearly faster, new pairs tell whether it is an improvement.
+The second stage uses none of the first stage's differences. Its own are therefore independent of the choice of its
+benchmarks and of their number of blocks, and only its benchmarks share the error allowed in it (Cox 1975, Biometrika
+62:441). The first stage's variances serve as its prior: short pairs vary more, if anything.
+
+If time is left, benchmarks that had no pairs get a first stage and nothing beyond it, and benchmarks that passed but
+read clearly faster get new pairs, which decide if they improved.
 
 Nothing here measures: a function runs a pair, a real one or a recorded one.
 """
 
 import dataclasses
-import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Self
 
+from plumbline.comparing.statistics.controls import check_controls
 from plumbline.comparing.statistics.inference import (
-    BETWEEN,
     NO_PRIOR,
     OF_FEW,
-    ComparisonInvalid,
     Prior,
     blocks_wanted,
-    difference,
     error_of_pair,
     error_to_decide,
-    errors_within,
-    judge_pairs,
-    prior_of,
 )
-from plumbline.judging.distributions import student_quantile
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, RunPair, expected_s
+from plumbline.comparing.statistics.stage import Stage, StageEvidence, StagePlan, Totals, is_open, well_known_error
+from plumbline.judging.thresholds import Judgement
 from plumbline.results.schema import FunctionTime
 
-FIRST_LOOKS = (2, 3)
-"""The first one alone where there is no time for the second of all."""
-CLOSE_LOOKS = (4, 8, 16, 32, 64)
-CLOSE_LOOKS_OF_COSTLY = (2, 4, 8)
+# Numbers of pairs after which each stage is analysed. The first stage ends with its first analysis if there is no time
+# for the second of all benchmarks.
+FIRST_ANALYSES = (2, 3)
+SECOND_ANALYSES = (4, 8, 16, 32, 64)
+COSTLY_ANALYSES = (2, 4, 8)
+# Shares of the allowed errors that each stage may make. The rest of the misses is left for inconclusive benchmarks.
+FIRST_FALSE_ALARMS, SECOND_FALSE_ALARMS, COSTLY_FALSE_ALARMS = 0.1, 0.8, 0.1
+FIRST_MISSES, SECOND_MISSES = 0.35, 0.5
+# Of the time, for pairs: before them the trees were copied, and after them sides and servers are ended.
 SHARE_FOR_PAIRS = 0.95
-"""Of the time, for pairs: before them the trees were copied, and after them sides and servers are ended."""
+# Of that, planned for the first stage. On a slower machine it takes more: otherwise its first pair would be lost.
 FIRST_SHARE = 0.6
-"""Of the time, for the first look as it is planned: on a slower machine it takes more, or its first pair were lost."""
-WELL_TOLD = 0.007
-"""Standard error of a slow-down that is told: nine of ten are within one and a half points of the truth."""
-WELL_TOLD_SHARE = 0.07
-"""Of a great one, its standard error may be this share."""
-SHARE_FOR_SIZE = 0.2
-"""Of the time, in each stage, after which none is tried on for the size of its slow-down alone."""
-DOUBT = 3.0
-"""The close look is planned for less than the first one has read, as most that stand out there are alike in both sides:
-for half of it where the square of the reading is so many times that of its standard error, for most of what is clearer.
-"""
-FALSE_ALARMS_AT_FIRST, FALSE_ALARMS_CLOSE, FALSE_ALARMS_OF_COSTLY = 0.1, 0.8, 0.1
-MISSES_AT_FIRST, MISSES_CLOSE = 0.35, 0.5
-"""Shares of the errors allowed that the first look may make, the close one, and that at what is costly. The rest of the
-misses is left for what ends inconclusive.
-"""
-MEASURED_S, MOST_MEASURED_S = 1.5, 4.5
-"""What all benchmarks of a pair may take together, if more than their least blocks; the latter where nothing else could
-be done meanwhile."""
-LEAST_BLOCKS, LEAST_BLOCKS_OF_SLOW, MOST_BLOCKS_AT_FIRST, MOST_BLOCKS = 20, 3, 128, 512
-"""Of each side, in a pair."""
-LEAST_MEASURED_S = 0.4
-"""What a benchmark may take in a pair, if more than the least blocks of a slow one."""
-ENOUGH = 0.01
-"""Standard error of a pair by its blocks: processes differ by some 1 % from each other, whatever those say."""
-BLOCK_S, MOST_SAMPLES = 0.0004, 40
-"""What takes longer is measured in single samples. The speed of a disturbed machine changes within tens of milliseconds:
-measured for the same time there, the variance of 48 blocks of one request of 2 ms is a tenth of that of 4 blocks of
-twelve, and that of 60 blocks of two queries a third of that of 12 blocks of twenty.
-"""
-WARM_UP_S = 0.008
-TURN_S = 0.0005
-BEGIN_S = 0.02
-PAIR_OVERHEAD_S = 0.7
+MOST_BLOCKS_AT_FIRST = 128
+# A benchmark whose first analysis would take more of the time left than this is costly.
 MOST_OF_TIME = 0.67
-"""A benchmark that takes more of what is left, to be decided by the first close look, comes after the others."""
-
-CONTROLS_FILE = "plumbline/controls.py"
-"""Stands in keys for the file of the controls, which lies in this package."""
-CONTROLS = {f"{CONTROLS_FILE}::test_alike": 0.0, f"{CONTROLS_FILE}::test_slowed": 0.1}
-"""Keys of the controls, and by how much each is slowed down in head."""
-IN_SERVER = f"{CONTROLS_FILE}::test_in_server"
-"""Key of the self-check's own benchmark, which sleeps in PostgreSQL."""
-CONTROL_ERROR = 0.001
-CONTROL_TOLERANCE = 0.01
-CONTROL_SAMPLE_S = 5e-5
-
-Where = Literal["block", "application", "server"]
-"""Where time is added on purpose: around the timed block, or in the process of the application or of PostgreSQL."""
+# Standard error of a slow-down that is reported: nine of ten are then within 1.5 points of the truth.
+ERROR_WANTED = 0.007
+# Standard error of a pair by its blocks that is small enough: processes differ by some 1 %, whatever those say.
+ERROR_WITHIN = 0.01
+# The second stage is planned for less than the first has read, as most benchmarks that stand out there are alike in both
+# sides: for half of it if its square is this many times that of its standard error, for most of it if it is clearer.
+DOUBT = 3.0
 
 
 @dataclass(frozen=True)
-class BenchmarkPlan:
-    """A benchmark to be compared."""
+class PairedComparison:
+    """Evidence of a paired comparison, by key."""
 
-    key: str
-    sample_s: float
-    """What one sample takes, about."""
-    thresholds: Thresholds
-    blocks: int = LEAST_BLOCKS
-    """Of each side, in a pair."""
-    slow_down: float = 0.0
-    """By how much head is slowed down on purpose, as a share: the controls, and the self-check."""
-    slowed_in: Where = "block"
-
-    @property
-    def samples(self) -> int:
-        """In a block."""
-        if not self.sample_s:
-            return MOST_SAMPLES
-        return min(math.ceil(BLOCK_S / self.sample_s), MOST_SAMPLES)
-
-    @property
-    def warm_up(self) -> int:
-        """Samples that a fresh process begins with."""
-        return min(max(math.ceil(WARM_UP_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
-
-    @property
-    def block_s(self) -> float:
-        """What a turn takes, about."""
-        return self.samples * self.sample_s + TURN_S
-
-    @property
-    def pair_s(self) -> float:
-        """What a pair spends on it, about, the warm-up of both sides included."""
-        return 2 * self.blocks * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
-
-    def within(self, share_s: float, most_blocks: int, wanted_blocks: int = 0) -> "BenchmarkPlan":
-        """With as many blocks as go into its share of a pair, or as are wanted if that is more, within bounds."""
-        of_both_s = 2 * self.block_s
-        least = max(min(int(LEAST_MEASURED_S / of_both_s), LEAST_BLOCKS), LEAST_BLOCKS_OF_SLOW)
-        blocks = max(int(share_s / of_both_s), wanted_blocks)
-        return dataclasses.replace(self, blocks=max(min(blocks, most_blocks), least))
-
-
-@dataclass
-class Pair:
-    """What one pair of fresh processes has found, by key."""
-
-    block_differences: dict[str, list[float]] = field(default_factory=dict)
-    """By how much head was slower, by each two neighbouring blocks, as logarithms, the controls' too."""
+    differences: dict[str, list[float]] = field(default_factory=dict)
+    """One for each pair of the stage that judged a benchmark; the controls' of all pairs."""
+    judgements: dict[str, Judgement] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """Why a benchmark could not be compared."""
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """What each sample took in base and in head, in seconds per operation."""
-    idle_s: float = 0.0
-    """How long its processes, which had been started ahead, were still waited for."""
-
-
-class RunPair(Protocol):
-    """Runs one pair."""
-
-    def __call__(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
-        """`then`: of which those of the next pair will be, as far as is known."""
-
-
-@dataclass
-class PairedComparison:
-    """What a paired comparison has found so far."""
-
-    differences: dict[str, list[float]] = field(default_factory=dict)
-    """By key, one for each pair of the stage that has judged it; the controls' of all pairs."""
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a benchmark could not be compared, by key."""
-    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """Of the last pair that each was in, by key: what each sample took in base and in head."""
+    """Samples of base and of head in the last pair of each benchmark, in seconds per operation."""
     unaffected: set[str] = field(default_factory=set)
-    """Keys of those that weren't compared, as nothing that differs can reach them."""
+    """Keys of the benchmarks that were not compared, because the change cannot influence them."""
     functions: dict[str, list[FunctionTime]] = field(default_factory=dict)
-    """What got slower under a profiler, by key, of those convicted."""
-    pairs: int = 0
+    """Functions that a profiler saw take longer, for those that failed."""
+    totals: Totals = field(default_factory=Totals)
     elapsed_s: float = 0.0
-    expected_s: float = 0.0
-    """What its pairs would take by the estimate, which knows nothing of the machine."""
-    spent_s: float = 0.0
-    """What they took."""
-    measured_s: float = MEASURED_S
-    """What all benchmarks of the next pair may take together, if more than their least blocks."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs in all."""
+        return self.totals.pairs
+
+    def with_stage(self, stage: StageEvidence) -> Self:
+        """Return the comparison with the evidence of another stage."""
+        taken = {key: one for key, one in stage.judgements.items() if _replaces(one, self.judgements.get(key))}
+        of_controls = {key: [*self.differences.get(key, []), *found] for key, found in stage.of_controls.items()}
+        return dataclasses.replace(
+            self,
+            differences=self.differences | of_controls | {key: stage.differences[key] for key in taken},
+            judgements=self.judgements | taken,
+            failures=self.failures | stage.failures,
+            samples_s=self.samples_s | stage.samples_s,
+            totals=stage.totals,
+        )
 
 
 def conduct(
     plans: Sequence[BenchmarkPlan], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]
 ) -> PairedComparison:
-    """Compare until each benchmark is convicted or acquitted, or the time is up.
+    """Compare until each benchmark fails or passes, or the time is up.
 
-    `clock`: seconds since the begin, by which the budget counts. Raises ComparisonInvalid where the controls are off.
+    `clock`: seconds since the begin, by which the budget counts. Raises ComparisonInvalid if a control is wrong.
     """
-    comparison = PairedComparison()
-    budget_s *= SHARE_FOR_PAIRS
-    shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
-    most_blocks = dict.fromkeys(plans, MOST_BLOCKS_AT_FIRST)
-    planned_s = budget_s * FIRST_SHARE
-    short = [plan.within(0.0, MOST_BLOCKS_AT_FIRST) for plan in plans]
-    first_looks = FIRST_LOOKS if FIRST_LOOKS[-1] * expected_s(short) <= planned_s - clock() else FIRST_LOOKS[:1]
-    first = _Stage(comparison, most_blocks, first_looks, shares, error_wanted=WELL_TOLD, sharing=len(plans))
-    first.run(run_pair, budget_s, clock, planned_s=planned_s)
+    schedule = _Schedule(plans, run_pair, budget_s * SHARE_FOR_PAIRS, clock)
+    first = schedule.run_first()
     prior = first.prior(of_few=OF_FEW)
-
-    def run(stage: _Stage) -> None:
-        stage.run(run_pair, budget_s, clock)
-
-    _look_closely(comparison, first, plans, prior, run, left_s=budget_s - clock())
-    _look_at_the_rest(comparison, plans, run)
-    _look_at_what_seems_faster(comparison, first, plans, prior, run)
-    comparison.elapsed_s = clock()
-    # What pairs do in general says nothing of a machine that can't be trusted.
-    if problem := controls_off(comparison.differences, first.prior(of_few=NO_PRIOR)):
-        raise ComparisonInvalid(problem)
-    return comparison
+    schedule.run_second(first, prior)
+    schedule.run_rest()
+    schedule.run_faster(first, prior)
+    # The variance that pairs have in general says nothing of a machine that can't be trusted.
+    check_controls(schedule.found.differences, first.prior(of_few=NO_PRIOR))
+    return schedule.found
 
 
-Run = Callable[["_Stage"], None]
-"""Runs a stage in the time that is left."""
-
-
-def _look_closely(
-    comparison: PairedComparison,
-    first: "_Stage",
-    plans: Sequence[BenchmarkPlan],
-    prior: Prior,
-    run: Run,
-    *,
-    left_s: float,
-) -> None:
-    """New pairs for what the first look has left: the suspicious by themselves, then the others, then what is costly.
-
-    The suspicious first: a disturbed machine has no time for all, and a slow-down is worth more than an acquittal.
-    """
-    left = [plan for plan in plans if plan.key in first.judgements and first.is_undecided(plan.key)]
-    decisive = {plan.key: first.blocks_to_decide(plan, prior, len(left)) for plan in left}
-    most_blocks = {plan: min(blocks_wanted(first.block_differences[plan.key], ENOUGH), MOST_BLOCKS) for plan in left}
-
-    def pair_s(plan: BenchmarkPlan) -> float:
-        return dataclasses.replace(plan, blocks=decisive[plan.key]).pair_s
-
-    def change(plan: BenchmarkPlan) -> float:
-        return first.judgements[plan.key].change
-
-    costly = {plan for plan in left if CLOSE_LOOKS[0] * _time_factor(comparison) * pair_s(plan) > MOST_OF_TIME * left_s}
-    suspicious = [plan for plan in left if plan not in costly and _is_suspicious(change(plan), plan)]
-    suspicious.sort(key=change, reverse=True)
-    others = [plan for plan in left if plan not in suspicious]
-    others.sort(key=lambda plan: (plan in costly, pair_s(plan)))
-    for those, looks, share in (
-        (suspicious, CLOSE_LOOKS, FALSE_ALARMS_CLOSE),
-        (others, CLOSE_LOOKS, FALSE_ALARMS_CLOSE),
-        # For some so many pairs are too many: with what time is left they get fewer.
-        ([*suspicious, *others], CLOSE_LOOKS_OF_COSTLY, FALSE_ALARMS_OF_COSTLY),
-    ):
-        untried = {plan: most_blocks.pop(plan) for plan in those if plan in most_blocks}
-        shares, sharing = (share, MISSES_CLOSE), len(left)
-        close = _Stage(
-            comparison, untried, looks, shares, prior, error_wanted=WELL_TOLD, decisive=decisive, sharing=sharing
-        )
-        run(close)
-        most_blocks |= {plan: blocks for plan, blocks in untried.items() if not close.differences[plan.key]}
-
-
-def _look_at_the_rest(comparison: PairedComparison, plans: Sequence[BenchmarkPlan], run: Run) -> None:
-    """A first look at those that had none, as many at a time as there is time for."""
-    shares = (FALSE_ALARMS_AT_FIRST, MISSES_AT_FIRST)
-    known = -1
-    while len(comparison.judgements | comparison.failures) > known:
-        known = len(comparison.judgements | comparison.failures)
-        rest = [plan for plan in plans if plan.key not in comparison.judgements | comparison.failures]
-        most_blocks = dict.fromkeys(rest, MOST_BLOCKS_AT_FIRST)
-        run(_Stage(comparison, most_blocks, FIRST_LOOKS[:1], shares, sharing=len(plans)))
-
-
-def _look_at_what_seems_faster(
-    comparison: PairedComparison, first: "_Stage", plans: Sequence[BenchmarkPlan], prior: Prior, run: Run
-) -> None:
-    """Four new pairs for what the first look has passed: whether it is an improvement."""
-    faster = [plan for plan in plans if first.seems_faster(plan)]
-    decisive = {plan.key: first.blocks_to_decide(plan, prior, len(faster)) for plan in faster}
-    # These convict nobody, so their false alarms are none of those that the others share.
-    shares = FALSE_ALARMS_CLOSE, MISSES_CLOSE
-    most_blocks = {plan: min(decisive[plan.key], MOST_BLOCKS) for plan in faster}
-    run(_Stage(comparison, most_blocks, CLOSE_LOOKS[:1], shares, prior, decisive=decisive))
-
-
-class _Stage:
-    """Judges benchmarks by new pairs, after these numbers of pairs or, if it comes first, when the time is up."""
+class _Schedule:
+    """Runs stages and combines their evidence."""
 
     def __init__(
-        self,
-        comparison: PairedComparison,
-        most_blocks: Mapping[BenchmarkPlan, int],
-        looks: Sequence[int],
-        shares: tuple[float, float],
-        prior: Prior | None = None,
-        *,
-        error_wanted: float = math.inf,
-        sharing: int = 0,
-        decisive: Mapping[str, int] = {},
+        self, plans: Sequence[BenchmarkPlan], run_pair: RunPair, until_s: float, clock: Callable[[], float]
     ) -> None:
-        """`shares`: of the false alarms and of the misses that may be made. `prior`: see judge_pairs; by default what
-        the benchmarks of this stage say of each other. `error_wanted`: what is convicted is tried on until its
-        standard error is no greater. `sharing`: how many share the false alarms, if it is not those alone that are
-        tried in this stage. `decisive`: the blocks of a pair that each should have, by key, as far as there is time.
+        self.found = PairedComparison()
+        self._plans = plans
+        self._run_pair = run_pair
+        self._until_s = until_s
+        self._clock = clock
+
+    def run_first(self) -> StageEvidence:
+        planned_s = self._until_s * FIRST_SHARE
+        short = [plan.within(0.0, MOST_BLOCKS_AT_FIRST) for plan in self._plans]
+        all_fit = FIRST_ANALYSES[-1] * expected_s(short) <= planned_s - self._clock()
+        stage = StagePlan(
+            dict.fromkeys(self._plans, MOST_BLOCKS_AT_FIRST),
+            FIRST_ANALYSES if all_fit else FIRST_ANALYSES[:1],
+            FIRST_FALSE_ALARMS,
+            FIRST_MISSES,
+            error_wanted=ERROR_WANTED,
+            sharing=len(self._plans),
+        )
+        return self._run(stage, planned_s=planned_s)
+
+    def run_second(self, first: StageEvidence, prior: Prior) -> None:
+        """Run new pairs of what the first stage left: suspicious benchmarks by themselves, the others, costly ones.
+
+        Suspicious ones come first: a disturbed machine has no time for all, and a slow-down is worth more than a pass.
         """
-        self.judgements: dict[str, Judgement] = {}
-        self.differences: dict[str, list[float]] = {plan.key: [] for plan in most_blocks}
-        self.block_differences: dict[str, list[list[float]]] = {plan.key: [] for plan in most_blocks}
-        self._comparison = comparison
-        self._wishes = list(most_blocks)
-        self._most_blocks = {plan.key: blocks for plan, blocks in most_blocks.items()}
-        self._looks = looks
-        self._prior = prior
-        self._error_wanted = error_wanted
-        self._sharing = sharing
-        self._decisive = decisive
-        self._limits = {plan.key: plan.thresholds.with_shares(*shares) for plan in most_blocks}
-        self._spent: dict[str, float] = {}
+        left = [
+            plan
+            for plan in self._plans
+            if plan.key in first.judgements
+            and plan.key not in first.failures
+            and is_open(first.judgements[plan.key], ERROR_WANTED)
+        ]
+        decisive = {plan.key: _blocks_to_decide(plan, first, prior, len(left)) for plan in left}
+        most_blocks = {
+            plan: min(blocks_wanted(first.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS) for plan in left
+        }
+        suspicious, others = self._in_order(left, first, decisive)
+        for plans, analyses, false_alarms in (
+            (suspicious, SECOND_ANALYSES, SECOND_FALSE_ALARMS),
+            (others, SECOND_ANALYSES, SECOND_FALSE_ALARMS),
+            # For some, so many pairs are too many: with what time is left they get fewer.
+            ([*suspicious, *others], COSTLY_ANALYSES, COSTLY_FALSE_ALARMS),
+        ):
+            stage = StagePlan(
+                {plan: most_blocks.pop(plan) for plan in plans if plan in most_blocks},
+                analyses,
+                false_alarms,
+                SECOND_MISSES,
+                prior,
+                error_wanted=ERROR_WANTED,
+                sharing=len(left),
+                decisive=decisive,
+            )
+            second = self._run(stage)
+            most_blocks |= {
+                plan: blocks for plan, blocks in stage.most_blocks.items() if not second.differences[plan.key]
+            }
 
-    def run(
-        self, run_pair: RunPair, until_s: float, clock: Callable[[], float], *, planned_s: float | None = None
-    ) -> None:
-        """`planned_s`: until when its looks should be over, if not until the end of its time."""
-        comparison, pairs, begin_s = self._comparison, 0, clock()
-        end_s = planned_s or until_s
-        tried = self._affordable(self._wishes, self._looks[0], end_s - clock())
-        self._sharing = self._sharing or len(tried)
-
-        def undecided() -> list[BenchmarkPlan]:
-            left = [plan for plan in tried if self.is_undecided(plan.key) and len(self.differences[plan.key]) == pairs]
-            late = clock() - begin_s > SHARE_FOR_SIZE * until_s
-            return [] if late and all(self._is_convicted(plan.key) for plan in left) else left
-
-        for look in self._looks:
-            while pairs < look and (chosen := self._next(undecided(), pairs, until_s - clock())):
-                began_s = clock()
-                # Whether this stage's last pair is followed by any, nobody knows yet.
-                another = pairs + 1 < self._looks[-1] and until_s - began_s > 2 * _time_factor(comparison) * expected_s(
-                    chosen
-                )
-                self._take(run_pair(chosen, chosen if another else ()))
-                pairs += 1
-                comparison.pairs += 1
-                comparison.expected_s += expected_s(chosen)
-                comparison.spent_s += clock() - began_s
-            if pairs == look:
-                share = 1.0 if look == self._looks[-1] else (clock() - begin_s) / (end_s - begin_s)
-                self._look_at([plan.key for plan in undecided()], share)
-        # The time is up for these: they have what errors their looks so far have left.
-        self._look_at(
-            [key for key, found in self.differences.items() if len(found) > 1 and self.is_undecided(key)], 1.0
+    def _in_order(
+        self, left: Sequence[BenchmarkPlan], first: StageEvidence, decisive: dict[str, int]
+    ) -> tuple[list[BenchmarkPlan], list[BenchmarkPlan]]:
+        """Return the suspicious benchmarks, the worst first, and the others, the quickest first and costly ones last."""
+        left_s = self._until_s - self._clock()
+        factor = SECOND_ANALYSES[0] * self.found.totals.time_factor
+        change = {plan: first.judgements[plan.key].change for plan in left}
+        pair_s = {plan: dataclasses.replace(plan, blocks=decisive[plan.key]).pair_s for plan in left}
+        costly = {plan: factor * pair_s[plan] > MOST_OF_TIME * left_s for plan in left}
+        suspicious = [plan for plan in left if not costly[plan] and _is_suspicious(change[plan], plan)]
+        others = [plan for plan in left if plan not in suspicious]
+        return (
+            sorted(suspicious, key=lambda plan: change[plan], reverse=True),
+            sorted(others, key=lambda plan: (costly[plan], pair_s[plan])),
         )
 
-    def _next(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
-        """Those in the next pair after so many: no longer than leaves time for the first look, if that can be."""
-        missing = max(self._looks[0] - pairs, 1)
-        return self._affordable(plans, missing, left_s) or self._affordable(plans, 1, left_s)
+    def run_rest(self) -> None:
+        """Run a first stage of the benchmarks that had none, as many at a time as there is time for."""
+        known = -1
+        while len(done := self.found.judgements.keys() | self.found.failures.keys()) > known:
+            known = len(done)
+            most_blocks = {plan: MOST_BLOCKS_AT_FIRST for plan in self._plans if plan.key not in done}
+            sharing = len(self._plans)
+            self._run(StagePlan(most_blocks, FIRST_ANALYSES[:1], FIRST_FALSE_ALARMS, FIRST_MISSES, sharing=sharing))
 
-    def _affordable(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
-        """Those that can be in so many pairs in the time left, with blocks that decide them or, if none can, fewer."""
-        decided = _that_fit(self._sized(plans, self._decisive), pairs, self._comparison, left_s)
-        return decided or _that_fit(self._sized(plans, {}), pairs, self._comparison, left_s)
+    def run_faster(self, first: StageEvidence, prior: Prior) -> None:
+        """Run new pairs of benchmarks that passed the first stage but read faster, to decide if they improved.
 
-    def _sized(self, plans: Sequence[BenchmarkPlan], wanted_blocks: Mapping[str, int]) -> list[BenchmarkPlan]:
-        """With the blocks that each is to have in a pair of these."""
-        left_s = self._comparison.measured_s
-        sized: dict[str, BenchmarkPlan] = {}
-        # What one doesn't need is left for the others.
-        for plan in sorted(plans, key=lambda one: self._most_blocks[one.key] * one.block_s):
-            share_s = left_s / (len(plans) - len(sized))
-            sized[plan.key] = plan.within(share_s, self._most_blocks[plan.key], wanted_blocks.get(plan.key, 0))
-            left_s = max(left_s - 2 * sized[plan.key].blocks * plan.block_s, 0.0)
-        return [sized[plan.key] for plan in plans]
-
-    def is_undecided(self, key: str) -> bool:
-        """Whether more pairs can tell more: it has not failed, and its verdict or the size of its slow-down is open."""
-        found = self.judgements.get(key)
-        if key in self._comparison.failures:
-            return False
-        if found is None or found.verdict == "inconclusive":
-            return True
-        return self._is_convicted(key) and found.error > self._well_told(found)
-
-    def _is_convicted(self, key: str) -> bool:
-        found = self.judgements.get(key)
-        return found is not None and found.verdict == "regression"
-
-    def seems_faster(self, plan: BenchmarkPlan) -> bool:
-        """Whether it was acquitted and would be suspicious, were it as much slower as it reads faster."""
-        found = self.judgements.get(plan.key)
-        return found is not None and found.verdict == "pass" and _is_suspicious(-found.change, plan)
-
-    def _well_told(self, found: Judgement) -> float:
-        return max(self._error_wanted, WELL_TOLD_SHARE * found.change)
-
-    def blocks_to_decide(self, plan: BenchmarkPlan, prior: Prior, tried: int) -> int:
-        """In each pair of the close look, so that its first judgement decides what is as slow as it is planned for, or
-        as fast.
+        No benchmark fails by these pairs, so their false alarms are none of those that the others share.
         """
-        found = self.judgements[plan.key]
-        limits = plan.thresholds.with_shares(FALSE_ALARMS_CLOSE, MISSES_CLOSE)
-        error = self._well_told(found)
-        if found.verdict != "regression":
-            square = found.change**2
-            expected = found.change * square / (square + DOUBT * found.error**2)
-            expected = -expected if self.seems_faster(plan) else expected
-            error = error_to_decide(expected, limits, CLOSE_LOOKS[0] - 1 + prior.degrees, tried)
-        return blocks_wanted(self.block_differences[plan.key], error_of_pair(error, CLOSE_LOOKS[0]))
+        faster = [plan for plan in self._plans if _reads_faster(first.judgements.get(plan.key), plan)]
+        decisive = {plan.key: _blocks_to_decide(plan, first, prior, len(faster)) for plan in faster}
+        most_blocks = {plan: min(decisive[plan.key], MOST_BLOCKS) for plan in faster}
+        self._run(
+            StagePlan(most_blocks, SECOND_ANALYSES[:1], SECOND_FALSE_ALARMS, SECOND_MISSES, prior, decisive=decisive)
+        )
 
-    def _take(self, pair: Pair) -> None:
-        self._comparison.failures |= pair.failures
-        self._comparison.samples_s |= pair.samples_s
-        # Measuring for as long as the next processes take to start costs nothing.
-        self._comparison.measured_s = min(self._comparison.measured_s + pair.idle_s, MOST_MEASURED_S)
-        for key, blocks in pair.block_differences.items():
-            if key in CONTROLS:
-                self._comparison.differences.setdefault(key, []).append(difference(blocks))
-            else:
-                self.differences[key].append(difference(blocks))
-                self.block_differences[key].append(blocks)
+    def _run(self, plan: StagePlan, *, planned_s: float | None = None) -> StageEvidence:
+        stage = Stage(plan, self._run_pair, self._clock, failures=self.found.failures, totals=self.found.totals)
+        evidence = stage.run(self._until_s, planned_s=planned_s)
+        self.found = dataclasses.replace(self.found.with_stage(evidence), elapsed_s=self._clock())
+        return evidence
 
-    def prior(self, *, of_few: Prior) -> Prior:
-        """What its benchmarks say of each other's variances; `of_few` where they are too few for that."""
-        return prior_of(self.differences, self._within(), of_few=of_few)
 
-    def _within(self) -> dict[str, list[float]]:
-        return {key: errors_within(pairs) for key, pairs in self.block_differences.items() if pairs}
-
-    def _look_at(self, due: Sequence[str], used: float) -> None:
-        """`used`: share of its time that has passed. Of the errors each look may make what has been added since the
-        benchmark's last one to the share's square, so that most are left for the last look, which comes when it comes
-        (Lan and DeMets 1983, Biometrika 70:659; added up over looks as if they were independent: on the safe side).
-        """
-        spent = min(used, 1.0) ** 2
-        limits = {}
-        for key in due:
-            if (share := spent - self._spent.get(key, 0.0)) > 0:
-                limits[key] = self._limits[key].with_shares(share, share)
-                self._spent[key] = spent
-        within = self._within()
-        prior = self._prior or prior_of(self.differences, within)
-        found = judge_pairs(self.differences, list(limits), limits, prior, within=within, tried=self._sharing)
-        for key, one in found.items():
-            if self._is_convicted(key):
-                one = dataclasses.replace(one, verdict="regression")  # tried on for its size alone
-            self.judgements[key] = one
-            if _tells_more(one, self._comparison.judgements.get(key)):
-                self._comparison.judgements[key] = one
-                self._comparison.differences[key] = self.differences[key]
+def _blocks_to_decide(plan: BenchmarkPlan, first: StageEvidence, prior: Prior, tried: int) -> int:
+    """Return the blocks of each second-stage pair with which the first analysis decides what the plan expects."""
+    found = first.judgements[plan.key]
+    error = well_known_error(found, ERROR_WANTED)
+    if found.verdict != "regression":
+        square = found.change**2
+        expected = found.change * square / (square + DOUBT * found.error**2)
+        expected = -expected if _reads_faster(found, plan) else expected
+        thresholds = plan.thresholds.with_shares(SECOND_FALSE_ALARMS, SECOND_MISSES)
+        error = error_to_decide(expected, thresholds, SECOND_ANALYSES[0] - 1 + prior.degrees, tried)
+    return blocks_wanted(first.block_differences[plan.key], error_of_pair(error, SECOND_ANALYSES[0]))
 
 
 def _is_suspicious(change: float, plan: BenchmarkPlan) -> bool:
-    """Whether it is more than halfway from what may pass to what must not."""
+    """Return whether it is more than halfway from what may pass to what must not."""
     return change > (plan.thresholds.tolerance + plan.thresholds.minimum_effect) / 2
 
 
-def _tells_more(found: Judgement, before: Judgement | None) -> bool:
-    """Whether it takes the place of an earlier one: what is decided stays so, and what has passed is not convicted."""
+def _reads_faster(found: Judgement | None, plan: BenchmarkPlan) -> bool:
+    """Return whether a benchmark passed and would be suspicious, were it as much slower as it reads faster."""
+    return found is not None and found.verdict == "pass" and _is_suspicious(-found.change, plan)
+
+
+def _replaces(found: Judgement, before: Judgement | None) -> bool:
+    """Return whether a judgement replaces an earlier one: a decision stays, and what has passed does not fail."""
     if before is None or before.verdict == "inconclusive":
         return True
     return found.verdict != "inconclusive" and (before.verdict, found.verdict) != ("pass", "regression")
-
-
-def _that_fit(
-    plans: Sequence[BenchmarkPlan], pairs: int, comparison: PairedComparison, left_s: float
-) -> list[BenchmarkPlan]:
-    """Those that can be in so many pairs in the time left, from the first on."""
-    chosen: list[BenchmarkPlan] = []
-    for plan in plans:
-        if pairs * _time_factor(comparison) * expected_s([*chosen, plan]) <= left_s:
-            chosen.append(plan)
-    return chosen
-
-
-def _time_factor(comparison: PairedComparison) -> float:
-    """What pairs take here, over what is expected."""
-    return comparison.spent_s / comparison.expected_s if comparison.expected_s else 1.0
-
-
-def expected_s(plans: Sequence[BenchmarkPlan]) -> float:
-    """What a pair of these takes, about."""
-    return PAIR_OVERHEAD_S + sum(plan.pair_s for plan in plans)
-
-
-def controls(thresholds: Thresholds) -> list[BenchmarkPlan]:
-    """The controls, to be run first in each pair; they are not judged by thresholds."""
-    return [BenchmarkPlan(key, CONTROL_SAMPLE_S, thresholds, slow_down=share) for key, share in CONTROLS.items()]
-
-
-def is_control(key: str) -> bool:
-    """Return whether a key names one of this package's own benchmarks."""
-    return key.partition("::")[0] == CONTROLS_FILE
-
-
-def controls_off(differences: Mapping[str, Sequence[float]], prior: Prior) -> str:
-    """What is wrong with the controls, if a 99.9 % interval of one excludes the truth by more than a point.
-
-    `prior`: what the benchmarks say of variances; the blocks of controls hardly vary.
-    """
-    for key, truth in CONTROLS.items():
-        values = differences.get(key, [])
-        if len(values) < 2:
-            continue
-        change = statistics.fmean(values)
-        ratio, degrees = prior.moderated(values, [0.0] * len(values))
-        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * BETWEEN * math.sqrt(ratio / len(values))
-        if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
-            return (
-                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
-                f" {truth:+.0%}: this machine can't be trusted now"
-            )
-    return ""

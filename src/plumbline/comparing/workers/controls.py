@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from plumbline.comparing.statistics.schedule import IN_SERVER
+from plumbline.comparing.statistics.controls import IN_SERVER
 from plumbline.measuring.loop import Measure
 from plumbline.pytest_plugin import Run
 

@@ -12,17 +12,13 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from plumbline.comparing.statistics.controls import controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
-from plumbline.comparing.statistics.schedule import (
-    MOST_BLOCKS,
-    BenchmarkPlan,
-    Pair,
-    PairedComparison,
-    conduct,
-    controls,
-)
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.trees.copies import Sides
 from plumbline.comparing.workers.pair_servers import PairServers
 from plumbline.comparing.workers.process import WorkerProcess
@@ -65,13 +61,13 @@ def compare(
         comparison = PairedComparison()
         if affected:
             comparison = conduct(affected, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
-        comparison.unaffected = both.unaffected
+        comparison = replace(comparison, unaffected=both.unaffected)
         convicted = [
             plan for plan in affected if (one := comparison.judgements.get(plan.key)) and one.verdict == "regression"
         ]
         convicted.sort(key=lambda plan: -comparison.judgements[plan.key].change)
         if convicted:
-            comparison.functions = both.slower_functions(convicted[:MOST_PROFILED])
+            comparison = replace(comparison, functions=both.slower_functions(convicted[:MOST_PROFILED]))
     return comparison
 
 
@@ -124,9 +120,8 @@ def _pair(
     profile: str,
     rng: random.Random,
 ) -> Pair:
-    pair = Pair()
     with pair_servers.workers_running(chosen, profile, rng) as (base, head):
-        pair.idle_s = pair_servers.idle_s
+        pair = Pair(idle_s=pair_servers.idle_s)
         there = set(base.collected) & set(head.collected)
         for plan in chosen:
             if plan.key not in there:

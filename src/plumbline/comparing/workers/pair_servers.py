@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from plumbline.comparing.statistics.controls import CONTROLS, is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.schedule import CONTROLS, BenchmarkPlan, is_control
+from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.trees.base_commit import NoBase
 from plumbline.comparing.trees.copies import Side, Sides, changed_paths, foreign, nothing_differs, python_path
 from plumbline.comparing.trees.environment import read_toml

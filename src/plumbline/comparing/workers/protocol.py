@@ -24,7 +24,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from plumbline.comparing.statistics.inference import figure
-from plumbline.comparing.statistics.schedule import Where
+from plumbline.comparing.statistics.plan import Where
 from plumbline.comparing.workers.slowed import OFF, REQUESTS, STEPS, shared_numbers, work
 from plumbline.measuring.loop import MeasureError, Measurement, Timer
 from plumbline.measuring.statistics import summarize

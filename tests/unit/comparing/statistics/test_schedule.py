@@ -9,24 +9,11 @@ from typing import Any
 import pytest
 
 from plumbline.comparing.comparison import judge_compared
-from plumbline.comparing.statistics import schedule as comparison
+from plumbline.comparing.statistics import stage
 from plumbline.comparing.statistics.inference import Prior, judge_pairs
-from plumbline.comparing.statistics.schedule import (
-    CLOSE_LOOKS,
-    CONTROLS,
-    FIRST_LOOKS,
-    MEASURED_S,
-    MOST_BLOCKS,
-    MOST_MEASURED_S,
-    WELL_TOLD_SHARE,
-    BenchmarkPlan,
-    Pair,
-    PairedComparison,
-    RunPair,
-    conduct,
-    controls_off,
-    expected_s,
-)
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
+from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison, conduct
+from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, WELL_KNOWN_SHARE
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Benchmark
 from plumbline.settings import GateSettings
@@ -107,19 +94,21 @@ def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
     pairs = Pairs(lambda plan, pair: (math.log(1.2) if plan.key == KEY else 0.0) + 0.001 * (pair % 2))
     found = tried(plans_of(5), pairs)
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
-    assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_LOOKS[0]}
+    assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_ANALYSES[0]}
     assert found.judgements[KEY].verdict == "regression"
-    assert found.pairs == FIRST_LOOKS[0]
+    assert found.pairs == FIRST_ANALYSES[0]
 
 
 def test_what_the_first_look_convicts_but_does_not_tell_well_is_looked_at_closely() -> None:
     """20 % slower, give or take 1.8: three pairs convict where no time is left, and else more tell by how much."""
     at_first, found = (tried(plans_of(12), Pairs(zigzag(0.2, 0.018), factor)) for factor in (6.5, 1.0))
-    assert {(one.verdict, one.pairs) for one in at_first.judgements.values()} == {("regression", FIRST_LOOKS[-1])}
+    assert {(one.verdict, one.pairs) for one in at_first.judgements.values()} == {("regression", FIRST_ANALYSES[-1])}
     assert found.judgements[KEY].verdict == "regression"
-    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
+    assert found.judgements[KEY].pairs == SECOND_ANALYSES[0]
     assert (
-        at_first.judgements[KEY].error > WELL_TOLD_SHARE * at_first.judgements[KEY].change > found.judgements[KEY].error
+        at_first.judgements[KEY].error
+        > WELL_KNOWN_SHARE * at_first.judgements[KEY].change
+        > found.judgements[KEY].error
     )
 
 
@@ -137,7 +126,7 @@ def test_only_a_share_of_the_time_goes_into_the_size_of_what_is_convicted() -> N
     pairs = Pairs(zigzag(0.12, 0.035), factor=2.0)
     found = tried(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "regression"
-    assert CLOSE_LOOKS[0] < found.judgements[KEY].pairs == found.pairs - FIRST_LOOKS[-1] < 16
+    assert SECOND_ANALYSES[0] < found.judgements[KEY].pairs == found.pairs - FIRST_ANALYSES[-1] < 16
     assert found.elapsed_s < BUDGET_S / 2
 
 
@@ -146,16 +135,18 @@ def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
     found = tried(plans_of(12), pairs)
     assert found.judgements[KEY].verdict == "improvement"
-    assert found.judgements[KEY].pairs == CLOSE_LOOKS[0]
-    assert [[plan.key for plan in chosen] for chosen in pairs.chosen[-CLOSE_LOOKS[0] :]] == [[KEY]] * CLOSE_LOOKS[0]
+    assert found.judgements[KEY].pairs == SECOND_ANALYSES[0]
+    assert [[plan.key for plan in chosen] for chosen in pairs.chosen[-SECOND_ANALYSES[0] :]] == [
+        [KEY]
+    ] * SECOND_ANALYSES[0]
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
 
 
 def test_what_the_first_look_passes_as_faster_is_not_convicted() -> None:
     """It read as 7 % faster, and as 20 % slower from then on."""
-    pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_LOOKS[0] else 0.2, 0.009)(plan, pair))
+    pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_ANALYSES[0] else 0.2, 0.009)(plan, pair))
     found = tried(plans_of(12), pairs)
-    assert found.pairs == FIRST_LOOKS[0] + CLOSE_LOOKS[0]
+    assert found.pairs == FIRST_ANALYSES[0] + SECOND_ANALYSES[0]
     assert {one.verdict for one in found.judgements.values()} == {"pass"}
 
 
@@ -165,7 +156,7 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     for idle_s in (0.0, 0.5, 5.0):
         pairs = Pairs(around(0.0, 0.1), idle_s=idle_s, block_noise=0.15)
         tried(plans_of(10, sample_s=2e-4), pairs)
-        close = [chosen for chosen in pairs.chosen[FIRST_LOOKS[-1] :] if len(chosen) == 10]
+        close = [chosen for chosen in pairs.chosen[FIRST_ANALYSES[-1] :] if len(chosen) == 10]
         spans_s[idle_s] = [sum(2 * plan.blocks * plan.block_s for plan in chosen) for chosen in close[:3]]
     assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
     assert spans_s[0.5] == pytest.approx([MEASURED_S + 0.5 * pairs for pairs in (2, 3, 4)], rel=0.2)
@@ -176,14 +167,14 @@ def test_the_size_of_a_great_slow_down_need_not_be_told_to_the_point() -> None:
     """Three times as slow, give or take 5 %: beyond doubt, and no reason to spend more time."""
     found = tried(plans_of(1), Pairs(zigzag(2.0, 0.05)))
     assert found.judgements[KEY].verdict == "regression"
-    assert found.judgements[KEY].pairs == FIRST_LOOKS[0]
+    assert found.judgements[KEY].pairs == FIRST_ANALYSES[0]
 
 
 def test_a_conviction_of_the_first_look_stands_where_no_time_is_left() -> None:
     """Pairs take so long that those of the first look are all there is."""
     pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
     found = tried(plans_of(5), pairs)
-    assert found.pairs == FIRST_LOOKS[0]
+    assert found.pairs == FIRST_ANALYSES[0]
     assert {one.verdict for one in found.judgements.values()} == {"regression"}
 
 
@@ -191,20 +182,20 @@ def test_what_two_pairs_leave_open_is_in_a_third_of_the_first_look() -> None:
     """One reads 5 and 2 %; the others are acquitted, and need no third."""
     pairs = Pairs(lambda plan, pair: 0.001 * (pair % 2) + (0.02 + 0.03 * (pair % 2) if plan.key == KEY else 0.0))
     tried(plans_of(5), pairs)
-    assert [len(chosen) for chosen in pairs.chosen[: FIRST_LOOKS[-1]]] == [5] * FIRST_LOOKS[0] + [1]
+    assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [5] * FIRST_ANALYSES[0] + [1]
 
 
 def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
     """One reads 3 % more in the first look and nothing afterwards: of the first look's pairs nothing is left."""
     pairs = Pairs(
-        lambda plan, pair: 0.03 * (pair % 2) + (0.03 if plan.key == KEY and pair <= FIRST_LOOKS[-1] else 0.0),
+        lambda plan, pair: 0.03 * (pair % 2) + (0.03 if plan.key == KEY and pair <= FIRST_ANALYSES[-1] else 0.0),
     )
     found = tried(plans_of(5), pairs)
     assert found.judgements[KEY].verdict == "pass"
-    later = [chosen for chosen in pairs.chosen[FIRST_LOOKS[-1] :] if KEY in {plan.key for plan in chosen}]
+    later = [chosen for chosen in pairs.chosen[FIRST_ANALYSES[-1] :] if KEY in {plan.key for plan in chosen}]
     assert found.judgements[KEY].pairs == len(found.differences[KEY]) == len(later)
     assert max(found.differences[KEY]) < 0.06
-    assert found.judgements[KEY].pairs in CLOSE_LOOKS
+    assert found.judgements[KEY].pairs in SECOND_ANALYSES
     assert max(found.differences[KEY]) < 0.04
 
 
@@ -215,20 +206,6 @@ def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
     assert {plan.blocks for plan in pairs.chosen[0]} == {20, 21}
     [last] = pairs.chosen[-1]
     assert 21 < last.blocks <= MOST_BLOCKS
-
-
-def test_slow_benchmarks_have_fewer_blocks() -> None:
-    """The least is what takes 0.4 s, or three of each side."""
-    assert BenchmarkPlan(KEY, 0.3, LIMITS).within(0.0, MOST_BLOCKS).blocks == 3
-    assert BenchmarkPlan(KEY, 0.02, LIMITS).within(0.0, MOST_BLOCKS).blocks == 9
-    assert BenchmarkPlan(KEY, 0.03, LIMITS).within(1.0, MOST_BLOCKS).blocks == 16
-
-
-def test_a_block_has_as_many_samples_as_fill_its_time() -> None:
-    """0.4 ms; what takes longer is measured in single ones."""
-    plans = [BenchmarkPlan(KEY, sample_s, LIMITS) for sample_s in (0.0, 5e-6, 1e-4, 3e-4, 9e-4, 4e-3, 0.3)]
-    assert [plan.samples for plan in plans] == [40, 40, 4, 2, 1, 1, 1]
-    assert [plan.warm_up for plan in plans] == [40, 40, 40, 27, 9, 2, 1]
 
 
 def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
@@ -243,8 +220,8 @@ def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
         return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
     conduct(plans_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
-    assert seen[: FIRST_LOOKS[-1]] == [128] * FIRST_LOOKS[-1]
-    assert set(seen[FIRST_LOOKS[-1] :]) == {20}
+    assert seen[: FIRST_ANALYSES[-1]] == [128] * FIRST_ANALYSES[-1]
+    assert set(seen[FIRST_ANALYSES[-1] :]) == {20}
 
 
 def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
@@ -252,7 +229,7 @@ def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
     noise = {plan.key: (0.07, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
     pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
     tried(plans_of(12), pairs)
-    close = pairs.chosen[FIRST_LOOKS[-1]]
+    close = pairs.chosen[FIRST_ANALYSES[-1]]
     blocks = [{plan.key: plan.blocks for plan in chosen} for chosen in (pairs.chosen[0], close)]
     assert blocks[0]["test_it.py::test_1"] == pytest.approx(blocks[0][KEY], abs=1)
     assert blocks[1]["test_it.py::test_1"] > 3 * blocks[1][KEY]
@@ -264,11 +241,11 @@ def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
     plans = [BenchmarkPlan("costly", 0.3, LIMITS), *plans_of(2)]
     pairs = Pairs(zigzag(math.expm1(0.04), 0.0), block_noise=0.05, noisier={"costly": 0.3})
     found = tried(plans, pairs)
-    assert [len(chosen) for chosen in pairs.chosen[: FIRST_LOOKS[-1]]] == [3] * FIRST_LOOKS[-1]
-    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_LOOKS[-1] :]]
-    assert close[: CLOSE_LOOKS[0]] == [[KEY, "test_it.py::test_1"]] * CLOSE_LOOKS[0]
+    assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [3] * FIRST_ANALYSES[-1]
+    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
+    assert close[: SECOND_ANALYSES[0]] == [[KEY, "test_it.py::test_1"]] * SECOND_ANALYSES[0]
     assert close[-1] == ["costly"]
-    assert found.judgements["costly"].pairs > FIRST_LOOKS[-1]
+    assert found.judgements["costly"].pairs > FIRST_ANALYSES[-1]
 
 
 def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> None:
@@ -279,12 +256,12 @@ def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> No
 
     def read(plan: BenchmarkPlan, pair: int) -> float:
         suspicious = plan.key == "slow and suspicious"
-        noise = (pair % 3 - 1) * (0.01 if suspicious and pair > FIRST_LOOKS[-1] else 0.06)
-        return noise + (0.045 if suspicious and pair <= FIRST_LOOKS[-1] else 0.0)
+        noise = (pair % 3 - 1) * (0.01 if suspicious and pair > FIRST_ANALYSES[-1] else 0.06)
+        return noise + (0.045 if suspicious and pair <= FIRST_ANALYSES[-1] else 0.0)
 
     pairs = Pairs(read)
     tried([BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s], pairs)
-    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_LOOKS[-1] :]]
+    close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
     assert [names for names, _ in itertools.groupby(close)][:2] == [["slow and suspicious"], ["fast", "slow"]]
 
 
@@ -294,7 +271,7 @@ def test_a_close_look_is_planned_by_less_than_a_doubtful_reading() -> None:
     for noise in (0.02, 0.04):
         pairs = Pairs(around(0.03, noise), block_noise=0.1)
         tried(plans_of(1, 0.03), pairs)
-        blocks.append(pairs.chosen[FIRST_LOOKS[-1]][0].blocks)
+        blocks.append(pairs.chosen[FIRST_ANALYSES[-1]][0].blocks)
     assert blocks[1] < blocks[0]
 
 
@@ -308,15 +285,15 @@ def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypat
         looked_at.extend(len(differences[key]) for key in due)
         return judge_pairs(differences, due, *rest, **named)
 
-    monkeypatch.setattr(comparison, "judge_pairs", judge)
+    monkeypatch.setattr(stage, "judge_pairs", judge)
     pairs = Pairs(zigzag(0.035, 0.1), factor=1.5)
     found = tried(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
-    assert found.judgements[KEY].pairs == found.pairs - FIRST_LOOKS[-1]
-    *planned, last = looked_at[len(FIRST_LOOKS) :]
-    assert looked_at[: len(FIRST_LOOKS)] == list(FIRST_LOOKS)
-    assert planned == list(CLOSE_LOOKS[: len(planned)])
-    assert last == found.judgements[KEY].pairs < CLOSE_LOOKS[-1]
+    assert found.judgements[KEY].pairs == found.pairs - FIRST_ANALYSES[-1]
+    *planned, last = looked_at[len(FIRST_ANALYSES) :]
+    assert looked_at[: len(FIRST_ANALYSES)] == list(FIRST_ANALYSES)
+    assert planned == list(SECOND_ANALYSES[: len(planned)])
+    assert last == found.judgements[KEY].pairs < SECOND_ANALYSES[-1]
     assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
 
 
@@ -332,11 +309,11 @@ def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.
         misses.extend(1 - limits[key].power for key in due)
         return judge_pairs(differences, due, limits, *rest, **named)
 
-    monkeypatch.setattr(comparison, "judge_pairs", judge)
+    monkeypatch.setattr(stage, "judge_pairs", judge)
     tried(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
     assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
     assert sum(misses) == pytest.approx(0.03 * 0.85)
-    at_first, closely = false_alarms[: len(FIRST_LOOKS)], false_alarms[len(FIRST_LOOKS) :]
+    at_first, closely = false_alarms[: len(FIRST_ANALYSES)], false_alarms[len(FIRST_ANALYSES) :]
     assert sum(at_first) == pytest.approx(0.1 * LIMITS.false_alarms)
     assert [at_first, closely] == [sorted(at_first), sorted(closely)]
     assert false_alarms[-1] > LIMITS.false_alarms / 3
@@ -356,7 +333,7 @@ def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> N
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
         del then
-        if len(pairs.chosen) == FIRST_LOOKS[-1] + 4:
+        if len(pairs.chosen) == FIRST_ANALYSES[-1] + 4:
             pairs.clock.now_s += 48.0
         return pairs(chosen)
 
@@ -368,12 +345,12 @@ def test_what_is_costly_gets_the_pairs_that_there_is_time_for() -> None:
     """In doubt after the first look, then more than twice as slow: 9 s a pair, so two of the close look, not four."""
     worst = {True: 0.03, False: math.log(2.4)}
     pairs = Pairs(
-        lambda plan, pair: 0.01 * (pair % 3) + (worst[pair <= FIRST_LOOKS[-1]] if plan.key == KEY else 0.0),
+        lambda plan, pair: 0.01 * (pair % 3) + (worst[pair <= FIRST_ANALYSES[-1]] if plan.key == KEY else 0.0),
     )
     found = tried([BenchmarkPlan(KEY, 1.0, LIMITS), *plans_of(10)[1:]], pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 2
-    assert found.pairs == FIRST_LOOKS[-1] + 2
+    assert found.pairs == FIRST_ANALYSES[-1] + 2
 
 
 def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:
@@ -428,8 +405,10 @@ def test_what_is_suspicious_goes_before_what_was_not_tried() -> None:
     )
     found = tried(many(), pairs)
     assert found.judgements["worst_1"].verdict == "regression"
-    assert found.judgements["worst_1"].pairs == CLOSE_LOOKS[0]
-    assert [len(chosen) for chosen in pairs.chosen[FIRST_LOOKS[0] :]][: CLOSE_LOOKS[0]] == [1] * CLOSE_LOOKS[0]
+    assert found.judgements["worst_1"].pairs == SECOND_ANALYSES[0]
+    assert [len(chosen) for chosen in pairs.chosen[FIRST_ANALYSES[0] :]][: SECOND_ANALYSES[0]] == [1] * SECOND_ANALYSES[
+        0
+    ]
     assert pairs.clock() <= BUDGET_S
 
 
@@ -487,37 +466,6 @@ def test_what_is_to_be_seen_is_caught(effect: float, least: int) -> None:
     assert sum(simulated(effect, rng)[KEY] == "regression" for _ in range(200)) >= least
 
 
-def controls(alike: Mapping[int, float], slowed: float = 0.1) -> dict[str, list[float]]:
-    same, slow = CONTROLS
-    return {same: list(alike.values()), slow: [math.log1p(slowed) + noise for noise in (-0.01, 0.0, 0.01, 0.0)]}
-
-
-def test_controls_that_read_the_truth_are_well() -> None:
-    """No difference, and 10 %, both give or take 1 %."""
-    assert controls_off(controls({1: 0.01, 2: -0.01, 3: 0.0, 4: 0.0}), NOTHING) == ""
-
-
-def test_controls_that_can_not_be_right_are_told() -> None:
-    """5 % where there is no difference, and no slow-down where there is one of 10 %."""
-    assert "test_alike reads +5" in controls_off(controls({1: 0.05, 2: 0.0501, 3: 0.0499, 4: 0.05}), NOTHING)
-    assert "test_slowed reads" in controls_off(controls({1: 0.0, 2: 0.0}, slowed=-0.05), NOTHING)
-
-
-def test_two_pairs_are_enough_where_the_benchmarks_tell_how_pairs_vary() -> None:
-    """Two values alone prove nothing; with what others say of the spread, 10 % that are missing are found."""
-    same, slow = CONTROLS
-    found = {same: [0.0, 0.002], slow: [0.001, -0.001]}
-    assert controls_off(found, NOTHING) == ""
-    assert "test_slowed reads +0.0% and should read +10%" in controls_off(found, Prior(1.44, 10))
-    assert controls_off({same: [0.0, 0.002], slow: [0.09, 0.1]}, Prior(1.44, 10)) == ""
-
-
-def test_controls_with_one_pair_say_nothing() -> None:
-    """One value has no interval."""
-    same, _ = CONTROLS
-    assert controls_off({same: [5.0]}, NOTHING) == ""
-
-
 def test_the_next_pair_is_announced_where_there_will_be_one() -> None:
     """Those of a pair are all that can be in the next one, until the first look or the end of the time."""
     pairs = Pairs(zigzag(0.035, 0.2))
@@ -527,7 +475,7 @@ def test_the_next_pair_is_announced_where_there_will_be_one() -> None:
     assert {one.verdict for one in found.judgements.values()} == {"inconclusive"}
     for then, now in zip(pairs.then[:-1], pairs.chosen[1:], strict=True):
         assert not then or {plan.key for plan in now} <= {plan.key for plan in then}
-    assert all(pairs.then[: FIRST_LOOKS[-1] - 1])
-    assert pairs.then[FIRST_LOOKS[-1] - 1] == []
-    assert all(pairs.then[FIRST_LOOKS[-1] : -3])
+    assert all(pairs.then[: FIRST_ANALYSES[-1] - 1])
+    assert pairs.then[FIRST_ANALYSES[-1] - 1] == []
+    assert all(pairs.then[FIRST_ANALYSES[-1] : -3])
     assert pairs.then[-1] == []

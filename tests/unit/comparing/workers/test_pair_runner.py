@@ -13,16 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.schedule import (
-    CLOSE_LOOKS,
-    CONTROLS,
-    FIRST_LOOKS,
-    LEAST_BLOCKS,
-    BenchmarkPlan,
-    Pair,
-    PairedComparison,
-)
+from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison
 from plumbline.comparing.trees.copies import Side, Sides
 from plumbline.comparing.workers import process as arm_process
 from plumbline.comparing.workers.pair_runner import compare, pair_runner, shared_by_sides
@@ -285,8 +279,8 @@ def test_alike_is_acquitted_at_a_look_and_controls_are_in_each_pair(slower: Pair
 
     What is convicted and what is alike may each need a close look, and what reads as faster four pairs more.
     """
-    closely = {0, *CLOSE_LOOKS}
-    stages = itertools.product(FIRST_LOOKS, closely, closely, {0, CLOSE_LOOKS[0]})
+    closely = {0, *SECOND_ANALYSES}
+    stages = itertools.product(FIRST_ANALYSES, closely, closely, {0, SECOND_ANALYSES[0]})
     assert slower.pairs in {sum(looks) for looks in stages}
     assert {key: len(slower.differences[key]) for key in CONTROLS} == dict.fromkeys(CONTROLS, slower.pairs)
 

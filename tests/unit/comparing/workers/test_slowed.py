@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import difference
-from plumbline.comparing.statistics.schedule import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.trees.copies import twins
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.pair_runner import pair_runner

@@ -1,0 +1,101 @@
+"""Plan of a pair: its benchmarks, how many blocks of how many samples each gets, and how long that takes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+from plumbline.judging.thresholds import Thresholds
+
+# Blocks of each side in a pair.
+LEAST_BLOCKS = 20
+LEAST_BLOCKS_OF_SLOW = 3
+MOST_BLOCKS = 512
+# A benchmark may take this long in a pair, if that is more than the least blocks of a slow one.
+LEAST_MEASURED_S = 0.4
+# A slower sample is a block by itself. The speed of a disturbed machine changes within tens of milliseconds: measured
+# for the same time there, the variance of 48 blocks of one request of 2 ms is a tenth of that of 4 blocks of twelve,
+# and that of 60 blocks of two queries a third of that of 12 blocks of twenty.
+BLOCK_S = 0.0004
+MOST_SAMPLES = 40
+WARM_UP_S = 0.008
+# Time beside the samples: of a block, of a benchmark in a pair, and of a pair.
+TURN_S = 0.0005
+BEGIN_S = 0.02
+PAIR_OVERHEAD_S = 0.7
+
+Where = Literal["block", "application", "server"]
+"""Place of a deliberate slow-down: the timed block, or the process of the application or of PostgreSQL."""
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """A benchmark to be compared."""
+
+    key: str
+    sample_s: float
+    """Estimated duration of one sample."""
+    thresholds: Thresholds
+    blocks: int = LEAST_BLOCKS
+    """Of each side, in a pair."""
+    slow_down: float = 0.0
+    """Share by which head is slowed down deliberately, for the controls and the self-check."""
+    slowed_in: Where = "block"
+
+    @property
+    def samples(self) -> int:
+        """Samples of a block."""
+        if not self.sample_s:
+            return MOST_SAMPLES
+        return min(math.ceil(BLOCK_S / self.sample_s), MOST_SAMPLES)
+
+    @property
+    def warm_up(self) -> int:
+        """Samples that a fresh process begins with."""
+        return min(max(math.ceil(WARM_UP_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
+
+    @property
+    def block_s(self) -> float:
+        """Estimated duration of a block."""
+        return self.samples * self.sample_s + TURN_S
+
+    @property
+    def pair_s(self) -> float:
+        """Estimated duration in a pair, including the warm-up of both sides."""
+        return 2 * self.blocks * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
+
+    def within(self, share_s: float, most_blocks: int, wanted_blocks: int = 0) -> "BenchmarkPlan":
+        """Return the plan with the blocks that fit its share of a pair, or with the wanted ones if they are more.
+
+        Both stay between the least blocks and `most_blocks`.
+        """
+        of_both_s = 2 * self.block_s
+        least = max(min(int(LEAST_MEASURED_S / of_both_s), LEAST_BLOCKS), LEAST_BLOCKS_OF_SLOW)
+        blocks = max(int(share_s / of_both_s), wanted_blocks)
+        return replace(self, blocks=max(min(blocks, most_blocks), least))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Evidence of one pair of fresh processes, by key."""
+
+    block_differences: dict[str, list[float]] = field(default_factory=dict)
+    """By how much head was slower, by each two neighbouring blocks, as logarithms; the controls' too."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a benchmark could not be compared."""
+    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    """Samples of base and of head, in seconds per operation."""
+    idle_s: float = 0.0
+    """How long the run waited for its processes, although they had been started ahead."""
+
+
+class RunPair(Protocol):
+    """Runs one pair."""
+
+    def __call__(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        """`then`: benchmarks from which the next pair's will be, as far as they are known."""
+
+
+def expected_s(plans: Sequence[BenchmarkPlan]) -> float:
+    """Return the estimated duration of a pair of these, in seconds."""
+    return PAIR_OVERHEAD_S + sum(plan.pair_s for plan in plans)

@@ -1,0 +1,56 @@
+"""Controls: benchmarks whose difference is known beforehand."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+
+from plumbline.comparing.statistics.controls import CONTROLS, check_controls, is_control
+from plumbline.comparing.statistics.inference import NO_PRIOR, ComparisonInvalid, Prior
+
+ALIKE, SLOWED = CONTROLS
+
+
+def four_pairs(alike: float, slowed: float) -> Mapping[str, list[float]]:
+    """Four pairs around these differences (shares), give or take 1 %."""
+    noise = (-0.01, 0.0, 0.01, 0.0)
+    return {ALIKE: [math.log1p(alike) + one for one in noise], SLOWED: [math.log1p(slowed) + one for one in noise]}
+
+
+def test_controls_that_read_the_truth_are_valid() -> None:
+    """No difference and 10 %, both give or take 1 %."""
+    check_controls(four_pairs(0.0, 0.1), NO_PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("alike", "slowed", "reason"),
+    [(0.05, 0.1, r"test_alike reads \+5\.0% and should read \+0%"), (0.0, -0.05, "test_slowed reads -5")],
+)
+def test_a_control_that_reads_the_impossible_makes_a_comparison_invalid(
+    alike: float, slowed: float, reason: str
+) -> None:
+    """5 % instead of no difference, and faster instead of 10 % slower."""
+    found = four_pairs(alike, slowed) if slowed < 0 else {ALIKE: [0.049, 0.0488, 0.0487, 0.0486], SLOWED: [0.0953]}
+    with pytest.raises(ComparisonInvalid, match=reason):
+        check_controls(found, NO_PRIOR)
+
+
+def test_two_pairs_prove_more_with_a_prior() -> None:
+    """Two values alone prove nothing; if the benchmarks show how pairs vary, a missing slow-down of 10 % is found."""
+    found = {ALIKE: [0.0, 0.002], SLOWED: [0.001, -0.001]}
+
+    check_controls(found, NO_PRIOR)
+    check_controls({ALIKE: [0.0, 0.002], SLOWED: [0.09, 0.1]}, Prior(1.44, 10))
+    with pytest.raises(ComparisonInvalid, match=r"test_slowed reads \+0\.0% and should read \+10%"):
+        check_controls(found, Prior(1.44, 10))
+
+
+def test_one_pair_proves_nothing() -> None:
+    """A single value has no interval."""
+    check_controls({ALIKE: [5.0]}, NO_PRIOR)
+
+
+def test_controls_are_told_from_benchmarks_by_their_keys() -> None:
+    """By the file that their keys name."""
+    assert all(map(is_control, CONTROLS))
+    assert not is_control("test_controls.py::test_alike")
