@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from plumbline.counting import counter as module
 from plumbline.counting.counter import Counter, Round
 from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
-from plumbline.counting.sockets import CannotCount
+from plumbline.counting.redis_commands import RedisCommands
+from plumbline.counting.sources import CannotCount
 from plumbline.judging.counts import compare_counts
 from plumbline.results.counts import Counts
 from plumbline.services import Services
@@ -485,7 +486,7 @@ async def test_a_machine_that_doesn_t_tell_of_connections(
     """As macOS: commands and statements are counted all the same, and what can't be is said once."""
 
     def refuse() -> None:
-        raise CannotCount("only Linux's kernel tells")
+        raise CannotCount("only Linux's kernel reports them")
 
     monkeypatch.setattr(module, "SocketWatch", refuse)
     counter = Counter(counting)
@@ -499,14 +500,14 @@ async def test_a_machine_that_doesn_t_tell_of_connections(
 
     assert rounds.counts.same == {"redis.command PING": 1}
     assert SOCKETS not in rounds.counts.families
-    assert counter.notes == ["messages, bytes and connections can't be counted here: only Linux's kernel tells"]
+    assert counter.notes == ["messages, bytes and connections can't be counted here: only Linux's kernel reports them"]
 
 
 async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, client: Redis) -> None:
     """The benchmark goes on, and the run says what wasn't counted, without a password."""
     assert counting.redis is not None
     counter = Counter(counting)
-    counter._redis = module.RedisCommands(counting.redis)
+    counter._redis = RedisCommands(counting.redis)
     rounds = Pass(counter)
     real = counting.redis.address
     counting.redis.address = type(real)("redis", real.host, 1, password=real.password)

@@ -1,0 +1,175 @@
+"""SQL statements by text and the rows they read."""
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plumbline.counting.families import ROWS, STATEMENTS
+from plumbline.counting.sources import CannotCount, Numbers
+from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
+from plumbline.measuring.guards import KEPT_CONNECTION_NAME
+from plumbline.services import Service
+
+if TYPE_CHECKING:  # an optional package
+    import asyncpg
+
+ANSWER_LIMIT_S = 3.0
+EXPLAIN_LIMIT_MS = 1000
+LOCK_LIMIT_MS = 200
+RELOAD_S = 0.001
+
+T = TypeVar("T")
+
+
+class PostgresStatements:
+    """Counts statements by the log of a PostgreSQL of this run.
+
+    EXPLAIN shows afterwards how many rows they read: one statement of each text and pass is executed again and rolled
+    back.
+    """
+
+    def __init__(self, service: Service, note: Callable[[str], None]) -> None:
+        self.families = [STATEMENTS, ROWS]
+        self._service = service
+        self._note = note
+        self._session: _Session | None = None
+        self._marks: list[str] = []
+        self._rows: dict[Executed, float] = {}
+
+    def begin(self) -> None:
+        self.families = [STATEMENTS, ROWS]
+        self._marks = []
+        self._rows = {}
+        if self._session is None or self._session.url != self._service.address.url or self._session.is_lost():
+            self.close()
+            self._session = _Session(self._service.address.url)
+        self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
+        self._execute("SELECT pg_reload_conf()")
+        deadline_s = time.monotonic() + ANSWER_LIMIT_S
+        while self._fetch("SHOW log_min_duration_statement")[0][0] != "0":
+            if time.monotonic() > deadline_s:
+                raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
+            time.sleep(RELOAD_S)
+        time.sleep(RELOAD_S)  # the other sessions learn of it at the same moment, but one after another
+
+    def enter(self) -> None:
+        self._mark()
+
+    def leave(self) -> None:
+        self._mark()
+
+    def end(self) -> list[Numbers]:
+        self._execute("ALTER SYSTEM RESET log_min_duration_statement")
+        self._execute("SELECT pg_reload_conf()")
+        if not self._marks:
+            return []
+        log = self._service.log_since(self._marks[0], self._marks[-1], ANSWER_LIMIT_S)
+        parts = between(log, self._marks)
+        if not parts:
+            raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
+        return [self._numbers(part) for part in parts[::2]]
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _mark(self) -> None:
+        self._marks.append(f"SELECT 'counting {secrets.token_hex(4)}'")
+        self._execute(self._marks[-1])
+
+    def _numbers(self, part: list[Executed]) -> Numbers:
+        numbers: Numbers = dict(Tally(f"postgres.{one.kind} {normalised(one.text)}" for one in part))
+        rows = 0.0
+        for label, one in {normalised(one.text): one for one in part if one.kind == "statement"}.items():
+            if ROWS in self.families and reads_tables(one.text):
+                try:
+                    rows += numbers[f"postgres.statement {label}"] * self._read_by(one)
+                except CannotCount as error:
+                    self.families = [STATEMENTS]
+                    self._note(f"rows read can't be counted where {label} is executed: {error}")
+        return {**numbers, ROWS: rows} if rows and ROWS in self.families else numbers
+
+    def _read_by(self, one: Executed) -> float:
+        if one not in self._rows:
+            prepare, execute = f"PREPARE counted AS {one.text}", "EXECUTE counted"
+            if one.parameters:
+                execute += f"({', '.join(one.parameters)})"
+            try:
+                self._execute("BEGIN")
+                self._fetch(prepare)  # takes a single statement, so that no COMMIT can follow it
+                [[plan]] = self._fetch(f"EXPLAIN (ANALYZE, VERBOSE, COSTS OFF, TIMING OFF, FORMAT JSON) {execute}")
+                self._rows[one] = rows_read(json.loads(plan)[0]["Plan"])
+            finally:
+                self._execute("ROLLBACK; DEALLOCATE ALL; SELECT pg_advisory_unlock_all()")
+        return self._rows[one]
+
+    def _execute(self, statements: str) -> None:
+        """Execute statements, by PostgreSQL's simple protocol; raises CannotCount."""
+        self._asked(lambda connection: connection.execute(statements))
+
+    def _fetch(self, statement: str) -> list[Any]:
+        """Return the rows of one statement; raises CannotCount."""
+        return self._asked(lambda connection: connection.fetch(statement))
+
+    def _asked(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
+        assert self._session is not None
+        try:
+            return self._session.ask(ask)
+        except self._session.errors as error:
+            raise CannotCount(f"some SQL statements weren't counted: {error or 'no answer in time'}") from None
+
+
+class _Session:
+    """A connection on an event loop in its own thread: the test's loop may be running in the test's thread."""
+
+    def __init__(self, url: str) -> None:
+        import asyncpg
+
+        self.url = url
+        self.errors = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+        self._connect = asyncpg.connect
+        self._connection: asyncpg.Connection | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def is_lost(self) -> bool:
+        """Return whether it had a connection that is closed now."""
+        return self._connection is not None and self._connection.is_closed()
+
+    def ask(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
+        """Run a coroutine on the connection, which is opened first if need be; raises `errors`."""
+
+        async def answer() -> T:
+            if self._connection is None:
+                settings = {"statement_timeout": str(EXPLAIN_LIMIT_MS), "lock_timeout": str(LOCK_LIMIT_MS)}
+                self._connection = await self._connect(
+                    self.url,
+                    timeout=ANSWER_LIMIT_S,
+                    statement_cache_size=0,
+                    server_settings={"application_name": KEPT_CONNECTION_NAME, **settings},
+                )
+            return await ask(self._connection)
+
+        return self._wait(answer())
+
+    def close(self) -> None:
+        """Close the connection and end the thread; harmless if called again."""
+        if self._loop.is_closed():
+            return
+        self._wait(self._terminate())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _terminate(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.terminate()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, ANSWER_LIMIT_S), self._loop).result()

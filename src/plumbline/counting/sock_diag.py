@@ -1,0 +1,189 @@
+"""TCP connections of this machine, as Linux's kernel counts them for every process.
+
+Netlink's sock_diag (sock_diag(7)) lists every TCP socket of the network namespace with its `tcp_info`, and reports
+sockets that are destroyed. It needs neither privileges nor the cooperation of the process that opened the socket.
+"""
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from plumbline.counting.sources import CannotCount
+
+NETLINK_SOCK_DIAG = 4
+# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of its time is the way through the
+# kernel's table, however few there are.
+TCPDIAG_GETSOCK = 18
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 270, 1, 2
+# SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY.
+DESTROY_GROUPS = (1, 3)
+INET_DIAG_INFO = 2
+SO_COOKIE = 57
+# Without sockets that listen, and those in TIME_WAIT, of which there can be thousands.
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 2, 4, 5, 8, 9, 11
+STATES = sum(1 << state for state in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
+NETLINK_HEADER = struct.Struct("=IHHII")
+ATTRIBUTE_HEADER = struct.Struct("=HH")
+# Size of an inet_diag_msg; its attributes follow.
+DIAG_BYTES = 72
+# Size of a tcp_info of Linux 4.19 and later.
+INFO_WITH_BYTES_SENT = 216
+MAPPED = bytes(10) + b"\xff\xff"
+QUEUE_BYTES = 1 << 20
+MESSAGE_BYTES = 1 << 16
+ANSWER_LIMIT_S = 1.0
+
+Peer = tuple[bytes, int]
+"""Packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too."""
+
+
+class Connection(NamedTuple):
+    """The client's side of one connection so far, without retransmissions."""
+
+    cookie: bytes
+    """Identifies the socket until the machine starts again."""
+    peer: Peer
+    segments_sent: int
+    """With data; a message is one segment if it fits."""
+    bytes_sent: int
+    bytes_received: int
+    segment_bytes: int
+    """The most data that one segment takes."""
+
+
+class SocketWatch:
+    """Sees every TCP connection of this network namespace to some peers."""
+
+    def __init__(self) -> None:
+        """Open two netlink sockets; raises CannotCount if the kernel does not answer."""
+        if not sys.platform.startswith("linux"):
+            raise CannotCount("only Linux's kernel reports them")
+        try:
+            self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+            self._listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+            for one in (self._asking, self._listening):
+                one.settimeout(ANSWER_LIMIT_S)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUE_BYTES)
+            self._listening.bind((0, 0))
+            self.open(())
+            self.listen()
+            self.destroyed(())
+            self.ignore()
+        except OSError as error:
+            raise CannotCount(f"the kernel's sock_diag doesn't answer ({error.strerror or error})") from None
+
+    def open(self, peers: Iterable[Peer]) -> dict[bytes, Connection]:
+        """Return the connections to these peers that are open now, by cookie; raises OSError."""
+        wanted = _by_port(peers)
+        request = struct.pack("=BBBB48xII", 0, 0, 0, 1 << (INET_DIAG_INFO - 1), STATES, 0)
+        flags, size = NLM_F_REQUEST | NLM_F_DUMP, NETLINK_HEADER.size + len(request)
+        self._asking.send(NETLINK_HEADER.pack(size, TCPDIAG_GETSOCK, flags, 0, 0) + request)
+        found = (_connection(body, wanted) for body in self._answer())
+        return {connection.cookie: connection for connection in found if connection}
+
+    def listen(self) -> None:
+        """Let the kernel report connections that end from now on; that takes it a few microseconds each."""
+        self._set_membership(NETLINK_ADD_MEMBERSHIP)
+
+    def ignore(self) -> None:
+        """Undo `listen`."""
+        self._set_membership(NETLINK_DROP_MEMBERSHIP)
+
+    def destroyed(self, peers: Iterable[Peer]) -> dict[bytes, Connection]:
+        """Return the connections to these peers that have ended since the last call or `listen`, by cookie.
+
+        Raises OSError, with ENOBUFS if the kernel had no room for all of them.
+        """
+        wanted = _by_port(peers)
+        found: dict[bytes, Connection] = {}
+        # The kernel reports ends a moment later, in their order: once it has reported this one, it has reported all.
+        with socket.socket() as last:
+            mark = last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+        while True:
+            for _, body in _messages(self._listening.recv(MESSAGE_BYTES)):
+                if body[44:52] == mark:
+                    return found
+                if connection := _connection(body, wanted):
+                    found[connection.cookie] = connection
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._asking.close()
+        self._listening.close()
+
+    def _set_membership(self, option: int) -> None:
+        for group in DESTROY_GROUPS:
+            self._listening.setsockopt(SOL_NETLINK, option, group)
+
+    def _answer(self) -> Iterator[bytes]:
+        while True:
+            for kind, body in _messages(self._asking.recv(MESSAGE_BYTES)):
+                if kind == NLMSG_DONE:
+                    return
+                if kind == NLMSG_ERROR:
+                    number = -struct.unpack_from("=i", body)[0]
+                    raise OSError(number, os.strerror(number))
+                yield body
+
+
+def peers_of(host: str, port: int) -> list[Peer]:
+    """Return a server's addresses as the kernel shows them; none if the host's name is unknown."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({(_plain(socket.inet_pton(family, str(address[0]))), port) for family, _, _, _, address in found})
+
+
+def _by_port(peers: Iterable[Peer]) -> dict[int, set[bytes]]:
+    ports: dict[int, set[bytes]] = {}
+    for address, port in peers:
+        ports.setdefault(port, set()).add(address)
+    return ports
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + NETLINK_HEADER.size <= len(data):
+        size, kind, *_ = NETLINK_HEADER.unpack_from(data, at)
+        yield kind, data[at + NETLINK_HEADER.size : at + size]
+        at += (size + 3) & ~3
+
+
+def _connection(body: bytes, wanted: Mapping[int, set[bytes]]) -> Connection | None:
+    """Parse an inet_diag_msg with its tcp_info (linux/inet_diag.h, linux/tcp.h); None if its peer is not wanted."""
+    port = int.from_bytes(body[6:8])
+    if port not in wanted:
+        return None
+    address = _plain(body[24:28] if body[0] == socket.AF_INET else body[24:40])
+    info = _attribute(body, INET_DIAG_INFO)
+    if address not in wanted[port] or not info:
+        return None
+    (segment_bytes,) = struct.unpack_from("=I", info, 16)
+    (segments_again,) = struct.unpack_from("=I", info, 100)
+    acknowledged, received = struct.unpack_from("=QQ", info, 120)
+    (segments,) = struct.unpack_from("=I", info, 156)
+    sent = acknowledged
+    if len(info) >= INFO_WITH_BYTES_SENT:
+        sent, again = struct.unpack_from("=QQ", info, 200)
+        sent -= again
+    return Connection(body[44:52], (address, port), segments - segments_again, sent, received, segment_bytes)
+
+
+def _attribute(body: bytes, wanted: int) -> bytes:
+    at = DIAG_BYTES
+    while at + ATTRIBUTE_HEADER.size <= len(body):
+        size, kind = ATTRIBUTE_HEADER.unpack_from(body, at)
+        if kind == wanted:
+            return body[at + ATTRIBUTE_HEADER.size : at + size]
+        at += max(size + 3 & ~3, ATTRIBUTE_HEADER.size)
+    return b""
+
+
+def _plain(address: bytes) -> bytes:
+    return address.removeprefix(MAPPED) if len(address) == 16 else address
