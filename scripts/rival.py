@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.installer import find_uv
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.results.environment import installed_packages
 from plumbline.selfcheck.binomial import Share

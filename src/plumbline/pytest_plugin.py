@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from plumbline.comparing.statistics.controls import CONTROLS_FILE
-from plumbline.comparing.trees.reads import Stages
+from plumbline.comparing.trees.trace import Stages, child_environ
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.protocol import PROFILE, TurnedMeasurement, WorkerLink
 from plumbline.counting.counter import Counter
@@ -177,7 +177,7 @@ class Run:
                 )  # only where it is wanted: it may have been left out
 
                 settings = profile.instead_of_application(settings)
-            self.services = Services(settings, ROOT, preferred=preferred, **side)
+            self.services = Services(settings, ROOT, preferred=preferred, child_environ=child_environ, **side)
             self.services.begin()
             if slows_application:
                 os.environ[slowed.SHARED] = str(self.services.directory / "slowed")
@@ -384,7 +384,7 @@ class Run:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if LIMIT_S in item.stash:
             faulthandler.dump_traceback_later(item.stash[LIMIT_S] * 2 + 30, exit=True, file=self.stderr)
-        if self.stages.noted:
+        if self.stages.recorded:
             ran = any(test.key == _key(item) for test in self.tests)
             self.stages.begin("again" if ran else "first", [_key(item)])
         try:
@@ -398,7 +398,7 @@ class Run:
         self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
         """In a rehearsal, what a fixture runs that outlives a test is for all that use it."""
-        if fixturedef.scope == "function" or not self.stages.noted:
+        if fixturedef.scope == "function" or not self.stages.recorded:
             return (yield)
         users = [_key(item) for item in request.session.items if fixturedef.argname in _fixtures(item)]
         if not self.stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well

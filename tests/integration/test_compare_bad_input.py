@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from plumbline.cache import MADE
-from plumbline.comparing.trees.copies import TWINS
+from plumbline.comparing.trees.sides import TWINS
 from plumbline.judging.baseline import baseline_path, merge
 from plumbline.results.schema import read_results, write_results
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project, finish

@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.base_commit import NoBase, find_base, is_proposed
+from plumbline.comparing.trees.base_commit import find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.accepted import FILE as ACCEPTED
 from plumbline.judging.accepted import accept, accepted_now, matching, outlived, read_accepted, write_accepted
@@ -173,7 +174,7 @@ def _conclude(settings: Settings, folder: Path, results: Results) -> int:
 
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
-    from plumbline.comparing.trees.copies import twins
+    from plumbline.comparing.trees.sides import twins
     from plumbline.selfcheck.record import left_out, places, record
     from plumbline.selfcheck.replay import Recording, findings, keep, told
 

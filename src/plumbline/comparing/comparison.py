@@ -9,9 +9,10 @@ from pathlib import Path
 from plumbline.cache import state_folder
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.statistics.schedule import PairedComparison
-from plumbline.comparing.trees.base_commit import NoBase, find_base
-from plumbline.comparing.trees.copies import describe, make_sides, nothing_differs
-from plumbline.comparing.trees.environment import read_toml
+from plumbline.comparing.trees.base_commit import find_base
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.lock_files import read_toml
+from plumbline.comparing.trees.sides import describe, make_sides, nothing_differs
 from plumbline.comparing.workers.pair_runner import compare, shared_by_sides
 from plumbline.judging.baseline import baseline_at, edited_entries
 from plumbline.judging.thresholds import Judgement, Thresholds

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from plumbline.comparing.trees.base_commit import Base, Git
+from plumbline.comparing.trees.base_commit import Base
+from plumbline.comparing.trees.git import Git
 from plumbline.counting.families import family, same_count
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command

@@ -22,7 +22,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, RunPair, Where
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.stage import MEASURED_S
-from plumbline.comparing.trees.copies import Sides
+from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.thresholds import Thresholds
 from plumbline.results.schema import Results

@@ -16,7 +16,7 @@ from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis
 from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
 from plumbline.services.given import Given
 from plumbline.services.readiness import NotReady
-from plumbline.services.service_run import Run, sweep
+from plumbline.services.service_run import ChildEnviron, Run, sweep
 from plumbline.settings import URL_VARIABLES, Settings
 
 __all__ = ["Address", "NotReady", "Service", "ServiceError", "Services"]
@@ -48,10 +48,12 @@ class Services:
         given: Mapping[str, Address] = {},
         key_prefix: str = "",
         prepare: bool = True,
+        child_environ: ChildEnviron = lambda _, __, environ: environ,
     ) -> None:
         """`preferred` is the backend by service name that `auto` takes where it can: the baseline's.
 
-        A side of a paired comparison is `given` servers by name, its `key_prefix`, and whether to `prepare`.
+        A side of a paired comparison is `given` servers by name, its `key_prefix`, and whether to `prepare`; its code
+        under test gets the environment that `child_environ` returns.
         """
         self.redis: Service | None = None
         self.postgres: Service | None = None
@@ -68,7 +70,7 @@ class Services:
         self._prepare = prepare
         self._environ = dict(environ)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
-        self._run = Run(environ)
+        self._run = Run(environ, child_environ)
         self._context = Context(settings, self._run, Engine())
         self.key_prefix = key_prefix or self._context.key_prefix
         """What each Redis key of this run begins with."""

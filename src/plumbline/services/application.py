@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 
-from plumbline.comparing.trees.reads import noted_as
 from plumbline.services.address import Address
 from plumbline.services.base import LOG_TAIL_BYTES, LocalService, signal_all
 from plumbline.services.readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
@@ -74,7 +73,7 @@ class Process(LocalService):
         self._log.unlink(missing_ok=True)
         self._started_s = time.monotonic()
         try:
-            self.spawn(command, environ=noted_as(self.name, command, self._environ), cwd=self._works_in)
+            self.spawn(command, environ=self.run.child_environ(self.name, command, self._environ), cwd=self._works_in)
         except OSError as error:
             raise not_ready(
                 self, f"{command[0]} can't be started", error, "check the command in settings.toml"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_WANTED_BYTES = 1 << 30
 REAPER_LIMIT_S = 6.0
 
+# From a child's name, its command and its environment to the environment that it gets.
+ChildEnviron = Callable[[str, Sequence[str], Mapping[str, str]], Mapping[str, str]]
+
 
 class Run:
     """What exists on behalf of this run, known to the reaper as soon as it is made.
@@ -33,11 +36,15 @@ class Run:
     The record on disk holds no secret; the reaper learns URLs over its pipe alone.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, child_environ: ChildEnviron = lambda _, __, environ: environ
+    ) -> None:
         self.id = secrets.token_hex(4)
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
         self.environ = {RUN_VARIABLE: self.id}
         """For every child, so that it can be found again."""
+        self.child_environ = child_environ
+        """For the code under test, which the worker of a comparison traces."""
         self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
         self._record = _records() / f"{self.id}.json"
         self._things: dict[str, Thing] = {}

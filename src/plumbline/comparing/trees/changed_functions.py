@@ -1,21 +1,29 @@
-"""Which functions a change of a Python file has changed, if it has changed nothing else."""
+"""The functions that a change of a Python file has changed, if it has changed nothing else."""
 
 import ast
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Set
+from pathlib import Path
 
+from plumbline.comparing.trees.at_start._plumbline_trace import ANY
+
+# In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
-"""In the name of a decorator: its function, as it is written, doesn't run for all that use it, or never."""
+EVERY = frozenset({ANY})
+# By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
+# code; None if it can act without a call.
+Changed = Mapping[Path, Set[str] | None]
 
 
 def changed_functions(base: str, head: str) -> set[str] | None:
-    """Qualified names of the functions and methods whose bodies differ or that are new.
+    """Return the qualified names of the functions and methods that are new or whose bodies differ.
 
-    None where anything else differs that does something when the module is imported: then no call has to be made for
-    the change to act. Functions and methods that are new and undecorated do nothing by themselves, nor do the standard
-    library's modules when they are imported, where no name is taken that the base has used. None as well where a
-    function that is cached or compiled has changed, as it doesn't run for all that use it, and for what is no Python.
+    Returns None if anything else differs that acts when the module is imported, because then it needs no call. New
+    functions without decorators do not act, nor do new imports of the standard library, if the base does not use their
+    names. Returns None as well if a cached or compiled function has changed, because it does not run for all its
+    callers, and for text that is not Python.
     """
     try:
         base_parts, base_bodies = _parts(base)
@@ -31,9 +39,9 @@ def changed_functions(base: str, head: str) -> set[str] | None:
 
 
 def _parts(source: str) -> tuple[list[ast.stmt], dict[str, list[tuple[str, str]]]]:
-    """A module's statements without the bodies of functions, and those with what decorates them, by qualified name.
+    """Split a module into its statements without bodies of functions, and these with their decorators, by name.
 
-    A name from a module is a statement of its own, so that one more is an addition.
+    Each name of `from … import` becomes a statement of its own, so that one more is an addition.
     """
     module = ast.parse(source)
     bodies: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -67,7 +75,7 @@ def _without_additions(parts: list[ast.stmt], known: set[str]) -> list[ast.stmt]
 
 
 def _only_adds(part: ast.stmt, known: set[str]) -> bool:
-    """Whether a statement that is new does no more than to give a meaning to names that were not known before."""
+    """Return whether a new statement only defines names that were not in use before."""
     if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
         evaluates = [*part.decorator_list, *(node for node in ast.walk(part.args) if isinstance(node, ast.Call))]
         return not evaluates and part.name not in known and not part.name.startswith("__")

@@ -19,7 +19,7 @@ from plumbline.comparing.statistics.controls import controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
-from plumbline.comparing.trees.copies import Sides
+from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_servers import PairServers
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s

@@ -17,10 +17,14 @@ import msgspec
 from plumbline.comparing.statistics.controls import CONTROLS, is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.trees.base_commit import NoBase
-from plumbline.comparing.trees.copies import Side, Sides, changed_paths, foreign, nothing_differs, python_path
-from plumbline.comparing.trees.environment import read_toml
-from plumbline.comparing.trees.reads import AT_START, PREPARE, READS, TESTS, Changed, affected, may_make, open_notes
+from plumbline.comparing.trees.affected import PREPARE, affected, may_make
+from plumbline.comparing.trees.at_start._plumbline_trace import TESTS, TRACE
+from plumbline.comparing.trees.changed_functions import Changed
+from plumbline.comparing.trees.changed_paths import changed_paths
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.lock_files import read_toml
+from plumbline.comparing.trees.sides import Side, Sides, foreign, nothing_differs, python_path
+from plumbline.comparing.trees.trace import AT_START, open_traces
 from plumbline.comparing.workers.process import LEAVE_LIMIT_S, WorkerProcess
 from plumbline.comparing.workers.protocol import PROFILE
 from plumbline.measuring.cpu_affinity import give_way, take_precedence
@@ -170,7 +174,7 @@ class PairServers:
             with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
                 changed = changed_paths(self.sides)
                 for name, paths in changed.items():
-                    open_notes(Path(folder, name), paths or {})
+                    open_traces(Path(folder, name), paths or {})
                 self._note_reads_into = Path(folder)
                 self._rehearse(plans, profile, changed)
         except ComparisonInvalid as error:
@@ -306,7 +310,7 @@ class PairServers:
                     (self._profile_into / side.name).mkdir()
                     environ[PROFILE] = str(self._profile_into / side.name)
                 if self._note_reads_into:
-                    environ[READS] = str(self._note_reads_into / side.name / TESTS)
+                    environ[TRACE] = str(self._note_reads_into / side.name / TESTS)
                     environ["PYTHONPATH"] = f"{AT_START}{os.pathsep}{environ['PYTHONPATH']}"
                 environ["PATH"] = os.pathsep.join([str(side.python.parent), environ.get("PATH", os.defpath)])
                 command = self._command(side, plans, profile)

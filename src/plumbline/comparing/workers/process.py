@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import msgspec
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.copies import Side
+from plumbline.comparing.trees.sides import Side
 from plumbline.comparing.workers.protocol import Line, LineClosed
 from plumbline.processes import set_affinity
 from plumbline.services.base import signal_all, tree

@@ -1,54 +1,20 @@
 import importlib.util
-import json
 import os
 import py_compile
 import shutil
 import struct
-import subprocess
-import sys
-import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from plumbline.comparing.trees.base_commit import NoBase
-from plumbline.comparing.trees.copies import (
-    Side,
-    Sides,
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.sides import (
     describe,
-    foreign,
-    make_sides,
     nothing_differs,
     python_path,
-    twins,
 )
-from plumbline.results.environment import origins
-from tests.support.project import make_environment, pip_install
 from tests.support.repository import Repository
-
-SUITE = {"tests/__init__.py": "", "tests/performance/test_it.py": "old", "conftest.py": "old", ".gitignore": "*.log\n"}
-ROOT = Path(__file__).parents[2]
-HARNESS = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "tests" / "performance" / "harness").glob("*.py")
-}
-ASK = """
-import json, sys
-from plumbline.results.environment import origins
-print(json.dumps(origins(sys.argv[1:])))
-"""
-MAKE = """
-import json, sys
-from pathlib import Path
-from plumbline.comparing.trees.copies import make_sides, python_path
-sides = make_sides(
-    Path(sys.argv[1]), "HEAD", recorded_packages={}, directories=[], cache=Path(sys.argv[2]), say=lambda line: None
-)
-both = {side.name: [str(side.root), str(side.python), python_path(side, sides)] for side in (sides.base, sides.head)}
-print(json.dumps([both, sides.modules]))
-"""
+from tests.unit.comparing.trees.helpers import SUITE, asked, make
 
 
 @pytest.fixture
@@ -62,35 +28,9 @@ def repository(tmp_path: Path) -> Repository:
     return Repository.create(tmp_path / "repository", {**SUITE, "app/__init__.py": "", "app/core.py": "old"})
 
 
-def make(
-    root: Path, cache: Path, commit: str = "HEAD", directories: Sequence[str] = (), said: list[str] | None = None
-) -> Sides:
-    """Sides that run in our own environment."""
-    say = (said if said is not None else []).append
-    return make_sides(root, commit, recorded_packages={}, directories=directories, cache=cache, say=say)
-
-
 def texts(folder: Path) -> dict[str, str]:
     """What the files below a folder hold, by path."""
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-
-def asked(root: Path, python: Path, path: str, modules: Sequence[str]) -> dict[str, str]:
-    """Where a process of a side says that it imports modules from."""
-    return dict(answer(python, ASK, *modules, cwd=root, PYTHONPATH=path))
-
-
-def answer(python: Path, program: str, *arguments: str, cwd: Path, **environ: str) -> Any:
-    """What a program prints as JSON."""
-    done = subprocess.run(
-        [str(python), "-c", program, *arguments],
-        cwd=cwd,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cache: Path) -> None:
@@ -152,7 +92,6 @@ def test_a_workspace_is_copied_around_its_project(tmp_path: Path, cache: Path) -
     )
     repository.write({"libs/common.py": "new", "tests/performance/test_other.py": "new"})
     repository.write({"services/api/tests/performance/test_it.py": "new"})
-    repository.write({f"services/api/{name}": text for name, text in HARNESS.items()})
 
     sides = make(repository.root / "services" / "api", cache, directories=["../../libs"])
 
@@ -350,154 +289,7 @@ def test_what_a_killed_run_left_is_swept(repository: Repository, cache: Path) ->
     assert list((cache / "environments").iterdir()) == []
 
 
-def test_twins_of_a_killed_self_check_are_swept_and_those_in_use_are_not(repository: Repository, cache: Path) -> None:
-    """Nobody holds the lock of what a killed run left; the next one that makes copies removes it."""
-    (cache / "twins-left").mkdir(parents=True)
-    (cache / "twins-left" / ".lock").touch()
-    with twins(repository.root, directories=[], cache=cache) as sides:
-        assert not (cache / "twins-left").exists()
-        make(repository.root, cache)
-        assert (sides.head.root / "app" / "core.py").read_text() == "old"
-    assert not list(cache.glob("twins-*"))
-
-
-def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> None:
-    """Two processes that start together wait for one another, and use the same copies."""
-    program = (
-        "import sys; from pathlib import Path; from tests.unit.comparing.trees.test_copies import make;"
-        "print(make(Path(sys.argv[1]), Path(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", program, str(repository.root), str(cache)]
-    runs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0]
-    assert outputs[0] == outputs[1]
-    assert len(list((cache / "trees").iterdir())) == 2
-
-
-def test_a_full_disk_is_said(repository: Repository, full_disk: Path) -> None:
-    """Where the copies have no room, the message says where, and what was begun is gone."""
-    repository.commit({"app/large.txt": "x" * 200_000})
-    with pytest.raises(NoBase, match=r"can't be made in .*full.*No space left on device"):
-        make(repository.root, full_disk)
-    assert [path for path in full_disk.rglob("*") if path.is_file() and path.name != ".lock"] == []
-
-
-def test_a_full_disk_is_said_of_the_base_too(repository: Repository, full_disk: Path) -> None:
-    """Where only base's copy has no room, git's own message is passed on."""
-    base = repository.commit({"app/large.txt": "x" * 200_000})
-    repository.commit({"app/large.txt": "x"})
-    with pytest.raises(NoBase, match="No space left on device"):
-        make(repository.root, full_disk, base)
-    assert not list(full_disk.glob("trees/base-*"))
-
-
 def test_a_commit_that_is_gone_is_said(repository: Repository, cache: Path) -> None:
     """A base that is in no repository ends with its name."""
     with pytest.raises(NoBase, match="the base commit 012345678901 is not in this repository"):
         make(repository.root, cache, "0123456789" * 4)
-
-
-# ---- what is imported from where
-
-
-def test_a_flat_project_imports_its_own_code(repository: Repository, cache: Path) -> None:
-    """Each side finds a package at the root in its own copy."""
-    repository.write({"app/core.py": "new", **HARNESS})
-    sides = make(repository.root, cache)
-    for side in (sides.base, sides.head):
-        found = asked(side.root, side.python, python_path(side, sides), ["app", "tests"])
-        assert found == {name: str(side.root / name / "__init__.py") for name in ("app", "tests")}
-
-
-def test_what_cannot_be_imported_is_not_asked_for(repository: Repository, cache: Path) -> None:
-    """Documents, scripts outside of packages, and modules that are new or gone are no modules that differ in both."""
-    repository.commit({"docs/conf.py": "old", "README.md": "old", "not-a-name.py": "old", "single.py": "old"})
-    repository.write({"docs/conf.py": "new", "README.md": "new", "not-a-name.py": "new", "single.py": "new"})
-    repository.write({"new_package/__init__.py": "", "app/queries.sql": "new"})
-    sides = make(repository.root, cache)
-    assert sides.modules == ["app", "single"]
-
-
-@pytest.mark.parametrize("layout", ["pth", "finder", "copy"])
-def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, layout: str) -> None:
-    """Installed editably, by a path or a hook, or as a copy: base still imports base's code, in folders of any name."""
-    folder = "src" if layout == "pth" else "python"
-    package_dir = '"" = "src"' if layout == "pth" else 'plumb_sample = "python/plumb_sample"'
-    pyproject = f"""
-        [build-system]
-        requires = ["setuptools"]
-        build-backend = "setuptools.build_meta"
-        [project]
-        name = "plumb-sample"
-        version = "1"
-        [tool.setuptools]
-        packages = ["plumb_sample"]
-        package-dir = {{ {package_dir} }}
-    """
-    repository = Repository.create(
-        tmp_path / "repository",
-        {**SUITE, "pyproject.toml": pyproject, f"{folder}/plumb_sample/__init__.py": "WHICH = 'base'"},
-    )
-    repository.write({f"{folder}/plumb_sample/__init__.py": "WHICH = 'head'"})
-    repository.write(HARNESS)
-    python = installed(tmp_path / "environment", repository.root, editable=layout != "copy")
-
-    both, modules = answer(python, MAKE, str(repository.root), str(cache), cwd=tmp_path, PYTHONPATH=str(ROOT))
-
-    assert modules == ["plumb_sample"]
-    for root, arm_python, path in both.values():
-        found = asked(Path(root), Path(arm_python), path, modules)
-        assert found == {"plumb_sample": f"{root}/{folder}/plumb_sample/__init__.py"}
-        assert foreign(found, Path(root)) == []
-
-
-def test_a_module_from_elsewhere_is_foreign(tmp_path: Path) -> None:
-    """What came from the working tree, from a sibling with a longer name, or not at all, makes a comparison invalid."""
-    found = {
-        "own": f"{tmp_path}/base/app/__init__.py",
-        "theirs": "/repository/app/__init__.py",
-        "sibling": f"{tmp_path}/base-2/app/__init__.py",
-        "absent": "",
-    }
-    assert foreign(found, tmp_path / "base") == ["theirs", "sibling", "absent"]
-
-
-def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module is found without being run; links are followed, a namespace is its first folder, absence is empty."""
-    (tmp_path / "real.py").write_text("raise SystemExit")
-    (tmp_path / "linked_module.py").symlink_to(tmp_path / "real.py")
-    (tmp_path / "name_space").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert origins(["linked_module", "name_space", "no_such_module", "__main__"]) == {
-        "linked_module": os.path.realpath(tmp_path / "real.py"),
-        "name_space": os.path.realpath(tmp_path / "name_space"),
-        "no_such_module": "",
-        "__main__": origins(["__main__"])["__main__"],
-    }
-
-
-def test_the_description_is_short() -> None:
-    """Packages with both versions first, then the files; of many, how many more there are."""
-    side = Side("base", Path("/"), Path("/"), Path("/"))
-    packages = [("redis", "6.2.0", "8.0.1"), ("hiredis", "", "3.0"), ("orjson", "3.10", "")]
-    sides = Sides(side, side, ["a.py"], packages, [], [])
-    assert describe(sides) == [
-        "redis 6.2.0 → 8.0.1",
-        "hiredis (none) → 3.0",
-        "orjson 3.10 → (none)",
-        "1 file differs: a.py",
-    ]
-    many = Sides(side, side, [f"{number}.py" for number in range(9)], packages * 3, [], [])
-    assert describe(many)[5:] == ["and 4 more packages", "9 files differ: 0.py, 1.py, 2.py, 3.py, 4.py and 4 more"]
-
-
-def installed(environment: Path, project: Path, *, editable: bool) -> Path:
-    """The Python of an environment that sees our packages and has a project installed."""
-    subprocess.run(make_environment(str(environment)), check=True)
-    python = environment / "bin" / "python"
-    [site_packages] = environment.glob("lib/*/site-packages")
-    (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
-    install = [*pip_install(str(python)), *(["--editable"] if editable else []), str(project)]
-    subprocess.run(install, check=True, capture_output=True)
-    return python

@@ -17,7 +17,7 @@ from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison
-from plumbline.comparing.trees.copies import Side, Sides
+from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers import process as arm_process
 from plumbline.comparing.workers.pair_runner import compare, pair_runner, shared_by_sides
 from plumbline.comparing.workers.pair_servers import PairServers

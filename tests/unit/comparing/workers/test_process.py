@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.copies import Side
+from plumbline.comparing.trees.sides import Side
 from plumbline.comparing.workers import process as arm_process
 from plumbline.comparing.workers.process import WorkerProcess
 

@@ -13,7 +13,7 @@ import pytest
 from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
-from plumbline.comparing.trees.copies import twins
+from plumbline.comparing.trees.sides import twins
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.protocol import SlowedApplicationTimer, step_now_s

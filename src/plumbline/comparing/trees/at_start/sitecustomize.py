@@ -1,7 +1,6 @@
-"""Python imports this before anything else in the processes of a rehearsal: it notes which files each of them reads,
-and where the functions that differ run.
+"""Python imports this module first in the processes of a rehearsal. It writes their trace, see `_plumbline_trace.py`.
 
-See reads.py. A module of this name that the user has is imported after it. What an event is raised with:
+It imports the user's own module of this name afterwards. Events and their arguments:
 https://docs.python.org/3/library/audit_events.html
 """
 
@@ -18,15 +17,15 @@ from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import CodeType, FrameType
 
+import _plumbline_trace as trace  # type: ignore[import-not-found]
+
+# Events, and which of their arguments is the path of a file.
 READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}
-"""Events, and which of their arguments is the path of a file."""
+# Events whose first argument is a program.
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}
-"""Events whose first argument is a program."""
-PROGRAM, WATCHED, CALL = "$ ", "% ", "@ "
-NUMBER_BYTES = 4
 
 
-class _Notes:
+class _Trace:
     """A file of lines, each of which is written once."""
 
     def __init__(self, path: str) -> None:
@@ -41,10 +40,10 @@ class _Notes:
                 self._known.add(line)
 
 
-def _note_reads(notes: _Notes, importing: Set[str]) -> None:
-    """`importing`: files whose calls are noted instead, while they are imported."""
+def _record_reads(lines: _Trace, importing: Set[str]) -> None:
+    """Record what is read and run, but not the files in `importing`: their calls are recorded instead."""
 
-    def note(event: str, arguments: tuple[object, ...]) -> None:
+    def record(event: str, arguments: tuple[object, ...]) -> None:
         if event not in READ and event not in RUN:
             return
         named = arguments[READ.get(event, 0)]
@@ -52,28 +51,28 @@ def _note_reads(notes: _Notes, importing: Set[str]) -> None:
             name = os.fsdecode(named)
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
-                notes.add(PROGRAM + (name if _hands_on(arguments) else "?"))
+                lines.add(trace.PROGRAM + (name if _is_traced(arguments) else "?"))
             elif path not in importing:
-                notes.add(path)
+                lines.add(path)
 
     for module in list(sys.modules.values()):
-        note("open", (getattr(module, "__file__", None),))
-    sys.addaudithook(note)
+        record("open", (getattr(module, "__file__", None),))
+    sys.addaudithook(record)
 
 
-def _hands_on(arguments: tuple[object, ...]) -> bool:
-    """Whether a child that is started with these will note what it reads, if it is Python."""
+def _is_traced(arguments: tuple[object, ...]) -> bool:
+    """Return whether a child that is started with these arguments writes a trace, if it is Python."""
     environ = next((one for one in arguments[2:] if isinstance(one, Mapping)), None)
-    return environ is None or "PERF_READS" in map(os.fsdecode, environ)
+    return environ is None or trace.TRACE in map(os.fsdecode, environ)
 
 
-def _note_calls(
-    notes: _Notes, importing: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
+def _record_calls(
+    lines: _Trace, importing: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
 ) -> None:
-    """Let each function that has changed say when it is called, by a statement that it gets as its file is imported.
+    """Record the calls of changed functions, by a statement that each of them gets when its file is imported.
 
-    `differing`: the functions by the file that they are in; None for a package, of which all have changed. Such a file
-    is in `importing` while it is read for that.
+    `differing` has the functions by file; None for a package, in which all have changed. A file is in `importing`
+    while it is read for that.
     """
 
     def place(file: str) -> str:
@@ -81,10 +80,10 @@ def _note_calls(
         return next((str(one) for one in (path, *path.parents) if str(one) in differing), "")
 
     def is_at_home(frame: FrameType | None, package: str) -> bool:
-        """Whether it is the package that calls itself while it is imported, or the harness that uses it."""
+        """Return whether the package calls itself while it is imported, or Plumbline calls it."""
         while frame is not None:
             code = frame.f_code
-            # The body of a module or a class; that of one which is run by its name goes on for as long as the process.
+            # The body of a module or a class. The body of `__main__` lasts as long as the process.
             is_body = not code.co_flags & CO_OPTIMIZED and frame.f_globals.get("__name__") != "__main__"
             if is_body and place(code.co_filename) == package:
                 return True
@@ -94,21 +93,21 @@ def _note_calls(
         return False
 
     def called(name: str, found: str) -> None:
-        now = int.from_bytes(stage[:NUMBER_BYTES], "little")
-        if name != "*" or now or not is_at_home(sys._getframe(1), found):
-            notes.add(f"{CALL}{now} {os.getpid()} {name} {found}")
+        now = int.from_bytes(stage[: trace.NUMBER_BYTES], "little")
+        if name != trace.ANY or now or not is_at_home(sys._getframe(1), found):
+            lines.add(f"{trace.CALL}{now} {os.getpid()} {name} {found}")
 
     def watch(node: ast.AST, prefix: str, found: str) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 names = differing[found]
-                name = "*" if names is None else prefix + child.name
+                name = trace.ANY if names is None else prefix + child.name
                 if names is None or name in names:
-                    says = ast.parse(f"_perf_called({name!r}, {found!r})").body
-                    for part in ast.walk(says[0]):
+                    added = ast.parse(f"_perf_called({name!r}, {found!r})").body
+                    for part in ast.walk(added[0]):
                         ast.copy_location(part, child.body[0])
                     first = int(ast.get_docstring(child, clean=False) is not None)
-                    child.body[first:first] = says
+                    child.body[first:first] = added
                 if names is None:
                     watch(child, "", found)
             else:
@@ -122,10 +121,10 @@ def _note_calls(
                 module = ast.parse(self.get_data(path))
                 watch(module, "", found)
                 code = compile(module, self.get_filename(fullname), "exec", dont_inherit=True)
-                notes.add(WATCHED + path)
+                lines.add(trace.WATCHED + path)
                 return code
             except (OSError, SyntaxError, ValueError, RecursionError):
-                pass  # that is for Python itself to tell
+                pass  # Python itself reports it
             finally:
                 importing.discard(path)
         return compiled(self, fullname)
@@ -136,18 +135,18 @@ def _note_calls(
 
 
 def _begin(into: str) -> None:
-    notes = _Notes(into)
+    lines = _Trace(into)
     folder = Path(into).parent
     importing: set[str] = set()
-    _note_reads(notes, importing)
+    _record_reads(lines, importing)
     with contextlib.suppress(OSError):
-        differing = json.loads((folder / ".differing").read_text(encoding="utf-8", errors="surrogateescape"))
-        with (folder / ".stage").open("rb") as file:
-            stage = mmap.mmap(file.fileno(), NUMBER_BYTES, access=mmap.ACCESS_READ)
-        _note_calls(notes, importing, differing, stage, Path(into).name == "tests")
+        differing = json.loads((folder / trace.DIFFERING).read_text(encoding="utf-8", errors="surrogateescape"))
+        with (folder / trace.STAGE).open("rb") as file:
+            stage = mmap.mmap(file.fileno(), trace.NUMBER_BYTES, access=mmap.ACCESS_READ)
+        _record_calls(lines, importing, differing, stage, Path(into).name == trace.TESTS)
 
 
-if into := os.environ.get("PERF_READS"):
+if into := os.environ.get(trace.TRACE):
     _begin(into)
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
     ours = sys.modules.pop("sitecustomize")

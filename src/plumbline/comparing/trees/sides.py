@@ -1,0 +1,140 @@
+"""The two sides of a paired comparison: a copy of the base commit and one of the working tree, and their Pythons."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline import cache as kept
+from plumbline.comparing.trees.commands import scrub
+from plumbline.comparing.trees.copies import base_copy, head_copy, is_in, listed
+from plumbline.comparing.trees.environment import wanted_changes
+from plumbline.comparing.trees.git import Git, NoBase
+from plumbline.comparing.trees.imports import import_folders, modules_with_changes
+from plumbline.comparing.trees.installer import base_python
+from plumbline.results.environment import installed_packages
+
+MOST_PACKAGES_SHOWN = 5
+TWINS = "twins-"
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side of the comparison."""
+
+    name: str
+    """base or head."""
+    root: Path
+    """The project's root inside its copy."""
+    python: Path
+    tree: Path
+    """The whole copy; `root` may be a folder in it."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides, and what differs between them."""
+
+    base: Side
+    head: Side
+    files: list[str]
+    """Paths that differ, below the repository's root."""
+    packages: list[tuple[str, str, str]]
+    """Packages that differ: name, version in base and in head, empty if a side doesn't have it."""
+    modules: list[str]
+    """Top-level modules in both copies that differ, or contain a difference."""
+    import_from: list[str]
+    """Folders to import from below the project's root, the first one first."""
+
+
+def make_sides(
+    root: Path,
+    commit: str,
+    *,
+    recorded_packages: Mapping[str, str],
+    directories: Sequence[str],
+    cache: Path,
+    say: Callable[[str], None],
+) -> Sides:
+    """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
+
+    `recorded_packages` are the baseline's, version by name. `directories` are further folders of the project to import
+    from. `say` reports steps that take time or could surprise. Raises NoBase.
+    """
+    git = Git(root)
+    try:
+        with kept.locked(cache):
+            kept.sweep(cache / "trees")
+            kept.sweep(cache / "environments")
+            kept.sweep_unlocked(cache, TWINS)
+            head = head_copy(git, cache / "trees", say)
+            base = base_copy(git, commit, head, cache / "trees")
+            changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
+            python = base_python(changes, cache / "environments", root, say)
+    except OSError as error:
+        raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
+    names = base.files.keys() | head.files.keys()
+    files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
+    import_from = import_folders(git, root, head, directories)
+    modules = modules_with_changes(git, files, base, head, import_from)
+    installed = installed_packages()
+    return Sides(
+        base=Side("base", base.tree / git.prefix, python, base.tree),
+        head=Side("head", head.tree / git.prefix, Path(sys.executable), head.tree),
+        files=files,
+        packages=[(name, scrub(pin), installed.get(name, "")) for name, pin in changes.items()],
+        modules=modules,
+        import_from=import_from,
+    )
+
+
+@contextlib.contextmanager
+def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Sides]:
+    """Make two copies of the working tree, and remove them at the end. Raises NoBase."""
+    git = Git(root)
+    try:
+        with contextlib.ExitStack() as stack:
+            with kept.locked(cache):
+                kept.sweep_unlocked(cache, TWINS)
+                tree = head_copy(git, cache / "trees", lambda _: None)
+                folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix=TWINS))
+                stack.enter_context(kept.in_use(Path(folder)))
+            for name in ("base", "head"):
+                shutil.copytree(tree.tree, Path(folder, name), symlinks=True)
+            base, head = (
+                Side(name, Path(folder, name, git.prefix), Path(sys.executable), Path(folder, name))
+                for name in ("base", "head")
+            )
+            yield Sides(base, head, [], [], [], import_folders(git, root, tree, directories))
+    except OSError as error:
+        raise NoBase(f"two copies of the working tree can't be made in {cache}: {kept.first_failure(error)}") from None
+
+
+def nothing_differs(sides: Sides) -> bool:
+    """Return whether both sides run the same code on the same packages."""
+    return not sides.files and not sides.packages
+
+
+def describe(sides: Sides) -> list[str]:
+    """Return what differs between the sides, in at most some ten lines."""
+    packages, count = sides.packages, len(sides.files)
+    lines = [f"{name} {base or '(none)'} → {head or '(none)'}" for name, base, head in packages[:MOST_PACKAGES_SHOWN]]
+    if len(packages) > MOST_PACKAGES_SHOWN:
+        lines.append(f"and {len(packages) - MOST_PACKAGES_SHOWN} more packages")
+    if count:
+        lines.append(f"{'1 file differs' if count == 1 else f'{count} files differ'}: {listed(sides.files)}")
+    return lines or ["nothing differs: the same files and the same packages"]
+
+
+def python_path(side: Side, sides: Sides) -> str:
+    """Return PYTHONPATH of a side, whose working directory is its root."""
+    return os.pathsep.join(os.path.normpath(side.root / folder) for folder in sides.import_from)
+
+
+def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
+    """Return the modules that were not imported from a side's own copy: they make a comparison invalid."""
+    return [name for name, origin in origins.items() if not is_in(origin, os.path.realpath(tree))]

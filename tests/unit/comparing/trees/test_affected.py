@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from plumbline.comparing.trees.affected import affected, may_make
+from plumbline.comparing.trees.at_start._plumbline_trace import STAGES
+from plumbline.comparing.trees.changed_functions import EVERY, Changed
+from tests.unit.comparing.trees.helpers import reaches
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+def test_what_lies_below_a_path_belongs_to_it(tmp_path: Path, notes: Path) -> None:
+    """Also where it is read through a link, and what pytest has compiled; a name that only begins alike is another."""
+    (tmp_path / "link").symlink_to(tmp_path / "package")
+    (notes / "app").write_text(
+        f"{tmp_path}/link/module.py\n{tmp_path}/other/__pycache__/test_it.cpython-311-pytest-9.0.1.pyc\n"
+    )
+    for name in ("package", "package/module.py", "link", "other/test_it.py"):
+        assert reaches(["app"], notes, {tmp_path / name}), name
+    for name in ("pack", "package/other.py", "other/test.py"):
+        assert not reaches(["app"], notes, {tmp_path / name}), name
+
+
+def test_one_process_of_many_is_enough_and_one_that_noted_nothing_is_not_known(tmp_path: Path, notes: Path) -> None:
+    for name in ("app", "worker"):
+        (notes / name).write_text(f"{tmp_path}/{name}.py\n")
+    assert reaches(["app", "worker"], notes, {tmp_path / "worker.py"})
+    assert not reaches(["app", "worker"], notes, {tmp_path / "prepare.py"})
+    assert reaches(["app", "prepare"], notes, {tmp_path / "nobody.py"})
+    assert not reaches([], notes, {tmp_path / "app.py"})
+
+
+FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pure")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], set()),
+        (["% /tree/file.py", "% /site/pure/part.py"], set()),
+        (["% /tree/file.py", "/tree/file.py"], None),
+        (["/tree/__pycache__/file.cpython-311.pyc"], None),
+        (["/site/pure/__pycache__/part.cpython-311.pyc"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], {"a"}),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py", "@ 4 7 f /tree/file.py"], {"a", "b"}),
+        (["@ 1 7 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 2 7 f /tree/file.py", "@ 4 7 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 8 f /tree/file.py"], None),
+        (["@ 1 7 f /tree/file.py", "@ 3 7 g /tree/file.py"], None),
+        (["@ 5 7 f /tree/file.py"], {"b", "c"}),
+        (["@ 5 7 f /tree/file.py", "@ 1 7 f /tree/file.py"], None),
+        (["@ 5 7 f /tree/file.py", "@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], {"a", "b", "c"}),
+        (["@ 0 7 f /tree/file.py", "@ 1 7 f /tree/file.py", "@ 3 7 f /tree/file.py"], None),
+        (["@ 1 7 * /site/pure"], {"a"}),
+        (["@ 0 7 * /site/pure"], None),
+        (["/site/pure/data.json"], None),
+        (["/tree/data.csv"], None),
+    ],
+)
+def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], expected: set[str] | None) -> None:
+    """Those whose run has called it; all, where it ran before any, or in a process as a benchmark first needed it."""
+    stages = '["first", "a"]\n["first", "b"]\n["again", "a"]\n["again", "b"]\n["fixture", "b", "c"]\n'
+    (notes / STAGES).write_text(stages)
+    (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
+    changed: Changed = {FILE: {"f", "g"}, DATA: None, PURE: EVERY}
+    assert affected(["tests"], notes, changed) == expected
+    (notes / "tests").rename(notes / "worker")
+    assert affected(["worker"], notes, changed) == (None if any(line.startswith("@") for line in lines) else expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "changed", "expected"),
+    [
+        (["% /tree/file.py"], {FILE: {"f"}}, True),
+        (["% /tree/file.py"], {FILE: set()}, False),
+        (["% /site/pure/part.py"], {PURE: EVERY}, False),
+        (["/tree/data.csv"], {DATA: None}, True),
+        (["/tree/other.py", "$ python"], {FILE: {"f"}}, False),
+        (None, {FILE: {"f"}}, True),
+    ],
+)
+def test_whether_functions_that_differ_may_make_what_stays(
+    notes: Path, lines: list[str] | None, changed: Changed, expected: bool
+) -> None:
+    if lines is not None:
+        (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
+    assert may_make(["tests"], notes, changed) is expected
