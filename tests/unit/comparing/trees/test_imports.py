@@ -1,5 +1,8 @@
 import os
+import re
+import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -83,6 +86,34 @@ def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, 
         found = asked(Path(root), Path(arm_python), path, modules)
         assert found == {"plumb_sample": f"{root}/{folder}/plumb_sample/__init__.py"}
         assert foreign(found, Path(root)) == []
+
+
+def test_both_sides_import_heads_plumbline(tmp_path: Path, cache: Path) -> None:
+    """In a repository that contains the package, the base's copy gets it from head, so it is no difference either."""
+    repository = Repository.create(tmp_path / "repository", {**SUITE, "src/app.py": "old"})
+    package = repository.root / "src" / "plumbline"
+    shutil.copytree(SOURCE / "plumbline", package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (SOURCE / "plumbline" / "__init__.py").read_text()
+    old, new = (re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', source) for version in ("0.0.1", "0.0.2"))
+    repository.commit({"src/plumbline/__init__.py": old, "src/plumbline/removed.py": ""})
+    (package / "removed.py").unlink()
+    repository.write({"src/app.py": "new", "src/plumbline/__init__.py": new, "src/plumbline/added.py": ""})
+    python_paths = os.pathsep.join([str(repository.root / "src"), str(SOURCE)])
+
+    both, modules = answer(
+        Path(sys.executable), MAKE, str(repository.root), str(cache), cwd=tmp_path, PYTHONPATH=python_paths
+    )
+
+    assert modules == ["app"]
+    for root, python, path in both.values():
+        ask = "import json, plumbline; print(json.dumps([plumbline.__version__, plumbline.__file__]))"
+        assert answer(Path(python), ask, cwd=Path(root), PYTHONPATH=path) == [
+            "0.0.2",
+            f"{root}/src/plumbline/__init__.py",
+        ]
+        names = {file.name for file in Path(root, "src", "plumbline").iterdir()}
+        assert "added.py" in names
+        assert "removed.py" not in names
 
 
 def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

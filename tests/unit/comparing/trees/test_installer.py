@@ -3,6 +3,7 @@ import errno
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installer import _forget_urls, base_python, find_uv, package_folders
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import installed_packages
+from tests.support.project import ROOT
 from tests.support.repository import Repository
 from tests.unit.comparing.trees.helpers import SOURCE, answer
 
@@ -47,6 +49,16 @@ except NoBase as error:
 """
 
 
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "plumb-sample"
+version = "1"
+[tool.setuptools]
+py-modules = ["sample"]
+"""
 VERSIONS = """
 import importlib.metadata, json, plumb_tiny
 print(json.dumps([importlib.metadata.version("plumb-tiny"), plumb_tiny.VERSION]))
@@ -130,6 +142,51 @@ def secretless(index: str, tmp_path: Path) -> dict[str, str]:
         "PIP_NO_CACHE_DIR": "1",
         "PYTHONPATH": str(SOURCE),
     }
+
+
+INSTALLED = """
+import json, sys
+from pathlib import Path
+from plumbline.comparing.trees.environment import local_packages
+from plumbline.comparing.trees.installer import base_python
+base = base_python(json.loads(sys.argv[2]), Path(sys.argv[1]), Path(), lambda line: None)
+print(json.dumps([sorted(local_packages()), str(base)]))
+"""
+WHICH = """
+import importlib.metadata, importlib.util, json
+print(json.dumps([importlib.metadata.version("pytest-plumbline"), importlib.util.find_spec("plumbline").origin]))
+"""
+
+
+@pytest.mark.parametrize("editable", [True, False], ids=["editable", "by its path"])
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
+    tmp_path: Path, index: str, installer: str, editable: bool
+) -> None:
+    """The project beside it is. The base's environment has the same Plumbline."""
+    if installer == "uv" and not find_uv():
+        pytest.skip("uv is not installed")
+    vendored = tmp_path / "tests" / "performance" / "vendor" / "pytest-plumbline"
+    shutil.copytree(SOURCE / "plumbline", vendored / "src" / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, vendored / name)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "sample.py").touch()
+    (tmp_path / "project" / "pyproject.toml").write_text(PROJECT)
+    python = environment_with_tiny(tmp_path / "environment", index, installer)
+    command = [str(python), "-m", "pip"] if installer == "pip" else [*find_uv(), "pip"]
+    options = ["--quiet", "--no-deps", *([] if installer == "pip" else ["--python", str(python)])]
+    folders = [part for one in (vendored, tmp_path / "project") for part in (["-e"] if editable else []) + [str(one)]]
+    subprocess.run([*command, "install", *options, *folders], check=True, capture_output=True)
+
+    arguments = [str(tmp_path / "cache"), '{"plumb-tiny": ""}']
+    local, base = answer(python, INSTALLED, *arguments, cwd=tmp_path)
+
+    assert local == ["plumb-sample"]
+    (version, head_file), (base_version, base_file) = (answer(Path(one), WHICH, cwd=tmp_path) for one in (python, base))
+    assert base_version == version
+    assert Path(base_file).is_relative_to(vendored if editable else tmp_path / "cache")
+    assert Path(base_file).read_bytes() == Path(head_file).read_bytes()
 
 
 def holding(folder: Path, text: str) -> list[Path]:
