@@ -42,7 +42,7 @@ from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.installer import base_python
 from plumbline.comparing.trees.sides import Sides, twins
 from plumbline.comparing.workers.pair_runner import compare, pair_runner
-from plumbline.comparing.workers.protocol import step_now_s
+from plumbline.comparing.workers.timers import step_now_s
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement
 from plumbline.results.environment import installed_packages

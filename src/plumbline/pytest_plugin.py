@@ -18,13 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TextIO
 
-import msgspec
 import pytest
 
 from plumbline.comparing.statistics.controls import CONTROLS_FILE
-from plumbline.comparing.trees.trace import Stages, child_environ
-from plumbline.comparing.workers import slowed
-from plumbline.comparing.workers.protocol import PROFILE, TurnedMeasurement, WorkerLink
+from plumbline.comparing.trees.trace import Stages
+from plumbline.comparing.workers.worker_link import WorkerLink
 from plumbline.counting.counter import Counter
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
@@ -40,7 +38,7 @@ from plumbline.processes import pinned_core, set_affinity
 from plumbline.project import find_project
 from plumbline.reporting.format import duration, file_and_name, first_lines
 from plumbline.reporting.progress import Progress
-from plumbline.results.environment import describe_environment, origins
+from plumbline.results.environment import describe_environment
 from plumbline.results.schema import SCHEMA, Benchmark, Outcome, Results, ResultsError, TestOutcome, write_results
 from plumbline.services import NotReady, Service, ServiceError, Services
 from plumbline.services.readiness import describe
@@ -166,21 +164,11 @@ class Run:
         self.free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
         try:
             preferred = preferred_backends(SUITE / "baselines")
-            side = self.side.of_services() if self.side else {}
-            slows_application = self.side is not None and self.side.slows_application
-            settings = slowed.instead_of_application(self.settings) if slows_application else self.settings
-            if self.side and settings.app and settings.app.port:  # the other side's would be in the way
-                settings = msgspec.structs.replace(settings, app=msgspec.structs.replace(settings.app, port=0))
-            if self.side and PROFILE in os.environ:
-                from plumbline.comparing.workers import (
-                    profiler as profile,
-                )  # only where it is wanted: it may have been left out
-
-                settings = profile.instead_of_application(settings)
-            self.services = Services(settings, ROOT, preferred=preferred, child_environ=child_environ, **side)
+            if self.side:
+                self.services = self.side.services(self.settings, ROOT, preferred)
+            else:
+                self.services = Services(self.settings, ROOT, preferred=preferred)
             self.services.begin()
-            if slows_application:
-                os.environ[slowed.SHARED] = str(self.services.directory / "slowed")
             changes = self.services.environment()
         except ServiceError as error:
             self._end(str(error), EXIT_USAGE)
@@ -206,6 +194,7 @@ class Run:
         if self.side:
             from plumbline.comparing.workers import controls
 
+            self.config.stash[controls.LINK] = self.side
             module = ControlsModule.from_parent(session, path=Path(controls.__file__), nodeid=CONTROLS_FILE)
             items += session.genitems(module)
         ours = [item for item in items if _is_ours_item(item)]
@@ -256,13 +245,13 @@ class Run:
         ours = [item for item in session.items if _is_ours_item(item)]
         if not ours or self.config.option.collectonly or self.services is None:
             return (yield)
-        wanted = [item for item in ours if _key(item) in self.side.keys] if self.side else ours
+        wanted = [item for item in ours if _key(item) in self.side.start.keys] if self.side else ours
         names = {name for item in wanted for name in _fixtures(item)}
         if self.side:
-            self.side.line.send(imported=True)
+            self.side.send_imported()
         try:
             self.services.wait_ready()
-            if any(map(_uses_application, wanted)) or (self.side and self.side.prepare):
+            if any(map(_uses_application, wanted)) or (self.side and self.side.start.prepare):
                 self.services.start_application()
             elif "postgres_url" in names:
                 self.services.prepare()  # its tables are there without the application as well
@@ -290,8 +279,7 @@ class Run:
         """Tell the coordinator what there is and where it was imported from; it says what to run."""
         items = {_key(item): item for item in ours}
         served = [key for key, item in items.items() if _uses_application(item)]
-        side.line.send(collected=list(items), served=served, errors=self.reasons, origins=origins(side.modules))
-        return [items[key] for key in side.line.receive()["order"]]
+        return [items[key] for key in side.send_collected(list(items), served, self.reasons)]
 
     def _end_if_one_has_died(self) -> None:
         assert self.services is not None
@@ -303,7 +291,7 @@ class Run:
         assert self.settings is not None
         assert self.services is not None
         if self.side:
-            self.core = CoreLock(self.side.core, "")
+            self.core = CoreLock(self.side.start.core, "")
             self._set_cores({self.core.core} if self.core.core is not None else None)
             return
         self.core = CoreLock.acquire("off" if self.once else self.settings.pin)
@@ -425,7 +413,7 @@ class Run:
     def pytest_runtest_logfinish(self) -> None:
         if self.side and self.tests:
             over = self.tests[-1]
-            self.side.line.send(over=over.key, outcome=over.outcome, message=self.scrub(over.message))
+            self.side.send_over(over.key, over.outcome, self.scrub(over.message))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -560,7 +548,7 @@ class Run:
         """The `measure` of one test: once more where a budget broke or something disturbed it."""
         assert self.settings is not None
         side, key = self.side, _key(item)
-        if side is not None and side.rehearses:
+        if side is not None and side.start.rehearses:
             return Measure(
                 self.settings.profile(self.profile_name), lambda *_: "", once="in a rehearsal", rounds=REHEARSED_ROUNDS
             )
@@ -568,9 +556,7 @@ class Run:
             return Measure(
                 self.settings.profile(self.profile_name),
                 lambda _summary, _budget: "",
-                in_turns=lambda operations: TurnedMeasurement(
-                    side.line, key, operations, lambda samples_s: side.timer(key, samples_s, operations)
-                ),
+                in_turns=lambda operations: side.measurement(key, operations),
             )
         self.disturbances = self.disturbances or Disturbances()
         disturbed = self.disturbances.watch()

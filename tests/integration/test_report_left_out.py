@@ -2,12 +2,10 @@
 
 import sys
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import pytest
 
 from plumbline.commands import gate
-from plumbline.comparing.workers.pair_runner import PairRunner
 from plumbline.results.schema import write_results
 from tests.support.project import Project
 from tests.support.report_samples import small
@@ -46,12 +44,6 @@ def test_without_extras_the_last_results_are_told_again(project: Project) -> Non
     assert export.code == 2
     assert "exports were left out of this copy of the suite" in export.output
     assert "Traceback" not in again.output + export.output
-
-
-def test_without_the_profile_what_got_slower_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pair is run for it."""
-    monkeypatch.setitem(sys.modules, f"{EXTRAS}.profile", None)
-    assert PairRunner(MagicMock(), "ci").slower_functions([]) == {}
 
 
 def test_without_its_dependency_group_there_is_no_html_and_a_word_on_it(

@@ -13,7 +13,8 @@ from plumbline.comparing.trees.base_commit import find_base
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import describe, make_sides, nothing_differs
-from plumbline.comparing.workers.pair_runner import compare, shared_by_sides
+from plumbline.comparing.workers.pair_runner import compare
+from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_at, edited_entries
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.reporting.progress import Progress

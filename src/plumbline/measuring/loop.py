@@ -57,9 +57,6 @@ class Timer:
         self.__enter__ = enter  # type: ignore[method-assign]
         self.__exit__ = leave  # type: ignore[method-assign]
 
-    def end(self) -> None:
-        """Called in a side of a paired comparison after the last sample."""
-
 
 class Measurement:
     """One pass of `measure()`: iterate it with `for` or `async for`, and time one sample in each round.

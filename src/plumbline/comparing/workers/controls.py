@@ -1,7 +1,7 @@
-"""Controls of every paired comparison: an exchange that is alike in both sides, and one that is 10 % slower in head.
+"""Controls of every paired comparison: a benchmark that is alike on both sides, and one that is 10 % slower in head.
 
-What the comparison reads for these two is known beforehand: where it is wrong, so is all else. They are run by the
-coordinator alone, as is the self-check's own benchmark of a slow server.
+It is known beforehand what the comparison has to read for these two. If it reads anything else, it is invalid. Workers
+alone collect this module; the self-check has a benchmark of a slow server in it.
 """
 
 import socket
@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from plumbline.comparing.statistics.controls import IN_SERVER
+from plumbline.comparing.workers.worker_link import WorkerLink
 from plumbline.measuring.loop import Measure
-from plumbline.pytest_plugin import Run
 
+LINK = pytest.StashKey[WorkerLink]()
 LIMIT_S = 5
+# pg_sleep rounds up to whole milliseconds, of which 3 % has to be some: 100, less a half to round safely.
 SLEEP_S, HALF_A_TICK_S = 0.1, 0.0005
-"""pg_sleep rounds up to whole milliseconds, of which 3 % must be some: 100, and half of one less to round safely."""
 BYTES = 30
 
 
 @pytest.fixture
-def exchange(perf_run: Run) -> Iterator[Callable[[], None]]:
-    """A PING to Redis over a socket; without a plain Redis, as long a time of bytes through the kernel."""
-    assert perf_run.services is not None
-    server = perf_run.services.redis
-    if server is None or server.address.scheme != "redis":
+def exchange(pytestconfig: pytest.Config) -> Iterator[Callable[[], None]]:
+    """A PING to Redis over a socket; without a plain Redis, bytes through the kernel that take as long."""
+    address = pytestconfig.stash[LINK].start.servers.get("redis")
+    if address is None or address.scheme != "redis":
         one, other = socket.socketpair()
         with one, other:
 
@@ -35,7 +35,6 @@ def exchange(perf_run: Run) -> Iterator[Callable[[], None]]:
 
             yield pass_on
         return
-    address = server.address
     with socket.create_connection((address.host, address.port), LIMIT_S) as connection:
         words = [address.user or "default", address.password]
         login = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in ["AUTH", *words])
@@ -51,24 +50,24 @@ def exchange(perf_run: Run) -> Iterator[Callable[[], None]]:
 
 
 def test_alike(measure: Measure, exchange: Callable[[], None]) -> None:
-    """The same in both sides: its difference is 0."""
+    """The same on both sides: the difference is 0."""
     for timer in measure():
         with timer:
             exchange()
 
 
 def test_slowed(measure: Measure, exchange: Callable[[], None]) -> None:
-    """The coordinator has head slow this one down by 10 %."""
+    """The coordinator slows this one down by 10 % in head."""
     for timer in measure():
         with timer:
             exchange()
 
 
-async def test_in_server(measure: Measure, postgres_url: str, perf_run: Run) -> None:
-    """Sleep in PostgreSQL, in head for longer by what the coordinator says."""
-    import asyncpg  # not there where PostgreSQL was left out
+async def test_in_server(measure: Measure, postgres_url: str, pytestconfig: pytest.Config) -> None:
+    """Sleep in PostgreSQL; in head, longer by the share that the coordinator asks for."""
+    import asyncpg
 
-    share, _ = perf_run.side.slow_down.get(IN_SERVER, (0.0, "")) if perf_run.side else (0.0, "")
+    share, _ = pytestconfig.stash[LINK].start.slow_down.get(IN_SERVER, (0.0, ""))
     wanted_s = SLEEP_S * (1 + share) - HALF_A_TICK_S
     connection = await asyncpg.connect(postgres_url, timeout=LIMIT_S)
     try:

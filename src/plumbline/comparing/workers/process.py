@@ -1,4 +1,4 @@
-"""One process of a paired comparison, as its coordinator sees it: started, told what to measure, listened to, ended."""
+"""One worker process as its coordinator sees it: started, asked to measure, listened to, ended."""
 
 import contextlib
 import os
@@ -7,27 +7,42 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
-import msgspec
+from msgspec import Struct
 
+from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.sides import Side
-from plumbline.comparing.workers.protocol import Line, LineClosed
+from plumbline.comparing.workers.protocol import (
+    Begins,
+    Block,
+    Collected,
+    End,
+    FromWorker,
+    Imported,
+    Line,
+    LineClosed,
+    Over,
+    Turn,
+)
 from plumbline.processes import set_affinity
 from plumbline.services.base import signal_all, tree
 
+# A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
-"""Together below 30 with a side to end that does not hang: so long may one that hangs keep the run."""
+# Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run.
 CAME_TO_ITS_END = {0, 1, 5}
-"""Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run."""
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
-MOST_TOLD = 200
+MOST_SHOWN = 200
+
+Answer = TypeVar("Answer", bound=Struct)
 
 
 class WorkerProcess:
-    """One fresh process of one side."""
+    """One fresh pytest process of one side. Its methods raise ComparisonInvalid if it dies, hangs or sends nonsense."""
 
     def __init__(
         self,
@@ -37,17 +52,12 @@ class WorkerProcess:
         scrub: Callable[[str], str],
         start_limit_s: float,
     ) -> None:
+        """`start_limit_s`: how long it may take to start its application, if that is more than any answer may take."""
         self.side = side
+        self.start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self._scrub = scrub
-        self._start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
-        self.collected: list[str] = []
-        self.served: list[str] = []
-        """Of those collected, which use the application or a process beside it."""
-        self.errors: list[str] = []
-        """Why files could not be collected."""
-        self.origins: dict[str, str] = {}
-        self._over: dict[str, str] = {}
-        self._begun = ""
+        self._over: dict[str, Over] = {}
+        self._measures = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = socket.socketpair()
         with theirs:
@@ -61,68 +71,51 @@ class WorkerProcess:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self._line = Line(ours)
+        self._line: Line[FromWorker] = Line(ours, FromWorker)
 
-    def tell(self, **message: object) -> None:
-        """Send it a message; raises ComparisonInvalid where it has ended."""
+    def send(self, message: Struct) -> None:
+        """Send a message."""
         try:
-            self._line.send(**message)
+            self._line.send(message)
         except LineClosed:
             raise self._ended() from None
 
-    def listen(self) -> None:
-        """Wait until it has imported its tests, and for as long as it may take until what they need has started."""
-        message = self._receive()
-        if not message.imported:
-            raise self._unexpected(message)
-        message = self._receive(self._start_limit_s)
-        if message.collected is None:
-            raise self._unexpected(message)
-        self.collected, self.served = message.collected, message.served
-        self.errors, self.origins = message.errors, message.origins
-
-    def why_not_there(self, key: str) -> str:
-        """Why a test is not among those collected; "" where it is."""
-        if key in self.collected:
-            return ""
-        file = key.partition("::")[0]
-        error = next((error for error in self.errors if file in error.partition("\n")[0]), "it is not there")
-        return f"in {self.side.name}: {' '.join(error.split())}"
+    def listen(self) -> Collected:
+        """Wait until it is ready to measure; also raises ComparisonInvalid if it runs another version of Plumbline."""
+        version = self._expect(Imported).version
+        if version != __version__:
+            raise ComparisonInvalid(
+                f"the worker of {self.side.name} runs Plumbline {version}, and its coordinator {__version__}:"
+                " install the same version for both"
+            )
+        return self._expect(Collected, self.start_limit_s)
 
     def begins(self, key: str) -> bool:
-        """Wait until it begins to measure; False where the test has ended without."""
-        message = self._receive()
-        if message.over:
-            self._over[message.over] = _outcome(message)
-        elif message.at != key:
-            raise self._unexpected(message)
-        self._begun = message.at
-        return bool(self._begun)
+        """Wait until this benchmark begins to measure; False if the test has ended without."""
+        begins = self._in_test(Begins)
+        if begins is not None and begins.key != key:
+            raise self._unexpected(begins)
+        self._measures = begins is not None
+        return self._measures
 
-    def block(self, samples: int) -> list[float] | None:
-        """One turn: what each sample took, in seconds per operation; None where the test has ended instead."""
-        self.tell(samples=samples)
-        message = self._receive()
-        if message.over:
-            self._over[message.over], self._begun = _outcome(message), ""
-        elif message.block_s is None:
-            raise self._unexpected(message)
-        return message.block_s
+    def block(self, samples: int) -> list[float]:
+        """Ask for one block; return its samples, in seconds per operation, none if the test has ended instead."""
+        self.send(Turn(samples))
+        block = self._in_test(Block)
+        return block.samples_s if block is not None else []
 
     def end(self, key: str) -> str:
-        """Let the test come to its end; returns why it did not pass."""
-        if self._begun:
-            self.tell(end=True)
-            self._begun = ""
+        """Let the test come to its end; return why it did not pass, "" if it did."""
+        if self._measures:
+            self.send(End())
+            self._measures = False
         while key not in self._over:
-            message = self._receive()
-            if not message.over:
-                raise self._unexpected(message)
-            self._over[message.over] = _outcome(message)
-        return self._over.pop(key)
+            over = self._expect(Over)
+            self._over[over.key] = over
+        return self._over.pop(key).why_not_passed()
 
     def leave(self, limit_s: float) -> None:
-        """Wait until it has ended, having stopped what it started; raises ComparisonInvalid where it does not, or dies."""
+        """Wait until it has stopped what it started and ended by itself."""
         try:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -131,11 +124,11 @@ class WorkerProcess:
             raise self._invalid(f"it ended with exit code {code}")
 
     def pin(self, cores: Collection[int]) -> None:
-        """Let it and what it has started run on these cores, until it has been told what to measure."""
+        """Let it, and what it has started, run on these cores alone until it begins to measure."""
         set_affinity([process.pid for process in tree(self._process.pid)], cores)
 
     def dismiss(self) -> None:
-        """Tell it to end, whatever it does, without waiting for that."""
+        """Ask it to end, whatever it does, without waiting for that."""
         self._line.close()
         if self._process.poll() is None:
             self._process.terminate()
@@ -151,53 +144,44 @@ class WorkerProcess:
             self._process.wait()
         self._log.close()
 
-    def _receive(self, limit_s: float | None = None) -> "_Message":
+    def _in_test(self, kind: type[Answer]) -> Answer | None:
+        """Return the next message, which has to be of this kind; None if the test has ended instead."""
+        message = self._receive()
+        if isinstance(message, Over):
+            self._over[message.key], self._measures = message, False
+            return None
+        if not isinstance(message, kind):
+            raise self._unexpected(message)
+        return message
+
+    def _expect(self, kind: type[Answer], limit_s: float | None = None) -> Answer:
+        message = self._receive(limit_s)
+        if not isinstance(message, kind):
+            raise self._unexpected(message)
+        return message
+
+    def _receive(self, limit_s: float | None = None) -> FromWorker:
         limit_s = limit_s or ANSWER_LIMIT_S
         try:
-            return msgspec.convert(self._line.receive(limit_s), _Message)
+            return self._line.receive(limit_s)
         except LineClosed:
             raise self._ended() from None
         except TimeoutError:
             raise self._invalid(f"it has not answered for {limit_s:g} s") from None
-        except (ValueError, msgspec.ValidationError) as error:
-            raise self._invalid(f"it sent what is no message: {error}") from None
+        except ValueError as error:
+            raise self._invalid(f"it sent something that is not a message: {error}") from None
 
     def _ended(self) -> ComparisonInvalid:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_LIMIT_S)
         code = self._process.poll()
-        return self._invalid("it closed the line to us" if code is None else f"it ended with exit code {code}")
+        return self._invalid("it closed its connection" if code is None else f"it ended with exit code {code}")
 
-    def _unexpected(self, message: "_Message") -> ComparisonInvalid:
-        said = {name: value for name, value in msgspec.structs.asdict(message).items() if value}
-        return self._invalid(f"it was not its turn to say {str(said)[:MOST_TOLD]}")
+    def _unexpected(self, message: Struct) -> ComparisonInvalid:
+        return self._invalid(f"it sent a message out of turn: {repr(message)[:MOST_SHOWN]}")
 
-    def _invalid(self, what: str) -> ComparisonInvalid:
+    def _invalid(self, problem: str) -> ComparisonInvalid:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
         lines = self._scrub(self._log.read().decode(errors="replace")).rstrip().splitlines()[-LOG_LINES:]
-        told = "\n".join([f"the side {self.side.name} failed: {what}; its last output:", *lines])
-        return ComparisonInvalid(told, side=self.side.name)
-
-
-class _Message(msgspec.Struct, forbid_unknown_fields=True):
-    """What a side says: turns.py has the table."""
-
-    imported: bool = False
-    collected: list[str] | None = None
-    served: list[str] = []
-    errors: list[str] = []
-    origins: dict[str, str] = {}
-    at: str = ""
-    block_s: list[float] | None = None
-    over: str = ""
-    outcome: str = ""
-    message: str = ""
-
-
-def _outcome(message: _Message) -> str:
-    """Why a test did not pass, in a line; "" where it did."""
-    if message.outcome == "passed":
-        return ""
-    lines = [line for line in message.message.splitlines() if line.strip()]
-    errors = [line[1:].strip() for line in lines if line.startswith("E ")]  # as pytest shows what was raised
-    return f"{message.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}"
+        text = "\n".join([f"the worker of {self.side.name} failed: {problem}; its last output:", *lines])
+        return ComparisonInvalid(text, side=self.side.name)

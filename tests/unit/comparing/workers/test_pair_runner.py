@@ -19,8 +19,8 @@ from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pai
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers import process as arm_process
-from plumbline.comparing.workers.pair_runner import compare, pair_runner, shared_by_sides
-from plumbline.comparing.workers.pair_servers import PairServers
+from plumbline.comparing.workers.pair_runner import compare, pair_runner
+from plumbline.comparing.workers.pair_workers import PairWorkers
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
 from plumbline.judging.thresholds import Thresholds
@@ -159,13 +159,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Si
     roots = {name: folder / name for name in ("base", "head")}
     for root in roots.values():
         (root / "tests" / "performance").mkdir(parents=True)
-        for name in ("conftest.py", "pyproject.toml", "tests/__init__.py", "tests/performance/__init__.py"):
+        for name in ("pyproject.toml", "tests/__init__.py", "tests/performance/__init__.py"):
             shutil.copy(ROOT / name, root / name)
-        shutil.copytree(
-            ROOT / "tests/performance/harness",
-            root / "tests/performance/harness",
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
         (root / "tests/performance/settings.toml").write_text(SETTINGS)
         (root / "tests/performance/test_work.py").write_text(SUITE)
         (root / "tested_code.py").write_text(CODE)
@@ -308,7 +303,7 @@ def test_arms_measure_by_turns_and_either_may_begin(trees: Sides, monkeypatch: p
     turns: list[str] = []
     block = WorkerProcess.block
 
-    def recorded(side: WorkerProcess, samples: int) -> list[float] | None:
+    def recorded(side: WorkerProcess, samples: int) -> list[float]:
         turns.append(side.side.name)
         return block(side, samples)
 
@@ -327,15 +322,15 @@ def test_arms_measure_by_turns_and_either_may_begin(trees: Sides, monkeypatch: p
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each pair of sides that was started, whether that was ahead of its turn."""
+    """For each pair of workers that was started, whether that was ahead of its turn."""
     found: list[bool] = []
-    start = PairServers._start
+    start = PairWorkers._start
 
-    def recorded(*arguments: Any, **options: Any) -> Any:
-        found.append(bool(options.get("cores")))
-        return start(*arguments, **options)
+    def recorded(workers: PairWorkers, plans: Any, purpose: Any, cores: Any = ()) -> Any:
+        found.append(bool(cores))
+        return start(workers, plans, purpose, cores)
 
-    monkeypatch.setattr(PairServers, "_start", recorded)
+    monkeypatch.setattr(PairWorkers, "_start", recorded)
     return found
 
 
@@ -397,7 +392,7 @@ def test_an_arm_that_hangs_ends_the_trial(trees: Sides, monkeypatch: pytest.Monk
     monkeypatch.setattr(arm_process, "ANSWER_LIMIT_S", 8.0)
     monkeypatch.setattr(arm_process, "END_LIMIT_S", 1.0)
     edit(trees.head, "def work():\n", 'def work():\n    os.write(2, b"last words")\n    os.kill(os.getpid(), 19)\n')
-    with pytest.raises(ComparisonInvalid, match="the side head failed: it has not answered for 8 s") as raised:
+    with pytest.raises(ComparisonInvalid, match="the worker of head failed: it has not answered for 8 s") as raised:
         comparison(trees, WORK)
     assert "last words" in str(raised.value)
 
@@ -405,7 +400,7 @@ def test_an_arm_that_hangs_ends_the_trial(trees: Sides, monkeypatch: pytest.Monk
 def test_an_arm_that_dies_at_its_end_is_invalid(trees: Sides) -> None:
     """Though it has measured all."""
     edit(trees.head, "def before():\n    pass", "def before():\n    import atexit\n\n    atexit.register(os._exit, 7)")
-    with pytest.raises(ComparisonInvalid, match="the side head failed: it ended with exit code 7"):
+    with pytest.raises(ComparisonInvalid, match="the worker of head failed: it ended with exit code 7"):
         one_pair(trees, BEFORE)
 
 
@@ -417,7 +412,7 @@ def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Sides, mo
     limits_s: list[float | None] = []
     receive = Line.receive
 
-    def noted(line: Line, limit_s: float | None = None) -> dict[str, Any]:
+    def noted(line: Line[Any], limit_s: float | None = None) -> Any:
         limits_s.append(limit_s)
         return receive(line, limit_s)
 
@@ -434,24 +429,6 @@ def test_an_arm_may_take_as_long_to_start_as_its_settings_allow(trees: Sides, mo
     assert found.pairs == 0
     assert not found.judgements
     assert not found.functions
-
-
-@pytest.mark.parametrize(
-    ("env", "environ", "told"),
-    [
-        ('URL = "{redis.url}"', {}, []),
-        ('HOST = "{redis.host}"\nNUMBER = "{redis.database}"', {}, []),
-        ('URL = "redis://{redis.host}/0"\nPREFIX = "{redis.prefix}"', {}, []),
-        ('URL = "redis://{redis.host}/0"\nOTHER = "{redis.url}"', {}, ["URL names no {redis.database}"]),
-        ('HOST = "{redis.host}"', {}, ["HOST names no {redis.database}"]),
-        ('URL = "{redis.url}"', {"PERF_REDIS_URL": "redis://127.0.0.1"}, ["Redis is external"]),
-    ],
-)
-def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[str, str], told: list[str]) -> None:
-    """Unless the code under test says that it heeds the run's prefix, which is another one in each side."""
-    (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
-    shared = shared_by_sides(load_settings(tmp_path / "settings.toml", environ))
-    assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)
 
 
 READING = """\
@@ -549,5 +526,5 @@ def test_an_arm_that_imports_from_elsewhere_is_invalid(trees: Sides, tmp_path: P
     """Its own tree lacks the module, and another folder of the path has it: what was measured would not be base."""
     shutil.move(trees.base.root / "tested_code.py", tmp_path / "tested_code.py")
     strange = Sides(**{**vars(trees), "import_from": [".", ".."]})
-    with pytest.raises(ComparisonInvalid, match="imports from outside its own tree: tested_code"):
+    with pytest.raises(ComparisonInvalid, match="base imports from outside its own tree: tested_code"):
         one_pair(strange, WORK)

@@ -15,15 +15,13 @@ from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.trees.sides import twins
 from plumbline.comparing.workers import slowed
+from plumbline.comparing.workers.asgi_wrapper import REQUESTS, STEPS, TIMED, shared_numbers, wrapped
 from plumbline.comparing.workers.pair_runner import pair_runner
-from plumbline.comparing.workers.protocol import SlowedApplicationTimer, step_now_s
-from plumbline.comparing.workers.slowed import OFF, REQUESTS, STEPS, instead_of_application, shared_numbers
 from plumbline.judging.thresholds import Thresholds
-from plumbline.measuring.loop import MeasureError
 from plumbline.services.application import Application
 from plumbline.services.service_run import Run
 from plumbline.settings import AppSettings, Settings, load_settings
-from tests.support.project import SETTINGS, Project
+from tests.support.project import ROOT, SETTINGS, Project
 
 LIMIT_S = 30.0
 MANY_STEPS = 1_000_000
@@ -84,64 +82,24 @@ backend = "embedded"
 ASKING, OUTSIDE = "test_suite.py::test_asking", "test_suite.py::test_asking_outside"
 
 
-@pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "memoryview[float]":
-    """What a test process and its application share."""
-    for name in (slowed.ASGI, slowed.IS_FACTORY):
-        monkeypatch.setenv(name, "")  # gone again at the end
-    monkeypatch.setenv(slowed.SHARED, str(tmp_path / "shared"))
-    return shared_numbers()
-
-
-def test_a_share_of_what_blocks_take_without_is_added(shared: "memoryview[float]") -> None:
-    """Blocks of two rounds, three requests each, that take 9, 10 and 11 ms without; each step takes a microsecond.
-
-    Where the machine is slower by half while a block runs, and the steps are as well, it counts as much.
-    """
-    timer = SlowedApplicationTimer([], 0.1)
-    steps = []
-    for without_s, machine_speed in ((0.009, 1.0), (0.010, 1.5), (0.011, 1.0)):
-        with timer:
-            steps.append(shared[STEPS])
-        assert shared[STEPS] == OFF
-        shared[REQUESTS] = 6
-        timer.learn([machine_speed * (without_s + 3e-6 * steps[-1])] * 2, step_s=machine_speed * 1e-6)
-    with timer:
-        steps.append(shared[STEPS])
-    assert steps == pytest.approx([0.0, 900 / 3, 950 / 3, 1000 / 3])
-
-
-def test_a_step_takes_its_time() -> None:
-    """As many as are added to a request of some milliseconds are done, and not optimized away."""
-    assert 1e-8 < step_now_s() < 1e-4
-
-
-def test_without_a_request_nothing_can_be_added(shared: "memoryview[float]") -> None:
-    """Else it would pass for slowed down."""
-    assert shared[REQUESTS] == 0
-    with pytest.raises(MeasureError, match="no request while a block was timed"):
-        SlowedApplicationTimer([], 0.1).learn([0.01], step_s=1e-6)
-
-
 @pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
-def test_an_application_does_more_for_requests_in_timed_blocks_alone(
-    tmp_path: Path, shared: "memoryview[float]", asgi: str
-) -> None:
+def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: Path, asgi: str) -> None:
     """With its lifespan, and made by a factory or not."""
     (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
-    wanted = instead_of_application(Settings(app=AppSettings(asgi=asgi, factory=asgi.endswith("make")))).app
+    settings = Settings(app=AppSettings(asgi=asgi, factory=asgi.endswith("make")))
+    wanted = wrapped(settings, slowed.make, str(tmp_path)).app
     assert wanted is not None
-    root = Path(__file__).resolve().parents[2]
+    shared = shared_numbers(tmp_path)
     run = Run()
     run.begin()
-    app = Application(wanted, root, {"PYTHONPATH": str(tmp_path)}, run)
+    app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
     try:
-        shared[STEPS] = OFF
         app.start()
         app.wait_ready(LIMIT_S)
         assert httpx.get(f"{app.address.url}/health").text == "well"
         assert shared[REQUESTS] == 0
         took_s = {}
+        shared[TIMED] = 1
         for steps in (0, MANY_STEPS):
             shared[STEPS] = steps
             began_s = time.perf_counter()

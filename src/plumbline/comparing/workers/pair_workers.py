@@ -1,0 +1,200 @@
+"""The workers of each pair: started, if possible while the last pair is measured, and seen to end."""
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.trees.sides import Side, Sides
+from plumbline.comparing.workers.command import worker_command, worker_environment
+from plumbline.comparing.workers.databases import ROUNDS, Databases
+from plumbline.comparing.workers.process import LEAVE_LIMIT_S, WorkerProcess
+from plumbline.comparing.workers.protocol import Collected, Start
+from plumbline.services import Services
+from plumbline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """Why a pair is started; by default, to be measured."""
+
+    rehearsal: Path | None = None
+    """Folder for notes of what the workers read; they also prepare the databases that later pairs copy."""
+    profiles: Path | None = None
+    """Folder for the profiles of both sides."""
+
+
+MEASURE = Purpose()
+
+
+@dataclass(frozen=True)
+class ReadyPair:
+    """Both workers of a pair, ready to measure."""
+
+    base: WorkerProcess
+    head: WorkerProcess
+    base_collected: Collected
+    head_collected: Collected
+    idle_s: float
+    """How long the coordinator waited for them although they had been started ahead."""
+
+    @property
+    def both(self) -> tuple[WorkerProcess, WorkerProcess]:
+        return self.base, self.head
+
+    def why_missing(self, key: str) -> str:
+        """Return why this benchmark can't be compared; "" if both sides have collected it."""
+        collected = {"base": self.base_collected, "head": self.head_collected}
+        found = {side: one.why_missing(key) for side, one in collected.items()}
+        return "; ".join(f"in {side}: {why}" for side, why in found.items() if why)
+
+
+@dataclass(frozen=True)
+class _Started:
+    round: int
+    plans: Sequence[BenchmarkPlan]
+    base: WorkerProcess
+    head: WorkerProcess
+
+    def serves(self, plans: Sequence[BenchmarkPlan]) -> bool:
+        """Return whether the workers were started for these benchmarks, and perhaps for more."""
+        known = {(plan.key, plan.slow_down, plan.slowed_in) for plan in self.plans}
+        return known >= {(plan.key, plan.slow_down, plan.slowed_in) for plan in plans}
+
+    def end(self, *, patient: bool) -> None:
+        """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""
+        with contextlib.ExitStack() as stack:
+            for worker in (self.base, self.head):
+                stack.callback(worker.close)
+            for worker in (self.base, self.head) if patient else ():
+                worker.leave(LEAVE_LIMIT_S)
+
+
+class PairWorkers:
+    """Starts and ends the workers of all pairs of one comparison."""
+
+    def __init__(
+        self, settings: Settings, sides: Sides, services: Services, databases: Databases, core: int | None, profile: str
+    ) -> None:
+        """`services`: shared by both sides; `core`: the one to measure on, if any; `profile`: of settings.toml."""
+        self._sides = sides
+        self._services = services
+        self._databases = databases
+        self._core = core
+        self._profile = profile
+        self._start_limit_s = start_limit_s(settings)
+        self._rng = random.Random()
+        self._count = 0
+        self._leaving: list[_Started] = []
+        self._ahead: _Started | None = None
+
+    def __enter__(self) -> "PairWorkers":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._dismiss_ahead()
+            self.settle(patient=kind is None)
+        finally:
+            self.settle(patient=False)
+
+    @contextlib.contextmanager
+    def running(self, plans: Sequence[BenchmarkPlan], purpose: Purpose = MEASURE) -> Iterator[ReadyPair]:
+        """Start both workers, or take those that were started ahead; they end while the next pair is measured.
+
+        Raises ComparisonInvalid.
+        """
+        started, began_s = self._ahead, time.monotonic()
+        if is_ahead := started is not None and purpose == MEASURE and started.serves(plans):
+            self._ahead = None
+            for worker in (started.base, started.head):
+                worker.pin(os.sched_getaffinity(0))  # nothing else is measured any more
+        else:
+            self._dismiss_ahead()
+            started = self._start(plans, purpose)
+        with contextlib.ExitStack() as stack:
+            stack.callback(started.end, patient=False)
+            base, head = started.base.listen(), started.head.listen()
+            idle_s = time.monotonic() - began_s if is_ahead else 0.0
+            yield ReadyPair(started.base, started.head, base, head, idle_s)
+            self._leaving.append(started)
+            stack.pop_all()
+
+    def start_ahead(self, plans: Sequence[BenchmarkPlan]) -> None:
+        """Start the next pair on the cores that are not measured on, if there are such."""
+        if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+            self._ahead = self._start(plans, MEASURE, others)
+
+    def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
+        """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
+        for started in [one for one in self._leaving if round_ in (one.round, None)]:
+            self._leaving.remove(started)
+            started.end(patient=patient)
+
+    def keep_prepared(self) -> None:
+        """Have all pairs from now on begin with the databases as the last pair has left them."""
+        self.settle()
+        self._databases.keep_prepared(self._count % ROUNDS)
+
+    def _dismiss_ahead(self) -> None:
+        started, self._ahead = self._ahead, None
+        if started is not None:
+            for worker in (started.base, started.head):
+                worker.dismiss()
+            started.end(patient=False)
+
+    def _start(self, plans: Sequence[BenchmarkPlan], purpose: Purpose, cores: Collection[int] = ()) -> _Started:
+        self._count += 1
+        round_ = self._count % ROUNDS
+        self.settle(round_=round_)
+        hash_seed = self._rng.randrange(1, 2**32)
+        with contextlib.ExitStack() as stack:
+            workers = []
+            for side in (self._sides.base, self._sides.head):
+                command = worker_command(side, self._sides.head.root, plans, self._profile)
+                environ = worker_environment(side, self._sides, hash_seed, purpose.rehearsal)
+                worker = WorkerProcess(side, command, environ, self._services.scrub, self._start_limit_s)
+                stack.callback(worker.close)
+                if cores:
+                    worker.pin(cores)
+                workers.append(worker)
+            # While they import: they start nothing before the first message.
+            self._databases.make(round_)
+            for worker in workers:
+                worker.send(self._start_message(worker.side, plans, purpose))
+            stack.pop_all()
+        return _Started(round_, plans, *workers)
+
+    def _start_message(self, side: Side, plans: Sequence[BenchmarkPlan], purpose: Purpose) -> Start:
+        rehearses = purpose.rehearsal is not None
+        servers = self._databases.addresses(side.name, self._count % ROUNDS, prepared=rehearses)
+        slowed = {plan.key: (plan.slow_down, plan.slowed_in) for plan in plans if plan.slow_down}
+        folder = (
+            purpose.profiles / side.name
+            if purpose.profiles
+            else self._services.directory / f"{side.name}-{self._count}"
+        )
+        folder.mkdir()
+        return Start(
+            keys=[plan.key for plan in plans],
+            servers=servers,
+            prefix=f"perf:{side.name}:" if "redis" in servers else "",
+            core=None if rehearses else self._core,
+            prepare=rehearses or "postgres" not in servers,
+            rehearses=rehearses,
+            modules=self._sides.modules,
+            slow_down={key: (share if side.name == "head" else 0.0, where) for key, (share, where) in slowed.items()},
+            folder=str(folder),
+            profiles=purpose.profiles is not None,
+        )
+
+
+def start_limit_s(settings: Settings) -> float:
+    """Return how long a worker may take to start what it needs, once its tests are imported, in seconds."""
+    processes = [process for process in (settings.app, *settings.processes.values()) if process]
+    limit_s = max([process.ready_limit_s for process in processes], default=0.0)
+    return limit_s + settings.ready_limit_s if settings.prepare and processes else limit_s

@@ -1,0 +1,108 @@
+"""The rehearsal: both workers run once without measuring, to see which benchmarks the change can affect."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.comparing.statistics.controls import CONTROLS
+from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.trees.affected import PREPARE, affected, may_make
+from plumbline.comparing.trees.at_start._plumbline_trace import TESTS
+from plumbline.comparing.trees.changed_functions import Changed
+from plumbline.comparing.trees.changed_paths import changed_paths
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.sides import Sides, foreign, nothing_differs
+from plumbline.comparing.trees.trace import open_traces
+from plumbline.comparing.workers.command import pytest_configuration
+from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose, ReadyPair
+from plumbline.comparing.workers.protocol import Order
+from plumbline.settings import Settings
+
+
+def rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan]) -> frozenset[str]:
+    """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
+
+    If the change may affect only some benchmarks, each one runs to see whether it does: twice if functions decide that.
+    `plans` include the controls. Raises ComparisonInvalid, and NoBase if it is the base that can't be run.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
+            changed = changed_paths(sides)
+            for side, paths in changed.items():
+                open_traces(Path(folder, side), paths or {})
+            notes = _Notes(Path(folder), changed, pytest_configuration(sides.head.root))
+            return _rehearse(workers, settings, sides, plans, notes)
+    except ComparisonInvalid as error:
+        if error.side == "base":
+            raise NoBase(f"the base can't be run: {error}") from None
+        raise
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What the processes of both sides have read, and what has changed, by side; None if that is not known."""
+
+    folder: Path
+    changed: Mapping[str, Changed | None]
+    configuration: Path | None
+    """Head's configuration of pytest, which both sides use: it is no difference between the tests."""
+
+    def affected(self, processes: Sequence[str]) -> set[str] | None:
+        """Return the benchmarks that the change affects in the tests or in these processes; None for all."""
+        found: set[str] = set()
+        for side, paths in self.changed.items():
+            if paths is None:
+                return None
+            of_tests = {path: functions for path, functions in paths.items() if path != self.configuration}
+            for names, differing in ([TESTS], of_tests), (processes, paths):
+                keys = affected(names, self.folder / side, differing)
+                if keys is None:
+                    return None
+                found |= keys
+        return found
+
+    def may_make(self, processes: Sequence[str]) -> bool:
+        """Return whether changed functions may make something that stays, if they do not affect all benchmarks."""
+        names = [TESTS, *processes]
+        makes = any(may_make(names, self.folder / side, paths or {}) for side, paths in self.changed.items())
+        return makes and self.affected(processes) is not None
+
+
+def _rehearse(
+    workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], notes: _Notes
+) -> frozenset[str]:
+    # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
+    always = [PREPARE] if settings.prepare else []
+    serving = [*always, *(["app"] if settings.app else []), *settings.processes]
+    with workers.running(plans, Purpose(rehearsal=notes.folder)) as pair:
+        _raise_if_foreign(pair)
+        keys = {plan.key for plan in plans} - CONTROLS.keys()
+        rehearsed = [key for key in pair.base_collected.keys if key in keys and not pair.why_missing(key)]
+        served = {*pair.base_collected.served}.intersection(pair.head_collected.served)
+        if nothing_differs(sides) or notes.affected(always) is None:
+            rehearsed = []
+        twice = notes.may_make(always), notes.may_make(serving)
+        again = [key for key in rehearsed if twice[key in served]]
+        # pytest leaves set up what the next test needs, so no test may follow itself.
+        order = [*rehearsed, next(iter(CONTROLS)), *again] if again else rehearsed
+        for worker in pair.both:
+            worker.send(Order(order))
+        ends = [(key, worker.end(key)) for key in order for worker in pair.both]
+        failed = {key for key, problem in ends if problem}
+        for worker in pair.both:
+            worker.leave(worker.start_limit_s)
+    workers.keep_prepared()
+    passed = {*rehearsed} - failed
+    unaffected: set[str] = set()
+    for processes, keys in (always, passed - served), (serving, passed & served):
+        if keys and (found := notes.affected(processes)) is not None:
+            unaffected |= keys - found
+    return frozenset(unaffected)
+
+
+def _raise_if_foreign(pair: ReadyPair) -> None:
+    for worker, collected in (pair.base, pair.base_collected), (pair.head, pair.head_collected):
+        if strange := foreign(collected.origins, worker.side.tree):
+            raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {', '.join(strange)}")

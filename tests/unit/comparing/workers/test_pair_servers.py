@@ -1,0 +1,26 @@
+"""The servers that both sides share, by their settings; real ones are in test_compare_elsewhere.py."""
+
+from pathlib import Path
+
+import pytest
+
+from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("env", "environ", "told"),
+    [
+        ('URL = "{redis.url}"', {}, []),
+        ('HOST = "{redis.host}"\nNUMBER = "{redis.database}"', {}, []),
+        ('URL = "redis://{redis.host}/0"\nPREFIX = "{redis.prefix}"', {}, []),
+        ('URL = "redis://{redis.host}/0"\nOTHER = "{redis.url}"', {}, ["URL names no {redis.database}"]),
+        ('HOST = "{redis.host}"', {}, ["HOST names no {redis.database}"]),
+        ('URL = "{redis.url}"', {"PERF_REDIS_URL": "redis://127.0.0.1"}, ["Redis is external"]),
+    ],
+)
+def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[str, str], told: list[str]) -> None:
+    """Unless the code under test says that it heeds the run's prefix, which is another one in each side."""
+    (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
+    shared = shared_by_sides(load_settings(tmp_path / "settings.toml", environ))
+    assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)

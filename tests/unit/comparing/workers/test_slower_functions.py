@@ -1,0 +1,80 @@
+"""Which functions got slower, by known profiles."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from plumbline.cache import digest
+from plumbline.comparing.workers.profiler import PARTS, Profile, Seen
+from plumbline.comparing.workers.slower_functions import slower_functions
+
+KEY = "test_shop.py::test_total"
+TREES = {side: Path("/copies", side) for side in ("base", "head")}
+
+
+def written(folder: Path, name: str, functions: list[Seen], operations: int = 0) -> None:
+    """As many operations in each part, which are alike but for a stall in one."""
+    folder = folder / digest(KEY)
+    folder.mkdir(exist_ok=True, parents=True)
+    stalled = [Seen(one.name, one.file, one.line, one.calls, one.own_s + 9, one.total_s + 9) for one in functions]
+    parts = [stalled] + [functions] * (PARTS - 1)
+    (folder / f"{name}.json").write_bytes(
+        msgspec.json.encode(Profile(parts, [operations] * PARTS if operations else []))
+    )
+
+
+def test_functions_are_listed_by_how_much_longer_they_take_in_head(tmp_path: Path) -> None:
+    """Per operation, of both processes, matched below the trees and the folders of packages, the worst first.
+
+    With what they call where they are the repository's own; what waits comes last, and a stall changes nothing.
+    """
+    base, head = tmp_path / "base", tmp_path / "head"
+    packages = {"base": "/a/lib/python3.11/site-packages/redis/client.py", "head": "/b/site-packages/redis/client.py"}
+    for folder, operations in ((base, 100), (head, 50)):
+        slower = folder is head
+        tree = f"/copies/{folder.name}"
+        written(
+            folder,
+            "test",
+            [
+                Seen("total", f"{tree}/shop/prices.py", 41 if slower else 40, operations, 0.0, 0.3 if slower else 0.2),
+                Seen("pack", packages[folder.name], 7, operations, 0.02 * operations, 9.0 if slower else 1.0),
+                Seen("dump", packages[folder.name], 9, operations, (0.003 if slower else 0.002) * operations, 9.0),
+                Seen("sum", "", 0, operations, 0.001 * operations, 0.001 * operations),
+                Seen("method 'poll' of 'select.epoll' objects", "", 0, 1, 5.0, 5.0),
+            ],
+            operations,
+        )
+        written(folder, "app", [Seen("find", f"{tree}/shop/app.py", 5, operations * (3 if slower else 1), 0.0, 1.0)])
+    found = slower_functions(KEY, {"base": base, "head": head}, TREES)
+    assert [(one.where, one.file, one.line, one.name) for one in found] == [
+        ("app", "shop/app.py", 5, "find"),
+        ("", "shop/prices.py", 41, "total"),
+        ("", "redis/client.py", 9, "dump"),
+        ("", "", 0, "method 'poll' of 'select.epoll' objects"),
+    ]
+    assert (found[0].base_s, found[0].head_s) == pytest.approx((0.01, 0.02))
+    assert (found[0].base_calls, found[0].head_calls) == (1, 3)
+    assert (found[1].base_s, found[1].head_s) == pytest.approx((0.002, 0.006))
+
+
+def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> None:
+    """It took no time there."""
+    base, head = tmp_path / "base", tmp_path / "head"
+    written(base, "test", [], 10)
+    written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
+    [one] = slower_functions(KEY, {"base": base, "head": head}, TREES)
+    assert (one.file, one.base_s, one.base_calls, one.head_calls) == ("shop.py", 0.0, 0.0, 1.0)
+    assert one.head_s == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '{"parts": [], "operations": []}'])
+def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str | None) -> None:
+    """A process that wrote none, or half of one."""
+    base, head = tmp_path / "base", tmp_path / "head"
+    written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
+    (base / digest(KEY)).mkdir(parents=True)
+    if text is not None:
+        (base / digest(KEY) / "test.json").write_text(text)
+    assert slower_functions(KEY, {"base": base, "head": head}, TREES) == []
