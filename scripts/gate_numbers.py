@@ -47,8 +47,8 @@ from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.schema import Benchmark, Results, read_results, write_results
-from plumbline.selfcheck.binomial import Share
-from plumbline.selfcheck.replay import GOOD_ESTIMATE
+from plumbline.selfcheck.findings import GOOD_ESTIMATE
+from plumbline.selfcheck.share import Share
 from plumbline.settings import Settings, load_settings
 from scripts.numbers import NOX, ROOT, value_range
 from scripts.rival import OPERATIONS, OUR_BENCHMARKS, SLOW_DOWN, Rival

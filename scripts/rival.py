@@ -10,7 +10,7 @@ from pathlib import Path
 from plumbline.comparing.trees.installer import find_uv
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.results.environment import installed_packages
-from plumbline.selfcheck.binomial import Share
+from plumbline.selfcheck.share import Share
 from plumbline.services import Services
 from plumbline.settings import Settings
 from scripts.numbers import ROOT

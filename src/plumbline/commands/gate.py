@@ -175,8 +175,9 @@ def _conclude(settings: Settings, folder: Path, results: Results) -> int:
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
     from plumbline.comparing.trees.sides import twins
+    from plumbline.selfcheck.findings import report_lines, with_findings
     from plumbline.selfcheck.record import left_out, places, record
-    from plumbline.selfcheck.replay import Recording, findings, keep, told
+    from plumbline.selfcheck.recording import write_recording
 
     began_s = time.monotonic()
     results = _measure(settings, "ci", arguments)
@@ -184,7 +185,6 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     plans = plans_of(settings, results.benchmarks)
     if not plans:
         raise RunError("nothing to check: nothing was measured", EXIT_INVALID)
-    recording = Recording({plan.key: plan.sample_s for plan in plans})
     path = ROOT / settings.results / SELFCHECK
     limit_s = minutes * 60 - (time.monotonic() - began_s)
     slowed = places(settings, results, plans)
@@ -192,21 +192,20 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     _say("\n".join(["", title, *left_out(slowed)]))
     try:
         with twins(ROOT, directories=directories_of(settings, ROOT), cache=sides_folder()) as sides:
-            record(
+            recording = record(
                 settings,
                 sides,
                 slowed,
                 backends=results.environment.services,
                 limit_s=limit_s,
-                into=recording,
-                keep=lambda one: keep(one, path),
+                keep=lambda one: write_recording(path, one),
                 say=_say,
             )
     except (NoBase, ComparisonInvalid) as error:
         raise RunError(str(error), EXIT_INVALID) from None
-    found = recording.findings = findings(recording, {plan.key: plan.thresholds for plan in plans}, settings.gate)
-    keep(recording, path)
-    _say("\n".join(["", *told(recording, found, settings.gate), "", f"written: {_shown(path)}"]))
+    recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, settings.gate)
+    write_recording(path, recording)
+    _say("\n".join(["", *report_lines(recording, settings.gate), "", f"written: {_shown(path)}"]))
     return EXIT_PASS
 
 

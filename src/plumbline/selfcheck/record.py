@@ -1,48 +1,51 @@
-"""The gate measured by itself, on this machine: false alarms without a change, and what it sees of slow-downs.
+"""Record the gate on this machine: its false alarms without a change, and its detection of slow-downs.
 
-Both sides are copies of the same tree. First come whole gates in which nothing differs, then whole gates in which one
-benchmark is slowed down in head, then single pairs of few benchmarks that are slowed down by SIZES; `replay.py` says
-what they mean. Time is added in one of three places:
+Both sides are copies of the same tree. Whole gates without a change come first, then whole gates in which one benchmark
+is slowed down in head, then single pairs of a few benchmarks that are slowed down by SIZES. Time is added in one of
+three places:
 
-- the timed block, of any benchmark: each sample is made longer by a share of itself;
-- the application's own process (`slowed.py`), for benchmarks that send it requests, one operation a sample: where many
-  are under way at the same time, nobody knows by how much longer that makes them;
-- PostgreSQL, for a benchmark of the harness's own that sleeps there (`controls.py`): those of the suite can't be made
-  to.
+- the timed block, for any benchmark: each sample is made longer by a share of itself;
+- the application's own process (`slowed.py`), for benchmarks that send it requests, one operation a sample: if many
+  are under way at the same time, the total is unknown;
+- PostgreSQL, for a benchmark of this package that sleeps there (`controls.py`).
 """
 
 import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from plumbline.comparing.statistics.controls import IN_SERVER
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, RunPair, Where
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, Where
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.sides import Sides
-from plumbline.comparing.workers.pair_runner import pair_runner
+from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.judging.thresholds import Thresholds
 from plumbline.results.schema import Results
-from plumbline.selfcheck.replay import LIVE_SIZES, PLACES, SIZES, Recorded, Recording, SlowedGate, verdicts_of
+from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Recorded, Recording, SlowedGate, verdicts_of
 from plumbline.settings import Settings
 
+# Of the time, for whole gates without and with a slow-down; the rest is for single pairs.
 SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45
-"""Of the time, for whole gates without and with a slow-down; the rest is for single pairs."""
+# A slow-down of 10 %, which the gate promises to catch, comes twice as often.
 LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])
-"""A tenth, which the gate promises to catch, comes twice as often."""
+# Benchmarks in a single pair, about as few as in a gate's second stage, and how long each is measured in it.
 TOGETHER = 6
-"""Benchmarks in a single pair: about as few as a gate looks at closely."""
 SHARE_S = MEASURED_S / 2
-"""What each of them is measured for in it."""
 MOST_BLOCKS_RECORDED = 320
 SERVER_SAMPLE_S = 0.1
 
+Slowed = Mapping[Where, Sequence[BenchmarkPlan]]
+"""Benchmarks that can be slowed down, by place."""
+
 
 def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan]) -> dict[Where, list[BenchmarkPlan]]:
-    """Where time can be added here, and to which benchmarks: in the timed block to all of them."""
+    """Return the places in which time can be added here, and to which benchmarks: in the timed block to all of them."""
     found: dict[Where, list[BenchmarkPlan]] = {"block": list(plans)}
     services = results.environment.services
     if services.get("app") == "process":
@@ -53,15 +56,15 @@ def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan])
         }
         found["application"] = [replace(plan, slowed_in="application") for plan in plans if plan.key in asking]
     if "postgres" in services:
-        limits = Thresholds.of(settings.gate, None)
-        found["server"] = [BenchmarkPlan(IN_SERVER, SERVER_SAMPLE_S, limits, slowed_in="server")]
+        thresholds = Thresholds.of(settings.gate, None)
+        found["server"] = [BenchmarkPlan(IN_SERVER, SERVER_SAMPLE_S, thresholds, slowed_in="server")]
     return {where: slowed for where, slowed in found.items() if slowed}
 
 
 def left_out(found: Mapping[Where, object]) -> list[str]:
-    """Why time is added nowhere else, in lines."""
+    """Return why time is added nowhere else, in lines."""
     reasons: dict[Where, str] = {
-        "application": "none of ours is seen to be sent requests by a benchmark of one operation a sample",
+        "application": "no benchmark sends one of this run's own a single request a sample",
         "server": "there is no PostgreSQL",
     }
     return [f"  no slow-down {PLACES[where]}: {reason}" for where, reason in reasons.items() if where not in found]
@@ -70,83 +73,137 @@ def left_out(found: Mapping[Where, object]) -> list[str]:
 def record(
     settings: Settings,
     sides: Sides,
-    slowed: Mapping[Where, Sequence[BenchmarkPlan]],
+    slowed: Slowed,
     *,
     backends: Mapping[str, str],
     limit_s: float,
-    into: Recording,
     keep: Callable[[Recording], None],
     say: Callable[[str], None],
-) -> None:
-    """Measure for so long: live gates first, then pairs with slow-downs. `keep` is called after each, to store it.
+) -> Recording:
+    """Measure for so long, and return the recording; `keep` is called with it after each gate and pair, to store it.
 
-    `sides` are alike; `slowed` are `places`. A gate whose controls are off, or of which a side dies, is recorded as
-    invalid. Raises ComparisonInvalid where the sides can't even be tried out, or the budget is too short for any pair.
+    `sides` are alike; `slowed` are `places`. A gate with a wrong control, or in which a side dies, is recorded as
+    invalid. Raises ComparisonInvalid if the sides do not run at all, or if the budget is too short for any pair.
     """
     began_s = time.monotonic()
     plans = slowed["block"]
-    with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", backends) as both:
+    with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", backends) as runner:
+        recorder = _Recorder(
+            runner,
+            plans,
+            settings.gate.duet_budget_s,
+            began_s,
+            limit_s,
+            keep,
+            say,
+            Recording({plan.key: plan.sample_s for plan in plans}),
+        )
+        recorder.record_gates()
+        recorder.record_slowed_gates(slowed)
+        recorder.record_pairs(slowed)
+        return recorder.recording
 
-        def recorded(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
-            pair = both.run_pair(chosen, then)
-            on_purpose = {plan.key: plan for plan in chosen if plan.slow_down}
-            where: Where = next((plan.slowed_in for plan in on_purpose.values()), "block")
-            slow_down = {key: plan.slow_down for key, plan in on_purpose.items()}
-            into.pairs.append(Recorded(pair.block_differences, slow_down, where))
-            return pair
 
-        def is_time_left(share: float) -> bool:
-            return time.monotonic() - began_s < limit_s * share
+@dataclass
+class _Recorder:
+    """Collects gates and pairs in `recording`."""
 
-        while is_time_left(SHARE_OF_GATES):
-            comparison = _gate(plans, recorded, settings.gate.duet_budget_s, say)
+    runner: PairRunner
+    plans: Sequence[BenchmarkPlan]
+    budget_s: float
+    began_s: float
+    limit_s: float
+    keep: Callable[[Recording], None]
+    say: Callable[[str], None]
+    recording: Recording
+
+    def record_gates(self) -> None:
+        """Record whole gates without a change."""
+        while self._is_time_left(SHARE_OF_GATES):
+            gates, factor = self.recording.gates, self.recording.time_factor
+            comparison = self._gate(self.plans)
             if comparison and not comparison.pairs:
                 raise ComparisonInvalid(
-                    f"duet_budget_s of [gate] in settings.toml ({settings.gate.duet_budget_s:g} s) is too short for a"
-                    " single pair: raise it"
+                    f"duet_budget_s of [gate] in settings.toml ({self.budget_s:g} s) is too short for a single pair:"
+                    " raise it"
                 )
             if comparison:
-                into.time_factor += (comparison.totals.time_factor - into.time_factor) / (len(into.gates) + 1)
-            into.gates.append(verdicts_of(comparison, plans))
-            keep(into)
-            say(f"  gate {len(into.gates)}: {_told(into.gates[-1])}")
+                factor += (comparison.totals.time_factor - factor) / (len(gates) + 1)
+            verdicts = verdicts_of(comparison, self.plans)
+            self._add(gates=[*gates, verdicts], time_factor=factor)
+            counts = {verdict: list(verdicts.values()).count(verdict) for verdict in sorted(set(verdicts.values()))}
+            text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+            self.say(f"  gate {len(gates) + 1}: {text or 'invalid'}")
+
+    def record_slowed_gates(self, slowed: Slowed) -> None:
+        """Record whole gates with a slow-down in one benchmark."""
         for plan in one_by_one(slowed, random.Random()):
-            if not is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
+            if not self._is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
                 break
-            chosen = list({**{one.key: one for one in plans}, plan.key: plan}.values())
-            comparison = _gate(chosen, recorded, settings.gate.duet_budget_s, say)
+            chosen = list({**{one.key: one for one in self.plans}, plan.key: plan}.values())
+            comparison = self._gate(chosen)
             judgement = comparison.judgements.get(plan.key) if comparison else None
             change = judgement.change if judgement else None
             verdicts = verdicts_of(comparison, chosen)
-            into.slowed.append(SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change))
-            keep(into)
-            said = verdicts.get(plan.key) or (comparison.failures[plan.key] if comparison else "invalid")
+            gate = SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change)
+            self._add(slowed=[*self.recording.slowed, gate])
+            outcome = verdicts.get(plan.key) or (comparison.failures[plan.key] if comparison else "invalid")
             read = f", read as {change:+.1%}" if change is not None else ""
-            say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {said}{read}")
+            self.say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {outcome}{read}")
+
+    def record_pairs(self, slowed: Slowed) -> None:
+        """Record single pairs of a few benchmarks."""
         pairs = 0
         for chosen, then in itertools.pairwise(few_by_few(slowed)):
-            if not is_time_left(1.0):
+            if not self._is_time_left(1.0):
                 break
             try:
-                recorded(chosen, then)
+                self._pair(chosen, then)
             except ComparisonInvalid as error:
-                _say_invalid("pair", error, say)
+                self._say_invalid("pair", error)
                 continue
-            keep(into)
+            self._add()
             pairs += 1
-        say(
-            f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {', '.join(f'{one:.0%}' for one in SIZES)}"
-        )
+        sizes = ", ".join(f"{one:.0%}" for one in SIZES)
+        self.say(f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {sizes}")
+
+    def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
+        """Run one gate; None if it is invalid."""
+        began_s = time.monotonic()
+        try:
+            return conduct(plans, self._pair, budget_s=self.budget_s, clock=lambda: time.monotonic() - began_s)
+        except ComparisonInvalid as error:
+            self._say_invalid("gate", error)
+            return None
+
+    def _pair(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        pair = self.runner.run_pair(chosen, then)
+        slowed = [plan for plan in chosen if plan.slow_down]
+        where: Where = slowed[0].slowed_in if slowed else "block"
+        slow_down = {plan.key: plan.slow_down for plan in slowed}
+        self.recording.pairs.append(Recorded(pair.block_differences, slow_down, where))
+        return pair
+
+    def _add(self, **fields: object) -> None:
+        self.recording = msgspec.structs.replace(self.recording, **fields)
+        self.keep(self.recording)
+
+    def _is_time_left(self, share: float) -> bool:
+        return time.monotonic() - self.began_s < self.limit_s * share
+
+    def _say_invalid(self, what: str, error: ComparisonInvalid) -> None:
+        lines = "\n".join(f"    {line}" for line in str(error).splitlines())
+        self.say(f"  an invalid {what}:\n{lines}")
 
 
-def one_by_one(slowed: Mapping[Where, Sequence[BenchmarkPlan]], rng: random.Random) -> Iterator[BenchmarkPlan]:
-    """Benchmarks at random, for ever, slowed down by LIVE_TURNS, each in each place."""
+def one_by_one(slowed: Slowed, rng: random.Random) -> Iterator[BenchmarkPlan]:
+    """Yield random benchmarks without end, slowed down by LIVE_TURNS, each in each place."""
     for size, plans in itertools.cycle(itertools.product(LIVE_TURNS, slowed.values())):
         yield replace(rng.choice(plans), slow_down=size)
 
 
-def few_by_few(slowed: Mapping[Where, Sequence[BenchmarkPlan]]) -> Iterator[list[BenchmarkPlan]]:
-    """A few benchmarks at a time, for ever: after two pairs slowed down in the timed block, one elsewhere."""
+def few_by_few(slowed: Slowed) -> Iterator[list[BenchmarkPlan]]:
+    """Yield a few benchmarks at a time without end: after two in the timed block, one in another place."""
     groups = {where: _groups(plans, SIZES if where == "block" else SIZES[1:]) for where, plans in slowed.items()}
     others = [group for where, group in groups.items() if where != "block"]
     for other in itertools.cycle(others or [groups["block"]]):
@@ -154,7 +211,7 @@ def few_by_few(slowed: Mapping[Where, Sequence[BenchmarkPlan]]) -> Iterator[list
 
 
 def _groups(plans: Sequence[BenchmarkPlan], sizes: Sequence[float]) -> Iterator[list[BenchmarkPlan]]:
-    """Each benchmark is slowed down by each of the sizes before any is again."""
+    """Slow each benchmark down by each of the sizes before any size comes again."""
     long = [plan.within(SHARE_S, MOST_BLOCKS_RECORDED) for plan in plans]
     for shift in itertools.count():
         for first in range(0, len(long), TOGETHER):
@@ -162,28 +219,3 @@ def _groups(plans: Sequence[BenchmarkPlan], sizes: Sequence[float]) -> Iterator[
                 replace(plan, slow_down=sizes[(number + shift) % len(sizes)])
                 for number, plan in enumerate(long[first : first + TOGETHER])
             ]
-
-
-def _gate(
-    plans: Sequence[BenchmarkPlan], run_pair: RunPair, budget_s: float, say: Callable[[str], None]
-) -> PairedComparison | None:
-    """None where it is invalid."""
-    began_s = time.monotonic()
-    try:
-        return conduct(plans, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
-    except ComparisonInvalid as error:
-        _say_invalid("gate", error, say)
-        return None
-
-
-def _say_invalid(what: str, error: ComparisonInvalid, say: Callable[[str], None]) -> None:
-    """With all that a side has said."""
-    lines = "\n".join(f"    {line}" for line in str(error).splitlines())
-    say(f"  an invalid {what}:\n{lines}")
-
-
-def _told(gate: Mapping[str, str]) -> str:
-    if not gate:
-        return "invalid"
-    counts = {verdict: list(gate.values()).count(verdict) for verdict in sorted(set(gate.values()))}
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())

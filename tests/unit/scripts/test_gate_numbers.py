@@ -5,7 +5,7 @@ import pytest
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Verdict
-from plumbline.selfcheck.binomial import Share
+from plumbline.selfcheck.share import Share
 from scripts.gate_numbers import Tally, agreed
 from tests.support.report_samples import benchmark, results
 

@@ -1,21 +1,23 @@
-"""A share of many comparisons, and what it says of the long run."""
+"""Share of many comparisons, and what it says of the long run."""
 
+import msgspec
 from msgspec import Struct
 
 from plumbline.judging.distributions import binomial_interval
 
 
-class Share(Struct):
-    """So many of so many."""
+class Share(Struct, frozen=True):
+    """`count` of `of`, with the exact 95 % interval of the share in the long run."""
 
     count: int
     of: int
     low: float = 0.0
-    """Of the exact interval of what it is in the long run."""
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        self.low, self.high = binomial_interval(self.count, self.of)
+        low, high = binomial_interval(self.count, self.of)
+        msgspec.structs.force_setattr(self, "low", low)
+        msgspec.structs.force_setattr(self, "high", high)
 
     def __str__(self) -> str:
         share = self.count / self.of if self.of else 0.0

@@ -1,0 +1,89 @@
+"""Recorded pairs and gates of one machine, as `selfcheck.json` holds them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Where
+from plumbline.comparing.statistics.schedule import PairedComparison
+from plumbline.results.schema import write_whole
+from plumbline.selfcheck.share import Share
+
+# Deliberate slow-downs of single pairs and of whole gates, as shares.
+SIZES = (0.0, 0.03, 0.05, 0.1)
+LIVE_SIZES = (0.1, 0.05)
+PLACES: dict[Where, str] = {
+    "block": "in the timed block",
+    "application": "in the application",
+    "server": "in the server",
+}
+
+
+class Recorded(Struct, frozen=True):
+    """One pair."""
+
+    block_differences: dict[str, list[float]]
+    """By how much head was slower, by each two neighbouring blocks, as logarithms, by key; the controls' too."""
+    slow_down: dict[str, float] = {}
+    """Deliberate slow-downs, as shares by key."""
+    where: Where = "block"
+
+
+class SlowedGate(Struct, frozen=True):
+    """A live gate in which one benchmark was slowed down."""
+
+    key: str
+    size: float
+    where: Where
+    verdicts: dict[str, str]
+    """By key; none if the gate was invalid."""
+    change: float | None = None
+    """What the gate read for the benchmark, as a share."""
+
+
+class Findings(Struct, frozen=True):
+    """What a recording shows, by names for a report."""
+
+    gates: dict[str, Share]
+    """Live gates without a change."""
+    slowed: dict[str, Share]
+    """Live gates with a slow-down."""
+    pairs: dict[str, Share]
+    """Single pairs with a slow-down."""
+    replayed: dict[str, Share]
+    minimum_effect: float | None
+    """The least that this machine supports; None: none of the candidates."""
+
+
+class Recording(Struct, frozen=True):
+    """Pairs and gates of one machine."""
+
+    sample_s: dict[str, float]
+    """Estimated duration of a sample, by key of the benchmark."""
+    pairs: list[Recorded] = []
+    gates: list[dict[str, str]] = []
+    """Verdicts of the live gates without a change, by key; an invalid gate has none."""
+    slowed: list[SlowedGate] = []
+    time_factor: float = field(default=1.0, name="pace")
+    """How long the pairs of the gates without a change took, over the estimate."""
+    findings: Findings | None = None
+
+
+def verdicts_of(comparison: PairedComparison | None, plans: Sequence[BenchmarkPlan]) -> dict[str, str]:
+    """Return the verdicts by key; none of an invalid gate (None)."""
+    if comparison is None:
+        return {}
+    judged = {key: str(one.verdict) for key, one in comparison.judgements.items()}
+    return {plan.key: judged.get(plan.key, "inconclusive") for plan in plans if plan.key not in comparison.failures}
+
+
+def write_recording(path: Path, recording: Recording) -> None:
+    """Store it whole or not at all; raises ResultsError."""
+    write_whole(path, msgspec.json.encode(recording).decode() + "\n")
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a stored recording; raises OSError, msgspec.DecodeError."""
+    return msgspec.json.decode(path.read_bytes(), type=Recording)

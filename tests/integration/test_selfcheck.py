@@ -1,0 +1,72 @@
+"""`selfcheck`, in a short run."""
+
+from pathlib import Path
+
+from plumbline.comparing.statistics.controls import CONTROLS
+from plumbline.selfcheck.recording import read_recording
+from tests.support.project import SETTINGS, Project
+
+SHORT_BUDGET_S = 8
+"""Of a gate of the session, which must be shorter than what is left of its time when the last one begins."""
+FEW_REPLAYS = "from plumbline.selfcheck import findings; findings.REPLAYS = 40"
+SHORT = f"""
+import sys
+
+{FEW_REPLAYS}
+from plumbline.cli import main
+
+sys.exit(main(["selfcheck", "--minutes=0.45"]))
+"""
+AGAIN = f"""
+from pathlib import Path
+
+import msgspec
+
+{FEW_REPLAYS}
+from plumbline.judging.thresholds import Thresholds
+from plumbline.selfcheck.recording import read_recording
+from plumbline.settings import GateSettings
+
+stored = read_recording(Path("perf-results/selfcheck.json"))
+gate = GateSettings(duet_budget_s={SHORT_BUDGET_S})
+limits = dict.fromkeys(stored.sample_s, Thresholds.of(gate, None))
+found = findings.with_findings(msgspec.structs.replace(stored, findings=None), limits, gate)
+print(found == stored)
+print("\\n".join(findings.report_lines(found, gate)))
+"""
+"""Replays what the session has stored in a process of its own."""
+
+
+def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
+    """A short one: what it prints comes from pairs that are stored, and replaying them prints the same shares."""
+    project = Project.create(tmp_path / "project", environments)
+    project.write("settings.toml", f"{SETTINGS}duet_budget_s = {SHORT_BUDGET_S}\n")
+    project.git("init", "--quiet")
+    project.commit()
+    done = project.python("-c", SHORT, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.code == 0, done.output
+    stored = read_recording(project.root / "perf-results" / "selfcheck.json")
+    assert stored.gates
+    assert stored.slowed
+    assert "no slow-down in the application: " in done.output
+    assert "no slow-down in the server: there is no PostgreSQL" in done.output
+    assert any(pair.slow_down for pair in stored.pairs)
+    assert all(CONTROLS.keys() < pair.block_differences.keys() for pair in stored.pairs)
+    assert set().union(*(pair.block_differences for pair in stored.pairs)) == {*CONTROLS, *stored.sample_s}
+    assert "live gates without a change" in done.output
+    assert "minimum_effect that is caught" in done.output
+    again = project.python("-c", AGAIN)
+    assert again.code == 0, again.output
+    same, _, told = again.output.partition("\n")
+    assert same == "True"
+    assert told.strip() in done.output
+    assert not list((tmp_path / "cache" / "plumbline" / "sides").glob("twins-*"))
+
+
+def test_a_budget_too_short_for_a_pair_is_said(project: Project) -> None:
+    """Rather than gates without end in which nothing is measured."""
+    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 1\n")
+    project.git("init", "--quiet")
+    done = project.python("-c", SHORT, XDG_CACHE_HOME=str(project.root.parent / "cache"))
+    assert done.code == 3, done.output
+    assert "duet_budget_s of [gate] in settings.toml (1 s) is too short for a single pair: raise it" in done.output

@@ -1,0 +1,53 @@
+"""Slow-downs by place and size."""
+
+import itertools
+import random
+
+from plumbline.comparing.statistics.controls import IN_SERVER
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.results.schema import Benchmark, Environment, Results
+from plumbline.selfcheck.record import few_by_few, left_out, one_by_one, places
+from plumbline.selfcheck.recording import SIZES
+from plumbline.settings import Settings
+from tests.support.recordings import KEYS, LIMITS
+
+
+def test_time_is_added_where_it_is_known_what_it_adds() -> None:
+    """Of three benchmarks one sends the application a request a sample, and one many at the same time."""
+    one, many, none = KEYS[:3]
+    counted = [(one, 1, {"app.messages": 2.0}), (many, 20, {"app.messages": 1.0}), (none, 1, {"redis.messages": 1.0})]
+    benchmarks = [Benchmark(key, "s", None, 0.1, counts, operations=often) for key, often, counts in counted]
+    plans = [BenchmarkPlan(key, 0.001, LIMITS[key]) for key in (one, many, none)]
+
+    def found(**services: str) -> dict[str, list[str]]:
+        environment = Environment("", "linux", "", "", 2, "", "", services, {}, None, "", False, {})
+        slowed = places(Settings(), Results(1, None, environment, benchmarks), plans)
+        assert len(slowed) + len(left_out(slowed)) == 3
+        return {where: [plan.key for plan in chosen] for where, chosen in slowed.items()}
+
+    block = {"block": [one, many, none]}
+    assert found() == block
+    assert found(app="external", postgres="external") == {**block, "server": [IN_SERVER]}
+    assert found(app="process", postgres="docker") == {**block, "application": [one], "server": [IN_SERVER]}
+
+
+def test_every_size_comes_in_every_place() -> None:
+    """In whole gates one by one, in single pairs a few at a time."""
+    plans = [BenchmarkPlan(key, 1e-4, LIMITS[key]) for key in KEYS]
+    server = [BenchmarkPlan(IN_SERVER, 0.1, LIMITS[KEYS[0]], slowed_in="server")]
+    whole = list(itertools.islice(one_by_one({"block": plans, "server": server}, random.Random(1)), 8))
+    assert [(plan.slow_down, plan.slowed_in) for plan in whole] == [
+        (0.1, "block"),
+        (0.1, "server"),
+        (0.05, "block"),
+        (0.05, "server"),
+        (0.1, "block"),
+        (0.1, "server"),
+        (0.1, "block"),
+        (0.1, "server"),
+    ]
+    few = list(itertools.islice(few_by_few({"block": plans, "server": server}), 12))
+    assert [len(chosen) for chosen in few[:4]] == [5, 5, 1, 5]
+    for chosen, sizes in ((plans, SIZES), (server, SIZES[1:])):
+        seen = {(plan.key, plan.slow_down) for group in few for plan in group}
+        assert {(plan.key, size) for plan in chosen for size in sizes} <= seen
