@@ -40,7 +40,7 @@ from plumbline.comparing.statistics.inference import (
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.installer import base_python
-from plumbline.comparing.trees.sides import Sides, twins
+from plumbline.comparing.trees.sides import Sides, make_twins
 from plumbline.comparing.workers.pair_runner import compare, pair_runner
 from plumbline.comparing.workers.timers import step_now_s
 from plumbline.judging.distributions import student_quantile
@@ -396,12 +396,12 @@ def libraries(options: argparse.Namespace) -> None:
             name = older.partition("==")[0]
             for (old, old_python), (new, new_python) in _both_ways(older, Path(folder)):
                 directories = directories_of(settings, clone.root)
-                with twins(clone.root, directories=directories, cache=Path(folder)) as sides:
-                    base = dataclasses.replace(sides.base, python=old_python)
-                    head = dataclasses.replace(sides.head, python=new_python)
-                    sides = dataclasses.replace(sides, base=base, head=head, packages=[(name, old, new)])
-                    print(f"{name} {old} → {new}:")
-                    _beside_reference(settings, sides, plans, options.runs, CANT_TOUCH[name])
+                sides = make_twins(clone.root, directories=directories, cache=Path(folder))
+                base = dataclasses.replace(sides.base, python=old_python)
+                head = dataclasses.replace(sides.head, python=new_python)
+                sides = dataclasses.replace(sides, base=base, head=head, packages=[(name, old, new)])
+                print(f"{name} {old} → {new}:")
+                _beside_reference(settings, sides, plans, options.runs, CANT_TOUCH[name])
 
 
 def _beside_reference(settings: Settings, sides: Sides, plans: list[BenchmarkPlan], runs: int, cant_touch: str) -> None:

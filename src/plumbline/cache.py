@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(in_use(folder).acquire(LOCK_LIMIT_S))
+            stack.enter_context(filelock.FileLock(folder / ".lock", timeout=LOCK_LIMIT_S))
         except filelock.Timeout:
             message = f"another run has held {folder / '.lock'} for {LOCK_LIMIT_S:g} s: wait until it ends"
             raise TimeoutError(message) from None
@@ -87,18 +87,6 @@ def sweep(folder: Path) -> None:
     newest = sorted(used_s, key=lambda path: -used_s[path])[:MOST_KEPT]
     for path, when_s in used_s.items():
         if path not in newest or when_s < time.time() - KEPT_S:
-            remove(path)
-
-
-def in_use(folder: Path) -> filelock.BaseFileLock:
-    """Return a lock to hold while a folder is in use. The system releases it when its holder ends, in whatever way."""
-    return filelock.FileLock(folder / ".lock")
-
-
-def sweep_unlocked(folder: Path, prefix: str) -> None:
-    """Remove the folders with this prefix that nobody uses any more: killed runs left them."""
-    for path in folder.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError), in_use(path).acquire(timeout=0):
             remove(path)
 
 

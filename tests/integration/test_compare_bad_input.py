@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from plumbline.cache import MADE
-from plumbline.comparing.trees.sides import TWINS
 from plumbline.judging.baseline import baseline_path, merge
 from plumbline.results.schema import read_results, write_results
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
@@ -230,7 +229,6 @@ def nothing_left(environments: Path, tmp_path: Path) -> Iterator[None]:
     sides = cache_of(environments) / "plumbline" / "sides"
     kept = [*sides.glob("trees/*"), *sides.glob("environments/*")]
     left += [str(path) for path in kept if not (path / MADE).exists()]
-    left += [str(path) for path in sides.glob(f"{TWINS}*")]
     assert not left
 
 

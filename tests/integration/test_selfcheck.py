@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from plumbline.cache import MADE
 from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.selfcheck.recording import read_recording
 from tests.support.project import SETTINGS, Project
@@ -60,7 +61,9 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     same, _, told = again.output.partition("\n")
     assert same == "True"
     assert told.strip() in done.output
-    assert not list((tmp_path / "cache" / "plumbline" / "sides").glob("twins-*"))
+    copies = [*(tmp_path / "cache" / "plumbline" / "sides" / "trees").iterdir()]
+    assert sorted(path.name[:5] for path in copies) == ["base-", "head-"]
+    assert all((path / MADE).exists() for path in copies)
 
 
 def test_a_budget_too_short_for_a_pair_is_said(project: Project) -> None:

@@ -174,8 +174,16 @@ def _conclude(settings: Settings, folder: Path, results: Results) -> int:
 
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
-    from plumbline.comparing.trees.sides import twins
-    from plumbline.selfcheck.findings import report_lines, with_findings
+        sides = make_twins(ROOT, directories=directories_of(settings, ROOT), cache=sides_folder())
+        recording = record(
+            settings,
+            sides,
+            slowed,
+            backends=results.environment.services,
+            limit_s=limit_s,
+            keep=lambda one: write_recording(path, one),
+            say=_say,
+        )
     from plumbline.selfcheck.record import left_out, places, record
     from plumbline.selfcheck.recording import write_recording
 
@@ -191,16 +199,16 @@ def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
     _say("\n".join(["", title, *left_out(slowed)]))
     try:
-        with twins(ROOT, directories=directories_of(settings, ROOT), cache=sides_folder()) as sides:
-            recording = record(
-                settings,
-                sides,
-                slowed,
-                backends=results.environment.services,
-                limit_s=limit_s,
-                keep=lambda one: write_recording(path, one),
-                say=_say,
-            )
+        sides = make_twins(ROOT, directories=directories_of(settings, ROOT), cache=sides_folder())
+        recording = record(
+            settings,
+            sides,
+            slowed,
+            backends=results.environment.services,
+            limit_s=limit_s,
+            keep=lambda one: write_recording(path, one),
+            say=_say,
+        )
     except (NoBase, ComparisonInvalid) as error:
         raise RunError(str(error), EXIT_INVALID) from None
     recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, settings.gate)

@@ -85,6 +85,12 @@ def base_copy(git: Git, commit: str, head: Copy, folder: Path) -> Copy:
     return Copy(*_kept_tree(folder, name, make), [])
 
 
+def twin_copy(head: Copy, folder: Path) -> Copy:
+    """Copy the copy of the working tree into `folder`, to be a base that does not differ. Raises OSError."""
+    name = head.tree.parent.name.replace("head-", "base-")
+    return Copy(*_kept_tree(folder, name, lambda tree: shutil.copytree(head.tree, tree, symlinks=True)), [])
+
+
 def is_in(path: str, folder: str) -> bool:
     """Return whether a path is a folder or lies in it, by their spelling alone."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
@@ -115,7 +121,7 @@ def _overlay(git: Git) -> list[str]:
     return [*(git.prefix + item for item in OVERLAY), *ours]
 
 
-def _kept_tree(folder: Path, name: str, make: Callable[[Path], None]) -> tuple[Path, Manifest]:
+def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> tuple[Path, Manifest]:
     """Keep a tree under this name. One that was changed since, by code that ran in it, is made again."""
 
     def make_with_manifest(target: Path) -> None:

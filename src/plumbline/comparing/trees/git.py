@@ -80,19 +80,14 @@ class Git:
         """Fetch more and more history, and `refspec`, until `find` finds something; empty if it never does."""
         wanted = [refspec] if refspec else []
         for option in DEEPENING:
-            boundaries = self.boundaries()
-            if not boundaries:
-                break
+            if not (boundaries := self.boundaries()):
+                return find() if wanted and self._fetch(DEEPENING_SHARE, *wanted) else ""
             # By commit, because HEAD may be on no branch of the remote; some servers serve branches only.
             if not self._fetch(DEEPENING_SHARE, option, *boundaries, *wanted):
                 self._fetch(DEEPENING_SHARE, option, *wanted)
             if found := find():
                 return found
-        else:
-            return ""
-        if wanted:
-            self._fetch(DEEPENING_SHARE, *wanted)
-        return find()
+        return ""
 
     def fetch_alone(self, name: str) -> str:
         """Fetch one commit, branch or tag without its history. Returns its hash; empty if that fails."""

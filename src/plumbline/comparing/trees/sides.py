@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline import cache as kept
 from plumbline.comparing.trees.commands import scrub
-from plumbline.comparing.trees.copies import base_copy, head_copy, is_in, listed
+from plumbline.comparing.trees.copies import base_copy, head_copy, is_in, listed, twin_copy
 from plumbline.comparing.trees.environment import wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.imports import import_folders, modules_with_changes
@@ -19,7 +17,6 @@ from plumbline.comparing.trees.installer import base_python
 from plumbline.results.environment import installed_packages
 
 MOST_PACKAGES_SHOWN = 5
-TWINS = "twins-"
 
 
 @dataclass(frozen=True)
@@ -66,52 +63,44 @@ def make_sides(
     from. `say` reports steps that take time or could surprise. Raises NoBase.
     """
     git = Git(root)
-    try:
-        with kept.locked(cache):
-            kept.sweep(cache / "trees")
-            kept.sweep(cache / "environments")
-            kept.sweep_unlocked(cache, TWINS)
-            head = head_copy(git, cache / "trees", say)
-            base = base_copy(git, commit, head, cache / "trees")
-            changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
-            python = base_python(changes, cache / "environments", root, say)
-    except OSError as error:
-        raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
+    with _making(cache):
+        head = head_copy(git, cache / "trees", say)
+        base = base_copy(git, commit, head, cache / "trees")
+        changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
+        python = base_python(changes, cache / "environments", root, say)
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
     import_from = import_folders(git, root, head, directories)
     modules = modules_with_changes(git, files, base, head, import_from)
     installed = installed_packages()
-    return Sides(
-        base=Side("base", base.tree / git.prefix, python, base.tree),
-        head=Side("head", head.tree / git.prefix, Path(sys.executable), head.tree),
-        files=files,
-        packages=[(name, scrub(pin), installed.get(name, "")) for name, pin in changes.items()],
-        modules=modules,
-        import_from=import_from,
+    packages = [(name, scrub(pin), installed.get(name, "")) for name, pin in changes.items()]
+    base_side = Side("base", base.tree / git.prefix, python, base.tree)
+    head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
+    return Sides(base_side, head_side, files, packages, modules, import_from)
+
+
+def make_twins(root: Path, *, directories: Sequence[str], cache: Path) -> Sides:
+    """Make two copies of the working tree, in the folder `cache`: sides that do not differ. Raises NoBase."""
+    git = Git(root)
+    with _making(cache):
+        head = head_copy(git, cache / "trees", lambda _: None)
+        base = twin_copy(head, cache / "trees")
+    base_side, head_side = (
+        Side(name, copy.tree / git.prefix, Path(sys.executable), copy.tree)
+        for name, copy in (("base", base), ("head", head))
     )
+    return Sides(base_side, head_side, [], [], [], import_folders(git, root, head, directories))
 
 
 @contextlib.contextmanager
-def twins(root: Path, *, directories: Sequence[str], cache: Path) -> Iterator[Sides]:
-    """Make two copies of the working tree, and remove them at the end. Raises NoBase."""
-    git = Git(root)
+def _making(cache: Path) -> Iterator[None]:
     try:
-        with contextlib.ExitStack() as stack:
-            with kept.locked(cache):
-                kept.sweep_unlocked(cache, TWINS)
-                tree = head_copy(git, cache / "trees", lambda _: None)
-                folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache, prefix=TWINS))
-                stack.enter_context(kept.in_use(Path(folder)))
-            for name in ("base", "head"):
-                shutil.copytree(tree.tree, Path(folder, name), symlinks=True)
-            base, head = (
-                Side(name, Path(folder, name, git.prefix), Path(sys.executable), Path(folder, name))
-                for name in ("base", "head")
-            )
-            yield Sides(base, head, [], [], [], import_folders(git, root, tree, directories))
+        with kept.locked(cache):
+            kept.sweep(cache / "trees")
+            kept.sweep(cache / "environments")
+            yield
     except OSError as error:
-        raise NoBase(f"two copies of the working tree can't be made in {cache}: {kept.first_failure(error)}") from None
+        raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
 
 
 def nothing_differs(sides: Sides) -> bool:

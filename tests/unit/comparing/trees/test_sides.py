@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import Side, Sides, describe, foreign, twins
+from plumbline.comparing.trees.sides import Side, Sides, describe, foreign, make_twins, nothing_differs
 from tests.support.project import ROOT
 from tests.support.repository import Repository
 from tests.unit.comparing.trees.helpers import SUITE, make
@@ -22,15 +22,16 @@ def repository(tmp_path: Path) -> Repository:
     return Repository.create(tmp_path / "repository", {**SUITE, "app/__init__.py": "", "app/core.py": "old"})
 
 
-def test_twins_of_a_killed_self_check_are_swept_and_those_in_use_are_not(repository: Repository, cache: Path) -> None:
-    """Nobody holds the lock of what a killed run left; the next one that makes copies removes it."""
-    (cache / "twins-left").mkdir(parents=True)
-    (cache / "twins-left" / ".lock").touch()
-    with twins(repository.root, directories=[], cache=cache) as sides:
-        assert not (cache / "twins-left").exists()
-        make(repository.root, cache)
-        assert (sides.head.root / "app" / "core.py").read_text() == "old"
-    assert not list(cache.glob("twins-*"))
+def test_twins_are_two_copies_of_the_working_tree(repository: Repository, cache: Path) -> None:
+    """Their paths are of equal length, and another run uses them again."""
+    repository.write({"app/core.py": "new"})
+    sides = make_twins(repository.root, directories=[], cache=cache)
+    assert nothing_differs(sides)
+    assert sides.base.root != sides.head.root
+    assert len(str(sides.base.root)) == len(str(sides.head.root))
+    for side in (sides.base, sides.head):
+        assert (side.root / "app" / "core.py").read_text() == "new"
+    assert make_twins(repository.root, directories=[], cache=cache) == sides
 
 
 def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> None:
