@@ -174,16 +174,8 @@ def _conclude(settings: Settings, folder: Path, results: Results) -> int:
 
 def _selfcheck(settings: Settings, arguments: list[str], minutes: float) -> int:
     from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
-        sides = make_twins(ROOT, directories=directories_of(settings, ROOT), cache=sides_folder())
-        recording = record(
-            settings,
-            sides,
-            slowed,
-            backends=results.environment.services,
-            limit_s=limit_s,
-            keep=lambda one: write_recording(path, one),
-            say=_say,
-        )
+    from plumbline.comparing.trees.sides import make_twins
+    from plumbline.selfcheck.findings import report_lines, with_findings
     from plumbline.selfcheck.record import left_out, places, record
     from plumbline.selfcheck.recording import write_recording
 
