@@ -66,88 +66,96 @@ def _is_traced(arguments: tuple[object, ...]) -> bool:
     return environ is None or trace.TRACE in map(os.fsdecode, environ)
 
 
-def _record_calls(
-    lines: _Trace, importing: set[str], differing: dict[str, list[str] | None], stage: mmap.mmap, in_tests: bool
-) -> None:
-    """Record the calls of changed functions, by a statement that each of them gets when its file is imported.
+class _Calls:
+    """Records the calls of changed functions, by a statement that each of them gets when its file is imported.
 
     `differing` has the functions by file; None for a package, in which all have changed. A file is in `importing`
     while it is read for that.
     """
 
-    def place(file: str) -> str:
-        path = Path(os.path.abspath(file))  # noqa: PTH100
-        return next((str(one) for one in (path, *path.parents) if str(one) in differing), "")
+    def __init__(self, lines: _Trace, importing: set[str], folder: Path, in_tests: bool) -> None:
+        self._lines, self._importing, self._in_tests = lines, importing, in_tests
+        self._differing: dict[str, list[str] | None] = json.loads(
+            (folder / trace.DIFFERING).read_text(encoding="utf-8", errors="surrogateescape")
+        )
+        with (folder / trace.STAGE).open("rb") as file:
+            self._stage = mmap.mmap(file.fileno(), trace.NUMBER_BYTES, access=mmap.ACCESS_READ)
 
-    def is_at_home(frame: FrameType | None, package: str) -> bool:
+    def begin(self) -> None:
+        compiled = SourceFileLoader.get_code
+
+        def get_code(loader: SourceFileLoader, fullname: str) -> CodeType | None:
+            return self._watched_code(loader, loader.get_filename(fullname)) or compiled(loader, fullname)
+
+        SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+        builtins._perf_called = self._called  # type: ignore[attr-defined]
+
+    def _watched_code(self, loader: SourceFileLoader, file: str) -> CodeType | None:
+        """Return the code of a file that differs, with its calls recorded; None for any other file."""
+        path = os.path.abspath(file)  # noqa: PTH100
+        if not (found := self._place(path)):
+            return None
+        self._importing.add(path)
+        try:
+            module = ast.parse(loader.get_data(path))
+            self._watch(module, "", found)
+            code = compile(module, file, "exec", dont_inherit=True)
+        except (OSError, SyntaxError, ValueError, RecursionError):
+            return None  # Python itself reports it
+        finally:
+            self._importing.discard(path)
+        self._lines.add(trace.WATCHED + path)
+        return code
+
+    def _watch(self, node: ast.AST, prefix: str, found: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                self._watch(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix, found)
+                continue
+            names = self._differing[found]
+            name = trace.ANY if names is None else prefix + child.name
+            if names is None or name in names:
+                added = ast.parse(f"_perf_called({name!r}, {found!r})").body
+                for part in ast.walk(added[0]):
+                    ast.copy_location(part, child.body[0])
+                first = int(ast.get_docstring(child, clean=False) is not None)
+                child.body[first:first] = added
+            if names is None:
+                self._watch(child, "", found)
+
+    def _called(self, name: str, found: str) -> None:
+        now = int.from_bytes(self._stage[: trace.NUMBER_BYTES], "little")
+        if name != trace.ANY or now or not self._is_at_home(sys._getframe(1), found):
+            self._lines.add(f"{trace.CALL}{now} {os.getpid()} {name} {found}")
+
+    def _is_at_home(self, frame: FrameType | None, package: str) -> bool:
         """Return whether the package calls itself while it is imported, or Plumbline calls it."""
         while frame is not None:
             code = frame.f_code
             # The body of a module or a class. The body of `__main__` lasts as long as the process.
             is_body = not code.co_flags & CO_OPTIMIZED and frame.f_globals.get("__name__") != "__main__"
-            if is_body and place(code.co_filename) == package:
+            if is_body and self._place(code.co_filename) == package:
                 return True
-            if in_tests and str(frame.f_globals.get("__name__")).partition(".")[0] == "plumbline":
+            if self._in_tests and str(frame.f_globals.get("__name__")).partition(".")[0] == "plumbline":
                 return True
             frame = frame.f_back
         return False
 
-    def called(name: str, found: str) -> None:
-        now = int.from_bytes(stage[: trace.NUMBER_BYTES], "little")
-        if name != trace.ANY or now or not is_at_home(sys._getframe(1), found):
-            lines.add(f"{trace.CALL}{now} {os.getpid()} {name} {found}")
-
-    def watch(node: ast.AST, prefix: str, found: str) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                names = differing[found]
-                name = trace.ANY if names is None else prefix + child.name
-                if names is None or name in names:
-                    added = ast.parse(f"_perf_called({name!r}, {found!r})").body
-                    for part in ast.walk(added[0]):
-                        ast.copy_location(part, child.body[0])
-                    first = int(ast.get_docstring(child, clean=False) is not None)
-                    child.body[first:first] = added
-                if names is None:
-                    watch(child, "", found)
-            else:
-                watch(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix, found)
-
-    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
-        path = os.path.abspath(self.get_filename(fullname))  # noqa: PTH100
-        if found := place(path):
-            importing.add(path)
-            try:
-                module = ast.parse(self.get_data(path))
-                watch(module, "", found)
-                code = compile(module, self.get_filename(fullname), "exec", dont_inherit=True)
-                lines.add(trace.WATCHED + path)
-                return code
-            except (OSError, SyntaxError, ValueError, RecursionError):
-                pass  # Python itself reports it
-            finally:
-                importing.discard(path)
-        return compiled(self, fullname)
-
-    compiled = SourceFileLoader.get_code
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
-    builtins._perf_called = called  # type: ignore[attr-defined]
+    def _place(self, file: str) -> str:
+        path = Path(os.path.abspath(file))  # noqa: PTH100
+        return next((str(one) for one in (path, *path.parents) if str(one) in self._differing), "")
 
 
-def _begin(into: str) -> None:
-    lines = _Trace(into)
-    folder = Path(into).parent
+def _begin(into: Path) -> None:
+    lines = _Trace(str(into))
     importing: set[str] = set()
     _record_reads(lines, importing)
     with contextlib.suppress(OSError):
-        differing = json.loads((folder / trace.DIFFERING).read_text(encoding="utf-8", errors="surrogateescape"))
-        with (folder / trace.STAGE).open("rb") as file:
-            stage = mmap.mmap(file.fileno(), trace.NUMBER_BYTES, access=mmap.ACCESS_READ)
-        _record_calls(lines, importing, differing, stage, Path(into).name == trace.TESTS)
+        _Calls(lines, importing, into.parent, into.name == trace.TESTS).begin()
 
 
 if into := os.environ.get(trace.TRACE):
-    _begin(into)
+    _begin(Path(into))
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
     ours = sys.modules.pop("sitecustomize")
     try:
