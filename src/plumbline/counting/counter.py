@@ -1,14 +1,14 @@
 """The counting pass: after the timed rounds, a few more of the same body, in which messages and statements are counted.
 
-Each count covers the time from entering `with timer` to leaving it. The work of a source of counts (reading the kernel's
-table of sockets, an INFO, a mark in PostgreSQL's log) is outside that window.
+Each count covers the time from entering `with timer` to leaving it. The work of a source of counts (a reading of the
+kernel's table of sockets, an INFO, a mark in PostgreSQL's log) is outside that window.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from plumbline.counting.families import same_count
+from plumbline.counting.families import ROWS, STATEMENTS, same_count
 from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.redis_commands import RedisCommands
 from plumbline.counting.sock_diag import Peer, SocketWatch, peers_of
@@ -24,20 +24,46 @@ T = TypeVar("T")
 
 
 class Round:
-    """Takes the timer's place in a counting round."""
+    """Takes the timer's place in the counting rounds of a pass.
 
-    def __init__(self, sources: Sequence["_Guarded"], left: Callable[[], None]) -> None:
-        self._sources = sources
+    A source that cannot count is left out of the rest of the pass, with a note.
+    """
+
+    def __init__(self, note: Callable[[str], None], left: Callable[[], None]) -> None:
+        self._note = note
         self._left = left
+        self._sources: list[Source] = []
+        self._left_out: list[Source] = []
+
+    def begin(self, *sources: Source) -> None:
+        """Begin the pass, anew if need be; sources that are given come before the others."""
+        self._sources[:0] = sources
+        self._each(lambda source: source.begin())
 
     def __enter__(self) -> None:
-        for source in self._sources:
-            source.enter()
+        self._each(lambda source: source.enter())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for source in reversed(self._sources):
-            source.leave()
+        self._each(lambda source: source.leave(), backwards=True)
         self._left()
+
+    def end(self) -> list[tuple[Source, list[Numbers]]]:
+        """Return what each source has counted, by round; every source ends, as it may have something to put back."""
+        found = [(source, self._try(source, lambda source: source.end())) for source in self._sources]
+        return [(source, numbers or []) for source, numbers in found if source not in self._left_out]
+
+    def _each(self, step: Callable[[Source], object], *, backwards: bool = False) -> None:
+        for source in reversed(self._sources) if backwards else self._sources:
+            if source not in self._left_out:
+                self._try(source, step)
+
+    def _try(self, source: Source, step: Callable[[Source], T]) -> T | None:
+        try:
+            return step(source)
+        except CannotCount as error:
+            self._left_out.append(source)
+            self._note(str(error))
+        return None
 
 
 class Counter:
@@ -66,28 +92,24 @@ class Counter:
         is thrown away: only then does PostgreSQL begin to log.
         """
         sockets = SocketSource(self._watch, self._addresses()) if self._watch else None
-        postgres = self._guarded(self._postgres) if self._postgres else None
+        round_ = Round(self._note, left)
         # The sockets last: what the others ask is outside their window.
-        sources = [self._guarded(source) for source in (self._redis, sockets) if source is not None]
+        round_.begin(*(source for source in (self._redis, sockets) if source is not None))
         families: list[str] = []
-        for source in sources:
-            source.begin()
         try:
-            yield Round(sources, left)
+            yield round_
             passed = 1
-            if postgres is not None and (sockets is None or sockets.touched("postgres")):
-                sources.insert(0, postgres)
-                for source in sources:
-                    source.begin()
+            if self._postgres is not None and (sockets is None or sockets.touched("postgres")):
+                round_.begin(self._postgres)
                 passed = 0
-            elif postgres is not None:
-                families += postgres.families  # each of them 0
+            elif self._postgres is not None:
+                families += STATEMENTS, ROWS  # none of them
             for _ in range(passed, PASSES):
-                yield Round(sources, left)
+                yield round_
         finally:
-            ended = [source.end() for source in sources]
-        families += [family for source in sources for family in source.families]
-        return _sorted(ended, operations, families)
+            ended = round_.end()
+        families += [family for source, _ in ended for family in source.families]
+        return _sorted([numbers for _, numbers in ended], operations, families)
 
     def close(self) -> None:
         """Close connections and sockets."""
@@ -107,45 +129,6 @@ class Counter:
             if service.name in COUNTED_SERVICES
             for peer in peers_of(service.address.host, service.address.port)
         }
-
-    def _guarded(self, source: Source) -> "_Guarded":
-        return _Guarded(source, self._note)
-
-
-class _Guarded:
-    """A source that is left out of the rest of a pass, with a note, once it cannot count."""
-
-    def __init__(self, source: Source, note: Callable[[str], None]) -> None:
-        self._source = source
-        self._note = note
-        self._well = True
-
-    @property
-    def families(self) -> list[str]:
-        return self._source.families if self._well else []
-
-    def begin(self) -> None:
-        self._try(self._source.begin)
-
-    def enter(self) -> None:
-        self._try(self._source.enter)
-
-    def leave(self) -> None:
-        self._try(self._source.leave)
-
-    def end(self) -> list[Numbers]:
-        numbers = self._try(self._source.end)
-        return numbers if numbers and self._well else []
-
-    def _try(self, work: Callable[[], T]) -> T | None:
-        # `end` always runs: there may be something to put back.
-        if self._well or work == self._source.end:
-            try:
-                return work()
-            except CannotCount as error:
-                self._well = False
-                self._note(str(error))
-        return None
 
 
 def _sorted(ended: Sequence[Sequence[Numbers]], operations: int, families: list[str]) -> Counts:

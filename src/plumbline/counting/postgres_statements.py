@@ -58,10 +58,11 @@ class PostgresStatements:
         time.sleep(RELOAD_S)  # the other sessions learn of it at the same moment, but one after another
 
     def enter(self) -> None:
-        self._mark()
+        """Mark an end of the window in the log."""
+        self._marks.append(f"SELECT 'counting {secrets.token_hex(4)}'")
+        self._execute(self._marks[-1])
 
-    def leave(self) -> None:
-        self._mark()
+    leave = enter
 
     def end(self) -> list[Numbers]:
         self._execute("ALTER SYSTEM RESET log_min_duration_statement")
@@ -77,10 +78,6 @@ class PostgresStatements:
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
-
-    def _mark(self) -> None:
-        self._marks.append(f"SELECT 'counting {secrets.token_hex(4)}'")
-        self._execute(self._marks[-1])
 
     def _numbers(self, part: list[Executed]) -> Numbers:
         numbers: Numbers = dict(Tally(f"postgres.{one.kind} {normalised(one.text)}" for one in part))

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from plumbline.counting.sources import CannotCount
 
 NETLINK_SOCK_DIAG = 4
-# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of its time is the way through the
-# kernel's table, however few there are.
+# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
+# through the kernel's table, however few there are.
 TCPDIAG_GETSOCK = 18
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3

@@ -1,4 +1,4 @@
-"""What PostgreSQL's log says was executed, and statements freed of what differs between two of the same kind.
+"""Statements in PostgreSQL's log, and their texts without what differs between two of the same kind.
 
 Pure functions of text. The log is that of a server with `log_min_duration_statement = 0`, in English.
 """
@@ -40,16 +40,16 @@ _SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
 
 @dataclass(frozen=True)
 class Executed:
-    """One entry of the log: a statement that was executed, also in vain, or one that was parsed to be executed."""
+    """One entry of the log: a statement that was executed, perhaps in vain, or one that was parsed."""
 
     kind: Literal["statement", "parse"]
     text: str
     parameters: tuple[str, ...] = ()
-    """As literals of SQL."""
+    """SQL literals."""
 
 
 def executed(log: str) -> Iterator[Executed]:
-    """What a server's log says was parsed and executed, in its order."""
+    """Yield what a server's log shows as parsed and executed, in its order."""
     last: Executed | None = None
     for level, message in _entries(log):
         if level == "DETAIL":
@@ -69,7 +69,7 @@ def executed(log: str) -> Iterator[Executed]:
 
 
 def _entries(log: str) -> Iterator[tuple[str, str]]:
-    """Level and message of each entry; further lines of a message begin with a tab."""
+    """Yield level and message of each entry; further lines of a message begin with a tab."""
     level, lines = "", [""]
     for line in log.split("\n"):  # not splitlines, which knows more ends of lines than PostgreSQL
         if line.startswith("\t"):
@@ -82,7 +82,7 @@ def _entries(log: str) -> Iterator[tuple[str, str]]:
 
 @functools.lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
-    """The statement on one line without comments, literals, and names that a client makes up as it goes.
+    """Return the statement on one line without comments, literals, and names that a client makes up.
 
     `SELECT id, name FROM item WHERE id IN (1, 2)` becomes `SELECT … FROM item WHERE id IN (…)`.
     """
@@ -97,21 +97,21 @@ def normalised(text: str) -> str:
 
 
 def _renumbered(line: str) -> str:
-    """Parameters in the order in which they still appear: before a list is shortened, its length moves the rest."""
+    """Renumber parameters as they appear: before a list is shortened, its length shifts the numbers behind it."""
     numbers: dict[str, str] = {}
     return re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
 
 
 def reads_tables(text: str) -> bool:
-    """Whether a statement may read rows of tables, so that EXPLAIN can say how many."""
+    """Return whether a statement may read rows of tables, so that EXPLAIN can show how many."""
     label = normalised(text)
     return bool(_EXPLAINABLE.match(label) and _READS.search(label))
 
 
 def rows_read(plan: Mapping[str, Any]) -> float:
-    """Rows that the scans of an executed plan (EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON)) took from tables of the user's.
+    """Return the rows that an executed plan (EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON)) read from the user's tables.
 
-    Those that a filter then removed are among them, so a missing index shows.
+    Rows that a filter then removed count too, so a missing index shows.
     """
     rows = 0.0
     if plan["Node Type"].endswith("Scan") and "Relation Name" in plan and plan.get("Schema") not in _SYSTEM_SCHEMAS:
@@ -121,7 +121,7 @@ def rows_read(plan: Mapping[str, Any]) -> float:
 
 
 def between(log: str, marks: Collection[str]) -> list[list[Executed]]:
-    """What was executed between each two of the marks, which are statements; empty where a mark isn't there."""
+    """Return what was executed between each two of the marks, which are statements; nothing if a mark is missing."""
     parts: list[list[Executed]] = []
     left = list(marks)
     for one in executed(log):

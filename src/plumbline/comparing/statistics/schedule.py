@@ -54,8 +54,8 @@ MOST_OF_TIME = 0.67
 ERROR_WANTED = 0.007
 # Standard error of a pair by its blocks that is small enough: processes differ by some 1 %, whatever those say.
 ERROR_WITHIN = 0.01
-# The second stage is planned for less than the first has read, as most benchmarks that stand out there are alike in both
-# sides: for half of it if its square is this many times that of its standard error, for most of it if it is clearer.
+# The second stage is planned for less than the first has read, as most benchmarks that stand out there are alike in
+# both sides: for half of it if its square is this many times that of its standard error, for most of a clearer one.
 DOUBT = 3.0
 
 
@@ -82,7 +82,7 @@ class PairedComparison:
         """Number of pairs in all."""
         return self.totals.pairs
 
-    def with_stage(self, stage: StageEvidence) -> Self:
+    def with_stage(self, stage: StageEvidence, elapsed_s: float) -> Self:
         """Return the comparison with the evidence of another stage."""
         taken = {key: one for key, one in stage.judgements.items() if _replaces(one, self.judgements.get(key))}
         of_controls = {key: [*self.differences.get(key, []), *found] for key, found in stage.of_controls.items()}
@@ -90,9 +90,10 @@ class PairedComparison:
             self,
             differences=self.differences | of_controls | {key: stage.differences[key] for key in taken},
             judgements=self.judgements | taken,
-            failures=self.failures | stage.failures,
+            failures=stage.failures,
             samples_s=self.samples_s | stage.samples_s,
             totals=stage.totals,
+            elapsed_s=elapsed_s,
         )
 
 
@@ -181,7 +182,7 @@ class _Schedule:
     def _in_order(
         self, left: Sequence[BenchmarkPlan], first: StageEvidence, decisive: dict[str, int]
     ) -> tuple[list[BenchmarkPlan], list[BenchmarkPlan]]:
-        """Return the suspicious benchmarks, the worst first, and the others, the quickest first and costly ones last."""
+        """Return the suspicious benchmarks, the worst first, and the others, the quickest first, costly ones last."""
         left_s = self._until_s - self._clock()
         factor = SECOND_ANALYSES[0] * self.found.totals.time_factor
         change = {plan: first.judgements[plan.key].change for plan in left}
@@ -218,7 +219,7 @@ class _Schedule:
     def _run(self, plan: StagePlan, *, planned_s: float | None = None) -> StageEvidence:
         stage = Stage(plan, self._run_pair, self._clock, failures=self.found.failures, totals=self.found.totals)
         evidence = stage.run(self._until_s, planned_s=planned_s)
-        self.found = dataclasses.replace(self.found.with_stage(evidence), elapsed_s=self._clock())
+        self.found = self.found.with_stage(evidence, self._clock())
         return evidence
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import Prior, difference, errors_within, judge_pairs, prior_of
-from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, RunPair, expected_s
+from plumbline.comparing.statistics.plan import BenchmarkPlan, RunPair, expected_s
 from plumbline.judging.thresholds import Judgement
 
-# What all benchmarks of a pair may take together, if that is more than their least blocks. The longer time applies while
-# the next pair's processes are starting anyway.
+# What all benchmarks of a pair may take together, if that is more than their least blocks; the longer time applies
+# while the next pair's processes are starting anyway.
 MEASURED_S = 1.5
 MOST_MEASURED_S = 4.5
 # A slow-down is known well enough if its standard error is at most this share of it.
@@ -66,20 +66,25 @@ class StagePlan:
 class StageEvidence:
     """Evidence of one stage, by key."""
 
-    judgements: dict[str, Judgement]
     differences: dict[str, list[float]]
     """One for each pair."""
     block_differences: dict[str, list[list[float]]]
-    of_controls: dict[str, list[float]]
-    """Differences of the controls."""
     failures: dict[str, str]
-    """Why a benchmark could not be compared."""
-    samples_s: dict[str, tuple[list[float], list[float]]]
-    totals: Totals
+    """Why a benchmark could not be compared, in this stage or an earlier one."""
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    of_controls: dict[str, list[float]] = field(default_factory=dict)
+    """Differences of the controls."""
+    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
 
     def prior(self, *, of_few: Prior) -> Prior:
         """Return what these benchmarks show of each other's variances; `of_few` if they are too few."""
-        return prior_of(self.differences, _within(self.block_differences), of_few=of_few)
+        return prior_of(self.differences, self.within, of_few=of_few)
+
+    @property
+    def within(self) -> dict[str, list[float]]:
+        """Standard error of each pair's difference by its own blocks."""
+        return {key: errors_within(pairs) for key, pairs in self.block_differences.items() if pairs}
 
 
 def well_known_error(judgement: Judgement, error_wanted: float) -> float:
@@ -113,15 +118,11 @@ class Stage:
         self._plans = list(plan.most_blocks)
         self._most_blocks = {one.key: blocks for one, blocks in plan.most_blocks.items()}
         self._thresholds = {one.key: one.thresholds.with_shares(plan.false_alarms, plan.misses) for one in self._plans}
-        self._failures = dict(failures)
-        self._totals = totals
         self._sharing = plan.sharing
-        self._judgements: dict[str, Judgement] = {}
-        self._differences: dict[str, list[float]] = {one.key: [] for one in self._plans}
-        self._block_differences: dict[str, list[list[float]]] = {one.key: [] for one in self._plans}
-        self._of_controls: dict[str, list[float]] = {}
-        self._samples_s: dict[str, tuple[list[float], list[float]]] = {}
-        self._spent: dict[str, float] = {}
+        self._totals = totals
+        keys = [one.key for one in self._plans]
+        self._found = StageEvidence({key: [] for key in keys}, {key: [] for key in keys}, dict(failures))
+        self._errors_spent: dict[str, float] = {}
 
     def run(self, until_s: float, *, planned_s: float | None = None) -> StageEvidence:
         """Run pairs until each benchmark is decided, the last analysis is over, or the time is up.
@@ -134,7 +135,9 @@ class Stage:
         self._sharing = self._sharing or len(compared)
 
         def undecided() -> list[BenchmarkPlan]:
-            left = [one for one in compared if self._is_open(one.key) and len(self._differences[one.key]) == pairs]
+            left = [
+                one for one in compared if self._is_open(one.key) and len(self._found.differences[one.key]) == pairs
+            ]
             late = self._clock() - begin_s > SHARE_FOR_SIZE * until_s
             return [] if late and all(self._has_failed(one.key) for one in left) else left
 
@@ -147,22 +150,16 @@ class Stage:
                 share = 1.0 if is_last else (self._clock() - begin_s) / (end_s - begin_s)
                 self._analyse([one.key for one in undecided()], share)
         # The time is up for these: they may make all errors that their analyses have left.
-        self._analyse([key for key, found in self._differences.items() if len(found) > 1 and self._is_open(key)], 1.0)
-        return StageEvidence(
-            self._judgements,
-            self._differences,
-            self._block_differences,
-            self._of_controls,
-            self._failures,
-            self._samples_s,
-            self._totals,
+        self._analyse(
+            [key for key, found in self._found.differences.items() if len(found) > 1 and self._is_open(key)], 1.0
         )
+        return dataclasses.replace(self._found, totals=self._totals)
 
     def _is_open(self, key: str) -> bool:
-        return key not in self._failures and is_open(self._judgements.get(key), self._plan.error_wanted)
+        return key not in self._found.failures and is_open(self._found.judgements.get(key), self._plan.error_wanted)
 
     def _has_failed(self, key: str) -> bool:
-        found = self._judgements.get(key)
+        found = self._found.judgements.get(key)
         return found is not None and found.verdict == "regression"
 
     def _next(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
@@ -198,7 +195,14 @@ class Stage:
         # Only within a stage is it known who may be in the next pair.
         another = not is_last and until_s - began_s > 2 * self._totals.time_factor * expected_s(chosen)
         pair = self._run_pair(chosen, chosen if another else ())
-        self._take(pair)
+        self._found.failures.update(pair.failures)
+        self._found.samples_s.update(pair.samples_s)
+        for key, blocks in pair.block_differences.items():
+            if key in CONTROLS:
+                self._found.of_controls.setdefault(key, []).append(difference(blocks))
+            else:
+                self._found.differences[key].append(difference(blocks))
+                self._found.block_differences[key].append(blocks)
         self._totals = dataclasses.replace(
             self._totals,
             pairs=self._totals.pairs + 1,
@@ -207,16 +211,6 @@ class Stage:
             # Measuring for as long as the next processes take to start costs nothing.
             measured_s=min(self._totals.measured_s + pair.idle_s, MOST_MEASURED_S),
         )
-
-    def _take(self, pair: Pair) -> None:
-        self._failures |= pair.failures
-        self._samples_s |= pair.samples_s
-        for key, blocks in pair.block_differences.items():
-            if key in CONTROLS:
-                self._of_controls.setdefault(key, []).append(difference(blocks))
-            else:
-                self._differences[key].append(difference(blocks))
-                self._block_differences[key].append(blocks)
 
     def _analyse(self, due: Sequence[str], used: float) -> None:
         """Judge those that are due by their pairs so far.
@@ -228,19 +222,13 @@ class Stage:
         spent = min(used, 1.0) ** 2
         thresholds = {}
         for key in due:
-            if (share := spent - self._spent.get(key, 0.0)) > 0:
+            if (share := spent - self._errors_spent.get(key, 0.0)) > 0:
                 thresholds[key] = self._thresholds[key].with_shares(share, share)
-                self._spent[key] = spent
-        within = _within(self._block_differences)
-        prior = self._plan.prior or prior_of(self._differences, within)
-        found = judge_pairs(
-            self._differences, list(thresholds), thresholds, prior, within=within, tried=self._sharing
-        )
+                self._errors_spent[key] = spent
+        differences, within = self._found.differences, self._found.within
+        prior = self._plan.prior or prior_of(differences, within)
+        found = judge_pairs(differences, list(thresholds), thresholds, prior, within=within, tried=self._sharing)
         for key, one in found.items():
             # One that failed before has had more pairs only for the size of its slow-down.
             verdict = "regression" if self._has_failed(key) else one.verdict
-            self._judgements[key] = dataclasses.replace(one, verdict=verdict)
-
-
-def _within(block_differences: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, list[float]]:
-    return {key: errors_within(pairs) for key, pairs in block_differences.items() if pairs}
+            self._found.judgements[key] = dataclasses.replace(one, verdict=verdict)
