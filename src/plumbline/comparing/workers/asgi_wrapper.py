@@ -23,10 +23,7 @@ SIZE_BYTES = 3 * 8
 
 
 def wrapped(settings: Settings, make: "Callable[[], ASGI3Application]", folder: str) -> Settings:
-    """Return the settings with what `make` returns in place of the application, if there is one.
-
-    `make` is called in the application's process. `folder` is for files that this process shares with the worker.
-    """
+    """Return the settings with the application that `make` returns, in its process; `folder`: for what that shares."""
     if settings.app is None:
         return settings
     environ = {ASGI: settings.app.asgi, IS_FACTORY: str(settings.app.factory), FOLDER: folder}

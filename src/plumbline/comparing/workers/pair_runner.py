@@ -121,7 +121,7 @@ class PairRunner:
     ) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
-        with self._workers.running(chosen, purpose) as pair:
+        with self._workers.running(chosen, purpose) as (pair, idle_s):
             failures = {plan.key: why for plan in chosen if (why := pair.why_missing(plan.key))}
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
@@ -137,7 +137,7 @@ class PairRunner:
                     failures[plan.key] = "too short for the clock: it measured 0"
                 else:
                     differences[plan.key], samples_s[plan.key] = turns.differences, (turns.base_s, turns.head_s)
-        return Pair(differences, failures, samples_s, pair.idle_s)
+        return Pair(differences, failures, samples_s, idle_s)
 
 
 @dataclass(frozen=True)

@@ -13,64 +13,51 @@ from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers.command import worker_command, worker_environment
 from plumbline.comparing.workers.databases import ROUNDS, Databases
 from plumbline.comparing.workers.process import LEAVE_LIMIT_S, WorkerProcess
-from plumbline.comparing.workers.protocol import Collected, Start
+from plumbline.comparing.workers.protocol import Start
 from plumbline.services import Services
 from plumbline.settings import Settings
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """Why a pair is started; by default, to be measured."""
+    """Folders for traces of what the workers read, in a rehearsal, or for profiles; without, the pair is measured."""
 
-    rehearsal: Path | None = None
-    """Folder for notes of what the workers read; they also prepare the databases that later pairs copy."""
+    traces: Path | None = None
     profiles: Path | None = None
-    """Folder for the profiles of both sides."""
 
 
 MEASURE = Purpose()
 
 
 @dataclass(frozen=True)
-class ReadyPair:
-    """Both workers of a pair, ready to measure."""
+class WorkerPair:
+    """Both workers of a pair."""
 
     base: WorkerProcess
     head: WorkerProcess
-    base_collected: Collected
-    head_collected: Collected
-    idle_s: float
-    """How long the coordinator waited for them although they had been started ahead."""
+    plans: Sequence[BenchmarkPlan]
+    round: int
 
     @property
     def both(self) -> tuple[WorkerProcess, WorkerProcess]:
         return self.base, self.head
-
-    def why_missing(self, key: str) -> str:
-        """Return why this benchmark can't be compared; "" if both sides have collected it."""
-        collected = {"base": self.base_collected, "head": self.head_collected}
-        found = {side: one.why_missing(key) for side, one in collected.items()}
-        return "; ".join(f"in {side}: {why}" for side, why in found.items() if why)
-
-
-@dataclass(frozen=True)
-class _Started:
-    round: int
-    plans: Sequence[BenchmarkPlan]
-    base: WorkerProcess
-    head: WorkerProcess
 
     def serves(self, plans: Sequence[BenchmarkPlan]) -> bool:
         """Return whether the workers were started for these benchmarks, and perhaps for more."""
         known = {(plan.key, plan.slow_down, plan.slowed_in) for plan in self.plans}
         return known >= {(plan.key, plan.slow_down, plan.slowed_in) for plan in plans}
 
+    def why_missing(self, key: str) -> str:
+        """Return why this benchmark can't be compared; "" if both sides have collected it."""
+        found = {worker.side.name: worker.collected.why_missing(key) for worker in self.both}
+        return "; ".join(f"in {side}: {why}" for side, why in found.items() if why)
+
     def end(self, *, patient: bool) -> None:
         """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""
         with contextlib.ExitStack() as stack:
-            for worker in (self.base, self.head):
+            for worker in self.both:
                 stack.callback(worker.close)
-            for worker in (self.base, self.head) if patient else ():
+            for worker in self.both if patient else ():
                 worker.leave(LEAVE_LIMIT_S)
 
 
@@ -89,8 +76,8 @@ class PairWorkers:
         self._start_limit_s = start_limit_s(settings)
         self._rng = random.Random()
         self._count = 0
-        self._leaving: list[_Started] = []
-        self._ahead: _Started | None = None
+        self._leaving: list[WorkerPair] = []
+        self._ahead: WorkerPair | None = None
 
     def __enter__(self) -> "PairWorkers":
         return self
@@ -103,24 +90,25 @@ class PairWorkers:
             self.settle(patient=False)
 
     @contextlib.contextmanager
-    def running(self, plans: Sequence[BenchmarkPlan], purpose: Purpose = MEASURE) -> Iterator[ReadyPair]:
+    def running(self, plans: Sequence[BenchmarkPlan], purpose: Purpose = MEASURE) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead; they end while the next pair is measured.
 
+        Yields the pair, ready to measure, and how many seconds it was waited for although it had been started ahead.
         Raises ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
         if is_ahead := started is not None and purpose == MEASURE and started.serves(plans):
             self._ahead = None
-            for worker in (started.base, started.head):
+            for worker in started.both:
                 worker.pin(os.sched_getaffinity(0))  # nothing else is measured any more
         else:
             self._dismiss_ahead()
             started = self._start(plans, purpose)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
-            base, head = started.base.listen(), started.head.listen()
-            idle_s = time.monotonic() - began_s if is_ahead else 0.0
-            yield ReadyPair(started.base, started.head, base, head, idle_s)
+            for worker in started.both:
+                worker.listen()
+            yield started, time.monotonic() - began_s if is_ahead else 0.0
             self._leaving.append(started)
             stack.pop_all()
 
@@ -143,11 +131,11 @@ class PairWorkers:
     def _dismiss_ahead(self) -> None:
         started, self._ahead = self._ahead, None
         if started is not None:
-            for worker in (started.base, started.head):
+            for worker in started.both:
                 worker.dismiss()
             started.end(patient=False)
 
-    def _start(self, plans: Sequence[BenchmarkPlan], purpose: Purpose, cores: Collection[int] = ()) -> _Started:
+    def _start(self, plans: Sequence[BenchmarkPlan], purpose: Purpose, cores: Collection[int] = ()) -> WorkerPair:
         self._count += 1
         round_ = self._count % ROUNDS
         self.settle(round_=round_)
@@ -156,7 +144,7 @@ class PairWorkers:
             workers = []
             for side in (self._sides.base, self._sides.head):
                 command = worker_command(side, self._sides.head.root, plans, self._profile)
-                environ = worker_environment(side, self._sides, hash_seed, purpose.rehearsal)
+                environ = worker_environment(side, self._sides, hash_seed, purpose.traces)
                 worker = WorkerProcess(side, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(worker.close)
                 if cores:
@@ -167,10 +155,11 @@ class PairWorkers:
             for worker in workers:
                 worker.send(self._start_message(worker.side, plans, purpose))
             stack.pop_all()
-        return _Started(round_, plans, *workers)
+        base, head = workers
+        return WorkerPair(base, head, plans, round_)
 
     def _start_message(self, side: Side, plans: Sequence[BenchmarkPlan], purpose: Purpose) -> Start:
-        rehearses = purpose.rehearsal is not None
+        rehearses = purpose.traces is not None
         servers = self._databases.addresses(side.name, self._count % ROUNDS, prepared=rehearses)
         slowed = {plan.key: (plan.slow_down, plan.slowed_in) for plan in plans if plan.slow_down}
         folder = (

@@ -14,18 +14,8 @@ from msgspec import Struct
 from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.sides import Side
-from plumbline.comparing.workers.protocol import (
-    Begins,
-    Block,
-    Collected,
-    End,
-    FromWorker,
-    Imported,
-    Line,
-    LineClosed,
-    Over,
-    Turn,
-)
+from plumbline.comparing.workers import protocol
+from plumbline.comparing.workers.protocol import Collected, FromWorker, Line, LineClosed, Over
 from plumbline.processes import set_affinity
 from plumbline.services.base import signal_all, tree
 
@@ -56,6 +46,7 @@ class WorkerProcess:
         self.side = side
         self.start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self._scrub = scrub
+        self.collected = Collected([])
         self._over: dict[str, Over] = {}
         self._measures = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
@@ -80,34 +71,34 @@ class WorkerProcess:
         except LineClosed:
             raise self._ended() from None
 
-    def listen(self) -> Collected:
+    def listen(self) -> None:
         """Wait until it is ready to measure; also raises ComparisonInvalid if it runs another version of Plumbline."""
-        version = self._expect(Imported).version
+        version = self._expect(protocol.Imported).version
         if version != __version__:
             raise ComparisonInvalid(
                 f"the worker of {self.side.name} runs Plumbline {version}, and its coordinator {__version__}:"
                 " install the same version for both"
             )
-        return self._expect(Collected, self.start_limit_s)
+        self.collected = self._expect(Collected, self.start_limit_s)
 
     def begins(self, key: str) -> bool:
         """Wait until this benchmark begins to measure; False if the test has ended without."""
-        begins = self._in_test(Begins)
+        begins = self._in_test(protocol.Begins)
         if begins is not None and begins.key != key:
-            raise self._unexpected(begins)
+            raise self._invalid(f"it began {begins.key} out of turn")
         self._measures = begins is not None
         return self._measures
 
     def block(self, samples: int) -> list[float]:
         """Ask for one block; return its samples, in seconds per operation, none if the test has ended instead."""
-        self.send(Turn(samples))
-        block = self._in_test(Block)
+        self.send(protocol.Turn(samples))
+        block = self._in_test(protocol.Block)
         return block.samples_s if block is not None else []
 
     def end(self, key: str) -> str:
         """Let the test come to its end; return why it did not pass, "" if it did."""
         if self._measures:
-            self.send(End())
+            self.send(protocol.End())
             self._measures = False
         while key not in self._over:
             over = self._expect(Over)
@@ -146,22 +137,21 @@ class WorkerProcess:
 
     def _in_test(self, kind: type[Answer]) -> Answer | None:
         """Return the next message, which has to be of this kind; None if the test has ended instead."""
-        message = self._receive()
+        message = self._receive(ANSWER_LIMIT_S)
         if isinstance(message, Over):
             self._over[message.key], self._measures = message, False
             return None
-        if not isinstance(message, kind):
-            raise self._unexpected(message)
-        return message
+        return self._checked(message, kind)
 
     def _expect(self, kind: type[Answer], limit_s: float | None = None) -> Answer:
-        message = self._receive(limit_s)
-        if not isinstance(message, kind):
-            raise self._unexpected(message)
-        return message
+        return self._checked(self._receive(limit_s or ANSWER_LIMIT_S), kind)
 
-    def _receive(self, limit_s: float | None = None) -> FromWorker:
-        limit_s = limit_s or ANSWER_LIMIT_S
+    def _checked(self, message: FromWorker, kind: type[Answer]) -> Answer:
+        if isinstance(message, kind):
+            return message
+        raise self._invalid(f"it sent a message out of turn: {repr(message)[:MOST_SHOWN]}")
+
+    def _receive(self, limit_s: float) -> FromWorker:
         try:
             return self._line.receive(limit_s)
         except LineClosed:
@@ -176,9 +166,6 @@ class WorkerProcess:
             self._process.wait(END_LIMIT_S)
         code = self._process.poll()
         return self._invalid("it closed its connection" if code is None else f"it ended with exit code {code}")
-
-    def _unexpected(self, message: Struct) -> ComparisonInvalid:
-        return self._invalid(f"it sent a message out of turn: {repr(message)[:MOST_SHOWN]}")
 
     def _invalid(self, problem: str) -> ComparisonInvalid:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))

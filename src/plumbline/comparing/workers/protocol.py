@@ -31,32 +31,31 @@ class LineClosed(Exception):
 
 
 class _Message(Struct, frozen=True, tag_field="is", tag=str.lower):
-    """Fields that a message has beside those that this version knows are ignored: the versions are compared later."""
+    """Fields that this version does not know are ignored, so that the version can be read and compared."""
 
 
 class Start(_Message, frozen=True):
-    """Describes the pair; the worker waits for it before it starts anything."""
+    """Describes the pair; a worker starts nothing before it."""
 
     keys: list[str]
-    """Benchmarks that may be ordered; the worker starts the services that they need."""
+    """Benchmarks that may be ordered: the worker starts the services that they need."""
     servers: dict[str, Address] = {}
-    """By name. The worker finds external servers for itself."""
+    """By name; the worker finds external servers for itself."""
     prefix: str = ""
     """Begins each Redis key; "" if the worker chooses it."""
     core: int | None = None
     prepare: bool = True
     """Whether to run `prepare`; False if the database is a copy of a prepared one."""
     rehearses: bool = False
-    """Whether each benchmark runs untimed and without turns."""
+    """Whether benchmarks run untimed and without turns."""
     modules: list[str] = []
     """Importable names that differ between the sides."""
     slow_down: dict[str, tuple[float, Where]] = {}
-    """By key, by how much a benchmark is slowed down on purpose, as a share, and in which process. The base worker gets
-    the same keys with the share 0."""
+    """By key, by which share a benchmark is slowed down on purpose, and in which process; for base the share is 0."""
     folder: str = ""
     """For files that the worker shares with its application."""
     profiles: bool = False
-    """Whether a profiler runs; it writes into `folder`."""
+    """Whether a profiler runs and writes into `folder`."""
 
 
 class Order(_Message, frozen=True):
@@ -76,7 +75,7 @@ class End(_Message, frozen=True):
 
 
 class Imported(_Message, frozen=True):
-    """Says that the tests are collected, and which version of Plumbline has collected them."""
+    """Says that the tests are collected, and by which version of Plumbline."""
 
     version: str
 
@@ -108,10 +107,9 @@ class Begins(_Message, frozen=True):
 
 
 class Block(_Message, frozen=True):
-    """Reports one turn."""
+    """Reports the samples of one turn, in seconds per operation."""
 
     samples_s: list[float]
-    """Per operation."""
 
 
 class Over(_Message, frozen=True):

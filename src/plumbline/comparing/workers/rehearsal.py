@@ -16,7 +16,7 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides, foreign, nothing_differs
 from plumbline.comparing.trees.trace import open_traces
 from plumbline.comparing.workers.command import pytest_configuration
-from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose, ReadyPair
+from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose
 from plumbline.comparing.workers.protocol import Order
 from plumbline.settings import Settings
 
@@ -32,8 +32,8 @@ def rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequ
             changed = changed_paths(sides)
             for side, paths in changed.items():
                 open_traces(Path(folder, side), paths or {})
-            notes = _Notes(Path(folder), changed, pytest_configuration(sides.head.root))
-            return _rehearse(workers, settings, sides, plans, notes)
+            traces = _Traces(Path(folder), changed, pytest_configuration(sides.head.root))
+            return _rehearse(workers, settings, sides, plans, traces)
     except ComparisonInvalid as error:
         if error.side == "base":
             raise NoBase(f"the base can't be run: {error}") from None
@@ -41,13 +41,15 @@ def rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequ
 
 
 @dataclass(frozen=True)
-class _Notes:
-    """What the processes of both sides have read, and what has changed, by side; None if that is not known."""
+class _Traces:
+    """What the processes of both sides have read, into a folder for each, and what has changed, if that is known.
+
+    `configuration`: head's, of pytest. Both sides use it, so that it is no difference between their tests.
+    """
 
     folder: Path
     changed: Mapping[str, Changed | None]
     configuration: Path | None
-    """Head's configuration of pytest, which both sides use: it is no difference between the tests."""
 
     def affected(self, processes: Sequence[str]) -> set[str] | None:
         """Return the benchmarks that the change affects in the tests or in these processes; None for all."""
@@ -71,19 +73,21 @@ class _Notes:
 
 
 def _rehearse(
-    workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], notes: _Notes
+    workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], traces: _Traces
 ) -> frozenset[str]:
     # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
     always = [PREPARE] if settings.prepare else []
     serving = [*always, *(["app"] if settings.app else []), *settings.processes]
-    with workers.running(plans, Purpose(rehearsal=notes.folder)) as pair:
-        _raise_if_foreign(pair)
+    with workers.running(plans, Purpose(traces=traces.folder)) as (pair, _):
+        for worker in pair.both:
+            if strange := foreign(worker.collected.origins, worker.side.tree):
+                raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {', '.join(strange)}")
         keys = {plan.key for plan in plans} - CONTROLS.keys()
-        rehearsed = [key for key in pair.base_collected.keys if key in keys and not pair.why_missing(key)]
-        served = {*pair.base_collected.served}.intersection(pair.head_collected.served)
-        if nothing_differs(sides) or notes.affected(always) is None:
+        rehearsed = [key for key in pair.base.collected.keys if key in keys and not pair.why_missing(key)]
+        served = {*pair.base.collected.served}.intersection(pair.head.collected.served)
+        if nothing_differs(sides) or traces.affected(always) is None:
             rehearsed = []
-        twice = notes.may_make(always), notes.may_make(serving)
+        twice = traces.may_make(always), traces.may_make(serving)
         again = [key for key in rehearsed if twice[key in served]]
         # pytest leaves set up what the next test needs, so no test may follow itself.
         order = [*rehearsed, next(iter(CONTROLS)), *again] if again else rehearsed
@@ -97,12 +101,6 @@ def _rehearse(
     passed = {*rehearsed} - failed
     unaffected: set[str] = set()
     for processes, keys in (always, passed - served), (serving, passed & served):
-        if keys and (found := notes.affected(processes)) is not None:
+        if keys and (found := traces.affected(processes)) is not None:
             unaffected |= keys - found
     return frozenset(unaffected)
-
-
-def _raise_if_foreign(pair: ReadyPair) -> None:
-    for worker, collected in (pair.base, pair.base_collected), (pair.head, pair.head_collected):
-        if strange := foreign(collected.origins, worker.side.tree):
-            raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {', '.join(strange)}")

@@ -1,9 +1,7 @@
 """The application slowed down on purpose, in its own process: for the self-check.
 
-Before each HTTP response of a timed block it does as much work as the worker asks for. Just then no other process has
-anything to do. Done when the request arrives, the work would change how the processes alternate on their core.
-
-Work rather than a wait by the clock: if the speed of the machine changes, the work takes longer, as slower code does.
+Before each HTTP response of a timed block it does as much work as the worker asks for. Done when the request arrives,
+the work would change how the processes alternate on their core. A wait by the clock would not follow the machine speed.
 """
 
 from typing import TYPE_CHECKING, Any

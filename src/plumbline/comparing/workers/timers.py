@@ -24,8 +24,6 @@ APPLICATION_LIMIT_S, POLL_S = 2.0, 0.005
 class WorkerTimer(Timer):
     """A timer that knows when a block, and when the benchmark, is over."""
 
-    __slots__ = ()
-
     def end_block(self, samples_s: Sequence[float]) -> None:
         """Called after each block with its samples, in seconds."""
 
@@ -35,8 +33,6 @@ class WorkerTimer(Timer):
 
 class SlowedTimer(WorkerTimer):
     """Makes each sample longer by a share of itself."""
-
-    __slots__ = ()
 
     def __init__(self, samples_s: list[float], share: float) -> None:
         start = 0.0
@@ -58,8 +54,6 @@ class SlowedTimer(WorkerTimer):
 
 class _SharedTimer(WorkerTimer):
     """Lets the application know when a block is timed."""
-
-    __slots__ = ("_shared",)
 
     def __init__(self, samples_s: list[float], folder: Path) -> None:
         super().__init__(samples_s)
@@ -84,8 +78,6 @@ class SlowedApplicationTimer(_SharedTimer):
     The share refers to the blocks so far, summarised as the comparison summarises them. The work is counted in steps,
     each as long as a step takes just after the block.
     """
-
-    __slots__ = ("_share", "_steps_without")
 
     def __init__(self, samples_s: list[float], share: float, folder: Path) -> None:
         """`folder`: shared with the application."""
@@ -123,8 +115,6 @@ def step_now_s() -> float:
 
 class ProfilingTimer(_SharedTimer):
     """Profiles each timed block, in this process and in the application's."""
-
-    __slots__ = ("_folder", "_key", "_operations", "_profilers", "_samples")
 
     def __init__(self, key: str, samples_s: list[float], operations: int, folder: Path) -> None:
         """`key`: of the benchmark; `operations`: of each sample; `folder`: shared with the application."""

@@ -59,9 +59,22 @@ def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (r'line.sendall(b"\x00garbage]]>\n")', "it sent something that is not a message"),
         ('say("begins", key=1)', "it sent something that is not a message"),
         ('say("block", samples_s=["a"])', "it sent something that is not a message"),
+        ('say("end")', "it sent something that is not a message"),
+        ('say("imported", version="")', "it sent a message out of turn: Imported(version='')"),
         ('say("begins", key="elsewhere")', "it sent a message out of turn: Begins(key='elsewhere')"),
     ],
-    ids=["dies", "is killed", "hangs", "is stopped", "no JSON", "a number", "a text", "out of turn"],
+    ids=[
+        "dies",
+        "is killed",
+        "hangs",
+        "is stopped",
+        "no JSON",
+        "a number",
+        "a text",
+        "not its own",
+        "out of turn",
+        "two",
+    ],
 )
 def test_a_worker_that_goes_wrong_in_its_turn_is_named(
     speaker: Callable[[str], WorkerProcess], breakage: str, problem: str

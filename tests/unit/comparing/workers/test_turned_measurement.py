@@ -103,5 +103,6 @@ def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
 def test_a_worker_whose_coordinator_has_gone_does_not_wait(ends: Ends) -> None:
     """It raises LineClosed rather than blocking for ever."""
     ends.coordinator.close()
-    with pytest.raises(LineClosed):
-        next(TurnedMeasurement(ends.worker, KEY, operations=1))
+    measurement = TurnedMeasurement(ends.worker, KEY, operations=1)
+    with contextlib.closing(measurement), pytest.raises(LineClosed):
+        next(measurement)
