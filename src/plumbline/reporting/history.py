@@ -1,24 +1,25 @@
-"""Earlier runs, for the report: `history/` in the folder of the results, one file a run, without its samples."""
+"""Earlier runs for the HTML report: `history/` beside the results, one file for each run, without its samples."""
 
 import contextlib
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from plumbline.results.schema import Benchmark, Results, ResultsError, read_results, write_results
 
 FOLDER = "history"
 MOST_RUNS = 200
+_KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
 
 
 def keep(folder: Path, results: Results) -> None:
-    """Add a run to the history in the folder of the results, and remove the oldest ones beyond MOST_RUNS.
+    """Add a run that measured something to the history, and remove the oldest beyond MOST_RUNS.
 
-    A run that measured nothing leaves nothing. Raises ResultsError where it can't be written.
+    Raises ResultsError if the file cannot be written.
     """
     if not results.benchmarks or not results.created:
         return
-    # Sorted by name they are sorted by time; no colon, which not every file system takes.
+    # Sorted by name, runs are sorted by time; some file systems refuse colons.
     name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
     write_results(folder / FOLDER / name, _without_samples(results))
     for path in sorted((folder / FOLDER).glob("*.json"))[:-MOST_RUNS]:
@@ -27,7 +28,7 @@ def keep(folder: Path, results: Results) -> None:
 
 
 def read(folder: Path) -> list[Results]:
-    """The runs of the history, oldest first, without those that can't be read."""
+    """Return the runs of the history, oldest first, without those that cannot be read."""
     found = []
     for path in sorted((folder / FOLDER).glob("*.json"))[-MOST_RUNS:]:
         with contextlib.suppress(ResultsError, OSError):
@@ -36,28 +37,9 @@ def read(folder: Path) -> list[Results]:
 
 
 def _without_samples(results: Results) -> Results:
-    benchmarks = [
-        Benchmark(
-            key=one.key,
-            unit=one.unit,
-            verdict=one.verdict,
-            median=one.median,
-            counts={},
-            mean=one.mean,
-            p95=one.p95,
-            p99=one.p99,
-            samples=one.samples,
-            change=one.change,
-        )
-        for one in results.benchmarks
-    ]
-    return msgspec.structs.replace(
+    return replace(
         results,
-        benchmarks=benchmarks,
-        tests=[],
-        environment=msgspec.structs.replace(results.environment, packages={}),
-        collected_files=[],
-        deselected=[],
-        base_differences=[],
-        service_lines=[],
+        benchmarks=[Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks],
+        environment=replace(results.environment, packages={}),
+        **{name: [] for name in ("tests", "collected_files", "deselected", "base_differences", "service_lines")},
     )

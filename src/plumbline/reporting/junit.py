@@ -1,23 +1,27 @@
-"""The results as JUnit XML: one case for each test, which the readers of GitLab, Jenkins and GitHub show."""
+"""The results as JUnit XML, one case for each test, for the test reports of GitLab, Jenkins and others."""
 
 import re
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from plumbline.exit_codes import EXIT_INCONCLUSIVE
+from plumbline.project import SUITE
+from plumbline.reporting import figures, verdicts, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Properties of a case with the benchmark's field of the same name.
 _FIGURES = [
     *("unit", "median", "mean", "p95", "p99", "minimum", "maximum", "rate_per_s", "operations", "samples", "spread"),
-    *("pin", "baseline_median", "change", "change_low", "change_high", "minimum_detectable_effect"),
+    *("pin", "baseline_median", "change", "change_low", "change_high"),
 ]
 
 
 def render(results: Results) -> str:
-    """XML that says in each case's `failure`, `error` or `skipped` what the verdict is and why.
+    """Return XML whose `failure`, `error` and `skipped` hold the verdict of each case with its reasons.
 
-    A failed run in which no case says so gets a case of its own: a reader must never take it for a good one.
+    A failed run in which no case failed gets a case of its own: no reader may take it for a good one.
     """
     suite = Element("testsuite", name="performance")
     if results.created:
@@ -35,11 +39,12 @@ def render(results: Results) -> str:
     )
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}
-    for key in [*tests, *(key for key in benchmarks if key not in tests)]:
-        _case(suite, key, tests.get(key), benchmarks.get(key), inconclusive_fails=results.exit_code == 4)
+    for key in tests | benchmarks:
+        test, benchmark = tests.get(key), benchmarks.get(key)
+        _case(suite, key, test, benchmark, inconclusive_fails=results.exit_code == EXIT_INCONCLUSIVE)
     if results.exit_code and not suite.findall("*/failure") + suite.findall("*/error"):
-        run = SubElement(suite, "testcase", classname=_dotted(form.ROOT), name="the run", time="0.000")
-        _outcome(run, "error", form.headline(results), results.reasons)
+        run = SubElement(suite, "testcase", classname=_dotted(SUITE), name="the run", time="0.000")
+        _outcome(run, "error", verdicts.headline(results), map(wording.text, results.reasons))
 
     counts = {
         "tests": len(suite.findall("testcase")),
@@ -64,37 +69,39 @@ def _case(
     function, bracket, parameters = name.partition("[")
     classes, _, function = function.rpartition("::")
     case = SubElement(suite, "testcase")
-    case.set("classname", _text(_dotted(form.ROOT + file.removesuffix(".py"), classes)))
+    case.set("classname", _text(_dotted(f"{SUITE}/{file.removesuffix('.py')}", classes)))
     case.set("name", _text(function + bracket + parameters))
-    case.set("file", _text(form.ROOT + file))
+    case.set("file", _text(f"{SUITE}/{file}"))
     case.set("time", f"{test.duration_s if test else 0:.3f}")
+    verdict, lines = "", list[str]()
     if benchmark:
         _properties(case, _figures(benchmark))
-    verdict = form.verdict(benchmark) if benchmark else ""
-    said = [*form.remarks(benchmark), form.figures(benchmark)] if benchmark else []
+        verdict = verdicts.verdict(benchmark)
+        lines = [*figures.remarks(benchmark), figures.line(benchmark)]
     if test and test.outcome == "failed":
-        _outcome(case, "failure", "failed", [test.message, *said])
+        _outcome(case, "failure", "failed", [test.message, *lines])
     elif verdict in ("missing", "invalid"):
-        _outcome(case, "error", verdict, said)
-    elif verdict in ("regression", "over budget") or (verdict == "inconclusive" and inconclusive_fails):
-        _outcome(case, "failure", verdict, said)
+        _outcome(case, "error", verdict, lines)
+    elif verdict in verdicts.FAILING or (verdict == "inconclusive" and inconclusive_fails):
+        _outcome(case, "failure", verdict, lines)
     elif test and test.outcome == "skipped":
         _outcome(case, "skipped", "skipped", [test.message])
-    elif len(said) > 1:
-        SubElement(case, "system-out").text = _text("\n".join(said))
+    elif len(lines) > 1:
+        SubElement(case, "system-out").text = _text("\n".join(lines))
 
 
 def _outcome(case: Element, tag: str, kind: str, lines: Iterable[str]) -> None:
-    said = [line for line in lines if line]
-    message = ": ".join([kind, *form.first_lines(said[0], 1)[:1]]) if said else kind
-    SubElement(case, tag, type=kind, message=_text(message)).text = _text("\n".join(said))
+    texts = [line for line in lines if line]
+    message = ": ".join([kind, *form.first_lines(texts[0], 1)[:1]]) if texts else kind
+    SubElement(case, tag, type=kind, message=_text(message)).text = _text("\n".join(texts))
 
 
 def _figures(benchmark: Benchmark) -> list[tuple[str, object]]:
-    """Times in seconds per operation, shares as they are."""
+    """Times are in seconds per operation; `resolution` is the minimum detectable effect."""
     return [
         ("verdict", benchmark.verdict),
         *((name, getattr(benchmark, name)) for name in _FIGURES),
+        ("resolution", benchmark.minimum_detectable_effect),
         *((f"count.{name}", count) for name, count in benchmark.counts.items()),
         *((f"budget.{budget.name}", budget.limit) for budget in benchmark.budgets),
     ]
@@ -113,5 +120,5 @@ def _dotted(path: str, classes: str = "") -> str:
 
 
 def _text(text: str) -> str:
-    """What XML can hold."""
+    """Replace characters that XML cannot hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

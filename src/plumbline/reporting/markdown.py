@@ -1,4 +1,4 @@
-"""The results for a pull request or a job's summary page on GitHub."""
+"""The results as Markdown for a pull request, or for the summary of a job on GitHub."""
 
 import html
 import re
@@ -6,53 +6,52 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from plumbline.judging.counts import group_changes
+from plumbline.reporting import figures, verdicts, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
-COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
-"""GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step."""
-
 T = TypeVar("T")
 
+# GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step.
+COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
+# For the titles of sections, and the notes on what was left out.
 _FRAMES_BYTES = 1_000
-"""Titles of sections, and what is said where they are cut."""
-
 _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
 
 
 def render(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
-    """Markdown of at most that size: the verdict, what needs eyes, and the rest folded away."""
-    head = form.headline(results)
-    mark = "✅" if form.all_well(results) else "❌" if results.exit_code else "⚠️"
+    """Return Markdown of at most that size: the verdict, the notable benchmarks, and the rest folded."""
+    head = verdicts.headline(results)
+    mark = "✅" if verdicts.all_well(results) else "❌" if results.exit_code else "⚠️"
+    first, *others = [wording.text(reason) for reason in results.reasons] or [""]
     verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
-    if results.reasons:
-        verdict += _escaped(results.reasons[0]) + "\n\n"
-    verdict += form.summary(results) + ".  \n"
-    if results.exit_code is not None:
-        verdict += f"Exit code {results.exit_code}: {form.EXIT_CODES.get(results.exit_code, 'unknown')}.  \n"
-    if step := form.next_step(results):
+    verdict += f"{_escaped(first)}\n\n" if first else ""
+    verdict += f"{verdicts.summary(results)}.  \n"
+    if line := verdicts.exit_line(results):
+        verdict += f"{line}  \n"
+    if step := verdicts.next_step(results):
         verdict += f"Next: `{step[0]}` {step[1]}.\n"
 
-    urgent = sorted(filter(form.needs_eyes, results.benchmarks), key=form.urgency)
-    others = [one for one in results.benchmarks if form.remarks(one) and not form.needs_eyes(one)]
+    notable = sorted(filter(verdicts.is_notable, results.benchmarks), key=verdicts.urgency)
+    remarked = [one for one in results.benchmarks if figures.remarks(one) and not verdicts.is_notable(one)]
     failed = [test for test in results.tests if test.outcome == "failed"]
-    notes = [*results.reasons[1:], *group_changes(results.benchmarks, gated=False), *results.notes]
+    notes = [*others, *map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
     left = limit_bytes - len(verdict.encode()) - _FRAMES_BYTES
 
     def cut(items: Sequence[T], block: Callable[[T], str]) -> str:
-        """At most half of what is left, so what matters most has to be cut first."""
+        """Take at most half of what is left: the most important items have to be cut first."""
         nonlocal left
         body = _cut(items, block, left // 2)
         left -= len(body.encode())
         return body
 
-    at_these, at_failed, at_table = cut(urgent, _evidence), cut(failed, _failure), cut(_table(results.benchmarks), str)
+    at_notable, at_failed, table = cut(notable, _evidence), cut(failed, _failure), cut(_table(results.benchmarks), str)
     sections = [
         cut(notes, lambda text: f"- {_escaped(text)}"),
-        _titled("Look at these", at_these),
+        _titled("Needs attention", at_notable),
         _titled("Failed tests", at_failed),
-        _folded(f"All {len(results.benchmarks):,} benchmarks", at_table),
-        _folded("Remarks", cut(others, _evidence)),
+        _folded(f"All {len(results.benchmarks):,} benchmarks", table),
+        _folded("Remarks", cut(remarked, _evidence)),
         _folded("Services and environment", cut([_environment(results)], _verbatim)),
     ]
     return "\n".join([verdict, *filter(None, sections)])
@@ -67,7 +66,7 @@ def _folded(title: str, body: str) -> str:
 
 
 def _cut(items: Sequence[T], block: Callable[[T], str], limit_bytes: int) -> str:
-    """The blocks of items that fit, and how many were left out."""
+    """Return the blocks of the items that fit, and how many were left out."""
     blocks: list[str] = []
     for item in items:
         text = block(item)
@@ -79,20 +78,20 @@ def _cut(items: Sequence[T], block: Callable[[T], str], limit_bytes: int) -> str
     return "".join(f"{text}\n" for text in blocks)
 
 
-def _table(benchmarks: list[Benchmark]) -> list[str]:
-    rule = "|".join([" --- ", *(" --- " if heading == "verdict" else " ---: " for heading in form.COLUMNS)])
-    lines = [f"| benchmark | {' | '.join(form.COLUMNS)} |", f"|{rule}|"]
-    for file, group in form.by_file(benchmarks).items():
-        lines.append(f"| **{_escaped(file)}** |" + " |" * len(form.COLUMNS))
+def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
+    rule = "|".join([" --- ", *(" --- " if heading == "verdict" else " ---: " for heading in figures.COLUMNS)])
+    lines = [f"| benchmark | {' | '.join(figures.COLUMNS)} |", f"|{rule}|"]
+    for file, group in figures.by_file(benchmarks).items():
+        lines.append(f"| **{_escaped(file)}** |" + " |" * len(figures.COLUMNS))
         for benchmark in group:
-            cells = (cell(benchmark).replace(" ", "\N{NO-BREAK SPACE}") for cell in form.COLUMNS.values())
+            cells = (cell(benchmark).replace(" ", "\N{NO-BREAK SPACE}") for cell in figures.COLUMNS.values())
             lines.append(f"| {_code(form.file_and_name(benchmark.key)[1])} | {' | '.join(cells)} |")
     return lines if benchmarks else []
 
 
 def _evidence(benchmark: Benchmark) -> str:
-    first = f"- {_code(benchmark.key)}: **{form.verdict(benchmark)}** {form.figures(benchmark)}"
-    return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in form.remarks(benchmark)[:10])])
+    first = f"- {_code(benchmark.key)}: **{verdicts.verdict(benchmark)}** {figures.line(benchmark)}"
+    return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in figures.remarks(benchmark)[:10])])
 
 
 def _failure(test: TestOutcome) -> str:
@@ -107,24 +106,24 @@ def _environment(results: Results) -> list[str]:
         f"machine   {environment.machine}, {environment.cpu_count} cores, {environment.cpu}",
         f"system    {environment.system} {environment.kernel}, {environment.architecture}, Python {environment.python}",
         f"commit    {environment.commit}" + (", with uncommitted changes" if environment.dirty else ""),
-        f"baseline  {results.baseline if form.compared(results) else 'none'}",
-        *([f"in pairs with  {results.base}"] if results.base else []),
+        f"baseline  {results.baseline if verdicts.compared(results) else 'none'}",
+        *([f"base      {results.base}"] if results.base else []),
         f"profile   {results.profile}, {results.created}",
         f"packages  {packages}",
     ]
 
 
 def _code(text: str) -> str:
-    """A name as code, inert: neither markup nor a mention, nor the end of a table's cell."""
+    """Return a name as code without effect: neither markup nor a mention, nor the end of a table's cell."""
     text = form.plain(text[:300])
     return f"<code>{_escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"
 
 
 def _escaped(text: str) -> str:
-    """Text on one line, none of it markup, HTML or a mention (a space of no width follows each @)."""
+    """Return text on one line without markup, HTML and mentions (a zero-width space follows each @)."""
     text = html.escape(" ".join(form.plain(text[:1000]).split()), quote=False)
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};" + "&#8203;" * (found[0] == "@"), form.isolated(text))
 
 
-def _verbatim(lines: list[str]) -> str:
+def _verbatim(lines: Sequence[str]) -> str:
     return f"<pre>{html.escape(chr(10).join(form.plain(line) for line in lines), quote=False)}</pre>"

@@ -1,4 +1,4 @@
-"""How far a run is: one line that is drawn over and over in a terminal, and elsewhere now and then a line."""
+"""Progress of a run: one line that is drawn again and again in a terminal, or a line now and then elsewhere."""
 
 import os
 import time
@@ -15,22 +15,19 @@ LEAST_NAME_WIDTH = 12
 
 
 class Progress:
-    """Says how far a run is, and what is left of it."""
+    """Shows how far a run is, and how long the rest may take."""
 
     def __init__(self, file: TextIO, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`total`: of steps; 0 where it isn't known."""
+        """`total` is the number of steps, 0 if it is not known."""
         self._file = file
         self._in_place = file.isatty() and os.environ.get("TERM") != "dumb"
         self._total = total
         self._clock = clock
-        self._began_s = self._said_s = clock()
+        self._began_s = self._printed_s = clock()
         self._drawn = False
 
     def step(self, done: int, name: str, last: str = "") -> None:
-        """So many steps are done, and this one is next: 12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)
-
-        A long name is cut rather than what stands around it.
-        """
+        """Show `12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)`; only a long name is cut."""
         left_s = (self._clock() - self._began_s) / done * (self._total - done) if done else None
         left = f", about {left_s:.0f} s left" if left_s is not None else ""
         begin, end = f"{done} of {self._total}{left}: ", f" (last: {last})" if last else ""
@@ -38,17 +35,17 @@ class Progress:
         self.say(begin + form.shortened(form.plain(name), max(LEAST_NAME_WIDTH, room)) + end)
 
     def say(self, text: str) -> None:
-        """In a terminal in place of the last one; elsewhere a line, where the last one is some time ago."""
+        """Replace the line in a terminal; elsewhere print a line, but not within PLAIN_EVERY_S of the last one."""
         text = form.plain(text)
         if self._in_place:
             self._write("\r\x1b[2K" + set_cell_size(text, self._width() - 1).rstrip())
             self._drawn = True
-        elif self._clock() - self._said_s >= PLAIN_EVERY_S:
-            self._said_s = self._clock()
+        elif self._clock() - self._printed_s >= PLAIN_EVERY_S:
+            self._printed_s = self._clock()
             self._write(text + "\n")
 
     def close(self) -> None:
-        """Take the line away; harmless when called again."""
+        """Remove the line; may be called again."""
         if self._drawn:
             self._write("\r\x1b[2K")
             self._drawn = False

@@ -267,7 +267,7 @@ function filter() {
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/);
   const verdict = document.getElementById("verdict").value;
   for (const each of benchmarks) {
-    const wanted = !verdict || each.dataset.verdict === verdict || (verdict === "eyes" && "eyes" in each.dataset);
+    const wanted = !verdict || each.dataset.verdict === verdict || (verdict === "notable" && "notable" in each.dataset);
     each.hidden = !(wanted && words.every((word) => each.dataset.text.includes(word)));
   }
   const count = benchmarks.filter((each) => !each.hidden).length;

@@ -1,48 +1,47 @@
-"""The results in a terminal: 80 columns are enough, and any encoding will do."""
+"""The results in a terminal: 80 columns and any encoding are enough."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from plumbline.judging.counts import group_changes
+from plumbline.reporting import figures, verdicts, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results
 
+# By verdict; the others are dim.
 _STYLES = {
-    "regression": "bold red",
-    "over budget": "bold red",
-    "missing": "bold red",
-    "invalid": "bold red",
-    "inconclusive": "yellow",
-    "drift": "yellow",
+    **dict.fromkeys(verdicts.FAILING, "bold red"),
+    **dict.fromkeys(("inconclusive", "drift"), "yellow"),
     "improvement": "green",
-    "accepted": "cyan",
-    "new": "cyan",
-    "changed": "cyan",
+    **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
 }
-"""By verdict; the others are dim."""
-
 _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT CHARACTER}": "?"})
-_IF_ROOM = ("p99", "mean", "rate", "p95")
-"""Columns that go first where the terminal is narrow."""
-_NAME_WIDTH = 12
-"""Names are not cut shorter than this."""
+# Left out first if the terminal is narrow.
+_OPTIONAL_COLUMNS = ("p99", "mean", "rate", "p95")
+_LEAST_NAME_WIDTH = 12
 
 
 def render(results: Results, console: Console) -> None:
     """Print services, table, remarks, failed tests and the verdict."""
     page = _Page(console)
     for line in results.service_lines:
-        page.say("", (line, ""))
+        page.wrapped("", (line, ""))
     render_table(results, console)
-    _failed_tests(results, page)
+    for test in results.tests:
+        if test.outcome == "failed":
+            page.line()
+            page.wrapped("", (f"FAILED {test.key}", "bold red"))
+            for line in form.first_lines(test.message, 6):
+                page.wrapped("  ", (line, ""))
     _closing(results, page)
 
 
 def render_table(results: Results, console: Console) -> None:
-    """Print the table of benchmarks and what is to be said on them."""
+    """Print the table of benchmarks, and the remarks on them."""
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
@@ -50,57 +49,55 @@ def render_table(results: Results, console: Console) -> None:
 
 
 class _Page:
-    """Prints text as it is: never taken for markup, nor for control sequences."""
+    """Prints text literally: neither as markup nor as control sequences."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self._console = console
         self.width = console.width
 
     def text(self, text: str) -> str:
-        """One line in characters that the output can encode."""
+        """Return one line in characters that the output can encode."""
         text = form.plain(text)
         try:
-            text.encode(self.console.encoding)
+            text.encode(self._console.encoding)
         except UnicodeEncodeError:
-            text = text.translate(_SIMPLER).encode(self.console.encoding, "replace").decode(self.console.encoding)
+            text = text.translate(_SIMPLER).encode(self._console.encoding, "replace").decode(self._console.encoding)
         return text
 
     def line(self, *parts: tuple[str, str] | Text) -> None:
         """Print one line of texts, each with its style."""
         line = Text.assemble(*parts)
         line.rstrip()
-        self.console.print(line, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
-    def say(self, mark: str, *parts: tuple[str, str]) -> None:
-        """Print texts, each with its style, wrapped and with all further lines below the first one."""
+    def wrapped(self, mark: str, *parts: tuple[str, str]) -> None:
+        """Print a mark and texts, each with its style; all further lines are indented below the first one."""
         whole = Text.assemble(
             *(("\n".join(form.isolated(self.text(line)) for line in text.splitlines()), style) for text, style in parts)
         )
-        for line in whole.wrap(self.console, max(20, self.width - len(mark))):
+        for line in whole.wrap(self._console, max(20, self.width - len(mark))):
             self.line((mark, "dim" if mark == "- " else "bold"), line)
             mark = " " * len(mark)
 
 
-def _table(benchmarks: list[Benchmark], page: _Page) -> None:
+def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
     names = {b.key: page.text(form.file_and_name(b.key)[1].removeprefix("test_")) for b in benchmarks}
-    cells = {b.key: {heading: page.text(cell(b)) for heading, cell in form.COLUMNS.items()} for b in benchmarks}
-    upper = {heading: heading.rpartition(" ")[0] for heading in form.COLUMNS}
-    lower = {heading: heading.rpartition(" ")[2] for heading in form.COLUMNS}
+    cells = {b.key: {heading: page.text(cell(b)) for heading, cell in figures.COLUMNS.items()} for b in benchmarks}
     widths = {
-        heading: max(cell_len(row[heading]) for row in (upper, lower, *cells.values()))
-        for heading in form.COLUMNS
-        if any(row[heading] for row in cells.values())
+        heading: max(map(cell_len, (heading, *column)))
+        for heading in figures.COLUMNS
+        if any(column := [row[heading] for row in cells.values()])
     }
     longest = max(len("benchmark"), *map(cell_len, names.values()))
 
     def room(gap: int) -> int:
         return page.width - sum(width + gap for width in widths.values())
 
-    for heading in _IF_ROOM:
+    for heading in _OPTIONAL_COLUMNS:
         if room(2) < longest:
             widths.pop(heading, None)
     gap = " " if room(2) < longest else "  "
-    name_width = min(longest, max(_NAME_WIDTH, room(len(gap))))
+    name_width = min(longest, max(_LEAST_NAME_WIDTH, room(len(gap))))
 
     def row(name: str, texts: dict[str, str], style: str, verdict_style: str) -> None:
         name = form.shortened(name, name_width, page.text("…"))
@@ -112,66 +109,56 @@ def _table(benchmarks: list[Benchmark], page: _Page) -> None:
         page.line(*parts)
 
     page.line()
-    if any(upper[heading] for heading in widths):
-        row("", upper, "dim", "dim")
-    row("benchmark", lower, "dim", "dim")
-    for file, group in form.by_file(benchmarks).items():
+    row("benchmark", {heading: heading for heading in widths}, "dim", "dim")
+    for file, group in figures.by_file(benchmarks).items():
         page.line((page.text(file), "dim"))
         for b in group:
-            style = _STYLES.get(form.verdict(b), "dim")
+            style = _STYLES.get(verdicts.verdict(b), "dim")
             row(names[b.key], cells[b.key], "bold" if style == "bold red" else "", style)
 
 
 def _remarks(results: Results, page: _Page) -> None:
-    """One line for each thing worth saying, once for all benchmarks that it is true of; what needs eyes first."""
-    twice = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
-    said: dict[tuple[bool, str], list[str]] = {}
-    for benchmark in sorted(results.benchmarks, key=form.urgency):
+    """Print each remark once for all benchmarks that it applies to; those of notable benchmarks come first."""
+    uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
+    remarks: dict[tuple[bool, str], list[str]] = {}
+    for benchmark in sorted(results.benchmarks, key=verdicts.urgency):
         name = form.file_and_name(benchmark.key)[1]
-        for remark in form.remarks(benchmark):
-            names = said.setdefault((form.needs_eyes(benchmark), remark), [])
-            names.append(benchmark.key if twice[name] > 1 else name.removeprefix("test_"))
-    other_counts = group_changes(results.benchmarks, gated=False)
-    if said or results.notes or other_counts:
+        for remark in figures.remarks(benchmark):
+            names = remarks.setdefault((verdicts.is_notable(benchmark), remark), [])
+            names.append(benchmark.key if uses[name] > 1 else name.removeprefix("test_"))
+    notes = [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+    if remarks or notes:
         page.line()
-    before: list[str] = []
-    for (loud, remark), names in said.items():
-        mark, style = ("! ", "") if loud else ("- ", "dim")
-        if names == before:
-            page.say("  ", (remark, style))
+    previous: list[str] = []
+    for (notable, remark), names in remarks.items():
+        mark, style = ("! ", "") if notable else ("- ", "dim")
+        if names == previous:
+            page.wrapped("  ", (remark, style))
         else:
-            who = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
-            page.say(mark, (f"{who}: ", style or "bold"), (remark, style))
-        before = names
-    for note in [*other_counts, *results.notes]:
-        page.say("- ", (note, "dim"))
-
-
-def _failed_tests(results: Results, page: _Page) -> None:
-    for test in results.tests:
-        if test.outcome == "failed":
-            page.line()
-            page.say("", (f"FAILED {test.key}", "bold red"))
-            for line in form.first_lines(test.message, 6):
-                page.say("  ", (line, ""))
+            subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
+            page.wrapped(mark, (f"{subjects}: ", style or "bold"), (remark, style))
+        previous = names
+    for note in notes:
+        page.wrapped("- ", (note, "dim"))
 
 
 def _closing(results: Results, page: _Page) -> None:
     page.line()
-    if form.compared(results):
-        page.say("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
+    if verdicts.compared(results):
+        page.wrapped("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
     if results.base:
-        page.say("", (f"Changes measured in pairs are against {results.base}", "dim"))
-    page.say("", (form.summary(results), "dim"))
+        page.wrapped("", (f"Compared in pairs with {results.base}", "dim"))
+    page.wrapped("", (verdicts.summary(results), "dim"))
     page.line()
-    head = form.headline(results)
-    style = "bold green" if form.all_well(results) else _STYLES.get(head, "bold red" if results.exit_code else "bold")
-    page.say("", (": ".join([head.upper(), *results.reasons[:1]]), style))
-    for reason in results.reasons[1:]:
-        page.say("  ", (reason, ""))
-    if results.exit_code is not None:
-        page.say("", (f"Exit code {results.exit_code}: {form.EXIT_CODES.get(results.exit_code, 'unknown')}.", ""))
-    if step := form.next_step(results):
-        command, purpose = step
-        page.line(("Next: ", ""), (page.text(command), "bold"))  # neither wrapped nor isolated: to be copied
-        page.say("      ", (f"{purpose}.", "dim"))
+    head = verdicts.headline(results)
+    style = _STYLES.get(head, "bold red" if results.exit_code else "bold")
+    first, *others = [wording.text(reason) for reason in results.reasons] or [""]
+    style = "bold green" if verdicts.all_well(results) else style
+    page.wrapped("", (f"{head.upper()}: {first}" if first else head.upper(), style))
+    for text in others:
+        page.wrapped("  ", (text, ""))
+    if line := verdicts.exit_line(results):
+        page.wrapped("", (line, ""))
+    if step := verdicts.next_step(results):
+        page.line(("Next: ", ""), (page.text(step[0]), "bold"))  # neither wrapped nor isolated: to be copied
+        page.wrapped("      ", (f"{step[1]}.", "dim"))

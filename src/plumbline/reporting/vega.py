@@ -1,4 +1,4 @@
-"""Vega, Vega-Lite and vega-embed as one script, as the wheel of vl-convert brings them."""
+"""Vega, Vega-Lite and vega-embed as one script, from the wheel of vl-convert."""
 
 import functools
 from importlib.metadata import version
@@ -8,23 +8,22 @@ import vl_convert
 
 from plumbline.cache import digest, make_once, state_folder
 
-_FILE = "vega.js"
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
 
 
 @functools.cache
 def library() -> str:
-    """The script; kept, as putting it together takes two seconds."""
+    """Return the script, from the cache if there is one: bundling takes two seconds."""
     try:
         made = make_once(state_folder() / "vega", digest(version("vl-convert-python"), _SNIPPET), _write)
-        return (made / _FILE).read_text(encoding="utf-8")
+        return (made / "vega.js").read_text(encoding="utf-8")
     except OSError:
         return _bundle()
 
 
 def _write(folder: Path) -> None:
-    (folder / _FILE).write_text(_bundle(), encoding="utf-8")
+    (folder / "vega.js").write_text(_bundle(), encoding="utf-8")
 
 
 def _bundle() -> str:

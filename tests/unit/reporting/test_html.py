@@ -185,7 +185,7 @@ def test_the_verdict_stands_first_and_what_needs_eyes_is_open() -> None:
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
     assert "✕ Invalid in the baseline, but not measured: test_postgres.py::test_select_1" in seen.text
-    assert "Exit code 3: invalid: what was wanted was not measured, or not well enough." in seen.text
+    assert "Exit code 3: invalid: something was not measured, or not reliably." in seen.text
     assert 'Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"' in seen.text
     assert "assert 'OK' == 'NOAUTH'" in seen.text
     entries = [attributes for tag, attributes in seen.tags if tag == "details" and "data-verdict" in attributes]
@@ -225,7 +225,7 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
     assert ["baseline", "40", "90.0 µs", "57.4 µs", "58.0 µs", "61.2 µs", "", "200 ms", "17,400/s"] in seen.rows
     assert ["base", "2", "90.0 µs", "91.0 µs", "91.0 µs", "91.9 µs", "", "92.0 µs", "11,000/s"] in seen.rows
     assert ["slow (app.py:7)", "app", "+2.00 µs", "1.00 µs", "3.00 µs", "1", "51"] in seen.rows
-    assert ["!redis.messages", "1", "2", "held against it"] in seen.rows
+    assert ["!redis.messages", "1", "2", "counts against it"] in seen.rows
     assert ["redis.bytes_sent", "", "31 to 33", "varies: not judged"] in seen.rows
     assert ["!p95 2.43 ms > 2 ms", "broken", ""] in seen.rows
     assert "assert 1 < 2" in seen.text
@@ -626,7 +626,7 @@ def test_search_and_filter_are_reached_and_worked_by_keyboard(chromium: Chromium
     chromium.run("document.getElementById('search').value = ''; document.getElementById('verdict').focus()")
     chromium.press("ArrowDown")
     chromium.run(SETTLED)
-    assert chromium.run("document.getElementById('verdict').value") == "eyes"
+    assert chromium.run("document.getElementById('verdict').value") == "notable"
     assert len(chromium.run(SHOWN)) == 4
 
     summary = "[...document.querySelectorAll('details[data-verdict] > summary')][0]"

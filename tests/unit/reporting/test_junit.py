@@ -63,7 +63,8 @@ def test_each_test_and_each_missing_benchmark_is_a_case() -> None:
     failure = only(slow, "failure")
     assert failure.get("message") == "regression: slower in 5 of 5 fresh processes"
     assert failure.text == (
-        "slower in 5 of 5 fresh processes\n57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, could see 3.2 %"
+        "slower in 5 of 5 fresh processes\n"
+        "57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, detectable 3.2 %"
     )
     assert only(suite, "testcase[@name='test_select_1']/error").get("message") == (
         "missing: in the baseline, but not run"
@@ -81,6 +82,7 @@ def test_the_figures_are_properties() -> None:
 
     assert values["median"] == "5.74e-05"
     assert values["unit"] == "s"
+    assert values["resolution"] == "0.032"  # the name that readers know
     assert values["samples"] == "100"
     assert values["count.commands.PUBLISH"] == "1"
     assert values["budget.p95_ms"] == "2"

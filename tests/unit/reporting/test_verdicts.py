@@ -1,0 +1,94 @@
+"""Headlines, verdicts and the next command."""
+
+import pytest
+
+from plumbline.reporting import verdicts
+from plumbline.results.schema import Results, TestOutcome, Verdict
+from tests.support.report_samples import benchmark, results
+
+
+def run(verdict: Verdict | None, exit_code: int | None, *verdicts: Verdict, **fields: object) -> Results:
+    names = (f"test_a.py::test_{each}[x y]" for each in verdicts)
+    entries = [benchmark(name, each) for name, each in zip(names, verdicts, strict=True)]
+    return results(*entries, verdict=verdict, exit_code=exit_code, **fields)
+
+
+DESELECTED = ["test_a.py::test_of_the_full_profile"]
+FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "no")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "headline", "command"),
+    [
+        (run("pass", 0, "pass"), "pass", None),
+        (run("pass", 0), "pass", None),
+        (run("improvement", 0, "improvement"), "improvement", "nox -s baseline"),
+        (run("regression", 1, "regression"), "regression", "nox -s ci -- -k test_regression"),
+        (run("regression", 1, "regression", profile="full"), "regression", "nox -s full -- -k test_regression"),
+        (run("pass", 1, "pass", tests=FAILED), "failed", "nox -s ci -- -k test_login"),
+        (run("new", 0, "new"), "new", "nox -s baseline"),
+        (run("changed", 0, "changed", "pass"), "changed", "nox -s baseline"),
+        (run("new", 0, "new", "pass"), "new", "nox -s baseline"),
+        (run("invalid", 3, "missing", "pass"), "invalid", "nox -s baseline"),
+        (run("invalid", 3, "invalid", "pass"), "invalid", "nox -s ci -- -k test_invalid"),
+        (run("invalid", 3), "invalid", "nox -s readiness"),
+        (run("invalid", 3, "pass", base="abc, as asked: main", reasons=["the side base"]), "invalid", "nox -s ci"),
+        (run("invalid", 3, "pass", reasons=["no paired comparison: gone"]), "invalid", "nox -s ci"),
+        (run("invalid", 3, "missing", "pass", base="abc, the newest"), "invalid", "nox -s baseline"),
+        (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
+        (run("invalid", 3, deselected=DESELECTED, reasons=["nothing was measured"]), "invalid", "nox -s ci"),
+        (run("inconclusive", 0, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
+        (run("inconclusive", 4, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
+        (run(None, 2), "wrong usage", "nox -s ci"),
+        (run(None, 130, "pass"), "interrupted", "nox -s ci"),
+        (run(None, None, "pass"), "not judged", None),
+    ],
+)
+def test_each_outcome_has_a_headline_and_one_next_command(outcome: Results, headline: str, command: str | None) -> None:
+    step = verdicts.next_step(outcome)
+
+    assert verdicts.headline(outcome) == headline
+    assert (step and step[0]) == command
+
+
+def test_what_cannot_be_compared_on_this_machine_needs_a_baseline_of_its_own() -> None:
+    elsewhere = benchmark(
+        "a.py::test_a", "inconclusive", minimum_detectable_effect=None, change_low=None, change_high=None
+    )
+
+    step = verdicts.next_step(results(elsewhere, verdict="inconclusive"))
+
+    assert step == ("nox -s baseline", "records a baseline of this machine, to commit")
+
+
+def test_all_is_well_only_where_nothing_failed() -> None:
+    assert verdicts.all_well(run("pass", 0, "pass"))
+    assert verdicts.all_well(run("improvement", 0, "improvement"))
+    assert not verdicts.all_well(run("pass", 1, "pass", tests=FAILED))
+    assert not verdicts.all_well(run("inconclusive", 0, "inconclusive"))
+    assert not verdicts.all_well(run(None, None))
+
+
+@pytest.mark.parametrize(
+    ("names", "command", "does"),
+    [
+        (["a"], "nox -s ci -- -k test_a", "only these"),
+        (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"', "only these"),
+        (["a" * 30, "b" * 30], "nox -s ci -- tests/performance/a.py", "only their file"),
+        (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "only their file"),
+    ],
+)
+def test_the_next_command_fits_on_a_line_is_safe_to_paste_and_does_what_it_says(
+    names: list[str], command: str, does: str
+) -> None:
+    suspects = results(*(benchmark(f"a.py::test_{name}", "regression") for name in names), verdict="regression")
+
+    assert verdicts.next_step(suspects) == (command, f"runs {does}")
+
+
+def test_measuring_the_unsettled_again_says_when_it_measures_all() -> None:
+    unsettled = [benchmark(f"{name * 30}.py::test_{name * 30}", "inconclusive") for name in "ab"]
+
+    step = verdicts.next_step(results(*unsettled, verdict="inconclusive"))
+
+    assert step == ("nox -s ci", "measures all again; run nothing else meanwhile")
