@@ -1,24 +1,26 @@
-"""Where a project keeps its performance suite, and how its owner runs it."""
+"""The location of a project's performance suite, and the command that runs it."""
 
 from pathlib import Path
 
+# The suite's folder, below the project's root.
 SUITE = "tests/performance"
-"""The suite's folder, below the project's root."""
 SETTINGS = "settings.toml"
 
 
-def is_project(folder: Path) -> bool:
-    """Return whether a performance suite lies in this folder."""
-    return (folder / SUITE / SETTINGS).is_file()
+def is_suite(folder: Path) -> bool:
+    """Return whether this folder is a performance suite; it costs a system call only if the folder's name fits."""
+    return folder.name == "performance" and folder.parent.name == "tests" and (folder / SETTINGS).is_file()
+
+
+def find_suite(*paths: Path) -> Path | None:
+    """Return the nearest suite that is, or holds, one of `paths`; None if there is none."""
+    return next((folder for path in paths for folder in (path, *path.parents) if is_suite(folder)), None)
 
 
 def find_project(*starts: Path) -> Path | None:
     """Return the nearest folder at or above one of `starts` that holds a performance suite; None if there is none."""
-    for start in starts:
-        for folder in (start, *start.parents):
-            if is_project(folder):
-                return folder
-    return None
+    folders = (folder for start in starts for folder in (start, *start.parents))
+    return next((folder for folder in folders if is_suite(folder / SUITE)), None)
 
 
 def nox_command(root: Path | None = None) -> str:

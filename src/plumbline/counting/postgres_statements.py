@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plumbline.counting.families import ROWS, STATEMENTS
 from plumbline.counting.sources import CannotCount, Numbers
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
-from plumbline.measuring.guards import KEPT_CONNECTION_NAME
+from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services import Service
 
 if TYPE_CHECKING:  # an optional package

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from plumbline.counting.families import COMMANDS
 from plumbline.counting.sources import CannotCount, Numbers
-from plumbline.measuring.guards import KEPT_CONNECTION_NAME
+from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services import Service
 
 if TYPE_CHECKING:  # an optional package

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.judging.counts import group_changes, grown_counts
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
-from plumbline.results.schema import Benchmark, BudgetResult, Results, TestOutcome, Verdict
+from plumbline.results.schema import OFF, Benchmark, BudgetResult, Results, TestOutcome, Verdict
 from plumbline.settings import Budget
 
 
@@ -132,10 +132,6 @@ NOTHING_MEASURED = "nothing was measured"
 NO_COMPARISON = "no paired comparison"
 NOT_A_SERVICE = (NOTHING_MEASURED, "can't be collected", "before its end", NO_COMPARISON)
 """In reasons of an invalid run that lie in the suite, its arguments or the base, rather than in a service."""
-
-OFF = "off: "
-"""How the reason of a skip begins where the settings have switched a service off."""
-
 
 def _listed(keys: list[str], most: int = 5) -> str:
     more = f" and {len(keys) - most} more" if len(keys) > most else ""

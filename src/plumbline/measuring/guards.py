@@ -3,26 +3,15 @@
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import selectors
 import signal
-import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import FrameType
-from typing import Any, TypeVar
-
-from plumbline.services.readiness import run_alone
-
-KEPT_CONNECTION_NAME = "perf"
-"""Connections that may outlive a test carry this Redis client name or PostgreSQL application_name."""
-
-Port = int
-T = TypeVar("T")
+from typing import Any
 
 
 class GuardError(AssertionError):
@@ -163,92 +152,3 @@ def limit_held() -> Iterator[None]:
     finally:
         if left_s:
             signal.setitimer(signal.ITIMER_REAL, left_s)
-
-
-def own_ports(host: str, port: int) -> set[Port]:
-    """Local ports of this process's open connections to a server.
-
-    From the open files, which are few, rather than from the kernel's table of all connections, where those that were
-    closed in the last minute stand as well.
-    """
-    hosts = _addresses(host)
-    ports = set()
-    for file in list(Path("/dev/fd").iterdir()):
-        with contextlib.suppress(OSError):
-            connection = socket.socket(fileno=int(file.name))
-            try:
-                peer = connection.getpeername() if connection.family in (socket.AF_INET, socket.AF_INET6) else ("", 0)
-                if peer[1] == port and _plain(peer[0]) in hosts:
-                    ports.add(connection.getsockname()[1])
-            finally:
-                connection.detach()  # it is another's: not ours to close
-    return ports
-
-
-@functools.cache
-def _addresses(host: str) -> frozenset[str]:
-    try:
-        return frozenset(str(found[4][0]) for found in socket.getaddrinfo(host, None))
-    except OSError:
-        return frozenset({host})
-
-
-def _plain(address: str) -> str:
-    mapped = getattr(ipaddress.ip_address(address), "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def leaked_redis(url: str, ports: Iterable[Port]) -> list[str]:
-    """Which of our connections, by local port, the Redis server lists without the name of kept ones."""
-    import redis.asyncio
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    async def ask() -> list[str]:
-        client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), client_name="perf"
-        )
-        async with client:
-            wanted = set(ports)
-            return [
-                f"Redis connection from port {port}, last command {entry['cmd']}, for {entry['age']} s"
-                for entry in await client.client_list()
-                if (port := int(entry["addr"].rpartition(":")[2])) in wanted and entry["name"] != KEPT_CONNECTION_NAME
-            ]
-
-    return _until_settled(ask, redis.RedisError)
-
-
-def leaked_postgres(url: str, ports: Iterable[Port]) -> list[str]:
-    """Which of our connections, by local port, the PostgreSQL server lists without the name of kept ones."""
-    import asyncpg
-
-    async def ask() -> list[str]:
-        connection = await asyncpg.connect(url, timeout=2, server_settings={"application_name": KEPT_CONNECTION_NAME})
-        try:
-            rows = await connection.fetch(
-                "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
-                " WHERE client_port = ANY($1::int[]) AND application_name <> $2",
-                list(ports),
-                KEPT_CONNECTION_NAME,
-            )
-        finally:
-            await connection.close(timeout=2)
-        return [f"PostgreSQL connection from port {r['client_port']}, {r['state']}, last {r['query']!r}" for r in rows]
-
-    return _until_settled(ask, asyncpg.PostgresError, asyncpg.InterfaceError)
-
-
-def _until_settled(
-    ask: Callable[[], Coroutine[Any, Any, list[str]]], *failures: type[BaseException], limit_s: float = 1.0
-) -> list[str]:
-    """Ask until nothing is listed any more, as a server notices a closed connection a moment later.
-
-    `failures`: of the client, which end the asking.
-    """
-    deadline_s = time.monotonic() + limit_s
-    found: list[str] = []
-    with contextlib.suppress(OSError, TimeoutError, *failures):
-        while (found := run_alone(ask, 3.0)) and time.monotonic() < deadline_s:
-            time.sleep(0.02)
-    return found

@@ -1,32 +1,44 @@
 """The measuring loop: `for timer in measure(): with timer: …`.
 
-It owns warm-up, the number of samples, garbage collection, and the second try where a budget is broken or the machine
-was throttled. It knows nothing of pytest.
+It owns the warm-up, the number of samples, garbage collection, and the repetition of a disturbed measurement. It knows
+neither pytest nor the services.
 """
 
 import gc
 import math
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from plumbline.counting.counter import Counter, Round
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.counts import Counts
 from plumbline.settings import Budget, Profile
 
 LEAST_SAMPLES = 7
+# A benchmark that asks for a number of samples may take this many times the profile's time limit. Another benchmark may
+# take this many times the profile's samples if they are short.
 PATIENCE = 5
-"""A benchmark that asks for a number of samples of its own may take this many times the profile's limit; another may
-take this many times its samples, where they are short."""
+# Shared machines stall for some 10 ms at a time: samples that take less than this in total could all lie in one stall.
 LEAST_TIMED_S = 0.025
-"""Shared machines stall for some 10 ms at a time: samples that take less than this together could all lie in there."""
+# Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample.
 SHORTEST_SAMPLE_S = 5e-6
-"""Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample."""
 
 
 class MeasureError(Exception):
-    """A benchmark uses `measure` in a way that measures nothing, or not what it says."""
+    """A benchmark uses `measure` in a way that measures nothing, or something else than it claims."""
+
+
+class Counting(Protocol):
+    """Counts in a few rounds after the timed ones."""
+
+    def rounds(
+        self, operations: int, left: Callable[[], None], /
+    ) -> Generator[AbstractContextManager[None], None, Counts]:
+        """Yield the context manager of each round, and return the counts per operation.
+
+        `operations`: in one round. `left` is called whenever a round was left.
+        """
 
 
 class Timer:
@@ -73,17 +85,16 @@ class Measurement:
         timed_limit_s: float,
         operations: int,
         retry: Callable[[Summary], str],
-        counter: Counter | None = None,
+        counter: Counting | None = None,
     ) -> None:
-        """Times `samples`, and more, up to `most_samples`, where they take less than LEAST_TIMED_S.
+        """Time `samples`, and more, up to `most_samples`, as long as they take less than LEAST_TIMED_S in total.
 
-        `retry` looks at a finished measurement and says why it should be made again, or nothing. `counter` counts in
-        a few rounds after the timed ones.
+        `retry` returns why a finished measurement must be repeated, or "".
         """
         self.operations = operations
         self.summary: Summary | None = None
         self.retried: str = ""
-        """Why it was measured a second time, if it was."""
+        """Why it was measured a second time; "" if it was not."""
         self.counts = Counts()
         self._wanted = samples
         self._most = most_samples
@@ -91,7 +102,7 @@ class Measurement:
         self._timed_limit_s = timed_limit_s
         self._retry = retry
         self._counter = counter
-        self._counting: Generator[Round, None, Counts] | None = None
+        self._counting: Generator[AbstractContextManager[None], None, Counts] | None = None
         self._timed: Summary | None = None
         self._samples_s: list[float] = []
         self._timer = Timer(self._samples_s)
@@ -106,14 +117,14 @@ class Measurement:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Timer | Round:
+    async def __anext__(self) -> AbstractContextManager[None]:
         try:
             return self.__next__()
         except StopIteration:
             raise StopAsyncIteration from None
 
-    def __next__(self) -> Timer | Round:
-        """The timer of the next round; raises MeasureError where a round didn't time exactly one sample."""
+    def __next__(self) -> AbstractContextManager[None]:
+        """Return the timer of the next round; raise MeasureError if a round did not time exactly one sample."""
         self._check_round()
         if self._timed is not None:
             return self._count(self._timed)
@@ -132,7 +143,7 @@ class Measurement:
         return self._timer
 
     def close(self) -> None:
-        """Give the garbage collector back, and stop counting; harmless when called again."""
+        """Enable the garbage collector again, and stop counting; harmless if called again."""
         if self._counting is not None:
             self._counting.close()
         if self._gc_was_enabled:
@@ -176,8 +187,8 @@ class Measurement:
             # A counting round is none of the samples, but entered once as they are.
             self._counting = self._counter.rounds(self.operations, lambda: self._samples_s.append(0.0))
 
-    def _count(self, summary: Summary) -> Round:
-        """The next counting round; raises StopIteration after the last."""
+    def _count(self, summary: Summary) -> AbstractContextManager[None]:
+        """Return the next counting round; raise StopIteration after the last."""
         if self._counting is not None:
             try:
                 round_ = next(self._counting)
@@ -192,27 +203,26 @@ class Measurement:
 
 
 class Measure:
-    """What the fixture `measure` gives to a test: call it once, iterate what it returns, read `result`."""
+    """The fixture `measure` of a test: call it once, iterate over what it returns, then read `result`."""
 
     def __init__(
         self,
         profile: Profile,
-        retry: Callable[[Summary, Budget | None], str],
-        once: str = "",
-        counter: Counter | None = None,
-        in_turns: Callable[[int], Measurement] | None = None,
+        retry: Callable[[Summary, Budget | None], str] = lambda *_: "",
+        counter: Counting | None = None,
         *,
-        rounds: int = 1,
+        untimed_rounds: int = 0,
+        in_turns: Callable[[int], Measurement] | None = None,
     ) -> None:
-        """`once`: why each benchmark runs no more than these `rounds`, untimed, if so; then nothing is counted either.
+        """`retry` returns why a finished measurement must be repeated, or "".
 
-        `in_turns` makes the measurement of a side of a paired comparison, given the operations of a sample.
+        `untimed_rounds`: run each benchmark this often, without timing and counting, unless it is 0. `in_turns` makes
+        the measurement of a worker of a paired comparison from the number of operations in a sample.
         """
         self._profile = profile
-        self._counter = None if once else counter
         self._retry = retry
-        self.once = once
-        self._rounds_of_once = rounds
+        self._counter = counter
+        self._untimed_rounds = untimed_rounds
         self._in_turns = in_turns
         self.measurement: Measurement | None = None
         self.budget: Budget | None = None
@@ -229,42 +239,55 @@ class Measure:
     ) -> Measurement:
         """Start the one measurement of this test.
 
-        `operations`: how many one sample contains; figures are per operation. `samples` and `warmup`, in rounds, take
-        the place of the profile's, whose warm-up is in operations. `budget` takes the place of the one in
-        settings.toml. `renamed_from`: the key that this benchmark had before, which keeps its history. Raises
-        MeasureError for a second call or figures below 1.
+        Args:
+            operations: how many operations one sample contains; figures are per operation.
+            samples: the number of samples, instead of the profile's.
+            warmup: the rounds of warm-up, instead of the profile's operations.
+            budget: the service-level objective, instead of the one in settings.toml.
+            renamed_from: the former key of this benchmark, which keeps its history.
+
+        Raises:
+            MeasureError: for a second call, or for figures that are too small.
         """
         if self.measurement is not None:
-            raise MeasureError("measure() was called twice: one measurement a test, so that its name says what it is")
+            raise MeasureError("measure() was called twice: write one test for each measurement")
         if operations < 1 or (samples is not None and samples < LEAST_SAMPLES) or (warmup or 0) < 0:
-            raise MeasureError(f"measure() wants operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
+            raise MeasureError(f"measure() needs operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
         self.budget = budget
         self.renamed_from = renamed_from
         if self._in_turns is not None:
             self.measurement = self._in_turns(operations)
-            return self.measurement
-        wanted = self._rounds_of_once if self.once else samples or self._profile.samples
-        self.measurement = Measurement(
-            samples=wanted,
-            most_samples=wanted if self.once or samples else wanted * PATIENCE,
-            warmup=0 if self.once else math.ceil(self._profile.warmup / operations) if warmup is None else warmup,
-            timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
-            operations=operations,
-            retry=lambda summary: "" if self.once else self._retry(summary, self.budget),
-            counter=self._counter,
-        )
+        elif rounds := self._untimed_rounds:
+            self.measurement = Measurement(
+                samples=rounds,
+                most_samples=rounds,
+                warmup=0,
+                timed_limit_s=self._profile.timed_limit_s,
+                operations=operations,
+                retry=lambda _: "",
+            )
+        else:
+            self.measurement = Measurement(
+                samples=samples or self._profile.samples,
+                most_samples=samples or self._profile.samples * PATIENCE,
+                warmup=math.ceil(self._profile.warmup / operations) if warmup is None else warmup,
+                timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
+                operations=operations,
+                retry=lambda summary: self._retry(summary, budget),
+                counter=self._counter,
+            )
         return self.measurement
 
     @property
     def result(self) -> Summary:
-        """The figures, once the loop has ended; raises MeasureError before."""
+        """The figures; raises MeasureError before the loop has ended."""
         if self.measurement is None or self.measurement.summary is None:
-            raise MeasureError("measure.result is known only after the loop over measure() has come to its end")
+            raise MeasureError("measure.result is known only after the loop over measure() has ended")
         return self.measurement.summary
 
 
 def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
-    """What a reader of the figures should know about how they came about."""
+    """Return the warnings that a reader of the figures needs."""
     warnings = [f"measured twice: {retried}"] if retried else []
     if (sample_s := summary.median_s * operations) < SHORTEST_SAMPLE_S:
         warnings.append(

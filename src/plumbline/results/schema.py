@@ -154,6 +154,10 @@ class Benchmark(Struct, omit_defaults=True):
     warnings: list[str] = []
 
 
+# Begins the message of a skipped test whose service the settings have switched off.
+OFF = "off: "
+
+
 class TestOutcome(Struct, omit_defaults=True):
     """One test of the run, benchmark or not."""
 

@@ -10,9 +10,9 @@ from plumbline.exit_codes import (
     EXIT_REGRESSION,
     EXIT_USAGE,
 )
-from plumbline.judging.verdict import OFF, broken, check_budget, decide, missing_benchmarks, removed_benchmarks
+from plumbline.judging.verdict import broken, check_budget, decide, missing_benchmarks, removed_benchmarks
 from plumbline.measuring.statistics import Summary, summarize
-from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
+from plumbline.results.schema import OFF, SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
 from plumbline.settings import Budget
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)

@@ -18,7 +18,7 @@ from plumbline.measuring.cpu_affinity import (
     take_precedence,
     throttled_periods,
 )
-from plumbline.processes import pinned_core, set_affinity
+from plumbline.processes import threads
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
@@ -62,33 +62,19 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Core
         lock.release()
 
 
-def threads(pid: int) -> list[int]:
-    return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
-
-
-# ---- moving processes
-
-
-@on_two_cores
-@pytest.mark.parametrize("core", CORES[:2])
-def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
-    """Both threads of a running process may run on the one core alone, as the kernel tells."""
-    set_affinity([child], [core])
-
-    assert [os.sched_getaffinity(thread) for thread in threads(child)] == [{core}, {core}]
-    assert pinned_core([child]) == core
+# ---- going before other processes
 
 
 @on_two_cores
 @as_root
 def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int) -> None:
     take_precedence([child, GONE])
-    ahead = {os.sched_getscheduler(thread) for thread in threads(child)}
+    ahead = {os.sched_getscheduler(thread) for thread in threads([child])}
 
     give_way([child, GONE])
 
     assert ahead == {os.SCHED_RR}
-    assert {os.sched_getscheduler(thread) for thread in threads(child)} == {os.SCHED_OTHER}
+    assert {os.sched_getscheduler(thread) for thread in threads([child])} == {os.SCHED_OTHER}
 
 
 @on_two_cores
@@ -127,61 +113,6 @@ def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytes
     take_precedence([child])
 
     assert os.sched_getscheduler(child) == os.SCHED_OTHER
-
-
-@on_two_cores
-def test_a_process_is_moved_back_to_all_cores(child: int) -> None:
-    """Several cores take the pin off."""
-    set_affinity([child], CORES[:1])
-    set_affinity([child], CORES)
-
-    assert [os.sched_getaffinity(thread) for thread in threads(child)] == [set(CORES), set(CORES)]
-    assert pinned_core([child]) is None
-
-
-@on_two_cores
-def test_one_thread_elsewhere_is_not_pinned(child: int) -> None:
-    """A pin that one thread has escaped is none."""
-    set_affinity([child], [CORES[0]])
-    os.sched_setaffinity(max(threads(child)), [CORES[1]])
-
-    assert pinned_core([child]) is None
-
-
-@on_two_cores
-def test_processes_on_different_cores_are_not_pinned_together(child: int) -> None:
-    """Client and server on one core each don't share one."""
-    set_affinity([child], [CORES[0]])
-    own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, [CORES[1]])
-    try:
-        assert pinned_core([os.getpid(), child]) is None
-    finally:
-        os.sched_setaffinity(0, own)
-
-
-@on_linux
-def test_a_process_that_has_gone_is_passed_over(child: int) -> None:
-    """A process that ended between being listed and being moved keeps nothing from the others."""
-    set_affinity([GONE, child], CORES[:1])
-
-    assert pinned_core([GONE, child]) == CORES[0]
-
-
-@on_linux
-def test_a_core_that_is_not_there_moves_nothing(child: int) -> None:
-    """What the kernel refuses is seen when it is read back, never an error."""
-    before = [os.sched_getaffinity(thread) for thread in threads(child)]
-
-    set_affinity([child], [100_000])
-
-    assert [os.sched_getaffinity(thread) for thread in threads(child)] == before
-
-
-def test_no_process_is_pinned_nowhere() -> None:
-    """Without any process there is no core."""
-    assert pinned_core([]) is None
-    assert pinned_core([GONE]) is None
 
 
 # ---- locking a core

@@ -304,7 +304,7 @@ def test_a_loop_that_is_left_has_no_result(clock: Clock) -> None:
             clock.now_s += 1
         break
 
-    with pytest.raises(MeasureError, match=r"only after the loop .* has come to its end"):
+    with pytest.raises(MeasureError, match=r"only after the loop .* has ended"):
         _ = measure.result
 
 
@@ -398,7 +398,7 @@ def test_budget_and_former_name_are_kept() -> None:
 
 def test_once_runs_a_single_round(clock: Clock) -> None:
     """Where timing means nothing, one round without warm-up and second try is run, and has a result to look at."""
-    measure = Measure(PROFILE, lambda _summary, _budget: "again", once="under coverage")
+    measure = Measure(PROFILE, lambda _summary, _budget: "again", untimed_rounds=1)
     count = 0
 
     for timer in measure(samples=50, warmup=5):

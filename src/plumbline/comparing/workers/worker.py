@@ -1,0 +1,143 @@
+"""A worker of a paired comparison: the pytest process that runs one side's benchmarks in turns.
+
+Its coordinator decides what runs, and reads the outcomes: see protocol.py.
+"""
+
+import gc
+import inspect
+import os
+from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from plumbline.comparing.statistics.controls import CONTROLS_FILE
+from plumbline.comparing.trees.trace import Stages
+from plumbline.comparing.workers import controls
+from plumbline.comparing.workers.worker_link import WorkerLink
+from plumbline.judging.baseline import preferred_backends
+from plumbline.measuring.connections import ConnectionCheck
+from plumbline.measuring.context import RunContext
+from plumbline.measuring.cpu_affinity import CoreLock
+from plumbline.measuring.fixtures import declare, provide
+from plumbline.measuring.guards import guarded
+from plumbline.measuring.items import fixtures_of, key_of, outcome_of, select, uses_application
+from plumbline.measuring.loop import Measure
+from plumbline.measuring.pinning import Pinning
+
+# The coordinator watches over each test, which waits for its turns.
+TEST_LIMIT_S = 3600.0
+# In a rehearsal. Code that uses a cache runs in the second round.
+REHEARSED_ROUNDS = 2
+
+
+class ControlsModule(pytest.Module):
+    """The controls, imported as a part of this package: pytest's own import would change `sys.path`."""
+
+    def _getobj(self) -> ModuleType:
+        return controls
+
+
+class Worker:
+    """One side's process. A pytest plugin."""
+
+    def __init__(self, config: pytest.Config, suite: Path, file_number: int) -> None:
+        """`file_number` is that of the socket to the coordinator. Raise SettingsError."""
+        self._config = config
+        self._suite = suite
+        self._link = WorkerLink.of(file_number)
+        self._stages = Stages(os.environ)
+        self._ran: set[str] = set()
+        self._last: pytest.TestReport | None = None
+        self._context = context = RunContext(config, suite, controlled=True)
+        self._pinning = Pinning(context)
+        provide(context, self._start_measure)
+        config.stash[controls.LINK] = self._link
+        for part in (context, self._pinning, ConnectionCheck(context)):
+            config.pluginmanager.register(part)
+
+    def _start_measure(self, item: pytest.Item) -> Measure:
+        profile = self._context.profile
+        if self._link.start.rehearses:
+            return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
+        return Measure(profile, in_turns=lambda operations: self._link.measurement(key_of(item), operations))
+
+    # ---- collection
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Start the servers before the first test module is imported: user code reads its settings at import."""
+        is_ours = isinstance(collector, pytest.Module) and collector.path.is_relative_to(self._suite)
+        if is_ours and not self._context.begun:
+            preferred = preferred_backends(self._suite / "baselines")
+            self._context.begin(lambda: self._link.services(self._context.settings, self._context.root, preferred))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        module = ControlsModule.from_parent(session, path=Path(controls.__file__), nodeid=CONTROLS_FILE)
+        declare(module)
+        controlling = list(session.genitems(module))
+        for item in controlling:
+            self._context.add_key(item, item.nodeid)
+        items[:], _ = select([*items, *controlling], self._context.profile_name)
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0), append=False)
+            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+                item.obj = guarded(item.obj, TEST_LIMIT_S)
+
+    # ---- the run
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        link, items = self._link, {key_of(item): item for item in session.items}
+        if not self._context.begun:
+            return (yield)
+        link.send_imported()
+        needed = [items[key] for key in link.start.keys if key in items]
+        self._context.wait_ready(needed, application=link.start.prepare)
+        served = [key for key, item in items.items() if uses_application(item)]
+        session.items[:] = [items[key] for key in link.send_collected([*items], served, self._context.reasons)]
+        self._pinning.pin(CoreLock(link.start.core, ""))
+        gc.collect()
+        gc.freeze()
+        outcome = yield
+        self._context.check_alive()
+        return outcome
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if self._stages.recorded:
+            self._stages.begin("again" if key_of(item) in self._ran else "first", [key_of(item)])
+            self._ran.add(key_of(item))
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        """In a rehearsal, a fixture that outlives a test runs for all benchmarks that use it."""
+        if fixturedef.scope == "function" or not self._stages.recorded:
+            return (yield)
+        users = [key_of(item) for item in request.session.items if fixturedef.argname in fixtures_of(item)]
+        if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
+            return (yield)
+        with self._stages.within("fixture", users):
+            return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or not report.passed:
+            self._last = report  # a failure in the clean-up outweighs a pass
+
+    def pytest_runtest_logfinish(self) -> None:
+        if (report := self._last) is not None:
+            outcome, message = outcome_of(report)
+            self._link.send_over(self._context.keys[report.nodeid], outcome, self._context.scrub(message))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        self._context.ignore_signals()
+        self._pinning.free()  # nothing is measured any more, and stopping is work
+        with self._context.ending():
+            return (yield)
+        return None

@@ -1,0 +1,93 @@
+"""The fixtures of a suite's tests. They exist below the suite's folder only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import pytest
+
+from plumbline.measuring.context import RunContext
+from plumbline.measuring.loop import Measure
+from plumbline.results.schema import OFF
+from plumbline.services import Services
+
+NAMES = ("services", "redis_url", "postgres_url", "api_url", "key_prefix", "measure")
+
+_CONTEXT = pytest.StashKey[RunContext]()
+_START_MEASURE = pytest.StashKey[Callable[[pytest.Item], Measure]]()
+
+
+def provide(context: RunContext, start_measure: Callable[[pytest.Item], Measure]) -> None:
+    """Set the services and the measurements that the fixtures of this process give to tests."""
+    config = context.config
+    config.stash[_CONTEXT], config.stash[_START_MEASURE] = context, start_measure
+    if config.rootpath == context.suite:  # all that this process collects is the suite's
+        config.pluginmanager.register(sys.modules[__name__], "plumbline-fixtures")
+
+
+def declare(collector: pytest.Collector) -> None:
+    """Declare the fixtures for all tests below a collector.
+
+    The suite's own conftest.py can override them; plugins and conftest.py files of outer folders cannot.
+    """
+    if collector.path == collector.config.rootpath:
+        return
+    holder = ModuleType(__name__)  # pytest reads the fixtures of each module only once
+    holder.__dict__.update({name: globals()[name] for name in NAMES})
+    manager = collector.session._fixturemanager
+    if hasattr(pytest, "register_fixture"):  # pytest 9.1 or later
+        manager.parsefactories(holder=holder, node=collector)
+        return
+    manager.parsefactories(holder, collector.nodeid)
+    for name in NAMES:
+        definitions = manager._arg2fixturedefs[name]  # type: ignore[attr-defined]
+        first = next(i for i, one in enumerate(definitions) if one.baseid == collector.nodeid)
+        definitions.insert(first, definitions.pop())  # pytest may have read the suite's conftest.py before
+
+
+@pytest.fixture(scope="session")
+def services(request: pytest.FixtureRequest) -> Services:
+    """The running services: their addresses and states, and pause, kill and restart for those started here."""
+    return request.config.stash[_CONTEXT].services
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """URL of the Redis server, with its password."""
+    return _url(request, "redis")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """URL of this run's own PostgreSQL database, with its password."""
+    return _url(request, "postgres")
+
+
+@pytest.fixture(scope="session")
+def api_url(request: pytest.FixtureRequest) -> str:
+    """URL of the application."""
+    return _url(request, "app")
+
+
+@pytest.fixture(scope="session")
+def key_prefix(request: pytest.FixtureRequest) -> str:
+    """The prefix of every Redis key of this run."""
+    return request.config.stash[_CONTEXT].services.key_prefix
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
+    """The measurement of a benchmark: `for timer in measure(): with timer: …`."""
+    measure = request.config.stash[_START_MEASURE](request.node)
+    yield measure
+    if measure.measurement is not None:
+        measure.measurement.close()
+
+
+def _url(request: pytest.FixtureRequest, name: str) -> str:
+    """Return the URL of a service; skip the test if the service is off."""
+    services = request.config.stash[_CONTEXT].services
+    service = next((service for service in services.running() if service.name == name), None)
+    if service is None:
+        pytest.skip(f"{OFF}{services.skipped.get(name, f'{name} is not configured')}")
+    return service.address.url

@@ -1,0 +1,178 @@
+"""What an ordinary run of the suite has measured: benchmarks, the outcomes of tests, and the results made of both."""
+
+import datetime
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Collection, Generator
+from pathlib import Path
+
+import pytest
+
+from plumbline.counting.counter import Counter
+from plumbline.judging.verdict import check_budget
+from plumbline.measuring.context import RunContext
+from plumbline.measuring.items import fixtures_of, key_of, outcome_of
+from plumbline.measuring.loop import Measure, MeasureError, warnings_of
+from plumbline.measuring.machine_speed import Disturbances
+from plumbline.measuring.pinning import Pinning
+from plumbline.measuring.statistics import Summary
+from plumbline.results.environment import describe_environment
+from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
+from plumbline.services.readiness import describe
+from plumbline.settings import Budget
+
+
+class Recorder:
+    """Starts the measurements of the suite's tests, and records what came of them. A pytest plugin.
+
+    `untimed`: why timings would mean nothing in this process; "" if they are taken.
+    """
+
+    def __init__(self, context: RunContext, pinning: Pinning, untimed: str) -> None:
+        self.benchmarks: list[Benchmark] = []
+        self.tests: list[TestOutcome] = []
+        self.service_lines: list[str] = []
+        self.counter: Counter | None = None
+        self._context = context
+        self._pinning = pinning
+        self._untimed = untimed
+        self._disturbances: Disturbances | None = None
+        self._app_elsewhere: list[str] = []
+
+    def start_measure(self, item: pytest.Item) -> Measure:
+        """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
+        profile = self._context.profile
+        if self._untimed:
+            return Measure(profile, untimed_rounds=1)
+        self._disturbances = self._disturbances or Disturbances()
+        disturbed = self._disturbances.watch()
+
+        def retry(summary: Summary, budget: Budget | None) -> str:
+            budget = budget or self._budget(key_of(item))
+            over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
+            return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
+
+        return Measure(profile, retry, self.counter)
+
+    def results(self, collected_files: Collection[str], deselected: Collection[str]) -> Results:
+        """Return the record of the run, which is not judged yet."""
+        context = self._context
+        services = context.services if context.begun else None
+        running = services.running() if services else []
+        return Results(
+            schema=SCHEMA,
+            verdict=None,
+            environment=describe_environment(
+                context.root,
+                machine=context.settings.machine,
+                services={service.name: service.backend for service in running},
+                versions={service.name: service.version for service in running if service.version},
+                pin=self._pinning.core,
+            ),
+            benchmarks=self.benchmarks,
+            profile=context.profile_name,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            exit_code=context.exit_code,
+            reasons=context.reasons,
+            notes=[
+                *(services.notices if services else []),
+                *(self.counter.notes if self.counter else []),
+                *(self._disturbances.notes if self._disturbances else []),
+            ],
+            collected_files=sorted(collected_files),
+            deselected=sorted(deselected),
+            app_elsewhere=sorted(self._app_elsewhere),
+            tests=self.tests,
+            service_lines=self.service_lines,
+        )
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        measure = getattr(item, "funcargs", {}).get("measure")
+        is_recorded = report.when == "call" and report.passed and not self._untimed and key_of(item)
+        if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
+            try:
+                self.benchmarks.append(self._benchmark(item, measure))
+            except MeasureError as error:
+                report.outcome, report.longrepr = "failed", str(error)
+            except Exception as error:  # it costs this benchmark, not the run
+                report.outcome, report.longrepr = "failed", f"it could not be recorded: {describe(error)}"
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        key = self._context.keys.get(report.nodeid)
+        if key is None or (report.when != "call" and report.passed):
+            return
+        outcome, message = outcome_of(report)
+        is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
+        self.tests[:] = [test for test in self.tests if test.key != key or test.outcome != "passed"]
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark))
+
+    def _benchmark(self, item: pytest.Function, measure: Measure) -> Benchmark:
+        measurement = measure.measurement
+        if measurement is None:
+            raise MeasureError("this test asked for the fixture `measure` and never called it")
+        if measurement.summary is None:
+            raise MeasureError("the loop over measure() was left before its end: nothing was measured")
+        key, summary = key_of(item), measurement.summary
+        if "app" in self._context.settings.external_urls and "api_url" in fixtures_of(item):
+            self._app_elsewhere.append(key)
+        budget = measure.budget or self._budget(key)
+        return Benchmark(
+            key=key,
+            unit="s",
+            verdict=None,
+            median=summary.median_s,
+            counts=measurement.counts.same,
+            counts_varying=measurement.counts.varying,
+            counted=measurement.counts.families,
+            mean=summary.mean_s,
+            p95=summary.p95_s,
+            p99=summary.p99_s,
+            minimum=summary.minimum_s,
+            maximum=summary.maximum_s,
+            rate_per_s=summary.rate_per_s,
+            operations=measurement.operations,
+            samples=len(summary.samples_s),
+            samples_s=list(summary.samples_s),
+            process_medians=[summary.median_s],
+            pin=self._pinning.core,
+            machine_speed_s=self._disturbances.machine_speed.latest_s if self._disturbances else 0.0,
+            source_hash=_source_hash(item, self._context.suite),
+            renamed_from=measure.renamed_from,
+            description=(inspect.getdoc(item.function) or "").partition("\n")[0],
+            line=item.location[1] or 0,
+            source=textwrap.dedent(_source(item.function)),
+            budgets=check_budget(budget, summary) if budget else [],
+            warnings=warnings_of(summary, measurement.operations, measurement.retried),
+        )
+
+    def _budget(self, key: str) -> Budget | None:
+        budgets = self._context.settings.budgets
+        return budgets.get(key) or budgets.get(key.partition("[")[0])
+
+
+def _source(function: object) -> str:
+    """Return the code of a function; "" if its file was changed or removed during the run."""
+    try:
+        return inspect.getsource(function)  # type: ignore[arg-type]
+    except (OSError, TypeError, SyntaxError):
+        return ""
+
+
+def _source_hash(item: pytest.Function, suite: Path) -> str:
+    """Return a hash of the code of a test and of the suite's fixtures that it uses."""
+    functions = [item.function]
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        functions += [definition.func for definition in definitions]
+    sources = {_source(function) for function in functions if _is_below(suite, function)}
+    return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
+
+
+def _is_below(folder: Path, function: object) -> bool:
+    try:
+        return Path(inspect.getfile(function)).is_relative_to(folder)  # type: ignore[arg-type]
+    except TypeError:  # a built-in or a callable object
+        return False

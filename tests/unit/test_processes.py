@@ -1,0 +1,98 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from plumbline.processes import pinned_core, set_affinity, threads
+
+LINUX = sys.platform.startswith("linux")
+CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
+on_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="a choice needs two cores, on Linux")
+on_linux = pytest.mark.skipif(not LINUX, reason="only Linux can pin a process")
+
+TWO_THREADS = """
+import sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+# Above the largest process id that Linux gives.
+GONE = 2**22 + 1
+
+
+@pytest.fixture
+def child() -> Iterator[int]:
+    """The id of a process with two threads."""
+    with subprocess.Popen(
+        [sys.executable, "-c", TWO_THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process.pid
+
+
+@on_two_cores
+@pytest.mark.parametrize("core", CORES[:2])
+def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
+    """Both threads of a running process may run on the one core alone, as the kernel tells."""
+    set_affinity([child], [core])
+
+    assert [os.sched_getaffinity(thread) for thread in threads([child])] == [{core}, {core}]
+    assert pinned_core([child]) == core
+
+
+@on_two_cores
+def test_a_process_is_moved_back_to_all_cores(child: int) -> None:
+    """Several cores take the pin off."""
+    set_affinity([child], CORES[:1])
+    set_affinity([child], CORES)
+
+    assert [os.sched_getaffinity(thread) for thread in threads([child])] == [set(CORES), set(CORES)]
+    assert pinned_core([child]) is None
+
+
+@on_two_cores
+def test_one_thread_elsewhere_is_not_pinned(child: int) -> None:
+    """A pin that one thread has escaped is none."""
+    set_affinity([child], [CORES[0]])
+    os.sched_setaffinity(max(threads([child])), [CORES[1]])
+
+    assert pinned_core([child]) is None
+
+
+@on_two_cores
+def test_processes_on_different_cores_are_not_pinned_together(child: int) -> None:
+    """Client and server on one core each don't share one."""
+    set_affinity([child], [CORES[0]])
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, [CORES[1]])
+    try:
+        assert pinned_core([os.getpid(), child]) is None
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+@on_linux
+def test_a_process_that_has_gone_is_passed_over(child: int) -> None:
+    """A process that ended between being listed and being moved keeps nothing from the others."""
+    set_affinity([GONE, child], CORES[:1])
+
+    assert pinned_core([GONE, child]) == CORES[0]
+
+
+@on_linux
+def test_a_core_that_is_not_there_moves_nothing(child: int) -> None:
+    """What the kernel refuses is seen when it is read back, never an error."""
+    before = [os.sched_getaffinity(thread) for thread in threads([child])]
+
+    set_affinity([child], [100_000])
+
+    assert [os.sched_getaffinity(thread) for thread in threads([child])] == before
+
+
+def test_no_process_is_pinned_nowhere() -> None:
+    """Without any process there is no core."""
+    assert pinned_core([]) is None
+    assert pinned_core([GONE]) is None
