@@ -62,6 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _start(config: pytest.Config, suite: Path) -> Path:
     """Register the program that runs the suite: a worker of a comparison or the ordinary run."""
+    from plumbline.exit_codes import EXIT_USAGE
     from plumbline.settings import SettingsError
 
     _add_markers(config)
@@ -76,7 +77,7 @@ def _start(config: pytest.Config, suite: Path) -> Path:
 
             config.pluginmanager.register(SuiteRun(config, suite))
     except SettingsError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), EXIT_USAGE)
     config.stash[_SUITE] = suite
     return suite
 
