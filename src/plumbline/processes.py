@@ -1,9 +1,74 @@
-"""Processes of this machine: their threads and the cores that these may run on."""
+"""Processes of this machine: which they are, signals to them, their threads, and the cores that these may run on."""
 
 import contextlib
 import os
+import platform
+import signal
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import psutil
+
+# The creation times of one process, read twice, may differ by this if the clock is set.
+SAME_PROCESS_S = 2.0
+
+
+def identity(pid: int) -> dict[str, float]:
+    """Return what tells a process from a later one with the same number; created at 0 if it has ended."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    except psutil.NoSuchProcess:
+        return {"pid": pid, "created": 0.0}
+
+
+def alive(pid: int, created: float) -> bool:
+    """Return whether this very process is still running; a zombie is not."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - created) < SAME_PROCESS_S and is_running(process)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Return whether it is still this very process, and not a zombie."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def host_name() -> str:
+    """Return a name of the system in which process ids mean the same as here: the machine, and on it the container."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}".strip()
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants; an empty list if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    return []
+
+
+def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to those that still run. psutil checks that the number has not gone to another process."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            process.send_signal(number)
+
+
+def wait_gone(processes: Iterable[psutil.Process], limit_s: float) -> list[psutil.Process]:
+    """Wait until the processes have ended, and return those that have not within the limit."""
+    left = list(processes)
+    deadline_s = time.monotonic() + limit_s
+    while (left := [one for one in left if is_running(one)]) and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    return left
 
 
 def threads(pids: Iterable[int]) -> Iterator[int]:

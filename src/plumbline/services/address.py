@@ -1,4 +1,4 @@
-"""Where a server answers, and how to write that down with and without its password."""
+"""The address of a server, and its spelling with and without the password."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -10,7 +10,7 @@ COMMON_PASSWORDS = {"postgres", "redis", "password", "test", "app"}
 
 
 class ServiceError(Exception):
-    """The services are asked for what can't be done: wrong usage, exit code 2."""
+    """The services cannot be used in this way: wrong usage, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, variable: str, schemes: tuple[str, ...]) -> Self:
-        """The parts of a URL; raises ServiceError, naming the variable but never the URL, which may hold a password."""
+        """Parse a URL. Raises ServiceError with the variable's name but not the URL, which may hold a password."""
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -55,23 +55,23 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The same without any password: safe to print."""
+        """The URL without any password: safe to print."""
         pairs = parse_qsl(self.options, keep_blank_values=True)
         options = urlencode([(key, "***" if "password" in key else value) for key, value in pairs], safe="*/")
         return self._spelt(quote(self.user, safe=""), options)
 
     def redact(self, text: str) -> str:
-        """The text with every occurrence of a password of this address blotted out."""
+        """Return the text with *** in place of each password of this address."""
         secrets = [value for key, value in parse_qsl(self.options) if "password" in key] + [self.password]
         for secret in {spelt for one in filter(None, secrets) for spelt in (one, quote(one, safe=""))}:
             text = text.replace(f":{secret}@", ":***@")
-            # One that is a word like "postgres" hides nothing, and without that word no message can be read.
+            # A word like "postgres" is no secret, and without it no message can be read.
             if secret not in {self.user, self.database, *COMMON_PASSWORDS}:
                 text = text.replace(secret, "***")
         return text
 
     def with_database(self, database: str) -> Self:
-        """The same server, another database."""
+        """Return the address of another database on the same server."""
         return replace(self, database=database)
 
     def _spelt(self, credentials: str, options: str) -> str:

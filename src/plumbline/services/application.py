@@ -1,4 +1,4 @@
-"""Code under test: an ASGI application, and any other command beside it, each in a process of its own."""
+"""The code under test: an ASGI application, and commands beside it, each in a process of its own."""
 
 import contextlib
 import os
@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from plumbline.processes import is_running, signal_all
 from plumbline.services.address import Address
-from plumbline.services.base import LOG_TAIL_BYTES, LocalService, signal_all
-from plumbline.services.readiness import BadStatus, NotReady, advice_http, not_ready, probe_http
-from plumbline.services.service_run import Run
+from plumbline.services.base import LOG_TAIL_BYTES, LocalService
+from plumbline.services.clients import BadStatus, advice_http, probe_http
+from plumbline.services.readiness import NotReady, not_ready
+from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, ProcessSettings
 
 HOST = "127.0.0.1"
@@ -24,16 +27,16 @@ TERM_LIMIT_S = 5.0
 KILL_LIMIT_S = 3.0
 LOG_LIMIT_BYTES = 8 << 20
 PORT_TRIES = 5
+# Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
-"""Longer than any run, so that no client finds its idle connection closed between two benchmarks."""
 
 
 class NotYet(Exception):
-    """Alive, and on its way: worth another attempt."""
+    """The process runs but is not ready: a retry may help."""
 
 
 class NoAddress(Address):
-    """Of a process that serves nobody."""
+    """The address of a process that serves nothing."""
 
     @property
     def shown(self) -> str:
@@ -41,10 +44,10 @@ class NoAddress(Address):
 
 
 class Process(LocalService):
-    """A command beside the application, such as a worker; ready when its output says so, else once it has started.
+    """A command beside the application, such as a worker. It is ready once its output says so, or else once started.
 
-    `environment` is laid over our own, where None removes a variable. Passwords of the addresses in `secrets` are
-    blotted out of its output.
+    `environment` changes our own; None removes a variable. Passwords of the addresses in `secrets` are hidden in its
+    output.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Process(LocalService):
         settings: ProcessSettings | AppSettings,
         root: Path,
         environment: Mapping[str, str | None],
-        run: Run,
+        run: ServiceRun,
         secrets: Sequence[Address] = (),
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", NoAddress("", "", 0), run)
@@ -75,9 +78,8 @@ class Process(LocalService):
         try:
             self.spawn(command, environ=self.run.child_environ(self.name, command, self._environ), cwd=self._works_in)
         except OSError as error:
-            raise not_ready(
-                self, f"{command[0]} can't be started", error, "check the command in settings.toml"
-            ) from None
+            advice = "check the command in settings.toml"
+            raise not_ready(self, f"{command[0]} can't be started", error, advice) from None
 
     def restart(self) -> None:
         self.stop()
@@ -92,7 +94,7 @@ class Process(LocalService):
             raise self._exited() from None
 
     def wait_exit(self, limit_s: float) -> None:
-        """Let a command that ends by itself do so; raises NotReady where it fails or takes longer than the limit."""
+        """Wait until the command ends by itself. Raises NotReady if it fails or takes longer than the limit."""
         assert self._child is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._child.wait(limit_s) == 0:
@@ -132,18 +134,18 @@ class Process(LocalService):
         self.run.forget_process(self._child.pid)
 
     def _processes(self) -> list[psutil.Process]:
-        """With descendants that left the process group or lost their parent, once they have been seen."""
+        """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
         if self._child is None:
             return []
         found = {process.pid: process for process in [*super()._processes(), *_group(self._child.pid), *self._seen]}
-        self._seen = [process for process in found.values() if _is_alive(process)]
+        self._seen = [process for process in found.values() if is_running(process)]
         return self._seen
 
     def _end(self, number: signal.Signals, limit_s: float) -> None:
-        """Signal the whole tree, paused or not, and wait until all of it has gone."""
+        """Signal the whole tree, paused or not, and wait until all of it has ended."""
         deadline_s = time.monotonic() + limit_s
         signalled: list[psutil.Process] = []
-        # Looked at again and again: one may have been just about to start another.
+        # Listed again and again: one may have been just about to start another.
         while (processes := self._processes()) and time.monotonic() < deadline_s:
             new = [process for process in processes if process not in signalled]
             signal_all(new, number)
@@ -164,14 +166,14 @@ class Process(LocalService):
         return f"read its last output above, or run it by hand: {shlex.join(self._command())}"
 
     def _output(self, limit_bytes: int) -> str:
-        """The end of its output since it was last started, without passwords of the services."""
+        """Return the end of its output since it was last started, without passwords of the services."""
         text = super()._output(limit_bytes)
         for address in self._secrets:
             text = address.redact(text)
         return text
 
     def _shorten_log(self) -> None:
-        """Keep the end alone of a log that has grown too long; the process goes on at the new end, as it appends."""
+        """Keep only the end of a log that has grown too long. The process appends to it at the new end."""
         with contextlib.suppress(OSError):
             if self._log.stat().st_size > LOG_LIMIT_BYTES:
                 with self._log.open("r+b") as log:
@@ -190,11 +192,11 @@ class Application(Process):
         settings: AppSettings,
         root: Path,
         environment: Mapping[str, str | None],
-        run: Run,
+        run: ServiceRun,
         secrets: Sequence[Address] = (),
     ) -> None:
         super().__init__("app", settings, root, environment, run, secrets)
-        self._works_in = root  # as by hand, so that it finds its .env and its templates
+        self._works_in = root  # as when started by hand, so that it finds its .env and its templates
         self._app = settings
         self._tries_left = 0 if settings.port else PORT_TRIES
         self.address = Address("http", HOST, settings.port)
@@ -212,7 +214,7 @@ class Application(Process):
             try:
                 super().wait_ready(max(0.0, deadline_s - time.monotonic()))
             except NotReady:
-                # Between our look for a free port and uvicorn's taking it, somebody else was faster.
+                # Another process took the port after we had found it free.
                 if self._tries_left == 0 or self.running() or not self._could_not_bind():
                     raise
                 self._tries_left -= 1
@@ -220,7 +222,7 @@ class Application(Process):
                 self.address = Address("http", HOST, 0)
                 self.start()
             else:
-                self._tries_left = 0  # from now on the address is known to others, and stays
+                self._tries_left = 0  # from now on others know the address, and it stays
                 return
 
     def probe(self, limit_s: float) -> str:
@@ -247,16 +249,14 @@ class Application(Process):
         return [*command, "--factory"] if self._app.factory else command
 
     def _listens(self) -> bool:
-        """Whether it is one of our processes that has the port; True where that can't be seen."""
+        """Return whether one of our processes has the port; True if that cannot be seen."""
         for pid in self.pids():
             with contextlib.suppress(psutil.NoSuchProcess):
                 try:
                     connections = psutil.Process(pid).net_connections("tcp")
                 except psutil.AccessDenied:
                     return True
-                if any(
-                    one.status == psutil.CONN_LISTEN and one.laddr[1:] == (self.address.port,) for one in connections
-                ):
+                if any(_listens_on(self.address.port, one) for one in connections):
                     return True
         return False
 
@@ -287,10 +287,10 @@ def run_prepare(
     root: Path,
     environment: Mapping[str, str | None],
     limit_s: float,
-    run: Run,
+    run: ServiceRun,
     secrets: Sequence[Address] = (),
 ) -> None:
-    """Run the command that prepares the database (migrations, seed data); raises NotReady with its output."""
+    """Run the command that prepares the database (migrations, seed data). Raises NotReady with its output."""
     process = Process("prepare", ProcessSettings(command=command), root, environment, run, secrets)
     process.start()
     try:
@@ -300,14 +300,14 @@ def run_prepare(
 
 
 def _environ(changes: Mapping[str, str | None], import_from: Sequence[Path]) -> dict[str, str]:
-    """Our environment with the changes; imports begin at the folders given, commands in our virtual environment."""
+    """Return our environment, changed; imports start from these folders, commands from our virtual environment."""
     changed = {**os.environ, **changes}
     environ = {name: value for name, value in changed.items() if value is not None}
-    # Named rather than left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
+    # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
     python_path = [*map(str, import_from), *filter(None, [environ.get("PYTHONPATH")])]
     environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    # Its output goes to a file, where Python would keep the line that says it is ready in a buffer.
+    # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
     environ.setdefault("PYTHONUNBUFFERED", "1")
     return environ
 
@@ -319,13 +319,6 @@ def _group(leader: int) -> list[psutil.Process]:
             if os.getpgid(pid) == leader:
                 members.append(psutil.Process(pid))
     return members
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def _free_port() -> int:
@@ -346,9 +339,13 @@ def _is_free(port: int) -> bool:
 
 
 def _listener(port: int) -> str:
-    """Who listens on a port, as far as we may know."""
+    """Return the name of the process that listens on a port, if we may know it."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
+            if connection.pid and _listens_on(port, connection):
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return "another process"
+
+
+def _listens_on(port: int, connection: Any) -> bool:
+    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,))

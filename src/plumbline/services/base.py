@@ -1,4 +1,4 @@
-"""What every service offers, and what those that are child processes of the run share."""
+"""The interface of every service, and the part that child processes of the run share."""
 
 import contextlib
 import os
@@ -8,110 +8,105 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import psutil
 
-from plumbline.processes import set_affinity
+from plumbline.processes import set_affinity, signal_all, tree, wait_gone
 from plumbline.services.address import Address, ServiceError
-from plumbline.services.readiness import advice, not_ready, probe, wait_until_ready
-from plumbline.services.reaper import wait_gone
-from plumbline.services.service_run import Run
+from plumbline.services.clients import advice, probe
+from plumbline.services.docker_engine import Engine
+from plumbline.services.readiness import not_ready, wait_until_ready
+from plumbline.services.run import ServiceRun
 from plumbline.settings import Settings
-
-if TYPE_CHECKING:
-    from plumbline.services.docker import Engine
 
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
-LINE_BYTES = 256
-"""What a line of a log takes, roughly."""
+LINE_BYTES = 256  # of a log, roughly
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the servers of one run share."""
+    """The servers of one run share this."""
 
     settings: Settings
-    run: Run
-    engine: "Engine"
+    run: ServiceRun
+    engine: Engine
 
     @property
     def key_prefix(self) -> str:
-        """What each Redis key of this run begins with."""
+        """The prefix of each Redis key of this run."""
         return f"perf:{self.run.id}:"
 
 
 class Service:
     """One running or external server, or one process of code under test."""
 
+    # False for external servers: they cannot be paused, killed or pinned.
     own = True
-    """False for external ones: they can't be paused, killed or pinned."""
+    # Of the keys that a probe of Redis writes.
     key_prefix = ""
-    """What the keys begin with that a probe of Redis writes."""
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
         self.name = name
         self.backend = backend
         self.why = why
+        # Known after `start`; a restart may change it.
         self.address = address
-        """Known after `start`; a restart may change it."""
-        self.version = ""
-        """As the server tells it, known after `wait_ready`."""
+        # Known after `wait_ready`: "Redis", "Valkey" or "PostgreSQL", the version, and how long it took.
         self.product = ""
-        """What answers: "Redis", "Valkey", "PostgreSQL"."""
+        self.version = ""
         self.ready_s: float | None = None
-        """How long the last `wait_ready` took."""
 
     def start(self) -> None:
-        """Start it and return as soon as its address is known; raises NotReady where that can't be."""
+        """Start it and return as soon as its address is known. Raises NotReady."""
 
     def wait_ready(self, limit_s: float) -> None:
-        """Probe until it does real work; raises NotReady. Blocks: from a coroutine, call it in a thread."""
-        started = time.monotonic()
+        """Probe until it does real work. Raises NotReady. Blocks: from a coroutine, call it in a thread."""
+        started_s = time.monotonic()
         self.product, _, self.version = wait_until_ready(self, limit_s).rpartition(" ")
-        self.ready_s = time.monotonic() - started
+        self.ready_s = time.monotonic() - started_s
 
     def stop(self) -> None:
-        """Stop it and remove what it left; harmless when called again or on a dead service."""
+        """Stop it and remove what it left. May be called again, and on a service that has died."""
 
     def probe(self, limit_s: float) -> str:
-        """One attempt at real work within the limit; returns product and version, such as "Valkey 9.1.2"."""
+        """Do real work once within the limit and return product and version, such as "Valkey 9.1.2"."""
         return probe(self.address, limit_s, self.key_prefix)
 
     def advice(self, error: BaseException) -> str:
-        """What to do next where this error is final; "" where it is worth retrying."""
+        """Return what to do next if this error is final; "" if a retry may help."""
         return advice(self.address.scheme, error)
 
     def advice_at_limit(self) -> str:
-        """What to do next where it isn't ready in time."""
+        """Return what to do next if it is not ready in time."""
         return "read its last output above, or raise ready_limit_s in settings.toml"
 
     def running(self) -> bool:
-        """False once its process or container has exited; True where that can't be known."""
+        """Return False once its process or container has exited; True if that cannot be known."""
         return True
 
     def alive(self) -> bool:
-        """As `running`, but cheap enough to ask before each test."""
+        """Return the same as `running`, but cheap enough to ask before each test."""
         return self.running()
 
     def obituary(self) -> str:
-        """What is to be told when it has died: where it came from, its state, its last output."""
+        """Return the report of its death: its backend, its state, its last output."""
         return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
 
     def state(self) -> str:
-        """The state of its process or container, in words."""
-        return "not ours to look at"
+        """Return the state of its process or container, in words."""
+        return "not known"
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its output, without passwords."""
+        """Return the last lines of its output, without passwords."""
         del lines
         return ""
 
     def log_since(self, first: str, last: str, limit_s: float) -> str:
-        """Its last output with both texts in it, as soon as they are; "" where they aren't within the limit."""
-        lines, deadline = 120, time.monotonic() + limit_s
-        while time.monotonic() < deadline:
+        """Return its last output as soon as both texts are in it; "" if that takes longer than the limit."""
+        lines, deadline_s = 120, time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
             text = self.log_tail(lines)
             if first in text and last in text:
                 return text
@@ -120,15 +115,15 @@ class Service:
         return ""
 
     def pids(self) -> list[int]:
-        """The server's processes, its children included, when on this kernel and ours; else none."""
+        """Return the server's processes with their children, if they run on this kernel and are ours."""
         return []
 
     def pin(self, cores: Collection[int]) -> None:
-        """Let it run on these cores alone, where that is up to us; read it back through `pids`."""
+        """Let it run on these cores alone, if that is up to us."""
         set_affinity(self.pids(), cores)
 
     def pause(self) -> None:
-        """Stop it in its tracks, connections and all, until `resume`."""
+        """Suspend it with its connections until `resume`. Raises ServiceError if it is external."""
         raise self._not_ours()
 
     def resume(self) -> None:
@@ -140,7 +135,7 @@ class Service:
         raise self._not_ours()
 
     def restart(self) -> None:
-        """Start it again, after `kill` or in place of a running one; address and data stay where the backend can."""
+        """Start it again, running or not. Address and data stay the same if the backend can keep them."""
         raise self._not_ours()
 
     def _not_ours(self) -> ServiceError:
@@ -152,7 +147,7 @@ class LocalService(Service):
 
     stop_signal = signal.SIGTERM
 
-    def __init__(self, name: str, backend: str, why: str, address: Address, run: Run) -> None:
+    def __init__(self, name: str, backend: str, why: str, address: Address, run: ServiceRun) -> None:
         super().__init__(name, backend, why, address)
         self.run = run
         self._child: subprocess.Popen[bytes] | None = None
@@ -167,7 +162,7 @@ class LocalService(Service):
         stdin: bytes | None = None,
         ids: tuple[int, int] | None = None,
     ) -> None:
-        """Start the process; `ids` are the user and the group to run as. Raises OSError."""
+        """Start the process. `ids` are the user and the group to run as. Raises OSError."""
         log: IO[bytes]
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
@@ -204,7 +199,7 @@ class LocalService(Service):
         return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
-        """The end of its output, without passwords."""
+        """Return the end of its output, without passwords."""
         try:
             with self._log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
@@ -220,8 +215,8 @@ class LocalService(Service):
         # The children too: connections are served by them.
         processes = self._processes()
         signal_all(processes, signal.SIGSTOP)
-        deadline = time.monotonic() + STOP_LIMIT_S
-        while not all(map(_is_stopped, processes)) and time.monotonic() < deadline:
+        deadline_s = time.monotonic() + STOP_LIMIT_S
+        while not all(map(_is_stopped, processes)) and time.monotonic() < deadline_s:
             time.sleep(0.001)
 
     def resume(self) -> None:
@@ -257,23 +252,8 @@ class LocalService(Service):
         return tree(self._child.pid)
 
 
-def tree(pid: int) -> list[psutil.Process]:
-    """A process and its descendants; none where it has gone."""
-    with contextlib.suppress(psutil.Error):
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    return []
-
-
 def _is_stopped(process: psutil.Process) -> bool:
     try:
         return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
     except psutil.Error:
         return True
-
-
-def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        # psutil makes sure that the pid hasn't gone to another process meanwhile.
-        with contextlib.suppress(psutil.Error, OSError):
-            process.send_signal(number)

@@ -1,4 +1,4 @@
-"""Servers that are somebody else's, by URL. Nothing is flushed or dropped there but what the run itself made."""
+"""External servers, by URL. Only what the run itself made there is removed."""
 
 import ipaddress
 import re
@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
-from plumbline.services import readiness
 from plumbline.services.address import Address, ServiceError
 from plumbline.services.base import Context, Service
-from plumbline.services.reaper import CLIENT_LIMIT_S, remove
-from plumbline.services.service_run import Run
+from plumbline.services.clients import advice_http, is_not_permitted, probe_http, run_sql, sql_errors
+from plumbline.services.readiness import not_ready, wait_until_ready
+from plumbline.services.removal import remove
+from plumbline.services.run import ServiceRun
 from plumbline.settings import URL_VARIABLES
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
+# Options that would send a client to another server than the URL itself.
 ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
-"""Options that would send a client elsewhere than where the URL itself says."""
 
 
 class _External(Service):
@@ -41,7 +42,7 @@ class _External(Service):
         self._stopped = False
 
     def running(self) -> bool:
-        # Whether theirs runs can't be seen; but when the run ends, waiting ends.
+        # Not known, but when the run ends, waiting for it ends.
         return not self._stopped
 
     def stop(self) -> None:
@@ -52,14 +53,14 @@ class _External(Service):
         return f"{advice}: {URL_VARIABLES[self.name]}" if advice else ""
 
     def advice_at_limit(self) -> str:
-        return f"see that it runs and that {URL_VARIABLES[self.name]} is right, or raise {self._limit_name}"
+        return f"check that it runs and that {URL_VARIABLES[self.name]} is right, or raise {self._limit_name}"
 
     def state(self) -> str:
-        return "unknown: it isn't ours to look at"
+        return "unknown: it is external"
 
 
 class ExternalRedis(_External):
-    """Keys of this run begin with the prefix, and go at the end."""
+    """Keys of this run begin with the prefix, and are removed at the end."""
 
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("redis", context)
@@ -68,7 +69,7 @@ class ExternalRedis(_External):
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
-        # Before this only the probe has written, a key that expires by itself.
+        # Until now only the probe has written: a key that expires by itself.
         self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
         self.run.add("redis keys", self._mark)
 
@@ -80,7 +81,7 @@ class ExternalRedis(_External):
 
 
 class ExternalPostgres(_External):
-    """A database of the run's own, or a schema where it may not make one; dropped at the end."""
+    """The run gets a database of its own, or a schema if it may not make one; dropped at the end."""
 
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("postgres", context)
@@ -90,16 +91,16 @@ class ExternalPostgres(_External):
         self._mark: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Wait for the server, since only it can tell whether a database may be made."""
-        readiness.wait_until_ready(self, self._limit_s)
+        """Wait for the server, which alone knows whether a database may be made. Raises NotReady."""
+        wait_until_ready(self, self._limit_s)
         name = f"perf_{self.run.id}"
         mark = {"server": self._given.shown, "url": self._given.url, "name": name}
-        # Marked before it is made, lest it stay when the run is killed in between.
+        # Registered before it is made: the run may be killed in between.
         self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"')
         self.address = self._given.with_database(name)
         if not self._mark:
             self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"')
-            # Their schemas are left out of the path, so that no table of theirs is written to by its bare name.
+            # No other schema is in the path, so that a bare name never means a table that was there before.
             options = dict(parse_qsl(self._given.options))
             options["options"] = f"{options.get('options', '')} -csearch_path={name}".strip()
             self.address = replace(self._given, options=urlencode(options, quote_via=quote))
@@ -109,7 +110,7 @@ class ExternalPostgres(_External):
                 f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{self._given.user}", '
                 f'or ALTER ROLE "{self._given.user}" CREATEDB'
             )
-            raise readiness.not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
+            raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
 
     def stop(self) -> None:
         super().stop()
@@ -118,28 +119,20 @@ class ExternalPostgres(_External):
             self._mark = {}
 
     def _make(self, mark: dict[str, Any], statement: str) -> None:
-        """Run the statement and remember what it made; not permitted: remember nothing."""
-        import asyncpg
-
-        async def work() -> None:
-            connection = await asyncpg.connect(self._given.url, timeout=CLIENT_LIMIT_S)
-            try:
-                await connection.execute(statement, timeout=self._limit_s)
-            finally:
-                await connection.close(timeout=1)
-
+        """Run the statement and keep the mark of what it made. Without the right to, do nothing."""
         self.run.add("postgres data", mark)
         try:
-            readiness.run_alone(work, self._limit_s)
+            run_sql(self._given.url, statement, limit_s=self._limit_s)
             self._mark = mark
-        except asyncpg.InsufficientPrivilegeError:
-            self.run.forget("postgres data")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            raise readiness.not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
+        except sql_errors() as error:
+            if is_not_permitted(error):
+                self.run.forget("postgres data")
+                return
+            raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
 
 
 class ExternalApplication(_External):
-    """An API that is served elsewhere."""
+    """An application that already runs elsewhere."""
 
     def __init__(self, context: Context) -> None:
         super().__init__("app", context)
@@ -149,14 +142,14 @@ class ExternalApplication(_External):
             self._limit_name = "ready_limit_s of [app] in settings.toml"
 
     def probe(self, limit_s: float) -> str:
-        return readiness.probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
+        return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
 
     def advice(self, error: BaseException) -> str:
-        return readiness.advice_http(error)
+        return advice_http(error)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine, by its name alone: no name is looked up."""
+    """Return whether the host is this machine, by its spelling alone: no name is looked up."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -165,9 +158,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _remove_own(run: Run, key: str, mark: dict[str, Any]) -> None:
+def _remove_own(run: ServiceRun, key: str, mark: dict[str, Any]) -> None:
     try:
         remove(run.id, mark)
     except Exception:
-        return  # the server is gone: the reaper tries once more, and after it the next start
+        return  # the server is gone: the reaper tries again, and then the next start
     run.forget(key)

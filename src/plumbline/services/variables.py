@@ -1,4 +1,4 @@
-"""What children find in their environment: the names that user code reads, with the addresses of this run's servers."""
+"""The environment of children: the names that user code reads, with the addresses of this run's servers."""
 
 import re
 import string
@@ -11,8 +11,8 @@ from plumbline.settings import Settings
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")
 PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
+# Variables that often point at somebody's staging.
 PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
-"""Variables that often point at somebody's staging."""
 PLAIN_URL = re.compile(r"(?P<redis>rediss?)://|(?P<postgres>(postgres(ql)?|psql|pgsql)(\+\w+)?)://")
 LIBPQ_NAME = re.compile(
     r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|APPNAME|REQUIREAUTH"
@@ -21,7 +21,7 @@ LIBPQ_NAME = re.compile(
 
 
 def check(settings: Settings) -> None:
-    """Raises ServiceError at a placeholder that doesn't exist."""
+    """Check all templates. Raises ServiceError at a placeholder that does not exist."""
     tables = {"env": settings.env, "app.env": settings.app.env if settings.app else {}}
     tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
     for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
@@ -35,17 +35,17 @@ def check(settings: Settings) -> None:
 
 
 def servers_named(*tables: Mapping[str, str]) -> set[str]:
-    """The servers that templates name."""
+    """Return the servers that templates name."""
     return {name.partition(".")[0] for table in tables for text in table.values() for name in placeholders(text)}
 
 
 def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str) -> dict[str, str | None]:
-    """The templates filled in; None for one that names a server that is off."""
+    """Return the templates filled in; None for one that names a server that is off."""
     values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
     values["redis.prefix"] = prefix
     rendered: dict[str, str | None] = {}
     for key, template in templates.items():
-        # Within a URL, what has a meaning of its own there is quoted.
+        # Within a URL, characters with a meaning of their own are quoted.
         quoted = ("user", "password", "database") if "://" in template else ()
         known = {name: quote(text, safe="") if name.endswith(quoted) else text for name, text in values.items()}
         parts = string.Formatter().parse(template)
@@ -55,7 +55,7 @@ def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefi
 
 
 def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
-    """Variables that would lead a client to a server that isn't this run's; `keep_tls` leaves libpq's PGSSL… alone."""
+    """Return variables that would lead a client to another server; `keep_tls` leaves libpq's PGSSL… out."""
     return sorted(
         name
         for name, value in environ.items()
@@ -67,7 +67,7 @@ def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
 def overrides(
     names: Iterable[str], environ: Mapping[str, str], redis: Service | None, postgres: Service | None
 ) -> dict[str, str | None]:
-    """What to set these variables to: this run's server in place of theirs, or nothing."""
+    """Return new values of these variables: this run's server in place of theirs, or None."""
     changes: dict[str, str | None] = dict.fromkeys(names)
     for name in changes:
         found = PLAIN_URL.match(environ[name])
@@ -80,5 +80,5 @@ def overrides(
 
 
 def placeholders(template: str) -> set[str]:
-    """The names in braces; raises ValueError where braces don't match."""
+    """Return the names in braces. Raises ValueError if braces do not match."""
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}

@@ -1,9 +1,8 @@
-"""One run: its id, its directory, its reaper, and the record that lets the next start sweep up after it."""
+"""What exists on behalf of one run: its id, its directory, its reaper, and the record that the next start reads."""
 
 import contextlib
 import json
 import os
-import platform
 import secrets
 import shutil
 import subprocess
@@ -14,24 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from plumbline.cache import state_folder
+from plumbline.processes import alive, host_name, identity
 from plumbline.results.environment import WATCHED
 from plumbline.services import reaper
 from plumbline.services.address import ServiceError
-from plumbline.services.reaper import RUN_VARIABLE, Thing
+from plumbline.services.removal import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
-MEMORY_WANTED_BYTES = 1 << 30
+MEMORY_NEEDED_BYTES = 1 << 30
 REAPER_LIMIT_S = 6.0
 
 # From a child's name, its command and its environment to the environment that it gets.
 ChildEnviron = Callable[[str, Sequence[str], Mapping[str, str]], Mapping[str, str]]
 
 
-class Run:
-    """What exists on behalf of this run, known to the reaper as soon as it is made.
+class ServiceRun:
+    """Registers each thing with the reaper as soon as it is made.
 
     The record on disk holds no secret; the reaper learns URLs over its pipe alone.
     """
@@ -41,10 +39,10 @@ class Run:
     ) -> None:
         self.id = secrets.token_hex(4)
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
+        # For every child, so that it can be found again.
         self.environ = {RUN_VARIABLE: self.id}
-        """For every child, so that it can be found again."""
+        # For the code under test, which the worker of a comparison traces.
         self.child_environ = child_environ
-        """For the code under test, which the worker of a comparison traces."""
         self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
         self._record = _records() / f"{self.id}.json"
         self._things: dict[str, Thing] = {}
@@ -61,14 +59,14 @@ class Run:
         self.directory.mkdir(mode=0o700 if _user_id() else 0o711)
 
     def end(self) -> None:
-        """Remove the directory, let the reaper look for what is left, and wait for it; harmless when called again."""
+        """Remove the directory, let the reaper remove what else is left, and wait for it. May be called again."""
         if self._reaper is None:
             if not self._things:
-                reaper.remove_record(self._record)  # of a run that was interrupted before it had a reaper
+                remove_record(self._record)  # interrupted before it had a reaper
             return
         for thing in [thing for thing in self._things.values() if thing["kind"] == "directory"]:
             with contextlib.suppress(OSError):
-                reaper.remove(self.id, thing)
+                remove(self.id, thing)
                 self.forget(f"directory {thing['path']}")
         with contextlib.suppress(OSError):
             self._pipe.close()
@@ -77,37 +75,37 @@ class Run:
         except subprocess.TimeoutExpired:
             return
         if self._reaper.returncode != 0 and not self._things:
-            reaper.remove_record(self._record)
+            remove_record(self._record)
         self._reaper = None
 
     def add_process(self, pid: int) -> None:
-        """A child process; its descendants go with it."""
+        """Register a child process; its descendants go with it."""
         self.add(f"process {pid}", {"kind": "process", **identity(pid)})
 
     def forget_process(self, pid: int) -> None:
-        """A child process that has been waited for."""
+        """Forget a child process that has been waited for."""
         self.forget(f"process {pid}")
 
     def add_directory(self, path: Path) -> None:
-        """A directory with all that is in it."""
+        """Register a directory with all that is in it."""
         self.add(f"directory {path}", {"kind": "directory", "path": str(path)})
 
     def add(self, key: str, thing: Thing) -> None:
-        """Something to remove; `url`, which may hold a password, stays out of the record."""
+        """Register something to remove. `url`, which may hold a password, stays out of the record."""
         with self._lock:
             self._things[key] = thing
-            self._tell(key, thing)
+            self._report(key, thing)
 
     def forget(self, key: str) -> None:
-        """Something that has been removed."""
+        """Forget something that has been removed."""
         with self._lock:
             if self._things.pop(key, None) is not None:
-                self._tell(key, None)
+                self._report(key, None)
 
-    def _tell(self, key: str, thing: Thing | None) -> None:
+    def _report(self, key: str, thing: Thing | None) -> None:
         self._write_record()
         if self._reaper is not None:
-            # A reaper that has been killed is no reason to fail: there is the record.
+            # If the reaper has been killed, there is still the record.
             with contextlib.suppress(OSError, ValueError):
                 self._pipe.write(json.dumps({"key": key, "thing": thing}) + "\n")
                 self._pipe.flush()
@@ -125,7 +123,7 @@ class Run:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=Path(sys.executable).anchor,
-            # Not part of any run: it must outlive the one it stands for.
+            # Not part of any run: it must outlive its own.
             env={key: value for key, value in os.environ.items() if key != RUN_VARIABLE},
             start_new_session=True,
         )
@@ -148,37 +146,37 @@ class Run:
             "reaper": identity(self._reaper.pid) if self._reaper and self._reaper.poll() is None else None,
             "things": [_without_url(thing) for thing in self._things.values()],
         }
-        # The reaper knows it all the same: a full disk is no reason to fail.
+        # If the disk is full, the reaper still knows it.
         with contextlib.suppress(OSError):
-            making = self._record.with_suffix(reaper.MAKING)
+            making = self._record.with_suffix(MAKING)
             making.write_text(json.dumps(record), encoding="utf-8")
             making.replace(self._record)
 
 
 def sweep(external_urls: Mapping[str, str]) -> list[str]:
-    """Remove what dead runs of this user left on this machine; returns one line for each.
+    """Remove what dead runs of this user left on this machine and return one line for each run.
 
-    Where a run's owner or reaper lives, nothing of it is touched. What it left on an external server goes when that
-    server is in use again: `external_urls` has its URL by the name that the record gives.
+    A run is left alone if its owner or its reaper lives. What it left on an external server is removed when that server
+    is in use again: `external_urls` maps the server's name in the record to its URL.
     """
     swept = []
     for path in sorted(_records().glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a record that was cut short, or has gone
             record = json.loads(path.read_text(encoding="utf-8"))
             keepers = [one for one in (record["owner"], record["reaper"]) if one]
-            if record["host"] != host_name() or any(reaper.alive(one["pid"], one["created"]) for one in keepers):
+            if record["host"] != host_name() or any(alive(one["pid"], one["created"]) for one in keepers):
                 continue
             for thing in record["things"]:
                 thing["url"] = external_urls.get(thing.get("server", ""))
             known = [thing for thing in record["things"] if thing["url"] or "server" not in thing]
             left = [thing for thing in record["things"] if thing not in known]
-            left += reaper.remove_all(record["run"], known)
+            left += remove_all(record["run"], known)
             if known or not left:
                 swept.append(f"swept up after run {record['run']}, which had been killed")
             if left:
                 path.write_text(json.dumps({**record, "things": [_without_url(thing) for thing in left]}), "utf-8")
             else:
-                reaper.remove_record(path)
+                remove_record(path)
     return swept
 
 
@@ -190,25 +188,11 @@ def _records() -> Path:
 
 
 def _roomy_folder() -> Path:
-    """In memory where there is room, so that no disk disturbs the figures."""
+    """Return a folder in memory if there is room, so that no disk disturbs the figures."""
     with contextlib.suppress(OSError):
-        if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_WANTED_BYTES:
+        if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_NEEDED_BYTES:
             return MEMORY_FOLDER
     return Path(tempfile.gettempdir())
-
-
-def identity(pid: int) -> dict[str, float]:
-    """A process, told from a later one with the same number; created at 0 where it has ended already."""
-    try:
-        return {"pid": pid, "created": psutil.Process(pid).create_time()}
-    except psutil.NoSuchProcess:
-        return {"pid": pid, "created": 0.0}
-
-
-def host_name() -> str:
-    """Where process ids mean the same as here: this machine, and on it this container."""
-    namespace = Path("/proc/self/ns/pid")
-    return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}".strip()
 
 
 def _without_url(thing: Thing) -> Thing:

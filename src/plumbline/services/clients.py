@@ -1,0 +1,168 @@
+"""Short conversations with Redis, PostgreSQL and HTTP servers: one attempt each, bounded, in whatever thread this is.
+
+A probe does what a client does: PING, SET and GET with the password, a query on the target database over TCP, a GET of
+the health route. The advice on an error is what to do next if the error is final, and "" if a retry may help.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from plumbline.services.address import Address
+
+if TYPE_CHECKING:
+    import redis
+
+T = TypeVar("T")
+
+
+class BadStatus(Exception):
+    """The health route answered with a status other than 2xx."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"HTTP {status}: {body}" if body else f"HTTP {status}")
+        self.status = status
+
+
+def run_alone(work: Callable[[], Coroutine[None, None, T]], limit_s: float) -> T:
+    """Run a coroutine to its end on an event loop of its own. Raises TimeoutError."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(limit_s):
+            return await work()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(bounded())
+
+
+def redis_client(url: str, limit_s: float, **options: Any) -> "redis.Redis":
+    """Return a client that tries each command once. By default redis-py retries for seconds."""
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    once = Retry(NoBackoff(), 0)
+    return redis.Redis.from_url(url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=once, **options)
+
+
+def run_sql(url: str | None, statement: str, *arguments: object, limit_s: float, **options: Any) -> list[Any]:
+    """Run one statement on a connection of its own and return its rows. `options` are those of `asyncpg.connect`."""
+    import asyncpg
+
+    async def work() -> list[Any]:
+        connection = await asyncpg.connect(url, timeout=limit_s, **options)
+        try:
+            rows: list[Any] = await connection.fetch(statement, *arguments, timeout=limit_s)
+            return rows
+        finally:
+            await connection.close(timeout=1)
+
+    return run_alone(work, limit_s)
+
+
+def sql_errors() -> tuple[type[Exception], ...]:
+    """Return what `run_sql` raises if the server or the way to it fails."""
+    import asyncpg
+
+    return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+def is_not_permitted(error: BaseException) -> bool:
+    """Return whether PostgreSQL refused a statement for want of a privilege."""
+    import asyncpg
+
+    return isinstance(error, asyncpg.InsufficientPrivilegeError)
+
+
+def probe(address: Address, limit_s: float, key_prefix: str) -> str:
+    """Do real work once on a Redis or PostgreSQL server and return its product and version."""
+    if address.scheme.startswith("redis"):
+        return probe_redis(address, limit_s, key_prefix)
+    version = run_sql(address.url, "SELECT current_setting('server_version')", limit_s=limit_s)[0][0]
+    return f"PostgreSQL {version.split()[0]}"
+
+
+def probe_redis(address: Address, limit_s: float, key_prefix: str) -> str:
+    """PING, SET, GET and DEL in one round trip; return product and version."""
+    key = f"{key_prefix}ready"
+    with redis_client(address.url, limit_s) as client:
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.ping().set(key, "1", ex=60).get(key).delete(key)
+            read = pipeline.execute()[2]
+        if read not in (b"1", "1"):
+            raise ValueError(f"SET then GET returned {read!r}")
+        information = client.info("server")
+    if "valkey_version" in information:
+        return f"Valkey {information['valkey_version']}"
+    return f"Redis {information['redis_version']}"
+
+
+def probe_http(url: str, limit_s: float) -> str:
+    """GET the health route and return the Server header. Raises BadStatus."""
+    import httpx
+
+    # Reading the certificate store takes longer than all else.
+    response = httpx.get(url, timeout=limit_s, trust_env=False, verify=url.startswith("https:"))
+    if not response.is_success:
+        raise BadStatus(response.status_code, " ".join(response.text.split())[:200])
+    return str(response.headers.get("server", ""))
+
+
+def advice(scheme: str, error: BaseException) -> str:
+    """Return what to do next about an error of `probe`."""
+    return advice_redis(error) if scheme.startswith("redis") else advice_postgres(error)
+
+
+def advice_redis(error: BaseException) -> str:
+    """Return what to do next. Redis answers BUSY, LOADING and MASTERDOWN while a retry may help."""
+    import redis.exceptions as errors
+
+    if isinstance(error, errors.AuthenticationError):
+        return "check user and password"
+    if isinstance(error, errors.NoPermissionError):
+        return "give the user the right to PING, INFO and to read and write its keys"
+    if _certificate_refused(error):
+        return "check the server's certificate, or name its authority with ?ssl_ca_certs=…"
+    if isinstance(error, errors.ResponseError) and not str(error).startswith(("BUSY", "LOADING", "MASTERDOWN")):
+        return "look up this answer of the server"
+    if isinstance(error, errors.ConnectionError | errors.TimeoutError | errors.ResponseError | OSError):
+        return ""
+    return "look up this error of the client library"
+
+
+def advice_postgres(error: BaseException) -> str:
+    """Return what to do next."""
+    import asyncpg
+
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # 28000 and, below it, 28P01
+        return "check user and password, and that pg_hba.conf lets this host in"
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return "create the database, or name one that exists"
+    if _certificate_refused(error):
+        return "check the server's certificate, or name its authority with ?sslrootcert=…"
+    transient = (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.PostgresConnectionError)
+    if isinstance(error, (*transient, OSError, TimeoutError)):
+        return ""
+    return "look up this answer of the server"
+
+
+def advice_http(error: BaseException) -> str:
+    """Return what to do next. A 5xx may pass: applications answer so while a server they need is not there yet."""
+    import httpx
+
+    if isinstance(error, BadStatus):
+        return "" if error.status >= 500 else "check health_path in settings.toml: the route must answer with 2xx"
+    if _certificate_refused(error):
+        return "check the server's certificate"
+    if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol):
+        return ""
+    return "check the address"
+
+
+def _certificate_refused(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

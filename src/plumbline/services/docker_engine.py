@@ -1,0 +1,162 @@
+"""The Docker engine: found once for a run, asked within limits, and its images pulled."""
+
+import contextlib
+import importlib.util
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from plumbline.processes import alive, host_name
+from plumbline.services.readiness import Unavailable, describe
+from plumbline.services.removal import LABEL
+
+ENGINE_LIMIT_S = 2.0
+CALL_LIMIT_S = 15
+PULL_LIMIT_S = 120.0
+POLL_S = 0.1
+OWNER_LABEL = f"{LABEL}-owner"
+
+T = TypeVar("T")
+
+
+class Engine:
+    """All servers of a run share one client of the engine."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._client: Any = None
+        self._unavailable: Unavailable | None = None
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Leave a pull that is under way to the engine: the run ends."""
+        self._given_up.set()
+
+    def client(self) -> Any:
+        """Return a client of docker-py. Raises Unavailable, never much later than after ENGINE_LIMIT_S."""
+        with self._lock:
+            if self._client is None and self._unavailable is None:
+                try:
+                    self._client = _find_engine()
+                except Unavailable as error:
+                    self._unavailable = error
+                else:
+                    _sweep(self._client)
+            if self._unavailable is not None:
+                raise self._unavailable
+            return self._client
+
+    def require_image(self, name: str) -> None:
+        """Pull the image if it is missing. Raises Unavailable."""
+        client = self.client()
+        import docker.errors
+        from testcontainers.core.config import testcontainers_config
+
+        name = testcontainers_config.hub_image_name_prefix + name
+        advice = "pull the image, correct its name in settings.toml, or use embedded"
+        try:
+            client.images.get(name)
+        except docker.errors.ImageNotFound:
+            try:
+                within(PULL_LIMIT_S, lambda: client.images.pull(name), self._given_up)
+            except Exception as error:
+                reason = f"the image {name} isn't there and can't be pulled: {describe(error)}"
+                raise Unavailable(reason, advice) from None
+        except Exception as error:
+            raise Unavailable(f"the engine can't look for the image {name}: {describe(error)}", advice) from None
+
+    def disable_ryuk_if_missing(self) -> None:
+        """Start without testcontainers' own reaper if its image cannot be pulled."""
+        from testcontainers.core.config import testcontainers_config as config
+
+        with self._lock:
+            if not config.ryuk_disabled:
+                try:
+                    self.require_image(config.ryuk_image)
+                except Unavailable:
+                    config.ryuk_disabled = True
+
+    def close(self) -> None:
+        """Close the connections to the engine."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
+    """Do the work in a thread of its own and return its result.
+
+    Raises TimeoutError at the limit, or as soon as `given_up` is set. The thread is then left to itself.
+    """
+    outcome: list[T | BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    deadline_s = time.monotonic() + limit_s
+    while thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0 and not (given_up and given_up.is_set()):
+        thread.join(min(left_s, POLL_S) if given_up else left_s)
+    if not outcome:
+        raise TimeoutError(f"no answer within {limit_s:g} s")
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _find_engine() -> Any:
+    start = "start Docker, or use embedded"
+    if importlib.util.find_spec("testcontainers") is None:
+        raise Unavailable("the package testcontainers is missing", start)
+    from testcontainers.core.docker_client import get_docker_host
+
+    try:
+        version = within(ENGINE_LIMIT_S, lambda: _api_version(get_docker_host() or "unix:///var/run/docker.sock"))
+    except TimeoutError:
+        raise Unavailable(f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s", start) from None
+    except PermissionError:
+        advice = "add the user to the group docker, or use embedded"
+        raise Unavailable("the Docker engine's socket is closed to this user", advice) from None
+    except Exception:
+        raise Unavailable("no Docker engine answers", start) from None
+    return _client(version, CALL_LIMIT_S)
+
+
+def _client(version: str, limit_s: float) -> Any:
+    """Return a client as testcontainers makes them. With the API's version given it asks the engine nothing yet."""
+    from testcontainers.core.docker_client import DockerClient
+
+    return DockerClient(version=version, timeout=limit_s).client
+
+
+def _api_version(host: str) -> str:
+    scheme, _, path = host.partition("://")
+    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
+        # Tried here first: docker-py leaves a socket open if nobody answers.
+        with socket.socket(socket.AF_UNIX) as attempt:
+            attempt.settimeout(ENGINE_LIMIT_S)
+            attempt.connect(path)
+    import requests
+
+    client = _client("1.24", ENGINE_LIMIT_S * 0.8)
+    with contextlib.closing(client):
+        try:
+            return str(client.api.version(api_version=False)["ApiVersion"])
+        except requests.exceptions.ReadTimeout as error:
+            raise TimeoutError from error
+
+
+def _sweep(client: Any) -> None:
+    """Remove containers of runs on this machine whose process has ended."""
+    with contextlib.suppress(Exception):
+        for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
+            host, pid, created = container.labels[OWNER_LABEL].rsplit(":", 2)
+            if host == host_name() and not alive(int(pid), float(created)):
+                with contextlib.suppress(Exception):
+                    container.remove(force=True, v=True)
