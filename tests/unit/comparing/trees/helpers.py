@@ -28,10 +28,10 @@ print(json.dumps(origins(sys.argv[1:])))
 
 
 def make(
-    root: Path, cache: Path, commit: str = "HEAD", directories: Sequence[str] = (), said: list[str] | None = None
+    root: Path, cache: Path, commit: str = "HEAD", directories: Sequence[str] = (), reported: list[str] | None = None
 ) -> Sides:
     """Sides that run in our own environment."""
-    say = (said if said is not None else []).append
+    say = (reported if reported is not None else []).append
     return make_sides(root, commit, recorded_packages={}, directories=directories, cache=cache, say=say)
 
 
@@ -53,8 +53,8 @@ def answer(python: Path, program: str, *arguments: str, cwd: Path, **environ: st
     return json.loads(done.stdout)
 
 
-def reaches(names: list[str], notes: Path, changed: set[Path]) -> bool:
+def reads(names: list[str], traces: Path, changed: set[Path]) -> bool:
     """Whether one of them has read one of these, or what is below it."""
-    found = affected(names, notes, dict.fromkeys(changed))
+    found = affected(names, traces, dict.fromkeys(changed))
     assert not found
     return found is None

@@ -5,35 +5,35 @@ import pytest
 from plumbline.comparing.trees.affected import affected, may_make
 from plumbline.comparing.trees.at_start._plumbline_trace import STAGES
 from plumbline.comparing.trees.changed_functions import EVERY, Changed
-from tests.unit.comparing.trees.helpers import reaches
+from tests.unit.comparing.trees.helpers import reads
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
+def traces(tmp_path: Path) -> Path:
+    folder = tmp_path / "traces"
     folder.mkdir()
     return folder
 
 
-def test_what_lies_below_a_path_belongs_to_it(tmp_path: Path, notes: Path) -> None:
+def test_a_path_stands_for_all_below_it(tmp_path: Path, traces: Path) -> None:
     """Also where it is read through a link, and what pytest has compiled; a name that only begins alike is another."""
     (tmp_path / "link").symlink_to(tmp_path / "package")
-    (notes / "app").write_text(
+    (traces / "app").write_text(
         f"{tmp_path}/link/module.py\n{tmp_path}/other/__pycache__/test_it.cpython-311-pytest-9.0.1.pyc\n"
     )
     for name in ("package", "package/module.py", "link", "other/test_it.py"):
-        assert reaches(["app"], notes, {tmp_path / name}), name
+        assert reads(["app"], traces, {tmp_path / name}), name
     for name in ("pack", "package/other.py", "other/test.py"):
-        assert not reaches(["app"], notes, {tmp_path / name}), name
+        assert not reads(["app"], traces, {tmp_path / name}), name
 
 
-def test_one_process_of_many_is_enough_and_one_that_noted_nothing_is_not_known(tmp_path: Path, notes: Path) -> None:
+def test_one_process_is_enough_and_one_without_a_trace_affects_all(tmp_path: Path, traces: Path) -> None:
     for name in ("app", "worker"):
-        (notes / name).write_text(f"{tmp_path}/{name}.py\n")
-    assert reaches(["app", "worker"], notes, {tmp_path / "worker.py"})
-    assert not reaches(["app", "worker"], notes, {tmp_path / "prepare.py"})
-    assert reaches(["app", "prepare"], notes, {tmp_path / "nobody.py"})
-    assert not reaches([], notes, {tmp_path / "app.py"})
+        (traces / name).write_text(f"{tmp_path}/{name}.py\n")
+    assert reads(["app", "worker"], traces, {tmp_path / "worker.py"})
+    assert not reads(["app", "worker"], traces, {tmp_path / "prepare.py"})
+    assert reads(["app", "prepare"], traces, {tmp_path / "nobody.py"})
+    assert not reads([], traces, {tmp_path / "app.py"})
 
 
 FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pure")
@@ -63,15 +63,17 @@ FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pu
         (["/tree/data.csv"], None),
     ],
 )
-def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], expected: set[str] | None) -> None:
-    """Those whose run has called it; all, where it ran before any, or in a process as a benchmark first needed it."""
+def test_benchmarks_are_affected_by_the_calls_in_a_trace(
+    traces: Path, lines: list[str], expected: set[str] | None
+) -> None:
+    """Those that called it; all if it ran before any, or in a process only when a benchmark first needed it."""
     stages = '["first", "a"]\n["first", "b"]\n["again", "a"]\n["again", "b"]\n["fixture", "b", "c"]\n'
-    (notes / STAGES).write_text(stages)
-    (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
+    (traces / STAGES).write_text(stages)
+    (traces / "tests").write_text("".join(f"{line}\n" for line in lines))
     changed: Changed = {FILE: {"f", "g"}, DATA: None, PURE: EVERY}
-    assert affected(["tests"], notes, changed) == expected
-    (notes / "tests").rename(notes / "worker")
-    assert affected(["worker"], notes, changed) == (None if any(line.startswith("@") for line in lines) else expected)
+    assert affected(["tests"], traces, changed) == expected
+    (traces / "tests").rename(traces / "worker")
+    assert affected(["worker"], traces, changed) == (None if any(line.startswith("@") for line in lines) else expected)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +87,9 @@ def test_whom_a_change_reaches_by_what_was_noted(notes: Path, lines: list[str], 
         (None, {FILE: {"f"}}, True),
     ],
 )
-def test_whether_functions_that_differ_may_make_what_stays(
-    notes: Path, lines: list[str] | None, changed: Changed, expected: bool
+def test_functions_that_differ_may_make_something_that_stays(
+    traces: Path, lines: list[str] | None, changed: Changed, expected: bool
 ) -> None:
     if lines is not None:
-        (notes / "tests").write_text("".join(f"{line}\n" for line in lines))
-    assert may_make(["tests"], notes, changed) is expected
+        (traces / "tests").write_text("".join(f"{line}\n" for line in lines))
+    assert may_make(["tests"], traces, changed) is expected

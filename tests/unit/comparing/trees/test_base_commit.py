@@ -38,39 +38,41 @@ def environ(**variables: str) -> dict[str, str]:
     return {**ours, **variables}
 
 
-def no_base(root: Path, plan: str = "", baseline: Path | None = None, limit_s: float = 20.0, **variables: str) -> str:
+def no_base(
+    root: Path, revision: str = "", baseline: Path | None = None, limit_s: float = 20.0, **variables: str
+) -> str:
     with pytest.raises(NoBase) as error:
-        find_base(root, plan, baseline, environ(**variables), limit_s)
+        find_base(root, revision, baseline, environ(**variables), limit_s)
     return str(error.value)
 
 
-def test_a_wish_wins_over_everything_and_is_taken_as_it_is(repository: Repository) -> None:
-    """`compare -- REV` is that commit, even where a pull request has a merge base."""
+def test_a_given_revision_is_compared_with_as_it_is(repository: Repository) -> None:
+    """`compare -- REV` is that commit, even if a pull request has a merge base."""
     found = find_base(repository.root, "HEAD~2", repository.root / BASELINE, environ(GITHUB_BASE_REF="main"))
     assert found == Base(repository.git("rev-parse", "HEAD~2"), "as asked: HEAD~2")
 
 
-def test_a_wish_that_names_nothing_is_said(repository: Repository) -> None:
+def test_an_unknown_revision_is_named(repository: Repository) -> None:
     """A misspelt or an option-like revision is named in the message, and never taken as an option."""
     assert "'mian' names no commit here" in no_base(repository.root, "mian")
     assert "'--all' names no commit here" in no_base(repository.root, "--all")
 
 
-def test_elsewhere_it_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
+def test_without_a_target_the_base_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
     """Without a pull request the base is the newest commit that changed the baseline, though later ones exist."""
     found = find_base(repository.root, "", repository.root / BASELINE, environ())
     assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
 def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: Repository) -> None:
-    """What a baseline records of commit and dirt is information: git alone says which commit changed it."""
+    """The commit in a baseline is information: git alone says which commit changed the file."""
     recorded = '{"environment": {"commit": "deadbeef", "dirty": true}}'
     commit = repository.commit({BASELINE: recorded})
     repository.write({BASELINE: "{}"})
     assert find_base(repository.root, "", repository.root / BASELINE, environ()).commit == commit
 
 
-def test_a_baseline_that_was_never_committed_is_said(repository: Repository) -> None:
+def test_a_baseline_that_was_never_committed_is_reported(repository: Repository) -> None:
     """A fresh baseline leads to no commit, and none at all to the advice to record one."""
     repository.write({"new.json": "{}"})
     assert "new.json leads to no commit to compare with: it isn't in git" in no_base(
@@ -88,7 +90,7 @@ def test_a_baseline_that_was_never_committed_is_said(repository: Repository) -> 
         ({"PERF_BASE": "HEAD~1"}, "HEAD~1 (PERF_BASE)"),
     ],
 )
-def test_on_a_pull_request_it_is_the_merge_base(
+def test_the_base_of_a_pull_request_is_the_merge_base(
     repository: Repository, tmp_path: Path, variables: dict[str, str], why: str
 ) -> None:
     """Commits that the target has got since then don't count, and PERF_BASE wins."""
@@ -130,18 +132,18 @@ def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, 
     assert find_base(clone.root, "", None, environ(GITHUB_BASE_REF="main")).commit == fork
 
 
-def test_a_wish_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
+def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
     """A shallow clone gets a commit that is asked for without the history before it."""
-    plan = repository.git("rev-parse", "HEAD~2")
+    revision = repository.git("rev-parse", "HEAD~2")
     clone = repository.clone(tmp_path / "clone", "--depth=1")
-    assert find_base(clone.root, plan, None, environ()).commit == plan
+    assert find_base(clone.root, revision, None, environ()).commit == revision
     assert clone.git("rev-list", "--count", "--all") == "1"
 
 
 def test_a_github_merge_has_its_base_as_first_parent(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where deepening fails, the first parent of GitHub's comparison merge is fetched alone."""
+    """If deepening fails, the first parent of GitHub's trial merge is fetched alone."""
     target = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     repository.commit({"other.py": "three"})
@@ -155,10 +157,10 @@ def test_a_github_merge_has_its_base_as_first_parent(
 
 
 @pytest.mark.parametrize("name", ["CI_MERGE_REQUEST_TARGET_BRANCH_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA"])
-def test_gitlab_s_base_is_fetched_alone(
+def test_the_base_that_gitlab_names_is_fetched_alone(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Where deepening fails: of a merged result, the target's newest commit is the merge base itself."""
+    """If deepening fails: of a merged result, the target's newest commit is the merge base itself."""
     target = repository.head()
     repository.commit({"app.py": "three"})
     clone = repository.clone(tmp_path / "clone", "--depth=1")
@@ -169,22 +171,22 @@ def test_gitlab_s_base_is_fetched_alone(
 def test_a_whole_clone_is_never_cut_off(repository: Repository, tmp_path: Path) -> None:
     """Fetching a commit that is missing here leaves the history of a whole clone whole."""
     clone = repository.clone(tmp_path / "clone")
-    plan = repository.commit({"app.py": "three"})
-    assert find_base(clone.root, plan, None, environ()).commit == plan
+    revision = repository.commit({"app.py": "three"})
+    assert find_base(clone.root, revision, None, environ()).commit == revision
     assert clone.git("rev-parse", "--is-shallow-repository") == "false"
-    assert clone.git("rev-list", "--count", plan) == "4"
+    assert clone.git("rev-list", "--count", revision) == "4"
 
 
-def test_a_commit_that_is_gone_is_said(repository: Repository, tmp_path: Path) -> None:
-    """What was tried and what to do next stand in the message."""
+def test_a_missing_commit_is_named(repository: Repository, tmp_path: Path) -> None:
+    """The message has the attempts and the next step."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     message = no_base(clone.root, "0123456789" * 4)
     assert "tried: `git fetch --depth=1 origin 0123456789" in message
     assert "fetch-depth: 0" in message
 
 
-def test_a_remote_that_is_gone_is_said(repository: Repository, tmp_path: Path) -> None:
-    """A shallow clone whose remote refuses ends with what git said, without the token in its URL."""
+def test_a_remote_that_refuses_is_reported(repository: Repository, tmp_path: Path) -> None:
+    """A shallow clone whose remote refuses ends with the last line of git, without the token in its URL."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("remote", "set-url", "origin", "http://user:hush@127.0.0.1:9/repository?token=hush2")
     message = no_base(clone.root, baseline=clone.root / BASELINE)
@@ -211,27 +213,27 @@ def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
     assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
-def test_a_hook_s_variables_lead_nowhere_else(repository: Repository, tmp_path: Path) -> None:
+def test_variables_of_a_git_hook_are_ignored(repository: Repository, tmp_path: Path) -> None:
     """Run from a hook of another repository, git still looks into the project's own."""
     other = Repository.create(tmp_path / "other", {"file": ""})
     found = find_base(repository.root, "HEAD", None, environ(GIT_DIR=str(other.root / ".git")))
     assert found.commit == repository.head()
 
 
-def test_no_repository_is_said(tmp_path: Path) -> None:
-    """A folder that is in no repository is named, with what git said."""
+def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
+    """A folder that is in no repository is named, with the error of git."""
     message = no_base(tmp_path, "main", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
     assert "not a git repository" in message
     assert str(tmp_path) in message
 
 
-def test_no_git_is_said(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without git says so."""
+def test_a_missing_git_is_reported(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says that git is not installed."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "git is not installed" in no_base(repository.root, "main")
 
 
-def test_no_commit_is_said(tmp_path: Path) -> None:
+def test_a_repository_without_commits_is_reported(tmp_path: Path) -> None:
     """A repository without a commit has nothing to compare with."""
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
     assert re.search(r"'HEAD' names no commit here \(there is no remote", no_base(tmp_path / "empty", "HEAD"))

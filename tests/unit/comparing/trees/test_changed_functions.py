@@ -71,18 +71,18 @@ def kept():
         ("return a", "return '\0'", None),
     ],
 )
-def test_what_has_changed(old: str, new: str, expected: set[str] | None) -> None:
+def test_changed_functions_of_two_versions(old: str, new: str, expected: set[str] | None) -> None:
     assert BASE.count(old) >= 1
     assert changed_functions(BASE, BASE.replace(old, new, 1)) == expected
 
 
-def test_what_is_moved_or_taken_away() -> None:
-    """A function that is taken away may have been looked for by name; of two places of statements the order counts."""
+def test_a_removed_function_or_a_new_order_changes_more_than_a_function() -> None:
+    """A removed function may be looked up by name, and the order of statements counts."""
     assert changed_functions("x = 1\ny = 2\n", "y = 2\nx = 1\n") is None
     assert changed_functions("def f(): pass\ndef g(): pass\n", "def f(): pass\n") is None
 
 
 @pytest.mark.parametrize("decorator", ["functools.lru_cache(maxsize=1)", "memoize", "numba.njit", "torch.compile"])
-def test_what_does_not_run_as_it_is_written_has_changed_more_than_a_function(decorator: str) -> None:
+def test_a_cached_or_compiled_function_changes_more_than_a_function(decorator: str) -> None:
     assert changed_functions(f"@{decorator}\ndef f(): return 1\n", f"@{decorator}\ndef f(): return 2\n") is None
     assert changed_functions("@traced\ndef f(): return 1\n", "@traced\ndef f(): return 2\n") == {"f"}

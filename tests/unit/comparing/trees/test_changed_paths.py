@@ -15,8 +15,8 @@ def install(site: Path, name: str, files: list[str] | None) -> None:
         (folder / "RECORD").write_text("".join(f"{file},,\n" for file in [*files, f"{folder.name}/METADATA"]))
 
 
-def test_where_packages_lie(tmp_path: Path) -> None:
-    """Their top-level files and folders; nothing of one that isn't there, nor what lies outside."""
+def test_paths_of_packages_are_their_top_level_files_and_folders(tmp_path: Path) -> None:
+    """Their top-level files and folders; nothing of a missing package, and nothing outside."""
     install(tmp_path, "pure", ["pure/__init__.py", "pure/deep/er.py", "_pure.py", "__pycache__/_pure.cpython-311.pyc"])
     install(tmp_path, "tool", ["../../bin/tool", "tool.py"])
     install(tmp_path, "fast", ["fast/__init__.py", "fast/_fast.cpython-311-x86_64-linux-gnu.so"])
@@ -26,13 +26,13 @@ def test_where_packages_lie(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [["early/__init__.py", "early.pth"], None], ids=["at the start", "no record"])
-def test_packages_of_which_it_is_not_known(tmp_path: Path, files: list[str] | None) -> None:
+def test_paths_are_unknown_without_a_record_or_with_code_at_the_start(tmp_path: Path, files: list[str] | None) -> None:
     install(tmp_path, "pure", ["pure/__init__.py"])
     install(tmp_path, "early", files)
     assert paths_of_packages(["pure", "early"], [str(tmp_path)]) is None
 
 
-def test_our_own_packages_are_found() -> None:
+def test_packages_of_this_environment_are_found() -> None:
     found = paths_of_packages(["pytest"])
     assert found is not None
     assert Path(pytest.__file__).parent in found

@@ -8,7 +8,7 @@ import pytest
 from plumbline.comparing.trees.commands import run, scrub
 
 
-def test_nothing_is_left_of_a_command_that_is_given_up(tmp_path: Path) -> None:
+def test_children_of_a_late_command_are_killed_with_it(tmp_path: Path) -> None:
     """The children of a command that takes too long are killed with it, as git's helpers must be."""
     child = "import time; open('pid', 'w').write(str(__import__('os').getpid())); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
@@ -28,6 +28,6 @@ def test_nothing_is_left_of_a_command_that_is_given_up(tmp_path: Path) -> None:
         ("file:///srv/x and nothing else", "file:///srv/x and nothing else"),
     ],
 )
-def test_a_url_is_shown_without_what_may_be_secret(text: str, scrubbed: str) -> None:
+def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
     """User, password, path and query of a URL go; its scheme and host stay."""
     assert scrub(text) == scrubbed

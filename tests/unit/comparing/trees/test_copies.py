@@ -59,7 +59,7 @@ def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path
     assert repository.git("status", "--porcelain") == ""
 
 
-def test_the_suite_is_head_s_in_both(repository: Repository, cache: Path) -> None:
+def test_both_sides_have_heads_suite(repository: Repository, cache: Path) -> None:
     """A benchmark that head changes, adds or deletes is so in base, too, and differs in nothing."""
     repository.commit({"tests/performance/test_gone.py": "old"})
     (repository.root / "tests/performance/test_gone.py").unlink()
@@ -76,7 +76,7 @@ def test_the_suite_is_head_s_in_both(repository: Repository, cache: Path) -> Non
 
 
 def test_a_base_from_before_the_suite_gets_it(tmp_path: Path, cache: Path) -> None:
-    """A commit that knows nothing of performance tests can be measured by head's."""
+    """A commit without performance tests can be measured by head's."""
     repository = Repository.create(tmp_path / "repository", {"app.py": "old"})
     base = repository.head()
     repository.commit(SUITE)
@@ -142,13 +142,13 @@ def test_a_folder_that_became_a_link_is_not_written_through(
     assert texts(outside) == {"__init__.py": "", "core.py": "old"}
 
 
-def test_what_an_archive_leaves_out_is_there(repository: Repository, cache: Path) -> None:
+def test_files_that_an_archive_omits_are_copied(repository: Repository, cache: Path) -> None:
     """`export-ignore` is about releases: base's copy is whole all the same."""
     repository.commit({".gitattributes": "app export-ignore\n"})
     assert nothing_differs(make(repository.root, cache))
 
 
-def test_submodules_are_at_each_arm_s_commit(repository: Repository, tmp_path: Path, cache: Path) -> None:
+def test_submodules_are_at_the_commit_of_their_side(repository: Repository, tmp_path: Path, cache: Path) -> None:
     """Base's copy has the files of the commit that base names, head's those that are checked out."""
     library = Repository.create(tmp_path / "library", {"library.py": "old"})
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor/a library")
@@ -164,8 +164,8 @@ def test_submodules_are_at_each_arm_s_commit(repository: Repository, tmp_path: P
     assert sides.modules == ["library"]
 
 
-def test_a_submodule_s_lost_commit_is_said(repository: Repository, tmp_path: Path, cache: Path) -> None:
-    """Where base names a commit of a submodule that isn't here, the message says which and what to do."""
+def test_a_missing_commit_of_a_submodule_is_named(repository: Repository, tmp_path: Path, cache: Path) -> None:
+    """If base names a commit of a submodule that isn't here, the message says which and what to do."""
     library = Repository.create(tmp_path / "library", {"library.py": "old"})
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
     repository.commit()
@@ -187,14 +187,14 @@ def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tm
 
 
 def test_generated_code_is_in_both(repository: Repository, cache: Path) -> None:
-    """A version file or a compiled extension that git ignores is copied and told; other ignored files are not."""
+    """A version file or a compiled extension that git ignores is copied and reported; other ignored files are not."""
     repository.commit({".gitignore": "_version.py\n*.so\n*.log\n_made/\n.venv/\n__pycache__/\n"})
     repository.write({"app/_version.py": "1", "app/fast.so": "2", "app/run.log": "3", "stray.so": "4"})
     repository.write({"app/_made/__init__.py": "5", "app/_made/data.bin": "6", "app/__pycache__/core.py": "7"})
     repository.write({".venv/lib/app/__init__.py": "8"})
-    said: list[str] = []
+    reported: list[str] = []
 
-    sides = make(repository.root, cache, said=said)
+    sides = make(repository.root, cache, reported=reported)
 
     assert nothing_differs(sides)
     for side in (sides.base, sides.head):
@@ -207,12 +207,12 @@ def test_generated_code_is_in_both(repository: Repository, cache: Path) -> None:
         ]
         assert not (side.root / ".venv").exists()
         assert not (side.root / "stray.so").exists()
-    [told] = said
-    assert told.endswith("in both copies as the code may need it: app/_made/__init__.py, app/_version.py, app/fast.so")
+    [line] = reported
+    assert line.endswith("in both copies as the code may need it: app/_made/__init__.py, app/_version.py, app/fast.so")
 
 
 def test_a_tracked_file_of_base_is_not_overwritten(repository: Repository, cache: Path) -> None:
-    """What head generates and base still has in git is base's own there."""
+    """A file that head generates and base has in git keeps base's content there."""
     base = repository.commit({"app/_version.py": "tracked"})
     repository.git("rm", "--quiet", "--cached", "app/_version.py")
     repository.commit({".gitignore": "_version.py\n"})
@@ -248,7 +248,7 @@ def test_an_identical_copy_is_used_again(repository: Repository, cache: Path) ->
     assert changed.head.root != first.head.root
 
 
-def test_what_is_compiled_already_is_in_both_copies(repository: Repository, cache: Path) -> None:
+def test_compiled_files_are_copied_and_stay_valid(repository: Repository, cache: Path) -> None:
     """Of files that are the working tree's, as good as new there, and neither listed nor compared."""
     for name in ("tests/performance/test_it.py", "app/core.py"):
         py_compile.compile(str(repository.root / name), doraise=True)
@@ -266,7 +266,7 @@ def test_what_is_compiled_already_is_in_both_copies(repository: Repository, cach
 
 
 def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Path) -> None:
-    """What code under test writes over its own files is gone in the next run."""
+    """Files that code under test wrote over are as they were in the next run."""
     first = make(repository.root, cache)
     (first.base.root / "app" / "core.py").write_text("changed")
     (first.head.root / "app" / "core.py").unlink()
@@ -276,8 +276,8 @@ def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Pa
     assert (second.head.root / "app" / "core.py").read_text() == "old"
 
 
-def test_what_a_killed_run_left_is_swept(repository: Repository, cache: Path) -> None:
-    """Half a copy is no copy: it is made again under its name, and gone where nobody asks for it."""
+def test_leftovers_of_a_killed_run_are_swept(repository: Repository, cache: Path) -> None:
+    """Half a copy is made again under its name, and removed under any other."""
     sides = make(repository.root, cache)
     (sides.base.root.parent / "made").unlink()
     (sides.base.root / "app" / "core.py").unlink()
@@ -289,7 +289,7 @@ def test_what_a_killed_run_left_is_swept(repository: Repository, cache: Path) ->
     assert list((cache / "environments").iterdir()) == []
 
 
-def test_a_commit_that_is_gone_is_said(repository: Repository, cache: Path) -> None:
+def test_a_missing_commit_is_named(repository: Repository, cache: Path) -> None:
     """A base that is in no repository ends with its name."""
     with pytest.raises(NoBase, match="the base commit 012345678901 is not in this repository"):
         make(repository.root, cache, "0123456789" * 4)

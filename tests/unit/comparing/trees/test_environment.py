@@ -36,7 +36,7 @@ def test_changes_are_what_differs_between_the_lists(
 
 
 def test_the_packages_that_plumbline_needs_are_its_own() -> None:
-    """What its metadata lists with all extras, and what that needs; a client library is under test."""
+    """They are the requirements of all its extras, and theirs; a client library is under test."""
     own, _ = own_packages({})
     listed = [Requirement(line).name for line in importlib.metadata.requires("pytest-plumbline") or []]
     here = {name for line in listed if (name := canonicalize_name(line)) in installed_packages()}
@@ -98,12 +98,14 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def wanted(trees: tuple[Path, Path], recorded: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    said: list[str] = []
-    return wanted_changes(*trees, "", recorded, said.append), said
+    reported: list[str] = []
+    return wanted_changes(*trees, "", recorded, reported.append), reported
 
 
-def test_the_lock_files_win_where_they_are_followed(trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where head's environment is as head's lock file says, base's is as base's does, whatever was recorded."""
+def test_lock_files_win_if_the_environment_follows_them(
+    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If head's environment follows head's lock file, base's follows base's, whatever was recorded."""
     installed = {"redis": "8.0", "hiredis": "3.0", "pytest": "9.0"}
     monkeypatch.setattr(environment, "installed_packages", lambda: installed)
     (trees[0] / "requirements.txt").write_text("redis==6.2\npytest==8.0")
@@ -114,18 +116,18 @@ def test_the_lock_files_win_where_they_are_followed(trees: tuple[Path, Path], mo
 def test_a_lock_file_that_is_not_followed_does_not_count(
     trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An environment that was not made from the lock file is compared with the baseline's record, and that is said."""
+    """An environment that was not made from the lock file is compared with the baseline's record, with a notice."""
     monkeypatch.setattr(environment, "installed_packages", lambda: {"redis": "8.1"})
     (trees[0] / "requirements.txt").write_text("redis==6.2")
     (trees[1] / "requirements.txt").write_text("redis==8.0")
-    changes, said = wanted(trees, {"redis": "7.0"})
+    changes, reported = wanted(trees, {"redis": "7.0"})
     assert changes == {"redis": "7.0"}
-    [told] = said
-    assert told.startswith("redis 8.1 is installed, not the 8.0 of requirements*.txt: ")
+    [line] = reported
+    assert line.startswith("redis 8.1 is installed, not the 8.0 of requirements*.txt: ")
 
 
 def test_without_lock_file_and_record_nothing_changes(trees: tuple[Path, Path]) -> None:
-    """Where nobody knows what base had, it gets what head has."""
+    """If nobody knows the packages of base, it gets those of head."""
     assert wanted(trees, {}) == ({}, [])
 
 
@@ -134,9 +136,9 @@ def test_a_version_that_would_break_plumbline_is_not_installed(trees: tuple[Path
     installed = installed_packages()
     for tree in trees:
         (tree / "pyproject.toml").write_text('[project]\ndependencies = ["pluggy"]\n')
-    changes, said = wanted(trees, {**installed, "pluggy": "0.1"})
+    changes, reported = wanted(trees, {**installed, "pluggy": "0.1"})
     assert changes == {}
-    assert said == [f"pluggy stays at {installed['pluggy']} in the base: Plumbline does not work with 0.1"]
+    assert reported == [f"pluggy stays at {installed['pluggy']} in the base: Plumbline does not work with 0.1"]
 
 
 def test_the_base_has_heads_version_of_plumbline(trees: tuple[Path, Path]) -> None:

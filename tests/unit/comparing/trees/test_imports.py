@@ -47,7 +47,7 @@ def test_a_flat_project_imports_its_own_code(repository: Repository, cache: Path
         assert found == {name: str(side.root / name / "__init__.py") for name in ("app", "tests")}
 
 
-def test_what_cannot_be_imported_is_not_asked_for(repository: Repository, cache: Path) -> None:
+def test_files_that_cannot_be_imported_are_no_modules(repository: Repository, cache: Path) -> None:
     """Documents, scripts outside of packages, and modules that are new or gone are no modules that differ in both."""
     repository.commit({"docs/conf.py": "old", "README.md": "old", "not-a-name.py": "old", "single.py": "old"})
     repository.write({"docs/conf.py": "new", "README.md": "new", "not-a-name.py": "new", "single.py": "new"})
@@ -82,8 +82,8 @@ def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, 
     both, modules = answer(python, MAKE, str(repository.root), str(cache), cwd=tmp_path, PYTHONPATH=str(SOURCE))
 
     assert modules == ["plumb_sample"]
-    for root, arm_python, path in both.values():
-        found = asked(Path(root), Path(arm_python), path, modules)
+    for root, side_python, path in both.values():
+        found = asked(Path(root), Path(side_python), path, modules)
         assert found == {"plumb_sample": f"{root}/{folder}/plumb_sample/__init__.py"}
         assert foreign(found, Path(root)) == []
 

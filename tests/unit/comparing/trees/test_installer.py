@@ -33,7 +33,7 @@ from plumbline.comparing.trees.sides import describe, make_sides
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.comparing.trees.git import NoBase
 from plumbline.results.environment import installed_packages
-said = []
+reported = []
 try:
     sides = make_sides(
         Path(sys.argv[1]),
@@ -41,11 +41,11 @@ try:
         recorded_packages=installed_packages() | json.loads(sys.argv[3]),
         directories=[],
         cache=Path(sys.argv[2]),
-        say=said.append,
+        say=reported.append,
     )
-    print(json.dumps([str(sides.base.python), str(sides.head.python), describe(sides), said]))
+    print(json.dumps([str(sides.base.python), str(sides.head.python), describe(sides), reported]))
 except NoBase as error:
-    print(json.dumps([str(error), said]))
+    print(json.dumps([str(error), reported]))
 """
 
 
@@ -196,7 +196,7 @@ def holding(folder: Path, text: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("installer", ["pip", "uv"])
-def test_the_installer_has_the_recorded_version(
+def test_the_base_environment_has_the_recorded_version(
     tmp_path: Path, index: str, installer: str, request: pytest.FixtureRequest
 ) -> None:
     """Base gets the recorded version from an index with a password, head keeps its own, and the token is nowhere."""
@@ -212,10 +212,10 @@ def test_the_installer_has_the_recorded_version(
 
     first = answer(python, RECORD, *arguments, '{"plumb-tiny": "1.0"}', cwd=tmp_path, **variables)
 
-    base, head, lines, said = first
+    base, head, lines, reported = first
     assert head == str(python)
     assert lines == ["plumb-tiny 1.0 → 2.0"]
-    assert said == ["making the base environment: plumb-tiny 1.0"]
+    assert reported == ["making the base environment: plumb-tiny 1.0"]
     assert answer(Path(base), VERSIONS, cwd=tmp_path) == ["1.0", "1.0"]
     assert answer(python, VERSIONS, cwd=tmp_path) == ["2.0", "2.0"]
     commands = [Path(one).with_name("plumb-tiny") for one in (base, head)]
@@ -226,7 +226,7 @@ def test_the_installer_has_the_recorded_version(
     again = answer(python, RECORD, *arguments, '{"plumb-tiny": "1.0"}', cwd=tmp_path, **variables)
     assert again == [base, head, lines, []]
 
-    gone, said = answer(python, RECORD, *arguments, '{"plumb-tiny": "0.9"}', cwd=tmp_path, **variables)
+    gone, reported = answer(python, RECORD, *arguments, '{"plumb-tiny": "0.9"}', cwd=tmp_path, **variables)
     assert gone.startswith("plumb-tiny 0.9 of the base can't be installed now: ")
     refused, _ = answer(
         python,
@@ -238,7 +238,7 @@ def test_the_installer_has_the_recorded_version(
     )
     assert refused.startswith("plumb-tiny 0.8 of the base can't be installed now: ")
     assert "-token" not in refused
-    assert TOKEN not in gone + json.dumps(said)
+    assert TOKEN not in gone + json.dumps(reported)
     assert holding(tmp_path / "cache", TOKEN) == holding(tmp_path / "cache", "wrong-token") == []
     assert [path.name for path in (tmp_path / "cache" / "environments").iterdir()] == [Path(base).parts[-3]]
 
@@ -271,12 +271,12 @@ def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: py
 
 
 def test_no_change_needs_no_environment(tmp_path: Path) -> None:
-    """Where the packages are the same, both sides run on ours."""
+    """If the packages are the same, both sides run on ours."""
     assert base_python({}, tmp_path, tmp_path, lambda _: None) == Path(sys.executable)
 
 
-def test_a_full_disk_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where an environment has no room, the message is of the first file that didn't fit, and nothing is left."""
+def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an environment doesn't fit on the disk, the message names the first file, and nothing is left."""
     repository = Repository.create(tmp_path / "repository", {"app.py": ""})
     monkeypatch.setattr(installer, "_link", no_room)
     recorded = installed_packages() | {"plumb-tiny": "1.0"}
@@ -306,11 +306,11 @@ def test_a_token_in_a_path_is_not_shown(
         monkeypatch.setenv(name, f"http://127.0.0.1:9/{TOKEN}/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    said: list[str] = []
+    reported: list[str] = []
     with pytest.raises(NoBase) as error:
-        base_python(changes, tmp_path, tmp_path, said.append)
+        base_python(changes, tmp_path, tmp_path, reported.append)
     assert str(error.value).startswith(shown)
-    assert TOKEN not in str(error.value) + "".join(said)
+    assert TOKEN not in str(error.value) + "".join(reported)
     assert holding(tmp_path, TOKEN) == []
 
 
@@ -318,7 +318,7 @@ def no_room(*_: str) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_where_a_package_came_from_is_not_kept(tmp_path: Path) -> None:
+def test_the_urls_of_packages_are_not_kept(tmp_path: Path) -> None:
     """Its URL may hold a token; our own environment, whose files the copy links to, keeps it."""
     [purelib] = package_folders(tmp_path / "bin" / "python")
     ours = {"web": tmp_path / "web.json", "local": tmp_path / "local.json"}

@@ -97,7 +97,7 @@ def test_a_lock_file_pins_what_applies_here(tmp_path: Path, name: str, text: str
     assert pins == {"red-is": "6.2.0", "old": "2.0", "ours": "git+https://example.org/ours@abc"}
 
 
-def test_a_workspace_s_lock_file_counts(tmp_path: Path) -> None:
+def test_a_lock_file_of_a_workspace_counts(tmp_path: Path) -> None:
     """A lock file above the project counts, up to the tree's root, and the nearest wins."""
     (tmp_path / "tree" / "services" / "api").mkdir(parents=True)
     (tmp_path / "requirements.txt").write_text("outside==1")
@@ -108,7 +108,7 @@ def test_a_workspace_s_lock_file_counts(tmp_path: Path) -> None:
     assert locked_versions(tmp_path / "tree", "services/api/")[1] == {"own": "1"}
 
 
-def test_a_damaged_lock_file_is_said(tmp_path: Path) -> None:
+def test_a_damaged_lock_file_is_named(tmp_path: Path) -> None:
     """A lock file with a merge conflict in it is named."""
     (tmp_path / "uv.lock").write_text("<<<<<<< HEAD")
     with pytest.raises(NoBase, match=r"uv\.lock can't be read"):

@@ -48,16 +48,16 @@ def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> 
     assert len(list((cache / "trees").iterdir())) == 2
 
 
-def test_a_full_disk_is_said(repository: Repository, full_disk: Path) -> None:
-    """Where the copies have no room, the message says where, and what was begun is gone."""
+def test_a_full_disk_is_reported(repository: Repository, full_disk: Path) -> None:
+    """If the copies don't fit, the message names the folder, and nothing is left."""
     repository.commit({"app/large.txt": "x" * 200_000})
     with pytest.raises(NoBase, match=r"can't be made in .*full.*No space left on device"):
         make(repository.root, full_disk)
     assert [path for path in full_disk.rglob("*") if path.is_file() and path.name != ".lock"] == []
 
 
-def test_a_full_disk_is_said_of_the_base_too(repository: Repository, full_disk: Path) -> None:
-    """Where only base's copy has no room, git's own message is passed on."""
+def test_a_full_disk_is_reported_for_the_base_too(repository: Repository, full_disk: Path) -> None:
+    """If only base's copy doesn't fit, the message has the reason that git omits."""
     base = repository.commit({"app/large.txt": "x" * 200_000})
     repository.commit({"app/large.txt": "x"})
     with pytest.raises(NoBase, match="No space left on device"):
@@ -66,7 +66,7 @@ def test_a_full_disk_is_said_of_the_base_too(repository: Repository, full_disk: 
 
 
 def test_a_module_from_elsewhere_is_foreign(tmp_path: Path) -> None:
-    """What came from the working tree, from a sibling with a longer name, or not at all, makes a comparison invalid."""
+    """A module from the working tree, from a sibling with a longer name, or not at all, makes a comparison invalid."""
     found = {
         "own": f"{tmp_path}/base/app/__init__.py",
         "theirs": "/repository/app/__init__.py",

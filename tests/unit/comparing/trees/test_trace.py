@@ -9,7 +9,7 @@ from plumbline.comparing.trees.at_start._plumbline_trace import CALL, STAGES, TR
 from plumbline.comparing.trees.changed_functions import EVERY
 from plumbline.comparing.trees.trace import AT_START, Stages, child_environ, open_traces
 from tests.support.project import ROOT
-from tests.unit.comparing.trees.helpers import reaches
+from tests.unit.comparing.trees.helpers import reads
 
 OWN = 'print("of my own")\n'
 
@@ -27,14 +27,14 @@ os.stat("not_opened.txt")
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
+def traces(tmp_path: Path) -> Path:
+    folder = tmp_path / "traces"
     folder.mkdir()
     return folder
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["first", "compiled"])
-def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Path, compiled: bool) -> None:
+def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces: Path, compiled: bool) -> None:
     """Modules, compiled or not, and data by a relative path; the user's own module of that name runs as well."""
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -43,13 +43,13 @@ def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Pa
     (tree / "program.py").write_text(PROGRAM)
     (tree / "sitecustomize.py").write_text(OWN)
     path = os.pathsep.join([str(AT_START), str(tree)])
-    environ = {**os.environ, "PYTHONPATH": path, TRACE: str(notes / "tests"), "PYTHONDONTWRITEBYTECODE": ""}
+    environ = {**os.environ, "PYTHONPATH": path, TRACE: str(traces / "tests"), "PYTHONDONTWRITEBYTECODE": ""}
     for _ in range(2 if compiled else 1):
-        (notes / "tests").unlink(missing_ok=True)
+        (traces / "tests").unlink(missing_ok=True)
         done = subprocess.run([sys.executable, tree / "program.py"], env=environ, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout == "of my own\n" * 2  # the child's, too
-    read = {name: reaches(["tests"], notes, {tree / name}) for name in sorted(path.name for path in tree.iterdir())}
+    read = {name: reads(["tests"], traces, {tree / name}) for name in sorted(path.name for path in tree.iterdir())}
     del read["__pycache__"]
     assert read == {
         "by_child.txt": True,
@@ -65,18 +65,20 @@ def test_a_process_notes_what_it_and_its_children_open(tmp_path: Path, notes: Pa
 
 
 @pytest.mark.parametrize(
-    ("program", "noted"),
+    ("program", "traced"),
     [("python3", True), ("by_python", True), ("by_shell", False), ("binary", False), ("not_there", False)],
 )
-def test_what_python_does_not_run_notes_nothing(tmp_path: Path, notes: Path, program: str, noted: bool) -> None:
+def test_a_program_that_python_does_not_run_writes_no_trace(
+    tmp_path: Path, traces: Path, program: str, traced: bool
+) -> None:
     """Nor do its children: what a shell script reads itself would be missed. A console script is run by Python."""
     begins = {"by_python": b"#!/usr/bin/python3\n", "by_shell": b"#!/bin/sh\n", "binary": b"\x7fELF\xff"}
     for name, begin in begins.items():
         (tmp_path / name).write_bytes(begin)
         (tmp_path / name).chmod(0o755)
     path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environ = {"PATH": path, TRACE: str(notes / "tests")}
-    expected = {"PATH": path, **({TRACE: str(notes / "worker")} if noted else {})}
+    environ = {"PATH": path, TRACE: str(traces / "tests")}
+    expected = {"PATH": path, **({TRACE: str(traces / "worker")} if traced else {})}
     assert child_environ("worker", [program, "-m", "worker"], environ) == expected
     assert child_environ("worker", [program], {"PATH": path}) == {"PATH": path}
 
@@ -92,12 +94,10 @@ def test_what_python_does_not_run_notes_nothing(tmp_path: Path, notes: Path, pro
         ("os.execv('/bin/sh', ['sh', '-c', ''])", False),
     ],
 )
-def test_what_a_program_of_another_language_reads_is_not_known(
-    tmp_path: Path, notes: Path, run: str, known: bool
-) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(notes / "tests")}
+def test_a_program_of_another_language_affects_all(tmp_path: Path, traces: Path, run: str, known: bool) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
     subprocess.run([sys.executable, "-c", f"import os, subprocess, sys; {run}"], env=environ, check=True)
-    assert reaches(["tests"], notes, {tmp_path / "nobody.py"}) is not known
+    assert reads(["tests"], traces, {tmp_path / "nobody.py"}) is not known
 
 
 CALLED = """\
@@ -169,7 +169,7 @@ FUNCTIONS = {"Thing.method", "coroutine", "nested", "in_thread", "in_child", "ne
 
 
 @pytest.mark.parametrize("argument", ["", "early", "otherwise", "as a program"])
-def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Path, argument: str) -> None:
+def test_a_trace_has_the_calls_of_changed_functions_by_stage(tmp_path: Path, argument: str) -> None:
     """Those of a file that have changed, and all of a package but those that it runs itself while it is imported."""
     (tmp_path / "package").mkdir()
     for name, text in (
@@ -179,14 +179,14 @@ def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Pa
         ("program.py", CALLING),
     ):
         (tmp_path / name).write_text(text)
-    notes = tmp_path / "notes"
-    open_traces(notes, {tmp_path / "package": EVERY, tmp_path / "called.py": FUNCTIONS, tmp_path / "program.py": None})
+    traces = tmp_path / "traces"
+    open_traces(traces, {tmp_path / "package": EVERY, tmp_path / "called.py": FUNCTIONS, tmp_path / "program.py": None})
     path = os.pathsep.join([str(AT_START), str(ROOT), str(tmp_path)])
-    environ = {**os.environ, "PYTHONPATH": path, TRACE: str(notes / "tests")}
+    environ = {**os.environ, "PYTHONPATH": path, TRACE: str(traces / "tests")}
     command = [sys.executable, "program.py", argument]
     done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
-    lines = [line.replace(f"{tmp_path}{os.sep}", "") for line in (notes / "tests").read_text().splitlines()]
+    lines = [line.replace(f"{tmp_path}{os.sep}", "") for line in (traces / "tests").read_text().splitlines()]
     expected = ["1 Thing.method called.py", "2 coroutine called.py", "2 nested called.py", "3 * package"]
     expected += ["2 in_thread called.py", "2 in_child called.py"]
     calls = [line.removeprefix(CALL).split(" ", 2) for line in lines if line.startswith(CALL)]
@@ -197,24 +197,24 @@ def test_processes_note_while_which_benchmark_changed_functions_run(tmp_path: Pa
     assert {*processes[:-1]} == {processes[0]}
     assert ("called.py" in lines) is (argument == "otherwise")
     assert {f"{WATCHED}called.py", f"{WATCHED}package/__init__.py"} <= set(lines)
-    assert (notes / STAGES).read_text().splitlines() == ['["first", "a"]', '["first", "b"]', '["fixture", "c", "d"]']
+    assert (traces / STAGES).read_text().splitlines() == ['["first", "a"]', '["first", "b"]', '["fixture", "c", "d"]']
 
 
 FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pure")
 
 
-def test_no_calls_are_noted_where_other_things_differ_as_well(tmp_path: Path) -> None:
-    open_traces(tmp_path / "notes", {FILE: None})
-    stages = Stages({TRACE: str(tmp_path / "notes" / "tests")})
+def test_no_calls_are_recorded_if_other_things_differ(tmp_path: Path) -> None:
+    open_traces(tmp_path / "traces", {FILE: None})
+    stages = Stages({TRACE: str(tmp_path / "traces" / "tests")})
     assert not stages.recorded
     stages.begin("first", ["a"])
-    assert not list((tmp_path / "notes").iterdir())
+    assert not list((tmp_path / "traces").iterdir())
 
 
-def test_a_module_in_machine_code_is_read(notes: Path) -> None:
+def test_a_module_in_machine_code_is_read(traces: Path) -> None:
     """It is the kernel that loads it."""
-    environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(notes / "tests")}
+    environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
     code = "import msgspec._core as module; print(module.__file__)"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert not done.stdout.strip().endswith(".py")
-    assert reaches(["tests"], notes, {Path(done.stdout.strip())})
+    assert reads(["tests"], traces, {Path(done.stdout.strip())})
