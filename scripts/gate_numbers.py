@@ -77,7 +77,7 @@ THREE = "test_list or test_select_1 or test_publish_latency"
 INVALID = 3
 STEPS_WATCHED_S = 3.0
 MOST_COUNTS = 3
-NOT_AT_THE_SCREEN = "paired comparison with|nothing differs|measured again"
+NOT_AT_THE_CHECK = "paired comparison with|nothing differs|measured again"
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
 """Variables that would tell the gate something else."""
 
@@ -132,7 +132,7 @@ class Clone:
         path.write_text(path.read_text(encoding="utf-8") + "_of_no_use = 0\n", encoding="utf-8")
 
     def slow_down(self, handler: str, extra_s: float) -> None:
-        """Let a handler of the sample service do work that takes so much longer at the usual machine_speed of this machine."""
+        """Let a handler of the sample service do work that takes so much longer at the usual speed of this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
         steps = round(extra_s / usual_step_s())
         # Inside, so that this handler alone differs.
@@ -210,11 +210,11 @@ def cloned() -> Iterator[Clone]:
         yield Clone(root)
 
 
-def convicted(results: Results) -> dict[str, Benchmark]:
+def failed(results: Results) -> dict[str, Benchmark]:
     return {one.key: one for one in results.benchmarks if one.verdict == "regression"}
 
 
-def told(one: Benchmark) -> str:
+def described(one: Benchmark) -> str:
     """A benchmark with how it changed, by its timings and by its counts."""
     counts = [f"{change.name} {change.old:g} → {change.new:g}" for change in one.count_changes if change.gated]
     change = "not timed" if one.change is None else f"{one.change:+.1%}"
@@ -244,7 +244,7 @@ class Tally:
             for one in results.benchmarks
             if one.key not in slower and not any(reason.startswith(NOTHING_DIFFERS) for reason in one.reasons)
         ]
-        false_alarms = [any(key not in slower for key in convicted(results)) for results, slower in valid]
+        false_alarms = [any(key not in slower for key in failed(results)) for results, slower in valid]
         found = {
             "invalid gates": Share(len(self._gates) - len(valid), len(self._gates)),
             "gates with a false alarm": Share(sum(false_alarms), len(valid)),
@@ -264,12 +264,12 @@ class Tally:
             if share.of:
                 print(f"  {name}: {share}")
         for results, slower in self._gates:
-            for key, one in convicted(results).items():
+            for key, one in failed(results).items():
                 if key not in slower:
-                    print(f"  false alarm: {told(one)}")
+                    print(f"  false alarm: {described(one)}")
             for one in results.benchmarks:
                 if one.key in slower and one.verdict != "regression":
-                    print(f"  not caught: {told(one)}, {one.verdict}")
+                    print(f"  not caught: {described(one)}, {one.verdict}")
             if results.exit_code not in (0, 1):
                 print(f"  invalid: {'; '.join(results.reasons)}")
 
@@ -342,14 +342,14 @@ def service(options: argparse.Namespace) -> None:
                 change()
                 results = clone.gate()
                 clone.restore()
-                found = convicted(results)
+                found = failed(results)
                 caught += key in found
                 others += len(found.keys() - {key})
                 verdicts = Counter(str(one.verdict) for one in results.benchmarks)
                 print(f"  exit code {results.exit_code}, {dict(verdicts)}")
                 shown = [one for one in results.benchmarks if one.key == key or one.key in found]
-                print("\n".join(f"    {one.verdict}: {told(one)}" for one in shown))
-            print(f"  caught: {Share(caught, options.runs)}; others convicted: {others}")
+                print("\n".join(f"    {one.verdict}: {described(one)}" for one in shown))
+            print(f"  caught: {Share(caught, options.runs)}; others failed: {others}")
 
 
 def dependency(options: argparse.Namespace) -> None:
@@ -366,7 +366,7 @@ def dependency(options: argparse.Namespace) -> None:
             for _ in range(options.runs):
                 results = clone.gate(python=now[1])
                 print(
-                    f"  exit code {results.exit_code}; {'; '.join(results.base_differences) or 'ended at the screen'}"
+                    f"  exit code {results.exit_code}; {'; '.join(results.base_differences) or 'baseline check alone'}"
                 )
                 for one in results.benchmarks:
                     verdicts.setdefault(one.key, []).append(one)
@@ -376,7 +376,7 @@ def dependency(options: argparse.Namespace) -> None:
                 said = Counter(str(one.verdict) for one in found)
                 if set(said) != {"pass"}:
                     print(f"  {_changes(found)} {dict(said)} {key}")
-            print(f"  convicted of those that it can't touch: {Share(sum(untouched), len(untouched))}")
+            print(f"  failed of those that it can't touch: {Share(sum(untouched), len(untouched))}")
 
 
 def _changes(found: Iterable[Benchmark]) -> str:
@@ -414,15 +414,15 @@ def _beside_reference(settings: Settings, sides: Sides, plans: list[BenchmarkPla
                 blocks[plan.key] += [pair.block_differences[plan.key]] if plan.key in pair.block_differences else []
     reference = _judged(plans, blocks)
     agreement: Counter[str] = Counter()
-    acquitted: list[bool] = []
+    passed: list[bool] = []
     for run in range(runs):
         try:
             comparison = compare(settings, sides, plans, budget_s=settings.gate.duet_budget_s)
         except ComparisonInvalid as error:
             print(f"  gate {run + 1}: invalid: {error}")
             continue
-        told = f"{len(comparison.unaffected)} benchmarks run nothing that differs"
-        print(f"  gate {run + 1}: {comparison.pairs} pairs in {comparison.elapsed_s:.0f} s, {told}")
+        text = f"{len(comparison.unaffected)} benchmarks run nothing that differs"
+        print(f"  gate {run + 1}: {comparison.pairs} pairs in {comparison.elapsed_s:.0f} s, {text}")
         for plan in plans:
             judgement = comparison.judgements.get(plan.key)
             if plan.key in comparison.unaffected and plan.key in reference:
@@ -434,7 +434,7 @@ def _beside_reference(settings: Settings, sides: Sides, plans: list[BenchmarkPla
             said = agreed(judgement, by_pairs, plan)
             agreement[said] += 1
             if plan.key.startswith(cant_touch):
-                acquitted.append(judgement.verdict == "pass")
+                passed.append(judgement.verdict == "pass")
             if run == 0 or said == "contradicts":
                 print(
                     f"    {by_pairs.change:+7.1%} ({by_pairs.low:+.1%} to {by_pairs.high:+.1%}) {by_pairs.verdict:12}"
@@ -443,7 +443,7 @@ def _beside_reference(settings: Settings, sides: Sides, plans: list[BenchmarkPla
     total = agreement.total()
     for said in ("the same", "undecided", "compatible", "contradicts"):
         print(f"  verdicts beside those of {REFERENCE_PAIRS} pairs, {said}: {Share(agreement[said], total)}")
-    print(f"  acquitted of those that it can't touch: {Share(sum(acquitted), len(acquitted))}")
+    print(f"  passed of those that it can't touch: {Share(sum(passed), len(passed))}")
 
 
 def _judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
@@ -452,7 +452,7 @@ def _judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float
     within = {key: errors_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
     limits = {plan.key: plan.thresholds for plan in plans}
-    judged = judge_pairs(differences, differences, limits, prior, within=within, tried=len(differences))
+    judged = judge_pairs(differences, differences, limits, prior, within=within, sharing=len(differences))
     for key, one in judged.items():
         low, high = _interval(differences[key])
         judged[key] = dataclasses.replace(one, low=low, high=high)
@@ -469,7 +469,7 @@ def _interval(differences: Sequence[float]) -> tuple[float, float]:
 def agreed(judgement: Judgement, reference: Judgement, plan: BenchmarkPlan) -> str:
     """How a verdict stands beside the reference: `contradicts` where the reference's interval rules out its claim.
 
-    A slow-down between tolerance and minimum effect may be convicted or acquitted: then they are `compatible`.
+    A slow-down between tolerance and minimum effect may fail or pass: then they are `compatible`.
     """
     limits = plan.thresholds
     if judgement.verdict == "inconclusive":
@@ -515,7 +515,7 @@ def times(options: argparse.Namespace) -> None:
         for name, found in ran.items():
             again = [one for one in found if "measured again" in one.output]
             ends = {
-                "at the screen": [one for one in found if not re.search(NOT_AT_THE_SCREEN, one.output)],
+                "at the baseline check": [one for one in found if not re.search(NOT_AT_THE_CHECK, one.output)],
                 "where nothing differs": [one for one in found if "nothing differs" in one.output and one not in again],
                 "after measuring again": again,
             }
@@ -586,7 +586,7 @@ def rival(options: argparse.Namespace) -> None:
         unchanged.show("our gate on five operations, without a change")
         slowed.show(f"our gate on five operations, each {SLOW_DOWN:.0%} slower")
         for how, one in theirs.items():
-            print("\n".join([f"pytest-benchmark {how}, --benchmark-compare-fail=median:10%:", *one.told()]))
+            print("\n".join([f"pytest-benchmark {how}, --benchmark-compare-fail=median:10%:", *one.report_lines()]))
 
 
 # ---- the rest

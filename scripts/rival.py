@@ -135,7 +135,7 @@ class Rival:
         self._settings = settings
         self._folder = folder
         self._pin = pin
-        self._convicted: dict[float, list[int]] = {0.0: [], SLOW_DOWN: []}
+        self._failed: dict[float, list[int]] = {0.0: [], SLOW_DOWN: []}
         (folder / "operations.py").write_text(OPERATIONS, encoding="utf-8")
         (folder / "test_operations.py").write_text(THEIR_BENCHMARKS, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="ascii")
@@ -160,7 +160,7 @@ class Rival:
                 for service in services.running():
                     service.pin({lock.core})
             self._measure(services, lock.core, 0.0, "--benchmark-save=base")
-            for slower, found in self._convicted.items():
+            for slower, found in self._failed.items():
                 compare = ("--benchmark-compare", "--benchmark-compare-fail=median:10%")
                 found.append(self._measure(services, lock.core, slower, *compare))
         finally:
@@ -168,7 +168,7 @@ class Rival:
             lock.release()
 
     def _measure(self, services: Services, core: int | None, slower: float, *arguments: str) -> int:
-        """How many benchmarks it convicts."""
+        """Return how many benchmarks it fails."""
         assert services.redis is not None
         assert services.postgres is not None
         urls = {"THE_REDIS": services.redis.address.url, "THE_DATABASE": services.postgres.address.url}
@@ -186,9 +186,9 @@ class Rival:
             sys.exit(f"pytest-benchmark ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return found
 
-    def told(self) -> list[str]:
-        """What it found, line by line."""
-        alarms, caught = self._convicted[0.0], self._convicted[SLOW_DOWN]
+    def report_lines(self) -> list[str]:
+        """Return the result, line by line."""
+        alarms, caught = self._failed[0.0], self._failed[SLOW_DOWN]
         return [
             f"  runs with a false alarm: {Share(sum(map(bool, alarms)), len(alarms))}",
             f"  false alarms by benchmark: {Share(sum(alarms), OPERATIONS_COUNT * len(alarms))}",

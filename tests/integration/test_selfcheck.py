@@ -39,7 +39,7 @@ print("\\n".join(findings.report_lines(found, gate)))
 
 
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
-    """A short one: what it prints comes from pairs that are stored, and replaying them prints the same shares."""
+    """In a short run, the printed shares come from stored pairs, and replaying these prints the same shares."""
     project = Project.create(tmp_path / "project", environments)
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = {SHORT_BUDGET_S}\n")
     project.git("init", "--quiet")
@@ -66,8 +66,8 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert all((path / MADE).exists() for path in copies)
 
 
-def test_a_budget_too_short_for_a_pair_is_said(project: Project) -> None:
-    """Rather than gates without end in which nothing is measured."""
+def test_a_budget_too_short_for_a_pair_is_an_error(project: Project) -> None:
+    """Otherwise gates would run without end, and nothing would be measured."""
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = 1\n")
     project.git("init", "--quiet")
     done = project.python("-c", SHORT, XDG_CACHE_HOME=str(project.root.parent / "cache"))

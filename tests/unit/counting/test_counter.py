@@ -307,7 +307,7 @@ async def test_a_prepared_statement_that_is_no_longer_cached(count: Count, count
 
 
 async def test_a_silent_retry(count: Count, client: Redis, database: asyncpg.Connection) -> None:
-    """What failed and was done again counts twice, at either server."""
+    """A failed operation that is repeated counts twice, at either server."""
 
     async def once() -> None:
         await client.set("key", "value")
@@ -340,8 +340,8 @@ async def test_a_dropped_index(count: Count, database: asyncpg.Connection) -> No
     assert held(before, after) == {"postgres.rows_read": (2, 2_000)}
 
 
-async def test_what_was_explained_is_rolled_back(count: Count, database: asyncpg.Connection) -> None:
-    """Rows are changed as often as the rounds do it, and not once more."""
+async def test_explained_statements_are_rolled_back(count: Count, database: asyncpg.Connection) -> None:
+    """Rows change as often as the rounds change them, and not once more."""
     rounds = 0
 
     async def work() -> None:
@@ -376,7 +376,7 @@ async def test_ids_and_timestamps_in_what_is_sent_never_alarm(
 
 
 async def test_a_digit_more_in_each_of_many_ids_never_alarms(count: Count, client: Redis) -> None:
-    """As they have it after more samples, or in a database that is older."""
+    """After more samples or in an older database, ids have more digits."""
     ids = iter(range(10_000))
 
     async def work() -> None:
@@ -416,7 +416,7 @@ def test_synchronous_clients_are_counted_too(counter: Counter, counting: Service
     assert rounds.counts.same["redis.command GET"] == rounds.counts.same["redis.messages"] == 1
 
 
-async def test_what_varies_is_told_apart(count: Count, client: Redis) -> None:
+async def test_varying_counts_are_kept_apart(count: Count, client: Redis) -> None:
     """A count that isn't the same in all passes is shown with its values."""
     rounds = 0
 
@@ -432,8 +432,8 @@ async def test_what_varies_is_told_apart(count: Count, client: Redis) -> None:
     assert "redis.command PING" not in found.same
 
 
-async def test_where_nothing_goes_to_a_server_that_is_known(count: Count, client: Redis) -> None:
-    """PostgreSQL has no part: none of its statements is a count like any other, and takes no round more."""
+async def test_a_server_that_gets_nothing_counts_zero(count: Count, client: Redis) -> None:
+    """PostgreSQL has no part: its counts are 0, and no round is thrown away for it."""
     rounds = 0
 
     async def work() -> None:
@@ -480,10 +480,10 @@ async def test_a_statement_that_can_t_be_explained_leaves_the_others(
     assert "rows read can't be counted where SELECT id FROM mine is executed" in note
 
 
-async def test_a_machine_that_doesn_t_tell_of_connections(
+async def test_a_machine_that_does_not_report_connections(
     counting: Services, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As macOS: commands and statements are counted all the same, and what can't be is said once."""
+    """As macOS: commands and statements are counted all the same, and a note says once what is not."""
 
     def refuse() -> None:
         raise CannotCount("only Linux's kernel reports them")
@@ -504,7 +504,7 @@ async def test_a_machine_that_doesn_t_tell_of_connections(
 
 
 async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, client: Redis) -> None:
-    """The benchmark goes on, and the run says what wasn't counted, without a password."""
+    """The benchmark goes on, and a note says what was not counted, without a password."""
     assert counting.redis is not None
     counter = Counter(counting)
     counter._redis = RedisCommands(counting.redis)
@@ -567,7 +567,7 @@ def store(client):
 
 
 def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
-    """A pipeline turned into single commands: exit code 1 with the reason, where timings can't be judged at all."""
+    """A pipeline turned into single commands: exit code 1 with the reason, although timings can't be judged at all."""
     settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
@@ -590,8 +590,8 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     assert again.code == 0, again.output
 
 
-def test_more_without_anything_that_differs_is_drift(project: Project) -> None:
-    """As for data or ids that are others by now: told, and no failure. It fails as soon as what it runs differs."""
+def test_growth_without_a_difference_is_drift(project: Project) -> None:
+    """As for data or ids that have changed: reported, and no failure. It fails as soon as the code differs."""
     settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)

@@ -45,8 +45,8 @@ def address_of(server: socket.socket) -> tuple[str, int]:
     return host, port
 
 
-def test_what_an_open_connection_sends_and_receives(watch: SocketWatch, server: socket.socket) -> None:
-    """One message of 31 bytes and an answer of 4, on a connection that was there before."""
+def test_traffic_of_an_open_connection_is_counted(watch: SocketWatch, server: socket.socket) -> None:
+    """One message of 31 bytes and an answer of 4, on a connection that was open before."""
     names = dict.fromkeys(peers_of(*address_of(server)), "redis")
     with socket.create_connection(address_of(server)) as client:
         before = watch.open(names)
@@ -59,7 +59,7 @@ def test_what_an_open_connection_sends_and_receives(watch: SocketWatch, server: 
 
 
 def test_a_connection_that_came_and_went_is_counted(watch: SocketWatch, server: socket.socket) -> None:
-    """Three in a row, none of which is there before or afterwards."""
+    """Three in a row, none of which is open before or afterwards."""
     names = dict.fromkeys(peers_of(*address_of(server)), "redis")
     for _ in range(3):
         with socket.create_connection(address_of(server)) as client:
@@ -68,8 +68,8 @@ def test_a_connection_that_came_and_went_is_counted(watch: SocketWatch, server: 
     assert (found["redis"].connections, found["redis"].segments, found["redis"].bytes_sent) == (3, 3, 93)
 
 
-def test_what_ended_before_is_not_told_again(watch: SocketWatch, server: socket.socket) -> None:
-    """Each end is told once."""
+def test_an_end_is_reported_once(watch: SocketWatch, server: socket.socket) -> None:
+    """Nothing is left after it was reported."""
     peers = peers_of(*address_of(server))
     with socket.create_connection(address_of(server)) as client:
         exchange(client, server)
@@ -78,7 +78,7 @@ def test_what_ended_before_is_not_told_again(watch: SocketWatch, server: socket.
 
 
 def test_connections_to_others_are_left_out(watch: SocketWatch, server: socket.socket) -> None:
-    """The other side of a connection, and another port, are nobody's."""
+    """The other side of a connection, and another port, do not count."""
     host, port = address_of(server)
     with socket.create_connection((host, port)) as client:
         assert len(watch.open(peers_of(host, port))) == 1

@@ -12,8 +12,8 @@ def connection(cookie: bytes, segments: int, sent: int, received: int = 0, segme
     return Connection(cookie, PEER, segments, sent, received, segment_bytes)
 
 
-def test_traffic_is_the_difference_of_two_looks() -> None:
-    """Of what stayed, what ended, what came and what came and went; what stood still is none."""
+def test_traffic_is_the_difference_of_two_readings() -> None:
+    """Connections that stayed, ended, began, and began and ended; an idle one has no traffic."""
     before = {b"stays": connection(b"stays", 5, 50, 500), b"ends": connection(b"ends", 1, 10)}
     before[b"still"] = connection(b"still", 9, 90)
     after = {b"stays": connection(b"stays", 7, 70, 900), b"comes": connection(b"comes", 1, 1)}
@@ -26,7 +26,7 @@ def test_traffic_is_the_difference_of_two_looks() -> None:
 
 
 @pytest.mark.parametrize(("segments", "sent", "whole"), [(1, 500, True), (2, 1_001, False), (10, 100, True)])
-def test_what_is_longer_than_a_segment_is_no_number_of_messages(segments: int, sent: int, whole: bool) -> None:
+def test_segments_are_messages_only_if_messages_fit_them(segments: int, sent: int, whole: bool) -> None:
     """With segments of 1,000 bytes, 1,001 bytes in two of them may have been one message."""
     found = traffic({}, {b"a": connection(b"a", segments, sent)}, {}, {PEER: "redis"})
     assert found["redis"].whole is whole

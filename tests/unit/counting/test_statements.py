@@ -29,8 +29,8 @@ not a line of PostgreSQL's
 SELECT = "SELECT id\nFROM item\nWHERE id = $1"
 
 
-def test_the_log_tells_what_was_parsed_and_executed() -> None:
-    """Over several lines, with parameters as literals, without binds, and with what failed."""
+def test_the_log_shows_parsed_and_executed_statements() -> None:
+    """Over several lines, with parameters as literals, without binds, and with failed ones."""
     assert list(executed(LOG)) == [
         Executed("statement", "SELECT 'mark 0'"),
         Executed("parse", SELECT),
@@ -42,7 +42,7 @@ def test_the_log_tells_what_was_parsed_and_executed() -> None:
 
 
 def test_the_log_is_cut_at_the_marks() -> None:
-    """What was executed before the first mark is nobody's, and without a mark nothing is known."""
+    """Statements before the first mark do not count, and without a mark nothing is known."""
     parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
     assert [[one.kind for one in part] for part in parts] == [["parse", "statement", "statement"], ["statement"]]
     assert between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 2'"]) == []
@@ -95,8 +95,8 @@ def test_a_long_statement_is_cut() -> None:
         ("BEGIN", False),
     ],
 )
-def test_only_what_reads_tables_is_explained(text: str, reads: bool) -> None:
-    """Nothing is executed a second time that reads no rows anyway."""
+def test_only_statements_that_read_tables_are_explained(text: str, reads: bool) -> None:
+    """A statement that reads no rows is not executed a second time."""
     assert reads_tables(text) is reads
 
 

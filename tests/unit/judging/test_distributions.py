@@ -43,7 +43,7 @@ def test_the_median_of_student_s_t_is_zero() -> None:
     [(1, 1 / math.tan(math.pi * 1e-6)), (2, (1 - 2e-6) / math.sqrt(2e-6 * (1 - 1e-6)))],
 )
 def test_a_quantile_far_out_is_found(degrees: int, expected: float) -> None:
-    """One error in a million, which many benchmarks share, is found where a closed form tells the quantile."""
+    """One error in a million, which many benchmarks share, agrees with the closed form."""
     result = student_quantile(1 - 1e-6, degrees)
 
     assert result == pytest.approx(expected, rel=1e-6)

@@ -39,7 +39,7 @@ def test_a_verdict_contradicts_where_the_reference_rules_out_its_claim(
 
 
 def test_gates_are_counted_by_what_they_should_have_said() -> None:
-    """One that catches the slow-down, one that misses it and convicts another benchmark, and an invalid one."""
+    """One that catches the slow-down, one that misses it and fails another benchmark, and an invalid one."""
     tally = Tally()
     caught = [benchmark("a", "regression", change=0.11), benchmark("b")]
     missed = [benchmark("a", "pass", change=0.04), benchmark("b", "regression", change=0.09)]
@@ -58,7 +58,7 @@ def test_gates_are_counted_by_what_they_should_have_said() -> None:
 
 
 def test_a_tally_without_slow_downs_says_nothing_of_them() -> None:
-    """Only false alarms can be told then."""
+    """Only false alarms can be counted then."""
     tally = Tally()
     tally.add(results(benchmark("a", "inconclusive"), exit_code=0))
 

@@ -19,7 +19,7 @@ def test_replays_count_false_alarms_and_what_is_caught() -> None:
 
 
 def test_live_gates_are_counted() -> None:
-    """Of three gates one was invalid, and one convicted one of its two benchmarks."""
+    """Of three gates one was invalid, and in one of the others one of two benchmarks failed."""
     gates = [{}, {"a": "pass", "b": "regression"}, {"a": "pass", "b": "inconclusive"}]
     found = live_gates(Recording(sample_s={}, gates=gates))
     assert found == {

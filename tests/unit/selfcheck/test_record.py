@@ -12,7 +12,7 @@ from plumbline.settings import Settings
 from tests.support.recordings import KEYS, LIMITS
 
 
-def test_time_is_added_where_it_is_known_what_it_adds() -> None:
+def test_time_is_added_only_with_a_known_effect() -> None:
     """Of three benchmarks one sends the application a request a sample, and one many at the same time."""
     one, many, none = KEYS[:3]
     counted = [(one, 1, {"app.messages": 2.0}), (many, 20, {"app.messages": 1.0}), (none, 1, {"redis.messages": 1.0})]

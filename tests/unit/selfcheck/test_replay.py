@@ -26,7 +26,7 @@ def verdicts_of(found: PairedComparison | None) -> dict[str, str]:
 
 
 def test_pairs_without_a_difference_replay_to_passes() -> None:
-    """A spread of 0.5 %: every benchmark is acquitted."""
+    """A spread of 0.5 %: every benchmark passes."""
     assert set(verdicts_of(replayed(recording(0.005))).values()) == {"pass"}
 
 
@@ -37,12 +37,12 @@ def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
 
 
 def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
-    """10 % slower in each block, of which 10 % were on purpose."""
+    """10 % slower in each block, of which 10 % were deliberate."""
     pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
     assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
 
 
-def test_controls_that_are_off_make_a_replay_invalid() -> None:
+def test_wrong_controls_make_a_replay_invalid() -> None:
     """8 % where there is no difference: no verdict at all."""
     assert replayed(recording(0.01, control=0.08)) is None
 
@@ -72,7 +72,7 @@ def test_a_replay_takes_as_many_blocks_as_the_gate_would() -> None:
 
 
 def test_a_few_long_pairs_are_not_taken_for_many() -> None:
-    """Two that happened to be slower would convict if they came again and again: short ones are read instead."""
+    """Two that happened to be slower would fail if they came again and again: short ones are read instead."""
     key = KEYS[0]
     slower, alike = Recorded({key: [0.08, 0.04] * 32}), Recorded({key: [0.02, -0.02, 0.03, -0.03]})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}

@@ -164,14 +164,14 @@ def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
     return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
-def error_to_decide(change: float, thresholds: Thresholds, degrees: int, tried: int) -> float:
+def error_to_decide(change: float, thresholds: Thresholds, degrees: int, sharing: int) -> float:
     """Return the standard error that just decides a benchmark with this change, a share.
 
-    `degrees`: those of freedom of that error. `thresholds` and `tried`: as for judge_pairs.
+    `degrees`: those of freedom of that error. `thresholds` and `sharing`: as for judge_pairs.
     """
     to_fail = math.log1p(change) - math.log1p(thresholds.tolerance)
     to_pass = math.log1p(thresholds.minimum_effect) - math.log1p(change)
-    failing = to_fail / student_quantile(1 - thresholds.false_alarms / tried, degrees)
+    failing = to_fail / student_quantile(1 - thresholds.false_alarms / sharing, degrees)
     return max(failing, to_pass / student_quantile(thresholds.power, degrees), LEAST_SPREAD)
 
 
@@ -187,24 +187,24 @@ def judge_pairs(
     prior: Prior,
     *,
     within: Mapping[str, Sequence[float]],
-    tried: int,
+    sharing: int,
 ) -> dict[str, Judgement]:
     """Judge the benchmarks that are due by the differences of their pairs, at least two each.
 
     `thresholds`: with the errors that this analysis may make. `within`: standard error of each pair's difference by its
-    own blocks alone, below which pairs cannot vary. `tried`: how many benchmarks share the false alarms.
+    own blocks alone, below which pairs cannot vary. `sharing`: how many benchmarks share the false alarms.
     """
-    return {key: _judge(differences[key], thresholds[key], prior, within[key], tried) for key in due}
+    return {key: _judge(differences[key], thresholds[key], prior, within[key], sharing) for key in due}
 
 
 def _judge(
-    values: Sequence[float], thresholds: Thresholds, prior: Prior, within: Sequence[float], tried: int
+    values: Sequence[float], thresholds: Thresholds, prior: Prior, within: Sequence[float], sharing: int
 ) -> Judgement:
     change = mean_of(values, within)
     ratio, degrees = prior.moderated(values, within)
     least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within)
     error = math.sqrt(max(ratio / sum(weights_of(within)), least))
-    to_fail = student_quantile(1 - thresholds.false_alarms / tried, degrees) * error
+    to_fail = student_quantile(1 - thresholds.false_alarms / sharing, degrees) * error
     to_pass = student_quantile(thresholds.power, degrees) * error
     tolerance = math.log1p(thresholds.tolerance)
     verdict: Verdict = "inconclusive"

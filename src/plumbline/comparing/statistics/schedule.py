@@ -223,7 +223,7 @@ class _Schedule:
         return evidence
 
 
-def _blocks_to_decide(plan: BenchmarkPlan, first: StageEvidence, prior: Prior, tried: int) -> int:
+def _blocks_to_decide(plan: BenchmarkPlan, first: StageEvidence, prior: Prior, sharing: int) -> int:
     """Return the blocks of each second-stage pair with which the first analysis decides what the plan expects."""
     found = first.judgements[plan.key]
     error = well_known_error(found, ERROR_WANTED)
@@ -232,7 +232,7 @@ def _blocks_to_decide(plan: BenchmarkPlan, first: StageEvidence, prior: Prior, t
         expected = found.change * square / (square + DOUBT * found.error**2)
         expected = -expected if _reads_faster(found, plan) else expected
         thresholds = plan.thresholds.with_shares(SECOND_FALSE_ALARMS, SECOND_MISSES)
-        error = error_to_decide(expected, thresholds, SECOND_ANALYSES[0] - 1 + prior.degrees, tried)
+        error = error_to_decide(expected, thresholds, SECOND_ANALYSES[0] - 1 + prior.degrees, sharing)
     return blocks_wanted(first.block_differences[plan.key], error_of_pair(error, SECOND_ANALYSES[0]))
 
 

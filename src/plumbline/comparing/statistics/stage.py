@@ -227,7 +227,7 @@ class Stage:
                 self._errors_spent[key] = spent
         differences, within = self._found.differences, self._found.within
         prior = self._plan.prior or prior_of(differences, within)
-        found = judge_pairs(differences, list(thresholds), thresholds, prior, within=within, tried=self._sharing)
+        found = judge_pairs(differences, list(thresholds), thresholds, prior, within=within, sharing=self._sharing)
         for key, one in found.items():
             # One that failed before has had more pairs only for the size of its slow-down.
             verdict = "regression" if self._has_failed(key) else one.verdict

@@ -50,7 +50,7 @@ def test_one_pair_proves_nothing() -> None:
     check_controls({ALIKE: [5.0]}, NO_PRIOR)
 
 
-def test_controls_are_told_from_benchmarks_by_their_keys() -> None:
+def test_keys_identify_controls() -> None:
     """By the file that their keys name."""
     assert all(map(is_control, CONTROLS))
     assert not is_control("test_controls.py::test_alike")

@@ -28,9 +28,9 @@ LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, powe
 KEY = "test_redis.py::test_get"
 
 
-def judged(values: list[float], tried: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
+def judged(values: list[float], sharing: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
     within = {KEY: [0.0] * len(values)}
-    found = judge_pairs({KEY: values}, [KEY], {KEY: limits}, Prior(0.0, 0), within=within, tried=tried)
+    found = judge_pairs({KEY: values}, [KEY], {KEY: limits}, Prior(0.0, 0), within=within, sharing=sharing)
     return found[KEY]
 
 
@@ -41,7 +41,7 @@ def around(center: float, spread: float, pairs: int) -> list[float]:
     return [center + spread * value / deviation for value in values]
 
 
-def test_a_block_is_told_by_its_fastest_quarter() -> None:
+def test_a_block_is_summarised_by_its_fastest_quarter() -> None:
     """Of eight samples the two fastest; of three the fastest; disturbances change nothing."""
     assert figure([5.0, 1.0, 9.0, 3.0, 9.0, 9.0, 9.0, 9.0]) == pytest.approx(2.0)
     assert figure([3.0, 70.0, 2.0]) == 2.0
@@ -49,7 +49,7 @@ def test_a_block_is_told_by_its_fastest_quarter() -> None:
 
 
 @pytest.mark.parametrize("head_first", [False, True])
-def test_blocks_are_compared_with_those_beside_them(head_first: bool) -> None:
+def test_blocks_are_compared_with_their_neighbours(head_first: bool) -> None:
     """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile; by hand."""
     base, head = [1.0, 2.0], [1.2, 1.8]
     if head_first:
@@ -62,31 +62,31 @@ def test_blocks_are_compared_with_those_beside_them(head_first: bool) -> None:
         )
 
 
-def test_what_it_takes_to_decide_is_told_as_a_standard_error() -> None:
-    """With it and no less, four pairs without a doubt of their spread are just convicted, or just acquitted."""
+def test_a_standard_error_says_what_it_takes_to_decide() -> None:
+    """With this error and no greater one, four pairs with a certain spread just fail, or just pass."""
     for change, verdict in ((0.10, "regression"), (0.0, "pass")):
-        error = error_to_decide(change, LIMITS, degrees=3, tried=8)
+        error = error_to_decide(change, LIMITS, degrees=3, sharing=8)
         for factor, expected in ((0.999, verdict), (1.001, "inconclusive")):
             values = around(math.log1p(change), 2 * error * factor, pairs=4)
-            assert judged(values, tried=8).verdict == expected
+            assert judged(values, sharing=8).verdict == expected
 
 
-def test_the_nearer_a_change_is_to_a_limit_the_smaller_is_the_error_that_decides() -> None:
-    """Between both limits it is smallest; nothing is told by less than pairs can be."""
-    errors = [error_to_decide(change, LIMITS, degrees=13, tried=1) for change in (0.20, 0.10, 0.06, 0.03)]
+def test_the_nearer_a_change_is_to_a_threshold_the_smaller_is_the_error_that_decides() -> None:
+    """It is smallest between both thresholds, and never below the smallest error of a pair."""
+    errors = [error_to_decide(change, LIMITS, degrees=13, sharing=1) for change in (0.20, 0.10, 0.06, 0.03)]
     assert errors == sorted(errors, reverse=True)
-    assert error_to_decide(0.0, LIMITS, degrees=13, tried=1) > error_to_decide(0.02, LIMITS, degrees=13, tried=1)
-    assert error_to_decide(0.10, LIMITS, degrees=13, tried=1) > error_to_decide(0.10, LIMITS, degrees=13, tried=38)
+    assert error_to_decide(0.0, LIMITS, degrees=13, sharing=1) > error_to_decide(0.02, LIMITS, degrees=13, sharing=1)
+    assert error_to_decide(0.10, LIMITS, degrees=13, sharing=1) > error_to_decide(0.10, LIMITS, degrees=13, sharing=38)
 
 
-def test_what_the_blocks_of_a_pair_may_leave_open() -> None:
-    """Four pairs of 2 % each make 1 %, less what processes differ by; where that is all of it, little is left."""
+def test_the_error_within_a_pair_follows_from_that_of_the_mean() -> None:
+    """Four pairs of 2 % each make 1 %, less the difference between processes; if that is all of it, little is left."""
     assert error_of_pair(0.01, pairs=4) == pytest.approx(math.sqrt(0.02**2 - BETWEEN**2))
     assert error_of_pair(0.004, pairs=4) == pytest.approx(0.002)
 
 
 def test_a_steady_drift_cancels_over_both_orders() -> None:
-    """By turns on a machine that becomes slower by a tenth from block to block, base first in one pair, head in one."""
+    """A machine becomes slower by a tenth from block to block; base begins in one pair, head in the other."""
     early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
     drift = math.log(1.1)
     assert difference(block_differences(early, late, head_first=False)) == pytest.approx(drift)
@@ -95,8 +95,8 @@ def test_a_steady_drift_cancels_over_both_orders() -> None:
     assert block_differences(early, late, head_first=True) == pytest.approx([-drift, drift, -drift, drift, -drift])
 
 
-def test_a_pair_s_difference_is_the_median_of_its_blocks() -> None:
-    """One block that was disturbed changes little."""
+def test_the_difference_of_a_pair_is_the_median_of_its_blocks() -> None:
+    """One disturbed block changes little."""
     assert difference([0.1, 0.0, 5.0]) == 0.1
 
 
@@ -125,8 +125,8 @@ def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks(blocks: in
     assert found == pytest.approx(statistics.stdev(medians), rel=0.1)
 
 
-def test_a_single_block_has_the_error_of_its_kind() -> None:
-    """By hand: nothing but what the blocks of other pairs say of it."""
+def test_a_single_block_has_the_usual_error() -> None:
+    """By hand: only the blocks of other pairs show its spread."""
     pairs = [[-0.01, 0.0, 0.01], [0.3]]
     assert errors_within(pairs)[1] == pytest.approx(spread_of_blocks(pairs))
 
@@ -150,26 +150,26 @@ def test_a_disturbed_pair_counts_for_little() -> None:
     )
 
 
-def test_where_all_pairs_are_alike_their_weights_change_nothing() -> None:
-    """The mean is the mean, and their variance over what is expected that of Student."""
+def test_equal_weights_change_nothing() -> None:
+    """The mean is the ordinary mean, and the ratio that of Student's variance."""
     values, within = around(0.03, 0.02, 6), [0.01] * 6
     assert mean_of(values, within) == pytest.approx(0.03)
     assert ratio_of(values, within) == pytest.approx(0.02**2 / (BETWEEN**2 + 0.01**2))
 
 
 def test_one_pair_of_a_disturbed_moment_spoils_no_verdict() -> None:
-    """Six pairs around 0 acquit, though a seventh, of blocks that disagree, reads 30 %; a calm one would count."""
+    """Six pairs around 0 pass, although a seventh, whose blocks disagree, reads 30 %; a calm seventh would count."""
     values = [*around(0.0, 0.01, 6), 0.3]
     for error, verdict in ((0.3, "pass"), (0.0, "inconclusive")):
         within = {KEY: [0.0] * 6 + [error]}
-        found = judge_pairs({KEY: values}, [KEY], {KEY: LIMITS}, Prior(0.0, 0), within=within, tried=1)
+        found = judge_pairs({KEY: values}, [KEY], {KEY: LIMITS}, Prior(0.0, 0), within=within, sharing=1)
         assert found[KEY].verdict == verdict
 
 
 def test_pairs_vary_no_less_than_their_blocks_allow() -> None:
-    """Four pairs that agree by chance, of blocks that leave 3 % open: not acquitted."""
+    """Four pairs that agree by chance, with blocks that leave 3 % open, do not pass."""
     prior, within = Prior(0.03, 10), {KEY: [0.06] * 4}
-    found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, tried=1)
+    found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, sharing=1)
     assert found[KEY].verdict == "inconclusive"
 
 
@@ -181,14 +181,14 @@ def test_a_clear_slow_down_is_a_regression() -> None:
     assert found.low > 0.02
 
 
-def test_bounds_beyond_all_numbers_are_told_all_the_same() -> None:
+def test_bounds_beyond_all_numbers_are_limited() -> None:
     """Two pairs that differ by e among 1,000 benchmarks: Student's quantile has six digits."""
-    found = judged([-0.5, 0.5], tried=1000)
+    found = judged([-0.5, 0.5], sharing=1000)
     assert found.verdict == "inconclusive"
     assert found.minimum_detectable_effect == pytest.approx(999)
 
 
-def test_no_difference_is_acquitted_soon() -> None:
+def test_no_difference_passes_soon() -> None:
     """Four pairs around 0 that vary by 1 %."""
     found = judged(around(0.0, 0.01, 4))
     assert found.verdict == "pass"
@@ -205,37 +205,37 @@ def test_a_slow_down_within_the_tolerance_is_never_a_regression() -> None:
     assert judged(around(math.log(1.019), 0.001, 80)).verdict == "pass"
 
 
-def test_between_tolerance_and_minimum_effect_more_pairs_are_wanted() -> None:
-    """3.5 % with 3 % of noise is neither convicted nor acquitted by eight pairs."""
+def test_a_change_between_the_thresholds_is_inconclusive() -> None:
+    """3.5 % with 3 % of noise neither fails nor passes after eight pairs."""
     found = judged(around(math.log(1.035), 0.03, 8))
     assert found.verdict == "inconclusive"
     assert found.low < 0.02 < 0.05 < found.high
     assert found.minimum_detectable_effect > 0.05
 
 
-def test_the_interval_is_student_s() -> None:
+def test_the_interval_is_that_of_student_s_t() -> None:
     """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom."""
     found = judged(around(0.0, 0.01, 4))
     assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01, 3))
     assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03, 3))
 
 
-def test_the_more_are_tried_the_more_a_conviction_takes() -> None:
-    """Six pairs of 8 % convict one benchmark, and not one of a hundred."""
+def test_the_more_benchmarks_are_compared_the_harder_one_fails() -> None:
+    """Six pairs of 8 % fail one benchmark, and not one of five hundred."""
     values = around(math.log(1.08), 0.012, 6)
-    assert judged(values, tried=1).verdict == "regression"
-    assert judged(values, tried=500).verdict == "inconclusive"
+    assert judged(values, sharing=1).verdict == "regression"
+    assert judged(values, sharing=500).verdict == "inconclusive"
 
 
 def test_a_stage_has_its_share_of_the_errors() -> None:
-    """A tenth of the false alarms, and half of the slow-downs that may be acquitted."""
+    """A tenth of the false alarms, and half of the misses."""
     some = LIMITS.with_shares(0.1, 0.5)
     assert (some.false_alarms, some.power) == pytest.approx((0.001, 0.985))
     assert (some.tolerance, some.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
 
 
-def test_an_effect_of_its_own_is_judged_by_it() -> None:
-    """A benchmark that may become 20 % slower is acquitted of 10 %."""
+def test_thresholds_of_its_own_judge_a_benchmark() -> None:
+    """A benchmark that may become 20 % slower passes with 10 %."""
     lenient = Thresholds(tolerance=0.12, minimum_effect=0.2, false_alarms=0.01, power=0.97)
     assert judged(around(math.log(1.1), 0.01, 8), limits=lenient).verdict == "pass"
 
@@ -256,8 +256,8 @@ def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
     assert unlike.degrees < 2
 
 
-def test_what_the_blocks_explain_is_no_disagreement() -> None:
-    """Ten that vary as much as their own blocks and 1 % between processes let expect agree, from 1 to 5 %."""
+def test_spread_that_blocks_explain_is_no_disagreement() -> None:
+    """Ten benchmarks that vary as their own blocks and 1 % between processes predict agree, from 1 to 5 %."""
     within = {str(number): 0.005 * number for number in range(10)}
     found = prior_of(
         {key: around(0.0, math.hypot(BETWEEN, error), 6) for key, error in within.items()},
@@ -269,8 +269,8 @@ def test_what_the_blocks_explain_is_no_disagreement() -> None:
     assert 0.045**2 < ratio * (BETWEEN**2 + within["9"] ** 2) < 0.06**2
 
 
-def test_few_benchmarks_are_told_what_pairs_do_in_general() -> None:
-    """Of three variances nobody can say how well they agree: three times the variance expected, worth four degrees."""
+def test_few_benchmarks_get_the_prior_of_pairs_in_general() -> None:
+    """Three variances do not show how well they agree: three times the variance expected, worth four degrees."""
     found = prior_of({key: around(0.0, 0.001, 6) for key in "abc"}, dict.fromkeys("abc", [0.0] * 6))
     ratio, degrees = found.moderated([0.0, 0.0], [0.0] * 2)
     assert degrees == 1 + 4

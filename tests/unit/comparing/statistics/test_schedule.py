@@ -1,4 +1,4 @@
-"""How a paired comparison proceeds, on pairs that are made up."""
+"""Schedule of a paired comparison, on invented pairs."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ BLOCK_NOISE = 0.012
 
 
 class Clock:
-    """Stands still but for the pairs."""
+    """Advances only with the pairs."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -36,7 +36,7 @@ class Clock:
 
 
 class Pairs:
-    """Pairs that read what a function says, and take what is expected of them times a factor."""
+    """Pairs that read a function's value, and take the estimated time times a factor."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Pairs:
         block_noise: float = BLOCK_NOISE,
         noisier: Mapping[str, float] = {},
     ) -> None:
-        """`noisier`: by what the blocks of some benchmarks vary instead, by key."""
+        """`noisier`: how much the blocks of some benchmarks vary instead, by key."""
         self.clock = Clock()
         self.idle_s = idle_s
         self._block_noise = block_noise
@@ -70,7 +70,7 @@ class Pairs:
         return Pair(blocks, idle_s=self.idle_s)
 
 
-def tried(plans: Sequence[BenchmarkPlan], pairs: Pairs, budget_s: float = BUDGET_S) -> PairedComparison:
+def compared(plans: Sequence[BenchmarkPlan], pairs: Pairs, budget_s: float = BUDGET_S) -> PairedComparison:
     run_pair: RunPair = pairs
     return conduct(plans, run_pair, budget_s=budget_s, clock=pairs.clock)
 
@@ -80,28 +80,28 @@ def plans_of(count: int, sample_s: float = 1e-4) -> list[BenchmarkPlan]:
 
 
 def zigzag(value: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
-    """The same for all, by turns a little more and less."""
-    return lambda _wish, pair: math.log1p(value) + (noise if pair % 2 else -noise)
+    """The same for all, alternately a little more and less."""
+    return lambda _plan, pair: math.log1p(value) + (noise if pair % 2 else -noise)
 
 
 def around(logarithm: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
     """The same for all: just this by three pairs, a little more and less by each."""
-    return lambda _wish, pair: logarithm + noise * (pair % 3 - 1)
+    return lambda _plan, pair: logarithm + noise * (pair % 3 - 1)
 
 
-def test_what_is_beyond_doubt_is_judged_at_the_first_look() -> None:
-    """Two pairs acquit what is alike, and convict what is 20 % slower, the size of which they tell."""
+def test_clear_benchmarks_are_decided_by_the_first_analysis() -> None:
+    """Two pairs pass what is alike, and fail what is 20 % slower, with a size that is known well enough."""
     pairs = Pairs(lambda plan, pair: (math.log(1.2) if plan.key == KEY else 0.0) + 0.001 * (pair % 2))
-    found = tried(plans_of(5), pairs)
+    found = compared(plans_of(5), pairs)
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
     assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_ANALYSES[0]}
     assert found.judgements[KEY].verdict == "regression"
     assert found.pairs == FIRST_ANALYSES[0]
 
 
-def test_what_the_first_look_convicts_but_does_not_tell_well_is_looked_at_closely() -> None:
-    """20 % slower, give or take 1.8: three pairs convict where no time is left, and else more tell by how much."""
-    at_first, found = (tried(plans_of(12), Pairs(zigzag(0.2, 0.018), factor)) for factor in (6.5, 1.0))
+def test_an_uncertain_slow_down_gets_a_second_stage() -> None:
+    """20 % slower, give or take 1.8: three pairs fail it if no time is left; otherwise more pairs show by how much."""
+    at_first, found = (compared(plans_of(12), Pairs(zigzag(0.2, 0.018), factor)) for factor in (6.5, 1.0))
     assert {(one.verdict, one.pairs) for one in at_first.judgements.values()} == {("regression", FIRST_ANALYSES[-1])}
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == SECOND_ANALYSES[0]
@@ -112,28 +112,28 @@ def test_what_the_first_look_convicts_but_does_not_tell_well_is_looked_at_closel
     )
 
 
-def test_what_is_convicted_is_tried_on_until_its_size_is_told_well() -> None:
-    """12 % slower, give or take 3.5: convicted by the fourth pair; its standard error is 2 % then."""
+def test_a_failed_benchmark_gets_pairs_until_its_size_is_known() -> None:
+    """12 % slower, give or take 3.5: failed by the fourth pair; its standard error is 2 % then."""
     pairs = Pairs(zigzag(0.12, 0.035), factor=0.8)
-    found = tried(plans_of(1), pairs)
+    found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 16
     assert found.judgements[KEY].error < 0.012
 
 
-def test_only_a_share_of_the_time_goes_into_the_size_of_what_is_convicted() -> None:
-    """The same where pairs take longer: with most of the time left it has fewer, and is judged by all of them."""
+def test_only_a_share_of_the_time_goes_into_the_size_of_a_slow_down() -> None:
+    """The same with slower pairs: it gets fewer, although most of the time is left, and is judged by all of them."""
     pairs = Pairs(zigzag(0.12, 0.035), factor=2.0)
-    found = tried(plans_of(1), pairs)
+    found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert SECOND_ANALYSES[0] < found.judgements[KEY].pairs == found.pairs - FIRST_ANALYSES[-1] < 16
     assert found.elapsed_s < BUDGET_S / 2
 
 
-def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -> None:
-    """7 % faster, give or take 0.9, among twelve: the first look passes it, and four more pairs tell."""
+def test_new_pairs_decide_if_a_faster_benchmark_improved() -> None:
+    """7 % faster, give or take 0.9, among twelve: the first stage passes it, and four more pairs decide."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
-    found = tried(plans_of(12), pairs)
+    found = compared(plans_of(12), pairs)
     assert found.judgements[KEY].verdict == "improvement"
     assert found.judgements[KEY].pairs == SECOND_ANALYSES[0]
     assert [[plan.key for plan in chosen] for chosen in pairs.chosen[-SECOND_ANALYSES[0] :]] == [
@@ -142,20 +142,20 @@ def test_whether_what_reads_as_faster_is_an_improvement_is_told_by_new_pairs() -
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
 
 
-def test_what_the_first_look_passes_as_faster_is_not_convicted() -> None:
-    """It read as 7 % faster, and as 20 % slower from then on."""
+def test_a_benchmark_that_passed_as_faster_does_not_fail() -> None:
+    """It read 7 % faster, and 20 % slower from then on."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_ANALYSES[0] else 0.2, 0.009)(plan, pair))
-    found = tried(plans_of(12), pairs)
+    found = compared(plans_of(12), pairs)
     assert found.pairs == FIRST_ANALYSES[0] + SECOND_ANALYSES[0]
     assert {one.verdict for one in found.judgements.values()} == {"pass"}
 
 
-def test_while_the_next_processes_start_more_is_measured() -> None:
-    """By as long as they were waited for, up to a limit; where they never were, each pair measures as long."""
+def test_more_is_measured_while_the_next_processes_start() -> None:
+    """By as long as the run waited for them, up to a limit; if it never waited, each pair measures as long."""
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
         pairs = Pairs(around(0.0, 0.1), idle_s=idle_s, block_noise=0.15)
-        tried(plans_of(10, sample_s=2e-4), pairs)
+        compared(plans_of(10, sample_s=2e-4), pairs)
         close = [chosen for chosen in pairs.chosen[FIRST_ANALYSES[-1] :] if len(chosen) == 10]
         spans_s[idle_s] = [sum(2 * plan.blocks * plan.block_s for plan in chosen) for chosen in close[:3]]
     assert spans_s[0.0] == pytest.approx([MEASURED_S] * 3, rel=0.2)
@@ -163,34 +163,34 @@ def test_while_the_next_processes_start_more_is_measured() -> None:
     assert spans_s[5.0] == pytest.approx([MOST_MEASURED_S] * 3, rel=0.2)
 
 
-def test_the_size_of_a_great_slow_down_need_not_be_told_to_the_point() -> None:
-    """Three times as slow, give or take 5 %: beyond doubt, and no reason to spend more time."""
-    found = tried(plans_of(1), Pairs(zigzag(2.0, 0.05)))
+def test_the_size_of_a_great_slow_down_may_be_less_certain() -> None:
+    """Three times as slow, give or take 5 %: significant, and no reason to spend more time."""
+    found = compared(plans_of(1), Pairs(zigzag(2.0, 0.05)))
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == FIRST_ANALYSES[0]
 
 
-def test_a_conviction_of_the_first_look_stands_where_no_time_is_left() -> None:
-    """Pairs take so long that those of the first look are all there is."""
-    pairs = Pairs(lambda _wish, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
-    found = tried(plans_of(5), pairs)
+def test_a_failure_of_the_first_stage_stands_if_no_time_is_left() -> None:
+    """Pairs take so long that the first stage is all there is."""
+    pairs = Pairs(lambda _plan, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
+    found = compared(plans_of(5), pairs)
     assert found.pairs == FIRST_ANALYSES[0]
     assert {one.verdict for one in found.judgements.values()} == {"regression"}
 
 
-def test_what_two_pairs_leave_open_is_in_a_third_of_the_first_look() -> None:
-    """One reads 5 and 2 %; the others are acquitted, and need no third."""
+def test_an_open_benchmark_gets_a_third_pair_in_the_first_stage() -> None:
+    """One reads 5 and 2 %; the others pass, and need no third pair."""
     pairs = Pairs(lambda plan, pair: 0.001 * (pair % 2) + (0.02 + 0.03 * (pair % 2) if plan.key == KEY else 0.0))
-    tried(plans_of(5), pairs)
+    compared(plans_of(5), pairs)
     assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [5] * FIRST_ANALYSES[0] + [1]
 
 
-def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
-    """One reads 3 % more in the first look and nothing afterwards: of the first look's pairs nothing is left."""
+def test_the_second_stage_uses_new_pairs_only() -> None:
+    """One reads 3 % more in the first stage and nothing afterwards: none of the first stage's pairs counts."""
     pairs = Pairs(
         lambda plan, pair: 0.03 * (pair % 2) + (0.03 if plan.key == KEY and pair <= FIRST_ANALYSES[-1] else 0.0),
     )
-    found = tried(plans_of(5), pairs)
+    found = compared(plans_of(5), pairs)
     assert found.judgements[KEY].verdict == "pass"
     later = [chosen for chosen in pairs.chosen[FIRST_ANALYSES[-1] :] if KEY in {plan.key for plan in chosen}]
     assert found.judgements[KEY].pairs == len(found.differences[KEY]) == len(later)
@@ -202,14 +202,14 @@ def test_what_is_in_doubt_is_looked_at_closely_by_new_pairs_alone() -> None:
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
     """40 have the least blocks each; the one that is left has more."""
     pairs = Pairs(lambda plan, pair: 0.01 * (pair % 3) + (0.04 if plan.key == KEY else 0.0), block_noise=0.05)
-    tried(plans_of(40), pairs)
+    compared(plans_of(40), pairs)
     assert {plan.blocks for plan in pairs.chosen[0]} == {20, 21}
     [last] = pairs.chosen[-1]
     assert 21 < last.blocks <= MOST_BLOCKS
 
 
-def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
-    """Blocks that vary by 0.3 % alone: the least of them tell a pair as well as any number."""
+def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:
+    """Blocks vary by 0.3 %: the least of them are as good as any number."""
     seen: list[int] = []
     clock = Clock()
 
@@ -224,11 +224,11 @@ def test_what_is_steady_needs_no_more_blocks_than_its_noise_asks_for() -> None:
     assert set(seen[FIRST_ANALYSES[-1] :]) == {20}
 
 
-def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
-    """By what it takes to decide it as well, for longer than pairs take otherwise; at first all are alike."""
+def test_the_second_stage_measures_noisier_benchmarks_for_longer() -> None:
+    """As long as a decision takes, longer than pairs take otherwise; in the first stage all are alike."""
     noise = {plan.key: (0.07, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
     pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
-    tried(plans_of(12), pairs)
+    compared(plans_of(12), pairs)
     close = pairs.chosen[FIRST_ANALYSES[-1]]
     blocks = [{plan.key: plan.blocks for plan in chosen} for chosen in (pairs.chosen[0], close)]
     assert blocks[0]["test_it.py::test_1"] == pytest.approx(blocks[0][KEY], abs=1)
@@ -236,11 +236,11 @@ def test_in_the_close_look_what_is_noisier_is_measured_for_longer() -> None:
     assert sum(2 * plan.blocks * plan.block_s for plan in close) > 1.5 * MEASURED_S
 
 
-def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
-    """The worst of three, so slow and noisy that nothing would be left for the others: it gets what they leave."""
+def test_a_costly_benchmark_comes_after_the_others() -> None:
+    """The worst of three is so slow and noisy that nothing would be left for the others: it gets what they leave."""
     plans = [BenchmarkPlan("costly", 0.3, LIMITS), *plans_of(2)]
     pairs = Pairs(zigzag(math.expm1(0.04), 0.0), block_noise=0.05, noisier={"costly": 0.3})
-    found = tried(plans, pairs)
+    found = compared(plans, pairs)
     assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [3] * FIRST_ANALYSES[-1]
     close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
     assert close[: SECOND_ANALYSES[0]] == [[KEY, "test_it.py::test_1"]] * SECOND_ANALYSES[0]
@@ -248,9 +248,10 @@ def test_what_would_take_most_of_the_time_comes_after_the_others() -> None:
     assert found.judgements["costly"].pairs > FIRST_ANALYSES[-1]
 
 
-def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> None:
-    """All are noisy: the one that reads 4.5 % is closely looked at by itself, slow as it is. It reads nothing then, and
-    of the others the fast comes first.
+def test_suspicious_benchmarks_come_first_and_then_the_quickest() -> None:
+    """All are noisy. The one that reads 4.5 % has the first pairs of the second stage to itself, slow as it is.
+
+    It reads nothing then, and of the others the fast one comes first.
     """
     sample_s = {"slow": 0.02, "slow and suspicious": 0.02, "fast": 0.001}
 
@@ -260,45 +261,45 @@ def test_of_what_is_left_the_suspicious_come_first_and_then_the_quickest() -> No
         return noise + (0.045 if suspicious and pair <= FIRST_ANALYSES[-1] else 0.0)
 
     pairs = Pairs(read)
-    tried([BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s], pairs)
+    compared([BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s], pairs)
     close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
     assert [names for names, _ in itertools.groupby(close)][:2] == [["slow and suspicious"], ["fast", "slow"]]
 
 
-def test_a_close_look_is_planned_by_less_than_a_doubtful_reading() -> None:
-    """Twice as uncertain by their pairs, 3 % are taken for so little that they are acquitted by fewer blocks."""
+def test_the_second_stage_is_planned_for_less_than_an_uncertain_figure() -> None:
+    """Twice as uncertain by their pairs, 3 % are taken for so little that they pass with fewer blocks."""
     blocks = []
     for noise in (0.02, 0.04):
         pairs = Pairs(around(0.03, noise), block_noise=0.1)
-        tried(plans_of(1, 0.03), pairs)
+        compared(plans_of(1, 0.03), pairs)
         blocks.append(pairs.chosen[FIRST_ANALYSES[-1]][0].blocks)
     assert blocks[1] < blocks[0]
 
 
-def test_looks_are_taken_at_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3.5 % for ever, in between: and a last look when the time is up, wherever that is."""
-    looked_at: list[int] = []
+def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3.5 % for ever, between the thresholds: a last analysis follows when the time is up, whenever that is."""
+    analysed: list[int] = []
 
     def judge(
         differences: dict[str, list[float]], due: Sequence[str], *rest: Any, **named: Any
     ) -> dict[str, Judgement]:
-        looked_at.extend(len(differences[key]) for key in due)
+        analysed.extend(len(differences[key]) for key in due)
         return judge_pairs(differences, due, *rest, **named)
 
     monkeypatch.setattr(stage, "judge_pairs", judge)
     pairs = Pairs(zigzag(0.035, 0.1), factor=1.5)
-    found = tried(plans_of(1), pairs)
+    found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
     assert found.judgements[KEY].pairs == found.pairs - FIRST_ANALYSES[-1]
-    *planned, last = looked_at[len(FIRST_ANALYSES) :]
-    assert looked_at[: len(FIRST_ANALYSES)] == list(FIRST_ANALYSES)
+    *planned, last = analysed[len(FIRST_ANALYSES) :]
+    assert analysed[: len(FIRST_ANALYSES)] == list(FIRST_ANALYSES)
     assert planned == list(SECOND_ANALYSES[: len(planned)])
     assert last == found.judgements[KEY].pairs < SECOND_ANALYSES[-1]
     assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
 
 
-def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1 % false alarms all but a tenth, which is for what is costly, most for the last look; of 3 % misses 85 %."""
+def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """90 % of the false alarms, as a tenth is for costly benchmarks, most for the last analysis; 85 % of the misses."""
     false_alarms: list[float] = []
     misses: list[float] = []
 
@@ -310,7 +311,7 @@ def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.
         return judge_pairs(differences, due, limits, *rest, **named)
 
     monkeypatch.setattr(stage, "judge_pairs", judge)
-    tried(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
+    compared(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
     assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
     assert sum(misses) == pytest.approx(0.03 * 0.85)
     at_first, closely = false_alarms[: len(FIRST_ANALYSES)], false_alarms[len(FIRST_ANALYSES) :]
@@ -322,13 +323,13 @@ def test_the_errors_of_all_looks_together_are_those_allowed(monkeypatch: pytest.
 def test_a_slower_machine_is_allowed_for() -> None:
     """Pairs take twice what was expected: fewer of them, and no more time."""
     pairs = Pairs(zigzag(0.035, 0.08), factor=2.0)
-    found = tried(plans_of(1), pairs)
+    found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
     assert pairs.clock() <= BUDGET_S
 
 
-def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> None:
-    """The fifth pair of the close look takes most of the time."""
+def test_pairs_between_two_analyses_count_when_the_time_is_up() -> None:
+    """The fifth pair of the second stage takes most of the time."""
     pairs = Pairs(zigzag(0.035, 0.04))
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
@@ -341,29 +342,29 @@ def test_when_the_time_is_up_between_two_looks_what_there_is_is_looked_at() -> N
     assert found.judgements[KEY].pairs == 5
 
 
-def test_what_is_costly_gets_the_pairs_that_there_is_time_for() -> None:
-    """In doubt after the first look, then more than twice as slow: 9 s a pair, so two of the close look, not four."""
+def test_a_costly_benchmark_gets_the_pairs_that_fit() -> None:
+    """Open after the first stage, then more than twice as slow: 9 s a pair, so two more pairs, not four."""
     worst = {True: 0.03, False: math.log(2.4)}
     pairs = Pairs(
         lambda plan, pair: 0.01 * (pair % 3) + (worst[pair <= FIRST_ANALYSES[-1]] if plan.key == KEY else 0.0),
     )
-    found = tried([BenchmarkPlan(KEY, 1.0, LIMITS), *plans_of(10)[1:]], pairs)
+    found = compared([BenchmarkPlan(KEY, 1.0, LIMITS), *plans_of(10)[1:]], pairs)
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == 2
     assert found.pairs == FIRST_ANALYSES[-1] + 2
 
 
-def test_the_worst_are_tried_first_and_the_rest_where_there_is_time() -> None:
-    """Into the time go the worst and, of the rest, the fast one but not the slow one."""
+def test_the_worst_are_compared_first_and_the_rest_if_there_is_time() -> None:
+    """The worst fit and, of the rest, the fast one but not the slow one."""
     plans = [
         BenchmarkPlan("worst", 0.01, LIMITS),
         BenchmarkPlan("slow", 0.3, LIMITS),
         BenchmarkPlan("fast", 1e-4, LIMITS),
     ]
     pairs = Pairs(zigzag(0.0, 0.001))
-    found = tried(plans, pairs, budget_s=10.0)
+    found = compared(plans, pairs, budget_s=10.0)
     assert set(found.judgements) == {"worst", "fast"}
-    assert tried(plans, Pairs(zigzag(0.0, 0.001)), budget_s=1.0).pairs == 0
+    assert compared(plans, Pairs(zigzag(0.0, 0.001)), budget_s=1.0).pairs == 0
 
 
 def many() -> list[BenchmarkPlan]:
@@ -373,37 +374,37 @@ def many() -> list[BenchmarkPlan]:
 
 
 def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
-    """The worst come first, slow as they are; of the others those that there is time for, and the rest is told."""
+    """The worst come first, slow as they are; of the others those that fit, and the rest is reported."""
     pairs = Pairs(zigzag(0.0, 0.005))
-    found = tried(many(), pairs)
+    found = compared(many(), pairs)
     assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
     first, last = pairs.chosen[0], pairs.chosen[-1]
     assert [plan.key for plan in first[:5]] == [f"worst_{number}" for number in range(5)]
     assert not {plan.key for plan in first} & {plan.key for plan in last}
     assert {f"worst_{number}" for number in range(5)} < found.judgements.keys()
     assert 100 < len(found.judgements) < 150
-    untried = Benchmark("late_4", "s", "inconclusive", 0.3, {})
-    judge_compared(untried, found, GateSettings(), [])
-    assert untried.verdict == "inconclusive"
-    assert untried.reasons == ["not compared with the base: the time was up"]
+    not_compared = Benchmark("late_4", "s", "inconclusive", 0.3, {})
+    judge_compared(not_compared, found, GateSettings(), [])
+    assert not_compared.verdict == "inconclusive"
+    assert not_compared.reasons == ["not compared with the base: the time was up"]
 
 
 @pytest.mark.parametrize(("factor", "least"), [(1.5, 14), (2.5, 3)])
 def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: int) -> None:
-    """It took more of the time than was planned for the first look: the second is taken all the same."""
+    """It took more of the time than was planned for the first stage: the second pair runs all the same."""
     pairs = Pairs(zigzag(0.0, 0.005), factor)
-    found = tried(many(), pairs)
+    found = compared(many(), pairs)
     assert len(found.judgements) >= least
     assert "worst_0" in found.judgements
     assert pairs.clock() <= BUDGET_S
 
 
-def test_what_is_suspicious_goes_before_what_was_not_tried() -> None:
-    """One of the worst is 15 % slower: looked at closely first, and then there is time for a few others."""
+def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
+    """One of the worst is 15 % slower: its second stage comes first, and then there is time for a few others."""
     pairs = Pairs(
         lambda plan, pair: (0.14 if plan.key == "worst_1" else 0.0) + 0.006 * (-1) ** pair,
     )
-    found = tried(many(), pairs)
+    found = compared(many(), pairs)
     assert found.judgements["worst_1"].verdict == "regression"
     assert found.judgements["worst_1"].pairs == SECOND_ANALYSES[0]
     assert [len(chosen) for chosen in pairs.chosen[FIRST_ANALYSES[0] :]][: SECOND_ANALYSES[0]] == [1] * SECOND_ANALYSES[
@@ -412,7 +413,7 @@ def test_what_is_suspicious_goes_before_what_was_not_tried() -> None:
     assert pairs.clock() <= BUDGET_S
 
 
-def test_a_benchmark_that_fails_is_not_tried_again() -> None:
+def test_a_benchmark_that_cannot_run_is_not_measured_again() -> None:
     """It fails in the first pair; the others go on."""
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
@@ -445,13 +446,13 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
     return {key: one.verdict for key, one in found.judgements.items()}
 
 
-def test_at_the_tolerance_few_trials_convict() -> None:
+def test_at_the_tolerance_few_comparisons_fail() -> None:
     """2 % slower is on the border: of 200 comparisons of ten benchmarks 7 would be too many (p < 0.01)."""
     rng = random.Random(1)
     assert sum("regression" in simulated(0.02, rng).values() for _ in range(200)) <= 6
 
 
-def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
+def test_without_a_change_no_comparison_fails_and_few_are_inconclusive() -> None:
     """200 comparisons of ten benchmarks each."""
     rng = random.Random(2)
     comparisons = [simulated(0.0, rng) for _ in range(200)]
@@ -460,17 +461,17 @@ def test_without_a_change_no_trial_convicts_and_few_are_inconclusive() -> None:
 
 
 @pytest.mark.parametrize(("effect", "least"), [(0.05, 194), (0.1, 198)])
-def test_what_is_to_be_seen_is_caught(effect: float, least: int) -> None:
+def test_slow_downs_of_the_minimum_effect_are_caught(effect: float, least: int) -> None:
     """Of 200 comparisons with a slow-down in one of ten benchmarks."""
     rng = random.Random(3)
     assert sum(simulated(effect, rng)[KEY] == "regression" for _ in range(200)) >= least
 
 
-def test_the_next_pair_is_announced_where_there_will_be_one() -> None:
-    """Those of a pair are all that can be in the next one, until the first look or the end of the time."""
+def test_the_next_pair_is_announced_if_there_will_be_one() -> None:
+    """Benchmarks of a pair are all that can be in the next one, until the first analysis or the end of the time."""
     pairs = Pairs(zigzag(0.035, 0.2))
 
-    found = tried(plans_of(2), pairs)
+    found = compared(plans_of(2), pairs)
 
     assert {one.verdict for one in found.judgements.values()} == {"inconclusive"}
     for then, now in zip(pairs.then[:-1], pairs.chosen[1:], strict=True):
