@@ -6,13 +6,12 @@ has left. Which side begins is drawn at random, so that a drift of the machine c
 """
 
 import contextlib
-import dataclasses
 import itertools
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from plumbline.comparing.statistics.controls import controls
@@ -35,6 +34,8 @@ from plumbline.settings import Settings
 MOST_PROFILED, PROFILED_S = 20, 0.5
 # Shorter rests between turns are put together: other processes change the caches in each.
 LEAST_REST_S = 0.02
+
+_Turns = tuple[list[float], tuple[list[float], list[float]]]
 
 
 def compare(
@@ -68,7 +69,7 @@ def compare(
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
         functions = runner.slower_functions(slower[:MOST_PROFILED])
-        return dataclasses.replace(found, unaffected=set(runner.unaffected), functions=functions)
+        return replace(found, unaffected=set(runner.unaffected), functions=functions)
 
 
 @contextlib.contextmanager
@@ -133,29 +134,22 @@ class PairRunner:
                 ends = {worker.side.name: worker.end(plan.key) for worker in pair.both}
                 if outcomes := [f"in {side}: {outcome}" for side, outcome in ends.items() if outcome]:
                     failures[plan.key] = "; ".join(outcomes)
-                elif turns is None or not turns.differences:
-                    failures[plan.key] = "too short for the clock: it measured 0"
+                elif turns[0]:
+                    differences[plan.key], samples_s[plan.key] = turns
                 else:
-                    differences[plan.key], samples_s[plan.key] = turns.differences, (turns.base_s, turns.head_s)
+                    failures[plan.key] = "too short for the clock: it measured 0"
         return Pair(differences, failures, samples_s, idle_s)
 
 
-@dataclass(frozen=True)
-class _Turns:
-    """The blocks of one benchmark in one pair."""
+def _in_turns(base: WorkerProcess, head: WorkerProcess, plan: BenchmarkPlan, *, head_first: bool) -> _Turns:
+    """Measure one benchmark in alternating blocks.
 
-    differences: list[float]
-    """By how much head was slower, for each two neighbouring blocks; none if a block measured 0."""
-    base_s: list[float]
-    """What each sample took, in seconds per operation."""
-    head_s: list[float]
-
-
-def _in_turns(base: WorkerProcess, head: WorkerProcess, plan: BenchmarkPlan, *, head_first: bool) -> _Turns | None:
-    """Measure one benchmark in alternating blocks; None if either side skips or fails it."""
+    Returns by how much head was slower, for each two neighbouring blocks, and the samples of base and of head, in
+    seconds per operation; no differences if either side skips or fails it, or if a block measured 0.
+    """
     begun = [worker.begins(plan.key) for worker in (base, head)]
     if not all(begun) or not all(worker.block(plan.warm_up) for worker in (base, head)):
-        return None
+        return [], ([], [])
     order = (head, base) if head_first else (base, head)
     figures: dict[WorkerProcess, list[float]] = {base: [], head: []}
     samples_s: dict[WorkerProcess, list[float]] = {base: [], head: []}
@@ -164,7 +158,7 @@ def _in_turns(base: WorkerProcess, head: WorkerProcess, plan: BenchmarkPlan, *, 
         for worker in order:
             block = worker.block(plan.samples)
             if not block:
-                return None
+                return [], ([], [])
             figures[worker].append(figure(block))
             samples_s[worker] += block
         if (due_s := rest_s(time.monotonic() - began_s)) > LEAST_REST_S:
@@ -173,4 +167,4 @@ def _in_turns(base: WorkerProcess, head: WorkerProcess, plan: BenchmarkPlan, *, 
     time.sleep(rest_s(time.monotonic() - began_s))
     measured = all(figures[base] + figures[head])
     differences = block_differences(*(figures[one] for one in order), head_first=head_first) if measured else []
-    return _Turns(differences, samples_s[base], samples_s[head])
+    return differences, (samples_s[base], samples_s[head])

@@ -40,6 +40,7 @@ class WorkerPair:
 
     @property
     def both(self) -> tuple[WorkerProcess, WorkerProcess]:
+        """Base, then head."""
         return self.base, self.head
 
     def serves(self, plans: Sequence[BenchmarkPlan]) -> bool:
