@@ -268,7 +268,7 @@ def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
     )
     done = run(project, "ci")
     assert done.code == 3, done.output
-    assert "the side head failed: it ended with exit code 9" in done.output
+    assert "the worker of head failed: it ended with exit code 9" in done.output
     assert "last words" in done.output
     assert "\x1b[2J" not in done.output
     assert "Traceback" not in done.output
@@ -288,7 +288,7 @@ def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
     path.write_text(code)
     done = run(project, "ci")
     assert done.code == 0, done.output
-    assert "no paired comparison: the base can't be run: the side base failed" in done.output
+    assert "no paired comparison: the base can't be run: the worker of base failed" in done.output
     assert "half done" in done.output
     assert set(project.verdicts().values()) == {"inconclusive"}
 

@@ -1,10 +1,14 @@
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.protocol import FromCoordinator, FromWorker, Line
 from tests.unit.comparing.workers.ends import Ends
+from tests.unit.comparing.workers.small_trees import WORK, copy_of, left_in, make_trees, plans_of, settings_of
 
 
 @pytest.fixture
@@ -13,3 +17,25 @@ def ends() -> Iterator[Ends]:
     one, other = socket.socketpair()
     with one, other:
         yield Ends(Line(one, FromWorker), Line(other, FromCoordinator))
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Sides:
+    """Two trees that are alike, to be read only, with everything that a worker imports compiled."""
+    sides = make_trees(tmp_path_factory.mktemp("compiled"), environments / "ci" / "bin" / "python")
+    with pair_runner(settings_of(sides), sides, plans_of(WORK), "ci"):
+        pass
+    return sides
+
+
+@pytest.fixture
+def trees(compiled: Sides, tmp_path: Path) -> Sides:
+    """Two trees that are alike, to be changed."""
+    return copy_of(compiled, tmp_path)
+
+
+@pytest.fixture
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """After each comparison, however it ended, no process of either side is there."""
+    yield
+    assert not left_in(tmp_path)

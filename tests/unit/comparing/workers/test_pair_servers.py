@@ -9,7 +9,7 @@ from plumbline.settings import load_settings
 
 
 @pytest.mark.parametrize(
-    ("env", "environ", "told"),
+    ("env", "environ", "sentences"),
     [
         ('URL = "{redis.url}"', {}, []),
         ('HOST = "{redis.host}"\nNUMBER = "{redis.database}"', {}, []),
@@ -19,8 +19,10 @@ from plumbline.settings import load_settings
         ('URL = "{redis.url}"', {"PERF_REDIS_URL": "redis://127.0.0.1"}, ["Redis is external"]),
     ],
 )
-def test_what_both_arms_share_is_told(tmp_path: Path, env: str, environ: dict[str, str], told: list[str]) -> None:
-    """Unless the code under test says that it heeds the run's prefix, which is another one in each side."""
+def test_what_both_sides_share_is_reported(
+    tmp_path: Path, env: str, environ: dict[str, str], sentences: list[str]
+) -> None:
+    """Unless the settings name the run's prefix, which differs between the sides."""
     (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
     shared = shared_by_sides(load_settings(tmp_path / "settings.toml", environ))
-    assert [text.startswith(begin) for text, begin in zip(shared, told, strict=True)] == [True] * len(told)
+    assert [text.startswith(begin) for text, begin in zip(shared, sentences, strict=True)] == [True] * len(sentences)
