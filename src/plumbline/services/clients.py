@@ -68,6 +68,13 @@ def sql_errors() -> tuple[type[Exception], ...]:
     return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
+def redis_errors() -> tuple[type[Exception], ...]:
+    """Return what a `redis_client` raises if the server or the way to it fails."""
+    import redis
+
+    return (redis.RedisError, OSError)
+
+
 def is_not_permitted(error: BaseException) -> bool:
     """Return whether PostgreSQL refused a statement for want of a privilege."""
     import asyncpg

@@ -4,18 +4,17 @@ While one pair is measured, the workers of the last two pairs end and those of t
 uses the databases of several rounds in turn, and one more that is prepared once and copied for each round.
 """
 
-from collections.abc import Sequence
-
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.services import Address, Services
-from plumbline.services.readiness import describe, run_alone
+from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
+from plumbline.services.readiness import describe
 
 SIDES = ("base", "head")
 ROUNDS = 4
 # Databases of Redis by side: those of the rounds, then the prepared one. Nothing uses 0, the default.
 REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
 REDIS_DATABASES = 11
-SQL_LIMIT_S = 30.0
+LIMIT_S = 30.0
 
 
 class Databases:
@@ -39,58 +38,40 @@ class Databases:
 
     def make(self, round_: int) -> None:
         """Make the databases of a round anew: copies of the prepared ones, empty before there are such."""
-        statements = []
         for side in SIDES:
             template = f'TEMPLATE "{_name(side)}"' if self._prepared else ""
-            statements += [
-                f'DROP DATABASE IF EXISTS "{_name(side, round_)}" WITH (FORCE)',
-                f'CREATE DATABASE "{_name(side, round_)}" {template}',
-            ]
-        self._sql(statements)
+            self._sql(f'DROP DATABASE IF EXISTS "{_name(side, round_)}" WITH (FORCE)')
+            self._sql(f'CREATE DATABASE "{_name(side, round_)}" {template}')
         for numbers in REDIS_NUMBERS.values():
             self._copy_redis(numbers[-1], numbers[round_])
 
     def keep_prepared(self, round_: int) -> None:
         """Take what is in the databases of this round for the prepared ones."""
-        self._sql([f'ALTER DATABASE "{_name(side, round_)}" RENAME TO "{_name(side)}"' for side in SIDES])
+        for side in SIDES:
+            self._sql(f'ALTER DATABASE "{_name(side, round_)}" RENAME TO "{_name(side)}"')
         self._prepared = True
 
     def _copy_redis(self, prepared: int, number: int) -> None:
         if self._redis is None:
             return
-        import redis
-
+        source, target = (self._redis.with_database(str(one)).url for one in (prepared, number))
         try:
-            with redis.Redis.from_url(self._redis.with_database(str(number)).url) as client:
+            with redis_client(target, LIMIT_S) as client:
                 client.flushdb()
-            with redis.Redis.from_url(self._redis.with_database(str(prepared)).url) as client:
+            with redis_client(source, LIMIT_S) as client:
                 pipeline = client.pipeline(transaction=False)
                 for key in client.scan_iter(count=1000):
                     pipeline.copy(key, key, destination_db=number, replace=True)
                 pipeline.execute()
-        except redis.RedisError as error:
+        except redis_errors() as error:
             raise ComparisonInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
 
-    def _sql(self, statements: Sequence[str]) -> None:
+    def _sql(self, statement: str) -> None:
         if self._postgres is None:
             return
-        import asyncpg
-
-        url = self._postgres.url
-        statement = "connecting to PostgreSQL"
-
-        async def run() -> None:
-            nonlocal statement
-            connection = await asyncpg.connect(url, timeout=SQL_LIMIT_S)
-            try:
-                for statement in statements:
-                    await connection.execute(statement, timeout=SQL_LIMIT_S)
-            finally:
-                await connection.close(timeout=1)
-
         try:
-            run_alone(run, SQL_LIMIT_S * len(statements))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            run_sql(self._postgres.url, statement, limit_s=LIMIT_S)
+        except sql_errors() as error:
             raise ComparisonInvalid(f"{statement} failed: {describe(error)}") from None
 
 

@@ -16,8 +16,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.sides import Side
 from plumbline.comparing.workers import protocol
 from plumbline.comparing.workers.protocol import Collected, FromWorker, Line, LineClosed, Over
-from plumbline.processes import set_affinity
-from plumbline.services.base import signal_all, tree
+from plumbline.processes import set_affinity, signal_all, tree
 
 # A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0

@@ -48,7 +48,7 @@ class WorkerLink:
             settings,
             root,
             preferred=preferred,
-            given=start.servers,
+            shared=start.servers,
             key_prefix=start.prefix,
             prepare=start.prepare,
             child_environ=child_environ,

@@ -12,7 +12,7 @@ from plumbline.comparing.workers.asgi_wrapper import wrapped
 from plumbline.comparing.workers.profiler import Profile
 from plumbline.comparing.workers.timers import ProfilingTimer
 from plumbline.services.application import Application
-from plumbline.services.service_run import Run
+from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, Settings
 from tests.support.project import ROOT
 from tests.unit.comparing.workers.test_slowed import APPLICATION
@@ -27,7 +27,7 @@ def test_an_application_is_profiled_while_it_answers_timed_requests(tmp_path: Pa
     settings = Settings(app=AppSettings(asgi="sample:make", factory=True))
     wanted = wrapped(settings, profiler.make, str(tmp_path)).app
     assert wanted is not None
-    run = Run()
+    run = ServiceRun()
     run.begin()
     app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
     keys = [KEY, "test_shop.py::test_next"]

@@ -19,7 +19,7 @@ from plumbline.comparing.workers.asgi_wrapper import REQUESTS, STEPS, TIMED, sha
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.thresholds import Thresholds
 from plumbline.services.application import Application
-from plumbline.services.service_run import Run
+from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, Settings, load_settings
 from tests.support.project import ROOT, SETTINGS, Project
 
@@ -90,7 +90,7 @@ def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: P
     wanted = wrapped(settings, slowed.make, str(tmp_path)).app
     assert wanted is not None
     shared = shared_numbers(tmp_path)
-    run = Run()
+    run = ServiceRun()
     run.begin()
     app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
     try:
