@@ -30,7 +30,8 @@ from packaging.requirements import Requirement
 import plumbline
 from plumbline.results.schema import Verdict
 from plumbline.services import variables
-from plumbline.services.docker import Engine
+from plumbline.services.docker_engine import Engine
+from plumbline.services.readiness import Unavailable
 from plumbline.settings import OVERRIDES, URL_VARIABLES, GateSettings, Settings, load_settings
 from tests.support.fixtures import Until
 from tests.support.project import ROOT, Project, sessions, with_lax_budgets
@@ -439,10 +440,11 @@ def test_own_container(small: Project, engine: Any, until: Until) -> None:
 def engine() -> Iterator[Any]:
     """A client of the Docker engine; skips where none answers, or the image of Redis isn't there."""
     found = Engine()
-    client, why_not = found.client()
-    if why_not := why_not or found.image_missing(Settings().redis.image):
-        pytest.skip(why_not)
-    yield client
+    try:
+        found.require_image(Settings().redis.image)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield found.client()
     found.close()
 
 

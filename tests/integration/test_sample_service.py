@@ -10,7 +10,7 @@ import pytest
 import redis as redis_client
 
 from plumbline.services import Service, Services
-from plumbline.services.readiness import run_alone
+from plumbline.services.clients import run_alone
 from plumbline.settings import AppSettings, ProcessSettings, Settings
 from tests.support.code_under_test import LIMIT_S, start, until
 

@@ -12,7 +12,7 @@ import filelock
 import pytest
 
 from plumbline.services import Services
-from plumbline.services.service_run import Run
+from plumbline.services.run import ServiceRun
 from plumbline.settings import load_settings
 from tests.support.project import Project, make_environments
 
@@ -61,9 +61,9 @@ def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run() -> Iterator[ServiceRun]:
     """A run that processes belong to."""
-    run = Run()
+    run = ServiceRun()
     run.begin()
     yield run
     run.end()

@@ -16,9 +16,10 @@ import docker
 import psutil
 import pytest
 
-from plumbline.services.docker import Engine
-from plumbline.services.reaper import LABEL, RUN_VARIABLE
-from plumbline.services.service_run import MEMORY_FOLDER
+from plumbline.services.docker_engine import Engine
+from plumbline.services.readiness import Unavailable
+from plumbline.services.removal import LABEL, RUN_VARIABLE
+from plumbline.services.run import MEMORY_FOLDER
 from tests.support.project import SETTINGS, Done, Project, finish
 
 GONE_LIMIT_S = 5.0
@@ -270,9 +271,13 @@ def why_no_docker() -> str:
     """Why Docker's backend can't be had, or ""; asked once."""
     engine = Engine()
     try:
-        return engine.client()[1] or engine.image_missing(REDIS_IMAGE) or engine.image_missing(POSTGRES_IMAGE)
+        engine.require_image(REDIS_IMAGE)
+        engine.require_image(POSTGRES_IMAGE)
+    except Unavailable as error:
+        return str(error)
     finally:
         engine.close()
+    return ""
 
 
 @contextlib.contextmanager

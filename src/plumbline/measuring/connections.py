@@ -13,7 +13,7 @@ import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.items import key_of
-from plumbline.services.readiness import run_alone
+from plumbline.services.clients import run_alone
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
 KEPT_CONNECTION_NAME = "perf"

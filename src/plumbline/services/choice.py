@@ -21,7 +21,7 @@ BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
     ("external", "redis"): ExternalRedis,
     ("external", "postgres"): ExternalPostgres,
 }
-# PostgreSQL's own words, in the output of `prepare` or the application: programs in any language, whose errors are text.
+# PostgreSQL's own words in the output of `prepare` or the application: another program's errors are only text.
 EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
 
 

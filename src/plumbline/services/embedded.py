@@ -144,7 +144,7 @@ class EmbeddedPostgres(_Embedded):
                 "dynamic_shared_memory_type": "mmap",
             }
             options = postgres_options({"timezone": "UTC", "log_timezone": "UTC", **self._config, **ours})
-            command = [self._binaries / "postgres", "-D", self._data, *options]
+            command: list[str | Path] = [self._binaries / "postgres", "-D", self._data, *options]
             self.spawn(command, environ={"LC_ALL": "C"}, cwd=self._data, ids=self._ids)
         except Unavailable as error:
             raise not_ready(self, str(error), None, error.advice) from None
@@ -226,7 +226,9 @@ def find_postgres() -> Path:
 
 def _unpack(folder: Path) -> None:
     with tarfile.open(TEMPLATE) as archive:
-        archive.extractall(folder, filter="data")
+        # Python 3.11.0 to 3.11.3 have no filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(folder)  # noqa: S202
 
 
 def _package(name: str) -> Path | None:

@@ -120,7 +120,7 @@ def _works_below(process: psutil.Process, directories: list[Path]) -> bool:
 
 
 def _remove_shared_memory(directory: Path) -> None:
-    """Remove the System V segment of a PostgreSQL that was killed: line 7 of its pid file ends with the segment's id."""
+    """Remove the System V segment of a PostgreSQL that was killed: line 7 of its pid file ends with its id."""
     for pid_file in directory.glob("*/postmaster.pid"):
         with contextlib.suppress(OSError, IndexError, ValueError):
             import ctypes

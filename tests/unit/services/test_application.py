@@ -17,7 +17,7 @@ import pytest
 from plumbline.services import Services, application
 from plumbline.services.application import Application
 from plumbline.services.readiness import NotReady
-from plumbline.services.service_run import Run
+from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, Settings
 from tests.support.code_under_test import HEALTHY, LIMIT_S, failure, start, until
 
@@ -26,7 +26,7 @@ StartApplication = Callable[..., Application]
 
 
 @pytest.fixture
-def start_application(tmp_path: Path, run: Run) -> Iterator[StartApplication]:
+def start_application(tmp_path: Path, run: ServiceRun) -> Iterator[StartApplication]:
     """Writes `source` as sample.py and starts it."""
     started: list[Application] = []
 

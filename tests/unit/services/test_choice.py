@@ -3,18 +3,23 @@
 import re
 import textwrap
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
 
-from plumbline.services import ServiceError, Services, docker, embedded
-from plumbline.services.docker import Engine
-from plumbline.services.readiness import NotReady
+from plumbline.services import ServiceError, Services, docker_engine, embedded
+from plumbline.services.docker_engine import Engine
+from plumbline.services.readiness import NotReady, Unavailable
 from plumbline.settings import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import is_alive, server
 
 EMBEDDED = 'services = "embedded"\n'
+
+
+def no_engine() -> NoReturn:
+    raise Unavailable("no Docker engine answers", "start Docker, or use embedded")
 
 
 def test_auto_takes_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +37,7 @@ def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one is taken, and the reason told."""
-    monkeypatch.setattr(docker, "_find_engine", lambda: (None, "no Docker engine answers"))
+    monkeypatch.setattr(docker_engine, "_find_engine", no_engine)
     services = make_services("", {"redis": "docker", "postgres": "docker"})
     services.begin()
 
@@ -42,7 +47,7 @@ def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
 
 def test_auto_where_nothing_can_be_had(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both reasons are given, and three ways out."""
-    monkeypatch.setattr(docker, "_find_engine", lambda: (None, "no Docker engine answers"))
+    monkeypatch.setattr(docker_engine, "_find_engine", no_engine)
     monkeypatch.setattr(embedded, "_package", lambda _: None)
 
     with pytest.raises(NotReady) as failed:

@@ -15,12 +15,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from plumbline.processes import pinned_core
+from plumbline.processes import host_name, pinned_core
 from plumbline.services import Services, docker
-from plumbline.services.docker import OWNER_LABEL, Engine
-from plumbline.services.readiness import NotReady
-from plumbline.services.reaper import LABEL
-from plumbline.services.service_run import host_name
+from plumbline.services.docker_engine import OWNER_LABEL, Engine
+from plumbline.services.readiness import NotReady, Unavailable
+from plumbline.services.removal import LABEL
 from plumbline.settings import Settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import query, server, started
@@ -34,13 +33,12 @@ def client(cache_home: Path) -> Iterator[Any]:
     """A client of the engine; skips the tests that want one where none answers, or the images aren't there."""
     assert cache_home.is_dir()
     engine = Engine()
-    client, why_not = engine.client()
-    if client is None:
-        pytest.skip(why_not)
-    for image in (Settings().redis.image, Settings().postgres.image):
-        if missing := engine.image_missing(image):
-            pytest.skip(missing)
-    yield client
+    try:
+        for image in (Settings().redis.image, Settings().postgres.image):
+            engine.require_image(image)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    yield engine.client()
     engine.close()
 
 
@@ -141,7 +139,7 @@ def test_server_options(make_services: MakeServices, client: Any) -> None:
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the end of a run waits in vain, the test needn't wait as long."""
-    monkeypatch.setattr("plumbline.services.STOP_WAIT_S", 5.0)
+    monkeypatch.setattr("plumbline.services.services.STOP_LIMIT_S", 5.0)
 
 
 @pytest.mark.usefixtures("short_patience")

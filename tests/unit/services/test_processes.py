@@ -12,7 +12,7 @@ from plumbline.services import application
 from plumbline.services.address import Address
 from plumbline.services.application import Process, run_prepare
 from plumbline.services.readiness import NotReady
-from plumbline.services.service_run import Run
+from plumbline.services.run import ServiceRun
 from plumbline.settings import ProcessSettings
 from tests.support.code_under_test import LIMIT_S, failure, until
 
@@ -20,7 +20,7 @@ StartProcess = Callable[..., Process]
 
 
 @pytest.fixture
-def start_process(tmp_path: Path, run: Run) -> Iterator[StartProcess]:
+def start_process(tmp_path: Path, run: ServiceRun) -> Iterator[StartProcess]:
     """Writes `source` as worker.py and starts `python worker.py`, or another command."""
     started: list[Process] = []
 
@@ -224,13 +224,13 @@ def test_a_talkative_process_does_not_fill_the_disk(
 # ---- prepare
 
 
-def test_prepare_runs_to_its_end(tmp_path: Path, run: Run) -> None:
+def test_prepare_runs_to_its_end(tmp_path: Path, run: ServiceRun) -> None:
     run_prepare(["python", "-c", "open('migrated', 'w')"], tmp_path, {}, LIMIT_S, run)
 
     assert (tmp_path / "migrated").exists()
 
 
-def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: Run) -> None:
+def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: ServiceRun) -> None:
     with pytest.raises(NotReady) as caught:
         run_prepare(["python", "-c", "import sys; print('relation missing'); sys.exit(7)"], tmp_path, {}, LIMIT_S, run)
 
@@ -238,7 +238,7 @@ def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: Run) -> 
     assert "| relation missing" in str(caught.value)
 
 
-def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: Run) -> None:
+def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: ServiceRun) -> None:
     source = "import time; print('locked', flush=True); time.sleep(601)"
 
     with pytest.raises(NotReady, match=r"still running after 0\.5 s"):

@@ -12,10 +12,12 @@ import psutil
 import pytest
 import redis
 
+from plumbline.processes import host_name
 from plumbline.services import Services
-from plumbline.services.docker import Engine
-from plumbline.services.reaper import LABEL, RUN_VARIABLE
-from plumbline.services.service_run import Run, host_name, sweep
+from plumbline.services.docker_engine import Engine
+from plumbline.services.readiness import Unavailable
+from plumbline.services.removal import LABEL, RUN_VARIABLE
+from plumbline.services.run import ServiceRun, sweep
 from plumbline.settings import Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 from tests.unit.services.test_embedded import is_alive, query, server
@@ -239,9 +241,11 @@ def test_containers_of_a_killed_run(
 ) -> None:
     """Labelled containers go by the reaper, or at the next start, whatever that one uses."""
     engine = Engine()
-    client, why_not = engine.client()
-    if client is None or (why_not := engine.image_missing(Settings().redis.image)):
-        pytest.skip(why_not)
+    try:
+        engine.require_image(Settings().redis.image)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    client = engine.client()
     owner = start_owner('services = "docker"\npostgres.backend = "off"\n')
     label = {"label": f"{LABEL}={owner.run}"}
     assert len(client.containers.list(all=True, filters=label, ignore_removed=True)) == 1
@@ -262,7 +266,7 @@ def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> Non
         pytest.skip("no fork on this system")
     assert cache_home.is_dir()
     code = (
-        "import os, time\nfrom plumbline.services.service_run import Run\nrun = Run({})\nrun.begin()\n"
+        "import os, time\nfrom plumbline.services.run import ServiceRun\nrun = ServiceRun({})\nrun.begin()\n"
         "child = os.fork()\n"
         "if child == 0: time.sleep(30); os._exit(0)\n"
         "print(child, run._reaper.pid, run.directory, flush=True)\ntime.sleep(600)"
@@ -281,7 +285,7 @@ def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> Non
 def test_clean_end_leaves_nothing_and_nobody(cache_home: Path) -> None:
     """A run that ends by itself waits for its reaper, which finds nothing to do."""
     assert cache_home.is_dir()
-    run = Run({})
+    run = ServiceRun({})
     run.begin()
     reaper = run._reaper
     assert reaper is not None
@@ -300,7 +304,7 @@ def test_reaper_is_part_of_no_run(cache_home: Path, monkeypatch: pytest.MonkeyPa
     """In a run within a run, the end of the outer one doesn't end the inner one's reaper."""
     assert cache_home.is_dir()
     monkeypatch.setenv(RUN_VARIABLE, "outer")
-    run = Run({})
+    run = ServiceRun({})
     run.begin()
     try:
         assert run._reaper is not None

@@ -1,0 +1,107 @@
+"""Which errors of the clients a retry may cure, the probe of a health route, and work on an event loop of its own."""
+
+import asyncio
+import http.server
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import httpx
+import pytest
+import redis.exceptions
+
+from plumbline.services.clients import (
+    BadStatus,
+    advice_http,
+    advice_postgres,
+    advice_redis,
+    probe_http,
+    run_alone,
+)
+
+REFUSED_CERTIFICATE = ConnectionError("TLS")
+REFUSED_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
+REDIS_CERTIFICATE = redis.exceptions.ConnectionError("TLS")
+REDIS_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
+CASES: list[tuple[Callable[[BaseException], str], BaseException, bool]] = [
+    (advice_redis, redis.exceptions.ConnectionError("refused"), False),
+    (advice_redis, redis.exceptions.TimeoutError("slow"), False),
+    (advice_redis, redis.exceptions.BusyLoadingError("loading"), False),
+    (advice_redis, redis.exceptions.ResponseError("BUSY running a script"), False),
+    (advice_redis, redis.exceptions.AuthenticationError("WRONGPASS"), True),
+    (advice_redis, redis.exceptions.NoPermissionError("NOPERM"), True),
+    (advice_redis, redis.exceptions.ResponseError("ERR unknown command"), True),
+    (advice_redis, REDIS_CERTIFICATE, True),
+    (advice_redis, ValueError("port"), True),
+    (advice_postgres, ConnectionRefusedError("refused"), False),
+    (advice_postgres, TimeoutError(), False),
+    (advice_postgres, asyncpg.CannotConnectNowError("starting up"), False),
+    (advice_postgres, asyncpg.ConnectionDoesNotExistError("closed"), False),
+    (advice_postgres, asyncpg.TooManyConnectionsError("full"), False),
+    (advice_postgres, asyncpg.InvalidPasswordError("wrong"), True),
+    (advice_postgres, asyncpg.InvalidAuthorizationSpecificationError("pg_hba"), True),
+    (advice_postgres, asyncpg.InvalidCatalogNameError("no such database"), True),
+    (advice_postgres, REFUSED_CERTIFICATE, True),
+    (advice_http, httpx.ConnectError("refused"), False),
+    (advice_http, httpx.ConnectTimeout("slow"), False),
+    (advice_http, httpx.ReadError("reset"), False),
+    (advice_http, httpx.ReadTimeout("slow"), False),
+    (advice_http, httpx.RemoteProtocolError("closed"), False),
+    (advice_http, BadStatus(503, "starting"), False),
+    (advice_http, BadStatus(404, "not found"), True),
+    (advice_http, BadStatus(307, ""), True),
+    (advice_http, httpx.UnsupportedProtocol("ftp"), True),
+]
+
+
+@pytest.mark.parametrize(("advice", "error", "final"), CASES, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_which_errors_are_final(advice: Callable[[BaseException], str], error: BaseException, final: bool) -> None:
+    """What a retry may cure is retried; a final error comes with what to do."""
+    assert bool(advice(error)) is final
+
+
+@pytest.fixture
+def unhealthy_url() -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if self.path == "/health" else 200)
+            self.end_headers()
+            self.wfile.write(b"the database\n is away")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_probe_of_a_health_route(unhealthy_url: str) -> None:
+    """A route that answers 503 isn't ready, and what it says is told in one line."""
+    with pytest.raises(BadStatus, match="HTTP 503: the database is away"):
+        probe_http(f"{unhealthy_url}/health", 5)
+
+    assert probe_http(f"{unhealthy_url}/", 5).startswith("BaseHTTP")
+
+
+def test_probing_in_a_thread_leaves_the_main_loop_alone() -> None:
+    """A probe runs on a loop of its own, bounded, and the loop of the thread that tests run in is untouched."""
+    before = asyncio.get_event_loop_policy()
+    errors: list[BaseException] = []
+
+    def probe() -> None:
+        try:
+            run_alone(lambda: asyncio.sleep(60), 0.01)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    thread.join()
+
+    assert isinstance(errors[0], TimeoutError)
+    assert asyncio.get_event_loop_policy() is before
