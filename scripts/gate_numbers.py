@@ -29,7 +29,7 @@ from typing import Any
 
 import msgspec
 
-from plumbline.comparing.comparison import NOTHING_DIFFERS, directories_of, plans_of
+from plumbline.comparing.comparison import directories_of, plans_of
 from plumbline.comparing.statistics.inference import (
     ComparisonInvalid,
     difference,
@@ -45,8 +45,11 @@ from plumbline.comparing.workers.pair_runner import compare, pair_runner
 from plumbline.comparing.workers.timers import step_now_s
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement
+from plumbline.reporting.wording import text
 from plumbline.results.environment import installed_packages
-from plumbline.results.schema import Benchmark, Results, read_results, write_results
+from plumbline.results.files import read_results, write_results
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import Benchmark, Results
 from plumbline.selfcheck.findings import GOOD_ESTIMATE
 from plumbline.selfcheck.share import Share
 from plumbline.settings import Settings, load_settings
@@ -188,7 +191,7 @@ class Clone:
         try:
             return read_results(self.root / "perf-results" / "results.json")
         except FileNotFoundError:
-            reasons = done.output.splitlines()[-10:]
+            reasons = [Reason("ended", line) for line in done.output.splitlines()[-10:]]
             baseline = read_results(self.baseline)
             return msgspec.structs.replace(baseline, benchmarks=[], exit_code=done.code, reasons=reasons)
 
@@ -242,7 +245,7 @@ class Tally:
             one
             for results, slower in valid
             for one in results.benchmarks
-            if one.key not in slower and not any(reason.startswith(NOTHING_DIFFERS) for reason in one.reasons)
+            if one.key not in slower and not any(reason.kind == "unaffected" for reason in one.reasons)
         ]
         false_alarms = [any(key not in slower for key in failed(results)) for results, slower in valid]
         found = {
@@ -271,7 +274,7 @@ class Tally:
                 if one.key in slower and one.verdict != "regression":
                     print(f"  not caught: {described(one)}, {one.verdict}")
             if results.exit_code not in (0, 1):
-                print(f"  invalid: {'; '.join(results.reasons)}")
+                print(f"  invalid: {'; '.join(map(text, results.reasons))}")
 
 
 def usual_step_s() -> float:

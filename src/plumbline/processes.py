@@ -10,8 +10,15 @@ from pathlib import Path
 
 import psutil
 
+# Process ids of the commands above this one: the reaper of the services ends the run when one of them dies.
+WATCHED = "PERF_WATCH_PIDS"
 # The creation times of one process, read twice, may differ by this if the clock is set.
 SAME_PROCESS_S = 2.0
+
+
+def watched_with_us() -> str:
+    """Return the value of WATCHED for a child process: the commands above this one, and this one."""
+    return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
 
 
 def identity(pid: int) -> dict[str, float]:

@@ -1,10 +1,42 @@
 """The location of a project's performance suite, and the command that runs it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 # The suite's folder, below the project's root.
 SUITE = "tests/performance"
 SETTINGS = "settings.toml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A repository with a performance suite."""
+
+    root: Path
+
+    @classmethod
+    def of_current_folder(cls) -> "Project":
+        """Return the project that the current folder lies in, or that folder if it lies in none."""
+        return cls(find_project(Path.cwd()) or Path.cwd())
+
+    @property
+    def suite(self) -> Path:
+        """The folder of the performance suite."""
+        return self.root / SUITE
+
+    @property
+    def settings_file(self) -> Path:
+        """`settings.toml` of the suite."""
+        return self.suite / SETTINGS
+
+    @property
+    def baselines(self) -> Path:
+        """The folder of the baselines and of what has been accepted."""
+        return self.suite / "baselines"
+
+    def shown(self, path: Path) -> str:
+        """Return a path as the reader knows it, from the project's root."""
+        return path.relative_to(self.root).as_posix()
 
 
 def is_suite(folder: Path) -> bool:

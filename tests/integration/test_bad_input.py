@@ -77,7 +77,7 @@ def without_benchmarks(text: str) -> str:
         (lambda text: text[: len(text) // 2], "is not a results file"),
         (lambda text: f"<<<<<<< HEAD\n{text}", "is not a results file"),
         (lambda _: "[1, 2]", "is not a results file"),
-        (newer, "has schema 2, this harness reads 1: update the harness"),
+        (newer, "has schema 2, this version of Plumbline reads 1: update Plumbline"),
         (damaged(median=-1e-6), "damaged or was edited by hand"),
         (damaged(median=float("nan")), "is not a results file"),
         (damaged(process_medians=[1e-6]), "is not from several processes"),

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from plumbline.measuring.statistics import log_spread
-from plumbline.results.schema import Benchmark, Results, read_results
+from plumbline.results.files import read_results
+from plumbline.results.schema import Benchmark, Results
 from tests.support.project import Done, Project, finish
 
 ADDITION, SORTING = "test_suite.py::test_addition", "test_suite.py::test_sorting"

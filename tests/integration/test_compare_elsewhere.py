@@ -15,7 +15,7 @@ import redis
 
 from plumbline.comparing.workers.pair_servers import settings_of_both
 from plumbline.judging.baseline import baseline_path, merge
-from plumbline.results.schema import read_results, write_results
+from plumbline.results.files import read_results, write_results
 from plumbline.services import Services
 from plumbline.settings import load_settings
 from tests.support.project import STEADY_SETTINGS, Done, Project
@@ -262,7 +262,7 @@ def application() -> Iterator[Application]:
 
 
 def test_an_application_that_is_served_elsewhere(project: Project, application: Application) -> None:
-    """It is the same one for both sides: never acquitted by pairs, and convicted by its baseline on the same machine."""
+    """It is the same one for both sides: pairs never pass it, and its baseline on the same machine fails it."""
     project.write("settings.toml", STEADY_SETTINGS)
     (project.suite / "test_servers.py").unlink()
     project.write("test_api.py", API_SUITE)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands import gate
+from plumbline.cli import main
 from plumbline.reporting.exports import FORMATS
-from plumbline.results.schema import dump_results, write_results
+from plumbline.results.files import dump_results, write_results
 from tests.support.report_samples import benchmark, results
 
 GOOD = dump_results(results(benchmark("test_a.py::test_b")))
@@ -17,8 +17,10 @@ NEGATIVE = GOOD.replace('"median": 5.74e-05', '"median": -1')
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the last results are looked for."""
-    monkeypatch.setattr(gate, "ROOT", tmp_path)
+    """The file of the last results, in the current project."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
     (tmp_path / "perf-results").mkdir()
     return tmp_path / "perf-results" / "results.json"
 
@@ -30,7 +32,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("", "results.json is empty\n"),
         ("no JSON", "results.json is not a results file: "),
         ("[]", "results.json is not a results file: "),
-        ('{"schema": 99}', "results.json has schema 99, this harness reads 1: update the harness\n"),
+        ('{"schema": 99}', "results.json has schema 99, this version of Plumbline reads 1: update Plumbline\n"),
         (GOOD[:500], "results.json is not a results file: "),
         (NAN, "results.json is not a results file: "),
         (NEGATIVE, "results.json is damaged or was edited by hand: "),
@@ -44,7 +46,7 @@ def test_results_that_can_not_be_read(
     if text is not None:
         path.write_text(text)
     for format_ in (None, *FORMATS):
-        code = gate.export(format_, None) if format_ else gate.report_again()
+        code = main(["report", f"--format={format_}"] if format_ else ["report"])
         told = capsys.readouterr()
         assert (code, told.out) == (3, "")
         assert said in told.err
@@ -54,10 +56,10 @@ def test_results_that_can_not_be_read(
 def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its report says why; formats whose readers refuse an empty file are refused."""
     write_results(path, results(verdict="invalid", exit_code=3, reasons=["redis is not ready"], baseline=""))
-    assert gate.report_again() == 3
+    assert main(["report"]) == 3
     assert "INVALID: redis is not ready\nExit code 3: " in capsys.readouterr().out
     assert "redis is not ready" in (path.parent / "report.html").read_text(encoding="utf-8")
-    codes = {name: gate.export(name, path.with_name("export")) for name in FORMATS}
+    codes = {name: main(["report", f"--format={name}", f"--output={path.with_name('export')}"]) for name in FORMATS}
     assert {name for name, code in codes.items() if code} == {"github-action-benchmark", "pyperf"}
     assert set(codes.values()) == {0, 3}
     assert json.loads(path.read_text())["exit_code"] == 3

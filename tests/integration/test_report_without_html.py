@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands import gate
-from plumbline.results.schema import write_results
+from plumbline.cli import main
+from plumbline.results.files import write_results
 from tests.support.project import Project
 from tests.support.report_samples import small
 
@@ -54,6 +54,11 @@ def test_one_line_is_printed_instead_of_the_report(
 ) -> None:
     """It names the package and the extra."""
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    gate._write_html(tmp_path, small())
-    assert capsys.readouterr().out == MISSING
-    assert not list(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
+    results = tmp_path / "perf-results" / "results.json"
+    write_results(results, small())
+    assert main(["report"]) == 3
+    assert capsys.readouterr().out.splitlines(keepends=True)[-1] == MISSING
+    assert {path.name for path in results.parent.iterdir()} == {"results.json", "report.md", "junit.xml"}

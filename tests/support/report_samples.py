@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from plumbline.judging.verdict import decide
+from msgspec.structs import replace
+
+from plumbline.judging.run_verdict import run_verdict
+from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
 
 NASTY = {
@@ -34,7 +37,7 @@ def benchmark(key: str, verdict: Verdict | None = "pass", **fields: Any) -> Benc
         "change_high": 0.014,
         "minimum_detectable_effect": 0.032,
     }
-    return Benchmark(key=key, verdict=verdict, **(values | fields))
+    return Benchmark(key=key, verdict=verdict, **(values | _with_reasons(fields)))
 
 
 def unmeasured(key: str, verdict: Verdict = "missing", **fields: Any) -> Benchmark:
@@ -70,7 +73,19 @@ def results(*benchmarks: Benchmark, **fields: Any) -> Results:
             TestOutcome(each.key, "passed", 0.25, benchmark=True) for each in benchmarks if each.verdict != "missing"
         ],
     }
-    return Results(**(values | fields))
+    return Results(**(values | _with_reasons(fields)))
+
+
+def judged(run: Results) -> Results:
+    """The run with the verdict that its benchmarks and tests ask for."""
+    verdict, code, reasons = run_verdict(run, fail_on=[])
+    return replace(run, verdict=verdict, exit_code=code, reasons=reasons)
+
+
+def _with_reasons(fields: dict[str, Any]) -> dict[str, Any]:
+    """Plain texts become reasons of the kind that is shown as it is."""
+    said = [Reason("ended", one) if isinstance(one, str) else one for one in fields.get("reasons", [])]
+    return fields | {"reasons": said}
 
 
 def small() -> Results:
@@ -84,18 +99,20 @@ def small() -> Results:
             change=0.081,
             change_low=0.069,
             change_high=0.094,
-            reasons=["slower in 5 of 5 fresh processes"],
+            reasons=[Reason("slower_in_processes", number=5)],
         ),
         benchmark(f"{redis}get[100 B]", budgets=[BudgetResult("p95_ms", 2.0, 2.434, kept=False)]),
         benchmark(f"{redis}get[10 kB]", warnings=["12 samples are too short for the clock"]),
         benchmark(
             f"{redis}500_messages_at_once_over_a_bounded_pool", "improvement", change=-0.14, change_low=-0.16, samples=9
         ),
-        unmeasured(f"{postgres}select_1", reasons=["in the baseline, but not run"]),
+        unmeasured(f"{postgres}select_1", reasons=[Reason("test_skipped", "no time today")]),
         benchmark(f"{postgres}copy", "new", baseline_median=None, change=None, change_low=None, change_high=None),
         service_lines=["redis  embedded  Valkey 9.1.0  core 1  (no Docker engine answers)"],
     )
-    run.tests.append(TestOutcome("test_readiness.py::test_login", "failed", 0.5, "assert 'OK' == 'NOAUTH'\n  - NOAUTH"))
-    run.tests.append(TestOutcome("test_recovery.py::test_pause", "skipped", 0.0, "redis is not ours"))
-    run.verdict, run.exit_code, run.reasons = decide(run, fail_on=[])
-    return run
+    tests = [
+        *run.tests,
+        TestOutcome("test_readiness.py::test_login", "failed", 0.5, "assert 'OK' == 'NOAUTH'\n  - NOAUTH"),
+        TestOutcome("test_recovery.py::test_pause", "skipped", 0.0, "redis is not ours"),
+    ]
+    return judged(replace(run, tests=tests))

@@ -1,8 +1,28 @@
 """`plumbline baseline`: measure in fresh processes, and write the baseline to commit."""
 
 import argparse
+from collections.abc import Sequence
 
-from plumbline.commands.gate import record_baseline
+from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.measuring_run import measure_whole, with_gone_files
+from plumbline.commands.output import say
+from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
+from plumbline.judging.absent import missing_benchmarks
+from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
+from plumbline.judging.baseline import (
+    baseline_path,
+    changes,
+    check_baselines,
+    find_baseline,
+    keep_uncounted,
+    keep_unmeasured,
+    merge,
+)
+from plumbline.judging.baseline_check import differences
+from plumbline.project import Project
+from plumbline.results.files import ResultsError, write_results
+from plumbline.results.schema import Results
+from plumbline.settings import Settings
 
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 
@@ -12,4 +32,51 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return record_baseline(options.pytest)
+    return documented_exit(lambda project, settings: _record(project, settings, options.pytest))
+
+
+def _record(project: Project, settings: Settings, arguments: Sequence[str]) -> int:
+    if arguments:
+        check_baselines(project.baselines)  # a part goes into the old one, which has to be sound
+    runs = []
+    for number in range(1, settings.gate.baseline_processes + 1):
+        say(f"\nprocess {number} of {settings.gate.baseline_processes}")
+        runs.append(_measure(project, settings, arguments))
+    merged = merge(runs)
+    path = baseline_path(project.baselines, merged.environment)
+    try:
+        old = find_baseline(project.baselines, merged.environment)
+    except ResultsError as error:
+        say(f"the old baseline can't be read, and is replaced: {error}")
+        old = None
+    last = with_gone_files(project, runs[-1], old, arguments)
+    new = merged if old is None else _with_old(project, old, merged, last)
+    write_results(path, new)
+    write_accepted(project.baselines, still_accepted(read_accepted(project.baselines), merged))
+    say("\n".join(["", *changes(old, new), "", f"written: {project.shown(path)}; commit it"]))
+    if new.environment.dirty:
+        say("note: the working tree differs from its commit; this baseline says so")
+    return EXIT_PASS
+
+
+def _measure(project: Project, settings: Settings, arguments: Sequence[str]) -> Results:
+    record = measure_whole(project, settings, "ci", arguments)
+    if failed := [test.key for test in record.tests if test.outcome == "failed"]:
+        raise CommandError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
+    if not record.benchmarks:
+        raise CommandError("no baseline is written: nothing was measured", EXIT_INVALID)
+    return record
+
+
+def _with_old(project: Project, old: Results, merged: Results, last: Results) -> Results:
+    """Return the new baseline with what the old one has of benchmarks and counts that were not measured."""
+    kept = keep_unmeasured(old, merged, missing_benchmarks(old, last))
+    different = differences(old.environment, merged.environment)
+    if different and len(kept.benchmarks) > len(merged.benchmarks):
+        path = project.shown(baseline_path(project.baselines, merged.environment))
+        raise CommandError(
+            f"a part can't be recorded into a baseline of {'; '.join(different)}:"
+            f" record all of it, or remove {path} first",
+            EXIT_USAGE,
+        )
+    return keep_uncounted(old, kept)

@@ -1,8 +1,27 @@
 """`plumbline ci`: the gate."""
 
 import argparse
+from collections.abc import Sequence
 
-from plumbline.commands.gate import run_gate
+from msgspec.structs import replace
+
+from plumbline.commands.exit import documented_exit
+from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
+from plumbline.commands.output import make_room, progress, report, say_wrapped
+from plumbline.comparing.base_baseline import baseline_at, edited_entries
+from plumbline.comparing.comparison import compare_with_base
+from plumbline.comparing.trees.base_commit import find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
+from plumbline.judging.accepted import read_accepted
+from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
+from plumbline.judging.baseline_check import check_baseline
+from plumbline.judging.choice import choose_again, choose_pairs
+from plumbline.judging.counts import check_counts
+from plumbline.judging.decide import decide
+from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
+from plumbline.project import Project
+from plumbline.results.schema import Results
+from plumbline.settings import Settings
 
 EXAMPLE = "plumbline ci -- -k checkout"
 
@@ -13,3 +32,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     return run_gate(options.profile, options.pytest)
+
+
+def run_gate(profile: str, arguments: Sequence[str]) -> int:
+    """Measure, judge and report one run of the suite; return the exit code. `arguments` go to pytest."""
+    return documented_exit(lambda project, settings: _gate(project, settings, profile, arguments))
+
+
+def _gate(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> int:
+    settings.profile(profile)
+    check_baselines(project.baselines)
+    make_room(project.root / settings.results)
+    record = measure(project, settings, profile, arguments)
+    evidence = Evidence()
+    if record.exit_code is None:
+        baseline = find_baseline(project.baselines, record.environment)
+        record = with_gone_files(project, record, baseline, arguments)
+        evidence = _compare(project, settings, record, _check(project, settings, record, baseline))
+        evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
+    results = decide(record, evidence, settings.gate, settings.benchmarks)
+    return report(project, settings, results, html=profile == "full", keep=True)
+
+
+def _check(project: Project, settings: Settings, record: Results, baseline: Results | None) -> Evidence:
+    """Return the evidence that needs no further measurement."""
+    timings = check_baseline(record, baseline, settings.gate, settings.benchmarks)
+    return Evidence(
+        baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
+        baseline=baseline,
+        timings=timings,
+        counts=check_counts(record, find_counts(project.baselines, record.environment), timings),
+        accepted=read_accepted(project.baselines),
+    )
+
+
+def _compare(project: Project, settings: Settings, record: Results, evidence: Evidence) -> Evidence:
+    """Return the evidence with that of the paired comparison, if there is something to compare."""
+    file, baseline = baseline_path(project.baselines, record.environment), evidence.baseline
+    base, base_baseline = None, None
+    if baseline is not None and is_proposed():
+        try:
+            base = find_base(project.root)
+            base_baseline = baseline_at(project.root, base, file)
+        except NoBase as error:
+            return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
+    pairs = choose_pairs(
+        record,
+        evidence.timings,
+        evidence.counts,
+        baseline_edited=edited_entries(base_baseline, baseline),
+        proposed=is_proposed(),
+        has_baseline=baseline is not None,
+    )
+    evidence = replace(evidence, base_baseline=base_baseline, application_elsewhere=pairs.application_elsewhere)
+    if not pairs.benchmarks:
+        return evidence
+    comparison = compare_with_base(
+        settings,
+        record,
+        pairs.benchmarks,
+        root=project.root,
+        baseline_file=file,
+        baseline=baseline,
+        budget_s=settings.gate.duet_budget_s,
+        say=say_wrapped,
+        progress=progress,
+        base=base,
+    )
+    return replace(evidence, comparison=comparison)
+
+
+def confirm(project: Project, settings: Settings, record: Results, evidence: Evidence) -> ConfirmationEvidence:
+    """Measure again what would fail otherwise, in fresh processes, and return their evidence."""
+    again = choose_again(record, evidence, settings.gate)
+    if not again.keys:
+        return ConfirmationEvidence()
+    try:
+        fresh = measure_again(project, settings, record.profile or "ci", again)
+    except RunEnded as error:
+        first, *others = error.reasons
+        return ConfirmationEvidence(failed=[replace(first, when_repeated=True), *others])
+    baseline = evidence.baseline
+    timings = {}
+    if evidence.timings:
+        timings = check_baseline(record, baseline, settings.gate, settings.benchmarks, fresh=fresh, keys=again.timings)
+    return ConfirmationEvidence(fresh=fresh, timings=timings)

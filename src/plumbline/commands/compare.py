@@ -1,8 +1,26 @@
 """`plumbline compare`: a paired comparison of the working tree with any commit."""
 
 import argparse
+from collections.abc import Sequence
 
-from plumbline.commands.gate import run_comparison
+from msgspec.structs import replace
+
+from plumbline.commands.ci import confirm
+from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.measuring_run import measure
+from plumbline.commands.output import make_room, progress, report, say_wrapped
+from plumbline.comparing.comparison import compare_with_base
+from plumbline.comparing.trees.base_commit import find_base
+from plumbline.comparing.trees.git import NoBase
+from plumbline.exit_codes import EXIT_USAGE
+from plumbline.judging.accepted import read_accepted
+from plumbline.judging.baseline import baseline_path
+from plumbline.judging.choice import Pairs
+from plumbline.judging.decide import decide
+from plumbline.judging.evidence import ComparisonEvidence, Evidence
+from plumbline.project import Project
+from plumbline.results.schema import Results
+from plumbline.settings import Settings
 
 EXAMPLE = "plumbline compare main -- -k checkout"
 
@@ -13,4 +31,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_comparison(options.revision, options.pytest, options.limit)
+    return documented_exit(
+        lambda project, settings: _compare(project, settings, options.revision, options.pytest, options.limit)
+    )
+
+
+def _compare(project: Project, settings: Settings, revision: str, arguments: Sequence[str], limit_s: float) -> int:
+    make_room(project.root / settings.results)
+    try:
+        find_base(project.root, revision)
+    except NoBase as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
+    record = measure(project, settings, "ci", arguments)
+    evidence = Evidence(comparison_required=True)
+    if record.exit_code is None:
+        evidence = _evidence(project, settings, record, revision, limit_s)
+    results = decide(record, evidence, settings.gate, settings.benchmarks)
+    return report(project, settings, results, html=False, keep=True)
+
+
+def _evidence(project: Project, settings: Settings, record: Results, revision: str, limit_s: float) -> Evidence:
+    pairs = Pairs.of(record, record.benchmarks)
+    comparison = ComparisonEvidence()
+    if pairs.benchmarks:
+        comparison = compare_with_base(
+            settings,
+            record,
+            pairs.benchmarks,
+            root=project.root,
+            baseline_file=baseline_path(project.baselines, record.environment),
+            baseline=None,
+            budget_s=limit_s,
+            say=say_wrapped,
+            progress=progress,
+            revision=revision,
+        )
+    evidence = Evidence(
+        application_elsewhere=pairs.application_elsewhere, comparison=comparison, comparison_required=True
+    )
+    if comparison.none is None:
+        evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
+    return replace(evidence, accepted=read_accepted(project.baselines))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from plumbline.commands.gate import run_gate
+from plumbline.commands.ci import run_gate
 
 EXAMPLE = "plumbline full -- -k checkout"
 

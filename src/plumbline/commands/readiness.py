@@ -1,8 +1,15 @@
 """`plumbline readiness`: start or find the services, and run the readiness tests."""
 
 import argparse
+from collections.abc import Sequence
 
-from plumbline.commands.gate import run_readiness
+from plumbline.commands.exit import documented_exit
+from plumbline.commands.measuring_run import measure
+from plumbline.commands.output import say
+from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
+from plumbline.project import Project
+from plumbline.reporting.wording import text
+from plumbline.settings import Settings
 
 EXAMPLE = "PERF_SERVICES=embedded plumbline readiness"
 
@@ -12,4 +19,24 @@ def add_arguments(_parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_readiness(options.pytest)
+    return documented_exit(lambda project, settings: _readiness(project, settings, options.pytest))
+
+
+def _readiness(project: Project, settings: Settings, arguments: Sequence[str]) -> int:
+    record = measure(project, settings, "full", ["-m", "readiness", "--perf-table", *arguments])
+    if record.exit_code is not None:
+        say("\n".join(map(text, record.reasons)))
+        return record.exit_code
+    failed = sum(test.outcome == "failed" for test in record.tests)
+    passed = sum(test.outcome == "passed" for test in record.tests)
+    if failed:
+        say(f"not ready: {failed} readiness tests failed")
+    elif passed:
+        say(f"ready: {passed} readiness tests passed")
+    elif record.tests:
+        say("invalid: all readiness tests were skipped")
+    else:
+        say(
+            f'invalid: there are no readiness tests (marker "readiness"){" in what was asked for" if arguments else ""}'
+        )
+    return EXIT_REGRESSION if failed else EXIT_PASS if passed else EXIT_INVALID

@@ -1,8 +1,22 @@
 """`plumbline selfcheck`: measure the gate's own error rates on this machine."""
 
 import argparse
+import time
+from collections.abc import Sequence
 
-from plumbline.commands.gate import run_selfcheck
+from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.measuring_run import measure_whole
+from plumbline.commands.output import SELFCHECK, say
+from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
+from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.sides import make_twins
+from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
+from plumbline.project import Project
+from plumbline.selfcheck.findings import report_lines, with_findings
+from plumbline.selfcheck.record import left_out, places, record
+from plumbline.selfcheck.recording import write_recording
+from plumbline.settings import Settings
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
 
@@ -12,4 +26,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_selfcheck(options.pytest, options.minutes)
+    return documented_exit(lambda project, settings: _selfcheck(project, settings, options.pytest, options.minutes))
+
+
+def _selfcheck(project: Project, settings: Settings, arguments: Sequence[str], minutes: float) -> int:
+    began_s = time.monotonic()
+    measured = measure_whole(project, settings, "ci", arguments)
+    plans = plans_of(settings, measured.benchmarks)
+    if not plans:
+        raise CommandError("nothing to check: nothing was measured", EXIT_INVALID)
+    path = project.root / settings.results / SELFCHECK
+    limit_s = minutes * 60 - (time.monotonic() - began_s)
+    slowed = places(settings, measured, plans)
+    title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
+    say("\n".join(["", title, *left_out(slowed)]))
+    try:
+        directories = directories_of(settings, project.root)
+        recording = record(
+            settings,
+            make_twins(project.root, directories=directories, cache=sides_folder()),
+            slowed,
+            backends=measured.environment.services,
+            limit_s=limit_s,
+            keep=lambda one: write_recording(path, one),
+            say=say,
+        )
+    except (NoBase, ComparisonInvalid) as error:
+        raise CommandError(str(error), EXIT_INVALID) from None
+    recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, settings.gate)
+    write_recording(path, recording)
+    say("\n".join(["", *report_lines(recording, settings.gate), "", f"written: {project.shown(path)}"]))
+    return EXIT_PASS

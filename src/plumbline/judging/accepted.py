@@ -1,4 +1,4 @@
-"""Regressions that somebody has accepted, until the next baseline: `accepted.json` beside the baselines, to commit."""
+"""Accepted regressions, until the next baseline: `accepted.json` beside the baselines, to commit."""
 
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
@@ -6,37 +6,30 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.judging.counts import describe, grown_beyond, grown_counts
-from plumbline.results.schema import Benchmark, Results, ResultsError, write_whole
+from plumbline.judging.counts import grown_beyond, grown_counts, growth
+from plumbline.judging.evidence import Accepted
+from plumbline.results.files import ResultsError, write_whole
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import Benchmark, Results
 
 FILE = "accepted.json"
+# A change makes more of a difference on one machine than on another.
 TIMES_AS_MUCH = 2
-"""A change makes more of a difference on one machine than on another: so many times what was accepted is beyond it."""
-
-
-class Accepted(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What somebody has accepted of one benchmark, and why."""
-
-    reason: str
-    slower_by: float = 0.0
-    """As a share; the upper end of the interval."""
-    counts: dict[str, float] = {}
-    """Those that had grown, as they were then."""
 
 
 def read_accepted(folder: Path) -> dict[str, Accepted]:
-    """By key of the benchmark; none where there is no file. Raises ResultsError where it is damaged."""
+    """Return what was accepted by key of benchmark; empty if there is no file. Raises ResultsError if it is damaged."""
     path = folder / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Accepted])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:
-        raise ResultsError(f"{path} can't be used: {error}; take it back from version control, or remove it") from None
+        raise ResultsError(f"{path} can't be used: {error}; restore it from version control, or remove it") from None
 
 
 def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
-    """Write it, sorted; without any, there is no file. Raises ResultsError."""
+    """Write it, sorted, or remove the file if nothing is accepted. Raises ResultsError."""
     if accepted:
         text = msgspec.json.format(msgspec.json.encode(dict(sorted(accepted.items()))), indent=2).decode()
         write_whole(folder / FILE, text + "\n")
@@ -45,7 +38,7 @@ def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
 
 
 def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str], list[str]]:
-    """Keys that the patterns mean (a key, or one with * and ?), and the patterns that mean none."""
+    """Return the keys that the patterns match (a key, or one with * and ?), and the patterns that match none."""
     found = {
         pattern: [key for key in keys if key == pattern or fnmatch.fnmatchcase(key, pattern)] for pattern in patterns
     }
@@ -53,32 +46,27 @@ def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str],
 
 
 def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
-    """What is accepted of a benchmark as it was in a run."""
+    """Return what is accepted of a benchmark as it was in a run."""
     grown = {change.name: change.new for change in grown_counts(benchmark)}
     return Accepted(reason, slower_by=round(max(benchmark.change_high or 0.0, 0.0), 3), counts=grown)
 
 
-def accept(benchmarks: Collection[Benchmark], accepted: Mapping[str, Accepted], minimum_effect: float) -> None:
-    """Let what somebody has accepted fail nothing any more, as long as it is not far beyond what it was then."""
-    for benchmark in benchmarks:
-        if benchmark.verdict == "regression" and (one := accepted.get(benchmark.key)):
-            if beyond := _beyond(benchmark, one, minimum_effect):
-                benchmark.reasons.append(f"{beyond}, which is beyond what was accepted: {one.reason}")
-            else:
-                benchmark.verdict = "accepted"
-                benchmark.reasons.append(f"accepted: {one.reason}")
-
-
-def _beyond(benchmark: Benchmark, accepted: Accepted, minimum_effect: float) -> str:
-    """What has got worse since it was accepted; "" where nothing has."""
+def with_accepted(benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float) -> Benchmark:
+    """Return a regression as accepted, unless it is far beyond what was accepted; any other benchmark as it is."""
+    if accepted is None or benchmark.verdict != "regression":
+        return benchmark
+    low = benchmark.change_low or 0.0
     if grown := grown_beyond(benchmark, accepted.counts):
-        return ", ".join(map(describe, grown))
-    if (benchmark.change_low or 0.0) > max(TIMES_AS_MUCH * accepted.slower_by, minimum_effect):
-        return f"slower by {benchmark.change_low:.0%} at least, after {accepted.slower_by:.0%}"
-    return ""
+        reason = Reason("beyond_accepted", accepted.reason, counts=[growth(change) for change in grown])
+    elif low > max(TIMES_AS_MUCH * accepted.slower_by, minimum_effect):
+        reason = Reason("beyond_accepted", accepted.reason, share=low, accepted_share=accepted.slower_by)
+    else:
+        reasons = [*benchmark.reasons, Reason("accepted", accepted.reason)]
+        return msgspec.structs.replace(benchmark, verdict="accepted", reasons=reasons)
+    return msgspec.structs.replace(benchmark, reasons=[*benchmark.reasons, reason])
 
 
-def outlived(accepted: Mapping[str, Accepted], baseline: Results) -> dict[str, Accepted]:
-    """What is still accepted once this baseline has been recorded: only what it does not hold anew."""
+def still_accepted(accepted: Mapping[str, Accepted], baseline: Results) -> dict[str, Accepted]:
+    """Return what is still accepted once this baseline has been recorded: only what it does not hold anew."""
     recorded = {benchmark.key for benchmark in baseline.benchmarks}
     return {key: one for key, one in accepted.items() if key not in recorded}

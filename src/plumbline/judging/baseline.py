@@ -1,42 +1,43 @@
-"""The committed baseline: find it, make it from several fresh processes, say what a new one changes."""
+"""The committed baseline: finding it, merging it from several fresh processes, describing what a new one changes."""
 
 import contextlib
 import functools
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from plumbline.comparing.trees.base_commit import Base
-from plumbline.comparing.trees.git import Git
 from plumbline.counting.families import family, same_count
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
 from plumbline.results.environment import baseline_name, cpu_model
-from plumbline.results.schema import Benchmark, Environment, Results, ResultsError, decode_results, read_results
+from plumbline.results.files import ResultsError, read_results
+from plumbline.results.schema import Benchmark, Environment, Results
+
+T = TypeVar("T")
 
 
 def baseline_path(folder: Path, environment: Environment) -> Path:
-    """Where the baseline of this kind of machine and these backends belongs."""
+    """Return the path of the baseline of this kind of machine and these backends."""
     return folder / baseline_name(environment.system, environment.architecture, environment.cpu, environment.services)
 
 
 def find_baseline(folder: Path, environment: Environment) -> Results | None:
-    """The baseline of this kind of machine; None where there is none.
+    """Return the baseline of this kind of machine; None if there is none.
 
-    Raises ResultsError where it is empty, corrupt, of another schema, holds no benchmark or the results of one run.
+    Raises ResultsError if it is empty, corrupt, of another schema, or holds no benchmark or the results of one run.
     """
     path = baseline_path(folder, environment)
-    return _read(path) if path.exists() else None
+    return _read(path) if path.exists() or path.is_symlink() else None
 
 
 def find_counts(folder: Path, environment: Environment) -> Results | None:
-    """What counts are compared with: this kind of machine's baseline, else the newest, of these backends if possible.
+    """Return the baseline for counts: that of this kind of machine, else the newest, of these backends if possible.
 
-    What its machine couldn't count is taken from the next one of the same backends. Raises ResultsError as
+    Counts that its machine could not take come from the next one of the same backends. Raises ResultsError as
     `find_baseline` does.
     """
     if own := find_baseline(folder, environment):
@@ -51,13 +52,13 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
 
 
 def check_baselines(folder: Path) -> None:
-    """Raises ResultsError where a baseline of this kind of machine can't be used, whichever backend it is of."""
+    """Raise ResultsError if a baseline of this kind of machine cannot be used, whatever its backends."""
     for path in _of_this_machine(folder):
         _read(path)
 
 
-def preferred_backends(folder: Path) -> dict[str, str]:
-    """Backends by service of this kind of machine's baseline, where there is exactly one that can be read."""
+def preferred_backends(folder: Path) -> Mapping[str, str]:
+    """Return the backends by service of this kind of machine's baseline, if exactly one can be read."""
     found = _of_this_machine(folder)
     if len(found) != 1:
         return {}
@@ -81,21 +82,24 @@ def _read(path: Path) -> Results:
             if len(benchmark.process_medians) < 2 or min(benchmark.process_medians) <= 0:
                 raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
     except ResultsError as error:
-        raise ResultsError(
-            f"{error}\nTake it back from version control, or remove it and record a new one with `{nox_command()} -s baseline`."
-        ) from None
+        advice = (
+            f"Restore it from version control, or remove it and record a new one with `{nox_command()} -s baseline`."
+        )
+        raise ResultsError(f"{error}\n{advice}") from None
     return baseline
 
 
 def merge(runs: Sequence[Results]) -> Results:
-    """One baseline out of the runs of several fresh processes, whose benchmarks are the same.
+    """Return one baseline made of the runs of several fresh processes; its medians are those over the processes.
 
-    The median of each is the median over the processes. Raises ResultsError where a benchmark is not in each run, or
-    measured 0.
+    Raises ResultsError if a benchmark is not in each run, or measured 0.
     """
+    by_key: dict[str, list[Benchmark]] = {}
+    for run in runs:
+        for benchmark in run.benchmarks:
+            by_key.setdefault(benchmark.key, []).append(benchmark)
     merged: list[Benchmark] = []
-    for key in sorted({benchmark.key for run in runs for benchmark in run.benchmarks}):
-        found = [benchmark for run in runs for benchmark in run.benchmarks if benchmark.key == key]
+    for key, found in sorted(by_key.items()):
         if len(found) != len(runs):
             raise ResultsError(f"{key} was measured in {len(found)} of {len(runs)} processes: no baseline is written")
         if not all(benchmark.median for benchmark in found):
@@ -137,7 +141,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
 
 
 def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
-    """Counts that all processes took and took alike; the others vary."""
+    """Counts that are the same in all processes, and the others as varying."""
     counts: dict[str, float] = {}
     varying: dict[str, list[float]] = {}
     for name in sorted({name for benchmark in found for name in benchmark.counts.keys() | benchmark.counts_varying}):
@@ -151,7 +155,7 @@ def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
 
 
 def keep_uncounted(old: Results, new: Results) -> Results:
-    """A baseline with what another machine has counted, in the families that this one couldn't count."""
+    """Return a baseline with the counts of another one, in the families that its own machine could not count."""
     before = {benchmark.key: benchmark for benchmark in old.benchmarks}
     kept = []
     for benchmark in new.benchmarks:
@@ -160,25 +164,28 @@ def keep_uncounted(old: Results, new: Results) -> Results:
             gone = [one for one in known.counted if one not in benchmark.counted]
             benchmark = msgspec.structs.replace(
                 benchmark,
-                counts={name: n for name, n in known.counts.items() if family(name) in gone} | benchmark.counts,
-                counts_varying={name: n for name, n in known.counts_varying.items() if family(name) in gone}
-                | benchmark.counts_varying,
-                counted=benchmark.counted + gone,
+                counts={**_of_families(known.counts, gone), **benchmark.counts},
+                counts_varying={**_of_families(known.counts_varying, gone), **benchmark.counts_varying},
+                counted=[*benchmark.counted, *gone],
             )
         kept.append(benchmark)
     return msgspec.structs.replace(new, benchmarks=kept)
 
 
+def _of_families(counts: Mapping[str, T], families: Sequence[str]) -> dict[str, T]:
+    return {name: count for name, count in counts.items() if family(name) in families}
+
+
 def keep_unmeasured(old: Results, new: Results, gone: Sequence[Benchmark] = ()) -> Results:
-    """A baseline in which the entries of `new` take the place of the old ones; the others stay, but for those gone."""
+    """Return a baseline in which the entries of `new` replace the old ones; the others stay, except those gone."""
     replaced = {benchmark.key for benchmark in [*new.benchmarks, *gone]}
     replaced |= {benchmark.renamed_from for benchmark in new.benchmarks}
     kept = [benchmark for benchmark in old.benchmarks if benchmark.key not in replaced]
-    return msgspec.structs.replace(new, benchmarks=sorted(new.benchmarks + kept, key=lambda entry: entry.key))
+    return msgspec.structs.replace(new, benchmarks=sorted([*new.benchmarks, *kept], key=lambda entry: entry.key))
 
 
 def changes(old: Results | None, new: Results) -> list[str]:
-    """What a new baseline changes against the old one, one line a benchmark, the largest first."""
+    """Return the changes of a new baseline against the old one, one line each, the largest first."""
     if old is None:
         return [f"the first baseline of this kind of machine: {len(new.benchmarks)} benchmarks"]
     before = {benchmark.key: benchmark for benchmark in old.benchmarks}
@@ -190,28 +197,3 @@ def changes(old: Results | None, new: Results) -> list[str]:
     lines += [f"    new  {key}" for key in sorted(after.keys() - before.keys())]
     lines += [f"   gone  {key}" for key in sorted(before.keys() - after.keys())]
     return lines
-
-
-def baseline_at(root: Path, base: Base, baseline: Path) -> Results | None:
-    """The baseline file as it is in the base commit; None where it isn't there, or can't be used."""
-    git = Git(root)
-    shown = git.ask("show", f"{base.commit}:{git.prefix}{baseline.relative_to(root).as_posix()}")
-    with contextlib.suppress(ResultsError):
-        return decode_results(shown.encode(), baseline) if shown else None
-    return None
-
-
-def edited_entries(of_base: Results | None, baseline: Path) -> set[str]:
-    """Keys whose entry in the baseline file is another in the base commit than now; none where either has none."""
-    if of_base is None:
-        return set()
-    try:
-        old = _medians(of_base.benchmarks)
-        new = _medians(decode_results(baseline.read_bytes(), baseline).benchmarks)
-    except (OSError, ResultsError):
-        return set()
-    return {key for key in old.keys() & new.keys() if old[key] != new[key]}
-
-
-def _medians(benchmarks: Iterable[Benchmark]) -> dict[str, list[float]]:
-    return {benchmark.key: benchmark.process_medians for benchmark in benchmarks}

@@ -1,83 +1,127 @@
-"""Compare timings with the baseline's on the same machine: pure functions of data.
+"""The baseline check: a run's timings against the baseline's, on the same machine.
 
-Everything is judged on logarithms of medians of fresh processes, where a slow-down is a shift. The spread of those
-medians comes from the baseline's own processes. Five of them are few, so each benchmark's variance is drawn half-way
+Everything is judged on logarithms of medians of fresh processes, so that a slow-down is a shift. The spread of those
+medians comes from the baseline's own processes. Five of them are few, so each benchmark's variance is shrunk half-way
 towards that of all benchmarks (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular
 Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
 
-One fresh process can only acquit. What looks slower than its spread explains is measured again in several fresh
-processes, and those alone convict: the first figure has been selected for being high. How small a slow-down those can
-convict is the comparison's minimum detectable effect; each verdict comes with it. Where a fixed piece of work beside a benchmark is
-slower than in the baseline as well, that much is the machine's doing and convicts nobody; where it is faster, that much
-acquits nobody.
+One fresh process can only pass a benchmark. If it is slower than its spread explains, several fresh processes measure
+it again, and only those can fail it: the first figure was selected for being high. If a fixed piece of work beside a
+benchmark is slower than in the baseline as well, so much of the slow-down is the machine's and fails nothing; if it is
+faster, so much of the gain passes nothing.
 """
 
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from plumbline.judging.distributions import student_quantile
+from plumbline.judging.evidence import BaselineEvidence
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.measuring.statistics import log_spread
+from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, Environment, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
+# Five processes in a row may agree better than any two runs a day apart.
 SPREAD_FLOOR = 0.005
-"""Five processes in a row may agree better than any two runs a day apart ever will."""
-ACQUITTED = ("pass", "improvement")
+PASSED = ("pass", "improvement")
+# Median over mean of a variance from five values: that of chi-squared with 4 degrees of freedom, over 4.
 MEDIAN_TO_MEAN = 0.839
-"""Median over mean of a variance from five values: that of chi-squared with 4 degrees of freedom, over 4."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A benchmark against its baseline; changes and bounds as shares (0.05 is 5 % slower)."""
+def check_baseline(
+    record: Results,
+    baseline: Results | None,
+    gate: GateSettings,
+    own: Mapping[str, BenchmarkSettings],
+    *,
+    fresh: Mapping[str, Sequence[Benchmark]] = {},
+    keys: Collection[str] | None = None,
+) -> dict[str, BaselineEvidence]:
+    """Return the evidence about each benchmark of a record, by key.
 
-    verdict: Verdict
-    change: float
-    low: float
-    high: float
-    minimum_detectable_effect: float
-    """The slow-down that is convicted with the wanted power, once measured again."""
-    reason: str
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one benchmark is judged by."""
-
-    tolerance: float
-    minimum_effect: float
-    false_alarms: float
-    """For this one benchmark: the suite's, divided by the number of benchmarks (Bonferroni)."""
-    power: float
-    confirm_processes: int
-
-    @classmethod
-    def of(cls, gate: GateSettings, own: BenchmarkSettings | None, benchmarks: int) -> "Limits":
-        gate = gate.with_own(own)
-        return cls(
-            tolerance=gate.tolerance,
-            minimum_effect=gate.minimum_effect,
-            false_alarms=gate.false_alarms / max(benchmarks, 1),
-            power=gate.power,
-            confirm_processes=gate.confirm_processes,
-        )
+    `own`: benchmarks' own settings, by key. `fresh`: each benchmark in the fresh processes that measured it again.
+    `keys`: of the benchmarks to check; all by default.
+    """
+    entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
+    variance = common_variance(baseline) if baseline else 0.0
+    different = differences(baseline.environment, record.environment) if baseline else []
+    found = {}
+    for benchmark in record.benchmarks:
+        if keys is not None and benchmark.key not in keys:
+            continue
+        old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
+        if old is None or not all([old.median, *old.process_medians]):
+            found[benchmark.key] = BaselineEvidence("new")
+            continue
+        thresholds = Thresholds.of(gate, own.get(benchmark.key)).with_shares(1 / len(record.benchmarks), 1)
+        again = fresh.get(benchmark.key, [])
+        found[benchmark.key] = _check(benchmark, old, again, different, variance, thresholds, gate.confirm_processes)
+    return found
 
 
-def common_variance(baseline: Results) -> float:
-    """Median over the benchmarks of the variance between processes, of logarithms."""
-    variances = [b.spread**2 for b in baseline.benchmarks if b.spread is not None]
-    return max(statistics.median(variances) / MEDIAN_TO_MEAN if variances else 0.0, SPREAD_FLOOR**2)
+def _check(
+    benchmark: Benchmark,
+    old: Benchmark,
+    fresh: Sequence[Benchmark],
+    different: Sequence[str],
+    variance: float,
+    thresholds: Thresholds,
+    confirm_processes: int,
+) -> BaselineEvidence:
+    # The figures shown are those that the change is computed from: of several processes the geometric mean.
+    medians = [one.median for one in fresh or [benchmark]]
+    now = _level(medians) if fresh else benchmark.median
+    then = _level(old.process_medians or [old.median])
+    reason: Reason | None = None
+    verdict: Verdict = "inconclusive"
+    if old.source_hash != benchmark.source_hash:
+        verdict, reason = "changed", Reason("source_changed")
+    elif different:
+        reason = Reason("not_comparable", subjects=different)
+    elif (benchmark.pin is None) != (old.pin is None):
+        reason = Reason("pinned_once")
+    elif not now:
+        verdict, reason = "invalid", Reason("measured_zero")
+    if reason is not None:
+        change = now / then - 1 if now else None
+        return BaselineEvidence(verdict, [reason], median=now, baseline_median=then, change=change)
+
+    machine = _machine_slower(old.machine_speed_s, [one.machine_speed_s for one in fresh or [benchmark]])
+    judgement, at_baseline_speed = (
+        judge(old.process_medians, level, variance, thresholds, confirm_processes, confirmed=bool(fresh))
+        for level in (medians, [median / machine for median in medians])
+    )
+    verdict, reason = _beside_machine(judgement, at_baseline_speed.verdict, machine, thresholds)
+    return BaselineEvidence(
+        verdict,
+        [reason] if reason else [],
+        median=now,
+        baseline_median=then,
+        change=judgement.change,
+        change_low=judgement.low,
+        change_high=judgement.high,
+        minimum_detectable_effect=judgement.minimum_detectable_effect,
+        process_medians=medians,
+    )
 
 
-def compare(
-    baseline_medians: Sequence[float], medians: Sequence[float], variance: float, limits: Limits, *, confirmed: bool
-) -> Comparison:
+def judge(
+    baseline_medians: Sequence[float],
+    medians: Sequence[float],
+    variance: float,
+    thresholds: Thresholds,
+    confirm_processes: int,
+    *,
+    confirmed: bool,
+) -> Judgement:
     """Judge medians of fresh processes (seconds) against the baseline's.
 
-    `variance`: that of all benchmarks, of logarithms. `confirmed`: whether these processes were run to confirm a
-    suspicion; only then may the verdict be `regression`. Raises ValueError where there is nothing to compare.
+    `variance`: that of all benchmarks, of logarithms. `thresholds`: with the false alarms allowed for this benchmark
+    alone. `confirm_processes`: how many fresh processes would confirm a suspicion, which the minimum detectable effect
+    is about. `confirmed`: whether these have; only then may the verdict be `regression`. Raises ValueError if there is
+    nothing to compare.
     """
     if len(baseline_medians) < 2 or not medians:
         raise ValueError("a comparison needs two processes of the baseline and one of now")
@@ -87,32 +131,62 @@ def compare(
     own += log_spread(medians) ** 2 * (len(medians) - 1)
     prior_degrees = len(baseline_medians) - 1
     degrees = own_degrees + prior_degrees
-    # A benchmark that is noisier than most is believed to be so, or it would be convicted more often than stated.
+    # The variance of a benchmark that is noisier than most is not shrunk, or it would fail more often than stated.
     spread = max(math.sqrt(max((own + prior_degrees * variance) / degrees, own / own_degrees)), SPREAD_FLOOR)
     error = spread * math.sqrt(1 / len(baseline_medians) + 1 / len(medians))
-    to_convict = student_quantile(1 - limits.false_alarms, degrees)
-    to_acquit = student_quantile(limits.power, degrees)
-    tolerance = math.log1p(limits.tolerance)
-    # What the confirming processes convict, past the tolerance by both margins.
-    confirming = spread * math.sqrt(1 / len(baseline_medians) + 1 / limits.confirm_processes)
-    minimum_detectable_effect = tolerance + (to_convict + to_acquit) * confirming
+    to_fail = student_quantile(1 - thresholds.false_alarms, degrees)
+    to_pass = student_quantile(thresholds.power, degrees)
+    tolerance = math.log1p(thresholds.tolerance)
+    confirming = spread * math.sqrt(1 / len(baseline_medians) + 1 / confirm_processes)
 
     verdict: Verdict = "inconclusive"
-    reason = f"{limits.minimum_effect:.0%} slower can't be ruled out"
-    if change + to_convict * error < -tolerance:
-        verdict, reason = "improvement", ""
-    elif change + to_acquit * error < math.log1p(limits.minimum_effect):
-        verdict, reason = "pass", ""
-    elif confirmed and change - to_convict * error > tolerance:
-        verdict, reason = "regression", f"slower in {len(medians)} fresh processes"
-    return Comparison(
+    if change + to_fail * error < -tolerance:
+        verdict = "improvement"
+    elif change + to_pass * error < math.log1p(thresholds.minimum_effect):
+        verdict = "pass"
+    elif confirmed and change - to_fail * error > tolerance:
+        verdict = "regression"
+    return Judgement(
         verdict=verdict,
         change=math.expm1(change),
-        low=math.expm1(change - to_acquit * error),
-        high=math.expm1(change + to_acquit * error),
-        minimum_detectable_effect=math.expm1(minimum_detectable_effect),
-        reason=reason,
+        low=math.expm1(change - to_pass * error),
+        high=math.expm1(change + to_pass * error),
+        minimum_detectable_effect=math.expm1(tolerance + (to_fail + to_pass) * confirming),
+        pairs=len(medians),
+        error=error,
     )
+
+
+def _beside_machine(
+    judgement: Judgement, at_baseline_speed: Verdict, machine: float, thresholds: Thresholds
+) -> tuple[Verdict, Reason | None]:
+    """Return the verdict and its reason, considering how the machine's own speed has changed.
+
+    `at_baseline_speed`: the verdict on the time it would have taken at the baseline's. `machine`: see _machine_slower.
+    """
+    verdict = judgement.verdict
+    if verdict in PASSED:
+        if machine >= 1 - thresholds.tolerance:
+            return verdict, None
+        if at_baseline_speed in PASSED:
+            return at_baseline_speed, None
+        return "inconclusive", Reason("machine_faster", share=1 - machine)
+    if verdict == "regression":
+        if machine > 1 and at_baseline_speed != "regression":
+            return "inconclusive", Reason("machine_slower", share=machine - 1)
+        return verdict, Reason("slower_in_processes", number=judgement.pairs)
+    return verdict, Reason("not_ruled_out", share=thresholds.minimum_effect)
+
+
+def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
+    """Time of the fixed piece of work now, over its time before; 1 if either is not known."""
+    return statistics.fmean(now_s) / before_s if before_s and now_s and all(now_s) else 1.0
+
+
+def common_variance(baseline: Results) -> float:
+    """Return the median over the benchmarks of the variance between processes, of logarithms."""
+    variances = [b.spread**2 for b in baseline.benchmarks if b.spread is not None]
+    return max(statistics.median(variances) / MEDIAN_TO_MEAN if variances else 0.0, SPREAD_FLOOR**2)
 
 
 def _mean_log(medians: Sequence[float]) -> float:
@@ -120,12 +194,12 @@ def _mean_log(medians: Sequence[float]) -> float:
 
 
 def _level(medians: Sequence[float]) -> float:
-    """Their geometric mean; 0 where one is."""
+    """Their geometric mean; 0 if one is."""
     return math.exp(_mean_log(medians)) if all(medians) else 0.0
 
 
 def differences(baseline: Environment, now: Environment) -> list[str]:
-    """Why timings of these two environments can't be compared; empty where they can."""
+    """Return why timings of these two environments cannot be compared; empty if they can."""
     found = []
     if baseline.machine != now.machine:
         found.append(f"another machine ({baseline.machine}, now {now.machine})")
@@ -146,104 +220,7 @@ def differences(baseline: Environment, now: Environment) -> list[str]:
 
 
 def package_differences(baseline: Environment, now: Environment) -> list[str]:
-    """Packages of another version than the baseline's, one line each: redis 6.4.0 → 8.1.0."""
+    """Return the packages whose version is not the baseline's, one line each: redis 6.4.0 → 8.1.0."""
     names = sorted(baseline.packages.keys() | now.packages.keys())
     versions = [(name, baseline.packages.get(name, "none"), now.packages.get(name, "none")) for name in names]
     return [f"{name} {old} → {new}" for name, old, new in versions if old != new]
-
-
-def judge(
-    results: Results,
-    baseline: Results | None,
-    gate: GateSettings,
-    own: dict[str, BenchmarkSettings],
-    confirmations: dict[str, list[float]],
-    only: Collection[str] | None = None,
-    machine_speeds: Mapping[str, Sequence[float]] = {},
-) -> None:
-    """Give each benchmark of a run its verdict and the figures behind it.
-
-    `confirmations`: medians (seconds) of the fresh processes that measured a suspicious benchmark again, by key.
-    `machine_speeds`: what the fixed piece of work took in those (seconds), by key, where it is known.
-    `only`: the keys of those to be judged, where it isn't all.
-    """
-    entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
-    variance = common_variance(baseline) if baseline else 0.0
-    different = differences(baseline.environment, results.environment) if baseline else []
-    for benchmark in results.benchmarks:
-        if only is not None and benchmark.key not in only:
-            continue
-        old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
-        fresh = confirmations.get(benchmark.key, [])
-        if old is None or not all([old.median, *old.process_medians]):
-            benchmark.verdict = "new"
-            continue
-        # What is shown is what the change is computed from: of several processes the geometric mean.
-        benchmark.baseline_median = _level(old.process_medians or [old.median])
-        benchmark.median = _level(fresh) if fresh else benchmark.median
-        benchmark.change = benchmark.median / benchmark.baseline_median - 1 if benchmark.median else None
-        if old.source_hash != benchmark.source_hash:
-            benchmark.verdict = "changed"
-            benchmark.reasons = ["its source or a fixture's is another than the baseline's"]
-        elif different:
-            benchmark.verdict = "inconclusive"
-            benchmark.reasons = [f"not comparable: {'; '.join(different)}"]
-        elif (benchmark.pin is None) != (old.pin is None):
-            benchmark.verdict = "inconclusive"
-            benchmark.reasons = ["pinned to one core in the baseline or now, but not in both"]
-        elif not all([benchmark.median, *fresh]):
-            benchmark.verdict = "invalid"
-            benchmark.reasons = ["too short for the clock: it measured 0"]
-        else:
-            limits = Limits.of(gate, own.get(benchmark.key), len(results.benchmarks))
-            medians = fresh or [benchmark.median]
-            result = compare(old.process_medians, medians, variance, limits, confirmed=bool(fresh))
-            machine = _machine_slower(
-                old.machine_speed_s, machine_speeds.get(benchmark.key, []) if fresh else [benchmark.machine_speed_s]
-            )
-            level = [median / machine for median in medians]
-            at_baseline_speed = compare(old.process_medians, level, variance, limits, confirmed=bool(fresh))
-            result = _beside_machine(result, at_baseline_speed.verdict, machine, limits)
-            benchmark.verdict = result.verdict
-            benchmark.change, benchmark.change_low, benchmark.change_high = result.change, result.low, result.high
-            benchmark.minimum_detectable_effect = result.minimum_detectable_effect
-            benchmark.reasons = [result.reason] if result.reason else []
-            benchmark.process_medians = medians
-
-
-def _beside_machine(result: Comparison, at_baseline_speed: Verdict, machine: float, limits: Limits) -> Comparison:
-    """What is left of a verdict where the machine's own speed has changed.
-
-    `at_baseline_speed`: the verdict on what it would have taken at the baseline's. `machine`: see _machine_slower.
-    """
-    if result.verdict == "regression" and machine > 1 and at_baseline_speed != "regression":
-        reason = f"the machine itself is {machine - 1:.0%} slower than when the baseline was recorded"
-        return replace(result, verdict="inconclusive", reason=reason)
-    if result.verdict not in ACQUITTED or machine >= 1 - limits.tolerance:
-        return result
-    if at_baseline_speed in ACQUITTED:
-        return replace(result, verdict=at_baseline_speed)
-    reason = f"the machine itself is {1 - machine:.0%} faster than when the baseline was recorded"
-    return replace(result, verdict="inconclusive", reason=reason)
-
-
-def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
-    """Times that the fixed piece of work takes now, over before; 1 where either is not known."""
-    return statistics.fmean(now_s) / before_s if before_s and now_s and all(now_s) else 1.0
-
-
-def suspicious(results: Results) -> list[str]:
-    """Keys of the benchmarks that may be so much slower that confirming processes could convict them."""
-    return [
-        benchmark.key
-        for benchmark in results.benchmarks
-        if benchmark.verdict == "inconclusive"
-        and benchmark.minimum_detectable_effect is not None
-        and (benchmark.change_high or 0.0) >= benchmark.minimum_detectable_effect
-    ]
-
-
-def undecided(results: Results) -> list[Benchmark]:
-    """What could not be acquitted, the worst first."""
-    found = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "inconclusive"]
-    return sorted(found, key=lambda benchmark: -(benchmark.change or 0.0))

@@ -1,9 +1,11 @@
-"""Counts against the baseline's: pure functions of data, without noise and nearly without the machine."""
+"""Counts against the baseline's: without noise, and nearly independent of the machine."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, family, kind_of, more
+from plumbline.judging.evidence import BaselineEvidence, CountEvidence
+from plumbline.results.reasons import CountGrowth
 from plumbline.results.schema import Benchmark, CountChange, Results
 
 T = TypeVar("T")
@@ -15,13 +17,12 @@ CUT_OTHERWISE = 2
 def compare_counts(
     old: Benchmark, new: Benchmark, *, same_backend: bool, same_profile: bool = True
 ) -> list[CountChange]:
-    """What has changed, what is held against the benchmark first.
+    """Return the counts that differ, those that count against the benchmark first.
 
-    Nothing is said of a count that varies in either, or whose family couldn't be taken in either. Held against it is
-    what has grown: messages on the same backend alone, as another cuts them otherwise, and where they don't fit one
-    segment only what has more than doubled; rows read under the same profile alone, as with more samples more may have
-    been written before. A command or statement in the place of another one is told, but not held against it as long as
-    there are no more of them altogether.
+    Ignore counts that vary in either, or whose family either could not take. Counts that have grown count against a
+    benchmark, with these exceptions: messages on another backend, which divides them otherwise; messages that do not
+    fit one segment, unless they have more than doubled; rows read under another profile, as more samples may have
+    written more; a command or statement in place of another one, if there are no more of them altogether.
     """
     changes = []
     before, after = _as_messages(old.counts), _as_messages(new.counts)
@@ -42,45 +43,35 @@ def compare_counts(
     return sorted(changes, key=lambda change: not change.gated)
 
 
-def note_counts(results: Results, baseline: Results | None) -> list[Benchmark]:
-    """Note what has changed in the counts of each benchmark; returns those against which some of it is held.
+def check_counts(
+    record: Results, baseline: Results | None, timings: Mapping[str, BaselineEvidence] = {}
+) -> dict[str, CountEvidence]:
+    """Return by key what has changed in the counts of each benchmark of a baseline, even of another kind of machine.
 
-    `baseline` may be one of another kind of machine. Where the benchmark's own source is another, it is told alone.
+    A count that has grown fails nothing if the source of the benchmark has changed too, or if its timings are invalid.
     """
-    held = []
-    entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
-    for benchmark in results.benchmarks:
-        old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
-        if baseline is None or old is None:
-            continue
-        same_backend = baseline.environment.services == results.environment.services
-        same_profile = baseline.profile == results.profile
-        benchmark.count_changes = compare_counts(old, benchmark, same_backend=same_backend, same_profile=same_profile)
-        if grown_counts(benchmark) and benchmark.verdict != "invalid" and old.source_hash == benchmark.source_hash:
-            held.append(benchmark)
-    return held
-
-
-def judge_counts(results: Results, held: Iterable[Benchmark], unaffected: Collection[str] = ()) -> None:
-    """Lay the judgement of counts over the verdicts that the timings of a run have been given.
-
-    What is held against a benchmark makes a regression; for those keys that run nothing that differs from the base,
-    `drift`.
-    """
-    for benchmark in held:
-        benchmark.verdict = "drift" if benchmark.key in unaffected else "regression"
-    for benchmark in results.benchmarks:
-        grown = grown_counts(benchmark)
-        benchmark.reasons = [describe(change) for change in _telling(grown)] + benchmark.reasons
+    if baseline is None:
+        return {}
+    same_backend = baseline.environment.services == record.environment.services
+    same_profile = baseline.profile == record.profile
+    entries = {entry.key: entry for entry in baseline.benchmarks}
+    found = {}
+    for benchmark in record.benchmarks:
+        if old := entries.get(benchmark.key) or entries.get(benchmark.renamed_from):
+            changes = compare_counts(old, benchmark, same_backend=same_backend, same_profile=same_profile)
+            timing = timings.get(benchmark.key)
+            valid = old.source_hash == benchmark.source_hash and not (timing and timing.verdict == "invalid")
+            found[benchmark.key] = CountEvidence(changes, fails=valid and any(change.gated for change in changes))
+    return found
 
 
 def grown_counts(benchmark: Benchmark) -> list[CountChange]:
-    """The counts that are held against a benchmark."""
+    """Return the counts that count against a benchmark."""
     return [change for change in benchmark.count_changes if change.gated]
 
 
 def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[CountChange]:
-    """The counts held against a benchmark that have grown beyond these as well, or aren't among them."""
+    """Return the counts against a benchmark that have grown beyond these as well, or are not among them."""
     return [
         one
         for one in grown_counts(benchmark)
@@ -88,26 +79,37 @@ def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[Coun
     ]
 
 
-def describe(change: CountChange) -> str:
-    """`redis messages 1 → 50`, `SELECT … FROM item WHERE id = $1: 1 → 51`"""
-    return f"{_label(change.name)} {_number(change.old)} → {_number(change.new)}"
+def growth(change: CountChange) -> CountGrowth:
+    """Return the change of a count in one benchmark as part of a reason."""
+    return CountGrowth(change.name, change.old, change.new)
 
 
-def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> list[str]:
-    """Counts that have changed in several benchmarks alike: `redis messages 6 → 8 in 12 benchmarks`.
+def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> list[CountGrowth]:
+    """Return counts that have changed in several benchmarks alike as one each, the most common first.
 
-    Either those that are held against the benchmarks, or the others.
+    Either those that count against the benchmarks, or the others.
     """
-    alike: dict[tuple[str, str], list[CountChange]] = {}
+    alike: dict[tuple[str, float], list[CountChange]] = {}
     for benchmark in benchmarks:
-        for change in _telling([change for change in benchmark.count_changes if change.gated == gated]):
-            alike.setdefault((change.name, _number(change.new - change.old)), []).append(change)
-    lines = []
-    for (name, growth), changes in sorted(alike.items(), key=lambda item: -len(item[1])):
-        texts = {describe(change) for change in changes}
-        text = texts.pop() if len(texts) == 1 else f"{_label(name)} {growth if growth[0] == '-' else f'+{growth}'}"
-        lines.append(f"{text} in {len(changes)} benchmarks" if len(changes) > 1 else text)
-    return lines
+        for change in explaining([change for change in benchmark.count_changes if change.gated == gated]):
+            alike.setdefault((change.name, _as_shown(change.new - change.old)), []).append(change)
+    return [
+        CountGrowth(
+            name,
+            changes[0].old,
+            changes[0].new,
+            benchmarks=len(changes),
+            alike=len({(_as_shown(one.old), _as_shown(one.new)) for one in changes}) == 1,
+        )
+        for (name, _), changes in sorted(alike.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
+    """Return the changes without bytes of a service whose messages, commands or statements explain them."""
+    in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
+    services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
+    return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
@@ -130,22 +132,6 @@ def _total(benchmark: Benchmark, name: str) -> float:
     return sum(count for one, count in benchmark.counts.items() if kind_of(one) == kind_of(name))
 
 
-def _telling(changes: list[CountChange]) -> list[CountChange]:
-    """Without bytes where messages, commands or statements say why there are more or fewer of them."""
-    in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
-    services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
-    return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
-
-
-def _label(name: str) -> str:
-    kind, _, text = name.partition(" ")
-    service, _, unit = kind.partition(".")
-    if unit == "statement":
-        return f"{text}:"
-    if unit == "parse":
-        return f"{text}: prepared"
-    return f"{service} {text or unit.replace('_', ' ')}"
-
-
-def _number(count: float) -> str:
-    return f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}"
+def _as_shown(count: float) -> float:
+    """The digits that a reader sees."""
+    return float(f"{count:.4g}" if count < 10_000 else f"{count:.0f}")

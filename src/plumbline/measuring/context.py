@@ -15,6 +15,7 @@ from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.guards import limit_held
 from plumbline.measuring.items import fixtures_of, key_of, set_key, uses_application
 from plumbline.project import SETTINGS
+from plumbline.results.reasons import Reason
 from plumbline.services import NotReady, ServiceError, Services
 from plumbline.services.readiness import describe
 from plumbline.settings import load_settings
@@ -42,8 +43,9 @@ class RunContext:
         self.profile = self.settings.profile(self.profile_name)
         self.keys: dict[str, str] = {}
         """Keys of the suite's items by node id."""
-        self.reasons: list[str] = []
+        self.reasons: list[Reason] = []
         """Why the run ended early, if it did."""
+        self._off_skips: list[BaseException] = []
         self.exit_code: int | None = None
         """The documented exit code of a run that ended early."""
         self.at_stop = contextlib.ExitStack()
@@ -120,9 +122,18 @@ class RunContext:
     def end(self, reason: str, exit_code: int) -> NoReturn:
         """End the run early, with a documented exit code."""
         reason = self.scrub(reason)
-        self.reasons.append(reason)
+        self.reasons.append(Reason("ended", reason))
         self.exit_code = exit_code
         pytest.exit(reason, exit_code)
+
+    def skip_off(self, reason: str) -> BaseException:
+        """Return what to raise to skip a test because the settings have switched its service off."""
+        self._off_skips.append(pytest.skip.Exception(f"off: {reason}"))
+        return self._off_skips[-1]
+
+    def is_skip_off(self, call: pytest.CallInfo[None]) -> bool:
+        """Return whether `skip_off` has skipped a test; a wider fixture raises the same exception again."""
+        return call.excinfo is not None and any(call.excinfo.value is skip for skip in self._off_skips)
 
     def say(self, lines: Iterable[str]) -> None:
         """Print lines in pytest's output."""
@@ -179,7 +190,8 @@ class RunContext:
             self._scrub_report(report)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
             errors = [line[1:].strip() for line in lines if line.startswith("E ")] or lines
-            self.reasons.append("\n".join([f"{report.nodeid} can't be collected:", *errors[:ERROR_LINES]]))
+            detail = "\n".join(errors[:ERROR_LINES])
+            self.reasons.append(Reason("not_collected", detail, subjects=[report.nodeid]))
             self.exit_code = EXIT_INVALID
 
     @pytest.hookimpl(tryfirst=True)

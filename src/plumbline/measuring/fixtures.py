@@ -8,7 +8,6 @@ import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.loop import Measure
-from plumbline.results.schema import OFF
 from plumbline.services import Services
 
 NAMES = ("services", "redis_url", "postgres_url", "api_url", "key_prefix", "measure")
@@ -86,8 +85,9 @@ def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
 
 def _url(request: pytest.FixtureRequest, name: str) -> str:
     """Return the URL of a service; skip the test if the service is off."""
-    services = request.config.stash[_CONTEXT].services
+    context = request.config.stash[_CONTEXT]
+    services = context.services
     service = next((service for service in services.running() if service.name == name), None)
     if service is None:
-        pytest.skip(f"{OFF}{services.skipped.get(name, f'{name} is not configured')}")
+        raise context.skip_off(services.skipped.get(name, f"{name} is not configured"))
     return service.address.url

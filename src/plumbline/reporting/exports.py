@@ -20,7 +20,8 @@ from typing import Any
 from plumbline.project import SUITE
 from plumbline.reporting import figures, verdicts
 from plumbline.reporting import format as form
-from plumbline.results.schema import Benchmark, Results, ResultsError
+from plumbline.results.files import ResultsError
+from plumbline.results.schema import Benchmark, Results
 
 # The limit of Bencher, which is the lowest.
 _NAME_BYTES = 1024

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from plumbline.judging.verdict import broken
+from plumbline.judging.budgets import broken
 from plumbline.reporting import format as form
 from plumbline.reporting import wording
 from plumbline.reporting.verdicts import verdict

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from plumbline.results.schema import Benchmark, Results, ResultsError, read_results, write_results
+from plumbline.results.files import ResultsError, read_results, write_results
+from plumbline.results.schema import Benchmark, Results
 
 FOLDER = "history"
 MOST_RUNS = 200

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
-from plumbline.judging.verdict import broken
+from plumbline.judging.budgets import broken
 from plumbline.project import SUITE, nox_command
 from plumbline.reporting.format import file_and_name
-from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, Results
 
 # Verdicts that fail the run, and those that a reader has to know of.
@@ -97,7 +96,7 @@ def next_step(results: Results) -> tuple[str, str] | None:
     ]
     session = f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
     baseline = f"{nox_command()} -s baseline"
-    why = next(map(_kind, results.reasons), "")
+    why = results.reasons[0].kind if results.reasons else None
     all_measured = not keys.keys() & {"missing", "invalid"}
     step: tuple[str, str] | None = None
     if results.exit_code == EXIT_INTERRUPTED:
@@ -123,18 +122,6 @@ def next_step(results: Results) -> tuple[str, str] | None:
     elif keys.keys() & {"new", "changed", "improvement"}:
         step = baseline, "records the new figures, to commit"
     return step
-
-
-def _kind(reason: Reason | str) -> str:
-    if isinstance(reason, Reason):
-        return reason.kind
-    texts = {
-        "nothing was measured": "nothing_measured",
-        "can't be collected": "not_collected",
-        "before its end": "pytest_failed",
-        "no paired comparison": "no_comparison",
-    }
-    return next((kind for text, kind in texts.items() if text in reason), "")
 
 
 def _only(session: str, keys: Sequence[str]) -> tuple[str, str]:

@@ -8,17 +8,13 @@ MOST_LISTED = 5
 """Names in a list before the rest are counted."""
 
 
-def text(reason: Reason | str) -> str:
+def text(reason: Reason) -> str:
     """Return the text of a reason, without a full stop; what comes from pytest may have several lines."""
-    if isinstance(reason, str):
-        return reason
     return f"{'when measured again: ' if reason.when_repeated else ''}{_TEXTS[reason.kind](reason)}"
 
 
-def count_text(growth: CountGrowth | str) -> str:
+def count_text(growth: CountGrowth) -> str:
     """`redis messages 6 → 8 in 12 benchmarks`, `SELECT … FROM item WHERE id = $1: 1 → 51`"""
-    if isinstance(growth, str):
-        return growth
     change = f"{_number(growth.old)} → {_number(growth.new)}"
     if not growth.alike:
         difference = _number(growth.new - growth.old)

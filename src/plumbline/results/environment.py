@@ -1,4 +1,4 @@
-"""What the figures depend on beside the code: machine, Python, packages, commit."""
+"""The environment of a run: machine, Python, packages and commit."""
 
 import hashlib
 import importlib.metadata
@@ -12,19 +12,11 @@ from pathlib import Path
 
 from plumbline.results.schema import Environment
 
-WATCHED = "PERF_WATCH_PIDS"
-"""Commands above this one, by process id: the services' reaper ends the run when one of them dies."""
-
-
-def watched_with_us() -> str:
-    """What WATCHED is to be for a child: those above us, and us."""
-    return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
-
 
 def describe_environment(
     root: Path, *, machine: str, services: Mapping[str, str], versions: Mapping[str, str], pin: int | None
 ) -> Environment:
-    """Everything that a baseline records; `machine` is the owner's name for it, or empty."""
+    """Return all that a baseline records; `machine` is the owner's name for it, or empty."""
     commit, dirty = git_state(root)
     return Environment(
         machine=machine or machine_id(),
@@ -44,13 +36,13 @@ def describe_environment(
 
 
 def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
-    """The file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
+    """Return the file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
     backends = sorted({services[name] for name in ("redis", "postgres") if name in services}) or ["none"]
     return "-".join([_slug(system), _slug(architecture), _slug(cpu), *backends]) + ".json"
 
 
 def machine_id() -> str:
-    """A short hash that stays the same on one machine and says nothing about it."""
+    """Return a short hash that stays the same on one machine and reveals nothing about it."""
     parts = [platform.node(), platform.machine(), cpu_model(), str(os.cpu_count())]
     for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         path = Path(name)
@@ -61,7 +53,7 @@ def machine_id() -> str:
 
 
 def cpu_model() -> str:
-    """The CPU's name as its maker gives it, with family, model and stepping on x86."""
+    """Return the CPU's name as its maker gives it, with family, model and stepping on x86."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         fields: dict[str, str] = {}
@@ -75,10 +67,10 @@ def cpu_model() -> str:
 
 
 def installed_packages() -> dict[str, str]:
-    """Version by normalized name of every distribution that can be imported here."""
+    """Return the version of every distribution that can be imported here, by normalized name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata  # parsed each time that it is asked for
+        metadata = distribution.metadata  # parsed at each access
         name = metadata["Name"]
         if name:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), metadata["Version"])
@@ -86,7 +78,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def git_state(root: Path) -> tuple[str, bool]:
-    """The commit that is checked out and whether tracked files differ from it; ("", False) without git."""
+    """Return the commit that is checked out, and whether tracked files differ from it; ("", False) without git."""
     commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
     if not commit:
         return "", False
@@ -107,7 +99,10 @@ def _slug(text: str) -> str:
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:
-    """Where this process would import top-level modules from, links followed; empty where it can't. Runs none."""
+    """Return the file or folder that this process would import each top-level module from, without importing it.
+
+    Links are followed; empty if the module cannot be found.
+    """
     found = {}
     for name in modules:
         try:

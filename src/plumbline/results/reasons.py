@@ -73,8 +73,8 @@ class Reason(Struct, frozen=True, omit_defaults=True):
 
     kind: Kind
     detail: str = ""
-    subjects: Sequence[str] = ()
-    counts: Sequence[CountGrowth] = ()
+    subjects: Sequence[str] = []
+    counts: Sequence[CountGrowth] = []
     number: int = 0
     of: int = 0
     share: float = 0.0

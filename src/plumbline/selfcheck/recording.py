@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Where
 from plumbline.comparing.statistics.schedule import PairedComparison
-from plumbline.results.schema import write_whole
+from plumbline.results.files import write_whole
 from plumbline.selfcheck.share import Share
 
 # Deliberate slow-downs of single pairs and of whole gates, as shares.

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.cache import state_folder
-from plumbline.processes import alive, host_name, identity
-from plumbline.results.environment import WATCHED
+from plumbline.processes import WATCHED, alive, host_name, identity
 from plumbline.services import reaper
 from plumbline.services.address import ServiceError
 from plumbline.services.removal import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record

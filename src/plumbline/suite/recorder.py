@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.counting.counter import Counter
-from plumbline.judging.verdict import check_budget
+from plumbline.judging.budgets import check_budget
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.items import fixtures_of, key_of, outcome_of
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
@@ -39,6 +39,7 @@ class Recorder:
         self._untimed = untimed
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
+        self._service_off: set[str] = set()
 
     def start_measure(self, item: pytest.Item) -> Measure:
         """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
@@ -88,8 +89,12 @@ class Recorder:
         )
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        if self._context.is_skip_off(call):
+            self._service_off.add(key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
         is_recorded = report.when == "call" and report.passed and not self._untimed and key_of(item)
         if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
@@ -108,7 +113,8 @@ class Recorder:
         outcome, message = outcome_of(report)
         is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
         self.tests[:] = [test for test in self.tests if test.key != key or test.outcome != "passed"]
-        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark))
+        service_off = key in self._service_off
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, service_off))
 
     def _benchmark(self, item: pytest.Function, measure: Measure) -> Benchmark:
         measurement = measure.measurement

@@ -10,7 +10,7 @@ import pytest
 from plumbline.counting.counter import Counter
 from plumbline.exit_codes import EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.baseline import preferred_backends
-from plumbline.judging.verdict import broken
+from plumbline.judging.budgets import broken
 from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
@@ -18,7 +18,8 @@ from plumbline.measuring.fixtures import provide
 from plumbline.measuring.items import key_of, select
 from plumbline.measuring.pinning import Pinning
 from plumbline.processes import pinned_core
-from plumbline.results.schema import Results, ResultsError, write_results
+from plumbline.results.files import ResultsError, write_results
+from plumbline.results.schema import Results
 from plumbline.services import Services
 from plumbline.settings import SettingsError, check_keys
 from plumbline.suite.limits import TimeLimits

@@ -3,17 +3,21 @@
 import sys
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.judging.baseline import find_baseline, find_counts
-from plumbline.judging.baseline_check import judge
-from plumbline.judging.counts import judge_counts, note_counts
-from plumbline.judging.verdict import broken
+from plumbline.judging.baseline_check import check_baseline
+from plumbline.judging.budgets import broken
+from plumbline.judging.counts import check_counts
+from plumbline.judging.decide import judge_benchmarks
+from plumbline.judging.evidence import Evidence
 from plumbline.measuring.context import RunContext
 from plumbline.reporting import terminal
 from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.progress import Progress
-from plumbline.results.schema import Results, ResultsError
+from plumbline.results.files import ResultsError
+from plumbline.results.schema import Results
 from plumbline.suite.recorder import Recorder
 
 
@@ -54,11 +58,13 @@ class SuiteTerminal:
 
     def show(self, results: Results, reporter: pytest.TerminalReporter) -> None:
         """Print a table of the benchmarks, compared with the baseline, and the broken budgets."""
-        baselines = self._context.suite / "baselines"
+        baselines, settings = self._context.suite / "baselines", self._context.settings
         try:
             found = find_baseline(baselines, results.environment)
-            judge(results, found, self._context.settings.gate, self._context.settings.benchmarks, {})
-            judge_counts(results, note_counts(results, find_counts(baselines, results.environment)))
+            timings = check_baseline(results, found, settings.gate, settings.benchmarks)
+            counts = check_counts(results, find_counts(baselines, results.environment), timings)
+            judged = judge_benchmarks(results, Evidence(timings=timings, counts=counts), settings.gate)
+            results = replace(results, benchmarks=judged)
         except ResultsError as error:
             reporter.write_line(str(error))
         terminal.render_table(results, Console(file=sys.stdout))

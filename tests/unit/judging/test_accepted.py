@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.judging.accepted import accept, accepted_now, read_accepted, write_accepted
-from plumbline.results.schema import Benchmark, CountChange, ResultsError
+from plumbline.judging.accepted import accepted_now, read_accepted, with_accepted, write_accepted
+from plumbline.judging.evidence import Accepted
+from plumbline.results.files import ResultsError
+from plumbline.results.reasons import CountGrowth, Reason
+from plumbline.results.schema import Benchmark, CountChange
 from tests.support.report_samples import benchmark
 
 KEY = "test_a.py::test_a"
 MINIMUM_EFFECT = 0.05
+WHY = "a reason"
 
 
 def slower(low: float, high: float, **counts: float) -> Benchmark:
@@ -18,25 +22,40 @@ def slower(low: float, high: float, **counts: float) -> Benchmark:
     return benchmark(KEY, "regression", change_low=low, change_high=high, count_changes=changes)
 
 
+def beyond(count: str = "", new: float = 0.0, *, share: float = 0.0, accepted_share: float = 0.0) -> Reason:
+    counts = [CountGrowth(count, 1.0, new)] if count else []
+    return Reason("beyond_accepted", WHY, counts=counts, share=share, accepted_share=accepted_share)
+
+
 @pytest.mark.parametrize(
-    ("then", "now", "told"),
+    ("then", "now", "expected"),
     [
-        (slower(0.09, 0.11), slower(0.09, 0.11), ""),
-        (slower(0.09, 0.11), slower(0.20, 0.24), ""),
-        (slower(0.09, 0.11), slower(0.23, 0.27), "slower by 23% at least, after 11%"),
-        (slower(-0.01, 0.01, messages=2.0), slower(0.03, 0.04, messages=2.0), ""),
-        (slower(-0.01, 0.01, messages=2.0), slower(0.06, 0.08, messages=2.0), "slower by 6% at least, after 1%"),
-        (slower(0.0, 0.0, messages=2.0), slower(0.0, 0.0, messages=51.0), "redis messages 1 → 51"),
-        (slower(0.0, 0.0, messages=2.0), slower(0.0, 0.0, messages=2.0, connections=2.0), "redis connections 1 → 2"),
-        (slower(0.0, 0.0, bytes_sent=100.0), slower(0.0, 0.0, bytes_sent=110.0), ""),
+        (slower(0.09, 0.11), slower(0.09, 0.11), None),
+        (slower(0.09, 0.11), slower(0.20, 0.24), None),
+        (slower(0.09, 0.11), slower(0.23, 0.27), beyond(share=0.23, accepted_share=0.11)),
+        (slower(-0.01, 0.01, messages=2.0), slower(0.03, 0.04, messages=2.0), None),
+        (slower(-0.01, 0.01, messages=2.0), slower(0.06, 0.08, messages=2.0), beyond(share=0.06, accepted_share=0.01)),
+        (slower(0.0, 0.0, messages=2.0), slower(0.0, 0.0, messages=51.0), beyond("redis.messages", 51)),
+        (
+            slower(0.0, 0.0, messages=2.0),
+            slower(0.0, 0.0, messages=2.0, connections=2.0),
+            beyond("redis.connections", 2),
+        ),
+        (slower(0.0, 0.0, bytes_sent=100.0), slower(0.0, 0.0, bytes_sent=110.0), None),
     ],
 )
-def test_what_was_accepted_is_no_licence_for_more(then: Benchmark, now: Benchmark, told: str) -> None:
+def test_what_was_accepted_is_no_licence_for_more(then: Benchmark, now: Benchmark, expected: Reason | None) -> None:
     """Twice the slow-down at most, as another machine may show it, and no more of what was counted."""
-    accept([now], {KEY: accepted_now(then, "a reason")}, MINIMUM_EFFECT)
-    assert now.verdict == ("regression" if told else "accepted")
-    expected = f"{told}, which is beyond what was accepted: a reason" if told else "accepted: a reason"
-    assert now.reasons[-1] == expected
+    judged = with_accepted(now, accepted_now(then, WHY), MINIMUM_EFFECT)
+    assert judged.verdict == ("regression" if expected else "accepted")
+    assert judged.reasons == [expected or Reason("accepted", WHY)]
+
+
+def test_only_a_regression_can_be_accepted() -> None:
+    """Any other verdict stays, and so does what nobody has accepted."""
+    passing = benchmark(KEY, "inconclusive", change_low=0.0)
+    assert with_accepted(passing, Accepted(WHY), MINIMUM_EFFECT) == passing
+    assert with_accepted(slower(0.09, 0.11), None, MINIMUM_EFFECT) == slower(0.09, 0.11)
 
 
 def test_it_is_kept_in_a_file_to_commit(tmp_path: Path) -> None:
@@ -51,5 +70,5 @@ def test_it_is_kept_in_a_file_to_commit(tmp_path: Path) -> None:
     write_accepted(tmp_path, {})
     assert read_accepted(tmp_path) == {}
     (tmp_path / "accepted.json").write_text("[]")
-    with pytest.raises(ResultsError, match="take it back from version control"):
+    with pytest.raises(ResultsError, match="restore it from version control"):
         read_accepted(tmp_path)

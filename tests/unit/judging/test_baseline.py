@@ -16,7 +16,8 @@ from plumbline.judging.baseline import (
     preferred_backends,
 )
 from plumbline.results.environment import cpu_model
-from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, ResultsError, write_results
+from plumbline.results.files import ResultsError, write_results
+from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results
 
 HERE = Environment(
     machine="m1",
@@ -95,7 +96,7 @@ def test_a_corrupt_baseline_is_refused(tmp_path: Path) -> None:
     """What can't be read is never taken for no baseline."""
     baseline_path(tmp_path, HERE).write_text("<<<<<<< HEAD\n")
 
-    with pytest.raises(ResultsError, match=r"is not a results file: .*\nTake it back from version control"):
+    with pytest.raises(ResultsError, match=r"is not a results file: .*\nRestore it from version control"):
         find_baseline(tmp_path, HERE)
 
 

@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import compare_counts, describe, group_changes, judge_counts, note_counts
-from plumbline.judging.verdict import decide
-from plumbline.results.schema import Benchmark, CountChange, write_results
+from plumbline.judging.counts import check_counts, compare_counts, group_changes
+from plumbline.judging.decide import decide
+from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence
+from plumbline.results.files import write_results
+from plumbline.results.reasons import CountGrowth, Reason
+from plumbline.results.schema import Benchmark, CountChange, Results, Verdict
+from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
 ALL = [SOCKETS, COMMANDS, STATEMENTS, ROWS]
@@ -41,7 +46,7 @@ def gated(old: dict[str, float], new: dict[str, float], *, same_backend: bool = 
         ("app.bytes_received", 31, 48),
     ],
 )
-def test_what_has_grown_is_held_against_it(name: str, old: float, new: float) -> None:
+def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> None:
     """By one already, bytes by more than 1 % and 16; and what has become less never is."""
     assert gated({name: old}, {name: new}) == [name]
     assert gated({name: new}, {name: old}) == []
@@ -79,8 +84,8 @@ def test_messages_cut_into_segments_may_double(old: dict[str, float], new: dict[
     assert gated(old, new) == (["redis.messages"] if held else [])
 
 
-def test_a_statement_in_the_place_of_another_is_told_alone() -> None:
-    """As many as before with another text; one more than before is held against it."""
+def test_a_statement_in_the_place_of_another_is_shown_alone() -> None:
+    """As many as before with another text; one more than before counts against it."""
     old = {"postgres.statement SELECT a FROM b": 1.0}
     new = {"postgres.statement SELECT a FROM b JOIN c": 1.0}
     changes = compare_counts(counted(old), counted(new), same_backend=True)
@@ -104,58 +109,64 @@ def test_what_could_not_be_counted_is_not_judged() -> None:
     assert compare_counts(counted({}), one, same_backend=True)
 
 
+def judged(now: Benchmark, old: Benchmark, verdict: Verdict = "pass", **comparison: Any) -> Results:
+    """A run of this benchmark whose timings have this verdict, against a baseline of that one."""
+    record = results(now, verdict=None, exit_code=None)
+    timings = {now.key: BaselineEvidence(verdict, [Reason("no_time_left")])}
+    counts = check_counts(record, results(old), timings)
+    evidence = Evidence(timings=timings, counts=counts, comparison=ComparisonEvidence(**comparison))
+    return decide(record, evidence, GateSettings())
+
+
+GROWN = Reason("count_grown", counts=[CountGrowth("redis.messages", 1.0, 50.0)])
+
+
 @pytest.mark.parametrize("verdict", ["pass", "inconclusive", "improvement", "new", "regression"])
-def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict: str) -> None:
+def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict: Verdict) -> None:
     """On another machine, too; the run fails and says why."""
-    found = results(counted({"redis.messages": 50.0}, verdict, reasons=["of the timings"]))
-    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
+    found = judged(counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0}), verdict)
     [one] = found.benchmarks
     assert one.verdict == "regression"
-    assert one.reasons == ["redis messages 1 → 50", "of the timings"]
-    assert decide(found, [])[1:] == (1, ["more than in the baseline: redis messages 1 → 50"])
+    assert one.reasons == [GROWN, Reason("no_time_left")]
+    assert (found.exit_code, found.reasons) == (1, [Reason("counts_grown", counts=GROWN.counts)])
 
 
-def test_a_count_that_has_grown_with_the_source_is_told_alone() -> None:
+def test_a_count_of_an_invalid_benchmark_makes_no_regression() -> None:
+    """What was not measured as it should be stays invalid, and the count is shown."""
+    found = judged(counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0}), "invalid")
+    assert found.benchmarks[0].verdict == "invalid"
+    assert found.benchmarks[0].reasons[0] == GROWN
+
+
+def test_a_count_that_has_grown_with_the_source_is_shown_alone() -> None:
     """The benchmark does something else now."""
-    found = results(counted({"redis.messages": 50.0}, "changed", source_hash="b"))
-    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}, source_hash="a"))))
+    now, old = counted({"redis.messages": 50.0}, source_hash="b"), counted({"redis.messages": 1.0}, source_hash="a")
+    found = judged(now, old, "changed")
     assert found.benchmarks[0].verdict == "changed"
-    assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
+    assert found.benchmarks[0].reasons == [GROWN, Reason("no_time_left")]
 
 
 def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
-    """Its counts are told: the data, the server or the ids are others, not the code."""
-    found = results(counted({"redis.messages": 50.0}))
-    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))), unaffected=[KEY])
+    """Its counts are shown: the data, the server or the ids are others, not the code."""
+    now, old = counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0})
+    found = judged(now, old, base="abc, as asked", compared={KEY}, unaffected={KEY})
     assert found.benchmarks[0].verdict == "drift"
-    assert found.benchmarks[0].reasons == ["redis messages 1 → 50"]
-    assert decide(found, [])[:2] == ("drift", 0)
+    assert found.benchmarks[0].reasons == [GROWN, Reason("unaffected", "abc, as asked")]
+    assert (found.verdict, found.exit_code) == ("drift", 0)
 
 
 def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
     """Its history is kept."""
-    found = results(counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY))
-    judge_counts(found, note_counts(found, results(counted({"redis.messages": 1.0}))))
-    assert found.benchmarks[0].verdict == "regression"
+    now = counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY)
+    assert judged(now, counted({"redis.messages": 1.0})).benchmarks[0].verdict == "regression"
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("redis.messages", "redis messages 1 → 1,050"),
-        ("app.bytes_sent", "app bytes sent 1 → 1,050"),
-        ("redis.command CLIENT SETINFO", "redis CLIENT SETINFO 1 → 1,050"),
-        ("postgres.statement SELECT … FROM b WHERE c = $1", "SELECT … FROM b WHERE c = $1: 1 → 1,050"),
-        ("postgres.parse SELECT a FROM b", "SELECT a FROM b: prepared 1 → 1,050"),
-        ("postgres.rows_read", "postgres rows read 1 → 1,050"),
-    ],
-)
-def test_a_change_in_words(name: str, text: str) -> None:
-    """As a reader says it."""
-    assert describe(CountChange(name, 1, 1_050)) == text
+def test_without_a_baseline_no_count_is_compared() -> None:
+    """There is nothing that could have grown."""
+    assert check_counts(results(counted({"redis.messages": 1.0})), None) == {}
 
 
-def test_changes_alike_are_told_once() -> None:
+def test_changes_alike_are_one() -> None:
     """The same growth in several benchmarks, the most common first; bytes only where nothing else explains them."""
     changes = [
         [CountChange("redis.messages", 6, 8, True), CountChange("redis.bytes_sent", 60, 80, True)],
@@ -168,11 +179,11 @@ def test_changes_alike_are_told_once() -> None:
     ]
     found = [benchmark(str(number), count_changes=each) for number, each in enumerate(changes)]
     assert group_changes(found) == [
-        "redis connections +1 in 3 benchmarks",
-        "redis messages 6 → 8 in 2 benchmarks",
-        "app bytes sent 60 → 80",
+        CountGrowth("redis.connections", 1, 2, benchmarks=3, alike=False),
+        CountGrowth("redis.messages", 6, 8, benchmarks=2),
+        CountGrowth("app.bytes_sent", 60, 80),
     ]
-    assert group_changes(found, gated=False) == ["postgres messages 50 → 1"]
+    assert group_changes(found, gated=False) == [CountGrowth("postgres.messages", 50, 1)]
 
 
 def test_a_baseline_keeps_the_counts_that_all_of_its_processes_agree_on() -> None:
@@ -204,7 +215,7 @@ def test_counts_are_compared_with_another_kind_of_machine_s_baseline(tmp_path: A
         one = results(
             counted({"redis.messages": float(number)}, process_medians=[1.0, 1.0]), created=f"2026-01-0{number}"
         )
-        one.environment.services = {"redis": backend}
+        one = replace(one, environment=replace(one.environment, services={"redis": backend}))
         write_results(tmp_path / f"{number}.json", one)
     found = find_counts(tmp_path, results().environment)
     assert found is not None
@@ -234,6 +245,7 @@ def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
 def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
     """With more samples, earlier benchmarks have written more of them."""
     found = results(counted({ROWS: 1_104.0}), profile="full")
-    assert note_counts(found, results(counted({ROWS: 124.0}), profile="ci")) == []
-    assert [change.gated for change in found.benchmarks[0].count_changes] == [False]
-    assert note_counts(found, results(counted({ROWS: 124.0}), profile="full")) == found.benchmarks
+    [other] = check_counts(found, results(counted({ROWS: 124.0}), profile="ci")).values()
+    assert ([change.gated for change in other.changes], other.fails) == ([False], False)
+    [same] = check_counts(found, results(counted({ROWS: 124.0}), profile="full")).values()
+    assert ([change.gated for change in same.changes], same.fails) == ([True], True)

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import parser as prometheus_text
 from prometheus_client.openmetrics import parser as openmetrics_text
 
 from plumbline.reporting.exports import FORMATS
-from plumbline.results.schema import Benchmark, Results, ResultsError
+from plumbline.results.files import ResultsError
+from plumbline.results.schema import Benchmark, Results
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
 COUNTS = {
@@ -378,10 +380,11 @@ def test_a_run_without_results_is_an_empty_document_or_said_so(of: Results) -> N
 @pytest.mark.parametrize("field", ["median", "p95", "rate_per_s"])
 def test_a_figure_that_is_none_is_refused_or_left_out(name: str, value: float, field: str) -> None:
     """Pyperf and pytest-benchmark get the samples alone, so no other figure can harm them."""
-    of = run()
-    setattr(of.benchmarks[0], field, value)
+    fields: dict[str, Any] = {field: value}
     if field == "median":
-        of.benchmarks[0].samples_s, of.benchmarks[0].process_medians = [], []
+        fields |= {"samples_s": [], "process_medians": []}
+    of = run()
+    of = replace(of, benchmarks=[replace(of.benchmarks[0], **fields), *of.benchmarks[1:]])
 
     if field != "median" and name in ("pyperf", "pytest-benchmark"):
         assert "nan" not in FORMATS[name](of).lower()
@@ -400,8 +403,7 @@ def test_a_sample_that_is_none_is_refused(name: str, value: float) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("created", ["", "yesterday"])
 def test_a_baseline_and_a_run_without_a_date_can_be_exported(name: str, created: str) -> None:
-    of = baseline()
-    of.created = created
+    of = replace(baseline(), created=created)
 
     assert names(name, of) == [KEY]
     assert names(name, run(measured(samples_s=[], process_medians=[]))) == [KEY]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from plumbline.reporting import history
 from plumbline.results.schema import Results
@@ -11,8 +12,7 @@ from tests.support.report_samples import benchmark, results
 
 def run(created: str, commit: str = "0123456789abcdef") -> Results:
     found = results(benchmark("test_a.py::test_b", samples_s=[1e-5] * 100, source="def test_b(): ..."), created=created)
-    found.environment.commit = commit
-    return found
+    return replace(found, environment=replace(found.environment, commit=commit))
 
 
 def test_runs_are_kept_in_order_without_their_samples(tmp_path: Path) -> None:

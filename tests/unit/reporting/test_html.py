@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from plumbline.judging.verdict import decide
 from plumbline.reporting import format as form
 from plumbline.reporting import html as page
 from plumbline.reporting.vega import library
+from plumbline.results.reasons import CountGrowth, Reason
 from plumbline.results.schema import Benchmark, BudgetResult, CountChange, FunctionTime, Results, TestOutcome
-from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
+from tests.support.report_samples import NASTY, benchmark, judged, results, small, unmeasured
 
 LIMIT_BYTES = 6_000_000
 ANSWER_LIMIT_S = 30
@@ -74,15 +75,19 @@ def sample(count: int = 40, runs: int = 200, samples: int = 100) -> tuple[Result
             budgets=[BudgetResult("p95_ms", 20.0, median_s * 1100, kept=True)] if n % 5 == 0 else [],
         )
         if slower or n % 8 == 1:
-            entry.differences = [math.log1p(slower) + chance.gauss(0, 0.012) for _ in range(9)]
-            entry.base_samples_s = around(median_s, samples)
-            entry.head_samples_s = around(median_s * (1 + slower), samples)
-            entry.reasons = ["compared in 9 pairs"]
+            entry = replace(
+                entry,
+                differences=[math.log1p(slower) + chance.gauss(0, 0.012) for _ in range(9)],
+                base_samples_s=around(median_s, samples),
+                head_samples_s=around(median_s * (1 + slower), samples),
+                reasons=[Reason("compared", number=9)],
+            )
         if slower:
-            entry.functions = [
+            functions = [
                 FunctionTime("serialise", "sample_service/items.py", 41, median_s * 0.1, median_s * 0.19, 1, 51, "app"),
                 FunctionTime("Decimal.quantize", "", 0, median_s * 0.05, median_s * 0.07, 3, 4),
             ]
+            entry = replace(entry, functions=functions)
         entries.append(entry)
         recorded.append(
             benchmark(
@@ -91,15 +96,25 @@ def sample(count: int = 40, runs: int = 200, samples: int = 100) -> tuple[Result
                 counts={"redis.messages": 1.0, "redis.bytes_sent": 31.0}, counted=["messages"],
             )
         )  # fmt: skip
-    entries[2].verdict = "regression"
-    entries[2].counts = {"postgres.statement SELECT … FROM item WHERE id = $1": 51.0}
-    entries[2].count_changes = [CountChange("postgres.statement SELECT … FROM item WHERE id = $1", 1, 51, gated=True)]
-    entries[2].reasons = ["SELECT … FROM item WHERE id = $1: 1 → 51"]
-    run.benchmarks = entries
-    run.baseline_commit, run.baseline_created = "beef000" + "0" * 33, "2026-08-01T10:00:00+00:00"
-    run.baseline_differences = ["redis 9.0.3, was 9.1.0"]
-    run.base, run.base_differences = "beef000, the merge base with main", ["src/sample_service/items.py"]
-    run.verdict, run.exit_code, run.reasons = decide(run, fail_on=[])
+    statement = "postgres.statement SELECT … FROM item WHERE id = $1"
+    entries[2] = replace(
+        entries[2],
+        verdict="regression",
+        counts={statement: 51.0},
+        count_changes=[CountChange(statement, 1, 51, gated=True)],
+        reasons=[Reason("count_grown", counts=[CountGrowth(statement, 1, 51)])],
+    )
+    run = judged(
+        replace(
+            run,
+            benchmarks=entries,
+            baseline_commit="beef000" + "0" * 33,
+            baseline_created="2026-08-01T10:00:00+00:00",
+            baseline_differences=["redis 9.0.3, was 9.1.0"],
+            base="beef000, the merge base with main",
+            base_differences=["src/sample_service/items.py"],
+        )
+    )
 
     history = []
     level = [1.0] * count
@@ -115,10 +130,9 @@ def sample(count: int = 40, runs: int = 200, samples: int = 100) -> tuple[Result
             baseline_commit=("cafe000" if number < runs * 2 // 3 else "beef000") + "0" * 33,
             verdict="regression" if number % 37 == 5 else "pass",
         )
-        earlier.environment.commit = {0: "cafe000", runs * 2 // 3: "beef000"}.get(number, f"{number:07x}") + "0" * 33
-        history.append(earlier)
-    environment = results().environment
-    environment.packages = {"redis": "8.0.0", "starlette": "1.0.1"}
+        commit = {0: "cafe000", runs * 2 // 3: "beef000"}.get(number, f"{number:07x}") + "0" * 33
+        history.append(replace(earlier, environment=replace(earlier.environment, commit=commit)))
+    environment = replace(results().environment, packages={"redis": "8.0.0", "starlette": "1.0.1"})
     return run, results(*recorded, environment=environment, created=run.baseline_created), history
 
 
@@ -253,8 +267,9 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
 
 
 def test_the_environment_says_what_differs_from_the_baselines() -> None:
-    baseline = results(benchmark("a.py::test_a"))
-    baseline.environment.python, baseline.environment.packages = "3.12.1", {"redis": "7.0.0", "httpx": "0.28"}
+    packages = {"redis": "7.0.0", "httpx": "0.28"}
+    environment = replace(results().environment, python="3.12.1", packages=packages)
+    baseline = results(benchmark("a.py::test_a"), environment=environment)
     run = results(benchmark("a.py::test_a"), baseline_differences=["Python 3.11.9, was 3.12.1"])
 
     seen = Reader(page.render(run, baseline, []))
@@ -328,9 +343,8 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
         hostile, tests=[TestOutcome(key, "failed", 0.1, f"</pre><script>{key}")], reasons=[key], notes=[key],
         service_lines=[key], baseline=key, baseline_commit=key, created=key, base=key, baseline_differences=[key],
     )  # fmt: skip
-    run.environment.commit = run.environment.machine = key
-    run.environment.packages = {key: key}
-    run.environment.services = {key: key}
+    environment = replace(run.environment, commit=key, machine=key, packages={key: key}, services={key: key})
+    run = replace(run, environment=environment)
 
     text = page.render(run, run, [run])
     seen = Reader(text)

@@ -3,6 +3,7 @@
 import pytest
 
 from plumbline.reporting import verdicts
+from plumbline.results.reasons import Reason
 from plumbline.results.schema import Results, TestOutcome, Verdict
 from tests.support.report_samples import benchmark, results
 
@@ -33,10 +34,10 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
         (run("invalid", 3, "invalid", "pass"), "invalid", "nox -s ci -- -k test_invalid"),
         (run("invalid", 3), "invalid", "nox -s readiness"),
         (run("invalid", 3, "pass", base="abc, as asked: main", reasons=["the side base"]), "invalid", "nox -s ci"),
-        (run("invalid", 3, "pass", reasons=["no paired comparison: gone"]), "invalid", "nox -s ci"),
+        (run("invalid", 3, "pass", reasons=[Reason("no_comparison", "gone")]), "invalid", "nox -s ci"),
         (run("invalid", 3, "missing", "pass", base="abc, the newest"), "invalid", "nox -s baseline"),
         (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
-        (run("invalid", 3, deselected=DESELECTED, reasons=["nothing was measured"]), "invalid", "nox -s ci"),
+        (run("invalid", 3, deselected=DESELECTED, reasons=[Reason("nothing_measured")]), "invalid", "nox -s ci"),
         (run("inconclusive", 0, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
         (run("inconclusive", 4, "inconclusive"), "inconclusive", "nox -s ci -- -k test_inconclusive"),
         (run(None, 2), "wrong usage", "nox -s ci"),

@@ -8,19 +8,9 @@ from typing import Any
 
 import pytest
 
-from plumbline.results.schema import (
-    SCHEMA,
-    Benchmark,
-    BudgetResult,
-    Environment,
-    Results,
-    ResultsError,
-    TestOutcome,
-    dump_results,
-    read_results,
-    write_results,
-    write_whole,
-)
+from plumbline.results.files import ResultsError, dump_results, read_results, write_results, write_whole
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,11 +69,11 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
             change=0.05,
             counts={"PUBLISH": 1.0},
             budgets=[BudgetResult("p95_ms", 1.0, 2.0, kept=False, note="a note")],
-            reasons=["slower"],
+            reasons=[Reason("compared", number=4)],
         ),
         verdict="regression",
         exit_code=1,
-        reasons=["slower than the baseline"],
+        reasons=[Reason("slower_than_baseline", subjects=["a.py::a"])],
         deselected=["b.py::b"],
         tests=[TestOutcome("a.py::a", "failed", 0.25, message="line\nline", benchmark=True)],
     )
@@ -105,7 +95,7 @@ def test_the_file_is_json_with_the_documented_fields() -> None:
 def test_each_benchmark_test_and_package_stands_on_a_line_of_its_own() -> None:
     """A diff of two files shows one changed line for one changed benchmark, test or package."""
     run = results(
-        benchmark("a.py::a", reasons=["one", "two"]),
+        benchmark("a.py::a", warnings=["one", "two"]),
         benchmark("b.py::b"),
         tests=[TestOutcome("c.py::c", "passed", 0.1)],
     )
@@ -120,7 +110,7 @@ def test_each_benchmark_test_and_package_stands_on_a_line_of_its_own() -> None:
 
 def test_names_are_written_as_they_are_read() -> None:
     """A diff shows letters, not escapes."""
-    text = dump_results(results(benchmark("a.py::a[ü 发布]"), reasons=["für"]))
+    text = dump_results(results(benchmark("a.py::a[ü 发布]"), notes=["für"]))
 
     assert "a.py::a[ü 发布]" in text
     assert "für" in text
@@ -198,14 +188,14 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schema", "advice"),
-    [(SCHEMA + 1, "update the harness"), (SCHEMA - 1, "record it again with `nox -s baseline`")],
+    [(SCHEMA + 1, "update Plumbline"), (SCHEMA - 1, "record it again with `nox -s baseline`")],
     ids=["newer", "older"],
 )
 def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, schema: int, advice: str) -> None:
     """A file of another schema isn't read, whatever its other fields are, and the message says what to do."""
     message = rejection(tmp_path / "results.json", json.dumps({"schema": schema, "figures": []}))
 
-    assert message == f"FILE has schema {schema}, this harness reads {SCHEMA}: {advice}"
+    assert message == f"FILE has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}"
 
 
 @pytest.mark.parametrize(
@@ -304,9 +294,9 @@ def test_text_that_utf_8_can_t_hold_is_written_with_a_question_mark(tmp_path: Pa
     """A lone surrogate, as in a test's message about a broken file name, doesn't cost the results."""
     path = tmp_path / "results.json"
 
-    write_results(path, results(reasons=["broken \udc80 name"]))
+    write_results(path, results(notes=["broken \udc80 name"]))
 
-    assert read_results(path).reasons == ["broken ? name"]
+    assert read_results(path).notes == ["broken ? name"]
 
 
 def test_a_path_below_a_regular_file_is_refused(tmp_path: Path) -> None:
@@ -360,7 +350,7 @@ def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) 
     path.write_text("old")
     program = f"""if True:
         import pathlib, resource
-        from plumbline.results.schema import ResultsError, write_whole
+        from plumbline.results.files import ResultsError, write_whole
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             write_whole(pathlib.Path({str(path)!r}), "x" * 2000)

@@ -10,7 +10,7 @@ from plumbline.comparing.trees.at_start._plumbline_trace import TESTS, TRACE
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
-from plumbline.results.environment import WATCHED, watched_with_us
+from plumbline.processes import WATCHED, watched_with_us
 
 SUITE = Path("tests/performance")
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")

@@ -97,7 +97,10 @@ class Worker:
         needed = [items[key] for key in link.start.keys if key in items]
         self._context.wait_ready(needed, application=link.start.prepare)
         served = [key for key, item in items.items() if uses_application(item)]
-        session.items[:] = [items[key] for key in link.send_collected([*items], served, self._context.reasons)]
+        errors = [
+            f"{one.subjects[0]} can't be collected:\n{one.detail}" for one in self._context.reasons if one.subjects
+        ]
+        session.items[:] = [items[key] for key in link.send_collected([*items], served, errors)]
         self._pinning.pin(CoreLock(link.start.core, ""))
         gc.collect()
         gc.freeze()

@@ -1,0 +1,62 @@
+"""Documented exit codes for whatever ends a command."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
+from plumbline.project import Project
+from plumbline.results.files import ResultsError
+from plumbline.settings import Settings, SettingsError, load_settings
+
+# Of a closed pipe, a full disk and a terminal that is gone.
+OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+
+Command = Callable[[Project, Settings], int]
+
+
+class CommandError(Exception):
+    """A command cannot go on; `exit_code` is the documented one."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def documented_exit(command: Command) -> int:
+    """Run a command in the project around the current folder; every error ends in a message and its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    project = Project.of_current_folder()
+    try:
+        code = command(project, load_settings(project.settings_file))
+        sys.stdout.flush()
+        return code
+    except SettingsError as error:
+        return _fail(str(error), EXIT_USAGE)
+    except ResultsError as error:
+        return _fail(str(error), EXIT_INVALID)
+    except CommandError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted: no verdict", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in OUTPUT_ENDED:
+            raise
+        drop_output()
+        return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
+
+
+def drop_output() -> None:
+    """Send the standard output nowhere from now on, so that its last flush does not change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(f"\n{message}\nexit code {code}\n")
+    except OSError:
+        drop_output()
+    return code

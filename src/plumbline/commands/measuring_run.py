@@ -1,0 +1,146 @@
+"""One run of the suite in a fresh pytest process, which leaves a record."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from plumbline.commands.exit import CommandError
+from plumbline.commands.output import say, say_wrapped
+from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
+from plumbline.judging.budgets import most_agree
+from plumbline.judging.choice import Again
+from plumbline.processes import WATCHED, watched_with_us
+from plumbline.project import Project
+from plumbline.reporting.wording import text
+from plumbline.results.files import read_results
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import Benchmark, Results
+from plumbline.settings import Settings
+
+PLUGIN = "plumbline"
+# Exit codes of pytest: all passed, some failed, nothing selected.
+PYTEST_CAME_TO_ITS_END = {0, 1, 5}
+PYTEST_USAGE_ERROR = 4
+END_LIMIT_S = 15.0
+AGAIN_S = 1.0
+# From a terminal, Ctrl-C reaches pytest as well; otherwise it is terminated after this.
+OWN_END_LIMIT_S = 0.5
+
+
+class RunEnded(CommandError):
+    """A pytest process ended early, or left no results."""
+
+    def __init__(self, reasons: Sequence[Reason], exit_code: int) -> None:
+        super().__init__("\n".join(map(text, reasons)), exit_code)
+        self.reasons = reasons
+
+
+def measure(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> Results:
+    """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none.
+
+    `arguments` go to pytest. A run that was ended early has an exit code and reasons in its record.
+    """
+    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
+        output = Path(folder) / "results.json"
+        suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
+        command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
+        # Our report shows failures at the end, and the files have the reasons of skips: each run stays short.
+        command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
+        # The wheel of the embedded Redis brings a plugin that nobody here uses.
+        command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
+        code = _run(command, project.root, settings.gate.time_limit_s)
+        if code == PYTEST_USAGE_ERROR:
+            raise _ended("pytest could not start (see above)", EXIT_USAGE)
+        try:
+            record = read_results(output)
+        except FileNotFoundError:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise _ended(f"pytest {how} and left no results (see above)") from None
+    if record.exit_code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    if record.exit_code is None and code not in PYTEST_CAME_TO_ITS_END:
+        reasons = [*record.reasons, Reason("pytest_failed", str(code))]
+        return replace(record, exit_code=EXIT_INVALID, reasons=reasons)
+    return record
+
+
+def measure_whole(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> Results:
+    """Measure as `measure` does, and raise RunEnded as well if the run was ended early, as when a service died."""
+    record = measure(project, settings, profile, arguments)
+    if record.exit_code is not None:
+        raise RunEnded(record.reasons, record.exit_code)
+    return record
+
+
+def measure_again(project: Project, settings: Settings, profile: str, again: Again) -> dict[str, list[Benchmark]]:
+    """Measure benchmarks in fresh processes and return each in each process, by key; raises RunEnded.
+
+    As many processes as the settings say or, for budgets alone, until most agree.
+    """
+    count = settings.gate.confirm_processes
+    say("")
+    say_wrapped(
+        f"{len(again.keys)} of the benchmarks can't pass by one run alone: measured again in"
+        f" {'' if again.all_processes else 'up to '}{count} fresh processes"
+    )
+    nodes = [f"{project.shown(project.suite)}/{key}" for key in again.keys]
+    fresh: dict[str, list[Benchmark]] = {key: [] for key in again.keys}
+    for _ in range(count):
+        for one in measure_whole(project, settings, profile, nodes).benchmarks:
+            if one.key in fresh:
+                fresh[one.key].append(one)
+        if not again.all_processes and all(most_agree(found, count) for found in fresh.values()):
+            break
+    return fresh
+
+
+def with_gone_files(project: Project, record: Results, baseline: Results | None, arguments: Sequence[str]) -> Results:
+    """Return a record whose collected files include the baseline's that are gone, if all were to be collected."""
+    if baseline is None or any(path != project.suite for path in _named_paths(project, arguments)):
+        return record
+    files = {benchmark.key.partition("::")[0] for benchmark in baseline.benchmarks}
+    gone = sorted(file for file in files if not (project.suite / file).exists())
+    return replace(record, collected_files=[*record.collected_files, *gone])
+
+
+def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
+    """Files and folders of the suite that pytest's arguments name; `redis` of `-k redis` is none."""
+    paths = [(project.root / one.partition("::")[0]).resolve() for one in arguments if not one.startswith("-")]
+    return [path for path in paths if path.is_relative_to(project.suite) and path.exists()]
+
+
+def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:
+    return RunEnded([Reason("ended", message)], exit_code)
+
+
+def _run(command: list[str], root: Path, limit_s: float) -> int:
+    child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
+    try:
+        return child.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        raise _ended(f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended") from None
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: now pytest is waited for
+        _wait(child, OWN_END_LIMIT_S)
+        raise
+    finally:
+        deadline_s = time.monotonic() + END_LIMIT_S
+        while child.poll() is None and time.monotonic() < deadline_s:
+            child.terminate()  # repeatedly, as the code under test may swallow it
+            _wait(child, AGAIN_S)
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(limit_s)

@@ -1,0 +1,129 @@
+"""The output of commands: the files of a run first, then the terminal."""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from plumbline.commands.exit import OUTPUT_ENDED, CommandError, drop_output
+from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
+from plumbline.judging.baseline import find_baseline
+from plumbline.project import Project, nox_command
+from plumbline.reporting import github, history, junit, markdown, terminal
+from plumbline.reporting.progress import Progress
+from plumbline.results.files import ResultsError, read_results, write_results, write_whole
+from plumbline.results.schema import Results
+from plumbline.settings import Settings
+
+RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
+
+
+def report(project: Project, settings: Settings, results: Results, *, html: bool, keep: bool) -> int:
+    """Write the files of a run, then print it; return its exit code, whatever becomes of the terminal.
+
+    `html`: write the HTML report as well. `keep`: keep the run in the history. Raises ResultsError.
+    """
+    folder = project.root / settings.results
+    write_results(folder / RESULTS, results)
+    write_whole(folder / REPORT, markdown.render(results))
+    write_whole(folder / JUNIT, junit.render(results))
+    if keep:
+        history.keep(folder, results)
+    with _output_may_end():
+        terminal.render(results, Console())
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            say("\n".join(github.annotations(results)))
+    _write_step_summary(results)
+    if html:
+        message = _write_html(project, folder, results)
+        with _output_may_end():
+            say(message)
+    return results.exit_code or EXIT_PASS
+
+
+def _write_step_summary(results: Results) -> None:
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown.render(results, markdown.SUMMARY_BYTES))
+        except OSError as error:
+            say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
+
+
+def _write_html(project: Project, folder: Path, results: Results) -> str:
+    """Write the HTML report and return what to print about it; raises ResultsError if it cannot be written."""
+    if importlib.util.find_spec("vl_convert") is None:
+        return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
+    from plumbline.reporting import html
+
+    baseline = None
+    with contextlib.suppress(ResultsError):
+        baseline = find_baseline(project.baselines, results.environment)
+    write_whole(folder / HTML, html.render(results, baseline, history.read(folder)))
+    return f"Report: {project.shown(folder / HTML)}"
+
+
+def make_room(folder: Path) -> None:
+    """Remove the files of an earlier run, so that they are never taken for those of this one.
+
+    Raises ResultsError if the folder cannot be written: before anything is measured, rather than after.
+    """
+    write_whole(folder / ".writable", "")
+    for name in (".writable", RESULTS, REPORT, JUNIT, HTML):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise ResultsError(f"{folder / name} can't be removed: {error.strerror}") from None
+
+
+def last_results(folder: Path) -> Results:
+    """Return the results of the last run; raises CommandError if there are none, or they cannot be read."""
+    try:
+        return read_results(folder / RESULTS)
+    except FileNotFoundError:
+        message = f"there are no results in {folder}: run `{nox_command()} -s ci` first"
+        raise CommandError(message, EXIT_INVALID) from None
+    except ResultsError as error:
+        raise CommandError(f"{error}\n`{nox_command()} -s ci` makes new results", EXIT_INVALID) from None
+
+
+def say(text: str) -> None:
+    """Print lines at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say_wrapped(text: str) -> None:
+    """Print lines in the width of the terminal: some are as long as a user's own names."""
+    width = shutil.get_terminal_size().columns
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        say("\n".join(textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False)))
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows how far something is, and remove that line at the end."""
+    line = Progress(sys.stdout)
+    try:
+        yield line.say
+    finally:
+        line.close()
+
+
+@contextlib.contextmanager
+def _output_may_end() -> Iterator[None]:
+    """Go on if the standard output is a closed pipe or a full device."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in OUTPUT_ENDED:
+            raise
+        drop_output()

@@ -1,0 +1,57 @@
+"""The verdict and the exit code of a run whose benchmarks have been judged."""
+
+from collections.abc import Iterable, Sequence
+
+from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
+from plumbline.judging.budgets import broken
+from plumbline.judging.counts import group_changes, grown_counts
+from plumbline.results.reasons import Kind, Reason
+from plumbline.results.schema import Benchmark, Results, Verdict
+
+
+def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[Reason]]:
+    """Return the verdict, exit code and reasons of a run, the most important reason first.
+
+    A reason that `results.reasons` already holds (a service is not ready, nothing was selected) makes the run invalid.
+    """
+    keys: dict[Verdict, list[str]] = {}
+    for benchmark in results.benchmarks:
+        keys.setdefault(benchmark.verdict or "invalid", []).append(benchmark.key)
+    measured = [benchmark for benchmark in results.benchmarks if benchmark.samples]
+    invalid = list(results.reasons)
+    if not measured and not invalid:
+        invalid.append(Reason("nothing_measured"))
+    invalid += _about("benchmarks_invalid", keys.get("invalid", []))
+    invalid += _about("benchmarks_missing", keys.get("missing", []))
+    bad = _failures(results, measured)
+    if invalid:
+        return "invalid", EXIT_INVALID, invalid + bad
+    if bad:
+        return "regression", EXIT_REGRESSION, bad
+    if inconclusive := keys.get("inconclusive"):
+        reason = Reason("benchmarks_inconclusive", number=len(inconclusive), of=len(measured))
+        return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, [reason]
+    if "drift" in keys:
+        return "drift", EXIT_PASS, _about("drifted", keys["drift"])
+    if len(keys.get("new", [])) == len(measured):
+        return "new", EXIT_PASS, [Reason("no_baseline")]
+    judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]
+    if not judged:
+        return "changed", EXIT_PASS, _about("sources_changed", keys["changed"])
+    return "pass", EXIT_PASS, [Reason("within_limits", number=len(judged))]
+
+
+def _failures(results: Results, measured: Iterable[Benchmark]) -> list[Reason]:
+    regressed = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"]
+    counts = group_changes(regressed)
+    slower: Kind = "slower_than_base" if results.base else "slower_than_baseline"
+    return [
+        *([Reason("counts_grown", counts=counts)] if counts else []),
+        *_about(slower, [benchmark.key for benchmark in regressed if not grown_counts(benchmark)]),
+        *_about("budgets_broken", [benchmark.key for benchmark in measured if broken(benchmark)]),
+        *_about("tests_failed", [test.key for test in results.tests if test.outcome == "failed"]),
+    ]
+
+
+def _about(kind: Kind, keys: Sequence[str]) -> list[Reason]:
+    return [Reason(kind, subjects=keys)] if keys else []

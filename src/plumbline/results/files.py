@@ -1,0 +1,127 @@
+"""Reading and writing results and baselines, whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from plumbline.project import nox_command
+from plumbline.results.schema import SCHEMA, Results
+
+
+class ResultsError(Exception):
+    """A results or baseline file cannot be used or written: exit code 3."""
+
+
+def read_results(path: Path) -> Results:
+    """Read and check a results or baseline file.
+
+    Raises FileNotFoundError if there is none, and ResultsError if it is empty, corrupt, of another schema, or holds
+    figures that are impossible (negative, NaN, out of range).
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ResultsError(f"{path} is a link to a file that does not exist") from None
+        raise
+    except OSError as error:
+        raise ResultsError(f"{path} can't be read: {error.strerror}") from None
+    return decode_results(data, path)
+
+
+def decode_results(data: bytes, path: Path) -> Results:
+    """Return the content of a results or baseline file; raises ResultsError as `read_results` does."""
+    if not data.strip():
+        raise ResultsError(f"{path} is empty")
+    try:
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+    except msgspec.DecodeError as error:  # ValidationError is one, too
+        raise ResultsError(f"{path} is not a results file: {error}") from None
+    if schema != SCHEMA:
+        advice = "update Plumbline" if schema > SCHEMA else f"record it again with `{nox_command()} -s baseline`"
+        raise ResultsError(f"{path} has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}")
+    try:
+        results = msgspec.json.decode(data, type=Results)
+    except msgspec.DecodeError as error:
+        raise ResultsError(f"{path} is damaged or was edited by hand: {error}") from None
+    if twice := sorted(key for key, n in Counter(one.key for one in results.benchmarks).items() if n > 1):
+        raise ResultsError(f"{path} holds {twice[0]} twice")
+    return results
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write a results or baseline file as `write_whole` does."""
+    write_whole(path, dump_results(results))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, through links; raises ResultsError, and then the old one is unchanged."""
+    temporary = ""
+    target = Path(os.path.realpath(path))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="replace", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def dump_results(results: Results) -> str:
+    """Return readable JSON: a line for each benchmark, test and package, sorted; figures have five digits."""
+    fields = _rounded(msgspec.to_builtins(results))
+    assert isinstance(fields, dict)
+    for name in ("benchmarks", "tests"):
+        if name in fields:
+            fields[name] = sorted(fields[name], key=lambda entry: str(entry["key"]))
+    lines = [f"  {json.dumps(name)}: {_block(value)}" for name, value in fields.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _block(value: object, indent: str = "  ") -> str:
+    """A list of objects one line each, an object one line an entry, all else on one line."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        rows = [f"{indent}  {json.dumps(entry, ensure_ascii=False)}" for entry in value]
+        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+    if isinstance(value, dict) and value:
+        rows = [f"{indent}  {json.dumps(key)}: {_block(entry, indent + '  ')}" for key, entry in sorted(value.items())]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _rounded(value: object, digits: int = 5) -> object:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ResultsError(f"a figure is {value}: not written")
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry, digits) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_rounded(entry, digits) for entry in value]
+    return value
