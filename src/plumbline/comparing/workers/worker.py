@@ -97,9 +97,8 @@ class Worker:
         needed = [items[key] for key in link.start.keys if key in items]
         self._context.wait_ready(needed, application=link.start.prepare)
         served = [key for key, item in items.items() if uses_application(item)]
-        errors = [
-            f"{one.subjects[0]} can't be collected:\n{one.detail}" for one in self._context.reasons if one.subjects
-        ]
+        failed = [reason for reason in self._context.reasons if reason.kind == "not_collected"]
+        errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
         session.items[:] = [items[key] for key in link.send_collected([*items], served, errors)]
         self._pinning.pin(CoreLock(link.start.core, ""))
         gc.collect()
