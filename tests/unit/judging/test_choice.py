@@ -1,0 +1,120 @@
+"""Which benchmarks are compared in pairs, and which are measured again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from plumbline.judging.choice import Pairs, choose_again, choose_pairs
+from plumbline.judging.evidence import (
+    Accepted,
+    BaselineEvidence,
+    ComparisonEvidence,
+    CountEvidence,
+    Evidence,
+    NoComparison,
+)
+from plumbline.judging.thresholds import Judgement
+from plumbline.results.schema import BudgetResult, CountChange, Results
+from plumbline.settings import GateSettings
+from tests.support.report_samples import benchmark, results
+
+GATE = GateSettings()
+BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)
+GROWN = CountEvidence([CountChange("redis.messages", 1, 2, gated=True)], fails=True)
+OPEN = BaselineEvidence("inconclusive")
+SUSPICIOUS = BaselineEvidence("inconclusive", change=0.5, change_high=0.6, minimum_detectable_effect=0.1)
+SLOWER = Judgement("regression", 0.1, 0.08, 0.12, 0.03, pairs=4, error=0.005)
+
+
+def record(*keys: str, **fields: Any) -> Results:
+    return results(*(benchmark(key, None) for key in keys), verdict=None, exit_code=None, **fields)
+
+
+def chosen(run: Results, timings: Mapping[str, BaselineEvidence], **fields: Any) -> Pairs:
+    options: dict[str, Any] = {"counts": {}, "baseline_edited": (), "proposed": False, "has_baseline": True} | fields
+    return choose_pairs(run, timings, **options)
+
+
+def keys_of(pairs: Pairs) -> list[str]:
+    return [one.key for one in pairs.benchmarks]
+
+
+def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None:
+    """Benchmarks that have passed are not measured again."""
+    worse = BaselineEvidence("inconclusive", change=0.2)
+    timings = {"a": OPEN, "b": BaselineEvidence("pass", change=0.3), "c": worse, "d": BaselineEvidence("improvement")}
+
+    assert keys_of(chosen(record("a", "b", "c", "d"), timings)) == ["c", "a"]
+
+
+def test_grown_counts_and_edited_entries_are_compared_after_those() -> None:
+    """In the order of the run; a count that fails nothing is no reason."""
+    timings = {key: BaselineEvidence("pass") for key in "abcd"} | {"e": OPEN}
+    counts = {"a": CountEvidence(GROWN.changes, fails=False), "b": GROWN, "e": GROWN}
+
+    pairs = chosen(record(*"abcde"), timings, counts=counts, baseline_edited={"d"})
+
+    assert keys_of(pairs) == ["e", "b", "d"]
+
+
+@pytest.mark.parametrize(("proposed", "keys"), [(True, ["a", "b"]), (False, [])])
+def test_without_a_baseline_only_a_proposed_change_is_compared(proposed: bool, keys: list[str]) -> None:
+    """Then all of it, as the base alone can judge it."""
+    timings = dict.fromkeys("ab", BaselineEvidence("new"))
+
+    assert keys_of(chosen(record(*"ab"), timings, has_baseline=False, proposed=proposed)) == keys
+
+
+def test_one_application_for_both_sides_is_never_compared() -> None:
+    """The benchmarks that would have been are named, so that they do not pass."""
+    timings = {"a": OPEN, "b": OPEN, "c": BaselineEvidence("pass")}
+
+    pairs = chosen(record(*"abc", app_elsewhere=["a", "c"]), timings, counts={"c": GROWN})
+
+    assert (keys_of(pairs), pairs.application_elsewhere) == (["b"], frozenset({"a"}))
+
+
+def with_broken_budgets(*keys: str, others: str = "", **fields: Any) -> Results:
+    entries = [benchmark(key, None, budgets=[BROKEN]) for key in keys] + [benchmark(key, None) for key in others]
+    return results(*entries, verdict=None, exit_code=None, **fields)
+
+
+def test_a_broken_budget_is_measured_again_for_the_budget() -> None:
+    """Its timings count as well if no pairs have judged them; the first processes may settle it."""
+    evidence = Evidence(timings={"a": OPEN, "b": OPEN}, comparison=ComparisonEvidence(compared={"a"}, unaffected={"a"}))
+
+    again = choose_again(with_broken_budgets("b", "a"), evidence, GATE)
+
+    assert (again.keys, again.timings, again.all_processes) == (["a", "b"], frozenset({"b"}), False)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "elsewhere", "keys"),
+    [
+        (ComparisonEvidence(), [], []),
+        (ComparisonEvidence(none=NoComparison("no_base", "no git")), [], ["a"]),
+        (ComparisonEvidence(none=NoComparison("invalid", "a side died")), [], []),
+        (ComparisonEvidence(), ["a"], ["a"]),
+    ],
+    ids=["compared", "no base", "invalid", "application elsewhere"],
+)
+def test_a_suspicious_timing_is_measured_again_if_no_base_can_judge_it(
+    comparison: ComparisonEvidence, elsewhere: list[str], keys: list[str]
+) -> None:
+    """By every process that the settings ask for; one that is not suspicious could not fail anyway."""
+    evidence = Evidence(timings={"a": SUSPICIOUS, "b": OPEN}, comparison=comparison)
+
+    again = choose_again(record("a", "b", app_elsewhere=elsewhere), evidence, GATE)
+
+    assert (again.keys, again.all_processes) == (keys, bool(keys))
+
+
+@pytest.mark.parametrize(("accepted", "keys"), [({}, []), ({"a": Accepted("why")}, ["a"])])
+def test_what_fails_anyway_is_not_measured_again(accepted: dict[str, Accepted], keys: list[str]) -> None:
+    """Unless somebody has accepted it: then its budget may still fail."""
+    comparison = ComparisonEvidence(compared={"a"}, judgements={"a": SLOWER}, differences={"a": [0.1] * 4})
+
+    again = choose_again(with_broken_budgets("a"), Evidence(comparison=comparison, accepted=accepted), GATE)
+
+    assert again.keys == keys

@@ -1,0 +1,275 @@
+"""Verdicts of benchmarks and runs from a record and the evidence about it, on known numbers."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from plumbline.judging.decide import MOST_SAMPLES_KEPT, decide
+from plumbline.judging.evidence import (
+    Accepted,
+    BaselineEvidence,
+    ComparisonEvidence,
+    ConfirmationEvidence,
+    Evidence,
+    NoComparison,
+)
+from plumbline.judging.thresholds import Judgement
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, Results, TestOutcome, Verdict
+from plumbline.settings import BenchmarkSettings, GateSettings
+from tests.support.report_samples import benchmark, results
+
+GATE = GateSettings(tolerance=0.02, minimum_effect=0.05)
+KEY = "test_a.py::test_a"
+BASE = "0f1e2d3c4b, the merge base with main"
+BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)
+KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
+PASSED = BaselineEvidence("pass", change=0.01, change_low=-0.01, change_high=0.03)
+SLOWER = BaselineEvidence("inconclusive", change=0.2, change_low=0.1, change_high=0.3, minimum_detectable_effect=0.1)
+
+
+def record(**fields: Any) -> Results:
+    """A run of one benchmark that nothing has judged yet."""
+    nothing = dict.fromkeys(("change", "change_low", "change_high", "minimum_detectable_effect", "baseline_median"))
+    return results(benchmark(KEY, None, **(nothing | fields)), verdict=None, exit_code=None, baseline="")
+
+
+def judged(timings: BaselineEvidence | None = None, run: Results | None = None, **evidence: Any) -> Benchmark:
+    found = Evidence(timings={KEY: timings} if timings else {}, **evidence)
+    [one] = decide(run or record(), found, GATE).benchmarks
+    return one
+
+
+def pairs(verdict: Verdict, **fields: Any) -> ComparisonEvidence:
+    """A comparison whose 4 pairs have this verdict on the benchmark."""
+    judgement = Judgement(verdict, 0.1, 0.08, 0.12, 0.03, pairs=4, error=0.005)
+    values = {"base": BASE, "compared": {KEY}, "judgements": {KEY: judgement}, "differences": {KEY: [0.1] * 4}}
+    return ComparisonEvidence(**(values | fields))
+
+
+# ---- one benchmark
+
+
+def test_the_baseline_check_judges_what_nothing_else_has_judged() -> None:
+    """With the figures that it is computed from."""
+    one = judged(replace(PASSED, median=0.002, baseline_median=0.001, process_medians=[0.002]))
+
+    assert (one.verdict, one.median, one.baseline_median) == ("pass", 0.002, 0.001)
+    assert (one.change, one.change_low, one.change_high, one.process_medians) == (0.01, -0.01, 0.03, [0.002])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        ("regression", Reason("compared", number=4)),
+        ("improvement", Reason("compared", number=4)),
+        ("pass", Reason("compared", number=4)),
+        ("inconclusive", Reason("pairs_inconclusive", number=4)),
+    ],
+)
+def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict: Verdict, reason: Reason) -> None:
+    """The baseline's median stays, as it is shown beside them."""
+    function = FunctionTime("work", "shop.py", 1, 1e-5, 2e-5, 1, 1)
+    comparison = pairs(verdict, samples_s={KEY: ([1e-5], [2e-5])}, functions={KEY: [function]})
+
+    one = judged(replace(PASSED, baseline_median=0.001), comparison=comparison)
+
+    assert (one.verdict, one.reasons, one.baseline_median) == (verdict, [reason], 0.001)
+    assert (one.change, one.change_low, one.change_high, one.minimum_detectable_effect) == (0.1, 0.08, 0.12, 0.03)
+    assert (one.differences, one.base_samples_s, one.head_samples_s) == ([0.1] * 4, [1e-5], [2e-5])
+    assert one.functions == [function]
+
+
+def test_samples_are_thinned_out_evenly() -> None:
+    """So that the report stays small."""
+    samples_s = [number * 1e-6 for number in range(1000)]
+    one = judged(comparison=pairs("pass", samples_s={KEY: (samples_s, samples_s[:150])}))
+
+    assert one.base_samples_s == samples_s[::5]
+    assert len(one.base_samples_s) == MOST_SAMPLES_KEPT
+    assert one.head_samples_s == samples_s[:150]
+
+
+def test_what_is_slower_than_the_baseline_but_not_than_the_base_has_drifted() -> None:
+    """By more than the tolerance, on the baseline's own machine."""
+    one = judged(SLOWER, comparison=pairs("pass"))
+
+    assert one.verdict == "drift"
+    assert one.reasons == [Reason("compared", number=4), Reason("not_slower_than_base")]
+    assert judged(replace(SLOWER, change_low=0.02), comparison=pairs("pass")).verdict == "pass"
+
+
+@pytest.mark.parametrize(("timings", "verdict"), [(PASSED, "pass"), (SLOWER, "drift"), (None, "pass")])
+def test_a_benchmark_that_the_change_cannot_influence_never_fails(timings: BaselineEvidence, verdict: str) -> None:
+    """The reason names the base."""
+    one = judged(timings, comparison=pairs("regression", unaffected={KEY}))
+
+    assert (one.verdict, one.reasons) == (verdict, [Reason("unaffected", BASE)])
+
+
+def test_a_regression_whose_baseline_the_change_edits_is_accepted() -> None:
+    """Whoever reviews the change sees both."""
+    one = judged(SLOWER, comparison=pairs("regression", baseline_edited={KEY}))
+
+    assert one.verdict == "accepted"
+    assert one.reasons == [Reason("compared", number=4), Reason("baseline_edited")]
+    assert judged(SLOWER, comparison=pairs("pass", baseline_edited={KEY})).verdict == "drift"
+
+
+@pytest.mark.parametrize(("timings", "verdict"), [("new", "new"), ("pass", "inconclusive"), (None, "inconclusive")])
+def test_a_failed_comparison_judges_nothing(timings: Verdict | None, verdict: str) -> None:
+    """A benchmark that the base does not have is new."""
+    comparison = pairs("pass", judgements={}, failures={KEY: "in base: skipped: not yet"})
+
+    one = judged(BaselineEvidence(timings) if timings else None, comparison=comparison)
+
+    assert (one.verdict, one.reasons) == (verdict, [Reason("comparison_failed", "in base: skipped: not yet")])
+
+
+def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_passed_it() -> None:
+    """It was to be compared for its counts or its edited baseline alone then."""
+    untimed = pairs("pass", judgements={})
+
+    open_ = judged(SLOWER, comparison=untimed)
+
+    assert (open_.verdict, open_.reasons) == ("inconclusive", [Reason("no_time_left")])
+    assert judged(None, comparison=untimed).verdict == "inconclusive"
+    assert judged(PASSED, comparison=untimed).verdict == "pass"
+    assert judged(replace(PASSED, verdict="improvement"), comparison=untimed).verdict == "improvement"
+
+
+def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:
+    """Until fresh processes have judged it by the baseline."""
+    elsewhere = judged(SLOWER, application_elsewhere={KEY})
+    found = BaselineEvidence("regression", [Reason("slower_in_processes", number=5)])
+    confirmed = judged(SLOWER, application_elsewhere={KEY}, confirmation=ConfirmationEvidence(timings={KEY: found}))
+
+    assert (elsewhere.verdict, elsewhere.reasons) == ("inconclusive", [Reason("application_elsewhere")])
+    assert (confirmed.verdict, confirmed.reasons) == ("regression", [Reason("slower_in_processes", number=5)])
+
+
+def test_without_a_baseline_one_application_for_both_sides_stays_inconclusive() -> None:
+    """Measuring its broken budget again does not judge its timings."""
+    new = BaselineEvidence("new")
+
+    one = judged(new, application_elsewhere={KEY}, confirmation=ConfirmationEvidence(timings={KEY: new}))
+
+    assert (one.verdict, one.reasons) == ("inconclusive", [Reason("application_elsewhere")])
+
+
+def test_a_budget_that_most_fresh_processes_keep_is_kept() -> None:
+    """Whatever its timings say."""
+    fresh = [replace(record().benchmarks[0], budgets=[budget]) for budget in (KEPT, BROKEN, KEPT)]
+    confirmation = ConfirmationEvidence(fresh={KEY: fresh})
+
+    one = judged(PASSED, run=record(budgets=[BROKEN]), confirmation=confirmation)
+
+    assert one.budgets == [KEPT]
+    assert one.warnings == ["its budget was broken, and kept in 2 of 3 fresh processes"]
+
+
+def test_an_accepted_regression_fails_nothing() -> None:
+    """As long as it is no worse than it was."""
+    one = judged(SLOWER, comparison=pairs("regression"), accepted={KEY: Accepted("a reason", slower_by=0.1)})
+
+    assert (one.verdict, one.reasons[-1]) == ("accepted", Reason("accepted", "a reason"))
+
+
+# ---- the run
+
+
+def test_the_results_name_what_they_were_compared_with() -> None:
+    """Baseline, base and thresholds, beside the differences from both."""
+    baseline = results(benchmark(KEY, None), created="2026-11-24T10:00:00+00:00")
+    environment = replace(baseline.environment, dirty=True, commit="c0ffee", python="3.12.1", packages={})
+    evidence = Evidence(
+        baseline_file="baselines/linux.json",
+        baseline=replace(baseline, environment=environment),
+        timings={KEY: PASSED},
+        comparison=pairs("pass", base_differences=["shop/prices.py"], notes=["a note"]),
+    )
+
+    found = decide(record(), evidence, GATE, {KEY: BenchmarkSettings(tolerance=0.1)})
+
+    assert (found.verdict, found.exit_code) == ("pass", 0)
+    assert (found.baseline, found.baseline_commit) == ("baselines/linux.json", "c0ffee")
+    assert found.baseline_created == baseline.created
+    assert found.baseline_differences == ["Python was 3.12.1, is 3.11.9", "redis none → 8.1.0"]
+    assert (found.base, found.base_differences) == (BASE, ["shop/prices.py"])
+    assert found.notes == ["the baseline was recorded with changes in the tree that its commit doesn't hold", "a note"]
+    assert (found.tolerance, found.minimum_effect, found.benchmarks[0].tolerance) == (0.02, 0.05, 0.1)
+
+
+def test_deciding_changes_nothing_in_place() -> None:
+    """The record and the evidence are the same afterwards, and give the same results again."""
+    run, evidence = record(), Evidence(timings={KEY: SLOWER}, comparison=pairs("regression"))
+    before = repr((run, evidence))
+
+    first, second = decide(run, evidence, GATE), decide(run, evidence, GATE)
+
+    assert first == second
+    assert repr((run, evidence)) == before
+    assert run.verdict is None
+
+
+def test_without_a_base_the_baseline_judges_and_a_note_says_why() -> None:
+    """The base that was begun with is not named as what it was compared with."""
+    none = NoComparison("no_base", "git is not installed")
+
+    found = decide(record(), Evidence(timings={KEY: PASSED}, comparison=ComparisonEvidence(base=BASE, none=none)), GATE)
+
+    assert (found.verdict, found.base) == ("pass", "")
+    assert found.notes == ["no paired comparison: git is not installed"]
+
+
+def test_without_a_base_that_was_asked_for_the_run_is_invalid() -> None:
+    """As for `plumbline compare`."""
+    comparison = ComparisonEvidence(none=NoComparison("no_base", "the base can't be run"))
+
+    found = decide(record(), Evidence(comparison=comparison, comparison_required=True), GATE)
+
+    assert (found.verdict, found.exit_code) == ("invalid", 3)
+    assert found.reasons[0] == Reason("no_comparison", "the base can't be run")
+
+
+def test_an_invalid_comparison_and_a_failed_confirmation_make_the_run_invalid() -> None:
+    """In the order in which they happened."""
+    died = Reason("ended", "redis died", when_repeated=True)
+    evidence = Evidence(
+        timings={KEY: SLOWER},
+        comparison=ComparisonEvidence(base=BASE, none=NoComparison("invalid", "a control read 3 %")),
+        confirmation=ConfirmationEvidence(failed=[died]),
+    )
+
+    found = decide(record(), evidence, GATE)
+
+    assert (found.verdict, found.exit_code, found.base) == ("invalid", 3, BASE)
+    assert found.reasons == [Reason("comparison_invalid", "a control read 3 %"), died]
+
+
+def test_a_run_that_was_ended_early_keeps_its_exit_code() -> None:
+    """Whatever would follow from what it has measured."""
+    early = replace(record(), exit_code=2, reasons=[Reason("ended", "no such profile")])
+
+    found = decide(early, Evidence(), GATE)
+
+    assert (found.verdict, found.exit_code, found.reasons[0]) == ("invalid", 2, Reason("ended", "no such profile"))
+
+
+def test_missing_and_removed_benchmarks_are_in_the_results() -> None:
+    """Missing ones make the run invalid, removed ones do not."""
+    files = ["test_a.py"]
+    run = replace(record(), collected_files=files, tests=[TestOutcome(KEY, "passed", 0.1, benchmark=True)])
+    gone, removed = benchmark("test_a.py::test_gone"), benchmark("test_a.py::test_removed")
+    baseline = results(benchmark(KEY, None), gone)
+    evidence = Evidence(timings={KEY: PASSED}, baseline=baseline, base_baseline=results(removed))
+
+    found = decide(run, evidence, GATE)
+
+    assert {one.key: one.verdict for one in found.benchmarks} == {
+        KEY: "pass",
+        "test_a.py::test_gone": "missing",
+        "test_a.py::test_removed": "removed",
+    }
+    assert found.reasons == [Reason("benchmarks_missing", subjects=["test_a.py::test_gone"])]
