@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from plumbline import __version__
+from plumbline.commands.exit import documented_exit
 
 COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",
@@ -40,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=f"{COMMANDS[name].capitalize()}.",
         epilog=f"Arguments after -- go to pytest. Example: {command.EXAMPLE}",
     )
-    command.add_arguments(own)
+    if hasattr(command, "add_arguments"):
+        command.add_arguments(own)
     end = rest.index("--") if "--" in rest else len(rest)
     options = own.parse_args(rest[:end])
     options.pytest = rest[end + 1 :]
-    code: int = command.run(options)
-    return code
+    return documented_exit(lambda project, settings: command.run(project, settings, options))

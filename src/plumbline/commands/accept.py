@@ -1,9 +1,8 @@
 """`plumbline accept`: accept regressions of the last run until the next baseline."""
 
 import argparse
-from collections.abc import Sequence
 
-from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.exit import CommandError
 from plumbline.commands.output import last_results, say
 from plumbline.exit_codes import EXIT_PASS, EXIT_USAGE
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
@@ -18,18 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="why it may be slower; shown in every report")
 
 
-def run(options: argparse.Namespace) -> int:
-    return documented_exit(lambda project, settings: _accept(project, settings, options.keys, options.reason))
-
-
-def _accept(project: Project, settings: Settings, patterns: Sequence[str], reason: str) -> int:
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
     results = last_results(project.root / settings.results)
     slower = {benchmark.key: benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"}
-    keys, unknown = matching(patterns, slower)
+    keys, unknown = matching(options.keys, slower)
     if unknown or not keys:
         known = ", ".join(slower) or "there are none"
         raise CommandError(f"no regression of the last run is {', '.join(unknown) or 'named'}: {known}", EXIT_USAGE)
     folder = project.baselines
-    write_accepted(folder, {**read_accepted(folder), **{key: accepted_now(slower[key], reason) for key in keys}})
+    new = {key: accepted_now(slower[key], options.reason) for key in keys}
+    write_accepted(folder, read_accepted(folder) | new)
     say("\n".join([*(f"accepted: {key}" for key in keys), "", f"written: {project.shown(folder / FILE)}; commit it"]))
     return EXIT_PASS

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
@@ -27,15 +27,8 @@ from plumbline.settings import Settings
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add none: all arguments are pytest's."""
-
-
-def run(options: argparse.Namespace) -> int:
-    return documented_exit(lambda project, settings: _record(project, settings, options.pytest))
-
-
-def _record(project: Project, settings: Settings, arguments: Sequence[str]) -> int:
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
+    arguments: Sequence[str] = options.pytest
     if arguments:
         check_baselines(project.baselines)  # a part goes into the old one, which has to be sound
     runs = []

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from plumbline.commands.exit import documented_exit
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
@@ -30,16 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="ci", metavar="NAME", help="profile in settings.toml (default: ci)")
 
 
-def run(options: argparse.Namespace) -> int:
-    return run_gate(options.profile, options.pytest)
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
+    return run_gate(project, settings, options.profile, options.pytest)
 
 
-def run_gate(profile: str, arguments: Sequence[str]) -> int:
+def run_gate(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> int:
     """Measure, judge and report one run of the suite; return the exit code. `arguments` go to pytest."""
-    return documented_exit(lambda project, settings: _gate(project, settings, profile, arguments))
-
-
-def _gate(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> int:
     settings.profile(profile)
     check_baselines(project.baselines)
     make_room(project.root / settings.results)
@@ -88,12 +83,11 @@ def _compare(project: Project, settings: Settings, record: Results, evidence: Ev
     if not pairs.benchmarks:
         return evidence
     comparison = compare_with_base(
+        project,
         settings,
         record,
         pairs.benchmarks,
-        root=project.root,
-        baseline_file=file,
-        baseline=baseline,
+        baseline,
         budget_s=settings.gate.duet_budget_s,
         say=say_wrapped,
         progress=progress,

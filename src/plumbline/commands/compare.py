@@ -1,12 +1,11 @@
 """`plumbline compare`: a paired comparison of the working tree with any commit."""
 
 import argparse
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from plumbline.commands.ci import confirm
-from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.comparison import compare_with_base
@@ -14,7 +13,6 @@ from plumbline.comparing.trees.base_commit import find_base
 from plumbline.comparing.trees.git import NoBase
 from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
-from plumbline.judging.baseline import baseline_path
 from plumbline.judging.choice import Pairs
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import ComparisonEvidence, Evidence
@@ -30,22 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="how long (default: 300)")
 
 
-def run(options: argparse.Namespace) -> int:
-    return documented_exit(
-        lambda project, settings: _compare(project, settings, options.revision, options.pytest, options.limit)
-    )
-
-
-def _compare(project: Project, settings: Settings, revision: str, arguments: Sequence[str], limit_s: float) -> int:
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
     make_room(project.root / settings.results)
     try:
-        find_base(project.root, revision)
+        find_base(project.root, options.revision)
     except NoBase as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    record = measure(project, settings, "ci", arguments)
+    record = measure(project, settings, "ci", options.pytest)
     evidence = Evidence(comparison_required=True)
     if record.exit_code is None:
-        evidence = _evidence(project, settings, record, revision, limit_s)
+        evidence = _evidence(project, settings, record, options.revision, options.limit)
     results = decide(record, evidence, settings.gate, settings.benchmarks)
     return report(project, settings, results, html=False, keep=True)
 
@@ -55,12 +47,11 @@ def _evidence(project: Project, settings: Settings, record: Results, revision: s
     comparison = ComparisonEvidence()
     if pairs.benchmarks:
         comparison = compare_with_base(
+            project,
             settings,
             record,
             pairs.benchmarks,
-            root=project.root,
-            baseline_file=baseline_path(project.baselines, record.environment),
-            baseline=None,
+            None,
             budget_s=limit_s,
             say=say_wrapped,
             progress=progress,

@@ -3,13 +3,11 @@
 import argparse
 
 from plumbline.commands.ci import run_gate
+from plumbline.project import Project
+from plumbline.settings import Settings
 
 EXAMPLE = "plumbline full -- -k checkout"
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add none: all arguments are pytest's."""
-
-
-def run(options: argparse.Namespace) -> int:
-    return run_gate("full", options.pytest)
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
+    return run_gate(project, settings, "full", options.pytest)

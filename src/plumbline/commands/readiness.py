@@ -1,9 +1,7 @@
 """`plumbline readiness`: start or find the services, and run the readiness tests."""
 
 import argparse
-from collections.abc import Sequence
 
-from plumbline.commands.exit import documented_exit
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import say
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
@@ -14,16 +12,8 @@ from plumbline.settings import Settings
 EXAMPLE = "PERF_SERVICES=embedded plumbline readiness"
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """Add none: all arguments are pytest's."""
-
-
-def run(options: argparse.Namespace) -> int:
-    return documented_exit(lambda project, settings: _readiness(project, settings, options.pytest))
-
-
-def _readiness(project: Project, settings: Settings, arguments: Sequence[str]) -> int:
-    record = measure(project, settings, "full", ["-m", "readiness", "--perf-table", *arguments])
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
+    record = measure(project, settings, "full", ["-m", "readiness", "--perf-table", *options.pytest])
     if record.exit_code is not None:
         say("\n".join(map(text, record.reasons)))
         return record.exit_code
@@ -36,7 +26,6 @@ def _readiness(project: Project, settings: Settings, arguments: Sequence[str]) -
     elif record.tests:
         say("invalid: all readiness tests were skipped")
     else:
-        say(
-            f'invalid: there are no readiness tests (marker "readiness"){" in what was asked for" if arguments else ""}'
-        )
+        among = " among the tests asked for" if options.pytest else ""
+        say(f'invalid: there are no readiness tests (marker "readiness"){among}')
     return EXIT_REGRESSION if failed else EXIT_PASS if passed else EXIT_INVALID

@@ -2,9 +2,8 @@
 
 import argparse
 import time
-from collections.abc import Sequence
 
-from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import SELFCHECK, say
 from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
@@ -25,18 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="how long to measure (default: 5)")
 
 
-def run(options: argparse.Namespace) -> int:
-    return documented_exit(lambda project, settings: _selfcheck(project, settings, options.pytest, options.minutes))
-
-
-def _selfcheck(project: Project, settings: Settings, arguments: Sequence[str], minutes: float) -> int:
+def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
     began_s = time.monotonic()
-    measured = measure_whole(project, settings, "ci", arguments)
+    measured = measure_whole(project, settings, "ci", options.pytest)
     plans = plans_of(settings, measured.benchmarks)
     if not plans:
         raise CommandError("nothing to check: nothing was measured", EXIT_INVALID)
     path = project.root / settings.results / SELFCHECK
-    limit_s = minutes * 60 - (time.monotonic() - began_s)
+    limit_s = options.minutes * 60 - (time.monotonic() - began_s)
     slowed = places(settings, measured, plans)
     title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
     say("\n".join(["", title, *left_out(slowed)]))

@@ -18,8 +18,10 @@ from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Sides, describe, make_sides, nothing_differs
 from plumbline.comparing.workers.pair_runner import compare
 from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.judging.baseline import baseline_path
 from plumbline.judging.evidence import ComparisonEvidence, NoComparison
 from plumbline.judging.thresholds import Thresholds
+from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings
 
@@ -28,13 +30,12 @@ Progress = Callable[[], AbstractContextManager[Say]]
 
 
 def compare_with_base(
+    project: Project,
     settings: Settings,
     record: Results,
     benchmarks: Collection[Benchmark],
-    *,
-    root: Path,
-    baseline_file: Path,
     baseline: Results | None,
+    *,
     budget_s: float,
     say: Say,
     progress: Progress,
@@ -48,18 +49,19 @@ def compare_with_base(
     shows how far the comparison is. If there is no base, or the comparison is invalid, the evidence says why.
     """
     found = ComparisonEvidence()
+    file = baseline_path(project.baselines, record.environment)
     try:
         if os.name != "posix":
             raise NoBase("a paired comparison needs Linux or macOS")
-        base = base or find_base(root, revision, baseline_file)
-        base_baseline = baseline_at(root, base, baseline_file)
+        base = base or find_base(project.root, revision, file)
+        base_baseline = baseline_at(project.root, base, file)
         packages_of = base_baseline or baseline
         found = replace(found, base=f"{base.commit[:10]}, {base.why}")
         sides = make_sides(
-            root,
+            project.root,
             base.commit,
             recorded_packages=packages_of.environment.packages if packages_of else {},
-            directories=directories_of(settings, root),
+            directories=directories_of(settings, project.root),
             cache=sides_folder(),
             say=say,
         )
