@@ -281,7 +281,7 @@ def test_a_regression_says_what_it_was_and_is_and_what_could_have_been_seen(slow
     assert {"change_low", "change_high", "resolution"} <= regression.keys()
     [heading] = [line for line in slower.done.output.splitlines() if line.startswith("benchmark ")]
     assert all(word in heading for word in ("baseline", "now", "change", "verdict"))
-    assert "could" in slower.done.output
+    assert "detectable" in slower.done.output
 
 
 def test_an_improvement_passes(edited: Ran) -> None:
