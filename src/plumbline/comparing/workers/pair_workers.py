@@ -162,13 +162,9 @@ class PairWorkers:
     def _start_message(self, side: Side, plans: Sequence[BenchmarkPlan], purpose: Purpose) -> Start:
         rehearses = purpose.traces is not None
         servers = self._databases.addresses(side.name, self._count % ROUNDS, prepared=rehearses)
-        slowed = {plan.key: (plan.slow_down, plan.slowed_in) for plan in plans if plan.slow_down}
-        folder = (
-            purpose.profiles / side.name
-            if purpose.profiles
-            else self._services.directory / f"{side.name}-{self._count}"
-        )
-        folder.mkdir()
+        on_purpose = [plan for plan in plans if plan.slow_down]
+        folder = (purpose.profiles or self._services.directory / f"pair-{self._count}") / side.name
+        folder.mkdir(parents=True)
         return Start(
             keys=[plan.key for plan in plans],
             servers=servers,
@@ -177,7 +173,7 @@ class PairWorkers:
             prepare=rehearses or "postgres" not in servers,
             rehearses=rehearses,
             modules=self._sides.modules,
-            slow_down={key: (share if side.name == "head" else 0.0, where) for key, (share, where) in slowed.items()},
+            slow_down={one.key: (one.slow_down * (side.name == "head"), one.slowed_in) for one in on_purpose},
             folder=str(folder),
             profiles=purpose.profiles is not None,
         )

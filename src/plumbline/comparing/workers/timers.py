@@ -73,21 +73,18 @@ class _SharedTimer(WorkerTimer):
 
 
 class SlowedApplicationTimer(_SharedTimer):
-    """Has the application do more work during timed blocks: a share of what a block takes without it.
+    """Has the application do more work during timed blocks: a share of what the blocks so far took without it.
 
-    The share refers to the blocks so far, summarised as the comparison summarises them. The work is counted in steps,
-    each as long as a step takes just after the block.
+    Blocks are summarised as the comparison does it, and counted in steps of work, timed just after each block.
     """
 
     def __init__(self, samples_s: list[float], share: float, folder: Path) -> None:
-        """`folder`: shared with the application."""
         super().__init__(samples_s, folder)
         self._share = share
         self._steps_without: list[float] = []
         self._shared[STEPS] = self._shared[REQUESTS] = 0
 
     def end_block(self, samples_s: Sequence[float]) -> None:
-        """Raises MeasureError if no request was sent."""
         self.learn(samples_s, step_now_s())
 
     def learn(self, samples_s: Sequence[float], step_s: float) -> None:
