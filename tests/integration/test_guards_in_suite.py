@@ -178,7 +178,7 @@ def test_what_leaves_nothing_passes(outcomes: dict[str, tuple[str, str]], name: 
             ["something blocked the event loop", "the loop itself was in", "test_suite.py", "time.sleep(1.3)  #"],
         ),
         ("blocks_the_loop_for_ever", ["Timeout", "threading.Event().wait()", "The event loop was blocked"]),
-        ("waits_for_ever", ["not done after 1 s", "where every task stood", "await asyncio.Event().wait()  #"]),
+        ("waits_for_ever", ["not done after 1 s", "the position of every task", "await asyncio.Event().wait()  #"]),
         ("waits_for_ever_without_a_loop", ["Timeout", "threading.Event().wait()"]),
         ("fails_and_leaks_a_task", ["its own failure", "It also left 1 task(s) running", "another poller"]),
         ("leaves_the_loop", ["the loop over measure() was left before its end"]),

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from plumbline.services import Service, Services
+from plumbline import Service, Services
 
 pytestmark = [pytest.mark.full, pytest.mark.disruptive, pytest.mark.timeout(60)]
 

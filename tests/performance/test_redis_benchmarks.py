@@ -13,8 +13,7 @@ import psutil
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from plumbline import Measure
-from plumbline.measuring.statistics import slope
+from plumbline import Measure, slope
 
 STANDARD_PAYLOAD = json.dumps(
     {

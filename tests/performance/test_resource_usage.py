@@ -10,8 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from plumbline.measuring.statistics import slope
-from plumbline.services import Services
+from plumbline import Services, slope
 
 pytestmark = pytest.mark.full
 

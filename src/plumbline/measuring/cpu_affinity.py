@@ -1,7 +1,7 @@
 """One core for the services and the test process while latency is measured.
 
-A request and its response take turns, so nothing is lost by sharing a core, and the wake-up of a second core, which is
-what makes such figures jump, is gone. Linux only: elsewhere everything runs free, and says so.
+A request and its response take turns, so sharing a core costs nothing, and no second core has to wake up, which
+makes latencies jump. Linux only: on other systems nothing is pinned, and the output says so.
 """
 
 import contextlib
@@ -19,15 +19,16 @@ from plumbline.cache import state_folder
 from plumbline.processes import threads
 
 LOAD_WINDOW_S = 0.05
+# Loads that differ by less than this within the window predict nothing about the next second.
 BUSY_S = 0.02
-"""Cores are told apart by steps of so much work in the window: less says nothing about the next second."""
+# The share of its time that a process which goes before others must leave to them: the kernel keeps 5 %.
 REST = 0.07
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 
 def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
-    """Why a core named by number can't be had by this process, or ""."""
+    """Return why this process must not use a core that was named by number; "" if it may."""
     if not isinstance(wanted_core, int) or not sys.platform.startswith("linux"):
         return ""
     allowed = os.sched_getaffinity(0)
@@ -40,9 +41,9 @@ def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
 
 
 class CoreLock:
-    """One core, held against other runs of the same user until `release`.
+    """One core, locked against other runs of the same user until `release`.
 
-    `core` is None where nothing can be pinned; then `why` says why.
+    `core` is None if nothing can be pinned; then `why` is the reason.
     """
 
     def __init__(self, core: int | None, why: str, lock: filelock.BaseFileLock | None = None) -> None:
@@ -52,9 +53,9 @@ class CoreLock:
 
     @classmethod
     def acquire(cls, wanted_core: int | Literal["auto", "off"]) -> Self:
-        """Take the idlest core that is allowed to this process and that no other run holds.
+        """Lock the idlest core that is allowed to this process and that no other run holds.
 
-        A core named by number is taken even if it is busy; ask `not_allowed` about it before.
+        A core that is named by number is locked even if it is busy; call `not_allowed` before.
         """
         if wanted_core == "off":
             return cls(None, "the pin is off")
@@ -78,32 +79,33 @@ class CoreLock:
         return cls(None, f"another run holds core {_listed(allowed) if wanted_core == 'auto' else wanted_core}")
 
     def release(self) -> None:
-        """Let other runs have the core; harmless when called again."""
+        """Let other runs have the core; harmless if called again."""
         if self._lock is not None:
             self._lock.release()
 
 
 def take_precedence(pids: Iterable[int]) -> None:
-    """Let processes, all threads of each and what they start later, run before the machine's other ones, where we may.
+    """Let all threads of these processes, and the processes that they start later, run before all others.
 
-    As root, mostly. A busy neighbour then waits for them, rather than taking every other slice of their core. Not on a
-    machine of one core, where who waits for them is a part of us. They have to rest: see `rest_s`.
+    This needs privileges, mostly those of root, and is skipped without them. A busy neighbour then waits, instead of
+    taking every other slice of their core. Skipped on a machine with one core, where parts of this run would wait, too.
+    The processes must rest: see `rest_s`.
     """
     if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
         _schedule(pids, os.SCHED_RR, os.sched_get_priority_min(os.SCHED_RR))
 
 
 def rest_s(after_s: float) -> float:
-    """How long who goes before others should do nothing, having worked for so long; 0 for who doesn't.
+    """Return how long this process should rest after so much work, in seconds; 0 if it does not go before others.
 
-    Of each second the kernel keeps 50 ms for others (sched_rt_runtime_us), and takes them at once at its end.
+    The kernel keeps 50 ms of each second for other processes (sched_rt_runtime_us), and takes them at once at its end.
     """
     ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
     return after_s * REST if ahead else 0.0
 
 
 def give_way(pids: Iterable[int]) -> None:
-    """Take `take_precedence` back."""
+    """Undo `take_precedence`."""
     if sys.platform.startswith("linux"):
         _schedule(pids, os.SCHED_OTHER, 0)
 
@@ -115,7 +117,7 @@ def _schedule(pids: Iterable[int], policy: int, priority: int) -> None:
 
 
 def throttled_periods() -> int:
-    """How often the cgroup's CPU quota has stopped us so far; 0 where there is no quota to read."""
+    """Return how often the CPU quota of the cgroup has stopped this process so far; 0 if no quota can be read."""
     for name in CPU_STAT_FILES:
         with contextlib.suppress(OSError, ValueError, KeyError):
             fields = dict(line.split() for line in Path(name).read_text(encoding="ascii").splitlines())
@@ -124,12 +126,12 @@ def throttled_periods() -> int:
 
 
 def _idlest_first(cores: list[int]) -> list[int]:
-    """Cores by load over a short window, a busy sibling thread counted like load of its own."""
+    """Return the cores by their load over a short window; the load of a sibling thread counts like a core's own."""
     before = psutil.cpu_times(percpu=True)
     time.sleep(LOAD_WINDOW_S)
     after = psutil.cpu_times(percpu=True)
     busy_s = {core: _busy_s(after[core]) - _busy_s(before[core]) for core in range(len(after))}
-    # Among those that aren't busy the highest: interrupts and daemons mostly have the lowest, now or in a second.
+    # Of several idle cores the highest: interrupts and daemons mostly use the lowest.
     return sorted(cores, key=lambda core: (sum(busy_s.get(one, 0.0) for one in _siblings(core)) // BUSY_S, -core))
 
 
@@ -139,7 +141,7 @@ def _busy_s(times: object) -> float:
 
 
 def _siblings(core: int) -> set[int]:
-    """The hardware threads of one physical core, itself included: the file says "0,4" or "0-1"."""
+    """Return the hardware threads of one physical core, itself included: the file says "0,4" or "0-1"."""
     siblings = {core}
     with contextlib.suppress(OSError, ValueError):
         for part in Path(SIBLINGS.format(core=core)).read_text(encoding="ascii").strip().split(","):

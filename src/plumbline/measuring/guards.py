@@ -1,4 +1,4 @@
-"""Nothing dangles: a time limit inside the loop, and a look at what a test has left behind."""
+"""A time limit inside the event loop of a test, and a check for tasks that the test leaves behind."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,9 @@ class GuardError(AssertionError):
 
 
 def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Coroutine[Any, Any, None]]:
-    """A coroutine test with a time limit inside its loop, which fails if it leaves a task behind.
+    """Return a coroutine test with a time limit inside its loop; it fails if it leaves a task behind.
 
-    Raises GuardError that says where every task stands (limit) or which task was left over.
+    It raises GuardError with the position of every task (at the limit), or with the tasks that were left over.
     """
 
     @functools.wraps(test)
@@ -32,9 +32,9 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
         standing: list[str] = []
         # Just before the limit: the cancellation that follows would show where the clean-up stands instead.
         dump = asyncio.get_running_loop().call_later(
-            limit_s * 0.99, lambda: standing.extend(map(where, asyncio.all_tasks()))
+            limit_s * 0.99, lambda: standing.extend(map(describe_task, asyncio.all_tasks()))
         )
-        # A loop that is blocked can't tell where: a thread has to look.
+        # A blocked loop cannot report its position: a thread has to.
         blocked: list[str] = []
         watch = threading.Timer(limit_s, lambda thread: blocked.extend(_busy_in(thread)), [threading.get_ident()])
         watch.daemon = True
@@ -51,14 +51,14 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             watch.cancel()
         elapsed_s = time.monotonic() - started_s
         if limit.expired():
-            told = "\n".join([f"not done after {limit_s:g} s; where every task stood:", *standing, *blocked])
+            text = "\n".join([f"not done after {limit_s:g} s; the position of every task:", *standing, *blocked])
             if failure is None or isinstance(failure, TimeoutError):  # None: it swallowed the cancellation
-                failure = GuardError(told)
+                failure = GuardError(text)
             else:
-                failure.add_note(told)
+                failure.add_note(text)
         elif elapsed_s > limit_s and failure is None:
-            told = f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
-            failure = GuardError("\n".join([told, *blocked]))
+            text = f"took {elapsed_s:.1f} s, the limit is {limit_s:g} s: something blocked the event loop"
+            failure = GuardError("\n".join([text, *blocked]))
         elif elapsed_s > limit_s * 1.5 and failure is not None:
             failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
         left = await _cancel_new_tasks(before)
@@ -73,10 +73,10 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
 
 
 def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """A coroutine test that ends with KeyboardInterrupt where it was interrupted, whatever it made of that.
+    """Return a coroutine test that raises KeyboardInterrupt if it was interrupted, even if it swallows that.
 
     asyncio turns SIGINT into a cancellation, and `asyncio.wait_for` of Python 3.11 swallows one that comes as its work
-    is done (https://github.com/python/cpython/issues/81839): redis-py sends each command that way.
+    is done (https://github.com/python/cpython/issues/81839). redis-py sends each command that way.
     """
 
     @functools.wraps(test)
@@ -105,8 +105,8 @@ def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Corouti
     return run
 
 
-def where(task: asyncio.Task[Any]) -> str:
-    """One task's name, coroutine and lines, the innermost last."""
+def describe_task(task: asyncio.Task[Any]) -> str:
+    """Return the name, the coroutine and the lines of a task, the innermost line last."""
     frames = []
     awaited: Any = task.get_coro()
     while awaited is not None:  # task.get_stack() has the outermost frame alone
@@ -119,7 +119,7 @@ def where(task: asyncio.Task[Any]) -> str:
 
 
 def _busy_in(thread: int) -> list[str]:
-    """An event loop's thread and its innermost lines; nothing where it waits for events, as it should."""
+    """Return the innermost lines of an event loop's thread; nothing if it waits for events, as it should."""
     stack = traceback.extract_stack(sys._current_frames()[thread], limit=4)
     return [] if stack[-1].filename == selectors.__file__ else ["the loop itself was in:", *_lines(stack)]
 
@@ -131,7 +131,7 @@ def _lines(stack: traceback.StackSummary) -> list[str]:
 async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
     await asyncio.sleep(0)  # a task that is just ending may end
     left = [task for task in asyncio.all_tasks() - before if not task.done() and not _is_pool_upkeep(task)]
-    described = [where(task) for task in left]
+    described = [describe_task(task) for task in left]
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
@@ -139,13 +139,13 @@ async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
 
 
 def _is_pool_upkeep(task: asyncio.Task[Any]) -> bool:
-    """asyncpg's pool opens its least number of connections again in a short task of its own."""
+    """Return whether a short task of asyncpg's pool restores the minimum number of connections."""
     return getattr(task.get_coro(), "__qualname__", "") == "Pool._maintain_min_size"
 
 
 @contextlib.contextmanager
 def limit_held() -> Iterator[None]:
-    """Stop the clock of pytest-timeout, where it runs by signals."""
+    """Stop the clock of pytest-timeout if it works by signals."""
     left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
     try:
         yield

@@ -1,7 +1,7 @@
-"""How fast this core is at the moment, by a fixed piece of work, and whether a benchmark was disturbed.
+"""The speed of this core, measured by a fixed piece of work, and whether a benchmark was disturbed.
 
-A neighbour on the same physical core slows everything down by half for a while, and no sample of a benchmark that
-lies in such a while can tell.
+A neighbour on the same physical core can halve the speed for a while. The samples of a benchmark that ran meanwhile
+cannot show it.
 """
 
 import statistics
@@ -14,14 +14,14 @@ from plumbline.measuring.statistics import Summary, unsteadiness
 UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
 MOST_AGAIN = 5
+# Takes some 0.1 ms.
 WORK = range(5_000)
-"""Some 0.1 ms."""
 REPEATS = 5
 LEAST_SEEN = 5
 
 
 class MachineSpeed:
-    """The machine_speed now, against what it has mostly been in this run."""
+    """The speed now, compared with the usual speed in this run."""
 
     def __init__(self) -> None:
         self._seen_s: list[float] = []
@@ -29,7 +29,7 @@ class MachineSpeed:
             self.slowness()
 
     def slowness(self) -> float:
-        """By how much slower than usual it is now, as a share: 0.1 is 10 %."""
+        """Return by which share the machine is slower now than usual: 0.1 is 10 %."""
         times_s = []
         for _ in range(REPEATS):
             start_s = perf_counter()
@@ -41,32 +41,32 @@ class MachineSpeed:
 
     @property
     def latest_s(self) -> float:
-        """What the fixed piece of work took when it was last looked at, in seconds."""
+        """The duration of the fixed piece of work when it was last measured, in seconds."""
         return self._seen_s[-1]
 
     def recover(self, limit: float, limit_s: float) -> None:
-        """Wait until it is not slower than usual by more than `limit`, for `limit_s` at most."""
+        """Wait until the machine is slower than usual by `limit` at most, but no longer than `limit_s`."""
         until_s = perf_counter() + limit_s
         while self.slowness() > limit and perf_counter() < until_s:
             pass
 
 
 class Disturbances:
-    """What disturbs the benchmarks of a run, and which of them are measured again for it.
+    """Decides which benchmarks of a run are measured again because something disturbed them.
 
-    At most MOST_AGAIN: a machine that disturbs more is disturbed throughout, and second tries would only take longer.
+    MOST_AGAIN at most: a machine that disturbs more benchmarks is disturbed throughout, and repeating does not help.
     """
 
     def __init__(self) -> None:
         self.machine_speed = MachineSpeed()
         self.notes: list[str] = []
-        """What the reader of the results should know."""
+        """For the reader of the results."""
         self._again = 0
 
     def watch(self) -> Callable[[Summary], str]:
-        """Begin to watch over a benchmark: what is returned is given what it measured, and says why to measure again.
+        """Begin to watch a benchmark, and return a function of its figures.
 
-        "" where nothing disturbed it, or too many were disturbed before.
+        The function returns why the benchmark must be measured again; "" if it must not.
         """
         throttled = throttled_periods()
         slow_before = self.machine_speed.slowness() > UNSTEADY
@@ -81,7 +81,7 @@ class Disturbances:
             else:
                 return ""
             if self._again == MOST_AGAIN:
-                self.notes = [f"the machine is disturbed throughout: no more than {MOST_AGAIN} second tries were made"]
+                self.notes = [f"re-measured only {MOST_AGAIN} of the disturbed benchmarks (the limit per run)"]
                 return ""
             self._again += 1
             self.machine_speed.recover(UNSTEADY, RECOVERY_LIMIT_S)

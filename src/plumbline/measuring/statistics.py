@@ -13,21 +13,21 @@ LEAST_IN_A_PART = 7
 
 @dataclass(frozen=True)
 class Summary:
-    """What a measurement says, in seconds per operation; `rate_per_s` in operations per second."""
+    """The figures of a measurement, in seconds per operation; `rate_per_s` in operations per second."""
 
     samples_s: tuple[float, ...]
     median_s: float
     mean_s: float
     p95_s: float
     p99_s: float | None
-    """From 1,000 samples on; below that the tail is a handful of samples, and None."""
+    """None for fewer than 1,000 samples: the tail would be a handful of samples."""
     minimum_s: float
     maximum_s: float
     rate_per_s: float
 
 
 def summarize(samples_s: Sequence[float]) -> Summary:
-    """Summarize samples (seconds per operation); raises ValueError where there are none."""
+    """Summarize samples, in seconds per operation; raise ValueError if there are none."""
     if not samples_s:
         raise ValueError("no samples")
     mean_s = statistics.fmean(samples_s)
@@ -44,7 +44,7 @@ def summarize(samples_s: Sequence[float]) -> Summary:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which `percent` of the values lie, linear between ranks (Hyndman and Fan 1996, type 7)."""
+    """Return a percentile, linear between ranks (Hyndman and Fan 1996, type 7)."""
     ordered = sorted(values)
     rank = (len(ordered) - 1) * percent / 100
     below = math.floor(rank)
@@ -53,9 +53,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def unsteadiness(samples: Sequence[float]) -> float:
-    """How much slower than the fastest the slowest of five consecutive parts was, by their medians: 0.1 is 10 %.
+    """Return by which share the slowest of five consecutive parts was slower than the fastest, by their medians.
 
-    0 for fewer samples than 7 a part. Steady samples stay well below 0.1 however long their tail.
+    0 for fewer than 7 samples in a part. Steady samples stay well below 0.1, however long their tail.
     """
     size = len(samples) // PARTS
     if size < LEAST_IN_A_PART:
@@ -65,9 +65,9 @@ def unsteadiness(samples: Sequence[float]) -> float:
 
 
 def slope(values: Sequence[float]) -> float:
-    """Growth of a series per step: the median of the slopes between all pairs (Theil 1950, Sen 1968).
+    """Return the growth of a series per step: the median of the slopes between all pairs (Theil 1950, Sen 1968).
 
-    One odd value, such as a garbage collection, doesn't move it. Raises ValueError for fewer than two values.
+    One outlier, such as a garbage collection, does not move it. Raises ValueError for fewer than two values.
     """
     if len(values) < 2:
         raise ValueError("a slope needs two values")
@@ -75,5 +75,5 @@ def slope(values: Sequence[float]) -> float:
 
 
 def log_spread(medians_s: Sequence[float]) -> float:
-    """Standard deviation of the logarithms of medians (seconds): 0.01 is about 1 %. 0 for fewer than two."""
+    """Return the standard deviation of the logarithms of medians: 0.01 is about 1 %. 0 for fewer than two."""
     return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0

@@ -150,7 +150,7 @@ async def test_the_time_limit_names_where_every_task_stood(kept: list[asyncio.Ta
     error = await failure(test, SHORT_S)
 
     assert isinstance(error, GuardError)
-    assert str(error).startswith(f"not done after {SHORT_S:g} s; where every task stood:\n")
+    assert str(error).startswith(f"not done after {SHORT_S:g} s; the position of every task:\n")
     assert "test_guards.py" in str(error)
     assert "test: await waits_for_a_reply()  # the test stands here" in str(error)
     assert "cleans up here" not in str(error)

@@ -124,4 +124,4 @@ def test_only_so_many_are_measured_again() -> None:
     for _ in range(2):
         assert disturbances.watch()(UNSTEADY) == ""
     (note,) = disturbances.notes
-    assert "disturbed throughout" in note
+    assert "only 5 of the disturbed benchmarks (the limit per run)" in note

@@ -273,7 +273,7 @@ def test_service_hangs(project: Project) -> None:
     done = project.nox("ci")
 
     assert done.code == 1, done.output
-    assert "not done after 3 s; where every task stood" in done.output
+    assert "not done after 3 s; the position of every task" in done.output
     said = "redis: stopped by a signal (paused), when test_faults.py::test_works failed"
     assert said in done.output
     assert said in (project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
