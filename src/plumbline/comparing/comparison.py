@@ -15,7 +15,7 @@ from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.trees.base_commit import Base, find_base
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
-from plumbline.comparing.trees.sides import Sides, describe, make_sides, nothing_differs
+from plumbline.comparing.trees.sides import Sides, describe, make_sides
 from plumbline.comparing.workers.pair_runner import compare
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_path
@@ -68,7 +68,7 @@ def compare_with_base(
         found = replace(found, base_differences=describe(sides))
         say("\n".join([f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]))
         keys = frozenset(benchmark.key for benchmark in benchmarks)
-        if nothing_differs(sides):
+        if not sides.differ:
             return replace(found, compared=keys, unaffected=keys)
         found = replace(found, notes=shared_by_sides(settings))
         comparison = _run_pairs(settings, record, sides, plans_of(settings, benchmarks), budget_s, say, progress)

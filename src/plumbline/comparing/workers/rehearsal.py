@@ -8,12 +8,11 @@ from pathlib import Path
 from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.trees.affected import PREPARE, affected, may_make
+from plumbline.comparing.trees.affected import PREPARE, affected, changed_paths, may_make
 from plumbline.comparing.trees.at_start._plumbline_trace import TESTS
 from plumbline.comparing.trees.changed_functions import Changed
-from plumbline.comparing.trees.changed_paths import changed_paths
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import Sides, foreign, nothing_differs
+from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.trees.trace import open_traces
 from plumbline.comparing.workers.command import pytest_configuration
 from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose
@@ -85,7 +84,7 @@ def _rehearse(
         keys = {plan.key for plan in plans} - CONTROLS.keys()
         rehearsed = [key for key in pair.base.collected.keys if key in keys and not pair.why_missing(key)]
         served = {*pair.base.collected.served}.intersection(pair.head.collected.served)
-        if nothing_differs(sides) or traces.affected(always) is None:
+        if not sides.differ or traces.affected(always) is None:
             rehearsed = []
         twice = traces.may_make(always), traces.may_make(serving)
         again = [key for key in rehearsed if twice[key in served]]

@@ -10,7 +10,6 @@ import pytest
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import (
     describe,
-    nothing_differs,
     python_path,
 )
 from tests.support.repository import Repository
@@ -46,7 +45,7 @@ def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cac
     assert texts(sides.base.root / "app") == {"__init__.py": "", "core.py": "old", "gone.py": "", "moved.py": ""}
     assert sides.files == ["app/core.py", "app/gone.py", "app/moved.py", "app/there.py", "app/untracked.py"]
     assert sides.modules == ["app"]
-    assert not nothing_differs(sides)
+    assert sides.differ
 
 
 def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path) -> None:
@@ -71,7 +70,7 @@ def test_both_sides_have_heads_suite(repository: Repository, cache: Path) -> Non
 
     assert texts(sides.base.root / "tests") == {"performance/test_it.py": "new", "performance/test_new.py": "new"}
     assert (sides.base.root / "conftest.py").read_text() == "new"
-    assert nothing_differs(sides)
+    assert not sides.differ
     assert describe(sides) == ["nothing differs: the same files and the same packages"]
 
 
@@ -115,7 +114,7 @@ def test_names_links_and_modes_survive(repository: Repository, cache: Path) -> N
 
     sides = make(repository.root, cache)
 
-    assert nothing_differs(sides)
+    assert not sides.differ
     for side in (sides.base, sides.head):
         found = sorted(os.fsencode(path.name) for path in (side.root / "app").iterdir())
         assert found == [b"__init__.py", b"a file.txt", b"core.py", b"latin-\xe9.txt", "ümläut.txt".encode()]
@@ -145,7 +144,7 @@ def test_a_folder_that_became_a_link_is_not_written_through(
 def test_files_that_an_archive_omits_are_copied(repository: Repository, cache: Path) -> None:
     """`export-ignore` is about releases: base's copy is whole all the same."""
     repository.commit({".gitattributes": "app export-ignore\n"})
-    assert nothing_differs(make(repository.root, cache))
+    assert not make(repository.root, cache).differ
 
 
 def test_submodules_are_at_the_commit_of_their_side(repository: Repository, tmp_path: Path, cache: Path) -> None:
@@ -182,7 +181,7 @@ def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tm
     repository.commit()
     clone = repository.clone(tmp_path / "clone")
     sides = make(clone.root, cache)
-    assert nothing_differs(sides)
+    assert not sides.differ
     assert texts(sides.base.root / "vendor") == {}
 
 
@@ -196,7 +195,7 @@ def test_generated_code_is_in_both(repository: Repository, cache: Path) -> None:
 
     sides = make(repository.root, cache, reported=reported)
 
-    assert nothing_differs(sides)
+    assert not sides.differ
     for side in (sides.base, sides.head):
         assert sorted(texts(side.root / "app")) == [
             "__init__.py",
@@ -231,7 +230,7 @@ def test_secrets_outside_of_git_are_linked(repository: Repository, cache: Path, 
     for side in (sides.base, sides.head):
         assert (side.root / ".env").read_text() == "TOKEN=hush"
         assert (side.root / ".env.local").is_symlink()
-    assert nothing_differs(sides)
+    assert not sides.differ
     stored = [path for path in cache.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in stored if "hush" in path.read_text()]
 
