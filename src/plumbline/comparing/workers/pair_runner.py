@@ -59,7 +59,7 @@ def compare(
 
         def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
             left_s = max(began_s + budget_s - time.monotonic(), 0.0)
-            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks undecided, {left_s:.0f} s left at most")
+            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         plans = [plan for plan in plans if plan.key not in runner.unaffected]
