@@ -152,7 +152,7 @@ def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
     done = run(project, "ci")
     assert done.code == 0, done.output
     assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
-    assert "DRIFT: worse than the baseline, but not by what differs from the base" in done.output
+    assert "DRIFT: worse than the baseline, but not because of this change" in done.output
     assert "nothing differs" in done.output
     assert "pairs of fresh processes" not in done.output
 

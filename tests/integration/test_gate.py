@@ -408,7 +408,7 @@ def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project)
 
     assert done.code == 4, done.output
     assert "another machine (elsewhere" in done.output
-    assert "4 of 4 benchmarks could not be judged" in done.output
+    assert "4 of 4 benchmarks are inconclusive" in done.output
 
 
 def test_pinned_and_free_figures_are_not_compared(recorded: Project) -> None:

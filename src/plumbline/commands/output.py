@@ -24,6 +24,12 @@ from plumbline.settings import Settings
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Raise the error; Rich would exit with 1, the code of a regression."""
+        raise
+
+
 def report(project: Project, settings: Settings, results: Results, *, html: bool, keep: bool) -> int:
     """Write the files of a run, then print it; return its exit code, whatever becomes of the terminal.
 
@@ -36,7 +42,7 @@ def report(project: Project, settings: Settings, results: Results, *, html: bool
     if keep:
         history.keep(folder, results)
     with _output_may_end():
-        terminal.render(results, Console())
+        terminal.render(results, _Console())
         if os.environ.get("GITHUB_ACTIONS") == "true":
             say("\n".join(github.annotations(results)))
     _write_step_summary(results)

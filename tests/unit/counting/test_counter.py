@@ -610,7 +610,7 @@ def test_growth_without_a_difference_is_drift(project: Project) -> None:
     assert done.code == 0, done.output
     assert set(project.verdicts().values()) == {"drift"}
     assert "redis messages 0.01 → 0.02" in done.output
-    assert "nothing that it runs differs from" in done.output
+    assert "executes nothing that differs from" in done.output
 
     code = project.root / "code_under_test.py"
     code.write_text(PIPELINED.replace("value", "other"), encoding="utf-8")

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -363,3 +364,57 @@ def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) 
     assert done.stdout == f"{path} can't be written: File too large; what was there is unchanged\n"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_written_through_a_link(tmp_path: Path) -> None:
+    """The link stays one, and its target has the new content."""
+    target, link = tmp_path / "elsewhere" / "target", tmp_path / "link"
+    target.parent.mkdir()
+    target.write_text("first")
+    link.symlink_to(target)
+
+    write_whole(link, "second")
+
+    assert link.is_symlink()
+    assert target.read_text() == "second"
+
+
+def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    """It is not the same as no file: somebody has committed the link, and not its target."""
+    link = tmp_path / "results.json"
+    link.symlink_to(tmp_path / "gone")
+
+    with pytest.raises(ResultsError, match="is a link to a file that does not exist"):
+        read_results(link)
+
+
+@pytest.mark.parametrize("figure", ["median", "spread", "mean"])
+def test_a_figure_that_is_out_of_range_is_refused(tmp_path: Path, figure: str) -> None:
+    """Arithmetic on it would overflow."""
+    fields = json.loads(dump_results(results(benchmark("a.py::a"))))
+    fields["benchmarks"][0][figure] = 1e300
+
+    message = rejection(tmp_path / "results.json", json.dumps(fields))
+
+    assert message.startswith("FILE is damaged or was edited by hand: ")
+
+
+def test_20_000_entries_are_read_within_a_second(tmp_path: Path) -> None:
+    """The time to find a key that is there twice grows with the entries, not with their square."""
+    path = tmp_path / "results.json"
+    write_results(path, results(*(benchmark(f"a.py::test_{number}") for number in range(20_000))))
+    began_s = time.process_time()
+
+    assert len(read_results(path).benchmarks) == 20_000
+    assert time.process_time() - began_s < 1
+
+
+def test_a_baseline_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """Its fields have the same names, whatever the code calls them."""
+    text = dump_results(results(benchmark("a.py::a", machine_speed_s=1e-4, minimum_detectable_effect=0.03)))
+    assert '"pace_s": 0.0001' in text
+    assert '"resolution": 0.03' in text
+    path = tmp_path / "baseline.json"
+    path.write_text(text)
+
+    assert read_results(path).benchmarks[0].machine_speed_s == 1e-4

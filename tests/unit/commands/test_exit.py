@@ -1,0 +1,82 @@
+"""The exit code of a command for whatever ends it."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plumbline.commands.exit import CommandError, documented_exit
+from plumbline.project import Project
+from plumbline.results.files import ResultsError, write_results
+from plumbline.settings import Settings
+from tests.support.report_samples import small
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is a project with default settings."""
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ResultsError("a file is damaged"), 3),
+        (CommandError("no such format", 2), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+    ids=["results", "usage", "interrupted"],
+)
+def test_an_error_ends_in_a_message_and_its_exit_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line names the code."""
+
+    def command(_project: Project, _settings: Settings) -> int:
+        raise error
+
+    assert documented_exit(command) == code
+    assert capsys.readouterr().err.endswith(f"{str(error) or 'interrupted: no verdict'}\nexit code {code}\n")
+
+
+def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command does not begin."""
+    (project / "tests" / "performance" / "settings.toml").write_text("no = TOML", encoding="utf-8")
+
+    assert documented_exit(lambda _project, _settings: 0) == 2
+    assert "settings.toml" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_not_hidden() -> None:
+    """It is a fault of the package, and its traceback says where."""
+
+    def command(_project: Project, _settings: Settings) -> int:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(OSError, match="Permission denied"):
+        documented_exit(command)
+
+
+@pytest.mark.parametrize("command", [("report",), ("report", "--format=csv")], ids=["report", "export"])
+def test_a_closed_pipe_is_never_the_exit_code_of_a_regression(project: Path, command: tuple[str, ...]) -> None:
+    """The files are written all the same, and a report's exit code is that of its run."""
+    write_results(project / "perf-results" / "results.json", small())
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "plumbline", *command], cwd=project, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+
+    os.close(writer)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    if command == ("report",):
+        assert (project / "perf-results" / "report.md").exists()
+        assert (project / "perf-results" / "junit.xml").exists()
