@@ -1,12 +1,13 @@
-"""What the reports show of one benchmark: its row of the table, and the remarks on it."""
+"""Benchmarks and runs as the reports show them: rows of the table, remarks, notes and the environment."""
 
 from collections.abc import Callable, Iterable
 
 from plumbline.judging.budgets import broken
+from plumbline.judging.counts import group_changes
 from plumbline.reporting import format as form
 from plumbline.reporting import wording
 from plumbline.reporting.verdicts import verdict
-from plumbline.results.schema import Benchmark
+from plumbline.results.schema import Benchmark, Results
 
 MOST_FUNCTIONS = 3
 
@@ -64,6 +65,27 @@ def line(benchmark: Benchmark) -> str:
     medians = " → ".join(cells[heading] for heading in ("baseline", "now") if cells[heading])
     others = (f"{heading} {cells[heading]}" for heading in ("change", "interval", "n", "detectable") if cells[heading])
     return ", ".join(text for text in (medians, *others) if text)
+
+
+def notes(results: Results) -> list[str]:
+    """Return what a reader of the run may want to know, beginning with the counts that changed but fail nothing."""
+    return [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+
+
+def environment(results: Results) -> dict[str, str]:
+    """Return the machine, servers and commit of a run, by what they are."""
+    of = results.environment
+    services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
+    return {
+        "machine": f"{of.machine}, {of.cpu_count} cores, {of.cpu}",
+        "system": f"{of.system} {of.kernel}, {of.architecture}",
+        "Python": of.python,
+        "core": "any" if of.pin is None else f"pinned to {of.pin}",
+        **services,
+        "commit": of.commit + (", with uncommitted changes" if of.dirty else ""),
+        "recorded": results.created,
+        "profile": results.profile,
+    }
 
 
 def by_file(benchmarks: Iterable[Benchmark]) -> dict[str, list[Benchmark]]:

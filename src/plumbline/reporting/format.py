@@ -64,11 +64,9 @@ def calls(count: float) -> str:
 
 def budget(result: BudgetResult) -> str:
     """p95 2.43 ms > 2 ms: the limit as it was set, and the figure in the same unit with enough digits to differ."""
-    name, unit = next(
-        (result.name.removesuffix(suffix), unit)
-        for suffix, unit in (("_per_s", "/s"), ("_ms", " ms"), ("_s", " s"), ("", ""))
-        if result.name.endswith(suffix)
-    )
+    units = {"_per_s": "/s", "_ms": " ms", "_s": " s", "": ""}
+    suffix = next(suffix for suffix in units if result.name.endswith(suffix))
+    name, unit = result.name.removesuffix(suffix), units[suffix]
     limit = f"{result.limit:,.9f}".rstrip("0").rstrip(".")
     texts = (significant(result.measured, digits) for digits in range(3, 10))
     measured = next((text for text in texts if float(text.replace(",", "")) != result.limit), limit)

@@ -3,14 +3,12 @@
 import base64
 import functools
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from plumbline.judging.counts import group_changes
+from plumbline.reporting import figures, html_benchmark, markup, verdicts, wording
 from plumbline.reporting import format as form
-from plumbline.reporting import html_benchmark, markup, verdicts, wording
 from plumbline.reporting.markup import Content, Markup, capitalised, folded, listed, section, sign, table, tag, titled
 from plumbline.reporting.vega import library
 from plumbline.results.schema import Results
@@ -26,7 +24,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     title = f"{capitalised(verdicts.headline(results))}: performance of {results.environment.commit[:7]}"
     sections = [
         _failed_tests(results),
-        section("Notes", listed(_notes(results))),
+        section("Notes", listed(figures.notes(results))),
         _benchmarks(results, _entries(results, baseline, history)),
         _environment(results, baseline),
         _history(results, history),
@@ -98,23 +96,15 @@ def _failed_tests(results: Results) -> Content:
     return section("Failed tests", *(tag("article", tag("h3", key), message) for key, message in blocks))
 
 
-def _notes(results: Results) -> list[str]:
-    return [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
-
-
 def _entries(results: Results, baseline: Results | None, history: Sequence[Results]) -> list[Markup]:
     recorded = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     earlier = [{entry.key: entry for entry in run.benchmarks} for run in history]
     entries = []
-    ordered = sorted(
-        results.benchmarks, key=lambda b: (*verdicts.urgency(b)[:2], -html_benchmark.known(b.change, -math.inf))
-    )
-    for number, benchmark in enumerate(ordered):
+    for number, benchmark in enumerate(sorted(results.benchmarks, key=verdicts.urgency)):
         keys = [key for key in (benchmark.key, benchmark.renamed_from) if key]
         old, *past = (next((run[key] for key in keys if key in run), None) for run in [recorded, *earlier])
-        known = html_benchmark.Past(old, past)
-        anchor, may_open = f"b{number}", number < _MOST_OPEN
-        entries.append(html_benchmark.entry(results, benchmark, known, anchor, may_open=may_open))
+        may_open = number < _MOST_OPEN
+        entries.append(html_benchmark.entry(results, benchmark, old, past, f"b{number}", may_open=may_open))
     return entries
 
 
@@ -166,7 +156,11 @@ def _environment(results: Results, baseline: Results | None) -> Content:
         listed(results.service_lines),
         titled("Differences from the baseline", listed(results.baseline_differences)),
         titled("Differences from the base", listed(results.base_differences)),
-        _beside("Machine, services and commit", _surroundings(results), _surroundings(baseline) if baseline else {}),
+        _beside(
+            "Machine, services and commit",
+            figures.environment(results),
+            figures.environment(baseline) if baseline else {},
+        ),
         folded(f"Packages ({len(packages | {**old}):,})", _beside("Packages", packages, old)),
     )
 
@@ -177,21 +171,6 @@ def _beside(caption: str, now: Mapping[str, str], then: Mapping[str, str]) -> Co
     rows = [[name, now.get(name, ""), *([then.get(name, "")] if then else [])] for name in names]
     marked = {name for name in names if then and now.get(name) != then.get(name)} - _ALWAYS_DIFFERENT
     return table(caption, ["property", "this run", *(["baseline"] if then else [])], rows, marked=marked)
-
-
-def _surroundings(results: Results) -> dict[str, str]:
-    of = results.environment
-    services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
-    return {
-        "machine": f"{of.machine}, {of.cpu_count} cores, {of.cpu}",
-        "system": f"{of.system} {of.kernel}, {of.architecture}",
-        "Python": of.python,
-        "core": "any" if of.pin is None else f"pinned to {of.pin}",
-        **services,
-        "commit": of.commit + (", with uncommitted changes" if of.dirty else ""),
-        "recorded": results.created,
-        "profile": results.profile,
-    }
 
 
 def _history(results: Results, history: Sequence[Results]) -> Content:

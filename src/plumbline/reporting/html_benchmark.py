@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -27,26 +26,29 @@ _TONES = {
 _Limits = tuple[float | None, float | None]
 
 
-@dataclass(frozen=True)
-class Past:
-    """A benchmark in other runs: in the baseline, and in each earlier run."""
-
-    baseline: Benchmark | None
-    entries: Sequence[Benchmark | None]
-
-
 def tone(verdict: str) -> tuple[str, str]:
     """Return the colour and the sign of a verdict."""
     return next(((tone, sign) for tone, (sign, known) in _TONES.items() if verdict in known), ("neutral", "•"))
 
 
-def entry(results: Results, benchmark: Benchmark, past: Past, anchor: str, *, may_open: bool) -> Markup:
-    """Return a benchmark as an element to open, which is open if the benchmark fails the run and it may be."""
+def entry(
+    results: Results,
+    benchmark: Benchmark,
+    baseline: Benchmark | None,
+    past: Sequence[Benchmark | None],
+    anchor: str,
+    *,
+    may_open: bool,
+) -> Markup:
+    """Return a benchmark as an element to open, which may be open if the benchmark fails the run.
+
+    `baseline` and `past` are its entries in the baseline and in each earlier run.
+    """
     verdict = verdicts.verdict(benchmark) or "not judged"
     colour, mark = tone(verdict)
     file, test = form.file_and_name(benchmark.key)
     limits = _limits(results, benchmark)
-    change = [percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high, *limits)]
+    change = [_percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high, *limits)]
     summary = [
         tag("h3", markup.name(test)),
         tag("span", markup.sign(mark), verdict, class_=f"verdict {colour}"),
@@ -66,11 +68,11 @@ def entry(results: Results, benchmark: Benchmark, past: Past, anchor: str, *, ma
         markup.listed(figures.remarks(replace(benchmark, functions=[]))),
         _functions(benchmark),
         _pairs(benchmark, limits),
-        _distribution(benchmark, past.baseline),
-        _times(benchmark, past.baseline),
+        _distribution(benchmark, baseline),
+        _times(benchmark, baseline),
         _trend(benchmark, past),
         _budgets(benchmark),
-        _counts(benchmark, past.baseline),
+        _counts(benchmark, baseline),
         markup.folded("Code of the test", markup.verbatim(benchmark.source.splitlines())) if benchmark.source else None,
         tag("p", "; ".join(filter(None, facts)), class_="quiet"),
         id=anchor,
@@ -121,9 +123,9 @@ def _pairs(benchmark: Benchmark, limits: _Limits) -> Content:
     )
     data = {
         "kind": "pairs",
-        "differences": [percent(value) for value in differences],
-        "bounds": [percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high)],
-        "limits": [percent(value) for value in limits],
+        "differences": [_percent(value) for value in differences],
+        "bounds": [_percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high)],
+        "limits": [_percent(value) for value in limits],
     }
     return markup.plot("Pairs", caption, data)
 
@@ -167,13 +169,13 @@ def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
 
 def _row(heading: str, entry: Benchmark) -> list[str]:
     times = (entry.minimum, entry.median, entry.mean, entry.p95, entry.p99, entry.maximum)
-    rate = form.rate(entry.rate_per_s) if known(entry.rate_per_s) else ""
+    rate = form.rate(entry.rate_per_s) if _known(entry.rate_per_s) else ""
     return [heading, f"{entry.samples:,}", *map(_time, times), rate]
 
 
-def _trend(benchmark: Benchmark, past: Past) -> Content:
-    entries = [*past.entries, None if figures.now(benchmark) is None else benchmark]
-    earlier = [entry.median for entry in entries[:-1] if entry and known(entry.median)]
+def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Content:
+    entries = [*past, None if figures.now(benchmark) is None else benchmark]
+    earlier = [entry.median for entry in entries[:-1] if entry and _known(entry.median)]
     if not earlier:
         return None
     medians = [_us(entry.median) if entry and entry.median else None for entry in entries]
@@ -212,13 +214,11 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
     return markup.table("Counts per operation", ["count", "baseline", "this run", "change"], rows, marked=marked)
 
 
-def known(value: float | None, otherwise: float = 0.0) -> float:
-    """Return a value that is a number, or the other one."""
-    return otherwise if value is None or not math.isfinite(value) else value
+def _known(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
-def percent(value: float | None) -> float | None:
-    """Return a share in per cent for a plot; None if it is not a number."""
+def _percent(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value * 100, 3)
 
 
@@ -227,7 +227,7 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 
 def _time(seconds: float | None) -> str:
-    return form.duration(time_s) if (time_s := known(seconds)) else ""
+    return form.duration(time_s) if (time_s := _known(seconds)) else ""
 
 
 def _share(value: float | None) -> str:

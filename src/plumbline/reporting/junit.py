@@ -46,17 +46,12 @@ def render(results: Results) -> str:
         run = SubElement(suite, "testcase", classname=_dotted(SUITE), name="the run", time="0.000")
         _outcome(run, "error", verdicts.headline(results), map(wording.text, results.reasons))
 
-    counts = {
-        "tests": len(suite.findall("testcase")),
-        "failures": len(suite.findall("*/failure")),
-        "errors": len(suite.findall("*/error")),
-        "skipped": len(suite.findall("*/skipped")),
-        "time": f"{sum(test.duration_s for test in results.tests):.3f}",
-    }
+    paths = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
     suites = Element("testsuites", name="performance")
     for element in (suite, suites):
-        for name, count in counts.items():
-            element.set(name, str(count))
+        for name, path in paths.items():
+            element.set(name, str(len(suite.findall(path))))
+        element.set("time", f"{sum(test.duration_s for test in results.tests):.3f}")
     suites.append(suite)
     indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suites, encoding="unicode") + "\n"

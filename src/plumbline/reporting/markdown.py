@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from plumbline.judging.counts import group_changes
 from plumbline.reporting import figures, verdicts, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
@@ -35,7 +34,7 @@ def render(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
     notable = sorted(filter(verdicts.is_notable, results.benchmarks), key=verdicts.urgency)
     remarked = [one for one in results.benchmarks if figures.remarks(one) and not verdicts.is_notable(one)]
     failed = [test for test in results.tests if test.outcome == "failed"]
-    notes = [*others, *map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+    notes = [*others, *figures.notes(results)]
     left = limit_bytes - len(verdict.encode()) - _FRAMES_BYTES
 
     def cut(items: Sequence[T], block: Callable[[T], str]) -> str:
@@ -99,18 +98,13 @@ def _failure(test: TestOutcome) -> str:
 
 
 def _environment(results: Results) -> list[str]:
-    environment = results.environment
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
-    return [
-        *results.service_lines,
-        f"machine   {environment.machine}, {environment.cpu_count} cores, {environment.cpu}",
-        f"system    {environment.system} {environment.kernel}, {environment.architecture}, Python {environment.python}",
-        f"commit    {environment.commit}" + (", with uncommitted changes" if environment.dirty else ""),
-        f"baseline  {results.baseline if verdicts.compared(results) else 'none'}",
-        *([f"base      {results.base}"] if results.base else []),
-        f"profile   {results.profile}, {results.created}",
-        f"packages  {packages}",
-    ]
+    packages = sorted(results.environment.packages.items())
+    facts = figures.environment(results) | {
+        "baseline": results.baseline if verdicts.compared(results) else "none",
+        "base": results.base,
+        "packages": ", ".join(f"{name} {version}" for name, version in packages),
+    }
+    return [*results.service_lines, *(f"{name:9} {text}" for name, text in facts.items() if text)]
 
 
 def _code(text: str) -> str:

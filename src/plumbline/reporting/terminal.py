@@ -7,7 +7,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from plumbline.judging.counts import group_changes
 from plumbline.reporting import figures, verdicts, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results
@@ -126,7 +125,7 @@ def _remarks(results: Results, page: _Page) -> None:
         for remark in figures.remarks(benchmark):
             names = remarks.setdefault((verdicts.is_notable(benchmark), remark), [])
             names.append(benchmark.key if uses[name] > 1 else name.removeprefix("test_"))
-    notes = [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+    notes = figures.notes(results)
     if remarks or notes:
         page.line()
     previous: list[str] = []

@@ -1,5 +1,6 @@
 """The verdicts of benchmarks and runs as reports show them, and what to do next."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -43,7 +44,8 @@ def is_notable(benchmark: Benchmark) -> bool:
 
 def urgency(benchmark: Benchmark) -> tuple[bool, bool, float]:
     """Return a key to sort by: what fails the run first, then what is notable, each by the greatest change."""
-    return verdict(benchmark) not in FAILING, not is_notable(benchmark), -(benchmark.change or 0.0)
+    change = benchmark.change or 0.0
+    return verdict(benchmark) not in FAILING, not is_notable(benchmark), -change if math.isfinite(change) else 0.0
 
 
 def headline(results: Results) -> str:
