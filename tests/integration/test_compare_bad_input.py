@@ -401,7 +401,7 @@ def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
     assert project.verdicts() == {WORK: "regression", OTHER: "pass", skips: "inconclusive", new: "inconclusive"}
     files = ", ".join(f"services/api/{name}" for name in ("README.md", "code_under_test.py", "untracked.py"))
     assert f"3 files differ: {files}" in done.output
-    assert re.search(r"in pairs are against [0-9a-f]{10}, as asked: HEAD~1", done.output)
+    assert re.search(r"[Cc]ompared in pairs with [0-9a-f]{10}, as asked: HEAD~1", done.output)
     assert reasons(project, skips) == "could not be compared with the base: in base: skipped: not yet"
     assert "in base: tests/performance/test_new.py can't be collected: " in reasons(project, new)
     assert "cannot import name 'new'" in reasons(project, new)
