@@ -1,21 +1,27 @@
-"""Five operations measured by pytest-benchmark, to be held beside the gate: for `scripts.gate_numbers`."""
+"""Measure the gate beside other tools: `python -m scripts.rivals --help`.
 
+The rival is pytest-benchmark, which fails at a median 10 % above one measured just before, on five operations of Redis
+and PostgreSQL: once as it comes, and once on one core with its servers, as the gate does it.
+"""
+
+import argparse
+import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from plumbline.comparing.trees.installer import find_uv
+from plumbline import Services
 from plumbline.measuring.cpu_affinity import CoreLock
-from plumbline.results.environment import installed_packages
 from plumbline.selfcheck.share import Share
-from plumbline.services import Services
-from plumbline.settings import Settings
-from scripts.numbers import ROOT
+from plumbline.settings import Settings, load_settings
+from scripts.accuracy import SLOW_DOWN, Tally
+from scripts.clones import ROOT, cloned, run_sections
 
-SLOW_DOWN = 0.1
+OPERATIONS_FILE, OUR_FILE = "tests/sample_service/operations.py", "tests/performance/test_operations.py"
 OPERATIONS_COUNT = 5
 OPERATIONS = '''\
 """Five operations, as plain coroutines."""
@@ -31,7 +37,7 @@ SLOWER = 0.0
 
 
 async def slowed(operation: Awaitable[object]) -> None:
-    """An operation that is slower by this share."""
+    """Run an operation, slower by the share SLOWER."""
     began_s = perf_counter()
     await operation
     busy(SLOWER * (perf_counter() - began_s))
@@ -76,7 +82,7 @@ async def fill(redis: Redis, database: Any) -> None:
     await database.execute("INSERT INTO rows SELECT n, 'row ' || n, n FROM generate_series(1, 1000) AS n")
 '''
 OUR_BENCHMARKS = '''\
-"""The five operations, measured by the harness."""
+"""The five operations, measured by Plumbline."""
 
 import pytest
 
@@ -127,8 +133,8 @@ def test_operation(benchmark, clients, operation):
 '''
 
 
-class Rival:
-    """pytest-benchmark in an environment of its own, on servers of our harness; what it found is counted."""
+class PytestBenchmark:
+    """pytest-benchmark in an environment of its own, on servers that Plumbline starts."""
 
     def __init__(self, settings: Settings, folder: Path, *, pin: bool = False) -> None:
         folder.mkdir()
@@ -141,15 +147,12 @@ class Rival:
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="ascii")
         self._python = folder / "venv" / "bin" / "python"
         subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-        ours = installed_packages()
-        packages = ["pytest-benchmark", *(f"{name}=={ours[name]}" for name in ("pytest", "redis", "asyncpg"))]
-        uv = find_uv()
-        install = [*uv, "pip", "install", "--python"] if uv else []
-        install = [*install, str(self._python)] if uv else [str(self._python), "-m", "pip", "install"]
-        subprocess.run([*install, "--quiet", *packages], check=True, stderr=subprocess.DEVNULL)
+        same = [f"{name}=={importlib.metadata.version(name)}" for name in ("pytest", "redis", "asyncpg")]
+        install = [str(self._python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "pytest-benchmark", *same], check=True)
 
     def run(self) -> None:
-        """Measure and keep; compare with that, first without a change and then slower."""
+        """Save a run, and compare two with it: one without a change, and one in which every operation is slower."""
         shutil.rmtree(self._folder / "kept", ignore_errors=True)
         lock = CoreLock.acquire("auto" if self._pin else "off")
         services = Services(self._settings, ROOT)
@@ -168,7 +171,7 @@ class Rival:
             lock.release()
 
     def _measure(self, services: Services, core: int | None, slower: float, *arguments: str) -> int:
-        """Return how many benchmarks it fails."""
+        """Return how many benchmarks fail."""
         assert services.redis is not None
         assert services.postgres is not None
         urls = {"THE_REDIS": services.redis.address.url, "THE_DATABASE": services.postgres.address.url}
@@ -186,11 +189,49 @@ class Rival:
             sys.exit(f"pytest-benchmark ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return found
 
-    def report_lines(self) -> list[str]:
-        """Return the result, line by line."""
+    def show(self, title: str) -> None:
         alarms, caught = self._failed[0.0], self._failed[SLOW_DOWN]
-        return [
-            f"  runs with a false alarm: {Share(sum(map(bool, alarms)), len(alarms))}",
-            f"  false alarms by benchmark: {Share(sum(alarms), OPERATIONS_COUNT * len(alarms))}",
-            f"  slow-downs caught: {Share(sum(caught), OPERATIONS_COUNT * len(caught))}",
-        ]
+        print(f"{title}:")
+        print(f"  runs with a false alarm: {Share(sum(map(bool, alarms)), len(alarms))}")
+        print(f"  false alarms by benchmark: {Share(sum(alarms), OPERATIONS_COUNT * len(alarms))}")
+        print(f"  slow-downs caught: {Share(sum(caught), OPERATIONS_COUNT * len(caught))}")
+
+
+def rivals(options: argparse.Namespace) -> None:
+    """Run the gate and pytest-benchmark in turns, without a change and with each operation slower."""
+    settings = load_settings(ROOT / "tests" / "performance" / "settings.toml")
+    with cloned() as clone, tempfile.TemporaryDirectory() as folder:
+        (clone.root / OPERATIONS_FILE).write_text(OPERATIONS, encoding="utf-8")
+        (clone.root / OUR_FILE).write_text(OUR_BENCHMARKS, encoding="utf-8")
+        clone.commit()
+        recorded = clone.record_baseline(OUR_FILE)
+        clone.pretend_another_host(recorded, 1.0)
+        slower = {one.key: SLOW_DOWN for one in recorded.benchmarks}
+        unchanged, slowed = Tally(), Tally()
+        theirs = {
+            "as it comes": PytestBenchmark(settings, Path(folder) / "free"),
+            "on one core": PytestBenchmark(settings, Path(folder) / "pinned", pin=True),
+        }
+        for _ in range(options.runs):
+            clone.touch(OPERATIONS_FILE)
+            unchanged.add(clone.gate(OUR_FILE))
+            clone.restore()
+            clone.edit(OPERATIONS_FILE, ("SLOWER = 0.0", f"SLOWER = {SLOW_DOWN}"))
+            slowed.add(clone.gate(OUR_FILE), slower)
+            clone.restore()
+            for one in theirs.values():
+                one.run()
+        unchanged.show("this gate on five operations, without a change")
+        slowed.show(f"this gate on five operations, each {SLOW_DOWN:.0%} slower")
+        for how, one in theirs.items():
+            one.show(f"pytest-benchmark {how}, --benchmark-compare-fail=median:10%")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.rivals",
+        description="Measure the gate beside pytest-benchmark, on five operations of Redis and PostgreSQL.",
+        epilog="example: python -m scripts.rivals --runs 5",
+    )
+    parser.add_argument("--runs", type=int, default=10, help="runs of each tool (default: 10)")
+    run_sections(parser, {"rivals": rivals})
