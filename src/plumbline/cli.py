@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `arguments` are those of the process by default."""
     parser = argparse.ArgumentParser(
         prog="plumbline",
-        description="Tell whether a change makes a Python service slower, or ask more of Redis and PostgreSQL.",
+        description="Report whether a change makes a Python service slower, or ask more of Redis and PostgreSQL.",
         epilog="example: plumbline ci -- -k checkout",
     )
     parser.add_argument("--version", action="version", version=f"pytest-plumbline {__version__}")
