@@ -1,5 +1,6 @@
 import math
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def test_a_corrupt_baseline_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ResultsError, match=r"is not a results file: .*\nRestore it from version control"):
         find_baseline(tmp_path, HERE)
+
+
+@pytest.mark.parametrize("find", [lambda folder: find_baseline(folder, HERE), check_baselines])
+def test_a_baseline_that_links_to_nothing_is_refused(tmp_path: Path, find: Callable[[Path], object]) -> None:
+    """It is not the same as no baseline."""
+    baseline_path(tmp_path, HERE).symlink_to(tmp_path / "gone.json")
+
+    with pytest.raises(ResultsError, match="is a link to a file that does not exist\nRestore it"):
+        find(tmp_path)
 
 
 @pytest.mark.parametrize("backend", ["docker", "embedded"])
