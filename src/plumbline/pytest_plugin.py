@@ -52,7 +52,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         declare(collector)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
     """With pytest-xdist the suite runs in its workers, and this process sees only the reports."""
     if getattr(config.option, "numprocesses", None):
         files = {report.nodeid.partition("::")[0] for report in terminalreporter.stats.get("passed", [])}

@@ -69,7 +69,7 @@ async def http_client(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Print what tests have told by `record_property`: recovery times, memory, CPU."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:

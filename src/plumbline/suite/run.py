@@ -155,7 +155,7 @@ class SuiteRun:
             return (yield)
         return None
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
         if not self._output and self._results is not None and self._results.benchmarks:

@@ -56,7 +56,7 @@ class SuiteTerminal:
         figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
         self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
 
-    def show(self, results: Results, reporter: pytest.TerminalReporter) -> None:
+    def show(self, results: Results, reporter: "pytest.TerminalReporter") -> None:
         """Print a table of the benchmarks, compared with the baseline, and the broken budgets."""
         baselines, settings = self._context.suite / "baselines", self._context.settings
         try:

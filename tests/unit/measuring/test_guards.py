@@ -129,8 +129,11 @@ async def test_the_upkeep_of_a_pool_is_left_alone(kept: list[asyncio.Task[None]]
 
 def test_the_upkeep_of_a_pool_has_the_name_that_is_left_alone() -> None:
     """The task that the guard knows by its name is still called so in the asyncpg that is installed."""
-    upkeep = vars(asyncpg.Pool)["_maintain_min_size"]
+    upkeep = vars(asyncpg.Pool).get("_maintain_min_size")
+    if upkeep is None and asyncpg.__version__ < "0.31":
+        pytest.skip("the pool of this asyncpg has no upkeep")
 
+    assert upkeep is not None
     assert upkeep.__qualname__ == Pool._maintain_min_size.__qualname__ == "Pool._maintain_min_size"
 
 
@@ -400,7 +403,7 @@ def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[
     """Whether the test passes or fails at it; without a signal, and after it, all is as it was."""
     before = signal.getsignal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), asyncio.Runner() as runner:
+    with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(interruptible(test)())
 
     assert signal.getsignal(signal.SIGINT) is before
@@ -419,7 +422,7 @@ def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
     async def failing() -> None:
         raise ValueError("wrong")
 
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         runner.run(interruptible(cancelled)())
         with pytest.raises(ValueError, match="wrong"):
             runner.run(interruptible(failing)())
