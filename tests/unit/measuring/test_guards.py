@@ -130,7 +130,7 @@ async def test_the_upkeep_of_a_pool_is_left_alone(kept: list[asyncio.Task[None]]
 def test_the_upkeep_of_a_pool_has_the_name_that_is_left_alone() -> None:
     """The task that the guard knows by its name is still called so in the asyncpg that is installed."""
     upkeep = vars(asyncpg.Pool).get("_maintain_min_size")
-    if upkeep is None and asyncpg.__version__ < "0.31":
+    if upkeep is None and asyncpg.__version__ < "0.32":
         pytest.skip("the pool of this asyncpg has no upkeep")
 
     assert upkeep is not None
