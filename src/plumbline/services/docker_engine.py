@@ -54,7 +54,8 @@ class Engine:
         import docker.errors
         from testcontainers.core.config import testcontainers_config
 
-        name = testcontainers_config.hub_image_name_prefix + name
+        # Versions before 4.15 know no prefix.
+        name = getattr(testcontainers_config, "hub_image_name_prefix", "") + name
         advice = "pull the image, correct its name in settings.toml, or use embedded"
         try:
             client.images.get(name)
