@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2026.7.11"]
 # ///
-"""Sessions of the performance suite: `nox -s ci` in pipelines, `nox -s full` at home, `nox -l` for all."""
+"""Sessions of the performance suite: `nox -s ci` in pipelines, `nox -l` for the others."""
 
 import os
 import signal
@@ -17,93 +17,79 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
-PYPROJECT = nox.project.load_toml("pyproject.toml")
-# The performance suite itself, and what the code under test needs: dependency groups of pyproject.toml.
-PLUMBLINE = ["-e", ".[redis,postgres,docker,embedded,html]"]
-GROUPS = ["service"]
-# How your own project is installed, for instance ["-e", "."]; empty: imported from the working tree.
-PROJECT: list[str] = []
-# From a terminal, Ctrl-C reaches the command as well; from elsewhere it has to be told, after this.
-OWN_END_LIMIT_S = 1
-# How long a command that is interrupted may take to stop its services.
-END_LIMIT_S = 20
+# Your own project: installed if it can be built, otherwise what it depends on.
+OWN = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
+PROJECT = ["-e", "."] if "build-system" in OWN else OWN.get("project", {}).get("dependencies", [])
 INVALID = 3
-# Or each of many processes would compile all packages again.
-COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 
 
 @nox.session
 def ci(session: nox.Session) -> None:
-    """The gate: measure, compare with the baseline, verdict. Arguments after -- go to pytest."""
-    _plumbline(session, "ci", "--", *session.posargs)
+    """The gate: measure, compare with the baseline and the base commit. Arguments after -- go to pytest."""
+    plumbline(session, "ci", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
     """The gate with more samples, resource and recovery tests."""
-    _plumbline(session, "full", "--", *session.posargs)
+    plumbline(session, "full", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def readiness(session: nox.Session) -> None:
-    """Start or find the services, probe them until they do real work, run the readiness tests."""
-    _plumbline(session, "readiness", "--", *session.posargs)
+    """Start or find the services, print how each became ready, run the readiness tests."""
+    plumbline(session, "readiness", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def baseline(session: nox.Session) -> None:
-    """Measure in several fresh processes and write the baseline to commit."""
-    _plumbline(session, "baseline", "--", *session.posargs)
+    """Measure in fresh processes and write the baseline to commit."""
+    plumbline(session, "baseline", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def compare(session: nox.Session) -> None:
-    """Compare the working tree in pairs with a commit: nox -s compare -- main."""
-    _plumbline(session, "compare", *session.posargs)
+    """Compare the working tree with any commit: nox -s compare -- main."""
+    plumbline(session, "compare", *session.posargs)
 
 
 @nox.session(default=False)
 def accept(session: nox.Session) -> None:
     """Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT."""
-    _plumbline(session, "accept", *session.posargs)
+    plumbline(session, "accept", *session.posargs)
 
 
 @nox.session(default=False)
 def selfcheck(session: nox.Session) -> None:
-    """Measure the gate itself on this machine: false alarms, and what it sees; --minutes=30 for more than 5."""
-    _plumbline(session, "selfcheck", *session.posargs)
+    """Measure the gate's own error rates on this machine: nox -s selfcheck -- --minutes=30."""
+    plumbline(session, "selfcheck", *session.posargs)
 
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Render the last results again, as HTML as well; --format=NAME for other tools."""
-    _plumbline(session, "report", *session.posargs)
+    """Show the last results again, also as HTML: nox -s report -- --format=NAME for other tools."""
+    plumbline(session, "report", *session.posargs)
 
 
-def _plumbline(session: nox.Session, *command: str) -> None:
-    """Run one of our commands and leave with its own exit code, which Nox would make a plain 1."""
-    session.install(*PLUMBLINE, *PROJECT, *nox.project.dependency_groups(PYPROJECT, *GROUPS))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a pipeline that cancels its job: as Ctrl-C
-    try:
-        session.run(
-            "python",
-            "-m",
-            "plumbline",
-            *command,
-            env={
-                "PERF_WATCH_PIDS": str(os.getpid()),  # the services' reaper ends the run when we die
-                **COMPILED,
-            },
-            interrupt_timeout=OWN_END_LIMIT_S,
-            terminate_timeout=END_LIMIT_S,
-        )
+def plumbline(session: nox.Session, *command: str) -> None:
+    """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
+    session.install("-r", "tests/performance/requirements.txt", *PROJECT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
+    # If this process dies, the command ends too. Compiled modules make its many processes start faster.
+    environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}
+    try:  # with 1 s to end by itself on Ctrl-C, and 20 s to stop its services
+        session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
     except CommandFailed as failure:
-        code = failure.return_code
-        sys.exit(INVALID if code is None or code < 0 else code)  # below zero: a signal ended the command
+        ended_by_signal = failure.return_code is None or failure.return_code < 0
+        sys.exit(INVALID if ended_by_signal else failure.return_code)
 
 
 # Your own sessions go below this line.
 
+PLUMBLINE = ["-e", ".[docker,embedded,html,postgres,redis]"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# Without it each of many processes would compile all packages again.
+COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 # Packages of applications that share an environment with the suite, as old as the package works with.
 LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*", "starlette>=0.37", "pytest==8.*"]
 
@@ -127,7 +113,7 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """ruff, mypy, and the layers of imports."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "lint"))
-    session.run("ruff", "check")
+    session.run("ruff", "check", "--config=pyproject.toml")
     session.run("ruff", "format", "--check")
     session.run("mypy")
     session.run("lint-imports")

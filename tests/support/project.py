@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ["noxfile.py", "tests/__init__.py"]
 LIMIT_S = 120.0
 
-PYPROJECT = """\
-[dependency-groups]
-service = []
+# Installed in the environments that the sessions share.
+REQUIREMENTS = "pytest-plumbline[docker,embedded,html,postgres,redis]\n"
 
-[tool.pytest]
+PYPROJECT = """\
+[tool.pytest.ini_options]
 minversion = "8.0"
 addopts = ["-ra"]
 testpaths = ["tests"]
@@ -186,6 +186,7 @@ class Project:
         project = cls(root, environments)
         project.suite.mkdir()
         (project.suite / "__init__.py").touch()
+        project.write("requirements.txt", REQUIREMENTS)
         project.write("settings.toml", SETTINGS)
         project.write("clock.py", STEADY_CLOCK if steady else REAL_CLOCK)
         project.write("test_suite.py", SUITE)
@@ -300,7 +301,7 @@ def sessions() -> dict[str, list[str]]:
     for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(one, ast.FunctionDef) and one.decorator_list:
             calls = [
-                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "_plumbline"
+                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "plumbline"
             ]
             words = [str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)]
             found[one.name] = ["plumbline", *words] if words else []

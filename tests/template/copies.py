@@ -58,9 +58,9 @@ def git_files(destination: Path) -> None:
         text=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
+        if os.path.lexists(ROOT / name):
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, destination / name)
+            shutil.copy(ROOT / name, destination / name, follow_symlinks=False)
 
 
 def make_template(folder: Path) -> Repository:

@@ -1,0 +1,1 @@
+../../../tests/performance/conftest.py

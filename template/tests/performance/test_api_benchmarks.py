@@ -1,0 +1,1 @@
+../../../tests/performance/test_api_benchmarks.py

@@ -1,0 +1,1 @@
+../../../tests/performance/test_interruption_recovery.py

@@ -1,0 +1,1 @@
+../../../tests/performance/test_postgres_readiness.py

@@ -1,0 +1,1 @@
+../../../tests/performance/test_redis_benchmarks.py

@@ -1,0 +1,1 @@
+../../../tests/performance/test_resource_usage.py

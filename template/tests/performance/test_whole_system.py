@@ -1,0 +1,1 @@
+../../../tests/performance/test_whole_system.py
