@@ -16,6 +16,7 @@ from plumbline.comparing.trees.base_commit import Base, find_base
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Sides, describe, make_sides
+from plumbline.comparing.workers.command import pytest_configuration
 from plumbline.comparing.workers.pair_runner import compare
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_path
@@ -131,9 +132,13 @@ def sides_folder() -> Path:
 def directories_of(settings: Settings, root: Path) -> list[str]:
     """Return the folders that the application, the processes and pytest import from; raises NoBase."""
     directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
-    tool = read_toml(root / "pyproject.toml").get("tool", {}).get("pytest", {})
+    file = pytest_configuration(root)
+    if file is None or file.name != "pyproject.toml":
+        return directories
+    tool = read_toml(file)["tool"]["pytest"]
     folders = tool.get("ini_options", tool).get("pythonpath", [])
-    return directories + (folders.split() if isinstance(folders, str) else folders)
+    folders = folders.split() if isinstance(folders, str) else folders
+    return directories + [os.path.relpath(file.parent / folder, root) for folder in folders]
 
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:

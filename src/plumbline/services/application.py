@@ -274,7 +274,7 @@ class Application(Process):
     def _advice_on_exit(self) -> str:
         output = self._output(LOG_TAIL_BYTES)
         if "No module named uvicorn" in output:
-            return "add uvicorn to the dependency group of the code under test (`service` in pyproject.toml)"
+            return "add uvicorn to tests/performance/requirements.txt"
         if "Error loading ASGI app" in output:
             return f"check `asgi` and `directory` of [app] in settings.toml: asgi is {self._app.asgi!r}"
         if "Application startup failed" in output:

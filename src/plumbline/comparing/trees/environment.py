@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from plumbline.results.environment import installed_packages
 PLUMBLINE = "pytest-plumbline"
 # Plumbline depends on these, but the user's code runs on them.
 UNDER_TEST = {"redis", "asyncpg", "httpx"}
-SERVICE_GROUP = "service"
 # They run the suite, whatever else needs them.
 RUNNERS = {"nox", "pytest"}
 INSTALLERS = {"pip", "setuptools", "uv", "wheel"}
@@ -34,16 +33,18 @@ def wanted_changes(
     """
     installed = installed_packages()
     project = head / prefix
-    own, forbids = own_packages(read_toml(project / "pyproject.toml"), read_toml(project / SUITE / "pyproject.toml"))
+    file = project / SUITE / "requirements.txt"
+    requirements = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    own, forbids = own_packages(read_toml(project / "pyproject.toml"), requirements)
     kept = own | local_packages() | INSTALLERS
-    file, now = locked_versions(head, prefix)
+    lock, now = locked_versions(head, prefix)
     _, before = locked_versions(base, prefix)
     astray = sorted(
         name for name in now.keys() & installed.keys() - kept if now[name] != installed[name] and "://" not in now[name]
     )
     if astray:
         name = astray[0]
-        say(f"{name} {installed[name]} is installed, not the {now[name]} of {file}: base gets the baseline's versions")
+        say(f"{name} {installed[name]} is installed, not the {now[name]} of {lock}: base gets the baseline's versions")
     if astray or not before or not now:
         changes = changed_versions(recorded, installed, installed, kept) if recorded else {}
     else:
@@ -66,14 +67,14 @@ def changed_versions(before: Pins, now: Pins, installed: Pins, kept: Iterable[st
 
 
 def own_packages(
-    pyproject: Mapping[str, Any], of_suite: Mapping[str, Any] = {}
+    pyproject: Mapping[str, Any], requirements: Sequence[str] = ()
 ) -> tuple[set[str], Callable[[str, str], bool]]:
     """Return the packages that are here for Plumbline alone, and whether those forbid a version of another package.
 
     They are the installed requirements of Plumbline with all its extras, and theirs, without what the code under test
-    needs. `pyproject` is the project's file, `of_suite` the one beside the suite, if it has groups of its own.
+    needs. `pyproject` is the project's file, `requirements` are the lines of the suite's requirements.txt.
     """
-    declared = [*(of_suite or pyproject).get("dependency-groups", {}).get(SERVICE_GROUP, [])]
+    declared = [*requirements]
     project = pyproject.get("project", {})
     if canonicalize_name(project.get("name", "")) != PLUMBLINE:
         declared += project.get("dependencies", [])

@@ -51,10 +51,9 @@ def test_the_packages_that_plumbline_needs_are_its_own() -> None:
     "declared",
     [
         {"project": {"dependencies": ["MsgSpec[toml]>=0.1", "pytest-plumbline"]}},
-        {"dependency-groups": {"service": ["msgspec>=0.1", {"include-group": "x"}]}},
         {"tool": {"poetry": {"dependencies": {"msgspec": "^0.1"}}}},
     ],
-    ids=["project", "service group", "poetry"],
+    ids=["project", "poetry"],
 )
 def test_what_the_project_declares_is_under_test(declared: dict[str, Any]) -> None:
     """It is no package of Plumbline's own, but for Plumbline itself and what that needs beside it."""
@@ -63,10 +62,12 @@ def test_what_the_project_declares_is_under_test(declared: dict[str, Any]) -> No
     assert {"pytest-plumbline", "pytest", "filelock"} <= own
 
 
-def test_the_groups_beside_the_suite_count_instead_of_the_projects() -> None:
-    group = {"dependency-groups": {"service": ["msgspec"]}}
-    assert "msgspec" not in own_packages({}, group)[0]
-    assert "msgspec" in own_packages(group, {"dependency-groups": {}} | {"project": {}})[0]
+def test_the_requirements_of_the_suite_are_under_test() -> None:
+    """But for Plumbline, which is one of them."""
+    lines = ["# What the suite needs.", "-e .[redis]", "pytest-plumbline[redis] @ git+https://host/it@1", "", "MsgSpec"]
+    own, _ = own_packages({}, lines)
+    assert "msgspec" not in own
+    assert {"pytest-plumbline", "pytest", "filelock"} <= own
 
 
 def test_the_dependencies_of_plumbline_itself_are_not_under_test() -> None:
