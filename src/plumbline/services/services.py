@@ -1,5 +1,6 @@
 """All services of one run: started side by side, waited for, and stopped."""
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,8 @@ from plumbline.services.shared_server import SharedServer
 from plumbline.settings import Settings
 
 STOP_LIMIT_S = 20.0
+# Imported before servers start in threads: the first import of a package by two threads at once can fail.
+DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
 
 class Services:
@@ -84,6 +87,9 @@ class Services:
         external = [service.address for service in self.running()]
         self.notices += sweep({address.shown: address.url for address in external})
         self._run.begin()
+        for name in needed:
+            if importlib.util.find_spec(DRIVERS[name]):
+                importlib.import_module(DRIVERS[name])
         self._tasks = [_Task(self._bring_up, name) for name in needed]
         for task in self._tasks:
             task.located.wait()

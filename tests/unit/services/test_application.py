@@ -128,7 +128,7 @@ def test_a_missing_uvicorn_is_told(
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare/bin/python"))
 
-    assert "add uvicorn to the dependency group" in failure(start_application())
+    assert "add uvicorn to tests/performance/requirements.txt" in failure(start_application())
 
 
 def test_a_missing_health_route_is_final_and_named(start_application: StartApplication) -> None:
