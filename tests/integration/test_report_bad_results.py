@@ -39,7 +39,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "a time below 0"],
 )
-def test_results_that_can_not_be_read(
+def test_results_that_cannot_be_read(
     path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
 ) -> None:
     """Whichever report is wanted."""

@@ -327,7 +327,7 @@ def _created(results: Results) -> datetime | None:
 
 
 def _metadata(values: Mapping[str, str | int]) -> dict[str, str | int]:
-    """Return what is not empty, each text on one line: pyperf refuses others."""
+    """Return the values that are not empty, on one line each: pyperf refuses others."""
     plain = {name: form.plain(value).strip() if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value not in ("", 0)}
 
@@ -348,7 +348,7 @@ def _label(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text that a spreadsheet does not compute: an apostrophe precedes what would be a formula."""
+    """Return text that a spreadsheet does not compute: an apostrophe precedes a formula."""
     text = form.plain(text)
     return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text  # noqa: RUF001, spreadsheets take both
 

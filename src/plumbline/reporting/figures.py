@@ -23,7 +23,7 @@ def before(benchmark: Benchmark) -> float | None:
 
 
 def remarks(benchmark: Benchmark) -> list[str]:
-    """Return what is wrong or unusual; no reasons for a pass."""
+    """Return everything wrong or unusual about a benchmark; a pass needs no reasons."""
     return [
         *(wording.text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
         *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
@@ -68,12 +68,12 @@ def line(benchmark: Benchmark) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """Return what a reader of the run may want to know, beginning with the counts that changed but fail nothing."""
+    """Return the notes on a run, beginning with the counts that changed but fail nothing."""
     return [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
 
 
 def environment(results: Results) -> dict[str, str]:
-    """Return the machine, servers and commit of a run, by what they are."""
+    """Return the machine, servers and commit of a run by their name."""
     of = results.environment
     services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
     return {

@@ -102,9 +102,9 @@ def _entries(results: Results, baseline: Results | None, history: Sequence[Resul
     entries = []
     for number, benchmark in enumerate(sorted(results.benchmarks, key=verdicts.urgency)):
         keys = [key for key in (benchmark.key, benchmark.renamed_from) if key]
-        old, *past = (next((run[key] for key in keys if key in run), None) for run in [recorded, *earlier])
+        others = [next((run[key] for key in keys if key in run), None) for run in [recorded, *earlier]]
         may_open = number < _MOST_OPEN
-        entries.append(html_benchmark.entry(results, benchmark, old, past, f"b{number}", may_open=may_open))
+        entries.append(html_benchmark.entry(results, benchmark, others, f"b{number}", may_open=may_open))
     return entries
 
 
@@ -114,8 +114,8 @@ def _benchmarks(results: Results, entries: list[Markup]) -> Content:
     against = "the base, if it was compared in pairs, otherwise the baseline" if results.base else "the baseline"
     legend = (
         f"Change of the median against {against}, with its interval; right is slower. The shaded band reaches from the "
-        "tolerance to the minimum effect: a regression lies right of where the band begins, a pass left of where it "
-        "ends. More than 60 % is drawn at the edge. The list below has the same figures."
+        "tolerance to the minimum effect: a regression lies right of its left edge, a pass left of its right "
+        "edge. More than 60 % is drawn at the edge. The list below has the same figures."
     )
     changes = tag(
         "section",

@@ -24,6 +24,7 @@ _TONES = {
 
 # Tolerance and minimum effect.
 _Limits = tuple[float | None, float | None]
+Entries = Sequence[Benchmark | None]
 
 
 def tone(verdict: str) -> tuple[str, str]:
@@ -31,19 +32,12 @@ def tone(verdict: str) -> tuple[str, str]:
     return next(((tone, sign) for tone, (sign, known) in _TONES.items() if verdict in known), ("neutral", "•"))
 
 
-def entry(
-    results: Results,
-    benchmark: Benchmark,
-    baseline: Benchmark | None,
-    past: Sequence[Benchmark | None],
-    anchor: str,
-    *,
-    may_open: bool,
-) -> Markup:
+def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, *, may_open: bool) -> Markup:
     """Return a benchmark as an element to open, which may be open if the benchmark fails the run.
 
-    `baseline` and `past` are its entries in the baseline and in each earlier run.
+    `others` are its entries in the baseline and in each earlier run.
     """
+    baseline, *past = others
     verdict = verdicts.verdict(benchmark) or "not judged"
     colour, mark = tone(verdict)
     file, test = form.file_and_name(benchmark.key)
@@ -173,7 +167,7 @@ def _row(heading: str, entry: Benchmark) -> list[str]:
     return [heading, f"{entry.samples:,}", *map(_time, times), rate]
 
 
-def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Content:
+def _trend(benchmark: Benchmark, past: Entries) -> Content:
     entries = [*past, None if figures.now(benchmark) is None else benchmark]
     earlier = [entry.median for entry in entries[:-1] if entry and _known(entry.median)]
     if not earlier:

@@ -1,4 +1,4 @@
-"""The verdicts of benchmarks and runs as reports show them, and what to do next."""
+"""The verdicts of benchmarks and runs as reports show them, and the next step."""
 
 import math
 import re
@@ -43,7 +43,7 @@ def is_notable(benchmark: Benchmark) -> bool:
 
 
 def urgency(benchmark: Benchmark) -> tuple[bool, bool, float]:
-    """Return a key to sort by: what fails the run first, then what is notable, each by the greatest change."""
+    """Return a key to sort by: failing benchmarks, then notable ones, each with the greatest change first."""
     change = benchmark.change or 0.0
     return verdict(benchmark) not in FAILING, not is_notable(benchmark), -change if math.isfinite(change) else 0.0
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from plumbline.results.reasons import CountGrowth, Kind, Reason
 
+# Names in a list; the others are counted.
 MOST_LISTED = 5
-"""Names in a list before the rest are counted."""
 
 
 def text(reason: Reason) -> str:
-    """Return the text of a reason, without a full stop; what comes from pytest may have several lines."""
+    """Return the text of a reason, without a full stop; errors may have several lines."""
     return f"{'when measured again: ' if reason.when_repeated else ''}{_TEXTS[reason.kind](reason)}"
 
 
@@ -19,8 +19,8 @@ def count_text(growth: CountGrowth) -> str:
     if not growth.alike:
         difference = _number(growth.new - growth.old)
         change = difference if difference[0] == "-" else f"+{difference}"
-    where = f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else ""
-    return f"{_label(growth.name)} {change}{where}"
+    several = f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else ""
+    return f"{_label(growth.name)} {change}{several}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ def baseline() -> Results:
 
 
 def export(name: str, of: Results, folder: Path | None = None, file: str = "now.json") -> Any:
-    """The document; where there is a folder, the path of its file there."""
+    """The document or, with a folder, the name of its file there."""
     text = FORMATS[name](of)
     if folder is None:
         return text if name in ("csv", "openmetrics") else json.loads(text)
@@ -68,7 +68,7 @@ def export(name: str, of: Results, folder: Path | None = None, file: str = "now.
 
 
 def tool(folder: Path, *command: str) -> str:
-    """What a tool prints for the files in a folder; fails the test where the tool fails."""
+    """The output of a tool for the files in a folder; an error of the tool fails the test."""
     environment = {"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "utf-8", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
@@ -194,7 +194,7 @@ def test_several_processes_are_runs_of_pyperf() -> None:
 
 
 def test_pyperf_reads_it(tmp_path: Path) -> None:
-    """Its own commands; neither as many samples nor samples of 0 s keep it from testing what is significant."""
+    """Its own commands; other numbers of samples and samples of 0 s do not keep it from testing significance."""
     pair = [measured(), measured("b.py::test_b", operations=50, samples_s=[0.0] * 9)]
     slower = [measured(samples_s=[2 * s for s in SAMPLES_S] * 3), measured("b.py::test_b", operations=50)]
     before, after = export("pyperf", run(*pair), tmp_path, "before.json"), export("pyperf", run(*slower), tmp_path)
@@ -221,7 +221,7 @@ def test_pyperf_compares_a_run_with_a_baseline(tmp_path: Path) -> None:
 
 
 def test_pytest_benchmark_gets_its_own_statistics() -> None:
-    """But for the quartiles, of which there are several definitions, and what depends on them."""
+    """Except for the quartiles, which have several definitions, and the statistics made from them."""
     from pytest_benchmark.stats import Stats
 
     theirs = Stats()  # type: ignore[no-untyped-call]
@@ -314,7 +314,7 @@ def test_no_cell_is_a_formula(begin: str) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_names_of_any_kind_come_back(name: str) -> None:
-    """The one with control characters is cleaned, and told apart from what would look like it."""
+    """Control characters are replaced, and the name stays different from similar ones."""
     control = [NASTY["control"], NASTY["control"].replace("31m", "32m")]
     long = [f"a.py::test_{'ф' * 600}{end}" for end in "ab"]
     keys = [*NASTY.values(), 'a.py::test_a["quoted" \\ {}=,;#]', "a.py::test_a[ ]", *control[1:], *long]
@@ -347,7 +347,7 @@ def test_the_tools_read_names_of_any_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_was_not_measured_has_no_figures(name: str) -> None:
+def test_a_benchmark_without_a_measurement_has_no_figures(name: str) -> None:
     of = small()
     missing = "test_postgres.py::test_select_1"
 
@@ -365,7 +365,7 @@ def test_what_was_not_measured_has_no_figures(name: str) -> None:
 @pytest.mark.parametrize(
     "of", [results(), results(unmeasured("a.py::test_a")), results(exit_code=3, verdict="invalid")]
 )
-def test_a_run_without_results_is_an_empty_document_or_said_so(of: Results) -> None:
+def test_a_run_without_results_is_an_empty_document_or_an_error(of: Results) -> None:
     assert export("bencher", of) == {}
     assert export("pytest-benchmark", of)["benchmarks"] == []
     assert "perf_median_seconds" not in samples(export("openmetrics", of))
@@ -378,7 +378,7 @@ def test_a_run_without_results_is_an_empty_document_or_said_so(of: Results) -> N
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("field", ["median", "p95", "rate_per_s"])
-def test_a_figure_that_is_none_is_refused_or_left_out(name: str, value: float, field: str) -> None:
+def test_a_figure_that_is_not_finite_is_refused_or_left_out(name: str, value: float, field: str) -> None:
     """Pyperf and pytest-benchmark get the samples alone, so no other figure can harm them."""
     fields: dict[str, Any] = {field: value}
     if field == "median":
@@ -395,7 +395,7 @@ def test_a_figure_that_is_none_is_refused_or_left_out(name: str, value: float, f
 
 @pytest.mark.parametrize("name", ["pyperf", "pytest-benchmark", "bencher", "github-action-benchmark"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_sample_that_is_none_is_refused(name: str, value: float) -> None:
+def test_a_sample_that_is_not_finite_is_refused(name: str, value: float) -> None:
     with pytest.raises(ResultsError, match="a figure is"):
         FORMATS[name](run(measured(samples_s=[*SAMPLES_S, value])))
 

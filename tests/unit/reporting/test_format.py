@@ -66,7 +66,7 @@ def test_a_budget_shows_its_limit_as_set_and_a_figure_that_differs(
     assert form.budget(BudgetResult(name, limit, measured, kept=False)) == text
 
 
-def test_an_untrusted_text_is_one_line_that_steers_nothing() -> None:
+def test_an_untrusted_text_is_one_line_without_control_sequences() -> None:
     assert form.plain("a\x1b[31mred\x1b[0m\r\nb\tc\x00\u202ed\ud800") == "ared b c\ufffd\ufffdd\ufffd"
 
 

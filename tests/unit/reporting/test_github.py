@@ -7,8 +7,8 @@ from plumbline.results.schema import TestOutcome
 from tests.support.report_samples import benchmark, results, small
 
 
-def test_what_needs_eyes_is_annotated_at_its_line() -> None:
-    """The line is counted from 1; a missing benchmark has none, and what passed nothing."""
+def test_problems_are_annotated_on_the_source_line() -> None:
+    """The line is counted from 1; a missing benchmark has none, and a pass is not annotated."""
     run = small()
     first, *others = annotations(replace(run, benchmarks=[replace(run.benchmarks[0], line=41), *run.benchmarks[1:]]))
     place = "file=tests/performance/test_redis.py,line=42"
@@ -21,13 +21,13 @@ def test_what_needs_eyes_is_annotated_at_its_line() -> None:
     ]
 
 
-def test_what_is_not_judged_is_a_warning() -> None:
+def test_verdicts_that_fail_nothing_are_warnings() -> None:
     """Inconclusive and drift fail nothing."""
     run = results(benchmark("test_a.py::test_b", "inconclusive"), benchmark("test_a.py::test_c", "drift"))
     assert [line.partition(" ")[0] for line in annotations(run)] == ["::warning", "::warning"]
 
 
-def test_names_can_not_end_the_command() -> None:
+def test_names_cannot_end_the_command() -> None:
     """Colons, commas, per cent and ends of lines in names and messages are escaped."""
     run = results(benchmark("test_a.py::test_b[x,y:z%]", "regression", reasons=["50 % more::error\nand more"]))
     [line] = annotations(run)
@@ -36,7 +36,7 @@ def test_names_can_not_end_the_command() -> None:
     assert "\n" not in line
 
 
-def test_no_more_are_told_than_are_shown() -> None:
+def test_there_are_no_more_lines_than_github_shows() -> None:
     """The greatest changes come first."""
     run = results(*(benchmark(f"test_a.py::test_{n}", "regression", change=n / 100) for n in range(2_000)))
     lines = annotations(run)
@@ -49,8 +49,8 @@ def test_a_run_without_results_has_none() -> None:
     assert annotations(results(exit_code=3, verdict="invalid", reasons=["redis is not ready"])) == []
 
 
-def test_a_failed_test_is_told_with_its_error() -> None:
-    """Of a traceback the lines that say what was wrong."""
+def test_a_failed_test_is_annotated_with_its_error() -> None:
+    """From a traceback, only the lines of the error."""
     run = results(tests=[TestOutcome("test_a.py::test_b", "failed", 0.1, "    assert a\nE   assert 1 == 2")])
     assert annotations(run) == [
         "::error file=tests/performance/test_a.py,title=failed%3A test_a.py%3A%3Atest_b::assert 1 == 2"

@@ -16,7 +16,7 @@ def run(created: str, commit: str = "0123456789abcdef") -> Results:
 
 
 def test_runs_are_kept_in_order_without_their_samples(tmp_path: Path) -> None:
-    """Whatever the order in which they were written."""
+    """In any order of writing."""
     history.keep(tmp_path, run("2026-11-24T10:00:00+00:00", "b" * 40))
     history.keep(tmp_path, run("2026-11-23T09:00:00+00:00", "a" * 40))
     assert [path.name for path in sorted((tmp_path / "history").iterdir())] == [
@@ -44,7 +44,7 @@ def test_a_run_that_measured_nothing_leaves_nothing(tmp_path: Path) -> None:
     assert history.read(tmp_path) == []
 
 
-def test_what_can_not_be_read_is_left_out(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     """A damaged file, one of another schema, an empty one."""
     history.keep(tmp_path, run("2026-11-24T10:00:00+00:00"))
     for name, text in (("1.json", "{"), ("2.json", ""), ("3.json", '{"schema": 99}')):

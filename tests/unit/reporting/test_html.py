@@ -145,7 +145,7 @@ KNOWN_TAGS = re.compile(
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, texts, and the rows of tables; fails where elements don't nest."""
+    """Tags with their attributes, texts, and the rows of tables; fails if elements do not nest."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Reader(HTMLParser):
         return [plot for plot in map(json.loads, self.attributes("data-plot")) if plot["kind"] == kind]
 
 
-def test_the_verdict_stands_first_and_what_needs_eyes_is_open() -> None:
+def test_the_verdict_stands_first_and_failing_benchmarks_are_open() -> None:
     seen = Reader(page.render(small(), None, []))
 
     headings = [tag for tag, _ in seen.tags if re.fullmatch("h[1-6]", tag)]
@@ -266,7 +266,7 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
     )
 
 
-def test_the_environment_says_what_differs_from_the_baselines() -> None:
+def test_differences_from_the_baselines_environment_are_marked() -> None:
     packages = {"redis": "7.0.0", "httpx": "0.28"}
     environment = replace(results().environment, python="3.12.1", packages=packages)
     baseline = results(benchmark("a.py::test_a"), environment=environment)
@@ -295,7 +295,7 @@ def test_a_run_without_benchmarks_says_why() -> None:
     assert "benchmarks" in seen.attributes("id")
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_figures_are_left_out() -> None:
     new = benchmark("a.py::test_a", "new", baseline_median=None, change=None, change_low=None, change_high=None)
 
     seen = Reader(page.render(results(new, unmeasured("a.py::test_b")), None, [results(benchmark("c.py::test_c"))]))
@@ -322,7 +322,7 @@ def odd_figures() -> Results:
     return results(*entries, minimum_effect=math.nan)
 
 
-def test_figures_that_can_not_be_are_not_drawn() -> None:
+def test_figures_that_are_not_finite_are_not_drawn() -> None:
     run = odd_figures()
 
     seen = Reader(page.render(run, run, [run, run]))
@@ -358,7 +358,7 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     assert seen.data["runs"][0][1] == form.plain(key)
 
 
-def test_nothing_comes_from_elsewhere() -> None:
+def test_the_page_loads_nothing() -> None:
     text = page.render(*sample(count=14, runs=2))
 
     own = text.replace(page._inert(library()), "")
@@ -381,7 +381,7 @@ def test_2000_benchmarks_are_all_there(large_report: Path) -> None:
     assert len(set(seen.attributes("id"))) == len(seen.attributes("id"))
 
 
-def test_many_samples_are_thinned_to_those_that_can_be_told_apart() -> None:
+def test_many_samples_are_thinned_to_those_that_a_reader_can_distinguish() -> None:
     entry = benchmark("a.py::test_a", samples_s=[1e-6 * (1 + n / 1000) for n in range(1000)])
 
     (plot,) = Reader(page.render(results(entry), None, [])).plots("distribution")
@@ -391,7 +391,7 @@ def test_many_samples_are_thinned_to_those_that_can_be_told_apart() -> None:
     assert plot["rows"]["this run"][-1] == 1.999
 
 
-def test_far_outliers_are_told_and_do_not_squeeze_the_plot() -> None:
+def test_far_outliers_are_counted_and_do_not_squeeze_the_plot() -> None:
     entry = benchmark("a.py::test_a", samples_s=[1e-3 + n * 1e-6 for n in range(100)] + [0.5])
 
     text = page.render(results(entry), None, [])
@@ -684,7 +684,7 @@ def test_odd_figures_are_drawn_as_far_as_they_go(chromium: Chromium, tmp_path: P
     assert chromium.complaints == []
 
 
-def test_2000_benchmarks_can_be_looked_at(chromium: Chromium, large_report: Path) -> None:
+def test_2000_benchmarks_are_drawn_in_parts(chromium: Chromium, large_report: Path) -> None:
     chromium.open(large_report)
     chromium.run(
         "(async () => { for (let n = 0; n < 500 && !document.querySelector('#forest svg'); n++) "

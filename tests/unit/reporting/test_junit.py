@@ -105,14 +105,14 @@ def test_every_verdict_has_its_place(verdict: Verdict, tag: str | None) -> None:
     assert [child.tag for child in case if child.tag in {"failure", "error"}] == ([tag] if tag else [])
 
 
-def test_inconclusive_is_a_failure_where_it_fails_the_run() -> None:
+def test_inconclusive_is_a_failure_if_it_fails_the_run() -> None:
     suite = parsed(results(benchmark("a.py::test_a", "inconclusive"), verdict="inconclusive", exit_code=4))
 
     assert only(suite, "testcase/failure").get("type") == "inconclusive"
 
 
 @pytest.mark.parametrize("verdict", ["pass", "inconclusive", "changed", "new"])
-def test_a_broken_budget_is_a_failure_whatever_the_comparison_says(verdict: Verdict) -> None:
+def test_a_broken_budget_is_a_failure_with_any_verdict_of_the_comparison(verdict: Verdict) -> None:
     entry = benchmark("a.py::test_a", verdict, budgets=[BudgetResult("p95_ms", 2.0, 2.4, kept=False)])
 
     failure = only(parsed(results(entry, exit_code=1)), "testcase/failure")

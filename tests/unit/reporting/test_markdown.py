@@ -57,7 +57,7 @@ def test_the_table_has_a_row_for_each_benchmark_and_file() -> None:
     "verdict",
     ["pass", "regression", "improvement", "inconclusive", "invalid", "new", "changed", "missing"],
 )
-def test_every_verdict_is_shown_and_only_some_are_loud(verdict: Verdict) -> None:
+def test_every_verdict_is_shown_and_only_some_need_attention(verdict: Verdict) -> None:
     text = markdown.render(results(benchmark("a.py::test_a", verdict), verdict=verdict))
 
     assert f"## {'✅' if verdict in {'pass', 'improvement'} else '⚠️'} {verdict.capitalize()}\n" in text
@@ -122,5 +122,5 @@ def test_an_empty_run_says_why() -> None:
     assert "|" not in text
 
 
-def test_a_missing_benchmark_shows_what_it_was() -> None:
+def test_a_missing_benchmark_shows_its_baseline() -> None:
     assert "`a.py::test_a`: **missing** 57.1 µs\n" in markdown.render(results(unmeasured("a.py::test_a")))

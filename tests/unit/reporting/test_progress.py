@@ -31,7 +31,7 @@ class Clock:
 
 
 def test_in_a_terminal_one_line_is_drawn_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left is what the steps so far took, and nothing remains at the end."""
+    """The time left is estimated from the steps so far; nothing remains at the end."""
     monkeypatch.setenv("TERM", "xterm")
     file, clock = Output(terminal=True), Clock()
     progress = Progress(file, 10, clock)
@@ -48,7 +48,7 @@ def test_in_a_terminal_one_line_is_drawn_over(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_elsewhere_there_is_a_line_now_and_then() -> None:
+def test_outside_a_terminal_a_line_is_printed_now_and_then() -> None:
     """At most one a second, and no control character."""
     file, clock = Output(terminal=False), Clock()
     progress = Progress(file, 10, clock)
@@ -62,7 +62,7 @@ def test_elsewhere_there_is_a_line_now_and_then() -> None:
     )
 
 
-def test_a_terminal_that_can_not_draw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an editor's window."""
     monkeypatch.setenv("TERM", "dumb")
     file, clock = Output(terminal=True), Clock()
@@ -72,8 +72,8 @@ def test_a_terminal_that_can_not_draw_gets_lines(monkeypatch: pytest.MonkeyPatch
     assert file.getvalue() == "here\n"
 
 
-def test_names_can_neither_steer_the_terminal_nor_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control sequences are taken out, and what is wider than the terminal is cut, in any encoding."""
+def test_names_can_neither_control_the_terminal_nor_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control sequences are removed, and lines wider than the terminal are cut, in any encoding."""
     monkeypatch.setenv("TERM", "xterm")
     file = Output(terminal=True, encoding="ascii")
     Progress(file).say("\x1b[31mµ" + "x" * 300)
@@ -81,7 +81,7 @@ def test_names_can_neither_steer_the_terminal_nor_fill_it(monkeypatch: pytest.Mo
 
 
 def test_a_long_name_is_cut_rather_than_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time left and samples are what is waited for; 80 columns are enough, with a terminal and without."""
+    """The time left and the figures stay whole in 80 columns, with a terminal and without."""
     monkeypatch.setenv("TERM", "xterm")
     for terminal in (True, False):
         file, clock = Output(terminal=terminal), Clock()

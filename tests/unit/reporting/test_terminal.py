@@ -57,7 +57,7 @@ def test_a_small_run_looks_as_it_should() -> None:
     assert rendered(small()) == SMALL
 
 
-def test_no_colour_where_it_is_not_wanted() -> None:
+def test_no_color_switches_colours_off() -> None:
     coloured = io.StringIO()
     terminal.render(small(), Console(file=coloured, width=80, force_terminal=True, _environ={"TERM": "xterm"}))
 
@@ -96,7 +96,7 @@ def test_a_run_without_a_baseline_shows_no_empty_columns() -> None:
     "verdict",
     ["pass", "regression", "improvement", "inconclusive", "invalid", "new", "changed", "missing"],
 )
-def test_every_verdict_is_shown_and_only_some_are_loud(verdict: Verdict) -> None:
+def test_every_verdict_is_shown_and_only_some_are_marked(verdict: Verdict) -> None:
     text = rendered(results(benchmark("a.py::test_a", verdict, reasons=["because"]), verdict=verdict))
 
     assert f" {verdict}" in text
@@ -141,7 +141,7 @@ def test_the_longest_figures_still_fit_80_columns() -> None:
     assert "x481…x521 inconclusive" in row
 
 
-def test_what_fails_the_run_comes_first_and_a_name_stands_before_the_first_of_its_remarks() -> None:
+def test_failing_benchmarks_come_first_and_a_name_stands_before_the_first_of_its_remarks() -> None:
     unsure = benchmark("a.py::test_a", "inconclusive", change=0.9, reasons=["9 pairs say nothing"])
     slower = benchmark("a.py::test_b", "regression", change=0.1, reasons=["in 4 pairs"], warnings=["measured twice"])
 
@@ -150,7 +150,7 @@ def test_what_fails_the_run_comes_first_and_a_name_stands_before_the_first_of_it
     assert "! b: in 4 pairs\n  measured twice\n! a: 9 pairs say nothing\n" in text
 
 
-def test_names_that_two_files_share_are_told_apart() -> None:
+def test_names_that_two_files_share_are_shown_with_their_file() -> None:
     entries = [unmeasured(f"{file}.py::test_get", reasons=[f"gone from {file}"]) for file in ("a", "b")]
 
     assert "! b.py::test_get: gone from b\n" in rendered(results(*entries))

@@ -52,7 +52,7 @@ def test_each_outcome_has_a_headline_and_one_next_command(outcome: Results, head
     assert (step and step[0]) == command
 
 
-def test_what_cannot_be_compared_on_this_machine_needs_a_baseline_of_its_own() -> None:
+def test_a_machine_without_comparable_timings_needs_a_baseline_of_its_own() -> None:
     elsewhere = benchmark(
         "a.py::test_a", "inconclusive", minimum_detectable_effect=None, change_low=None, change_high=None
     )
@@ -62,7 +62,7 @@ def test_what_cannot_be_compared_on_this_machine_needs_a_baseline_of_its_own() -
     assert step == ("nox -s baseline", "records a baseline of this machine, to commit")
 
 
-def test_all_is_well_only_where_nothing_failed() -> None:
+def test_all_is_well_only_if_nothing_failed() -> None:
     assert verdicts.all_well(run("pass", 0, "pass"))
     assert verdicts.all_well(run("improvement", 0, "improvement"))
     assert not verdicts.all_well(run("pass", 1, "pass", tests=FAILED))
@@ -79,15 +79,13 @@ def test_all_is_well_only_where_nothing_failed() -> None:
         (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "only their file"),
     ],
 )
-def test_the_next_command_fits_on_a_line_is_safe_to_paste_and_does_what_it_says(
-    names: list[str], command: str, does: str
-) -> None:
+def test_the_next_command_fits_on_a_line_and_is_safe_to_paste(names: list[str], command: str, does: str) -> None:
     suspects = results(*(benchmark(f"a.py::test_{name}", "regression") for name in names), verdict="regression")
 
     assert verdicts.next_step(suspects) == (command, f"runs {does}")
 
 
-def test_measuring_the_unsettled_again_says_when_it_measures_all() -> None:
+def test_the_command_for_inconclusive_benchmarks_says_when_it_measures_all() -> None:
     unsettled = [benchmark(f"{name * 30}.py::test_{name * 30}", "inconclusive") for name in "ab"]
 
     step = verdicts.next_step(results(*unsettled, verdict="inconclusive"))

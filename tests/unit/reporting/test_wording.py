@@ -64,6 +64,6 @@ def test_shares_are_whole_per_cent() -> None:
     assert said == "at least 23 % slower, after 11 %, which is beyond what was accepted: a reason"
 
 
-def test_what_was_found_when_measuring_again_says_so() -> None:
+def test_reasons_from_measuring_again_are_marked() -> None:
     """The reader knows then that the first run had come to its end."""
     assert text(Reason("ended", "redis died", when_repeated=True)) == "when measured again: redis died"
