@@ -1,0 +1,57 @@
+"""What the gate does with benchmarks that have to be measured again."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from plumbline.commands import ci
+from plumbline.commands.measuring_run import RunEnded
+from plumbline.judging.choice import Again
+from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence
+from plumbline.project import Project
+from plumbline.results.reasons import Reason
+from plumbline.results.schema import Benchmark, BudgetResult, Results
+from plumbline.settings import Settings
+from tests.support.report_samples import benchmark, results
+
+KEY = "test_a.py::test_a"
+BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)
+
+
+def record() -> Results:
+    return results(benchmark(KEY, None, budgets=[BROKEN], process_medians=[1e-3] * 5), verdict=None, exit_code=None)
+
+
+def confirmed(evidence: Evidence) -> ConfirmationEvidence:
+    return ci.confirm(Project(Path()), Settings(), record(), evidence)
+
+
+def test_fresh_processes_are_judged_by_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timings and budgets of each process are the evidence."""
+    slower = replace(record().benchmarks[0], median=2e-3)
+    baseline = results(benchmark(KEY, None, median=1e-3, process_medians=[1e-3] * 5))
+
+    def measure_again(
+        _project: Project, _settings: Settings, _profile: str, again: Again
+    ) -> dict[str, list[Benchmark]]:
+        return {key: [slower] * 5 for key in again.keys}
+
+    monkeypatch.setattr(ci, "measure_again", measure_again)
+
+    found = confirmed(Evidence(baseline=baseline, timings={KEY: BaselineEvidence("inconclusive")}))
+
+    assert found.fresh == {KEY: [slower] * 5}
+    assert found.timings[KEY].verdict == "regression"
+
+
+def test_a_fresh_process_that_ends_early_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That says when it happened; nothing is concluded from what the others have measured."""
+    died, log = Reason("ended", "redis died"), Reason("ended", "its log")
+
+    def measure_again(*_: object) -> None:
+        raise RunEnded([died, log], 3)
+
+    monkeypatch.setattr(ci, "measure_again", measure_again)
+
+    assert confirmed(Evidence()) == ConfirmationEvidence(failed=[replace(died, when_repeated=True), log])

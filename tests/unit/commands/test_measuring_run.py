@@ -1,0 +1,46 @@
+"""Records of runs, and which files of the suite they were to collect."""
+
+from pathlib import Path
+
+import pytest
+
+from plumbline.commands.measuring_run import RunEnded, with_gone_files
+from plumbline.project import Project
+from plumbline.results.reasons import Reason
+from tests.support.report_samples import benchmark, results
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project whose suite has one file."""
+    found = Project(tmp_path)
+    found.suite.mkdir(parents=True)
+    (found.suite / "test_here.py").touch()
+    return found
+
+
+BASELINE = results(benchmark("test_here.py::test_a"), benchmark("test_gone.py::test_a"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["-k", "here"], ["tests/performance"]])
+def test_files_of_the_baseline_that_are_gone_count_as_collected(project: Project, arguments: list[str]) -> None:
+    """Their benchmarks are missing, if the whole suite was to be collected."""
+    found = with_gone_files(project, results(collected_files=["test_here.py"]), BASELINE, arguments)
+
+    assert found.collected_files == ["test_here.py", "test_gone.py"]
+
+
+def test_without_the_whole_suite_no_file_is_gone(project: Project) -> None:
+    """A run of one file says nothing about the others."""
+    run = results(collected_files=["test_here.py"])
+
+    assert with_gone_files(project, run, BASELINE, ["tests/performance/test_here.py::test_a"]) == run
+    assert with_gone_files(project, run, None, []) == run
+
+
+def test_a_run_that_ended_early_says_why() -> None:
+    """All reasons are in the message."""
+    error = RunEnded([Reason("ended", "redis died"), Reason("pytest_failed", "7")], 3)
+
+    assert str(error) == "redis died\npytest ended with exit code 7 before its end (see above)"
+    assert error.exit_code == 3
