@@ -26,7 +26,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "there are no results in "),
         ("", "results.json is empty\n"),
@@ -40,21 +40,21 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "a time below 0"],
 )
 def test_results_that_cannot_be_read(
-    path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+    path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
 ) -> None:
-    """Whichever report is wanted."""
+    """In no format."""
     if text is not None:
         path.write_text(text)
     for format_ in (None, *FORMATS):
         code = main(["report", f"--format={format_}"] if format_ else ["report"])
-        told = capsys.readouterr()
-        assert (code, told.out) == (3, "")
-        assert said in told.err
-        assert "`nox -s ci`" in told.err
+        output = capsys.readouterr()
+        assert (code, output.out) == (3, "")
+        assert message in output.err
+        assert "`nox -s ci`" in output.err
 
 
 def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its report says why; formats whose readers refuse an empty file are refused."""
+    """The report gives the reason; only formats whose readers refuse an empty file fail."""
     write_results(path, results(verdict="invalid", exit_code=3, reasons=["redis is not ready"], baseline=""))
     assert main(["report"]) == 3
     assert "INVALID: redis is not ready\nExit code 3: " in capsys.readouterr().out
