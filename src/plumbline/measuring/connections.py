@@ -5,19 +5,19 @@ import functools
 import ipaddress
 import socket
 import time
-from collections.abc import Callable, Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.items import key_of
-from plumbline.services.clients import run_alone
+from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
 KEPT_CONNECTION_NAME = "perf"
 SETTLED_S = 1.0
+ANSWER_LIMIT_S = 2.0
 
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
 
@@ -90,52 +90,38 @@ def _plain(address: str) -> str:
 
 def leaked_redis(url: str, ports: Collection[int]) -> list[str]:
     """Describe the connections, of those from these local ports, that the Redis server lists without the kept name."""
-    import redis.asyncio
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
 
-    async def ask() -> list[str]:
-        client = redis.asyncio.Redis.from_url(
-            url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0), client_name="perf"
-        )
-        async with client:
+    def ask() -> list[str]:
+        with redis_client(url, ANSWER_LIMIT_S, client_name=KEPT_CONNECTION_NAME) as client:
             return [
                 f"Redis connection from port {port}, last command {entry['cmd']}, for {entry['age']} s"
-                for entry in await client.client_list()
+                for entry in client.client_list()
                 if (port := int(entry["addr"].rpartition(":")[2])) in ports and entry["name"] != KEPT_CONNECTION_NAME
             ]
 
-    return _until_settled(ask, redis.RedisError)
+    return _until_settled(ask, redis_errors())
 
 
 def leaked_postgres(url: str, ports: Collection[int]) -> list[str]:
     """Describe the connections, of those from these local ports, that PostgreSQL lists without the kept name."""
-    import asyncpg
+    statement = (
+        "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
+        " WHERE client_port = ANY($1::int[]) AND application_name <> $2"
+    )
+    kept = {"application_name": KEPT_CONNECTION_NAME}
 
-    async def ask() -> list[str]:
-        connection = await asyncpg.connect(url, timeout=2, server_settings={"application_name": KEPT_CONNECTION_NAME})
-        try:
-            rows = await connection.fetch(
-                "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
-                " WHERE client_port = ANY($1::int[]) AND application_name <> $2",
-                list(ports),
-                KEPT_CONNECTION_NAME,
-            )
-        finally:
-            await connection.close(timeout=2)
+    def ask() -> list[str]:
+        rows = run_sql(url, statement, [*ports], KEPT_CONNECTION_NAME, limit_s=ANSWER_LIMIT_S, server_settings=kept)
         return [f"PostgreSQL connection from port {r['client_port']}, {r['state']}, last {r['query']!r}" for r in rows]
 
-    return _until_settled(ask, asyncpg.PostgresError, asyncpg.InterfaceError)
+    return _until_settled(ask, sql_errors())
 
 
-def _until_settled(ask: Callable[[], Coroutine[Any, Any, list[str]]], *failures: type[Exception]) -> list[str]:
-    """Ask until the server lists nothing any more: it notices a closed connection a moment later.
-
-    `failures`: errors of the client, which end the asking.
-    """
+def _until_settled(ask: Callable[[], list[str]], errors: tuple[type[Exception], ...]) -> list[str]:
+    """Ask until the server lists nothing any more: it notices a closed connection a moment later. Errors end it."""
     deadline_s = time.monotonic() + SETTLED_S
     found: list[str] = []
-    with contextlib.suppress(OSError, TimeoutError, *failures):
-        while (found := run_alone(ask, 3.0)) and time.monotonic() < deadline_s:
+    with contextlib.suppress(*errors):
+        while (found := ask()) and time.monotonic() < deadline_s:
             time.sleep(0.02)
     return found
