@@ -55,15 +55,15 @@ def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def main() -> None:
-    """Replace the archive in the package."""
+def write(path: Path) -> None:
+    """Make a data directory and write it as an archive to `path`."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         make_data_directory(find_postgres(), data)
-        with tarfile.open(TEMPLATE, "w:xz", preset=9) as archive:
+        with tarfile.open(path, "w:xz", preset=9) as archive:
             archive.add(data, "data", filter=anonymous)
-    print(f"{TEMPLATE}: {TEMPLATE.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    write(TEMPLATE)
+    print(f"{TEMPLATE}: {TEMPLATE.stat().st_size:,} bytes")
