@@ -296,6 +296,28 @@ def test_sessions_and_scripts_in_the_text_exist(page: Path) -> None:
         assert (ROOT / "scripts" / f"{name}.py").exists(), name
 
 
+PATH = re.compile(r"(?:src|tests|docs|scripts|template|\.github|\.gitlab)/[\w./-]*")
+OF_USERS = {"tests/benchmarks", "src/shop", "src/my_service", "tests/performance/vendor", "tests/performance/baselines"}
+"""Folders that a user's repository has, or a copy of the template."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_paths_in_the_text_exist(page: Path) -> None:
+    """In this repository; the changelog also names files of earlier versions."""
+    for path in [span.rstrip("/") for span in quoted(prose(page).replace("\n", " ")) if PATH.fullmatch(span)]:
+        of_a_benchmark = path in {block.file for block in BLOCKS}
+        assert (ROOT / path).exists() or path in OF_USERS or of_a_benchmark, path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_extras_in_the_text_exist(page: Path) -> None:
+    """The package has each extra that a page names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {name for some in re.findall(r"extras? ((?:`\w+`(?:, | and )?)+)", prose(page)) for name in quoted(some)}
+
+    assert named <= set(project["optional-dependencies"])
+
+
 # ---- benchmarks, run
 
 MAIN = """
