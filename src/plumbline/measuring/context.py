@@ -66,7 +66,7 @@ class RunContext:
 
     def begin(self, make_services: Callable[[], Services]) -> None:
         """Start the servers and set the variables of the code under test; end the run if a server cannot start."""
-        self._interrupt_again_if_lost()
+        _interrupt_again_if_lost(self)
         if self.controlled:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -83,18 +83,6 @@ class RunContext:
             self.end(str(error), EXIT_INVALID)
         before.update({name: os.environ.get(name) for name in changes})
         _update_environment(changes)
-
-    def _interrupt_again_if_lost(self) -> None:
-        """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
-        report = sys.unraisablehook
-
-        def on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
-            if isinstance(lost.exc_value, KeyboardInterrupt):
-                threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
-            elif self.exit_code is None:  # else a fixture that was not torn down has left it
-                report(lost)
-
-        sys.unraisablehook = on_unraisable  # pytest, whose own hook this replaces, resets it at the end
 
     def wait_ready(self, items: Iterable[pytest.Item], *, application: bool = False) -> None:
         """Wait for the servers, and for the application if one of these items uses it; end the run if one fails."""
@@ -239,3 +227,16 @@ def _update_environment(changes: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def _interrupt_again_if_lost(context: RunContext) -> None:
+    """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
+    report = sys.unraisablehook
+
+    def on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
+        elif context.exit_code is None:  # else a fixture that was not torn down has left it
+            report(lost)
+
+    sys.unraisablehook = on_unraisable  # pytest, whose own hook this replaces, resets it at the end

@@ -257,25 +257,20 @@ class Measure:
         self.renamed_from = renamed_from
         if self._in_turns is not None:
             self.measurement = self._in_turns(operations)
-        elif rounds := self._untimed_rounds:
-            self.measurement = Measurement(
-                samples=rounds,
-                most_samples=rounds,
-                warmup=0,
-                timed_limit_s=self._profile.timed_limit_s,
-                operations=operations,
-                retry=lambda _: "",
-            )
-        else:
-            self.measurement = Measurement(
-                samples=samples or self._profile.samples,
-                most_samples=samples or self._profile.samples * PATIENCE,
-                warmup=math.ceil(self._profile.warmup / operations) if warmup is None else warmup,
-                timed_limit_s=self._profile.timed_limit_s * (PATIENCE if samples else 1),
-                operations=operations,
-                retry=lambda summary: self._retry(summary, budget),
-                counter=self._counter,
-            )
+            return self.measurement
+        untimed, profile = self._untimed_rounds, self._profile
+        fixed = untimed or samples
+        if untimed:
+            warmup = 0
+        self.measurement = Measurement(
+            samples=fixed or profile.samples,
+            most_samples=fixed or profile.samples * PATIENCE,
+            warmup=math.ceil(profile.warmup / operations) if warmup is None else warmup,
+            timed_limit_s=profile.timed_limit_s * (PATIENCE if samples else 1),
+            operations=operations,
+            retry=lambda summary: "" if untimed else self._retry(summary, budget),
+            counter=None if untimed else self._counter,
+        )
         return self.measurement
 
     @property
