@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -47,12 +48,21 @@ def decode_results(data: bytes, path: Path) -> Results:
         advice = "update Plumbline" if schema > SCHEMA else f"record it again with `{nox_command()} -s baseline`"
         raise ResultsError(f"{path} has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}")
     try:
-        results = msgspec.json.decode(data, type=Results)
+        results = msgspec.convert(_with_typed_reasons(msgspec.json.decode(data)), Results)
     except msgspec.DecodeError as error:
         raise ResultsError(f"{path} is damaged or was edited by hand: {error}") from None
     if twice := sorted(key for key, n in Counter(one.key for one in results.benchmarks).items() if n > 1):
         raise ResultsError(f"{path} holds {twice[0]} twice")
     return results
+
+
+def _with_typed_reasons(document: Any) -> Any:
+    """Turn the reasons of the first version, which were texts, into those that are shown as they are."""
+    benchmarks = document.get("benchmarks")
+    for entry in [document, *(benchmarks if isinstance(benchmarks, list) else [])]:
+        if isinstance(entry, dict) and isinstance(reasons := entry.get("reasons"), list):
+            entry["reasons"] = [{"kind": "ended", "detail": one} if isinstance(one, str) else one for one in reasons]
+    return document
 
 
 class _SchemaOnly(msgspec.Struct):

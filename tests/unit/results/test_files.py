@@ -56,6 +56,17 @@ def edited(old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def test_reasons_of_the_first_version_are_read_as_they_were(tmp_path: Path) -> None:
+    """They were texts; files of schema 1 in the history of a project hold them."""
+    document = json.loads(dump_results(results(benchmark("a.py::a"))))
+    document["reasons"], document["benchmarks"][0]["reasons"] = ["redis is not ready"], ["slower in 5 processes"]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+    read = read_results(path)
+    assert read.reasons == [Reason("ended", "redis is not ready")]
+    assert read.benchmarks[0].reasons == [Reason("ended", "slower in 5 processes")]
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     """A file with every kind of field comes back equal."""
     written = results(
