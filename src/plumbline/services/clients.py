@@ -4,8 +4,6 @@ A probe does what a client does: PING, SET and GET with the password, a query on
 the health route. The advice on an error is what to do next if the error is final, and "" if a retry may help.
 """
 
-import asyncio
-import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +25,7 @@ class BadStatus(Exception):
 
 def run_alone(work: Callable[[], Coroutine[None, None, T]], limit_s: float) -> T:
     """Run a coroutine to its end on an event loop of its own. Raises TimeoutError."""
+    import asyncio  # here, as the reaper starts while the servers do, and mostly needs no client
 
     async def bounded() -> T:
         async with asyncio.timeout(limit_s):
@@ -168,6 +167,8 @@ def advice_http(error: BaseException) -> str:
 
 
 def _certificate_refused(error: BaseException | None) -> bool:
+    import ssl
+
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True
