@@ -14,7 +14,8 @@ from tests.unit.services.test_embedded import POSTGRES_ONLY, begin_and_wait, que
 
 CATALOGS = """
     SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
-        SELECT 'class ' || oid || ' ' || relname || ' ' || relkind::text || ' ' || coalesce(relacl::text, '') FROM pg_class
+        SELECT 'class ' || oid || ' ' || relname || ' ' || relkind::text || ' ' || coalesce(relacl::text, '')
+            FROM pg_class
         UNION ALL SELECT 'function ' || oid || ' ' || proname || ' ' || coalesce(proacl::text, '') FROM pg_proc
         UNION ALL SELECT 'role ' || oid || ' ' || rolname || ' ' || rolsuper::text FROM pg_roles
         UNION ALL SELECT 'database ' || datname || ' ' || datcollate || ' ' || datlocale FROM pg_database
