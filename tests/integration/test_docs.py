@@ -556,8 +556,11 @@ def quoted(line: str) -> list[str]:
 
 
 def messages() -> list[str]:
+    """The headings of the page on troubleshooting, and what else it quotes that is neither a command nor a setting."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    return [message for line in page.splitlines() if line.startswith("### ") for message in quoted(line)]
+    found = [message for line in page.splitlines() if line.startswith("### ") for message in quoted(line)]
+    texts = re.sub("^### .*", "", page, flags=re.MULTILINE).replace("\n", " ")
+    return found + [text for text in quoted(texts) if re.match(r"(?!nox )\w+ \w+ \w+", text)]
 
 
 @pytest.mark.parametrize("message", messages())
