@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from plumbline.processes import alive, host_name
@@ -91,24 +92,21 @@ def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | No
 
     Raises TimeoutError at the limit, or as soon as `given_up` is set. The thread is then left to itself.
     """
-    outcome: list[T | BaseException] = []
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
-            outcome.append(work())
+            outcome.set_result(work())
         except BaseException as error:
-            outcome.append(error)
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     deadline_s = time.monotonic() + limit_s
-    while thread.is_alive() and (left_s := deadline_s - time.monotonic()) > 0 and not (given_up and given_up.is_set()):
-        thread.join(min(left_s, POLL_S) if given_up else left_s)
-    if not outcome:
+    while not outcome.done() and time.monotonic() < deadline_s and not (given_up and given_up.is_set()):
+        wait([outcome], POLL_S)
+    if not outcome.done():
         raise TimeoutError(f"no answer within {limit_s:g} s")
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
+    return outcome.result()
 
 
 def _find_engine() -> Any:

@@ -148,9 +148,8 @@ class Services:
         common = self.environment()
         secrets = [service.address for service in self.running()]
         if settings.app and self.app is None:
-            self.app = Application(
-                settings.app, self._root, {**common, **self._rendered(settings.app.env)}, run, secrets
-            )
+            environment = {**common, **self._rendered(settings.app.env)}
+            self.app = Application(settings.app, self._root, environment, run, secrets)
         for name, process in settings.processes.items():
             environment = {**common, **self._rendered(process.env)}
             self.processes[name] = Process(name, process, self._root, environment, run, secrets)
@@ -201,17 +200,15 @@ class Services:
         _stop_all(service for service in self.running() if not service.own)
         for task in self._tasks:
             task.located.wait(STOP_LIMIT_S)
-        _stop_all([service for service in (self.app, *self.processes.values()) if service is not None])
-        _stop_all([service for service in (self.redis, self.postgres) if service is not None])
+        _stop_all(service for service in self.running() if service.name not in SERVERS)
+        _stop_all(service for service in self.running() if service.name in SERVERS)
         for task in self._tasks:
             task.join(STOP_LIMIT_S)
         self._context.engine.close()
         self._run.end()
 
     def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
-        addresses: dict[str, Address] = {
-            name: server.address for name in SERVERS if (server := getattr(self, name)) is not None
-        }
+        addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}
         return variables.render(templates, addresses, self.key_prefix)
 
     def _bring_up(self, task: "_Task", name: ServerName) -> None:
