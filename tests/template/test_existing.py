@@ -4,25 +4,33 @@ import json
 import re
 import subprocess
 import tomllib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.support.project import ROOT, Done, make_environment, pip_install
 from tests.support.repository import Repository
 
 from .copies import Copy, copy, write_files
 
-GROUPS = ("perf", "embedded", "service")
-THEIR_TOOLS = ("anyio>=4", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
+THEIR_TOOLS = ("anyio>=4", "mypy>=1.18", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
 LIMIT_S = 300.0
 
 
 def lowest_versions() -> list[str]:
-    """The oldest releases of all that the suite declares: what the owner's project is held to."""
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    declared = {one.partition(";")[0].strip() for name in GROUPS for one in groups[name]}
-    return sorted(one.replace(">=", "==") for one in declared if not one.startswith("nox>="))
+    """The oldest releases of what Plumbline shares with an application: what the owner's project is held to."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    drivers = [*project["optional-dependencies"]["redis"], *project["optional-dependencies"]["postgres"]]
+    requirements = map(Requirement, {*project["dependencies"], *drivers, "starlette>=1.0", "uvicorn>=0.27"})
+    # The embedded servers ask for a newer one.
+    return sorted(f"{one.name}=={lowest(one)}.*" for one in requirements if one.name != "platformdirs")
+
+
+def lowest(requirement: Requirement) -> str:
+    [version] = [one.version for one in requirement.specifier if one.operator == ">="]
+    return version
 
 
 PYPROJECT = """
@@ -43,6 +51,10 @@ PYPROJECT = """
 
     [tool.ruff.lint]
     select = ["D1", "E", "F", "I", "S"]
+
+    [tool.mypy]
+    files = ["."]
+    strict = true
     """
 FILES = {
     "src/shop/__init__.py": '''
@@ -104,6 +116,22 @@ FILES = {
         def test_plain(prices):
             assert prices
         ''',
+    "tests/test_units.py": '''
+        """Tests of the shop, for unittest."""
+
+        import unittest
+
+        import shop
+
+
+        class TestShop(unittest.TestCase):
+            """The shop."""
+
+            def test_total(self) -> None:
+                """It adds up."""
+                self.assertEqual(shop.total(), sum(range(20_000)))
+        ''',
+    "tests/conftest.py": '"""None of theirs."""\n',
     "conftest.py": '''
         """Fixtures of theirs."""
 
@@ -136,6 +164,19 @@ FILES = {
 }
 
 
+UNCHANGED = '''
+"""A benchmark of code that does not change."""
+
+
+def test_sorting(measure):
+    """Sort a list that is in reverse order."""
+    for timer in measure():
+        with timer:
+            ordered = sorted(range(2000, 0, -1))
+    assert ordered[0] == 1
+'''.lstrip()
+
+
 @pytest.fixture
 def theirs(tmp_path: Path) -> Copy:
     """The owner's repository and environment, before the suite comes."""
@@ -164,26 +205,52 @@ def run(*command: str, cwd: Path, code: int | None = 0) -> Done:
     return Done(done.returncode, done.stdout)
 
 
-def own_tests(theirs: Copy) -> list[str]:
-    """Run the owner's pytest, as they do; the files whose coverage it tells."""
-    done = run(".venv/bin/pytest", cwd=theirs.root)
-    assert re.search(r"\b3 passed\b", done.output), done.output
-    return sorted(json.loads((theirs.root / "coverage.json").read_text(encoding="utf-8"))["files"])
+@dataclass
+class Found:
+    """What the owner's tools find in their repository."""
+
+    pytest: str
+    covered: list[str]
+    unittest: str
+    ruff: str
+    ruff_format: str
+    mypy: str
+
+
+def own_tools(theirs: Copy) -> Found:
+    """Run the owner's tools as they do."""
+    pytest = run(".venv/bin/pytest", cwd=theirs.root).output
+    covered = sorted(json.loads((theirs.root / "coverage.json").read_text(encoding="utf-8"))["files"])
+    unittest = run(".venv/bin/python", "-m", "unittest", "discover", "tests", cwd=theirs.root).output
+    ruff = run(".venv/bin/ruff", "check", "--output-format=concise", cwd=theirs.root, code=None).output
+    ruff_format = run(".venv/bin/ruff", "format", "--diff", "--quiet", cwd=theirs.root, code=None).output
+    mypy = run(".venv/bin/mypy", cwd=theirs.root, code=None).output
+    [passed] = re.findall(r"\d+ passed[^=]*(?= in )", pytest)
+    [ran] = re.findall(r"Ran \d+ tests?", unittest)
+    return Found(passed, covered, ran, ruff, ruff_format, re.sub(r"checked \d+ source files", "", mypy))
 
 
 def add_by_hand(theirs: Copy, printed: str) -> None:
-    """Do what is printed after copying: put lines at the end of the files named."""
-    parts = re.findall(r"^to (\S+?)[,:].*\n\n((?:    .*\n|\n)+)", printed, re.MULTILINE)
+    """Do what is printed after copying: put lines at the end of the files named; tables are there already."""
+    parts = re.findall(r"^Add to (\S+?)[,:].*\n\n((?:    .*\n|\n)+)", printed, re.MULTILINE)
     assert [name for name, _ in parts] == [".gitignore", ".gitlab-ci.yml", "pyproject.toml"]
     for name, lines in parts:
-        with (theirs.root / name).open("a", encoding="utf-8") as file:
-            file.write("\n" + re.sub(r"^    ", "", lines, flags=re.MULTILINE).rstrip() + "\n")
+        text = re.sub(r"^    ", "", lines, flags=re.MULTILINE).rstrip() + "\n"
+        path = theirs.root / name
+        before = path.read_text(encoding="utf-8")
+        if name == "pyproject.toml":
+            head = "[tool.mypy]\n"
+            [excluded] = re.findall(r"^exclude = .*\n", text, re.MULTILINE)
+            before = before.replace(head, head + excluded)
+            text = text.replace(head + excluded, "")
+        path.write_text(f"{before}\n{text}", encoding="utf-8")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Repository) -> None:
-    """Nothing of theirs changes and their tests pass; the suite runs with the oldest packages and judges their code."""
-    covered = own_tests(theirs)
+    """Nothing of theirs changes, their tools find the same, and the suite judges their code with old packages."""
+    found = own_tools(theirs)
+    assert (found.pytest, found.unittest) == ("4 passed", "Ran 1 test")
     files = theirs.files()
 
     done = copy(template, theirs.root, {"application": "shop.web:app", "ci": "both"})
@@ -192,21 +259,22 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     status = theirs.git("status", "--porcelain", "--untracked-files=all").splitlines()
     assert {line[:2] for line in status} == {"??"}
     assert files < theirs.files()
-    added = theirs.files() - files
-    assert {"perf-noxfile.py", "perf-scripts/gate.py", "tests/performance/pytest.toml"} <= added
-    assert not {"conftest.py", "pyproject.toml", "tests/__init__.py", "tests/sample_service/app.py"} & added
+    added = theirs.own_files() - files
+    assert {"perf-noxfile.py", "tests/performance/pyproject.toml"} <= added
+    assert not {"conftest.py", "noxfile.py", "tests/__init__.py", "tests/sample_service/app.py"} & added
+    assert not [name for name in added if re.search("test_(redis|postgres)_", name)]
 
+    # What is added by hand is for mypy and coverage alone.
+    now = own_tools(theirs)
+    assert replace(now, covered=found.covered, mypy=found.mypy) == found
     add_by_hand(theirs, done.output)
-    assert own_tests(theirs) == covered
-    found = run(".venv/bin/ruff", "check", "--output-format=json", cwd=theirs.root, code=None)
-    checked = {Path(one["filename"]).relative_to(theirs.root).as_posix() for one in json.loads(found.output)}
-    assert "tests/test_shop.py" in checked
-    assert not [name for name in checked if name.startswith(("perf-", "tests/performance/harness"))]
+    assert own_tools(theirs) == found
     assert "perf-results/" in theirs.git("check-ignore", "perf-results/")
 
     theirs.edit("settings.toml", '# MY_SERVICE_REDIS_URL = "{redis.url}"', 'SHOP_CACHE_URL = "{redis.url}"')
     theirs.measure_little()
     theirs.allow_for_noise()
+    theirs.write("test_unchanged.py", UNCHANGED)
     theirs.commit("The suite")
     done = theirs.nox("ci")
     assert done.code == 0, done.output
@@ -217,15 +285,28 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     shop = theirs.root / "src" / "shop" / "__init__.py"
     text = shop.read_text(encoding="utf-8")
     shop.write_text(text.replace("return sum(PRICES)", "return sum(PRICES * 200) // 200"), encoding="utf-8")
-    done = theirs.nox("ci", "-k", "test_health or test_publish_latency", GITHUB_BASE_REF="main")
+    done = theirs.nox("ci", "-k", "test_get or test_sorting", GITHUB_BASE_REF="main")
     assert done.code == 1, done.output
     verdicts = theirs.verdicts()
-    assert verdicts.pop("test_api_benchmarks.py::test_health") == "regression"
-    assert list(verdicts) == ["test_redis_benchmarks.py::test_publish_latency"]
+    assert verdicts.pop("test_routes.py::test_get[/health]") == "regression"
+    assert list(verdicts) == ["test_unchanged.py::test_sorting"]
     assert "regression" not in verdicts.values()
     assert "nox -f perf-noxfile.py -s ci" in done.output
 
 
+def test_a_repository_whose_tests_are_a_package(theirs: Copy, template: Repository) -> None:
+    """Their tools find the same in it, too."""
+    (theirs.root / "tests" / "__init__.py").touch()
+    theirs.commit("A package")
+    found = own_tools(theirs)
+
+    done = copy(template, theirs.root, {"application": "shop.web:app", "ci": "both"})
+
+    assert done.code == 0, done.output
+    add_by_hand(theirs, done.output)
+    assert own_tools(theirs) == found
+
+
 def is_installed(requirement: str, packages: dict[str, str]) -> bool:
     name, _, version = requirement.partition("==")
-    return packages.get(name, "").startswith(version)
+    return packages.get(name, "").startswith(version.removesuffix(".*"))
