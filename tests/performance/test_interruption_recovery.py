@@ -13,9 +13,8 @@ from time import perf_counter
 import asyncpg
 import httpx
 import pytest
-from redis.asyncio import Redis
-
 from plumbline import Service, Services
+from redis.asyncio import Redis
 
 pytestmark = [pytest.mark.full, pytest.mark.disruptive, pytest.mark.timeout(60)]
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plumbline import Service, Services
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
-
-from plumbline import Service, Services
 
 pytestmark = pytest.mark.readiness
 
@@ -21,7 +20,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG001 - skips if Redis is off
+def redis_service(services: Services, redis_url: str) -> Service:
     assert services.redis is not None
     return services.redis
 

@@ -9,7 +9,6 @@ from time import perf_counter
 import httpx
 import psutil
 import pytest
-
 from plumbline import Services, slope
 
 pytestmark = pytest.mark.full
@@ -25,7 +24,7 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips where it is off
+def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:
     """Processes on this machine by what they belong to: the tests, a server, the application."""
     found = {"tests": [psutil.Process()]}
     for service in services.running():
