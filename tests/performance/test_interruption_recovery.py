@@ -13,8 +13,9 @@ from time import perf_counter
 import asyncpg
 import httpx
 import pytest
-from plumbline import Service, Services
 from redis.asyncio import Redis
+
+from plumbline import Service, Services
 
 pytestmark = [pytest.mark.full, pytest.mark.disruptive, pytest.mark.timeout(60)]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from asyncpg.pool import PoolConnectionProxy
+
 from plumbline import Measure
 
 ACCOUNTS = 1_000

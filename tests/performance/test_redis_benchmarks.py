@@ -11,8 +11,9 @@ from time import perf_counter
 
 import psutil
 import pytest
-from plumbline import Measure, slope
 from redis.asyncio import BlockingConnectionPool, Redis
+
+from plumbline import Measure, slope
 
 STANDARD_PAYLOAD = json.dumps(
     {
@@ -182,7 +183,7 @@ async def test_pool_hygiene(redis_client: Redis, redis_url: str, key_prefix: str
                 await subscriber.subscribe(f"{key_prefix}hygiene")
 
     async with asyncio.timeout(5):  # the server sees a closed connection a moment later
-        while await client_count(redis_client, name):
+        while await client_count(redis_client, name):  # noqa: ASYNC110 - nobody would tell us
             await asyncio.sleep(0.01)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plumbline import Service, Services
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
+
+from plumbline import Service, Services
 
 pytestmark = pytest.mark.readiness
 
@@ -20,7 +21,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def redis_service(services: Services, redis_url: str) -> Service:
+def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG001 - skips if Redis is off
     assert services.redis is not None
     return services.redis
 
