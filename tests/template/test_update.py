@@ -1,4 +1,4 @@
-"""`copier update` over two tagged versions: a newer harness comes, and what the owner has made of the copy stays."""
+"""`copier update` over two tagged versions: a newer Plumbline comes, and what the owner has made of the copy stays."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,8 @@ from tests.support.repository import Repository
 from .copies import Copy, copier, copy, make_template, tag, write_files
 
 ANSWERS = ".copier-answers.plumbline.yml"
+ARCHIVE = "src/plumbline/services/postgres-18.tar.xz"
+ALL = {"store_tests": True}
 UPDATE = ("update", "--defaults", f"--answers-file={ANSWERS}")
 OWN_FILES = {
     "pyproject.toml": """
@@ -28,15 +30,16 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """The template with a second version, in which all kinds of files have changed."""
     template = make_template(tmp_path_factory.mktemp("versions") / "plumbline")
     changes = {
-        "tests/performance/harness/measure.py": (r"\Z", "\n# newer\n"),
+        "src/plumbline/measuring/loop.py": (r"\Z", "\n# newer\n"),
+        "template/tests/performance/settings.toml.jinja": (r"\A", "# newer settings\n"),
+        "template/tests/performance/requirements.txt.jinja": (r"uvicorn>=0.27", "uvicorn>=0.28"),
+        "template/noxfile.py": (r"terminate_timeout=20", "terminate_timeout=21"),
         "tests/performance/settings.toml": (r"\A", "# newer settings\n"),
         "tests/performance/conftest.py": (r"POOL_SIZE = 20", "POOL_SIZE = 21"),
         "tests/performance/test_redis_benchmarks.py": (r"\Z", "\n# newer\n"),
         "tests/performance/test_postgres_benchmarks.py": (r"\Z", "\n# newer\n"),
         "tests/sample_service/app.py": (r"\Z", "\n# newer\n"),
-        "noxfile.py": (r"END_LIMIT_S = 20", "END_LIMIT_S = 21"),
-        "pyproject.toml": (r'  "rich>=13.9",\n', '  "rich>=13.9.1",\n'),
-        "scripts/gate.py": (r"\Z", "\n# newer\n"),
+        "tests/performance/pyproject.toml": (r'timeout = "120"', 'timeout = "121"'),
         ".github/workflows/performance.yml": (r"timeout-minutes: 30", "timeout-minutes: 31"),
     }
     for name, (old, new) in changes.items():
@@ -44,7 +47,10 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
         text, count = re.subn(old, new, path.read_text(encoding="utf-8"), count=1)
         assert count == 1, name
         path.write_text(text, encoding="utf-8")
-    template.write({"tests/performance/harness/added.py": "NEWER = True\n"})
+    template.write({"src/plumbline/added.py": "NEWER = True\n"})
+    (template.root / "src" / "plumbline" / "py.typed").unlink()
+    archive = template.root / ARCHIVE
+    archive.write_bytes(archive.read_bytes() + b"\xffnewer")
     template.commit()
     tag(template, "v0.2.0")
     return template
@@ -54,50 +60,52 @@ def edited(copied: Copy) -> dict[str, str]:
     """Let the owner edit settings, fixtures and benchmarks, and delete examples; what is then in the files."""
     copied.edit("settings.toml", "samples = 100", "samples = 50")
     suite = "tests/performance"
-    for name in (f"{suite}/{file}" for file in ("conftest.py", "fixtures.py", "test_redis_benchmarks.py")):
+    for name in (f"{suite}/{file}" for file in ("conftest.py", "test_redis_benchmarks.py")):
         path = copied.root / name
-        if path.exists():
-            path.write_text(path.read_text(encoding="utf-8") + "\n# the owner's\n", encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8") + "\n# the owner's\n", encoding="utf-8")
     write_files(copied.root, {f"{suite}/test_mine.py": "def test_mine(): ...\n"})
     for name in ("test_postgres_benchmarks.py", "test_resource_usage.py"):
         (copied.suite / name).unlink()
     (copied.root / "tests" / "sample_service" / "worker.py").unlink()
-    kept = [name for name in copied.files() if name.startswith((suite, "tests/sample_service"))]
-    kept = [name for name in kept if "/harness/" not in name and not name.endswith((".toml", ".md"))]
+    kept = [name for name in copied.own_files() if name.startswith((suite, "tests/sample_service"))]
+    kept = [name for name in kept if name.endswith(".py")]
     return {name: (copied.root / name).read_text(encoding="utf-8") for name in [*kept, f"{suite}/settings.toml"]}
 
 
 def check_updated(copied: Copy, before: dict[str, str]) -> None:
-    """The harness is the newer one, nothing of the owner's has changed or come back, and there is no conflict."""
+    """Plumbline is the newer one, nothing of the owner's has changed or come back, and there is no conflict."""
     for name, text in before.items():
         assert (copied.root / name).read_text(encoding="utf-8") == text, name
     for name in ("test_postgres_benchmarks.py", "test_resource_usage.py", "../sample_service/worker.py"):
         assert not (copied.suite / name).exists()
-    assert (copied.suite / "harness" / "measure.py").read_text(encoding="utf-8").endswith("# newer\n")
-    assert (copied.suite / "harness" / "added.py").exists()
+    package = copied.suite / "vendor" / "src" / "plumbline"
+    assert (package / "measuring" / "loop.py").read_text(encoding="utf-8").endswith("# newer\n")
+    assert (package / "added.py").exists()
+    assert (copied.suite / "vendor" / ARCHIVE).read_bytes().endswith(b"\xffnewer")
+    assert not (package / "py.typed").exists()
+    assert 'timeout = "121"' in (copied.suite / "pyproject.toml").read_text(encoding="utf-8")
     assert "timeout-minutes: 31" in (copied.root / ".github/workflows/performance.yml").read_text(encoding="utf-8")
     assert not [name for name in copied.files() if name.endswith((".rej", ".orig"))]
     assert copied.git("diff", "--name-only", "--diff-filter=U") == ""
     for name in copied.files():
-        assert "<<<<<<<" not in (copied.root / name).read_text(encoding="utf-8"), name
+        assert b"<<<<<<<" not in (copied.root / name).read_bytes(), name
     assert "_commit: v0.2.0" in (copied.root / ANSWERS).read_text(encoding="utf-8")
 
 
 def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     """Of the files that both have changed, too, each keeps the owner's lines and gets the newer ones."""
     root = tmp_path / "copy"
-    assert copy(two_versions, root).code == 0
+    assert copy(two_versions, root, ALL).code == 0
     copied = Copy(root)
     copied.begin()
     before = edited(copied)
-    noxfile, pyproject = root / "noxfile.py", root / "pyproject.toml"
+    noxfile, requirements = root / "noxfile.py", copied.suite / "requirements.txt"
     session = '@nox.session(default=False)\ndef mine(session: nox.Session) -> None:\n    """Mine."""\n'
     mark = "# Your own sessions go below this line.\n"
     text = noxfile.read_text(encoding="utf-8")
     assert mark in text
     noxfile.write_text(text.replace(mark, f"{mark}\n\n{session}"), encoding="utf-8")
-    text = pyproject.read_text(encoding="utf-8")
-    pyproject.write_text(text.replace('  "uvicorn>=0.35",\n', '  "uvicorn>=0.35",\n  "orjson",\n'), encoding="utf-8")
+    requirements.write_text("orjson\n" + requirements.read_text(encoding="utf-8"), encoding="utf-8")
     copied.commit("Ours")
 
     done = copier(*UPDATE, cwd=root)
@@ -106,18 +114,17 @@ def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     check_updated(copied, before)
     text = noxfile.read_text(encoding="utf-8")
     assert session in text
-    assert "END_LIMIT_S = 21" in text
-    text = pyproject.read_text(encoding="utf-8")
-    assert '"orjson"' in text
-    assert '"rich>=13.9.1"' in text
-    assert (root / "scripts" / "gate.py").read_text(encoding="utf-8").endswith("# newer\n")
+    assert "terminate_timeout=21" in text
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "orjson"
+    assert "uvicorn>=0.28" in lines
 
 
 def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     """What was there before the first copy is remembered: it is left alone again."""
     root = tmp_path / "theirs"
     write_files(root, OWN_FILES)
-    assert copy(two_versions, root).code == 0
+    assert copy(two_versions, root, ALL).code == 0
     copied = Copy(root, "perf-noxfile.py")
     copied.begin()
     before = edited(copied)
@@ -128,8 +135,8 @@ def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_pat
 
     assert done.code == 0, done.output
     check_updated(copied, before)
-    assert '"rich>=13.9.1"' in (copied.suite / "pyproject.toml").read_text(encoding="utf-8")
-    assert "END_LIMIT_S = 21" in (root / "perf-noxfile.py").read_text(encoding="utf-8")
+    assert "uvicorn>=0.28" in (copied.suite / "requirements.txt").read_text(encoding="utf-8")
+    assert "terminate_timeout=21" in (root / "perf-noxfile.py").read_text(encoding="utf-8")
     assert not (root / "conftest.py").exists()
 
 
@@ -147,4 +154,5 @@ def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, t
     assert done.code != 0
     assert "dirty" in done.output
     assert copied.git("status", "--porcelain") == status
-    assert "# newer" not in (copied.suite / "harness" / "measure.py").read_text(encoding="utf-8")
+    loop = copied.suite / "vendor" / "src" / "plumbline" / "measuring" / "loop.py"
+    assert "# newer" not in loop.read_text(encoding="utf-8")

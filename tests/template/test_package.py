@@ -1,0 +1,113 @@
+"""How a copy gets the package: from a commit of a git repository, from its own folder, or from the package index."""
+
+import http.server
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import plumbline
+from tests.support.project import make_environment, pip_install
+from tests.support.repository import Repository
+
+from .copies import Copy, copier, copy, make_template, tag
+
+REQUIREMENTS = "tests/performance/requirements.txt"
+WHERE = "import plumbline; print(plumbline.__file__)"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and logs nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Repository, str]]:
+    """A template with one version, and a URL that its commits are published at by `publish`."""
+    template = make_template(tmp_path / "template")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        template.git("clone", "--quiet", "--bare", ".", str(folder / "plumbline.git"))
+        template.git("remote", "add", "origin", str(folder / "plumbline.git"))
+        publish(template)
+        yield template, f"git+http://127.0.0.1:{server.server_port}/plumbline.git"
+        server.shutdown()
+
+
+def publish(template: Repository) -> None:
+    """Push, and write the files that git reads over plain HTTP."""
+    template.git("push", "--quiet", "--tags", "origin", "main")
+    for command in (["repack", "-adq"], ["update-server-info"]):
+        template.git("--git-dir", template.git("remote", "get-url", "origin"), *command)
+
+
+def installers(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """An environment by Python's venv with the command of pip, and one by uv with that of uv, if it is there."""
+    for name, make in {"pip": [sys.executable, "-m", "venv"], "uv": make_environment("")[:-1]}.items():
+        subprocess.run([*make, str(folder / name)], check=True, capture_output=True)
+        python = folder / name / "bin" / "python"
+        yield python, [str(python), "-m", "pip", "install"] if name == "pip" else pip_install(str(python))
+
+
+def plumbline_requirement(root: Path) -> str:
+    [line] = re.findall(r"^pytest-plumbline.*", (root / REQUIREMENTS).read_text(encoding="utf-8"), re.MULTILINE)
+    return str(line)
+
+
+@pytest.mark.timeout(300)
+def test_a_copy_from_a_url_is_pinned_to_its_commit(served: tuple[Repository, str], tmp_path: Path) -> None:
+    """pip and uv install the package from there without the template's folder, and an update moves the pin."""
+    template, url = served
+    copied = Copy(tmp_path / "copy")
+    done = copier("copy", "--defaults", url, str(copied.root), cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert not (copied.suite / "vendor").exists()
+    requirement = plumbline_requirement(copied.root)
+    assert requirement == f"pytest-plumbline[docker,embedded,html,postgres,redis] @ {url}@{template.head()}"
+    copied.begin()
+    for python, install in installers(tmp_path):
+        subprocess.run([*install, "--quiet", "--no-deps", requirement], check=True)
+        where = subprocess.run([python, "-c", WHERE], check=True, capture_output=True, text=True).stdout
+        assert "site-packages" in where
+
+    old = template.head()
+    template.commit({"src/plumbline/added.py": ""})
+    tag(template, "v0.2.0")
+    publish(template)
+    done = copier("update", "--defaults", "--answers-file=.copier-answers.plumbline.yml", cwd=copied.root)
+
+    assert done.code == 0, done.output
+    assert template.head() != old
+    assert plumbline_requirement(copied.root) == requirement.replace(old, template.head())
+
+
+@pytest.mark.timeout(300)
+def test_a_vendored_package_is_installed_from_the_copy(template: Repository, tmp_path: Path) -> None:
+    """By pip and by uv: newer code, as an update brings it, counts without another installation."""
+    copied = Copy(tmp_path / "a copy")
+    assert copy(template, copied.root).code == 0
+    for python, install in installers(tmp_path):
+        subprocess.run([*install, "--quiet", "--no-deps", "-r", REQUIREMENTS], check=True, cwd=copied.root)
+        where = subprocess.run([python, "-c", WHERE], check=True, capture_output=True, text=True).stdout
+        assert Path(where.strip()).is_relative_to(copied.suite / "vendor" / "src")
+
+
+def test_a_copy_on_the_package_index_accepts_this_version(template: Repository, tmp_path: Path) -> None:
+    """And no version that may break it."""
+    root = tmp_path / "copy"
+    assert copy(template, root, {"plumbline": "index", "services": ["redis"], "reports": False}).code == 0
+    requirement = Requirement(plumbline_requirement(root))
+    assert requirement.extras == {"docker", "embedded", "redis"}
+    assert requirement.specifier.contains(plumbline.__version__)
+    assert not requirement.specifier.contains("1.0")
+    assert not (root / "tests" / "performance" / "vendor").exists()
