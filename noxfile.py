@@ -17,7 +17,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
-# Your own project: installed if it can be built, otherwise what it depends on.
+# Your own project: installed if it can be built, otherwise its dependencies are.
 OWN = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
 PROJECT = ["-e", "."] if "build-system" in OWN else OWN.get("project", {}).get("dependencies", [])
 INVALID = 3
@@ -96,22 +96,22 @@ LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*",
 
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
-    """The harness's own tests, and the template's."""
+    """Run the tests of the package and of the template."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
-    # Those of the template first, which take longest.
+    # The tests of the template come first, as they take longest.
     paths = (
         []
         if any(one.startswith("tests/") for one in session.posargs)
         else ["tests/template", "tests/integration", "tests/unit"]
     )
-    # What real servers do in a limited time depends on the machine: what fails may try again, and pytest says so.
+    # Tests of real servers depend on the machine's speed: a failed one runs again, and pytest reports that.
     whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
 
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
-    """ruff, mypy, and the layers of imports."""
+    """Run ruff and mypy, and check the layers of imports."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "check", "--config=pyproject.toml")
     session.run("ruff", "format", "--check")

@@ -17,7 +17,7 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
-# Your own project: installed if it can be built, otherwise what it depends on.
+# Your own project: installed if it can be built, otherwise its dependencies are.
 OWN = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
 PROJECT = ["-e", "."] if "build-system" in OWN else OWN.get("project", {}).get("dependencies", [])
 INVALID = 3

@@ -1,7 +1,7 @@
 """Clients of the system under test, for the benchmarks beside this file: edit them to suit your own.
 
-What lives longer than one test calls itself `perf` to its server (`client_name`, `application_name`). After each test
-Plumbline looks for other new connections of this process and reports them as leaked: close what a test opens in it.
+A client that lives longer than one test names itself `perf` to its server (`client_name`, `application_name`). After
+each test Plumbline reports other new connections of this process as leaked: a test closes what it opens.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Imported where they are used: a suite may have only some of them, and the repository's own pytest none.
+# Fixtures import what they use: a suite may need only some of these packages, and the repository's own pytest none.
 if TYPE_CHECKING:
     import asyncpg
     import httpx

@@ -1,7 +1,7 @@
 """Redis, PostgreSQL and the application paused, killed and restarted in the middle of work.
 
-The work goes through the application: items are created and events handed to the worker. How long it takes until a
-failure is noticed and until work goes on is told at the end of the run and in junit.xml, and not judged.
+The work goes through the application: items are created and events handed to the worker. The times until a
+failure is noticed and until work goes on are printed at the end of the run and written to junit.xml, but not judged.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ STORED = {"items": "SELECT id FROM items WHERE id = ANY($1)", "events": "SELECT 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request: what it asked for, when (perf_counter seconds), and the id that was acknowledged, if any."""
+    """One request: its kind, its begin and end (perf_counter seconds), and the id that was acknowledged, if any."""
 
     kind: str
     began_s: float
@@ -38,7 +38,7 @@ class Attempt:
 
 
 class Work:
-    """Clients that create items and events, one after another, and what became of each."""
+    """Clients that create items and events, one after another, with the outcome of each request."""
 
     def __init__(self, api_url: str) -> None:
         self.attempts: list[Attempt] = []
@@ -86,11 +86,11 @@ class Work:
         return max(again_s.values()) if len(again_s) == len(KINDS) else None
 
 
-async def until(what: str, condition: Callable[[], bool], limit_s: float) -> None:
-    """Wait until it is so; raises AssertionError that says what hasn't come to pass."""
+async def until(event: str, condition: Callable[[], bool], limit_s: float) -> None:
+    """Wait until the condition holds. Raises AssertionError that names the event if it does not in time."""
     deadline_s = perf_counter() + limit_s
     while not condition():
-        assert perf_counter() < deadline_s, f"{what}: not within {limit_s:g} s"
+        assert perf_counter() < deadline_s, f"{event}: not within {limit_s:g} s"
         await asyncio.sleep(0.002)
 
 
@@ -99,7 +99,7 @@ async def service(request: pytest.FixtureRequest, services: Services, api_url: s
     """The service to interrupt; everything is up again afterwards."""
     found: Service | None = getattr(services, request.param)
     if found is None or not found.own:
-        pytest.skip(f"{request.param} isn't ours to interrupt")
+        pytest.skip(f"{request.param} runs elsewhere, and is not interrupted")
     yield found
     async with asyncio.timeout(RECOVERY_LIMIT_S), httpx.AsyncClient(base_url=api_url, trust_env=False) as client:
         while True:

@@ -25,7 +25,7 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips where it is off
+def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips if it is off
     """Processes on this machine by what they belong to: the tests, a server, the application."""
     found = {"tests": [psutil.Process()]}
     for service in services.running():
@@ -43,7 +43,7 @@ async def cycle(client: httpx.AsyncClient) -> None:
 
 
 def own_bytes(processes: list[psutil.Process]) -> int:
-    """Resident memory without what is shared, such as PostgreSQL's buffers, where the system tells."""
+    """Resident memory without what is shared, such as PostgreSQL's buffers, if the system reports it."""
     memory = [process.memory_info() for process in processes]
     return sum(info.rss - getattr(info, "shared", 0) for info in memory)
 

@@ -1,4 +1,4 @@
-"""What can be set, read from the environment once, at import."""
+"""Settings, read from the environment once, at import."""
 
 import os
 

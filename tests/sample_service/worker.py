@@ -31,16 +31,16 @@ Entries = list[tuple[str, dict[str, str]]]
 async def work() -> None:
     """Store events until cancelled; while a store is away, try again with growing, random delays."""
     delay_s = FIRST_DELAY_S
-    told = False
+    announced = False
     while True:
         try:
             async with AsyncExitStack() as stack:
                 database = await stack.enter_async_context(open_database())
                 redis = await stack.enter_async_context(open_redis(BLOCK_S))
                 await create_group(redis)
-                if not told:
-                    print("worker ready", flush=True)  # noqa: T201 - told to whoever starts it
-                    told = True
+                if not announced:
+                    print("worker ready", flush=True)  # noqa: T201 - for the process that starts it
+                    announced = True
                 pending = True
                 while True:
                     stored = await store_batch(redis, database, pending=pending)

@@ -82,7 +82,7 @@ def test_schema_of_github() -> None:
 
 def test_schema_of_gitlab(tmp_path: Path) -> None:
     """The pipeline is valid as it is, and with service containers, whose URLs the settings take."""
-    _, _, remark = GITLAB.read_text(encoding="utf-8").partition("# With GitLab's service containers")
+    _, _, remark = GITLAB.read_text(encoding="utf-8").partition("# To use GitLab's service containers")
     _, block, _ = re.sub(r"^# ?", "", remark, flags=re.MULTILINE).split("\n\n")
     [allowed] = re.findall(r"allow_external = .*", remark)
     added = yaml.safe_load(block)["performance"]
