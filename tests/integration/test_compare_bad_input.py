@@ -350,7 +350,7 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     """The gate goes on without a base; the token of the index is in no message and in no file."""
     path = gated.baseline()
     data = json.loads(path.read_text())
-    data["environment"]["packages"]["httpx"] = "0.0.1"
+    data["environment"]["packages"]["starlette"] = "0.0.1"
     path.write_text(json.dumps(data))
     gated.commit()
     index = f"http://me:{TOKEN}@127.0.0.1:9/{TOKEN}/simple"
@@ -358,11 +358,11 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     done = run(gated, "ci", **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.code == 0, done.output
     assert set(gated.verdicts().values()) == {"inconclusive"}
-    assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output
+    assert "no paired comparison: starlette 0.0.1 of the base can't be installed now" in done.output
     assert TOKEN not in done.output
     done = compare(gated, **variables, PIP_RETRIES="0", UV_HTTP_RETRIES="0")
     assert done.code == 3, done.output
-    assert "no paired comparison: httpx 0.0.1 of the base can't be installed now" in done.output
+    assert "no paired comparison: starlette 0.0.1 of the base can't be installed now" in done.output
     assert "Next: nox -s ci" in done.output
     assert TOKEN not in done.output
     files = [*(gated.root / "perf-results").iterdir(), *cache_of(gated.environments).rglob("*")]
@@ -439,7 +439,7 @@ def test_data_of_each_arm(project: Project) -> None:
     assert reasons(project, item).startswith("compared in ")
     assert "AssertionError: that is of another version" in reasons(project, shared)
     told = " ".join(done.output.split())
-    assert "SHARED_URL names no {redis.database}, so base and head use the same one: what one writes" in told
+    assert "SHARED_URL names no {redis.database}, so base and head use the same one: keys with fixed names" in told
     assert "CACHE_URL names no" not in told
 
 

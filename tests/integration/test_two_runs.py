@@ -109,5 +109,5 @@ def test_two_first_runs(traces: Traces, tmp_path: Path) -> None:
     runs = run_together(traces, 2, XDG_CACHE_HOME=str(tmp_path / "cache"))
 
     assert [run.code for run in runs] == [0, 0], "\n".join(run.output for run in runs)
-    assert len(list((tmp_path / "cache" / "plumbline").glob("postgres-????????????"))) == 1
+    assert len(list((tmp_path / "cache" / "plumbline").glob("postgres/????????????????"))) == 1
     traces.assert_gone()
