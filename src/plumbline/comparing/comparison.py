@@ -77,12 +77,9 @@ def compare_with_base(
         return replace(found, none=NoComparison("no_base", str(error)))
     except ComparisonInvalid as error:
         return replace(found, none=NoComparison("invalid", str(error)))
-    slower = sum(one.verdict == "regression" for one in comparison.judgements.values())
-    profiled = len(comparison.functions)
-    note = [f"a profiler has run on the worst {profiled} of {slower} regressions"] if 0 < profiled < slower else []
     return replace(
         found,
-        notes=[*found.notes, *note],
+        notes=[*found.notes, *_note_on_profiles(comparison)],
         compared=keys,
         unaffected=frozenset(comparison.unaffected),
         judgements=comparison.judgements,
@@ -92,6 +89,12 @@ def compare_with_base(
         failures=comparison.failures,
         baseline_edited=frozenset() if revision else edited_entries(base_baseline, baseline),
     )
+
+
+def _note_on_profiles(comparison: PairedComparison) -> list[str]:
+    slower = sum(one.verdict == "regression" for one in comparison.judgements.values())
+    profiled = len(comparison.functions)
+    return [f"a profiler has run on the worst {profiled} of {slower} regressions"] if 0 < profiled < slower else []
 
 
 def _run_pairs(
