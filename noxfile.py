@@ -94,7 +94,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Without it each of many processes would compile all packages again.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 # Packages of applications that share an environment with the suite, as old as the package works with.
-LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*", "starlette>=0.37", "pytest==8.*"]
+LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*", "fastapi==0.110.*"]
 
 
 @nox.session(default=False)
@@ -126,7 +126,7 @@ def lint(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The package's tests without Docker, on the oldest versions that it declares."""
     session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)
-    session.install("pytest-xdist", "pytest-rerunfailures")
+    session.install("nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
     paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
     session.run("pytest", "-n", "3", "--dist", "loadfile", "--reruns", "2", "-rR", *paths, env=COMPILED)
     session.run("python", "-m", "plumbline", "ci", "--", "-k", "select_1 or test_publish_latency or test_list")

@@ -277,8 +277,10 @@ async def test_a_pooled_client_turned_into_a_connection_a_call(count: Count, cli
 
     before, after = await count(client.ping), await count(fresh)
 
-    assert held(before, after)["redis.connections"] == (0, 1)
-    assert held(before, after)["redis.command HELLO"] == (0, 1)
+    grown = held(before, after)
+    assert grown["redis.connections"] == (0, 1)
+    # redis-py logs in by AUTH before it speaks RESP3, and by HELLO since.
+    assert grown.get("redis.command HELLO", grown.get("redis.command AUTH")) == (0, 1)
 
 
 async def test_a_payload_that_grew(count: Count, client: Redis) -> None:
