@@ -94,7 +94,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Without it each of many processes would compile all packages again.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
 # Packages of applications that share an environment with the suite, as old as the package works with.
-LOWEST = ["httpx==0.26.*", "redis==5.0.*", "asyncpg==0.29.*", "uvicorn==0.27.*", "fastapi==0.110.*"]
+LOWEST = ["httpx==0.26.*", "redis==5.0.1", "asyncpg==0.29.*", "uvicorn==0.27.*", "fastapi==0.110.*"]
 
 
 @nox.session(default=False)
