@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
-from plumbline.comparing.comparison import compare_with_base
 from plumbline.comparing.trees.base_commit import find_base, is_proposed
 from plumbline.comparing.trees.git import NoBase
 from plumbline.judging.accepted import read_accepted
@@ -82,6 +81,8 @@ def _compare(project: Project, settings: Settings, record: Results, evidence: Ev
     evidence = replace(evidence, base_baseline=base_baseline, application_elsewhere=pairs.application_elsewhere)
     if not pairs.benchmarks:
         return evidence
+    from plumbline.comparing.comparison import compare_with_base  # takes 0.1 s, and most runs compare nothing
+
     comparison = compare_with_base(
         project,
         settings,
