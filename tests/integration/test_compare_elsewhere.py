@@ -176,7 +176,7 @@ EACH = {
 
 
 def test_external_servers(project: Project, theirs: Services) -> None:
-    """Each side has keys and a database of its own there, and takes them with it; one that base skips is told.
+    """Each side has keys and a database of its own there, and takes them with it; one that base skips is reported.
 
     That Redis is one for both is told, as its database numbers are not ours to take: a key of a fixed name stays.
     Other runs hold all cores: nothing is pinned, which is told, and what could have been seen is told with it.

@@ -138,7 +138,7 @@ def test_one_process_passes_and_never_fails(change: float, verdict: str) -> None
     ],
 )
 def test_several_processes_convict(change: float, verdict: str) -> None:
-    """Fresh processes that were run to confirm pass first, and fail what they can't acquit."""
+    """Fresh processes that were run to confirm pass first, and fail what they can't pass."""
     result = against_level(*[change] * 5, confirmed=True)
 
     assert result.verdict == verdict

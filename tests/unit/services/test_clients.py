@@ -81,7 +81,7 @@ def unhealthy_url() -> Iterator[str]:
 
 
 def test_probe_of_a_health_route(unhealthy_url: str) -> None:
-    """A route that answers 503 isn't ready, and what it says is told in one line."""
+    """A route that answers 503 isn't ready, and what it says is shown in one line."""
     with pytest.raises(BadStatus, match="HTTP 503: the database is away"):
         probe_http(f"{unhealthy_url}/health", 5)
 
