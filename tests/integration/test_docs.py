@@ -510,7 +510,9 @@ def test_tox(small: Project) -> None:
     assert nothing.code == 3, nothing.output
     [file] = re.findall(r"^deps = -r (\S+)$", block.text, re.MULTILINE)
     assert (ROOT / file).is_file()
-    assert f'session.install("-r", "{file}"' in (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    assert f'REQUIREMENTS = Path("{file}")' in noxfile
+    assert 'session.install("-r", str(REQUIREMENTS)' in noxfile
 
 
 def test_monorepo(small: Project, tmp_path: Path) -> None:
