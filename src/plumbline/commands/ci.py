@@ -8,12 +8,12 @@ from msgspec.structs import replace
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
-from plumbline.comparing.trees.base_commit import find_base, is_proposed
+from plumbline.comparing.trees.base_commit import Base, find_base, is_proposed
 from plumbline.comparing.trees.git import NoBase
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
-from plumbline.judging.choice import choose_again, choose_pairs
+from plumbline.judging.choice import Pairs, choose_again, choose_pairs
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
@@ -78,7 +78,23 @@ def _compare(project: Project, settings: Settings, record: Results, evidence: Ev
         proposed=is_proposed(),
         has_baseline=baseline is not None,
     )
-    evidence = replace(evidence, base_baseline=base_baseline, application_elsewhere=pairs.application_elsewhere)
+    evidence = replace(evidence, base_baseline=base_baseline)
+    return with_pairs(project, settings, record, evidence, pairs, settings.gate.duet_budget_s, base=base)
+
+
+def with_pairs(
+    project: Project,
+    settings: Settings,
+    record: Results,
+    evidence: Evidence,
+    pairs: Pairs,
+    budget_s: float,
+    *,
+    base: Base | None = None,
+    revision: str = "",
+) -> Evidence:
+    """Return the evidence with that of the paired comparison; the arguments are those of `compare_with_base`."""
+    evidence = replace(evidence, application_elsewhere=pairs.application_elsewhere)
     if not pairs.benchmarks:
         return evidence
     from plumbline.comparing.comparison import compare_with_base  # takes 0.1 s, and most runs compare nothing
@@ -88,11 +104,12 @@ def _compare(project: Project, settings: Settings, record: Results, evidence: Ev
         settings,
         record,
         pairs.benchmarks,
-        baseline,
-        budget_s=settings.gate.duet_budget_s,
+        evidence.baseline,
+        budget_s=budget_s,
         say=say_wrapped,
         progress=progress,
         base=base,
+        revision=revision,
     )
     return replace(evidence, comparison=comparison)
 

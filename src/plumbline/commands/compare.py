@@ -4,20 +4,18 @@ import argparse
 
 from msgspec.structs import replace
 
-from plumbline.commands.ci import confirm
+from plumbline.commands.ci import confirm, with_pairs
 from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure
-from plumbline.commands.output import make_room, progress, report, say_wrapped
-from plumbline.comparing.comparison import compare_with_base
+from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.base_commit import find_base
 from plumbline.comparing.trees.git import NoBase
 from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.choice import Pairs
 from plumbline.judging.decide import decide
-from plumbline.judging.evidence import ComparisonEvidence, Evidence
+from plumbline.judging.evidence import Evidence
 from plumbline.project import Project
-from plumbline.results.schema import Results
 from plumbline.settings import Settings
 
 EXAMPLE = "plumbline compare main -- -k checkout"
@@ -37,29 +35,10 @@ def run(project: Project, settings: Settings, options: argparse.Namespace) -> in
     record = measure(project, settings, "ci", options.pytest)
     evidence = Evidence(comparison_required=True)
     if record.exit_code is None:
-        evidence = _evidence(project, settings, record, options.revision, options.limit)
+        pairs = Pairs.of(record, record.benchmarks)
+        evidence = with_pairs(project, settings, record, evidence, pairs, options.limit, revision=options.revision)
+        if evidence.comparison.none is None:
+            evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
+        evidence = replace(evidence, accepted=read_accepted(project.baselines))
     results = decide(record, evidence, settings.gate, settings.benchmarks)
     return report(project, settings, results, html=False, keep=True)
-
-
-def _evidence(project: Project, settings: Settings, record: Results, revision: str, limit_s: float) -> Evidence:
-    pairs = Pairs.of(record, record.benchmarks)
-    comparison = ComparisonEvidence()
-    if pairs.benchmarks:
-        comparison = compare_with_base(
-            project,
-            settings,
-            record,
-            pairs.benchmarks,
-            None,
-            budget_s=limit_s,
-            say=say_wrapped,
-            progress=progress,
-            revision=revision,
-        )
-    evidence = Evidence(
-        application_elsewhere=pairs.application_elsewhere, comparison=comparison, comparison_required=True
-    )
-    if comparison.none is None:
-        evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
-    return replace(evidence, accepted=read_accepted(project.baselines))
