@@ -18,12 +18,18 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
 REQUIREMENTS = Path("tests/performance/requirements.txt")
-# Your own project: installed if it can be built, otherwise its dependencies are. A line "-e ." in the requirements
-# does the same faster.
-OWN = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
-PROJECT = ["-e", "."] if "build-system" in OWN else OWN.get("project", {}).get("dependencies", [])
-PROJECT = [] if "\n-e ." in REQUIREMENTS.read_text("utf-8").replace("-e ./", "") else PROJECT
 INVALID = 3
+
+
+def own_project() -> list[str]:
+    """Return what installs your project: the project itself if it can be built, otherwise its dependencies.
+
+    Nothing if a line "-e ." of the requirements installs it already.
+    """
+    if any(line == "-e ." or line.startswith("-e .[") for line in REQUIREMENTS.read_text("utf-8").splitlines()):
+        return []
+    own = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
+    return ["-e", "."] if "build-system" in own else own.get("project", {}).get("dependencies", [])
 
 
 @nox.session
@@ -76,7 +82,7 @@ def report(session: nox.Session) -> None:
 
 def plumbline(session: nox.Session, *command: str) -> None:
     """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
-    session.install("-r", str(REQUIREMENTS), *PROJECT)
+    session.install("-r", str(REQUIREMENTS), *own_project())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
     # If this process dies, the command ends too. Compiled modules make its many processes start faster.
     environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}
