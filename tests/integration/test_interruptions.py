@@ -193,7 +193,11 @@ def test_sigkill_of_nox_in_a_test_that_does_not_give_up(traces: Traces) -> None:
 
 def test_terminal_is_closed(traces: Traces) -> None:
     """The terminal hangs up on all that runs in it, whose clean-up goes on without it."""
-    run = traces.start_to_middle()
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if `nohup` has started the tests
+    try:
+        run = traces.start_to_middle()
+    finally:
+        signal.signal(signal.SIGHUP, ours)
 
     os.killpg(run.pid, signal.SIGHUP)
     traces.assert_gone(GONE_LIMIT_S, but=f"directory {traces.temp}/perf-")
