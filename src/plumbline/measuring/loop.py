@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.counts import Counts
@@ -25,20 +25,14 @@ LEAST_TIMED_S = 0.025
 SHORTEST_SAMPLE_S = 5e-6
 
 
+Steps = Generator[AbstractContextManager[None], None, None]
+# The counting pass after the timed rounds. It takes the operations in a round, and what to call whenever a round was left.
+# It yields the context manager of each round, and returns the counts per operation.
+CountingPass = Callable[[int, Callable[[], None]], Generator[AbstractContextManager[None], None, Counts]]
+
+
 class MeasureError(Exception):
     """A benchmark uses `measure` in a way that measures nothing, or something else than it claims."""
-
-
-class Counting(Protocol):
-    """Counts in a few rounds after the timed ones."""
-
-    def rounds(
-        self, operations: int, left: Callable[[], None], /
-    ) -> Generator[AbstractContextManager[None], None, Counts]:
-        """Yield the context manager of each round, and return the counts per operation.
-
-        `operations`: in one round. `left` is called whenever a round was left.
-        """
 
 
 class Timer:
@@ -73,19 +67,19 @@ class Timer:
 class Measurement:
     """One pass of `measure()`: iterate it with `for` or `async for`, and time one sample in each round.
 
-    Not a generator: one that is left by `break` or a failed assertion would leave a task behind.
+    Not an asynchronous generator: one that is left by `break` or a failed assertion would leave a task behind.
     """
 
     def __init__(
         self,
-        *,
-        samples: int,
-        most_samples: int,
-        warmup: int,
-        timed_limit_s: float,
         operations: int,
-        retry: Callable[[Summary], str],
-        counter: Counting | None = None,
+        *,
+        samples: int = 1,
+        most_samples: int = 0,
+        warmup: int = 0,
+        timed_limit_s: float = 0.0,
+        retry: Callable[[Summary], str] = lambda _: "",
+        count: CountingPass | None = None,
     ) -> None:
         """Time `samples`, and more, up to `most_samples`, as long as they take less than LEAST_TIMED_S in total.
 
@@ -93,23 +87,18 @@ class Measurement:
         """
         self.operations = operations
         self.summary: Summary | None = None
-        self.retried: str = ""
-        """Why it was measured a second time; "" if it was not."""
+        self.retried = ""  # why it was measured a second time
         self.counts = Counts()
-        self._wanted = samples
-        self._most = most_samples
+        self._samples = samples
+        self._most_samples = most_samples
         self._warmup = warmup
         self._timed_limit_s = timed_limit_s
         self._retry = retry
-        self._counter = counter
-        self._counting: Generator[AbstractContextManager[None], None, Counts] | None = None
-        self._timed: Summary | None = None
+        self._count = count
         self._samples_s: list[float] = []
-        self._timer = Timer(self._samples_s)
+        self._timer: AbstractContextManager[None] = Timer(self._samples_s)
         self._rounds = 0
-        self._timed_s = 0.0
-        self._warm = warmup == 0
-        self._gc_was_enabled = False
+        self._steps = self._run()
 
     def __iter__(self) -> Self:
         return self
@@ -125,81 +114,52 @@ class Measurement:
 
     def __next__(self) -> AbstractContextManager[None]:
         """Return the timer of the next round; raise MeasureError if a round did not time exactly one sample."""
-        self._check_round()
-        if self._timed is not None:
-            return self._count(self._timed)
-        if self._rounds == 0:
-            self._begin()
-        else:
-            self._timed_s += self._samples_s[-1]
-        if not self._warm and self._is_warm():
-            self._warm = True
-            self._restart()
-        elif self._warm and self._is_finished():
-            self._finish()
-            if self._timed is not None:
-                return self._count(self._timed)
-        self._rounds += 1
-        return self._timer
-
-    def close(self) -> None:
-        """Enable the garbage collector again, and stop counting; harmless if called again."""
-        if self._counting is not None:
-            self._counting.close()
-        if self._gc_was_enabled:
-            gc.enable()
-            self._gc_was_enabled = False
-
-    def _check_round(self) -> None:
         if len(self._samples_s) != self._rounds:
             times = "never" if len(self._samples_s) < self._rounds else "more than once"
             self.close()
             raise MeasureError(f"a round of measure() entered `with timer` {times}: time one block in each round")
+        timer = next(self._steps)
+        self._rounds += 1
+        return timer
 
-    def _begin(self) -> None:
-        if not self._gc_was_enabled:
-            gc.collect()
-            self._gc_was_enabled = gc.isenabled()
-            gc.disable()
+    def close(self) -> None:
+        """Stop, and enable the garbage collector again; harmless if called again."""
+        self._steps.close()
 
-    def _restart(self) -> None:
+    def _run(self) -> Steps:
+        gc.collect()
+        gc_was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield from self._passes()
+        finally:
+            if gc_was_enabled:
+                gc.enable()
+
+    def _passes(self) -> Steps:
+        limit_s = self._timed_limit_s
+        yield from self._time(self._warmup, self._warmup, 2, limit_s / 4)
+        while True:
+            yield from self._time(self._samples, self._most_samples, LEAST_SAMPLES, limit_s)
+            summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
+            if self.retried or not (why := self._retry(summary)):
+                break
+            self.retried = why
+        if self._count is not None:
+            # A counting round is none of the samples, but entered once as they are.
+            self.counts = yield from self._count(self.operations, lambda: self._samples_s.append(0.0))
+        self.summary = summary
+
+    def _time(self, samples: int, most: int, least: int, limit_s: float) -> Steps:
+        """Time `samples`, up to `most` if they are short, and no more than `least` after `limit_s`."""
         self._samples_s.clear()
         self._rounds = 0
-        self._timed_s = 0.0
-
-    def _is_warm(self) -> bool:
-        return self._rounds >= self._warmup or (self._rounds > 1 and self._timed_s >= self._timed_limit_s / 4)
-
-    def _is_finished(self) -> bool:
-        if self._rounds >= self._wanted and (self._timed_s >= LEAST_TIMED_S or self._rounds >= self._most):
-            return True
-        return self._rounds >= LEAST_SAMPLES and self._timed_s >= self._timed_limit_s
-
-    def _finish(self) -> None:
-        summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
-        if not self.retried:
-            self.retried = self._retry(summary)
-            if self.retried:
-                self._restart()
-                return
-        self._timed = summary
-        if self._counter is not None:
-            # A counting round is none of the samples, but entered once as they are.
-            self._counting = self._counter.rounds(self.operations, lambda: self._samples_s.append(0.0))
-
-    def _count(self, summary: Summary) -> AbstractContextManager[None]:
-        """Return the next counting round; raise StopIteration after the last."""
-        if self._counting is not None:
-            try:
-                round_ = next(self._counting)
-            except StopIteration as ended:
-                self.counts = ended.value
-            else:
-                self._rounds += 1
-                return round_
-        self.summary = summary
-        self.close()
-        raise StopIteration
+        timed_s = 0.0
+        while (self._rounds < samples or (self._rounds < most and timed_s < LEAST_TIMED_S)) and (
+            self._rounds < least or timed_s < limit_s
+        ):
+            yield self._timer
+            timed_s += self._samples_s[-1]
 
 
 class Measure:
@@ -209,21 +169,18 @@ class Measure:
         self,
         profile: Profile,
         retry: Callable[[Summary, Budget | None], str] = lambda *_: "",
-        counter: Counting | None = None,
+        count: CountingPass | None = None,
         *,
-        untimed_rounds: int = 0,
-        in_turns: Callable[[int], Measurement] | None = None,
+        instead: Callable[[int], Measurement] | None = None,
     ) -> None:
         """`retry` returns why a finished measurement must be repeated, or "".
 
-        `untimed_rounds`: run each benchmark this often, without timing and counting, unless it is 0. `in_turns` makes
-        the measurement of a worker of a paired comparison from the number of operations in a sample.
+        `instead` makes another measurement from the number of operations in a sample.
         """
         self._profile = profile
         self._retry = retry
-        self._counter = counter
-        self._untimed_rounds = untimed_rounds
-        self._in_turns = in_turns
+        self._count = count
+        self._instead = instead
         self.measurement: Measurement | None = None
         self.budget: Budget | None = None
         self.renamed_from = ""
@@ -255,21 +212,18 @@ class Measure:
             raise MeasureError(f"measure() needs operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
         self.budget = budget
         self.renamed_from = renamed_from
-        if self._in_turns is not None:
-            self.measurement = self._in_turns(operations)
+        if self._instead is not None:
+            self.measurement = self._instead(operations)
             return self.measurement
-        untimed, profile = self._untimed_rounds, self._profile
-        fixed = untimed or samples
-        if untimed:
-            warmup = 0
+        profile = self._profile
         self.measurement = Measurement(
-            samples=fixed or profile.samples,
-            most_samples=fixed or profile.samples * PATIENCE,
+            operations,
+            samples=samples or profile.samples,
+            most_samples=samples or profile.samples * PATIENCE,
             warmup=math.ceil(profile.warmup / operations) if warmup is None else warmup,
             timed_limit_s=profile.timed_limit_s * (PATIENCE if samples else 1),
-            operations=operations,
-            retry=lambda summary: "" if untimed else self._retry(summary, budget),
-            counter=None if untimed else self._counter,
+            retry=lambda summary: self._retry(summary, budget),
+            count=self._count,
         )
         return self.measurement
 

@@ -13,7 +13,7 @@ from plumbline.counting.counter import Counter
 from plumbline.judging.budgets import check_budget
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.items import fixtures_of, key_of, outcome_of
-from plumbline.measuring.loop import Measure, MeasureError, warnings_of
+from plumbline.measuring.loop import Measure, MeasureError, Measurement, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.pinning import Pinning
 from plumbline.measuring.statistics import Summary
@@ -45,7 +45,7 @@ class Recorder:
         """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
         profile = self._context.profile
         if self._untimed:
-            return Measure(profile, untimed_rounds=1)
+            return Measure(profile, instead=Measurement)
         self._disturbances = self._disturbances or Disturbances()
         disturbed = self._disturbances.watch()
 
@@ -54,7 +54,7 @@ class Recorder:
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
-        return Measure(profile, retry, self.counter)
+        return Measure(profile, retry, self.counter.rounds if self.counter else None)
 
     def results(self, collected_files: Collection[str], deselected: Collection[str]) -> Results:
         """Return the record of the run, which is not judged yet."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from plumbline.measuring import loop as module
-from plumbline.measuring.loop import LEAST_SAMPLES, Measure, MeasureError, warnings_of
+from plumbline.measuring.loop import LEAST_SAMPLES, Measure, MeasureError, Measurement, warnings_of
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.settings import Budget, Profile
 
@@ -398,7 +398,7 @@ def test_budget_and_former_name_are_kept() -> None:
 
 def test_once_runs_a_single_round(clock: Clock) -> None:
     """Where timing means nothing, one round without warm-up and second try is run, and has a result to look at."""
-    measure = Measure(PROFILE, lambda _summary, _budget: "again", untimed_rounds=1)
+    measure = Measure(PROFILE, lambda _summary, _budget: "again", instead=Measurement)
     count = 0
 
     for timer in measure(samples=50, warmup=5):

@@ -8,7 +8,7 @@ from typing import Any
 
 from plumbline.comparing.workers.protocol import Begins, Block, FromCoordinator, Line, Turn
 from plumbline.comparing.workers.timers import WorkerTimer
-from plumbline.measuring.loop import Measurement
+from plumbline.measuring.loop import Measurement, Steps
 from plumbline.measuring.statistics import summarize
 
 DRAINING_ROUNDS = 3
@@ -24,59 +24,35 @@ class TurnedMeasurement(Measurement):
         operations: int,
         make_timer: Callable[[list[float]], WorkerTimer] = WorkerTimer,
     ) -> None:
-        super().__init__(
-            samples=1, most_samples=1, warmup=0, timed_limit_s=0.0, operations=operations, retry=lambda _: ""
-        )
+        super().__init__(operations)
         self._turn_timer = self._timer = make_timer(self._samples_s)
         self._line = line
         self._key = key
         self._left = 0
-        self._all_s: list[float] = []
-        self._over = False
-
-    def __next__(self) -> Any:
-        if self._over:
-            raise StopIteration  # a second loop gets no turns
-        self._check_round()
-        if self._rounds == 0:
-            self._begin()
-        if self._left == 0:
-            self._wait_for_turn()
-        self._left -= 1
-        self._rounds += 1
-        return self._timer
 
     async def __anext__(self) -> Any:
         waits, began_s = self._left == 0, time.monotonic()
-        try:
-            timer = self.__next__()
-        except StopIteration:
-            raise StopAsyncIteration from None
+        timer = await super().__anext__()
         if waits:
             hold_clock(asyncio.get_running_loop(), time.monotonic() - began_s)
             for _ in range(DRAINING_ROUNDS):
                 await asyncio.sleep(0)
         return timer
 
-    def _wait_for_turn(self) -> None:
-        """Report the last turn and block until the next one. Raises StopIteration at the end."""
-        if self._rounds == 0:
-            self._line.send(Begins(self._key))
-        else:
+    def _passes(self) -> Steps:
+        all_s: list[float] = []
+        self._line.send(Begins(self._key))
+        while isinstance(message := self._line.receive(), Turn):
+            self._samples_s.clear()
+            self._rounds = 0
+            for self._left in reversed(range(message.samples)):
+                yield self._timer
             samples_s = [sample_s / self.operations for sample_s in self._samples_s]
-            self._all_s += samples_s
+            all_s += samples_s
             self._turn_timer.end_block(self._samples_s)
             self._line.send(Block(samples_s))
-        message = self._line.receive()
-        self._samples_s.clear()
-        self._rounds = 0
-        if not isinstance(message, Turn):
-            self._over = True
-            self._turn_timer.end()
-            self.summary = summarize(self._all_s) if self._all_s else None
-            self.close()
-            raise StopIteration
-        self._left = message.samples
+        self._turn_timer.end()
+        self.summary = summarize(all_s) if all_s else None
 
 
 def hold_clock(loop: asyncio.AbstractEventLoop, held_s: float) -> None:

@@ -23,7 +23,7 @@ from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.items import fixtures_of, key_of, outcome_of, select, uses_application
-from plumbline.measuring.loop import Measure
+from plumbline.measuring.loop import Measure, Measurement
 from plumbline.measuring.pinning import Pinning
 
 # The coordinator watches over each test, which waits for its turns.
@@ -60,8 +60,8 @@ class Worker:
     def _start_measure(self, item: pytest.Item) -> Measure:
         profile = self._context.profile
         if self._link.start.rehearses:
-            return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
-        return Measure(profile, in_turns=lambda operations: self._link.measurement(key_of(item), operations))
+            return Measure(profile, instead=lambda operations: Measurement(operations, samples=REHEARSED_ROUNDS))
+        return Measure(profile, instead=lambda operations: self._link.measurement(key_of(item), operations))
 
     # ---- collection
 
