@@ -1,11 +1,13 @@
-"""Processes of this machine: which they are, signals to them, their threads, and the cores that these may run on."""
+"""Processes of this machine: signals to them, their threads and cores, and commands with a time limit."""
 
 import contextlib
 import os
 import platform
+import re
 import signal
+import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -34,10 +36,8 @@ def alive(pid: int, created: float) -> bool:
     try:
         process = psutil.Process(pid)
         return abs(process.create_time() - created) < SAME_PROCESS_S and is_running(process)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+    except psutil.Error as error:
+        return isinstance(error, psutil.AccessDenied)
 
 
 def is_running(process: psutil.Process) -> bool:
@@ -100,3 +100,41 @@ def pinned_core(pids: Iterable[int]) -> int | None:
         with contextlib.suppress(OSError):
             cores |= os.sched_getaffinity(thread)
     return cores.pop() if len(cores) == 1 else None
+
+
+def run_command(
+    command: Sequence[str], limit_s: float, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> tuple[int, str, str]:
+    """Run a command in a session of its own: without a terminal to prompt on, and killed with its children.
+
+    Returns its exit code, output and errors. Raises FileNotFoundError and subprocess.TimeoutExpired.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="surrogateescape",
+        start_new_session=True,
+    ) as child:
+        try:
+            output, errors = child.communicate(timeout=limit_s)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return child.returncode, output, errors
+
+
+def last_lines(text: str, count: int) -> str:
+    """Return the last lines of some output in one line, without secrets."""
+    lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]
+    return " / ".join(lines[-count:])
+
+
+def without_secrets(text: str) -> str:
+    """Reduce each URL to its scheme and host: the rest may hold a token."""
+    return re.sub(r"(\w+://)(?:[^/\s'\"]*@)?([^/\s'\"?#]+)[^\s'\"]*", r"\1\2/…", text)

@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from plumbline.processes import pinned_core, set_affinity, threads
+from plumbline.processes import pinned_core, run_command, set_affinity, threads, without_secrets
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
@@ -96,3 +98,28 @@ def test_no_process_is_pinned_nowhere() -> None:
     """Without any process there is no core."""
     assert pinned_core([]) is None
     assert pinned_core([GONE]) is None
+
+
+def test_children_of_a_late_command_are_killed_with_it(tmp_path: Path) -> None:
+    """The children of a command that takes too long are killed with it, as git's helpers must be."""
+    child = "import time; open('pid', 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_command([sys.executable, "-c", parent], limit_s=2.0, cwd=tmp_path)
+    pid = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + 15
+    while (stat := Path(f"/proc/{pid}/stat")).exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < deadline, "still alive"
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("at https://me:p@ss@example.org/a/b?token=x: gone", "at https://example.org/… gone"),
+        ("at 'https://example.org:8443/TOKEN/simple/' gone", "at 'https://example.org:8443/…' gone"),
+        ("file:///srv/x and nothing else", "file:///srv/x and nothing else"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
+    """User, password, path and query of a URL go; its scheme and host stay."""
+    assert without_secrets(text) == scrubbed

@@ -8,8 +8,7 @@ from msgspec.structs import replace
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
-from plumbline.comparing.trees.base_commit import Base, find_base, is_proposed
-from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline

@@ -8,8 +8,7 @@ from plumbline.commands.ci import confirm, with_pairs
 from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
-from plumbline.comparing.trees.base_commit import find_base
-from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.git import NoBase, find_base
 from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.choice import Pairs

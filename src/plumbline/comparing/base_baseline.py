@@ -3,8 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from plumbline.comparing.trees.base_commit import Base
-from plumbline.comparing.trees.git import Git
+from plumbline.comparing.trees.git import Base, Git
 from plumbline.results.files import ResultsError, decode_results
 from plumbline.results.schema import Results
 

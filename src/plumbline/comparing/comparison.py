@@ -12,8 +12,7 @@ from plumbline.comparing.base_baseline import baseline_at, edited_entries
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.statistics.schedule import PairedComparison
-from plumbline.comparing.trees.base_commit import Base, find_base
-from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.git import Base, NoBase, find_base
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Sides, describe, make_sides
 from plumbline.comparing.workers.command import pytest_configuration

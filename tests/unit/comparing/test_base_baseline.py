@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
-from plumbline.comparing.trees.base_commit import Base
+from plumbline.comparing.trees.git import Base
 from plumbline.results.files import dump_results
 from plumbline.results.schema import Results
 from tests.support.report_samples import benchmark, results

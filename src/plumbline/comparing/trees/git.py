@@ -1,13 +1,17 @@
-"""Git commands in the repository around a folder; fetching what a shallow clone lacks."""
+"""Git commands in the repository around a folder, and the commit that its working tree is compared with."""
 
+import contextlib
+import functools
 import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.comparing.trees.commands import last_lines, run
+from plumbline.processes import last_lines, run_command
+from plumbline.project import nox_command
 
 FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
@@ -17,6 +21,17 @@ DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
 # Set when a git hook runs us, and meant for git alone.
 FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+NEVER_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
+# Variables that name the target of a change. The first that is set wins.
+TARGETS = (
+    "PERF_BASE",
+    "GITHUB_BASE_REF",
+    # When GitLab tests the merged result, HEAD contains the target's newest commit; otherwise this one is empty.
+    "CI_MERGE_REQUEST_TARGET_BRANCH_SHA",
+    "CI_MERGE_REQUEST_DIFF_BASE_SHA",
+    "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",
+)
+ADVICE = "Fetch it by hand, or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT_DEPTH: 0`)."
 
 
 class NoBase(Exception):
@@ -26,110 +41,169 @@ class NoBase(Exception):
 class Git:
     """The repository around a folder. Commands run in its root, never prompt, and are killed at a time limit."""
 
-    def __init__(
-        self, root: Path, environ: Mapping[str, str] = os.environ, fetch_limit_s: float = FETCH_LIMIT_S
-    ) -> None:
+    def __init__(self, folder: Path) -> None:
         """Raises NoBase if there is no git or no repository."""
-        self._folder = root
-        self._environ = {name: value for name, value in environ.items() if name not in FROM_HOOKS} | {
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",
-            "GCM_INTERACTIVE": "never",
-            "LC_ALL": "C",
-        }
-        self._fetch_limit_s = fetch_limit_s
-        self._fetching_since: float | None = None
-        self._failed_fetches: list[str] = []
-        self.top = Path(self.run("rev-parse", "--show-toplevel").strip("\n"))
-        """The root of the working tree."""
+        self.top = folder
+        self._environ = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS} | NEVER_PROMPT
+        # Path of the folder below the root, with a slash at its end; empty if both are the same.
         self.prefix = self.run("rev-parse", "--show-prefix").strip("\n")
-        """Path of the folder below `top`, with a slash at its end; empty if both are the same."""
+        self.top = Path(self.run("rev-parse", "--show-toplevel").strip("\n")).resolve()
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
-        ssh = environ.get("GIT_SSH_COMMAND") or self.ask("config", "core.sshCommand") or "ssh"
+        ssh = os.environ.get("GIT_SSH_COMMAND") or self.ask("config", "core.sshCommand") or "ssh"
         self._environ["GIT_SSH_COMMAND"] = f"{ssh} -o BatchMode=yes"
-        self._folder = self.top
+        self._began_s = time.monotonic()
+        self._failed_fetches: list[str] = []
 
     def run(self, *arguments: str, environ: Mapping[str, str] = {}) -> str:
         """Return the output of a command; raises NoBase with its last errors if it fails."""
-        code, output, errors = self._run(arguments, COMMAND_LIMIT_S, environ)
+        code, output, errors = self._run(*arguments, environ=environ)
         if code:
-            reason = last_lines(errors, 3) or f"exit code {code}"
-            raise NoBase(f"`git {arguments[0]}` failed in {self._folder}: {reason}")
+            raise NoBase(f"`git {arguments[0]}` failed in {self.top}: {last_lines(errors, 3) or f'exit code {code}'}")
         return output
 
     def ask(self, *arguments: str) -> str:
         """Return the output of a command, stripped; empty if it fails."""
-        code, output, _ = self._run(arguments, COMMAND_LIMIT_S)
+        code, output, _ = self._run(*arguments)
         return output.strip() if code == 0 else ""
 
     def names(self, *options: str, environ: Mapping[str, str] = {}) -> list[str]:
         """Return the lines of `git ls-files`."""
         return self.run("ls-files", "-z", *options, environ=environ).split("\0")[:-1]
 
-    def commit(self, name: str) -> str:
-        """Return the full hash of the commit that a revision names; empty if it is not here."""
-        return self.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    def commit(self, *names: str) -> str:
+        """Return the full hash of the commit that the first of these revisions names; empty if none is here."""
+        command = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        return next(filter(None, (self.ask(*command, f"{name}^{{commit}}") for name in names)), "")
 
     def boundaries(self) -> list[str]:
         """Return the commits at which a shallow clone ends; none for a complete clone."""
-        file = self._folder / self.ask("rev-parse", "--git-path", "shallow")
+        file = self.top / self.ask("rev-parse", "--git-path", "shallow")
         return file.read_text(encoding="ascii").split() if file.is_file() else []
 
-    def deepen(self, find: Callable[[], str], refspec: str = "") -> str:
-        """Fetch more and more history, and `refspec`, until `find` finds something; empty if it never does."""
-        wanted = [refspec] if refspec else []
+    def deepen(self, find: Callable[[], str], *refspecs: str) -> str:
+        """Fetch more and more history, and `refspecs`, until `find` finds something; empty if it never does."""
         for option in DEEPENING:
             if not (boundaries := self.boundaries()):
-                return find() if wanted and self._fetch(DEEPENING_SHARE, *wanted) else ""
+                return find() if refspecs and self._fetch(DEEPENING_SHARE, *refspecs) else ""
             # By commit, because HEAD may be on no branch of the remote; some servers serve branches only.
-            if not self._fetch(DEEPENING_SHARE, option, *boundaries, *wanted):
-                self._fetch(DEEPENING_SHARE, option, *wanted)
+            if not self._fetch(DEEPENING_SHARE, option, *boundaries, *refspecs):
+                self._fetch(DEEPENING_SHARE, option, *refspecs)
             if found := find():
                 return found
         return ""
 
     def fetch_alone(self, name: str) -> str:
         """Fetch one commit, branch or tag without its history. Returns its hash; empty if that fails."""
-        if not re.fullmatch(r"[\w./-]+", name):
-            return ""
         depth = ["--depth=1"] if self.boundaries() else []  # would cut off the history of a complete clone
-        return self.commit("FETCH_HEAD") if self._fetch(1.0, *depth, name) else ""
+        is_name = re.fullmatch(r"[\w./-]+", name)
+        return self.commit("FETCH_HEAD") if is_name and self._fetch(1.0, *depth, name) else ""
 
     def attempts(self) -> str:
         """Return the fetches that failed and why, in brackets, for the end of a message."""
-        if not self.remote:
-            return " (there is no remote to fetch from)"
         failed = list(dict.fromkeys(self._failed_fetches))[:MOST_SHOWN]
-        return f" (tried: {'; '.join(failed)})" if failed else ""
+        tried = f" (tried: {'; '.join(failed)})" if failed else ""
+        return tried if self.remote else " (there is no remote to fetch from)"
 
     def _fetch(self, share: float, *arguments: str) -> bool:
         if not self.remote:
             return False
-        if self._fetching_since is None:
-            self._fetching_since = time.monotonic()
-        left_s = self._fetch_limit_s * share - (time.monotonic() - self._fetching_since)
         options = [argument for argument in arguments if argument.startswith("--")]
         names = [argument for argument in arguments if not argument.startswith("--")]
         command = ("fetch", "--no-tags", "--quiet", "--no-recurse-submodules", *options, "--", self.remote, *names)
-        try:
-            if left_s <= 0:
-                raise subprocess.TimeoutExpired(command, left_s)
-            code, _, errors = self._run(command, left_s)
-        except subprocess.TimeoutExpired:
-            code, errors = 1, f"not done in time: all fetching may take {self._fetch_limit_s:g} s"
+        left_s = self._began_s + FETCH_LIMIT_S * share - time.monotonic()
+        code, errors = 1, f"not done in time: all fetching may take {FETCH_LIMIT_S:g} s"
+        if left_s > 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code, _, errors = self._run(*command, limit_s=left_s)
         if code:
             shown = " ".join(["git fetch", *options, self.remote, *names[-1:]])
             self._failed_fetches.append(f"`{shown}`: {last_lines(errors, 1)}")
         return code == 0
 
-    def _run(self, arguments: Sequence[str], limit_s: float, environ: Mapping[str, str] = {}) -> tuple[int, str, str]:
-        command = ["git", "-C", str(self._folder), "-c", f"core.hooksPath={os.devnull}", *arguments]
+    def _run(
+        self, *arguments: str, environ: Mapping[str, str] = {}, limit_s: float = COMMAND_LIMIT_S
+    ) -> tuple[int, str, str]:
+        command = ["git", "-C", str(self.top), "-c", f"core.hooksPath={os.devnull}", *arguments]
         try:
-            return run(command, limit_s=limit_s, environ={**self._environ, **environ})
+            return run_command(command, limit_s, {**self._environ, **environ})
         except FileNotFoundError:
             raise NoBase("git is not installed, so there is no commit to compare with") from None
         except subprocess.TimeoutExpired:
             if arguments[0] == "fetch":
                 raise
-            raise NoBase(f"`git {arguments[0]}` was not done within {limit_s:g} s in {self._folder}") from None
+            raise NoBase(f"`git {arguments[0]}` was not done within {limit_s:g} s in {self.top}") from None
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base commit."""
+
+    commit: str  # the full hash
+    why: str  # it was chosen: "merge base with main (GITHUB_BASE_REF)"
+
+
+def is_proposed() -> bool:
+    """Return whether the working tree is a proposed change, as in a pull request; `find_base` then uses its target."""
+    return any(map(os.environ.get, TARGETS))
+
+
+def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> Base:
+    """Return the commit to compare the working tree in `root` with.
+
+    That is `revision` if it is given, else the merge base with the target of a pull request, a merge request or
+    PERF_BASE, else the newest commit that changed the file `baseline`. A shallow clone is deepened, within
+    FETCH_LIMIT_S seconds in all. Raises NoBase.
+    """
+    git = Git(root)
+    if revision:
+        find = functools.partial(git.commit, revision, f"refs/remotes/{git.remote}/{revision}")
+        found = find() or git.fetch_alone(revision) or git.deepen(find)
+        why, problem = f"as asked: {revision}", f"{revision!r} names no commit here"
+    elif name := next(filter(os.environ.get, TARGETS), ""):
+        found = _merge_base(git, os.environ[name], name)
+        why = f"merge base with {os.environ[name]} ({name})"
+        problem = f"no {why} can be found"
+    elif baseline is not None:
+        found = _last_change(git, baseline)
+        why = f"the newest commit that changed {baseline.name}"
+        lost = "the commit that last changed it is not in this shallow clone" if git.boundaries() else "it isn't in git"
+        problem = f"{baseline.name} leads to no commit to compare with: {lost}"
+    else:
+        raise NoBase(
+            "there is no baseline, and so no commit to compare with: record one with"
+            f" `{nox_command()} -s baseline`, or name the commit, as in `{nox_command()} -s compare -- main`"
+        )
+    if not found:
+        raise NoBase(f"{problem}{git.attempts()}. {ADVICE}")
+    return Base(found, why)
+
+
+def _merge_base(git: Git, target: str, variable: str) -> str:
+    branch = f"refs/remotes/{git.remote}/{target}"
+    names = [target, branch] if variable == "PERF_BASE" else [branch, target]
+
+    def find() -> str:
+        tip = git.commit(*names)
+        return git.ask("merge-base", "HEAD", tip) if tip else ""
+
+    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", target) is not None
+    if found := find() or git.deepen(find, *([] if is_hash else [f"+refs/heads/{target}:{branch}"])):
+        return found
+    if is_hash and variable.startswith("CI_MERGE_REQUEST_"):
+        # GitLab names the merge base itself: of a merged result, that is the target's newest commit.
+        return git.fetch_alone(target)
+    if variable == "GITHUB_BASE_REF" and os.environ.get("GITHUB_REF", "").endswith("/merge"):
+        # HEAD is GitHub's trial merge. Its first parent is the target's newest commit.
+        parents = re.findall(r"^parent (\w+)$", git.ask("cat-file", "-p", "HEAD"), re.MULTILINE)
+        return git.fetch_alone(parents[0]) if parents else ""
+    return ""
+
+
+def _last_change(git: Git, file: Path) -> str:
+    def find() -> str:
+        # The oldest commit of a shallow clone seems to have made every file.
+        commit = git.ask("log", "-1", "--format=%H", "--", str(file.absolute()))
+        return "" if commit in git.boundaries() else commit
+
+    return find() or git.deepen(find)

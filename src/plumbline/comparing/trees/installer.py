@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from plumbline import cache
-from plumbline.comparing.trees.commands import last_lines, run, scrub
 from plumbline.comparing.trees.environment import distributions, local_packages
 from plumbline.comparing.trees.git import NoBase
+from plumbline.processes import last_lines, run_command, without_secrets
 
 INSTALL_LIMIT_S = 180.0
 LINES_SHOWN = 6
@@ -56,7 +56,7 @@ def find_uv() -> list[str]:
 
 
 def _shown(pin: str) -> str:
-    return scrub(pin) if pin else "removed"
+    return without_secrets(pin) if pin else "removed"
 
 
 def _paths(environment: Path) -> dict[str, Path]:
@@ -67,7 +67,7 @@ def _paths(environment: Path) -> dict[str, Path]:
 
 def _copy_environment(target: Path) -> None:
     """Make a virtual environment with this one's packages, by hard links if the file system has them."""
-    code, _, errors = run([sys.executable, "-m", "venv", "--without-pip", str(target)], limit_s=INSTALL_LIMIT_S)
+    code, _, errors = run_command([sys.executable, "-m", "venv", "--without-pip", str(target)], limit_s=INSTALL_LIMIT_S)
     if code:
         raise NoBase(f"the base environment can't be made: {last_lines(errors, LINES_SHOWN)}")
     paths = _paths(target)
@@ -132,7 +132,7 @@ def _installer(python: Path) -> tuple[list[str], list[str]]:
         options = ["--quiet", "--python", str(python)]
         return [*uv, "pip", "install", *options, "--no-deps"], [*uv, "pip", "uninstall", *options]
     if not has_pip:
-        run([str(python), "-I", "-m", "ensurepip"], limit_s=INSTALL_LIMIT_S)
+        run_command([str(python), "-I", "-m", "ensurepip"], limit_s=INSTALL_LIMIT_S)
     pip = [str(python), "-I", "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
     return [*pip, "install", "--no-deps", "--force-reinstall"], [*pip, "uninstall", "--yes"]
 
@@ -140,9 +140,9 @@ def _installer(python: Path) -> tuple[list[str], list[str]]:
 def _run_installer(command: list[str], project: Path) -> str:
     """Return the last lines of a command that fails, without secrets; empty if it worked."""
     try:
-        code, output, errors = run(command, limit_s=INSTALL_LIMIT_S, cwd=project)
+        code, output, errors = run_command(command, limit_s=INSTALL_LIMIT_S, cwd=project)
     except subprocess.TimeoutExpired:
         return f"not done within {INSTALL_LIMIT_S:g} s"
     # If pip cannot reach an index, it prints the URL's path alone.
-    text = re.sub(r"(?<=': )/\S+", "/…", scrub(output + errors))
+    text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))
     return (last_lines(text, LINES_SHOWN) or f"exit code {code}") if code else ""

@@ -11,11 +11,11 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from plumbline import cache as kept
-from plumbline.comparing.trees.commands import scrub
 from plumbline.comparing.trees.copies import CODE, Copy, base_copy, head_copy, is_in, listed, module_path, twin_copy
 from plumbline.comparing.trees.environment import local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.installer import base_python
+from plumbline.processes import without_secrets
 from plumbline.results.environment import installed_packages, origins
 
 MOST_PACKAGES_SHOWN = 5
@@ -81,7 +81,7 @@ def make_sides(
     import_from = _import_folders(git, root, head, directories)
     modules = _modules_with_changes(git, files, base, head, import_from)
     installed = installed_packages()
-    packages = [(name, scrub(pin), installed.get(name, "")) for name, pin in changes.items()]
+    packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in changes.items()]
     base_side = Side("base", base.tree / git.prefix, python, base.tree)
     head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
     return Sides(base_side, head_side, files, packages, modules, import_from)

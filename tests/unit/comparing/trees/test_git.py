@@ -2,15 +2,14 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from plumbline.comparing.trees import base_commit as base_module
-from plumbline.comparing.trees import git as git_module
-from plumbline.comparing.trees.base_commit import Base, find_base
-from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees import git
+from plumbline.comparing.trees.git import Base, NoBase, find_base
 from tests.support.repository import Repository
 
 BASELINE = "tests/performance/baselines/linux.json"
@@ -32,23 +31,27 @@ def silent_remote() -> Iterator[str]:
         yield f"git://127.0.0.1:{server.getsockname()[1]}/repository"
 
 
-def environ(**variables: str) -> dict[str, str]:
-    """Ours, without what a pipeline that runs these tests has set for itself."""
-    ours = {name: value for name, value in os.environ.items() if name not in base_module.TARGETS}
-    return {**ours, **variables}
+@pytest.fixture(autouse=True)
+def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline that runs these tests has set variables for itself."""
+    for name in git.TARGETS:
+        monkeypatch.delenv(name, raising=False)
 
 
-def no_base(
-    root: Path, revision: str = "", baseline: Path | None = None, limit_s: float = 20.0, **variables: str
-) -> str:
+def base_of(root: Path, revision: str = "", baseline: Path | None = None, variables: Mapping[str, str] = {}) -> Base:
+    with mock.patch.dict(os.environ, variables):
+        return find_base(root, revision, baseline)
+
+
+def no_base(root: Path, revision: str = "", baseline: Path | None = None, variables: Mapping[str, str] = {}) -> str:
     with pytest.raises(NoBase) as error:
-        find_base(root, revision, baseline, environ(**variables), limit_s)
+        base_of(root, revision, baseline, variables)
     return str(error.value)
 
 
 def test_a_given_revision_is_compared_with_as_it_is(repository: Repository) -> None:
     """`compare -- REV` is that commit, even if a pull request has a merge base."""
-    found = find_base(repository.root, "HEAD~2", repository.root / BASELINE, environ(GITHUB_BASE_REF="main"))
+    found = base_of(repository.root, "HEAD~2", repository.root / BASELINE, variables={"GITHUB_BASE_REF": "main"})
     assert found == Base(repository.git("rev-parse", "HEAD~2"), "as asked: HEAD~2")
 
 
@@ -60,7 +63,7 @@ def test_an_unknown_revision_is_named(repository: Repository) -> None:
 
 def test_without_a_target_the_base_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
     """Without a pull request the base is the newest commit that changed the baseline, though later ones exist."""
-    found = find_base(repository.root, "", repository.root / BASELINE, environ())
+    found = base_of(repository.root, "", repository.root / BASELINE)
     assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
@@ -69,7 +72,7 @@ def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: 
     recorded = '{"environment": {"commit": "deadbeef", "dirty": true}}'
     commit = repository.commit({BASELINE: recorded})
     repository.write({BASELINE: "{}"})
-    assert find_base(repository.root, "", repository.root / BASELINE, environ()).commit == commit
+    assert base_of(repository.root, "", repository.root / BASELINE).commit == commit
 
 
 def test_a_baseline_that_was_never_committed_is_reported(repository: Repository) -> None:
@@ -99,23 +102,23 @@ def test_the_base_of_a_pull_request_is_the_merge_base(
     clone.commit({"app.py": "three"})
     repository.commit({"app.py": "on main meanwhile"})
     clone.git("fetch", "--quiet")
-    found = find_base(clone.root, "", None, environ(**variables))
+    found = base_of(clone.root, variables=variables)
     assert found == Base(clone.git("rev-parse", "HEAD~1"), f"merge base with {why}")
 
 
 def test_gitlab_names_the_merge_base_itself(repository: Repository) -> None:
     """CI_MERGE_REQUEST_DIFF_BASE_SHA is its own merge base, and the target's commit of a merged result wins over it."""
     first, second = repository.git("rev-parse", "HEAD~2"), repository.git("rev-parse", "HEAD~1")
-    gitlab = environ(CI_MERGE_REQUEST_DIFF_BASE_SHA=first, CI_MERGE_REQUEST_TARGET_BRANCH_SHA="")
-    assert find_base(repository.root, "", None, gitlab).commit == first
-    assert find_base(repository.root, "", None, {**gitlab, base_module.TARGETS[2]: second}).commit == second
+    gitlab = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": first, "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": ""}
+    assert base_of(repository.root, variables=gitlab).commit == first
+    assert base_of(repository.root, variables={**gitlab, "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": second}).commit == second
 
 
 def test_a_clone_of_one_commit_is_deepened(repository: Repository, tmp_path: Path) -> None:
     """A shallow clone's only commit looks as if it had made the baseline; the true one is fetched."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     assert clone.git("log", "-1", "--format=%H", "--", BASELINE) == repository.head()
-    found = find_base(clone.root, "", clone.root / BASELINE, environ())
+    found = base_of(clone.root, "", clone.root / BASELINE)
     assert found.commit == repository.git("rev-parse", "HEAD~1")
 
 
@@ -129,14 +132,14 @@ def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, 
     clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=feature")
     clone.git("checkout", "--quiet", "--detach", change)
     clone.git("branch", "--quiet", "--delete", "--force", "feature")
-    assert find_base(clone.root, "", None, environ(GITHUB_BASE_REF="main")).commit == fork
+    assert base_of(clone.root, variables={"GITHUB_BASE_REF": "main"}).commit == fork
 
 
 def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
     """A shallow clone gets a commit that is asked for without the history before it."""
     revision = repository.git("rev-parse", "HEAD~2")
     clone = repository.clone(tmp_path / "clone", "--depth=1")
-    assert find_base(clone.root, revision, None, environ()).commit == revision
+    assert base_of(clone.root, revision).commit == revision
     assert clone.git("rev-list", "--count", "--all") == "1"
 
 
@@ -151,9 +154,9 @@ def test_a_github_merge_has_its_base_as_first_parent(
     repository.git("merge", "--quiet", "--no-ff", "--message=Merge", "feature")
     repository.git("branch", "--quiet", "merged")
     clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=merged")
-    monkeypatch.setattr(git_module, "DEEPENING", ("--no-such-option",))
-    variables = environ(GITHUB_BASE_REF="gone", GITHUB_REF="refs/pull/7/merge")
-    assert find_base(clone.root, "", None, variables).commit == target
+    monkeypatch.setattr(git, "DEEPENING", ("--no-such-option",))
+    variables = {"GITHUB_BASE_REF": "gone", "GITHUB_REF": "refs/pull/7/merge"}
+    assert base_of(clone.root, variables=variables).commit == target
 
 
 @pytest.mark.parametrize("name", ["CI_MERGE_REQUEST_TARGET_BRANCH_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA"])
@@ -164,15 +167,15 @@ def test_the_base_that_gitlab_names_is_fetched_alone(
     target = repository.head()
     repository.commit({"app.py": "three"})
     clone = repository.clone(tmp_path / "clone", "--depth=1")
-    monkeypatch.setattr(git_module, "DEEPENING", ("--no-such-option",))
-    assert find_base(clone.root, "", None, environ(**{name: target})).commit == target
+    monkeypatch.setattr(git, "DEEPENING", ("--no-such-option",))
+    assert base_of(clone.root, variables={name: target}).commit == target
 
 
 def test_a_whole_clone_is_never_cut_off(repository: Repository, tmp_path: Path) -> None:
     """Fetching a commit that is missing here leaves the history of a whole clone whole."""
     clone = repository.clone(tmp_path / "clone")
     revision = repository.commit({"app.py": "three"})
-    assert find_base(clone.root, revision, None, environ()).commit == revision
+    assert base_of(clone.root, revision).commit == revision
     assert clone.git("rev-parse", "--is-shallow-repository") == "false"
     assert clone.git("rev-list", "--count", revision) == "4"
 
@@ -195,12 +198,13 @@ def test_a_remote_that_refuses_is_reported(repository: Repository, tmp_path: Pat
 
 
 def test_a_remote_that_hangs_costs_no_more_than_the_limit(
-    repository: Repository, tmp_path: Path, silent_remote: str
+    repository: Repository, tmp_path: Path, silent_remote: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that never answers is given up at the limit, however many fetches there were to try."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("remote", "set-url", "origin", silent_remote)
-    message = no_base(clone.root, baseline=clone.root / BASELINE, limit_s=0.3)
+    monkeypatch.setattr(git, "FETCH_LIMIT_S", 0.3)
+    message = no_base(clone.root, baseline=clone.root / BASELINE)
     assert "not done in time: all fetching may take 0.3 s" in message
 
 
@@ -209,20 +213,20 @@ def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
     repository = Repository.create(tmp_path / "repository", {f"services/api/{BASELINE}": "{}"})
     repository.commit({"services/other.py": ""})
     project = repository.root / "services" / "api"
-    found = find_base(project, "", project / BASELINE, environ())
+    found = base_of(project, "", project / BASELINE)
     assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
 def test_variables_of_a_git_hook_are_ignored(repository: Repository, tmp_path: Path) -> None:
     """Run from a hook of another repository, git still looks into the project's own."""
     other = Repository.create(tmp_path / "other", {"file": ""})
-    found = find_base(repository.root, "HEAD", None, environ(GIT_DIR=str(other.root / ".git")))
+    found = base_of(repository.root, "HEAD", None, variables={"GIT_DIR": str(other.root / ".git")})
     assert found.commit == repository.head()
 
 
 def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
     """A folder that is in no repository is named, with the error of git."""
-    message = no_base(tmp_path, "main", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
+    message = no_base(tmp_path, "main", variables={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
     assert "not a git repository" in message
     assert str(tmp_path) in message
 
