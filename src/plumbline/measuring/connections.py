@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from plumbline.measuring.context import RunContext
-from plumbline.measuring.items import key_of
 from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
@@ -30,7 +29,7 @@ class ConnectionCheck:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if key_of(item):
+        if self._context.key_of(item):
             item.stash[_PORTS] = self._open_ports()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,11 +1,11 @@
-"""The surroundings of the tests in a pytest process that runs a suite: settings, services, and an early end."""
+"""The surroundings of the tests in a pytest process that runs a suite: their keys, services, and an early end."""
 
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +13,9 @@ import pytest
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.guards import limit_held
-from plumbline.measuring.items import fixtures_of, key_of, set_key, uses_application
 from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
+from plumbline.results.schema import Outcome
 from plumbline.services import NotReady, ServiceError, Services
 from plumbline.services.readiness import describe
 from plumbline.settings import load_settings
@@ -23,7 +23,7 @@ from plumbline.settings import load_settings
 INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.
 TEARDOWN_LIMIT_S = 1.0
-ERROR_LINES, LINE_CHARACTERS = 6, 500
+ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
 
 class RunContext:
@@ -41,52 +41,48 @@ class RunContext:
         self.settings = load_settings(suite / SETTINGS)
         self.profile_name: str = config.getoption("--perf-profile")
         self.profile = self.settings.profile(self.profile_name)
-        self.keys: dict[str, str] = {}
-        """Keys of the suite's items by node id."""
-        self.reasons: list[Reason] = []
-        """Why the run ended early, if it did."""
-        self._off_skips: list[BaseException] = []
-        self.exit_code: int | None = None
-        """The documented exit code of a run that ended early."""
+        self.keys: dict[str, str] = {}  # of the suite's items by node id: the node id below the suite's folder
+        self.reasons: list[Reason] = []  # why the run ended early, if it did
+        self.exit_code: int | None = None  # the documented one of a run that ended early
+        self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
         self.at_stop = contextlib.ExitStack()
-        self._services: Services | None = None
+        self.begun = False  # whether the services have been asked to start
+        self.services: Services  # once `begin` was called
         if self.settings.app:
             sys.path.insert(1, str(self.root / self.settings.app.directory))  # behind the repository's root
 
-    @property
-    def begun(self) -> bool:
-        """Whether the services have been asked to start."""
-        return self._services is not None
-
-    @property
-    def services(self) -> Services:
-        """The services of this run, once `begin` was called."""
-        assert self._services is not None
-        return self._services
-
     def begin(self, make_services: Callable[[], Services]) -> None:
         """Start the servers and set the variables of the code under test; end the run if a server cannot start."""
-        _interrupt_again_if_lost(self)
+        self._report_unraisable = sys.unraisablehook
+        sys.unraisablehook = self._on_unraisable  # pytest, whose own hook this replaces, resets it at the end
         if self.controlled:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        before: dict[str, str | None] = {}
-        self.at_stop.callback(_update_environment, before)
+        environ = pytest.MonkeyPatch()
+        self.at_stop.callback(environ.undo)
         try:
-            self._services = make_services()
-            self.at_stop.callback(self._services.stop)
-            self._services.begin()
-            changes = self._services.environment()
-        except ServiceError as error:
-            self.end(str(error), EXIT_USAGE)
-        except NotReady as error:
-            self.end(str(error), EXIT_INVALID)
-        before.update({name: os.environ.get(name) for name in changes})
-        _update_environment(changes)
+            self.services = make_services()
+            self.begun = True
+            self.at_stop.callback(self.services.stop)
+            self.services.begin()
+            changes = self.services.environment()
+        except (ServiceError, NotReady) as error:
+            self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
+        for name, value in changes.items():
+            if value is None:
+                environ.delenv(name, raising=False)
+            else:
+                environ.setenv(name, value)
 
-    def wait_ready(self, items: Iterable[pytest.Item], *, application: bool = False) -> None:
+    def _on_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
+        if isinstance(lost.exc_value, KeyboardInterrupt):
+            threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
+        elif self.exit_code is None:  # else a fixture that was not torn down has left it
+            self._report_unraisable(lost)
+
+    def wait_ready(self, items: Sequence[pytest.Item], *, application: bool = False) -> None:
         """Wait for the servers, and for the application if one of these items uses it; end the run if one fails."""
-        items = list(items)
         try:
             self.services.wait_ready()
             if application or any(map(uses_application, items)):
@@ -96,10 +92,19 @@ class RunContext:
         except NotReady as error:
             self.end(str(error), EXIT_INVALID)
 
-    def add_key(self, item: pytest.Item, key: str) -> None:
-        """Make an item one of the suite's: a key is the node id below the suite's folder."""
-        set_key(item, key)
-        self.keys[item.nodeid] = key
+    def key_of(self, item: pytest.Item) -> str:
+        """Return an item's key; "" for an item that is not the suite's."""
+        return self.keys.get(item.nodeid, "")
+
+    def select(self, items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
+        """Return the suite's items that the profile runs, disruptive ones last, and those that it leaves out."""
+        selected: list[pytest.Item] = []
+        left_out: list[pytest.Item] = []
+        for item in filter(self.key_of, items):
+            is_run = self.profile_name == "full" or not item.get_closest_marker("full")
+            (selected if is_run else left_out).append(item)
+        selected.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+        return selected, left_out
 
     def check_alive(self) -> None:
         """End the run if a service has died."""
@@ -114,15 +119,6 @@ class RunContext:
         self.exit_code = exit_code
         pytest.exit(reason, exit_code)
 
-    def skip_off(self, reason: str) -> BaseException:
-        """Return what to raise to skip a test because the settings have switched its service off."""
-        self._off_skips.append(pytest.skip.Exception(f"off: {reason}"))
-        return self._off_skips[-1]
-
-    def is_skip_off(self, call: pytest.CallInfo[None]) -> bool:
-        """Return whether `skip_off` has skipped a test; a wider fixture raises the same exception again."""
-        return call.excinfo is not None and any(call.excinfo.value is skip for skip in self._off_skips)
-
     def say(self, lines: Iterable[str]) -> None:
         """Print lines in pytest's output."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -132,28 +128,7 @@ class RunContext:
 
     def scrub(self, text: str) -> str:
         """Return the text without any password of the services."""
-        return self._services.scrub(text) if self._services is not None else text
-
-    @contextlib.contextmanager
-    def ending(self) -> Iterator[None]:
-        """Tear down session fixtures inside; then stop everything.
-
-        The fixtures of a run that ended early may hang or fail: they get TEARDOWN_LIMIT_S, and errors are only printed.
-        """
-        patience = threading.Timer(TEARDOWN_LIMIT_S, self.stop)
-        if self.exit_code is not None:
-            patience.start()
-        try:
-            yield
-        except BaseException as error:
-            if self.exit_code is None:
-                raise
-            self.say([f"not all fixtures could be torn down: {describe(error)}"])
-        finally:
-            patience.cancel()
-            if patience.ident is not None:
-                patience.join()
-            self.stop()
+        return self.services.scrub(text) if self.begun else text
 
     def ignore_signals(self) -> None:
         """Ignore interruptions from now on if the caller reports the end."""
@@ -161,16 +136,12 @@ class RunContext:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
 
-    def stop(self) -> None:
-        """Stop the services and undo all changes to this process; harmless if called again."""
-        self.at_stop.close()
-
     # ---- hooks of pytest
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if item.path.is_relative_to(self.suite):
             name = "".join(item.nodeid.partition("::")[1:])
-            self.add_key(item, item.path.relative_to(self.suite).as_posix() + name)
+            self.keys[item.nodeid] = item.path.relative_to(self.suite).as_posix() + name
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be imported makes the run invalid."""
@@ -184,7 +155,7 @@ class RunContext:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if key_of(item):
+        if self.key_of(item):
             self.check_alive()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -192,12 +163,12 @@ class RunContext:
         # On a slow machine pytest takes a second to render a failure, in which pytest-timeout would end the run.
         with limit_held():
             report = yield
-        if key_of(item):
+        if self.key_of(item):
             if report.failed:
                 for service in self.services.running():
                     if service.own and (state := service.state()) != "running":
                         report.sections.append((f"service {service.name}: {state}", service.log_tail()))
-                        self.services.notices.append(f"{service.name}: {state}, when {key_of(item)} failed")
+                        self.services.notices.append(f"{service.name}: {state}, when {self.key_of(item)} failed")
             self._scrub_report(report)
         return report
 
@@ -217,26 +188,48 @@ class RunContext:
         if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
 
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Let session fixtures be torn down while the servers still run; then stop everything.
+
+        The fixtures of a run that ended early may hang or fail: they get TEARDOWN_LIMIT_S, and errors are only printed.
+        """
+        self.ignore_signals()
+        patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
+        if self.exit_code is not None:
+            patience.start()
+        try:
+            return (yield)
+        except BaseException as error:
+            if self.exit_code is None:
+                raise
+            self.say([f"not all fixtures could be torn down: {describe(error)}"])
+            return None
+        finally:
+            patience.cancel()
+            if patience.ident is not None:
+                patience.join()
+            self.at_stop.close()
+
     def pytest_unconfigure(self) -> None:
-        self.stop()
+        self.at_stop.close()
 
 
-def _update_environment(changes: Mapping[str, str | None]) -> None:
-    for name, value in changes.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+def fixtures_of(item: pytest.Item) -> set[str]:
+    """Return the names of all fixtures that an item uses."""
+    return set(getattr(item, "fixturenames", ()))
 
 
-def _interrupt_again_if_lost(context: RunContext) -> None:
-    """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
-    report = sys.unraisablehook
+def uses_application(item: pytest.Item) -> bool:
+    """Return whether an item needs the application and the processes beside it."""
+    return not fixtures_of(item).isdisjoint({"api_url", "services"})
 
-    def on_unraisable(lost: "sys.UnraisableHookArgs") -> None:
-        if isinstance(lost.exc_value, KeyboardInterrupt):
-            threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
-        elif context.exit_code is None:  # else a fixture that was not torn down has left it
-            report(lost)
 
-    sys.unraisablehook = on_unraisable  # pytest, whose own hook this replaces, resets it at the end
+def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:
+    """Return the outcome of a test, and the message if it failed or was skipped."""
+    if report.failed:
+        return "failed", report.longreprtext[-MESSAGE_CHARACTERS:]
+    if report.skipped:
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+        return "skipped", reason.removeprefix("Skipped: ")
+    return "passed", ""

@@ -5,51 +5,45 @@ makes latencies jump. Linux only: on other systems nothing is pinned, and the ou
 """
 
 import contextlib
+import itertools
 import os
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import filelock
 import psutil
+import pytest
 
 from plumbline.cache import state_folder
-from plumbline.processes import threads
+from plumbline.measuring.context import RunContext
+from plumbline.processes import pinned_core, set_affinity, threads
 
 LOAD_WINDOW_S = 0.05
 # Loads that differ by less than this within the window predict nothing about the next second.
-BUSY_S = 0.02
+LOAD_PERCENT = 40
 # The share of its time that a process which goes before others must leave to them: the kernel keeps 5 %.
 REST = 0.07
-CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 
 def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
     """Return why this process must not use a core that was named by number; "" if it may."""
-    if not isinstance(wanted_core, int) or not sys.platform.startswith("linux"):
+    allowed = sorted(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else []
+    if not allowed or not isinstance(wanted_core, int) or wanted_core in allowed:
         return ""
-    allowed = os.sched_getaffinity(0)
-    listed = _listed(sorted(allowed))
-    return (
-        ""
-        if wanted_core in allowed
-        else f"pin: core {wanted_core} is not among those allowed to this process: {listed}"
-    )
+    return f"pin: core {wanted_core} is not among those allowed to this process: {', '.join(map(str, allowed))}"
 
 
+@dataclass(frozen=True)
 class CoreLock:
-    """One core, locked against other runs of the same user until `release`.
+    """One core, locked against other runs of the same user until `release`."""
 
-    `core` is None if nothing can be pinned; then `why` is the reason.
-    """
-
-    def __init__(self, core: int | None, why: str, lock: filelock.BaseFileLock | None = None) -> None:
-        self.core = core
-        self.why = why
-        self._lock = lock
+    core: int | None  # None if nothing can be pinned
+    why: str = ""  # the reason for that
+    lock: filelock.BaseFileLock | None = None
 
     @classmethod
     def acquire(cls, wanted_core: int | Literal["auto", "off"]) -> Self:
@@ -67,7 +61,8 @@ class CoreLock:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             return cls(None, f"no core can be locked: {error}")
-        for core in _idlest_first(allowed) if wanted_core == "auto" else [wanted_core]:
+        cores = _idlest_first(allowed) if wanted_core == "auto" else [wanted_core]
+        for core in cores:
             lock = filelock.FileLock(folder / f"{core}.lock")
             try:
                 lock.acquire(timeout=0)
@@ -76,23 +71,26 @@ class CoreLock:
             except OSError as error:
                 return cls(None, f"{lock.lock_file} can't be locked: {error.strerror}")
             return cls(core, "", lock)
-        return cls(None, f"another run holds core {_listed(allowed) if wanted_core == 'auto' else wanted_core}")
+        return cls(None, f"another run holds core {', '.join(map(str, sorted(cores)))}")
 
     def release(self) -> None:
         """Let other runs have the core; harmless if called again."""
-        if self._lock is not None:
-            self._lock.release()
+        if self.lock is not None:
+            self.lock.release()
 
 
-def take_precedence(pids: Iterable[int]) -> None:
-    """Let all threads of these processes, and the processes that they start later, run before all others.
+def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
+    """Let all threads of these processes, and the processes that they start later, run before all others, or no longer.
 
     This needs privileges, mostly those of root, and is skipped without them. A busy neighbour then waits, instead of
     taking every other slice of their core. Skipped on a machine with one core, where parts of this run would wait, too.
     The processes must rest: see `rest_s`.
     """
     if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
-        _schedule(pids, os.SCHED_RR, os.sched_get_priority_min(os.SCHED_RR))
+        policy = os.SCHED_RR if ahead else os.SCHED_OTHER
+        for thread in threads(pids):
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(thread, policy, os.sched_param(os.sched_get_priority_min(policy)))
 
 
 def rest_s(after_s: float) -> float:
@@ -104,40 +102,12 @@ def rest_s(after_s: float) -> float:
     return after_s * REST if ahead else 0.0
 
 
-def give_way(pids: Iterable[int]) -> None:
-    """Undo `take_precedence`."""
-    if sys.platform.startswith("linux"):
-        _schedule(pids, os.SCHED_OTHER, 0)
-
-
-def _schedule(pids: Iterable[int], policy: int, priority: int) -> None:
-    for thread in threads(pids):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(thread, policy, os.sched_param(priority))
-
-
-def throttled_periods() -> int:
-    """Return how often the CPU quota of the cgroup has stopped this process so far; 0 if no quota can be read."""
-    for name in CPU_STAT_FILES:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            fields = dict(line.split() for line in Path(name).read_text(encoding="ascii").splitlines())
-            return int(fields["nr_throttled"])
-    return 0
-
-
 def _idlest_first(cores: list[int]) -> list[int]:
     """Return the cores by their load over a short window; the load of a sibling thread counts like a core's own."""
-    before = psutil.cpu_times(percpu=True)
-    time.sleep(LOAD_WINDOW_S)
-    after = psutil.cpu_times(percpu=True)
-    busy_s = {core: _busy_s(after[core]) - _busy_s(before[core]) for core in range(len(after))}
+    percents = dict(enumerate(psutil.cpu_percent(LOAD_WINDOW_S, percpu=True)))
+    loads = {core: sum(percents.get(one, 0.0) for one in _siblings(core)) // LOAD_PERCENT for core in cores}
     # Of several idle cores the highest: interrupts and daemons mostly use the lowest.
-    return sorted(cores, key=lambda core: (sum(busy_s.get(one, 0.0) for one in _siblings(core)) // BUSY_S, -core))
-
-
-def _busy_s(times: object) -> float:
-    fields: Mapping[str, float] = times._asdict()  # type: ignore[attr-defined]
-    return sum(fields.values()) - fields["idle"] - fields.get("iowait", 0.0)
+    return sorted(cores, key=lambda core: (loads[core], -core))
 
 
 def _siblings(core: int) -> set[int]:
@@ -150,5 +120,50 @@ def _siblings(core: int) -> set[int]:
     return siblings
 
 
-def _listed(cores: list[int]) -> str:
-    return ", ".join(map(str, cores))
+class Pinning:
+    """Moves the test process and the services that this run has started. A pytest plugin."""
+
+    def __init__(self, context: RunContext) -> None:
+        # The one core of the test process and of all services, as the kernel says; None if there is none.
+        self.core: int | None = None
+        self._context = context
+        self._free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+        self._lock = CoreLock(None)
+        context.at_stop.callback(lambda: self._lock.release())  # after the services have stopped
+        context.at_stop.callback(set_affinity, [os.getpid()], self._free_cores)
+
+    def pin(self, lock: CoreLock) -> None:
+        """Move everything to the core of this lock, if it has one."""
+        self._lock = lock
+        self.move(free=False)
+
+    def move(self, *, free: bool) -> None:
+        """Let everything run on all cores that this process had at its start, or on the locked one alone."""
+        if self._lock.core is None:
+            return
+        cores = self._free_cores if free else {self._lock.core}
+        services = self._context.services.running()
+        for service in services:
+            if service.own:
+                service.pin(cores)
+        set_affinity([os.getpid()], cores)
+        pids = [service.pids() for service in services]
+        # An external server has no process here, and may run anywhere.
+        self.core = pinned_core([os.getpid(), *itertools.chain(*pids)]) if all(pids) else None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if self._is_unpinned(item):
+            self.move(free=True)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            if self._is_unpinned(item):
+                self.move(free=False)
+
+    def _is_unpinned(self, item: pytest.Item) -> bool:
+        is_full = self._context.profile_name == "full" and bool(self._context.key_of(item))
+        return is_full and item.get_closest_marker("unpinned") is not None

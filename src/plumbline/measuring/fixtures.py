@@ -89,5 +89,8 @@ def _url(request: pytest.FixtureRequest, name: str) -> str:
     services = context.services
     service = next((service for service in services.running() if service.name == name), None)
     if service is None:
-        raise context.skip_off(services.skipped.get(name, f"{name} is not configured"))
+        context.off_skips.append(
+            pytest.skip.Exception(f"off: {services.skipped.get(name, f'{name} is not configured')}")
+        )
+        raise context.off_skips[-1]
     return service.address.url

@@ -1,7 +1,6 @@
 """The measuring loop: `for timer in measure(): with timer: …`.
 
-It owns the warm-up, the number of samples, garbage collection, and the repetition of a disturbed measurement. It knows
-neither pytest nor the services.
+It knows neither pytest nor the services.
 """
 
 import gc
@@ -24,10 +23,9 @@ LEAST_TIMED_S = 0.025
 # Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample.
 SHORTEST_SAMPLE_S = 5e-6
 
-
 Steps = Generator[AbstractContextManager[None], None, None]
-# The counting pass after the timed rounds. It takes the operations in a round, and what to call whenever a round was left.
-# It yields the context manager of each round, and returns the counts per operation.
+# The counting pass after the timed rounds. It takes the operations in a round, and what to call when a round was left,
+# yields the context manager of each round, and returns the counts per operation.
 CountingPass = Callable[[int, Callable[[], None]], Generator[AbstractContextManager[None], None, Counts]]
 
 

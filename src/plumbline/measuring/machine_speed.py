@@ -4,11 +4,12 @@ A neighbour on the same physical core can halve the speed for a while. The sampl
 cannot show it.
 """
 
+import contextlib
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
-from plumbline.measuring.cpu_affinity import throttled_periods
 from plumbline.measuring.statistics import Summary, unsteadiness
 
 UNSTEADY = 0.1
@@ -18,37 +19,7 @@ MOST_AGAIN = 5
 WORK = range(5_000)
 REPEATS = 5
 LEAST_SEEN = 5
-
-
-class MachineSpeed:
-    """The speed now, compared with the usual speed in this run."""
-
-    def __init__(self) -> None:
-        self._seen_s: list[float] = []
-        for _ in range(LEAST_SEEN):
-            self.slowness()
-
-    def slowness(self) -> float:
-        """Return by which share the machine is slower now than usual: 0.1 is 10 %."""
-        times_s = []
-        for _ in range(REPEATS):
-            start_s = perf_counter()
-            sum(WORK)
-            times_s.append(perf_counter() - start_s)
-        now_s = statistics.median(times_s)
-        self._seen_s.append(now_s)
-        return now_s / statistics.median(self._seen_s) - 1
-
-    @property
-    def latest_s(self) -> float:
-        """The duration of the fixed piece of work when it was last measured, in seconds."""
-        return self._seen_s[-1]
-
-    def recover(self, limit: float, limit_s: float) -> None:
-        """Wait until the machine is slower than usual by `limit` at most, but no longer than `limit_s`."""
-        until_s = perf_counter() + limit_s
-        while self.slowness() > limit and perf_counter() < until_s:
-            pass
+CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 
 class Disturbances:
@@ -58,25 +29,38 @@ class Disturbances:
     """
 
     def __init__(self) -> None:
-        self.machine_speed = MachineSpeed()
-        self.notes: list[str] = []
-        """For the reader of the results."""
+        self.machine_speed_s = 0.0  # the duration of the fixed piece of work when it was last measured
+        self.notes: list[str] = []  # for the reader of the results
         self._again = 0
+        self._seen_s: list[float] = []
+        for _ in range(LEAST_SEEN):
+            self.slowness()
+
+    def slowness(self) -> float:
+        """Return by which share the machine is slower now than usual in this run: 0.1 is 10 %."""
+        times_s = []
+        for _ in range(REPEATS):
+            start_s = perf_counter()
+            sum(WORK)
+            times_s.append(perf_counter() - start_s)
+        self.machine_speed_s = statistics.median(times_s)
+        self._seen_s.append(self.machine_speed_s)
+        return self.machine_speed_s / statistics.median(self._seen_s) - 1
 
     def watch(self) -> Callable[[Summary], str]:
         """Begin to watch a benchmark, and return a function of its figures.
 
-        The function returns why the benchmark must be measured again; "" if it must not.
+        It waits for the machine, and returns why the benchmark must be measured again; "" if it need not be.
         """
         throttled = throttled_periods()
-        slow_before = self.machine_speed.slowness() > UNSTEADY
+        slow_before = self.slowness() > UNSTEADY
 
         def disturbed(summary: Summary) -> str:
             if throttled_periods() > throttled:
                 why = "the CPU quota had stopped the process"
             elif unsteadiness(summary.samples_s) > UNSTEADY:
                 why = "samples in a row were slower than others, as when the machine is disturbed"
-            elif slow_before or self.machine_speed.slowness() > UNSTEADY:
+            elif slow_before or self.slowness() > UNSTEADY:
                 why = "the machine itself was slower than before"
             else:
                 return ""
@@ -84,7 +68,18 @@ class Disturbances:
                 self.notes = [f"re-measured only {MOST_AGAIN} of the disturbed benchmarks (the limit per run)"]
                 return ""
             self._again += 1
-            self.machine_speed.recover(UNSTEADY, RECOVERY_LIMIT_S)
+            until_s = perf_counter() + RECOVERY_LIMIT_S
+            while self.slowness() > UNSTEADY and perf_counter() < until_s:
+                pass
             return why
 
         return disturbed
+
+
+def throttled_periods() -> int:
+    """Return how often the CPU quota of the cgroup has stopped this process so far; 0 if no quota can be read."""
+    for name in CPU_STAT_FILES:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            fields = dict(line.split() for line in Path(name).read_text(encoding="ascii").splitlines())
+            return int(fields["nr_throttled"])
+    return 0

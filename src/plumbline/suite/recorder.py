@@ -11,11 +11,10 @@ import pytest
 
 from plumbline.counting.counter import Counter
 from plumbline.judging.budgets import check_budget
-from plumbline.measuring.context import RunContext
-from plumbline.measuring.items import fixtures_of, key_of, outcome_of
+from plumbline.measuring.context import RunContext, fixtures_of, outcome_of
+from plumbline.measuring.cpu_affinity import Pinning
 from plumbline.measuring.loop import Measure, MeasureError, Measurement, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
-from plumbline.measuring.pinning import Pinning
 from plumbline.measuring.statistics import Summary
 from plumbline.results.environment import describe_environment
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
@@ -50,7 +49,7 @@ class Recorder:
         disturbed = self._disturbances.watch()
 
         def retry(summary: Summary, budget: Budget | None) -> str:
-            budget = budget or self._budget(key_of(item))
+            budget = budget or self._budget(self._context.key_of(item))
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
@@ -93,10 +92,10 @@ class Recorder:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if self._context.is_skip_off(call):
-            self._service_off.add(key_of(item))
+        if call.excinfo and call.excinfo.value in self._context.off_skips:  # a wider fixture raises it again
+            self._service_off.add(self._context.key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
-        is_recorded = report.when == "call" and report.passed and not self._untimed and key_of(item)
+        is_recorded = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
         if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
             try:
                 self.benchmarks.append(self._benchmark(item, measure))
@@ -122,7 +121,7 @@ class Recorder:
             raise MeasureError("this test asked for the fixture `measure` and never called it")
         if measurement.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
-        key, summary = key_of(item), measurement.summary
+        key, summary = self._context.key_of(item), measurement.summary
         if "app" in self._context.settings.external_urls and "api_url" in fixtures_of(item):
             self._app_elsewhere.append(key)
         budget = measure.budget or self._budget(key)
@@ -145,7 +144,7 @@ class Recorder:
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
             pin=self._pinning.core,
-            machine_speed_s=self._disturbances.machine_speed.latest_s if self._disturbances else 0.0,
+            machine_speed_s=self._disturbances.machine_speed_s if self._disturbances else 0.0,
             source_hash=_source_hash(item, self._context.suite),
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],

@@ -13,10 +13,8 @@ from plumbline.judging.baseline import preferred_backends
 from plumbline.judging.budgets import broken
 from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext
-from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
+from plumbline.measuring.cpu_affinity import CoreLock, Pinning, not_allowed
 from plumbline.measuring.fixtures import provide
-from plumbline.measuring.items import key_of, select
-from plumbline.measuring.pinning import Pinning
 from plumbline.processes import pinned_core
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
@@ -78,20 +76,20 @@ class SuiteRun:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        selected, left_out = select(items, self._context.profile_name)
+        selected, left_out = self._context.select(items)
         if left_out:
             self._config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not key_of(item)] + selected
+        items[:] = [item for item in items if not self._context.key_of(item)] + selected
         self._limits.limit(selected, self._context.settings.test_limit_s)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self._deselected += [key for item in items if (key := key_of(item))]
+        self._deselected += [key for item in items if (key := self._context.key_of(item))]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """A typo in the key of a budget would switch that budget off silently."""
         if self._context.exit_code is not None:
             return
-        known = {*self._deselected, *map(key_of, session.items)}
+        known = {*self._deselected, *map(self._context.key_of, session.items)}
 
         def is_whole(file: str) -> bool:
             return file in self._collected_files or not (self._suite / file).is_file()
@@ -105,7 +103,7 @@ class SuiteRun:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        items = [item for item in session.items if key_of(item)]
+        items = [item for item in session.items if self._context.key_of(item)]
         if not items or not self._context.begun:
             return (yield)
         self._context.wait_ready(items)
@@ -138,10 +136,8 @@ class SuiteRun:
 
     # ---- the end
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Keep the results, let fixtures be torn down while the servers still run, then stop the servers."""
-        self._context.ignore_signals()
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._output or self._context.begun:
             self._results = self._recorder.results(self._collected_files, self._deselected)
         if self._output and self._results is not None:
@@ -151,9 +147,6 @@ class SuiteRun:
                 self._context.say(["", str(error)])
         elif any(broken(benchmark) for benchmark in self._recorder.benchmarks):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
-        with self._context.ending():
-            return (yield)
-        return None
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:

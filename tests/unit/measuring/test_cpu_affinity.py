@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,14 +9,7 @@ import psutil
 import pytest
 
 from plumbline.measuring import cpu_affinity as pin
-from plumbline.measuring.cpu_affinity import (
-    CoreLock,
-    give_way,
-    not_allowed,
-    rest_s,
-    take_precedence,
-    throttled_periods,
-)
+from plumbline.measuring.cpu_affinity import CoreLock, not_allowed, rest_s, set_precedence
 from plumbline.processes import threads
 
 LINUX = sys.platform.startswith("linux")
@@ -35,7 +27,7 @@ sys.stdin.read()
 GONE = 2**22 + 1
 """Above the largest process id that Linux gives."""
 
-Times = namedtuple("Times", ["user", "idle", "iowait"])
+IDLE = "iowait" if LINUX else "idle"
 
 
 @pytest.fixture
@@ -53,7 +45,7 @@ def child() -> Iterator[int]:
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CoreLock]]:
     """Locks to be released at the end; cores are locked in a folder of this test, and this process has two of them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(pin, "LOAD_WINDOW_S", 0.0)
+    monkeypatch.setattr(pin, "LOAD_WINDOW_S", 1e-6)
     held: list[CoreLock] = []
     os.sched_setaffinity(0, CORES[:2])
     yield held
@@ -68,10 +60,10 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Core
 @on_two_cores
 @as_root
 def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int) -> None:
-    take_precedence([child, GONE])
+    set_precedence([child, GONE], ahead=True)
     ahead = {os.sched_getscheduler(thread) for thread in threads([child])}
 
-    give_way([child, GONE])
+    set_precedence([child, GONE], ahead=False)
 
     assert ahead == {os.SCHED_RR}
     assert {os.sched_getscheduler(thread) for thread in threads([child])} == {os.SCHED_OTHER}
@@ -82,8 +74,8 @@ def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int)
 def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from plumbline.measuring.cpu_affinity import take_precedence\n"
-        "os.setuid(65534); take_precedence([os.getpid(), int(sys.argv[2])])\n"
+        "from plumbline.measuring.cpu_affinity import set_precedence\n"
+        "os.setuid(65534); set_precedence([os.getpid(), int(sys.argv[2])], ahead=True)\n"
         "print(os.sched_getscheduler(0))"
     )
 
@@ -98,11 +90,11 @@ def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
 def test_who_goes_before_others_rests() -> None:
     """More than the 5 % that the kernel would take; another does not."""
     assert rest_s(1.0) == 0
-    take_precedence([os.getpid()])
+    set_precedence([os.getpid()], ahead=True)
     try:
         assert 0.05 < rest_s(1.0) < 0.1
     finally:
-        give_way([os.getpid()])
+        set_precedence([os.getpid()], ahead=False)
 
 
 @on_linux
@@ -110,7 +102,7 @@ def test_who_goes_before_others_rests() -> None:
 def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
-    take_precedence([child])
+    set_precedence([child], ahead=True)
 
     assert os.sched_getscheduler(child) == os.SCHED_OTHER
 
@@ -227,73 +219,39 @@ def test_a_lock_that_can_t_be_taken_is_not_another_run(locks: list[CoreLock], tm
 
 
 def idlest(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, busy_s: list[float], siblings: dict[int, str], cores: list[int]
+    monkeypatch: pytest.MonkeyPatch, folder: Path, busy: list[float], siblings: dict[int, str], cores: list[int]
 ) -> list[int]:
-    """These cores by load on a machine whose cores were that busy meanwhile and share hardware like this."""
+    """These cores by load on a machine whose cores were that busy meanwhile, from 0 to 1, and share hardware so."""
     for core, text in siblings.items():
         (folder / f"cpu{core}").write_text(f"{text}\n")
-    readings = [
-        [Times(5.0 + core, 10.0, 1.0) for core in range(len(busy_s))],
-        [Times(5.0 + core + busy, 11.0 - busy, 1.0 + core) for core, busy in enumerate(busy_s)],  # a disk is no load
-    ]
+    none = type(psutil.cpu_times())(*[0.0] * len(psutil.cpu_times()))
+    after = [none._replace(user=one, **{IDLE: 1 - one}) for one in busy]  # a disk that is waited for is no load
+    readings = [[none] * len(busy), after]
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: readings.pop(0) if percpu else None)
     monkeypatch.setattr(pin, "SIBLINGS", str(folder / "cpu{core}"))
-    monkeypatch.setattr(pin, "LOAD_WINDOW_S", 0.0)
     return pin._idlest_first(cores)
 
 
 @pytest.mark.parametrize(
-    ("busy_s", "siblings", "cores", "expected"),
+    ("busy", "siblings", "cores", "expected"),
     [
-        ([0.3, 0.1, 0.2], {}, [0, 1, 2], [1, 2, 0]),
+        ([0.9, 0.1, 0.5], {}, [0, 1, 2], [1, 2, 0]),
         ([0.0, 0.0, 0.0], {}, [0, 1, 2], [2, 1, 0]),
-        ([0.001, 0.0, 0.002], {}, [0, 1, 2], [2, 1, 0]),
-        ([0.0, 0.1, 0.2, 0.3], {}, [1, 3], [1, 3]),
-        ([0.0, 0.1, 0.9, 0.1], {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, [0, 1, 2, 3], [3, 1, 2, 0]),
-        ([0.0, 0.9, 0.2, 0.2], {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, [0, 2], [2, 0]),
-        ([0.2, 0.1], {0: "", 1: "all"}, [0, 1], [1, 0]),
+        ([0.1, 0.0, 0.2], {}, [0, 1, 2], [2, 1, 0]),
+        ([0.0, 0.1, 0.5, 0.9], {}, [1, 3], [1, 3]),
+        ([0.0, 0.5, 0.9, 0.1], {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}, [0, 1, 2, 3], [3, 1, 2, 0]),
+        ([0.0, 0.9, 0.1, 0.2], {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, [0, 2], [2, 0]),
+        ([0.9, 0.1], {0: "", 1: "all"}, [0, 1], [1, 0]),
     ],
     ids=["by load", "tie", "noise", "allowed ones", "siblings listed", "siblings in a range", "unreadable siblings"],
 )
 def test_the_idlest_core_is_chosen(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    busy_s: list[float],
+    busy: list[float],
     siblings: dict[int, str],
     cores: list[int],
     expected: list[int],
 ) -> None:
     """Cores are ordered by their own load and that of their sibling threads, on a tie the highest first."""
-    assert idlest(monkeypatch, tmp_path, busy_s, siblings, cores) == expected
-
-
-# ---- the CPU quota
-
-VERSION_1 = "nr_periods 10\nnr_throttled 3\nthrottled_time 4711\n"
-VERSION_2 = "usage_usec 1\nuser_usec 1\nnr_periods 10\nnr_throttled 7\nthrottled_usec 4711\n"
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        (VERSION_2, None, 7),
-        (None, VERSION_1, 3),
-        (VERSION_2, VERSION_1, 7),
-        ("usage_usec 1\nuser_usec 1\n", VERSION_1, 3),
-        ("nr_throttled many\n", VERSION_1, 3),
-        ("one two three\n", VERSION_1, 3),
-        (None, None, 0),
-        ("usage_usec 1\n", None, 0),
-    ],
-    ids=["version 2", "version 1", "both", "root of version 2", "no number", "another format", "none", "no quota"],
-)
-def test_throttled_periods_are_read_from_either_version_of_cgroups(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str | None, second: str | None, expected: int
-) -> None:
-    """The first file that tells the number counts; where none does it is 0."""
-    for name, text in [("first", first), ("second", second)]:
-        if text is not None:
-            (tmp_path / name).write_text(text)
-    monkeypatch.setattr(pin, "CPU_STAT_FILES", (str(tmp_path / "first"), str(tmp_path / "second")))
-
-    assert throttled_periods() == expected
+    assert idlest(monkeypatch, tmp_path, busy, siblings, cores) == expected

@@ -1,9 +1,11 @@
 """The machine_speed of a core, with a clock that goes as fast as the test says."""
 
+from pathlib import Path
+
 import pytest
 
 from plumbline.measuring import machine_speed as module
-from plumbline.measuring.machine_speed import MOST_AGAIN, Disturbances, MachineSpeed
+from plumbline.measuring.machine_speed import MOST_AGAIN, Disturbances, throttled_periods
 from plumbline.measuring.statistics import summarize
 
 STEADY = summarize([1.0] * 35)
@@ -31,53 +33,55 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
     """Half as slow again for a moment, and as usual after it."""
-    machine_speed = MachineSpeed()
+    disturbances = Disturbances()
     clock.step_s = 1.5
-    assert machine_speed.slowness() == pytest.approx(0.5)
+    assert disturbances.slowness() == pytest.approx(0.5)
     clock.step_s = 1.0
-    assert machine_speed.slowness() == pytest.approx(0.0)
+    assert disturbances.slowness() == pytest.approx(0.0)
 
 
 def test_the_last_look_is_kept(clock: Clock) -> None:
-    machine_speed = MachineSpeed()
+    disturbances = Disturbances()
     clock.step_s = 1.5
-    machine_speed.slowness()
-    assert machine_speed.latest_s == pytest.approx(1.5)
+    disturbances.slowness()
+    assert disturbances.machine_speed_s == pytest.approx(1.5)
 
 
 def test_what_lasts_becomes_usual(clock: Clock) -> None:
     """A machine that has become slower for good is not waited for ever after."""
-    machine_speed = MachineSpeed()
+    disturbances = Disturbances()
     clock.step_s = 1.5
-    assert [machine_speed.slowness() > 0.1 for _ in range(10)][-1] is False
+    assert [disturbances.slowness() > 0.1 for _ in range(10)][-1] is False
 
 
 @pytest.mark.usefixtures("clock")
 def test_waiting_ends_when_the_pace_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow twice, then as usual: looked at three times."""
-    machine_speed = MachineSpeed()
-    looks = iter([0.5, 0.5, 0.0])
-    monkeypatch.setattr(machine_speed, "slowness", lambda: next(looks))
-    machine_speed.recover(0.1, 1000.0)
+    disturbances = Disturbances()
+    looks = iter([0.0, 0.5, 0.5, 0.0])  # the first before the benchmark
+    monkeypatch.setattr(disturbances, "slowness", lambda: next(looks))
+    monkeypatch.setattr(module, "RECOVERY_LIMIT_S", 1000.0)
+    assert disturbances.watch()(UNSTEADY)
     assert next(looks, None) is None
 
 
 def test_waiting_has_a_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow for ever: after the limit it goes on all the same."""
-    machine_speed = MachineSpeed()
-    monkeypatch.setattr(machine_speed, "slowness", lambda: 0.5)
+    disturbances = Disturbances()
+    monkeypatch.setattr(disturbances, "slowness", lambda: 0.5)
+    monkeypatch.setattr(module, "RECOVERY_LIMIT_S", 20.0)
     before_s = clock.now_s
-    machine_speed.recover(0.1, 20.0)
+    assert disturbances.watch()(UNSTEADY)
     assert 20.0 <= clock.now_s - before_s <= 23.0
 
 
 def test_a_real_core_has_a_pace() -> None:
     """Work that is done twenty times over takes longer than usual by far."""
-    machine_speed = MachineSpeed()
-    assert abs(machine_speed.slowness()) < 10
+    disturbances = Disturbances()
+    assert abs(disturbances.slowness()) < 10
     module.WORK, usual = range(200_000), module.WORK
     try:
-        assert machine_speed.slowness() > 5
+        assert disturbances.slowness() > 5
     finally:
         module.WORK = usual
 
@@ -103,7 +107,7 @@ def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped while the next benchmark is measured, not before it."""
     periods = 3
     monkeypatch.setattr(module, "throttled_periods", lambda: periods)
-    monkeypatch.setattr(MachineSpeed, "slowness", lambda _: 0.0)
+    monkeypatch.setattr(Disturbances, "slowness", lambda _: 0.0)
     disturbances = Disturbances()
     disturbed = disturbances.watch()
     assert disturbed(STEADY) == ""
@@ -125,3 +129,35 @@ def test_only_so_many_are_measured_again() -> None:
         assert disturbances.watch()(UNSTEADY) == ""
     (note,) = disturbances.notes
     assert "only 5 of the disturbed benchmarks (the limit per run)" in note
+
+
+# ---- the CPU quota
+
+VERSION_1 = "nr_periods 10\nnr_throttled 3\nthrottled_time 4711\n"
+VERSION_2 = "usage_usec 1\nuser_usec 1\nnr_periods 10\nnr_throttled 7\nthrottled_usec 4711\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (VERSION_2, None, 7),
+        (None, VERSION_1, 3),
+        (VERSION_2, VERSION_1, 7),
+        ("usage_usec 1\nuser_usec 1\n", VERSION_1, 3),
+        ("nr_throttled many\n", VERSION_1, 3),
+        ("one two three\n", VERSION_1, 3),
+        (None, None, 0),
+        ("usage_usec 1\n", None, 0),
+    ],
+    ids=["version 2", "version 1", "both", "root of version 2", "no number", "another format", "none", "no quota"],
+)
+def test_throttled_periods_are_read_from_either_version_of_cgroups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str | None, second: str | None, expected: int
+) -> None:
+    """The first file that tells the number counts; where none does it is 0."""
+    for name, text in [("first", first), ("second", second)]:
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(module, "CPU_STAT_FILES", (str(tmp_path / "first"), str(tmp_path / "second")))
+
+    assert throttled_periods() == expected

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.workers.databases import REDIS_DATABASES, ROUNDS, SIDES
-from plumbline.measuring.cpu_affinity import give_way, take_precedence
+from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services import ServiceError, Services
 from plumbline.services.readiness import NotReady
 from plumbline.services.variables import placeholders
@@ -36,9 +36,10 @@ def pair_servers(settings: Settings, root: Path, core: int | None, backends: Map
         if core is not None:
             for service in services.running():
                 service.pin({core})
-        stack.callback(give_way, [os.getpid()])
+        stack.callback(set_precedence, [os.getpid()], ahead=False)
         # The workers inherit it from this process.
-        take_precedence([os.getpid(), *(pid for service in services.running() for pid in service.pids())])
+        server_pids = [pid for service in services.running() for pid in service.pids()]
+        set_precedence([os.getpid(), *server_pids], ahead=True)
         yield services
 
 

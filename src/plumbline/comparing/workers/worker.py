@@ -18,13 +18,11 @@ from plumbline.comparing.workers import controls
 from plumbline.comparing.workers.worker_link import WorkerLink
 from plumbline.judging.baseline import preferred_backends
 from plumbline.measuring.connections import ConnectionCheck
-from plumbline.measuring.context import RunContext
-from plumbline.measuring.cpu_affinity import CoreLock
+from plumbline.measuring.context import RunContext, fixtures_of, outcome_of, uses_application
+from plumbline.measuring.cpu_affinity import CoreLock, Pinning
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
-from plumbline.measuring.items import fixtures_of, key_of, outcome_of, select, uses_application
 from plumbline.measuring.loop import Measure, Measurement
-from plumbline.measuring.pinning import Pinning
 
 # The coordinator watches over each test, which waits for its turns.
 TEST_LIMIT_S = 3600.0
@@ -61,7 +59,9 @@ class Worker:
         profile = self._context.profile
         if self._link.start.rehearses:
             return Measure(profile, instead=lambda operations: Measurement(operations, samples=REHEARSED_ROUNDS))
-        return Measure(profile, instead=lambda operations: self._link.measurement(key_of(item), operations))
+        return Measure(
+            profile, instead=lambda operations: self._link.measurement(self._context.key_of(item), operations)
+        )
 
     # ---- collection
 
@@ -79,8 +79,8 @@ class Worker:
         declare(module)
         controlling = list(session.genitems(module))
         for item in controlling:
-            self._context.add_key(item, item.nodeid)
-        items[:], _ = select([*items, *controlling], self._context.profile_name)
+            self._context.keys[item.nodeid] = item.nodeid
+        items[:], _ = self._context.select([*items, *controlling])
         for item in items:
             item.add_marker(pytest.mark.timeout(0), append=False)
             if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -90,7 +90,7 @@ class Worker:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        link, items = self._link, {key_of(item): item for item in session.items}
+        link, items = self._link, {self._context.key_of(item): item for item in session.items}
         if not self._context.begun:
             return (yield)
         link.send_imported()
@@ -100,7 +100,7 @@ class Worker:
         failed = [reason for reason in self._context.reasons if reason.kind == "not_collected"]
         errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
         session.items[:] = [items[key] for key in link.send_collected([*items], served, errors)]
-        self._pinning.pin(CoreLock(link.start.core, ""))
+        self._pinning.pin(CoreLock(link.start.core))
         gc.collect()
         gc.freeze()
         outcome = yield
@@ -110,8 +110,10 @@ class Worker:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if self._stages.recorded:
-            self._stages.begin("again" if key_of(item) in self._ran else "first", [key_of(item)])
-            self._ran.add(key_of(item))
+            self._stages.begin(
+                "again" if self._context.key_of(item) in self._ran else "first", [self._context.key_of(item)]
+            )
+            self._ran.add(self._context.key_of(item))
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -121,7 +123,9 @@ class Worker:
         """In a rehearsal, a fixture that outlives a test runs for all benchmarks that use it."""
         if fixturedef.scope == "function" or not self._stages.recorded:
             return (yield)
-        users = [key_of(item) for item in request.session.items if fixturedef.argname in fixtures_of(item)]
+        users = [
+            self._context.key_of(item) for item in request.session.items if fixturedef.argname in fixtures_of(item)
+        ]
         if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
             return (yield)
         with self._stages.within("fixture", users):
@@ -136,10 +140,6 @@ class Worker:
             outcome, message = outcome_of(report)
             self._link.send_over(self._context.keys[report.nodeid], outcome, self._context.scrub(message))
 
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self) -> Generator[None, object, object]:
-        self._context.ignore_signals()
-        self._pinning.free()  # nothing is measured any more, and stopping is work
-        with self._context.ending():
-            return (yield)
-        return None
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self._pinning.move(free=True)  # nothing is measured any more, and stopping is work
