@@ -3,8 +3,9 @@
 import datetime
 import hashlib
 import inspect
+import itertools
 import textwrap
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 
 import pytest
@@ -99,10 +100,10 @@ class Recorder:
         if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
             try:
                 self.benchmarks.append(self._benchmark(item, measure))
-            except MeasureError as error:
-                report.outcome, report.longrepr = "failed", str(error)
             except Exception as error:  # it costs this benchmark, not the run
-                report.outcome, report.longrepr = "failed", f"it could not be recorded: {describe(error)}"
+                is_misuse = isinstance(error, MeasureError)
+                report.longrepr = str(error) if is_misuse else f"it could not be recorded: {describe(error)}"
+                report.outcome = "failed"
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -121,9 +122,12 @@ class Recorder:
             raise MeasureError("this test asked for the fixture `measure` and never called it")
         if measurement.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
-        key, summary = self._context.key_of(item), measurement.summary
+        key, suite, summary = self._context.key_of(item), self._context.suite, measurement.summary
         if "app" in self._context.settings.external_urls and "api_url" in fixtures_of(item):
             self._app_elsewhere.append(key)
+        fixtures = itertools.chain(*item._fixtureinfo.name2fixturedefs.values())
+        # The code of the test and of the suite's fixtures that it uses.
+        sources = {_source(function, suite) for function in (item.function, *(fixture.func for fixture in fixtures))}
         budget = measure.budget or self._budget(key)
         return Benchmark(
             key=key,
@@ -145,7 +149,7 @@ class Recorder:
             process_medians=[summary.median_s],
             pin=self._pinning.core,
             machine_speed_s=self._disturbances.machine_speed_s if self._disturbances else 0.0,
-            source_hash=_source_hash(item, self._context.suite),
+            source_hash=hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12],
             renamed_from=measure.renamed_from,
             description=(inspect.getdoc(item.function) or "").partition("\n")[0],
             line=item.location[1] or 0,
@@ -159,25 +163,11 @@ class Recorder:
         return budgets.get(key) or budgets.get(key.partition("[")[0])
 
 
-def _source(function: object) -> str:
-    """Return the code of a function; "" if its file was changed or removed during the run."""
+def _source(function: Callable[..., object], folder: Path | None = None) -> str:
+    """Return the code of a function; "" if it is not below the folder, or if its file has changed during the run."""
     try:
-        return inspect.getsource(function)  # type: ignore[arg-type]
-    except (OSError, TypeError, SyntaxError):
-        return ""
-
-
-def _source_hash(item: pytest.Function, suite: Path) -> str:
-    """Return a hash of the code of a test and of the suite's fixtures that it uses."""
-    functions = [item.function]
-    for definitions in item._fixtureinfo.name2fixturedefs.values():
-        functions += [definition.func for definition in definitions]
-    sources = {_source(function) for function in functions if _is_below(suite, function)}
-    return hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12]
-
-
-def _is_below(folder: Path, function: object) -> bool:
-    try:
-        return Path(inspect.getfile(function)).is_relative_to(folder)  # type: ignore[arg-type]
-    except TypeError:  # a built-in or a callable object
-        return False
+        if folder is None or Path(inspect.getfile(function)).is_relative_to(folder):
+            return inspect.getsource(function)
+    except (OSError, TypeError, SyntaxError):  # TypeError: a built-in or a callable object
+        pass
+    return ""

@@ -1,4 +1,4 @@
-"""The ordinary run of a suite: services around it, guards around each test, and a record of what was measured."""
+"""The ordinary run of a suite: services around it, guards around each test, and what it prints."""
 
 import gc
 import sys
@@ -6,23 +6,31 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from rich.console import Console
 
 from plumbline.counting.counter import Counter
 from plumbline.exit_codes import EXIT_REGRESSION, EXIT_USAGE
-from plumbline.judging.baseline import preferred_backends
+from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
+from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.budgets import broken
+from plumbline.judging.counts import check_counts
+from plumbline.judging.decide import judge_benchmarks
+from plumbline.judging.evidence import Evidence
 from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.cpu_affinity import CoreLock, Pinning, not_allowed
 from plumbline.measuring.fixtures import provide
+from plumbline.measuring.guards import TimeLimits
 from plumbline.processes import pinned_core
+from plumbline.reporting import terminal
+from plumbline.reporting.format import duration, file_and_name
+from plumbline.reporting.progress import Progress
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
 from plumbline.services import Services
 from plumbline.settings import SettingsError, check_keys
-from plumbline.suite.limits import TimeLimits
 from plumbline.suite.recorder import Recorder
-from plumbline.suite.terminal import SuiteTerminal
 
 
 class SuiteRun:
@@ -44,10 +52,11 @@ class SuiteRun:
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
         self._pinning = Pinning(context)
         self._recorder = Recorder(context, self._pinning, self._untimed)
-        self._terminal = SuiteTerminal(context, self._recorder)
         self._limits = TimeLimits()
         provide(context, self._recorder.start_measure)
-        parts = context, self._pinning, self._recorder, self._terminal, self._limits, ConnectionCheck(context)
+        parts = [context, self._pinning, self._recorder, self._limits, ConnectionCheck(context)]
+        if self._output and config.option.verbose < 0:
+            parts.append(SuiteProgress(self._recorder))
         for part in parts:
             config.pluginmanager.register(part)
 
@@ -58,21 +67,16 @@ class SuiteRun:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
         if not isinstance(collector, pytest.Module) or not collector.path.is_relative_to(self._suite):
             return
-        if not self._config.getoption("lf", default=False) and collector.path not in self._files_named_in_part():
+        # Nothing else was to be collected of a file of which the arguments name single tests.
+        named = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
+        in_part = {(self._config.invocation_params.dir / name).resolve() for name in named}
+        if not self._config.getoption("lf", default=False) and collector.path not in in_part:
             self._collected_files.add(collector.path.relative_to(self._suite).as_posix())
         if not self._context.begun and not self._config.option.collectonly:
             if wrong := not_allowed(self._context.settings.pin):
                 self._context.end(wrong, EXIT_USAGE)
-            self._context.begin(self._make_services)
-
-    def _make_services(self) -> Services:
-        preferred = preferred_backends(self._suite / "baselines")
-        return Services(self._context.settings, self._context.root, preferred=preferred)
-
-    def _files_named_in_part(self) -> set[Path]:
-        """Return the files of which the arguments name single tests: nothing else of them was to be collected."""
-        named = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
-        return {(self._config.invocation_params.dir / name).resolve() for name in named}
+            preferred = preferred_backends(self._suite / "baselines")
+            self._context.begin(lambda: Services(self._context.settings, self._context.root, preferred=preferred))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -90,12 +94,9 @@ class SuiteRun:
         if self._context.exit_code is not None:
             return
         known = {*self._deselected, *map(self._context.key_of, session.items)}
-
-        def is_whole(file: str) -> bool:
-            return file in self._collected_files or not (self._suite / file).is_file()
-
+        whole = self._collected_files
         try:
-            check_keys(self._context.settings, known, is_whole)
+            check_keys(self._context.settings, known, lambda file: file in whole or not (self._suite / file).is_file())
         except SettingsError as error:
             self._context.end(str(error), EXIT_USAGE)
 
@@ -110,55 +111,88 @@ class SuiteRun:
         if not self._untimed:
             self._recorder.counter = Counter(self._context.services)
             self._context.at_stop.callback(self._recorder.counter.close)
-        if self._output and self._config.option.verbose < 0:
-            self._terminal.begin(len(session.items))
-        self._pin()
-        freeze_garbage()
-        try:
-            outcome = yield
-        finally:
-            self._terminal.close()
-        self._context.check_alive()
-        return outcome
-
-    def _pin(self) -> None:
         lock = CoreLock.acquire("off" if self._untimed else self._context.settings.pin)
         self._pinning.pin(lock)
         services = self._context.services
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
-        lines = services.lines(cores)
-        if lock.core is None:
-            lines.append(f"not pinned to one core: {lock.why}")
-        self._recorder.service_lines = lines
-        self._context.say(services.notices + lines)
+        not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
+        self._recorder.service_lines = services.lines(cores) + not_pinned
+        self._context.say(services.notices + self._recorder.service_lines)
         if self._config.option.perf_table:
             self._context.say(services.table())
+        gc.collect()
+        gc.freeze()  # out of later collections: of those before measurements, and at the end, where one takes 0.5 s
+        outcome = yield
+        self._context.check_alive()
+        return outcome
 
     # ---- the end
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._output or self._context.begun:
-            self._results = self._recorder.results(self._collected_files, self._deselected)
-        if self._output and self._results is not None:
+        if not self._output and not self._context.begun:
+            return
+        self._results = self._recorder.results(self._collected_files, self._deselected)
+        if self._output:
             try:
                 write_results(Path(self._output), self._results)
             except ResultsError as error:  # the caller reports that nothing arrived
                 self._context.say(["", str(error)])
-        elif any(broken(benchmark) for benchmark in self._recorder.benchmarks):
+        elif any(map(broken, self._recorder.benchmarks)):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
         if not self._output and self._results is not None and self._results.benchmarks:
-            self._terminal.show(self._results, terminalreporter)
+            _show(self._results, self._context, terminalreporter)
 
 
-def freeze_garbage() -> None:
-    """Take all objects of now out of later collections: before measurements, and at the end, where one takes 0.5 s."""
-    gc.collect()
-    gc.freeze()
+class SuiteProgress:
+    """Shows the progress in place of pytest's dots. A pytest plugin."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        self._progress = Progress(reporter._tw._file if reporter is not None else sys.stdout, len(session.items))
+        try:
+            return (yield)
+        finally:
+            self._progress.close()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        if hasattr(report, "wasxfail"):
+            return None
+        if report.when != "call" and report.passed:
+            return "", "", ""
+        category: str = "error" if report.when != "call" and report.failed else report.outcome
+        return category, "", category.upper()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        tests, benchmarks = self._recorder.tests, self._recorder.benchmarks
+        last = benchmarks[-1] if tests and tests[-1].benchmark else None
+        figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
+        self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
+
+
+def _show(results: Results, context: RunContext, reporter: "pytest.TerminalReporter") -> None:
+    """Print a table of the benchmarks, compared with the baseline, and the broken budgets."""
+    baselines, settings = context.suite / "baselines", context.settings
+    try:
+        found = find_baseline(baselines, results.environment)
+        timings = check_baseline(results, found, settings.gate, settings.benchmarks)
+        counts = check_counts(results, find_counts(baselines, results.environment), timings)
+        judged = judge_benchmarks(results, Evidence(timings=timings, counts=counts), settings.gate)
+        results = replace(results, benchmarks=judged)
+    except ResultsError as error:
+        reporter.write_line(str(error))
+    terminal.render_table(results, Console(file=sys.stdout))
+    if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
+        reporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
 
 
 def why_untimed(config: pytest.Config) -> str:
