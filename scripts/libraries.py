@@ -26,7 +26,7 @@ from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
 from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.installer import base_python
-from plumbline.comparing.trees.sides import Sides, make_twins
+from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import compare, pair_runner
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement
@@ -56,7 +56,7 @@ def libraries(options: argparse.Namespace) -> None:
             name = older.partition("==")[0]
             for (old, old_python), (new, new_python) in both_ways(older, Path(folder)):
                 directories = directories_of(settings, clone.root)
-                twins = make_twins(clone.root, directories=directories, cache=Path(folder))
+                twins = make_sides(clone.root, None, directories=directories, cache=Path(folder))
                 base, head = replace(twins.base, python=old_python), replace(twins.head, python=new_python)
                 sides = replace(twins, base=base, head=head, packages=[(name, old, new)])
                 print(f"{name} {old} → {new}:")

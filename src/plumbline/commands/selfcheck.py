@@ -9,7 +9,7 @@ from plumbline.commands.output import SELFCHECK, say
 from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import make_twins
+from plumbline.comparing.trees.sides import make_sides
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.project import Project
 from plumbline.selfcheck.findings import report_lines, with_findings
@@ -39,7 +39,7 @@ def run(project: Project, settings: Settings, options: argparse.Namespace) -> in
         directories = directories_of(settings, project.root)
         recording = record(
             settings,
-            make_twins(project.root, directories=directories, cache=sides_folder()),
+            make_sides(project.root, None, directories=directories, cache=sides_folder()),
             slowed,
             backends=measured.environment.services,
             limit_s=limit_s,

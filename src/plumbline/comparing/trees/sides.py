@@ -1,24 +1,39 @@
-"""The two sides of a paired comparison: a copy of the base commit and one of the working tree, and their Pythons."""
+"""The two sides of a paired comparison: copies of the base commit and of the working tree, and their Pythons.
 
-import contextlib
+The copies lie in the cache under paths of equal length. The working tree's suite measures both.
+"""
+
+import errno
+import hashlib
 import importlib.metadata
+import json
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 
 from packaging.utils import canonicalize_name
 
+import plumbline
 from plumbline import cache as kept
-from plumbline.comparing.trees.copies import CODE, Copy, base_copy, head_copy, is_in, listed, module_path, twin_copy
 from plumbline.comparing.trees.environment import local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.installer import base_python
 from plumbline.processes import without_secrets
+from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
 
-MOST_PACKAGES_SHOWN = 5
+# Both sides have these of the working tree, below the project's root.
+OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")
+CODE = (".py", ".so", ".pyd")
+COMPILED_FOLDER = "__pycache__"
+LEAST_FREE_BYTES = 1 << 20
+SUBMODULE = "160000"
+TREE, MANIFEST = "tree", "manifest.json"
+MOST_SHOWN = 5
 USUAL_FOLDERS = (".", "src")
 
 
@@ -26,13 +41,10 @@ USUAL_FOLDERS = (".", "src")
 class Side:
     """A side of the comparison."""
 
-    name: str
-    """base or head."""
-    root: Path
-    """The project's root inside its copy."""
+    name: str  # base or head
+    root: Path  # the project's root inside its copy
     python: Path
-    tree: Path
-    """The whole copy; `root` may be a folder in it."""
+    tree: Path  # the whole copy; `root` may be a folder in it
 
 
 @dataclass(frozen=True)
@@ -41,14 +53,10 @@ class Sides:
 
     base: Side
     head: Side
-    files: list[str]
-    """Paths that differ, below the repository's root."""
-    packages: list[tuple[str, str, str]]
-    """Packages that differ: name, version in base and in head, empty if a side doesn't have it."""
-    modules: list[str]
-    """Top-level modules in both copies that differ, or contain a difference."""
-    import_from: list[str]
-    """Folders to import from below the project's root, the first one first."""
+    files: list[str]  # that differ: paths below the repository's root
+    packages: list[tuple[str, str, str]]  # that differ: name, version in base and in head, empty if a side has none
+    modules: list[str]  # top-level modules in both copies that differ, or contain a difference
+    import_from: list[str]  # folders to import from below the project's root, the first one first
 
     @property
     def differ(self) -> bool:
@@ -56,30 +64,47 @@ class Sides:
         return bool(self.files or self.packages)
 
 
+@dataclass(frozen=True)
+class _Copy:
+    tree: Path
+    files: dict[str, str]  # by path with slashes: a file's hash and whether it is executable, or a link's target
+
+
 def make_sides(
     root: Path,
-    commit: str,
+    commit: str | None,
     *,
-    recorded_packages: Mapping[str, str],
     directories: Sequence[str],
     cache: Path,
-    say: Callable[[str], None],
+    recorded_packages: Mapping[str, str] = {},
+    say: Callable[[str], None] = lambda _: None,
 ) -> Sides:
     """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
 
-    `recorded_packages` are the baseline's, version by name. `directories` are further folders of the project to import
-    from. `say` reports steps that take time or could surprise. Raises NoBase.
+    Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
+    from. `recorded_packages` are the baseline's, version by name. `say` reports steps that take time or could surprise.
+    Raises NoBase.
     """
-    git = Git(root)
-    with _making(cache):
-        head = head_copy(git, cache / "trees", say)
-        base = base_copy(git, commit, head, cache / "trees")
-        changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
-        python = base_python(changes, cache / "environments", root, say)
+    git, trees, environments = Git(root), cache / "trees", cache / "environments"
+    changes: dict[str, str] = {}
+    try:
+        with kept.locked(cache):
+            kept.sweep(trees)
+            kept.sweep(environments)
+            head, not_in_git = _copy_of_working_tree(git, trees, say)
+            if commit is None:
+                name = head.tree.parent.name.replace("head-", "base-")
+                base = _kept_tree(trees, name, lambda tree: shutil.copytree(head.tree, tree, symlinks=True))
+            else:
+                base = _copy_of_commit(git, commit, trees, head, not_in_git)
+                changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
+            python = base_python(changes, environments, root, say)
+    except OSError as error:
+        raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
     import_from = _import_folders(git, root, head, directories)
-    modules = _modules_with_changes(git, files, base, head, import_from)
+    modules = _changed_modules(git, files, base, head, import_from)
     installed = installed_packages()
     packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in changes.items()]
     base_side = Side("base", base.tree / git.prefix, python, base.tree)
@@ -87,38 +112,14 @@ def make_sides(
     return Sides(base_side, head_side, files, packages, modules, import_from)
 
 
-def make_twins(root: Path, *, directories: Sequence[str], cache: Path) -> Sides:
-    """Make two copies of the working tree, in the folder `cache`: sides that do not differ. Raises NoBase."""
-    git = Git(root)
-    with _making(cache):
-        head = head_copy(git, cache / "trees", lambda _: None)
-        base = twin_copy(head, cache / "trees")
-    base_side, head_side = (
-        Side(name, copy.tree / git.prefix, Path(sys.executable), copy.tree)
-        for name, copy in (("base", base), ("head", head))
-    )
-    return Sides(base_side, head_side, [], [], [], _import_folders(git, root, head, directories))
-
-
-@contextlib.contextmanager
-def _making(cache: Path) -> Iterator[None]:
-    try:
-        with kept.locked(cache):
-            kept.sweep(cache / "trees")
-            kept.sweep(cache / "environments")
-            yield
-    except OSError as error:
-        raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
-
-
 def describe(sides: Sides) -> list[str]:
     """Return what differs between the sides, in at most some ten lines."""
     packages, count = sides.packages, len(sides.files)
-    lines = [f"{name} {base or '(none)'} → {head or '(none)'}" for name, base, head in packages[:MOST_PACKAGES_SHOWN]]
-    if len(packages) > MOST_PACKAGES_SHOWN:
-        lines.append(f"and {len(packages) - MOST_PACKAGES_SHOWN} more packages")
+    lines = [f"{name} {base or '(none)'} → {head or '(none)'}" for name, base, head in packages[:MOST_SHOWN]]
+    if len(packages) > MOST_SHOWN:
+        lines.append(f"and {len(packages) - MOST_SHOWN} more packages")
     if count:
-        lines.append(f"{'1 file differs' if count == 1 else f'{count} files differ'}: {listed(sides.files)}")
+        lines.append(f"{'1 file differs' if count == 1 else f'{count} files differ'}: {_listed(sides.files)}")
     return lines or ["nothing differs: the same files and the same packages"]
 
 
@@ -129,42 +130,189 @@ def python_path(side: Side, sides: Sides) -> str:
 
 def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
     """Return the modules that were not imported from a side's own copy: they make a comparison invalid."""
-    return [name for name, origin in origins.items() if not is_in(origin, os.path.realpath(tree))]
+    return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree.resolve())]
 
 
-def _import_folders(git: Git, root: Path, head: Copy, directories: Sequence[str]) -> list[str]:
+def _copy_of_working_tree(git: Git, folder: Path, say: Callable[[str], None]) -> tuple[_Copy, list[str]]:
+    """Return a copy, and those of its files that are not in git: the base's copy gets them, too."""
+    files = _listed_by_git(git)
+    # Code inside packages that git ignores because it is generated or compiled.
+    generated: dict[str, Path] = {}
+    for name in git.names("--others", "--ignored", "--exclude-standard", "--directory"):
+        path = git.top / name
+        if str(PurePosixPath(name).parent / "__init__.py") in files:
+            found = path.rglob("*") if (path / "__init__.py").is_file() else [path]
+            code = [file for file in found if file.suffix in CODE and file.is_file()]
+            generated |= {file.relative_to(git.top).as_posix(): file for file in code}
+    if generated:
+        say(f"ignored by git, but in both copies as the code may need it: {_listed(sorted(generated))}")
+    # Settings that are not in git, such as `.env`, are linked: no second file may hold their secrets.
+    secrets = {name: git.top / name for name in git.names("--others", "--", f"{git.prefix}.env", f"{git.prefix}.env.*")}
+    sources = {name: path for name, path in (files | generated).items() if name not in secrets}
+
+    def make(tree: Path) -> None:
+        for name, path in sources.items():
+            _copy(path, tree / name)
+        for name, path in secrets.items():
+            (tree / name).symlink_to(path)
+
+    contents = {name: _fingerprint(path) for name, path in sources.items()}
+    name = "head-" + kept.digest(contents, {name: str(path) for name, path in secrets.items()})
+    return _kept_tree(folder, name, make), [*generated, *secrets]
+
+
+def _listed_by_git(git: Git) -> dict[str, Path]:
+    """Return the files of the working tree by path: tracked and untracked, not ignored; those of submodules as well."""
+    listed = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
+    # Git also lists the files of a folder that was replaced by a link.
+    folders = {folder for folder in {path.parent for path in listed.values()} if folder.resolve() == folder}
+    files = {name: one for name, one in listed.items() if one.parent in folders and (one.is_symlink() or one.is_file())}
+    for name in _submodules(git):
+        files |= {f"{name}/{inner}": path for inner, path in _listed_by_git(Git(git.top / name)).items()}
+    return files
+
+
+def _submodules(git: Git, environ: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return the commit of each submodule in the index, by its path, if the submodule is checked out."""
+    links = [line.split(maxsplit=3) for line in git.names("--stage", environ=environ) if line.startswith(SUBMODULE)]
+    return {path: commit for _, commit, _, path in links if (git.top / path / ".git").exists()}
+
+
+def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, not_in_git: Sequence[str]) -> _Copy:
+    """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository.
+
+    Otherwise the workers of the two sides would run two versions of Plumbline.
+    """
+    tree_id = git.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
+    if not tree_id:
+        raise NoBase(f"the base commit {commit[:12]} is not in this repository, or not any more")
+    package = Path(plumbline.__file__).resolve().parent
+    laid_over = [git.prefix + item for item in OVERLAY]
+    laid_over += [package.relative_to(git.top).as_posix()] if package.is_relative_to(git.top) else []
+    overlay = [name for name in head.files if any(PurePosixPath(name).is_relative_to(item) for item in laid_over)]
+
+    def make(tree: Path) -> None:
+        _check_out(git, commit, tree, without=laid_over)
+        for name in [*overlay, *not_in_git]:
+            package = _module_path(name, head.files)
+            in_base = name in overlay or str(package) == name or (tree / package).is_dir()
+            if in_base and not (tree / name).exists():
+                _copy(head.tree / name, tree / name)
+
+    contents = {name: head.files[name] for name in [*overlay, *not_in_git]}
+    return _kept_tree(folder, "base-" + kept.digest(tree_id, laid_over, contents, sorted(_submodules(git))), make)
+
+
+def _check_out(git: Git, commit: str, tree: Path, without: Sequence[str] = ()) -> None:
+    """Write the files of a commit, with those of its submodules that are checked out in the working tree.
+
+    It uses an index of its own: no worktree to register, and, unlike an archive, no `export-ignore`.
+    """
+    tree.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        git.run("read-tree", commit, environ=environ)
+        if left_out := [f":(literal){name}" for name in without]:
+            git.run("rm", "-r", "--cached", "--force", "--quiet", "--ignore-unmatch", "--", *left_out, environ=environ)
+        try:
+            git.run("checkout-index", "--all", "--quiet", f"--prefix={tree}/", environ=environ)
+        except NoBase:
+            if shutil.disk_usage(tree).free < LEAST_FREE_BYTES:  # git doesn't say why
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+            raise
+        submodules = _submodules(git, environ)
+    for name, wanted in submodules.items():
+        submodule = Git(git.top / name)
+        if not submodule.commit(wanted):
+            raise NoBase(f"commit {wanted[:12]} of the submodule {name} is not here: `git submodule update --init`")
+        _check_out(submodule, wanted, tree / name)
+
+
+def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy:
+    """Keep a tree under this name. One that was changed since, by code that ran in it, is made again."""
+
+    def make_with_manifest(target: Path) -> None:
+        tree = target / TREE
+        make(tree)
+        paths = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
+        names = [path.relative_to(tree) for path in paths if path.parent.name != COMPILED_FOLDER]
+        manifest = {name.as_posix(): _fingerprint(tree / name) for name in names}
+        (target / MANIFEST).write_text(json.dumps(manifest), encoding="ascii")
+
+    for _ in range(2):
+        made = kept.keep(folder, name, make_with_manifest)
+        manifest: dict[str, str] = json.loads((made / MANIFEST).read_text(encoding="ascii"))
+        if all(_fingerprint(made / TREE / name) == content for name, content in manifest.items()):
+            break
+        kept.remove(made)
+    return _Copy(made / TREE, manifest)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, and what Python has compiled of it, which stays valid because the time and the size are the same."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target, follow_symlinks=False)
+    compiled = source.parent / COMPILED_FOLDER / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+    if source.suffix == ".py" and compiled.is_file():
+        _copy(compiled, target.parent / COMPILED_FOLDER / compiled.name)
+
+
+def _fingerprint(path: Path) -> str:
+    """Return what distinguishes a file from others; empty if there is none."""
+    if path.is_symlink():
+        return f"-> {path.readlink()}"
+    try:
+        with path.open("rb") as file:
+            executable = "x" if os.fstat(file.fileno()).st_mode & 0o100 else "-"
+            return f"{executable} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except FileNotFoundError:
+        return ""
+
+
+def _module_path(file: str, files: Mapping[str, str]) -> PurePosixPath:
+    """Return the outermost package that a file lies in, or the file itself."""
+    path = PurePosixPath(file)
+    while path.parent.name and str(path.parent / "__init__.py") in files:
+        path = path.parent
+    return path
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [name.encode("utf-8", "backslashreplace").decode() for name in names[:MOST_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+
+
+def _import_folders(git: Git, root: Path, head: _Copy, directories: Sequence[str]) -> list[str]:
     """Return the folders to import from, below the project's root: the usual, the given, and those of this process."""
-    top, environment = os.path.realpath(git.top), os.path.realpath(sys.prefix)
-    used = [os.path.realpath(entry) for entry in sys.path]
-    ours = [path for path in used if is_in(path, top) and not is_in(path, environment)]
-    wanted = [*USUAL_FOLDERS, *directories, *(os.path.relpath(path, os.path.realpath(root)) for path in ours)]
+    ours = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
+    wanted = [*USUAL_FOLDERS, *directories, *(os.path.relpath(path, root.resolve()) for path in ours)]
     folders = dict.fromkeys(os.path.normpath(folder) for folder in wanted)
     return [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
 
 
-def _modules_with_changes(git: Git, files: Sequence[str], base: Copy, head: Copy, import_from: list[str]) -> list[str]:
+def _in_repository(path: str, git: Git) -> bool:
+    """Return whether a path lies in the repository, but not in the environment, which may lie there, too."""
+    found = PurePath(path)
+    return found.is_relative_to(git.top) and not found.is_relative_to(os.path.realpath(sys.prefix))
+
+
+def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, import_from: list[str]) -> list[str]:
     """Return the top-level modules in both copies that contain one of these files.
 
-    If one is installed from a folder of the repository that is not in `import_from`, the folder is added there.
+    If this process imports one from another folder of the repository than `import_from` has, or from an installed copy
+    of a folder, that folder is added there.
     """
     found: set[str] = set()
-    for path in {module_path(name, head.files) for name in files}:
+    for path in {_module_path(name, head.files) for name in files}:
         name = path.name.partition(".")[0]
         marker = str(path if path.suffix in CODE else path / "__init__.py")
         if not name.isidentifier() or marker not in base.files or marker not in head.files:
             continue
         folder = os.path.relpath(path.parent, git.prefix or ".")
-        if folder not in import_from and _is_installed_from(git, name):
-            import_from.append(folder)
+        if folder not in import_from:
+            owners = map(canonicalize_name, importlib.metadata.packages_distributions().get(name, []))
+            if _in_repository(origins([name])[name], git) or not local_packages().isdisjoint(owners):
+                import_from.append(folder)
         if folder in import_from:
             found.add(name)
     return sorted(found)
-
-
-def _is_installed_from(git: Git, module: str) -> bool:
-    """Return whether this process imports a module from the repository, or from an installed copy of a folder."""
-    origin = origins([module])[module]
-    if is_in(origin, os.path.realpath(git.top)) and not is_in(origin, os.path.realpath(sys.prefix)):
-        return True
-    owners = importlib.metadata.packages_distributions().get(module, [])
-    return not local_packages().isdisjoint(canonicalize_name(owner) for owner in owners)

@@ -13,7 +13,7 @@ import pytest
 from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
-from plumbline.comparing.trees.sides import make_twins
+from plumbline.comparing.trees.sides import make_sides
 from plumbline.comparing.workers import slowed
 from plumbline.comparing.workers.asgi_wrapper import REQUESTS, STEPS, TIMED, shared_numbers, wrapped
 from plumbline.comparing.workers.pair_runner import pair_runner
@@ -132,7 +132,7 @@ def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
         BenchmarkPlan(IN_SERVER, 0.1, LIMITS, slow_down=1.0, slowed_in="server"),
     ]
     (tmp_path / "cache").mkdir()
-    sides = make_twins(project.root, directories=["src"], cache=tmp_path / "cache")
+    sides = make_sides(project.root, None, directories=["src"], cache=tmp_path / "cache")
     with pair_runner(settings, sides, plans, "ci") as both:
         pairs: list[Pair] = []
         while len(pairs) < MOST_PAIRS and not (len(pairs) >= 3 and as_added(pairs[-3:])):
