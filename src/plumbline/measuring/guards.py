@@ -21,6 +21,9 @@ from typing import Any
 
 import pytest
 
+# A short task of asyncpg's pool that restores the minimum number of connections.
+POOL_UPKEEP = "Pool._maintain_min_size"
+
 _LIMIT_S = pytest.StashKey[float]()
 
 
@@ -56,9 +59,8 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
                 await test(*args, **kwargs)
         except BaseException as error:
             failure = error
-        finally:
-            dump.cancel()
-            watch.cancel()
+        dump.cancel()
+        watch.cancel()
         elapsed_s = time.monotonic() - started_s
         if limit.expired():
             text = "\n".join([f"not done after {limit_s:g} s; the position of every task:", *standing, *blocked])
@@ -72,9 +74,9 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
         elif elapsed_s > limit_s * 1.5 and failure is not None:
             failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
         left = await _cancel_new_tasks(before)
-        if left and failure is None:
-            failure = GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
-        elif left and failure is not None:
+        if failure is None and left:
+            raise GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
+        if failure is not None and left:
             failure.add_note("\n".join([f"It also left {len(left)} task(s) running:", *left]))
         if failure is not None:
             raise failure
@@ -104,13 +106,10 @@ def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Corouti
         signal.signal(signal.SIGINT, interrupt)
         try:
             await test(*args, **kwargs)
-        except BaseException:
-            if not came:
-                raise
         finally:
             signal.signal(signal.SIGINT, cancel)
-        if came:
-            raise KeyboardInterrupt
+            if came:
+                raise KeyboardInterrupt from None
 
     return run
 
@@ -140,17 +139,13 @@ def _lines(stack: traceback.StackSummary) -> list[str]:
 
 async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
     await asyncio.sleep(0)  # a task that is just ending may end
-    left = [task for task in asyncio.all_tasks() - before if not task.done() and not _is_pool_upkeep(task)]
+    new = [task for task in asyncio.all_tasks() - before if not task.done()]
+    left = [task for task in new if getattr(task.get_coro(), "__qualname__", "") != POOL_UPKEEP]
     described = [describe_task(task) for task in left]
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
     return described
-
-
-def _is_pool_upkeep(task: asyncio.Task[Any]) -> bool:
-    """Return whether a short task of asyncpg's pool restores the minimum number of connections."""
-    return getattr(task.get_coro(), "__qualname__", "") == "Pool._maintain_min_size"
 
 
 @contextlib.contextmanager

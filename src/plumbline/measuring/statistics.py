@@ -19,8 +19,7 @@ class Summary:
     median_s: float
     mean_s: float
     p95_s: float
-    p99_s: float | None
-    """None for fewer than 1,000 samples: the tail would be a handful of samples."""
+    p99_s: float | None  # None for fewer than 1,000 samples: the tail would be a handful of samples
     minimum_s: float
     maximum_s: float
     rate_per_s: float
@@ -28,8 +27,6 @@ class Summary:
 
 def summarize(samples_s: Sequence[float]) -> Summary:
     """Summarize samples, in seconds per operation; raise ValueError if there are none."""
-    if not samples_s:
-        raise ValueError("no samples")
     mean_s = statistics.fmean(samples_s)
     return Summary(
         samples_s=tuple(samples_s),

@@ -35,7 +35,7 @@ def test_samples_that_took_no_time_have_no_rate() -> None:
 
 def test_no_samples_can_t_be_summarized() -> None:
     """Nothing measured is an error, not a figure."""
-    with pytest.raises(ValueError, match="no samples"):
+    with pytest.raises(ValueError, match="at least one data point"):
         summarize([])
 
 
