@@ -25,7 +25,7 @@ from plumbline.comparing.statistics.inference import (
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
 from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.statistics.stage import MEASURED_S
-from plumbline.comparing.trees.installer import base_python
+from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import compare, pair_runner
 from plumbline.judging.distributions import student_quantile

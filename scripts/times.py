@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from plumbline import Timer
-from plumbline.comparing.trees.installer import base_python
+from plumbline.comparing.trees.environment import base_python
 from plumbline.results.files import read_results
 from scripts.accuracy import HANDLERS, SLOW_DOWN, is_unaffected
 from scripts.clones import INVALID, NOX, PASS, REGRESSION, ROOT, Clone, Done, cloned, median_and_range, run_sections

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plumbline.comparing.trees.at_start._plumbline_trace import ANY, CALL, PROGRAM, STAGES, TESTS, WATCHED
 from plumbline.comparing.trees.changed_functions import EVERY, Changed, changed_functions
-from plumbline.comparing.trees.installer import package_folders
+from plumbline.comparing.trees.environment import package_folders
 from plumbline.comparing.trees.sides import COMPILED_FOLDER, Sides
 from plumbline.comparing.trees.trace import is_run_by_python
 

@@ -1,7 +1,16 @@
-"""Which packages the base commit had: what to change in this environment to make it the base's."""
+"""The base's environment: a copy of this one in which only the packages that differ are installed or removed.
+
+Nothing else has to be downloaded, or has to be installable still.
+"""
 
 import importlib.metadata
+import importlib.util
+import os
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -10,7 +19,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from plumbline import cache
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import Pins, locked_versions, parse_requirement, read_toml
+from plumbline.processes import last_lines, run_command, without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 
@@ -20,6 +32,8 @@ UNDER_TEST = {"redis", "asyncpg", "httpx"}
 # They run the suite, whatever else needs them.
 RUNNERS = {"nox", "pytest"}
 INSTALLERS = {"pip", "setuptools", "uv", "wheel"}
+INSTALL_LIMIT_S = 180.0
+LINES_SHOWN = 6
 
 
 def wanted_changes(
@@ -45,17 +59,17 @@ def wanted_changes(
     if astray:
         name = astray[0]
         say(f"{name} {installed[name]} is installed, not the {now[name]} of {lock}: base gets the baseline's versions")
-    if astray or not before or not now:
-        changes = changed_versions(recorded, installed, installed, kept) if recorded else {}
-    else:
+    if before and now and not astray:
         changes = changed_versions(before, now, installed, kept)
+    else:
+        changes = changed_versions(recorded, installed, installed, kept) if recorded else {}
     for name in [name for name, version in changes.items() if forbids(name, version)]:
         version = changes.pop(name) or "none"
         say(f"{name} stays at {installed[name]} in the base: Plumbline does not work with {version}")
     return changes
 
 
-def changed_versions(before: Pins, now: Pins, installed: Pins, kept: Iterable[str] = ()) -> dict[str, str]:
+def changed_versions(before: Pins, now: Pins, installed: Pins, kept: Iterable[str]) -> dict[str, str]:
     """Return the differences of two lists of packages as changes of the installed ones; `kept` stay as they are."""
     changes = {}
     for name in sorted((before.keys() | now.keys()) - set(kept)):
@@ -80,16 +94,16 @@ def own_packages(
         declared += project.get("dependencies", [])
     declared += pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
     names = {canonicalize_name(re.split(r"[^\w.-]", line.strip())[0]) for line in declared if isinstance(line, str)}
-    needs = {name: _needs(distribution) for name, distribution in distributions().items()}
+    needs = {name: _needs(name, distribution) for name, distribution in distributions().items()}
     # A project that depends on Plumbline does not put Plumbline under test.
     under_test = _with_needs({*UNDER_TEST, *local_packages(), *names}, {**needs, PLUMBLINE: []}) - {PLUMBLINE}
     own = _with_needs({PLUMBLINE, *RUNNERS}, needs) - under_test
 
     def forbids(name: str, version: str) -> bool:
         asked = [need for package in own for need in needs.get(package, []) if need.name == name]
-        if not version:
-            return any(not _is_optional(need) for need in asked)
-        return any(not need.specifier.contains(version, prereleases=True) for need in asked)
+        if version:
+            return any(not need.specifier.contains(version, prereleases=True) for need in asked)
+        return any(need.marker is None or need.marker.evaluate({"extra": ""}) for need in asked)
 
     return own, forbids
 
@@ -102,17 +116,11 @@ def _with_needs(names: set[str], needs: Mapping[str, list[Requirement]]) -> set[
     return found
 
 
-def _needs(distribution: Distribution) -> list[Requirement]:
+def _needs(name: str, distribution: Distribution) -> list[Requirement]:
     """Return what an installed package requires here; of Plumbline, with what its extras require."""
-    extras = [""]
-    if canonicalize_name(distribution.metadata["Name"]) == PLUMBLINE:
-        extras += distribution.metadata.get_all("Provides-Extra") or []
+    extras = ["", *(distribution.metadata.get_all("Provides-Extra") or [] if name == PLUMBLINE else [])]
     needs = [need for line in distribution.requires or [] if (need := parse_requirement(line))]
     return [need for need in needs if not need.marker or any(need.marker.evaluate({"extra": one}) for one in extras)]
-
-
-def _is_optional(need: Requirement) -> bool:
-    return need.marker is not None and not need.marker.evaluate({"extra": ""})
 
 
 def distributions() -> dict[str, Distribution]:
@@ -134,3 +142,116 @@ def local_packages() -> set[str]:
         for name, distribution in distributions().items()
         if name != PLUMBLINE and '"dir_info"' in (distribution.read_text("direct_url.json") or "")
     }
+
+
+def base_python(changes: Mapping[str, str], folder: Path, project: Path, say: Callable[[str], None]) -> Path:
+    """Return the Python of an environment like this one with these changes, made in the cache `folder` if need be.
+
+    `project` is the folder whose pip or uv settings count. The caller holds the lock of the cache. Raises NoBase if a
+    version cannot be installed, and OSError.
+    """
+    if not changes:
+        return Path(sys.executable)
+
+    def make(target: Path) -> None:
+        say(f"making the base environment: {_shown(changes)}")
+        _copy_environment(target)
+        _install(changes, _paths(target)["python"], project)
+        # The installers note where packages came from: such a URL can hold a token.
+        for packages in package_folders(_paths(target)["python"]):
+            for file in Path(packages).glob("*.dist-info/direct_url.json"):
+                if '"file://' not in file.read_text(encoding="utf-8"):
+                    file.unlink()
+
+    name = cache.digest(changes, installed_packages(), sys.version, sys.executable, sys.base_prefix)
+    return _paths(cache.keep(folder, name, make))["python"]
+
+
+def package_folders(python: Path) -> list[str]:
+    """Return the folders of the packages of an environment, given its Python."""
+    paths = _paths(python.parent.parent)
+    return sorted({str(paths["purelib"]), str(paths["platlib"])})
+
+
+def find_uv() -> list[str]:
+    """Return the command that runs uv; empty if there is none."""
+    if uv := shutil.which("uv"):
+        return [uv]
+    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
+def _shown(changes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {without_secrets(pin) or 'removed'}" for name, pin in changes.items())
+
+
+def _paths(environment: Path) -> dict[str, Path]:
+    base = {"base": str(environment), "platbase": str(environment)}
+    paths = {name: Path(sysconfig.get_path(name, "venv", base)) for name in ("purelib", "platlib", "scripts")}
+    return {**paths, "python": paths["scripts"] / "python"}
+
+
+def _copy_environment(target: Path) -> None:
+    """Make a virtual environment with this one's packages, by hard links if the file system has them."""
+    command = [sys.executable, "-m", "venv", "--without-pip", str(target)]
+    code, _, errors = run_command(command, INSTALL_LIMIT_S)
+    if code:
+        raise NoBase(f"the base environment can't be made: {last_lines(errors, LINES_SHOWN)}")
+    paths = _paths(target)
+    folders = {(Path(sysconfig.get_path(kind)).resolve(), paths[kind].resolve()) for kind in ("purelib", "platlib")}
+    for ours, copy in folders:
+        shutil.copytree(ours, copy, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+    before, after = (os.fsencode(folder) for folder in (Path(sys.executable).parent, paths["scripts"]))
+    for script in Path(sysconfig.get_path("scripts")).iterdir():
+        copy = paths["scripts"] / script.name
+        if script.is_file() and not copy.exists() and before in (text := script.read_bytes())[:1000]:
+            copy.write_bytes(text.replace(before, after))
+            copy.chmod(script.stat().st_mode)
+    # The project itself keeps only its metadata: its code comes from the copy of the tree.
+    for name in local_packages():
+        for file in distributions()[name].files or []:
+            if not file.parts[0].endswith(".dist-info") and ".." not in file.parts:
+                (paths["purelib"] / file).unlink(missing_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _install(changes: Mapping[str, str], python: Path, project: Path) -> None:
+    """Use the tool that installed this environment, because its settings name the package indexes."""
+    by_uv = any((one.read_text("INSTALLER") or "").strip() == "uv" for one in distributions().values())
+    has_pip = importlib.util.find_spec("pip") is not None
+    uv = find_uv() if by_uv or not has_pip else []
+    if uv:
+        options = ["--quiet", "--python", str(python)]
+        install, uninstall = [*uv, "pip", "install", *options, "--no-deps"], [*uv, "pip", "uninstall", *options]
+    else:
+        if not has_pip:
+            run_command([str(python), "-I", "-m", "ensurepip"], INSTALL_LIMIT_S)
+        pip = [str(python), "-I", "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
+        install, uninstall = [*pip, "install", "--no-deps", "--force-reinstall"], [*pip, "uninstall", "--yes"]
+    removed = [name for name, pin in changes.items() if not pin]
+    if removed and (problem := _run_installer([*uninstall, *removed], project)):
+        raise NoBase(f"{', '.join(removed)} can't be removed from the base environment: {problem}")
+    added = {name: pin for name, pin in changes.items() if pin}
+    install += [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
+    # From uv's cache first: faster, and it needs no network.
+    if not added or (uv and not _run_installer([*install, "--offline"], project)):
+        return
+    if problem := _run_installer(install, project):
+        named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
+        raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
+
+
+def _run_installer(command: list[str], project: Path) -> str:
+    """Return the last lines of a command that fails, without secrets; empty if it worked."""
+    try:
+        code, output, errors = run_command(command, INSTALL_LIMIT_S, cwd=project)
+    except subprocess.TimeoutExpired:
+        return f"not done within {INSTALL_LIMIT_S:g} s"
+    # If pip cannot reach an index, it prints the URL's path alone.
+    text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))
+    return (last_lines(text, LINES_SHOWN) or f"exit code {code}") if code else ""

@@ -19,9 +19,8 @@ from packaging.utils import canonicalize_name
 
 import plumbline
 from plumbline import cache as kept
-from plumbline.comparing.trees.environment import local_packages, wanted_changes
+from plumbline.comparing.trees.environment import base_python, local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
-from plumbline.comparing.trees.installer import base_python
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins

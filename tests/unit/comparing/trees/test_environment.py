@@ -1,5 +1,16 @@
+import base64
+import errno
+import http.server
 import importlib.metadata
-from collections.abc import Mapping
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +19,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees import environment
-from plumbline.comparing.trees.environment import changed_versions, own_packages, wanted_changes
+from plumbline.comparing.trees.environment import (
+    base_python,
+    changed_versions,
+    find_uv,
+    own_packages,
+    package_folders,
+    wanted_changes,
+)
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
+from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import installed_packages
 from tests.support.project import ROOT
+from tests.support.repository import Repository
+from tests.unit.comparing.trees.helpers import SOURCE, answer
 
 
 @pytest.mark.parametrize(
@@ -150,3 +172,316 @@ def test_the_base_has_heads_version_of_plumbline(trees: tuple[Path, Path]) -> No
     for tree, pins in zip(trees, (older, {name: installed[name] for name in older}), strict=True):
         (tree / "requirements.txt").write_text("".join(f"{name}=={pin}\n" for name, pin in pins.items()))
     assert wanted(trees, {}) == ({}, [])
+
+
+TOKEN = "hush-hush"
+
+
+RECORD = """
+import json, sys
+from pathlib import Path
+from plumbline.comparing.trees.sides import describe, make_sides
+from plumbline.comparing.trees.git import NoBase
+from plumbline.results.environment import installed_packages
+reported = []
+try:
+    sides = make_sides(
+        Path(sys.argv[1]),
+        "HEAD",
+        recorded_packages=installed_packages() | json.loads(sys.argv[3]),
+        directories=[],
+        cache=Path(sys.argv[2]),
+        say=reported.append,
+    )
+    print(json.dumps([str(sides.base.python), str(sides.head.python), describe(sides), reported]))
+except NoBase as error:
+    print(json.dumps([str(error), reported]))
+"""
+
+
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "plumb-sample"
+version = "1"
+[tool.setuptools]
+py-modules = ["sample"]
+"""
+VERSIONS = """
+import importlib.metadata, json, plumb_tiny
+print(json.dumps([importlib.metadata.version("plumb-tiny"), plumb_tiny.VERSION]))
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL, token included, of a package index with versions 1.0 and 2.0 of plumb-tiny."""
+    pages = tmp_path_factory.mktemp("index")
+    folder = pages / "simple" / "plumb-tiny"
+    folder.mkdir(parents=True)
+    wheels = [make_wheel(folder, version).name for version in ("1.0", "2.0")]
+    (folder / "index.html").write_text("".join(f'<a href="{name}">{name}</a>' for name in wheels))
+    expected = "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(pages))  # type: ignore[arg-type]
+
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") == expected:
+                super().do_GET()
+            else:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic")
+                self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://me:{TOKEN}@127.0.0.1:{server.server_port}/simple"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def make_wheel(folder: Path, version: str) -> Path:
+    """A wheel of one module and one command that say their version."""
+    path = folder / f"plumb_tiny-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        info = f"plumb_tiny-{version}.dist-info"
+        wheel.writestr("plumb_tiny.py", f"VERSION = {version!r}\n\n\ndef main():\n    print(VERSION)\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: plumb-tiny\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nplumb-tiny = plumb_tiny:main\n")
+        wheel.writestr(f"{info}/RECORD", f"plumb_tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def with_pip(index: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of such an environment with pip in it, to be read only."""
+    return environment_with_tiny(tmp_path_factory.mktemp("with_pip") / "environment", index, "pip")
+
+
+def environment_with_tiny(folder: Path, index: str, installer: str) -> Path:
+    """The Python of an environment that sees our packages, and has version 2.0 from the index."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", *([] if installer == "pip" else ["--without-pip"]), folder], check=True
+    )
+    python = folder / "bin" / "python"
+    [site_packages] = folder.glob("lib/*/site-packages")
+    (site_packages / "ours.pth").write_text(sysconfig.get_path("purelib"))
+    command = [str(python), "-m", "pip"] if installer == "pip" else [*find_uv(), "pip"]
+    options = ["--quiet", "--index-url", index, *([] if installer == "pip" else ["--python", str(python)])]
+    subprocess.run([*command, "install", *options, "plumb-tiny==2.0"], check=True, capture_output=True)
+    return python
+
+
+def secretless(index: str, tmp_path: Path) -> dict[str, str]:
+    """Variables for pip and uv, which alone know the token; uv's cache is the test's own."""
+    names = ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+    return {
+        **dict.fromkeys(names, index),
+        "PIP_EXTRA_INDEX_URL": "",
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+        "PIP_NO_CACHE_DIR": "1",
+        "PYTHONPATH": str(SOURCE),
+    }
+
+
+INSTALLED = """
+import json, sys
+from pathlib import Path
+from plumbline.comparing.trees.environment import base_python, local_packages
+base = base_python(json.loads(sys.argv[2]), Path(sys.argv[1]), Path(), lambda line: None)
+print(json.dumps([sorted(local_packages()), str(base)]))
+"""
+WHICH = """
+import importlib.metadata, importlib.util, json
+print(json.dumps([importlib.metadata.version("pytest-plumbline"), importlib.util.find_spec("plumbline").origin]))
+"""
+
+
+@pytest.mark.parametrize("editable", [True, False], ids=["editable", "by its path"])
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
+    tmp_path: Path, index: str, installer: str, editable: bool
+) -> None:
+    """The project beside it is. The base's environment has the same Plumbline."""
+    if installer == "uv" and not find_uv():
+        pytest.skip("uv is not installed")
+    vendored = tmp_path / "tests" / "performance" / "vendor" / "pytest-plumbline"
+    shutil.copytree(SOURCE / "plumbline", vendored / "src" / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, vendored / name)
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "sample.py").touch()
+    (tmp_path / "project" / "pyproject.toml").write_text(PROJECT)
+    python = environment_with_tiny(tmp_path / "environment", index, installer)
+    command = [str(python), "-m", "pip"] if installer == "pip" else [*find_uv(), "pip"]
+    options = ["--quiet", "--no-deps", *([] if installer == "pip" else ["--python", str(python)])]
+    folders = [part for one in (vendored, tmp_path / "project") for part in (["-e"] if editable else []) + [str(one)]]
+    subprocess.run([*command, "install", *options, *folders], check=True, capture_output=True)
+
+    arguments = [str(tmp_path / "cache"), '{"plumb-tiny": ""}']
+    local, base = answer(python, INSTALLED, *arguments, cwd=tmp_path)
+
+    assert local == ["plumb-sample"]
+    (version, head_file), (base_version, base_file) = (answer(Path(one), WHICH, cwd=tmp_path) for one in (python, base))
+    assert base_version == version
+    assert Path(base_file).is_relative_to(vendored if editable else tmp_path / "cache")
+    assert Path(base_file).read_bytes() == Path(head_file).read_bytes()
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """Files below a folder that contain a text; links are not followed."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path for path in files if text.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_the_base_environment_has_the_recorded_version(
+    tmp_path: Path, index: str, installer: str, request: pytest.FixtureRequest
+) -> None:
+    """Base gets the recorded version from an index with a password, head keeps its own, and the token is nowhere."""
+    if installer == "uv" and not find_uv():
+        pytest.skip("uv is not installed")
+    repository = Repository.create(tmp_path / "repository", {"app.py": ""})
+    if installer == "pip":
+        python = request.getfixturevalue("with_pip")
+    else:
+        python = environment_with_tiny(tmp_path / "environment", index, installer)
+    arguments = [str(repository.root), str(tmp_path / "cache")]
+    variables = secretless(index, tmp_path)
+
+    first = answer(python, RECORD, *arguments, '{"plumb-tiny": "1.0"}', cwd=tmp_path, **variables)
+
+    base, head, lines, reported = first
+    assert head == str(python)
+    assert lines == ["plumb-tiny 1.0 → 2.0"]
+    assert reported == ["making the base environment: plumb-tiny 1.0"]
+    assert answer(Path(base), VERSIONS, cwd=tmp_path) == ["1.0", "1.0"]
+    assert answer(python, VERSIONS, cwd=tmp_path) == ["2.0", "2.0"]
+    commands = [Path(one).with_name("plumb-tiny") for one in (base, head)]
+    spoken = [subprocess.run([one], capture_output=True, text=True, check=True).stdout for one in commands]
+    assert spoken == ["1.0\n", "2.0\n"]
+    assert holding(tmp_path / "cache", TOKEN) == []
+
+    again = answer(python, RECORD, *arguments, '{"plumb-tiny": "1.0"}', cwd=tmp_path, **variables)
+    assert again == [base, head, lines, []]
+
+    gone, reported = answer(python, RECORD, *arguments, '{"plumb-tiny": "0.9"}', cwd=tmp_path, **variables)
+    assert gone.startswith("plumb-tiny 0.9 of the base can't be installed now: ")
+    refused, _ = answer(
+        python,
+        RECORD,
+        *arguments,
+        '{"plumb-tiny": "0.8"}',
+        cwd=tmp_path,
+        **{name: value.replace(TOKEN, "wrong-token") for name, value in variables.items()},
+    )
+    assert refused.startswith("plumb-tiny 0.8 of the base can't be installed now: ")
+    assert "-token" not in refused
+    assert TOKEN not in gone + json.dumps(reported)
+    assert holding(tmp_path / "cache", TOKEN) == holding(tmp_path / "cache", "wrong-token") == []
+    assert [path.name for path in (tmp_path / "cache" / "environments").iterdir()] == [Path(base).parts[-3]]
+
+
+def test_a_package_that_base_lacked_is_removed(tmp_path: Path, with_pip: Path) -> None:
+    """An accelerator that head has added must not speed up base; a command's shebang leads to its own Python."""
+    program = (
+        "import json, sys; from pathlib import Path; from plumbline.comparing.trees.environment import base_python;"
+        "print(json.dumps(str(base_python(json.loads(sys.argv[2]), Path(sys.argv[1]), Path(), lambda line: None))))"
+    )
+    changes = json.dumps({"plumb-tiny": ""})
+    base = Path(answer(with_pip, program, str(tmp_path / "cache"), changes, cwd=tmp_path, PYTHONPATH=str(SOURCE)))
+    find = "import importlib.util, json; print(json.dumps(importlib.util.find_spec('plumb_tiny') is None))"
+    assert answer(base, find, cwd=tmp_path) is True
+    assert answer(with_pip, find, cwd=tmp_path) is False
+    pip = (base.parent / "pip").read_text()
+    assert pip.startswith(f"#!{base}")
+
+
+def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that was made with another version of Python is not used again."""
+    made: list[Path] = []
+    monkeypatch.setattr(environment, "_copy_environment", made.append)
+    monkeypatch.setattr(environment, "_install", lambda *_: None)
+    first = base_python({"redis": "6.4.0"}, tmp_path, tmp_path, lambda _: None)
+    assert base_python({"redis": "6.4.0"}, tmp_path, tmp_path, lambda _: None) == first
+    monkeypatch.setattr(sys, "version", "3.99.0")
+    assert base_python({"redis": "6.4.0"}, tmp_path, tmp_path, lambda _: None) != first
+    assert len(made) == 2
+
+
+def test_no_change_needs_no_environment(tmp_path: Path) -> None:
+    """If the packages are the same, both sides run on ours."""
+    assert base_python({}, tmp_path, tmp_path, lambda _: None) == Path(sys.executable)
+
+
+def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an environment doesn't fit on the disk, the message names the first file, and nothing is left."""
+    repository = Repository.create(tmp_path / "repository", {"app.py": ""})
+    monkeypatch.setattr(environment, "_link", no_room)
+    recorded = installed_packages() | {"plumb-tiny": "1.0"}
+    with pytest.raises(NoBase) as error:
+        make_sides(
+            repository.root, "HEAD", recorded_packages=recorded, directories=[], cache=tmp_path / "cache", say=print
+        )
+    assert str(error.value).endswith("/cache: [Errno 28] No space left on device")
+    assert list((tmp_path / "cache" / "environments").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"plumb-tiny": "1.0"}, "plumb-tiny 1.0 of the base can't be installed now: "),
+        (
+            {"plumb-tiny": f"git+http://127.0.0.1:9/{TOKEN}/tiny@abc"},
+            "plumb-tiny git+http://127.0.0.1:9/… of the base ",
+        ),
+    ],
+)
+def test_a_token_in_a_path_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], shown: str
+) -> None:
+    """Some indexes have the token in their path: pip and uv print that, and neither the message nor a file has it."""
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:9/{TOKEN}/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    reported: list[str] = []
+    with pytest.raises(NoBase) as error:
+        base_python(changes, tmp_path, tmp_path, reported.append)
+    assert str(error.value).startswith(shown)
+    assert TOKEN not in str(error.value) + "".join(reported)
+    assert holding(tmp_path, TOKEN) == []
+
+
+def no_room(*_: str) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_the_urls_of_packages_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its URL may hold a token; our own environment, whose files the copy links to, keeps it."""
+    ours = {"web": tmp_path / "web.json", "local": tmp_path / "local.json"}
+    for name, text in ("web", f'{{"url": "https://{TOKEN}@example.org/web.whl"}}'), ("local", '{"url": "file:///x"}'):
+        ours[name].write_text(text)
+
+    def copy_environment(target: Path) -> None:
+        [purelib] = package_folders(target / "bin" / "python")
+        for name, file in ours.items():
+            copy = Path(purelib, f"{name}-1.0.dist-info", "direct_url.json")
+            copy.parent.mkdir(parents=True)
+            copy.hardlink_to(file)
+
+    monkeypatch.setattr(environment, "_copy_environment", copy_environment)
+    monkeypatch.setattr(environment, "_install", lambda *_: None)
+    [purelib] = package_folders(base_python({"redis": "6.4.0"}, tmp_path / "cache", tmp_path, lambda _: None))
+    assert [path.parent.name for path in Path(purelib).glob("*/direct_url.json")] == ["local-1.0.dist-info"]
+    assert TOKEN in ours["web"].read_text()
