@@ -79,8 +79,7 @@ def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
     """The measurement of a benchmark: `for timer in measure(): with timer: …`."""
     measure = request.config.stash[_START_MEASURE](request.node)
     yield measure
-    if measure.measurement is not None:
-        measure.measurement.close()
+    measure.close()
 
 
 def _url(request: pytest.FixtureRequest, name: str) -> str:

@@ -5,7 +5,7 @@ It knows neither pytest nor the services.
 
 import gc
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
@@ -62,41 +62,76 @@ class Timer:
         self.__exit__ = leave  # type: ignore[method-assign]
 
 
-class Measurement:
-    """One pass of `measure()`: iterate it with `for` or `async for`, and time one sample in each round.
+class Measure:
+    """The fixture `measure` of a test: call it once, iterate over what it returns, then read `result`.
 
-    Not an asynchronous generator: one that is left by `break` or a failed assertion would leave a task behind.
+    Iterate with `for` or `async for`, and time one sample in each round. It is not an asynchronous generator: one that
+    is left by `break` or a failed assertion would leave a task behind.
     """
 
     def __init__(
         self,
-        operations: int,
-        *,
-        samples: int = 1,
-        most_samples: int = 0,
-        warmup: int = 0,
-        timed_limit_s: float = 0.0,
-        retry: Callable[[Summary], str] = lambda _: "",
+        profile: Profile,
+        retry: Callable[[Summary, Budget | None], str] = lambda *_: "",
         count: CountingPass | None = None,
+        untimed_rounds: int = 0,
     ) -> None:
-        """Time `samples`, and more, up to `most_samples`, as long as they take less than LEAST_TIMED_S in total.
+        """`retry` returns why a finished measurement must be repeated, or "".
 
-        `retry` returns why a finished measurement must be repeated, or "".
+        `untimed_rounds`: run each benchmark this often, whatever it asks for, unless it is 0.
         """
-        self.operations = operations
+        self.operations = 0  # until it is called
+        self.budget: Budget | None = None
+        self.renamed_from = ""
         self.summary: Summary | None = None
         self.retried = ""  # why it was measured a second time
         self.counts = Counts()
-        self._samples = samples
-        self._most_samples = most_samples
-        self._warmup = warmup
-        self._timed_limit_s = timed_limit_s
+        self._profile = profile
         self._retry = retry
         self._count = count
+        self._untimed_rounds = untimed_rounds
         self._samples_s: list[float] = []
         self._timer: AbstractContextManager[None] = Timer(self._samples_s)
         self._rounds = 0
-        self._steps = self._run()
+        self._steps = self._without_collector(())
+
+    def __call__(
+        self,
+        *,
+        operations: int = 1,
+        samples: int | None = None,
+        warmup: int | None = None,
+        budget: Budget | None = None,
+        renamed_from: str = "",
+    ) -> Self:
+        """Start the one measurement of this test.
+
+        Args:
+            operations: how many operations one sample contains; figures are per operation.
+            samples: the number of samples, instead of the profile's.
+            warmup: the rounds of warm-up, instead of the profile's operations.
+            budget: the service-level objective, instead of the one in settings.toml.
+            renamed_from: the former key of this benchmark, which keeps its history.
+
+        Raises:
+            MeasureError: for a second call, or for figures that are too small.
+        """
+        if self.operations:
+            raise MeasureError("measure() was called twice: write one test for each measurement")
+        if operations < 1 or (samples is not None and samples < LEAST_SAMPLES) or (warmup or 0) < 0:
+            raise MeasureError(f"measure() needs operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
+        self.operations = operations
+        self.budget = budget
+        self.renamed_from = renamed_from
+        profile = self._profile
+        if self._untimed_rounds:
+            samples, warmup = self._untimed_rounds, 0
+        if warmup is None:
+            warmup = math.ceil(profile.warmup / operations)
+        limit_s = profile.timed_limit_s * (PATIENCE if samples else 1)
+        most = samples or profile.samples * PATIENCE
+        self._steps = self._without_collector(self._passes(warmup, samples or profile.samples, most, limit_s))
+        return self
 
     def __iter__(self) -> Self:
         return self
@@ -120,27 +155,33 @@ class Measurement:
         self._rounds += 1
         return timer
 
+    @property
+    def result(self) -> Summary:
+        """The figures; raises MeasureError before the loop has ended."""
+        if self.summary is None:
+            raise MeasureError("measure.result is known only after the loop over measure() has ended")
+        return self.summary
+
     def close(self) -> None:
         """Stop, and enable the garbage collector again; harmless if called again."""
         self._steps.close()
 
-    def _run(self) -> Steps:
+    def _without_collector(self, steps: Iterable[AbstractContextManager[None]]) -> Steps:
         gc.collect()
         gc_was_enabled = gc.isenabled()
         gc.disable()
         try:
-            yield from self._passes()
+            yield from steps
         finally:
             if gc_was_enabled:
                 gc.enable()
 
-    def _passes(self) -> Steps:
-        limit_s = self._timed_limit_s
-        yield from self._time(self._warmup, self._warmup, 2, limit_s / 4)
+    def _passes(self, warmup: int, samples: int, most: int, limit_s: float) -> Steps:
+        yield from self._time(warmup, warmup, 2, limit_s / 4)
         while True:
-            yield from self._time(self._samples, self._most_samples, LEAST_SAMPLES, limit_s)
+            yield from self._time(samples, most, LEAST_SAMPLES, limit_s)
             summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
-            if self.retried or not (why := self._retry(summary)):
+            if self.retried or not (why := self._retry(summary, self.budget)):
                 break
             self.retried = why
         if self._count is not None:
@@ -149,7 +190,7 @@ class Measurement:
         self.summary = summary
 
     def _time(self, samples: int, most: int, least: int, limit_s: float) -> Steps:
-        """Time `samples`, up to `most` if they are short, and no more than `least` after `limit_s`."""
+        """Time `samples`, up to `most` while they take less than LEAST_TIMED_S, or at least `least` until `limit_s`."""
         self._samples_s.clear()
         self._rounds = 0
         timed_s = 0.0
@@ -158,79 +199,6 @@ class Measurement:
         ):
             yield self._timer
             timed_s += self._samples_s[-1]
-
-
-class Measure:
-    """The fixture `measure` of a test: call it once, iterate over what it returns, then read `result`."""
-
-    def __init__(
-        self,
-        profile: Profile,
-        retry: Callable[[Summary, Budget | None], str] = lambda *_: "",
-        count: CountingPass | None = None,
-        *,
-        instead: Callable[[int], Measurement] | None = None,
-    ) -> None:
-        """`retry` returns why a finished measurement must be repeated, or "".
-
-        `instead` makes another measurement from the number of operations in a sample.
-        """
-        self._profile = profile
-        self._retry = retry
-        self._count = count
-        self._instead = instead
-        self.measurement: Measurement | None = None
-        self.budget: Budget | None = None
-        self.renamed_from = ""
-
-    def __call__(
-        self,
-        *,
-        operations: int = 1,
-        samples: int | None = None,
-        warmup: int | None = None,
-        budget: Budget | None = None,
-        renamed_from: str = "",
-    ) -> Measurement:
-        """Start the one measurement of this test.
-
-        Args:
-            operations: how many operations one sample contains; figures are per operation.
-            samples: the number of samples, instead of the profile's.
-            warmup: the rounds of warm-up, instead of the profile's operations.
-            budget: the service-level objective, instead of the one in settings.toml.
-            renamed_from: the former key of this benchmark, which keeps its history.
-
-        Raises:
-            MeasureError: for a second call, or for figures that are too small.
-        """
-        if self.measurement is not None:
-            raise MeasureError("measure() was called twice: write one test for each measurement")
-        if operations < 1 or (samples is not None and samples < LEAST_SAMPLES) or (warmup or 0) < 0:
-            raise MeasureError(f"measure() needs operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
-        self.budget = budget
-        self.renamed_from = renamed_from
-        if self._instead is not None:
-            self.measurement = self._instead(operations)
-            return self.measurement
-        profile = self._profile
-        self.measurement = Measurement(
-            operations,
-            samples=samples or profile.samples,
-            most_samples=samples or profile.samples * PATIENCE,
-            warmup=math.ceil(profile.warmup / operations) if warmup is None else warmup,
-            timed_limit_s=profile.timed_limit_s * (PATIENCE if samples else 1),
-            retry=lambda summary: self._retry(summary, budget),
-            count=self._count,
-        )
-        return self.measurement
-
-    @property
-    def result(self) -> Summary:
-        """The figures; raises MeasureError before the loop has ended."""
-        if self.measurement is None or self.measurement.summary is None:
-            raise MeasureError("measure.result is known only after the loop over measure() has ended")
-        return self.measurement.summary
 
 
 def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:

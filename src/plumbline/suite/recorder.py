@@ -14,7 +14,7 @@ from plumbline.counting.counter import Counter
 from plumbline.judging.budgets import check_budget
 from plumbline.measuring.context import RunContext, fixtures_of, outcome_of
 from plumbline.measuring.cpu_affinity import Pinning
-from plumbline.measuring.loop import Measure, MeasureError, Measurement, warnings_of
+from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
 from plumbline.results.environment import describe_environment
@@ -45,7 +45,7 @@ class Recorder:
         """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
         profile = self._context.profile
         if self._untimed:
-            return Measure(profile, instead=Measurement)
+            return Measure(profile, untimed_rounds=1)
         self._disturbances = self._disturbances or Disturbances()
         disturbed = self._disturbances.watch()
 
@@ -117,12 +117,11 @@ class Recorder:
         self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, service_off))
 
     def _benchmark(self, item: pytest.Function, measure: Measure) -> Benchmark:
-        measurement = measure.measurement
-        if measurement is None:
+        if not measure.operations:
             raise MeasureError("this test asked for the fixture `measure` and never called it")
-        if measurement.summary is None:
+        if measure.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
-        key, suite, summary = self._context.key_of(item), self._context.suite, measurement.summary
+        key, suite, summary = self._context.key_of(item), self._context.suite, measure.summary
         if "app" in self._context.settings.external_urls and "api_url" in fixtures_of(item):
             self._app_elsewhere.append(key)
         fixtures = itertools.chain(*item._fixtureinfo.name2fixturedefs.values())
@@ -134,16 +133,16 @@ class Recorder:
             unit="s",
             verdict=None,
             median=summary.median_s,
-            counts=measurement.counts.same,
-            counts_varying=measurement.counts.varying,
-            counted=measurement.counts.families,
+            counts=measure.counts.same,
+            counts_varying=measure.counts.varying,
+            counted=measure.counts.families,
             mean=summary.mean_s,
             p95=summary.p95_s,
             p99=summary.p99_s,
             minimum=summary.minimum_s,
             maximum=summary.maximum_s,
             rate_per_s=summary.rate_per_s,
-            operations=measurement.operations,
+            operations=measure.operations,
             samples=len(summary.samples_s),
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
@@ -155,7 +154,7 @@ class Recorder:
             line=item.location[1] or 0,
             source=textwrap.dedent(_source(item.function)),
             budgets=check_budget(budget, summary) if budget else [],
-            warnings=warnings_of(summary, measurement.operations, measurement.retried),
+            warnings=warnings_of(summary, measure.operations, measure.retried),
         )
 
     def _budget(self, key: str) -> Budget | None:

@@ -8,26 +8,28 @@ from typing import Any
 
 from plumbline.comparing.workers.protocol import Begins, Block, FromCoordinator, Line, Turn
 from plumbline.comparing.workers.timers import WorkerTimer
-from plumbline.measuring.loop import Measurement, Steps
+from plumbline.measuring.loop import Measure, Steps
 from plumbline.measuring.statistics import summarize
+from plumbline.settings import Profile
 
 DRAINING_ROUNDS = 3
 
 
-class TurnedMeasurement(Measurement):
-    """One pass of `measure()` that waits for its turns; `summary` has the samples of all of them."""
+class TurnedMeasurement(Measure):
+    """A `measure` that waits for its turns; `summary` has the samples of all of them."""
 
     def __init__(
         self,
+        profile: Profile,
         line: Line[FromCoordinator],
         key: str,
-        operations: int,
-        make_timer: Callable[[list[float]], WorkerTimer] = WorkerTimer,
+        make_timer: Callable[[list[float], int], WorkerTimer] = lambda samples_s, _: WorkerTimer(samples_s),
     ) -> None:
-        super().__init__(operations)
-        self._turn_timer = self._timer = make_timer(self._samples_s)
+        """`make_timer`: from the list for its samples and the number of operations in each."""
+        super().__init__(profile)
         self._line = line
         self._key = key
+        self._make_timer = make_timer
         self._left = 0
 
     async def __anext__(self) -> Any:
@@ -39,19 +41,20 @@ class TurnedMeasurement(Measurement):
                 await asyncio.sleep(0)
         return timer
 
-    def _passes(self) -> Steps:
+    def _passes(self, *_: float) -> Steps:
+        timer = self._make_timer(self._samples_s, self.operations)
         all_s: list[float] = []
         self._line.send(Begins(self._key))
         while isinstance(message := self._line.receive(), Turn):
             self._samples_s.clear()
             self._rounds = 0
             for self._left in reversed(range(message.samples)):
-                yield self._timer
+                yield timer
             samples_s = [sample_s / self.operations for sample_s in self._samples_s]
             all_s += samples_s
-            self._turn_timer.end_block(self._samples_s)
+            timer.end_block(self._samples_s)
             self._line.send(Block(samples_s))
-        self._turn_timer.end()
+        timer.end()
         self.summary = summarize(all_s) if all_s else None
 
 

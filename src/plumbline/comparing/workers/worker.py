@@ -22,7 +22,7 @@ from plumbline.measuring.context import RunContext, fixtures_of, outcome_of, use
 from plumbline.measuring.cpu_affinity import CoreLock, Pinning
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
-from plumbline.measuring.loop import Measure, Measurement
+from plumbline.measuring.loop import Measure
 
 # The coordinator watches over each test, which waits for its turns.
 TEST_LIMIT_S = 3600.0
@@ -58,10 +58,8 @@ class Worker:
     def _start_measure(self, item: pytest.Item) -> Measure:
         profile = self._context.profile
         if self._link.start.rehearses:
-            return Measure(profile, instead=lambda operations: Measurement(operations, samples=REHEARSED_ROUNDS))
-        return Measure(
-            profile, instead=lambda operations: self._link.measurement(self._context.key_of(item), operations)
-        )
+            return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
+        return self._link.measurement(profile, self._context.key_of(item))
 
     # ---- collection
 

@@ -1,5 +1,6 @@
 """A worker's end of the line to its coordinator."""
 
+import functools
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from plumbline.comparing.workers.timers import ProfilingTimer, SlowedApplication
 from plumbline.comparing.workers.turned_measurement import TurnedMeasurement
 from plumbline.results.environment import origins
 from plumbline.services import Services
-from plumbline.settings import Settings
+from plumbline.settings import Profile, Settings
 
 
 class WorkerLink:
@@ -67,9 +68,9 @@ class WorkerLink:
         """Report the end of a test."""
         self._line.send(Over(key, outcome, message))
 
-    def measurement(self, key: str, operations: int) -> TurnedMeasurement:
-        """Return what `measure()` returns in this worker; `operations`: of each sample."""
-        return TurnedMeasurement(self._line, key, operations, lambda samples_s: self._timer(key, samples_s, operations))
+    def measurement(self, profile: Profile, key: str) -> TurnedMeasurement:
+        """Return the `measure` of one benchmark."""
+        return TurnedMeasurement(profile, self._line, key, functools.partial(self._timer, key))
 
     def _timer(self, key: str, samples_s: list[float], operations: int) -> WorkerTimer:
         folder = Path(self.start.folder)

@@ -11,9 +11,11 @@ import pytest
 from plumbline.comparing.workers.protocol import Begins, Block, End, FromCoordinator, FromWorker, LineClosed, Turn
 from plumbline.comparing.workers.turned_measurement import TurnedMeasurement, hold_clock
 from plumbline.measuring.loop import MeasureError
+from plumbline.settings import Profile
 from tests.unit.comparing.workers.ends import LIMIT_S, Ends
 
 KEY = "test_suite.py::test_it"
+PROFILE = Profile(samples=7, warmup=0, timed_limit_s=1.0)
 
 
 class Coordinator(threading.Thread):
@@ -41,7 +43,7 @@ TWO_TURNS: list[FromCoordinator] = [Turn(3), Turn(1), End()]
 def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> None:
     """Three, then one; each block is reported per operation, and the test goes on."""
     coordinator = Coordinator(ends, TWO_TURNS)
-    measurement = TurnedMeasurement(ends.worker, KEY, operations=2)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=2)
     rounds = 0
     for timer in measurement:
         rounds += 1
@@ -62,7 +64,7 @@ def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> 
 async def test_a_coroutine_test_measures_in_turns_as_well(ends: Ends) -> None:
     """`async for` with an await in the timed block."""
     coordinator = Coordinator(ends, TWO_TURNS)
-    measurement = TurnedMeasurement(ends.worker, KEY, operations=1)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1)
     async for timer in measurement:
         with timer:
             await asyncio.sleep(0)
@@ -75,7 +77,7 @@ async def test_deadlines_of_the_loop_move_by_the_wait(ends: Ends) -> None:
     Coordinator(ends, [Turn(1), End()], hold_s=0.4)
     fired: list[str] = []
     asyncio.get_running_loop().call_later(0.5, fired.append, "too early")
-    async for timer in TurnedMeasurement(ends.worker, KEY, operations=1):
+    async for timer in TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1):
         with timer:
             pass
         await asyncio.sleep(0)
@@ -96,13 +98,13 @@ def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
     """A round without a timed block is refused in a worker, too."""
     Coordinator(ends, TWO_TURNS)
     with pytest.raises(MeasureError, match="never"):
-        for _timer in TurnedMeasurement(ends.worker, KEY, operations=1):
+        for _timer in TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1):
             pass
 
 
 def test_a_worker_whose_coordinator_has_gone_does_not_wait(ends: Ends) -> None:
     """It raises LineClosed rather than blocking for ever."""
     ends.coordinator.close()
-    measurement = TurnedMeasurement(ends.worker, KEY, operations=1)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1)
     with contextlib.closing(measurement), pytest.raises(LineClosed):
         next(measurement)
