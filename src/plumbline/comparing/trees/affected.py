@@ -3,17 +3,28 @@
 A benchmark whose processes read nothing that differs runs the same in both sides, so it is not compared.
 """
 
+import ast
 import functools
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
-from plumbline.comparing.trees.at_start._plumbline_trace import ANY, CALL, PROGRAM, STAGES, TESTS, WATCHED
-from plumbline.comparing.trees.changed_functions import EVERY, Changed, changed_functions
+from plumbline.comparing.trees.at_start.sitecustomize import (
+    ANY,
+    CALL,
+    DIFFERING,
+    NUMBER_BYTES,
+    PROGRAM,
+    STAGE,
+    STAGES,
+    TESTS,
+    WATCHED,
+)
 from plumbline.comparing.trees.environment import package_folders
 from plumbline.comparing.trees.sides import COMPILED_FOLDER, Sides
 from plumbline.comparing.trees.trace import is_run_by_python
@@ -21,51 +32,43 @@ from plumbline.comparing.trees.trace import is_run_by_python
 # The process of the application, and the command that prepares the databases.
 APP, PREPARE = "app", "prepare"
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
+# In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
+NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
+EVERY = frozenset({ANY})
+# By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
+# code; None if it can act without a call.
+Changed = Mapping[Path, Set[str] | None]
 
 
 def changed_paths(sides: Sides) -> dict[str, Changed | None]:
     """Return what differs, by the name of the side in which it lies; None for a side of which that is not known."""
-    functions = {name: _changed_functions_of(name, sides) for name in sides.files}
+    functions = {name: changed_functions(sides.base.tree / name, sides.head.tree / name) for name in sides.files}
     found: dict[str, Changed | None] = {}
     for side in (sides.base, sides.head):
-        environment = None if side.python == Path(sys.executable) else package_folders(side.python)
-        packages = paths_of_packages([name for name, _, _ in sides.packages], environment)
+        folders = sys.path if side.python == Path(sys.executable) else package_folders(side.python)
+        packages = paths_of_packages([name for name, _, _ in sides.packages], folders)
         trees = (side.tree, side.tree.resolve())
         files = {tree / name: changed for name, changed in functions.items() for tree in trees}
         found[side.name] = None if packages is None else {**packages, **files}
     return found
 
 
-def _changed_functions_of(name: str, sides: Sides) -> set[str] | None:
-    base, head = sides.base.tree / name, sides.head.tree / name
-    if not name.endswith(".py") or base.is_symlink() or head.is_symlink():
-        return None
-    try:
-        sources = base.read_text(encoding="utf-8"), head.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
-    return None if sources[0] == sources[1] else changed_functions(*sources)
+def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | None:
+    """Return the top-level files and folders of these packages, as far as they are installed in `folders`.
 
-
-def paths_of_packages(names: Iterable[str], environment: Sequence[str] | None = None) -> Changed | None:
-    """Return the top-level files and folders of these packages, as far as they are installed.
-
-    `environment` is the list of its package folders, by default those of this one. Returns None if a package does not
-    list its files, or if it can change what Python does before a trace begins.
+    Returns None if a package does not list its files, or if it can change what Python does before a trace begins.
     """
     found: dict[Path, Set[str] | None] = {}
-    folders = sys.path if environment is None else list(environment)
-    for name in names:
-        for distribution in importlib.metadata.distributions(name=name, path=folders):
-            if distribution.files is None:
-                return None
-            files = [_source_of(Path(file)) for file in distribution.files if ".." not in file.parts]
-            tops = {file.parts[0] for file in files}
-            if any(top.endswith(".pth") for top in tops):
-                return None
-            functions = None if any(file.suffix in MACHINE_CODE for file in files) else EVERY
-            placed = [Path(str(distribution.locate_file(top))) for top in tops if not top.endswith(".dist-info")]
-            found |= {form: functions for path in placed for form in (path.absolute(), path.resolve())}
+    for distribution in (one for name in names for one in importlib.metadata.distributions(name=name, path=folders)):
+        if distribution.files is None:
+            return None
+        files = [_source_of(Path(file)) for file in distribution.files if ".." not in file.parts]
+        tops = {file.parts[0] for file in files}
+        if any(top.endswith(".pth") for top in tops):
+            return None
+        functions = None if any(file.suffix in MACHINE_CODE for file in files) else EVERY
+        placed = [Path(str(distribution.locate_file(top))) for top in tops if not top.endswith(".dist-info")]
+        found |= {form: functions for path in placed for form in (path.absolute(), path.resolve())}
     return found
 
 
@@ -74,6 +77,84 @@ def _source_of(path: Path) -> Path:
     if path.parent.name != COMPILED_FOLDER:
         return path
     return path.parent.parent / (path.name.partition(".")[0] + ".py")
+
+
+def changed_functions(base: Path, head: Path) -> set[str] | None:
+    """Return the qualified names of the functions and methods of a Python file that are new or whose bodies differ.
+
+    Returns None if anything else differs that acts when the module is imported, because then it needs no call. New
+    functions without decorators do not act, nor do new imports of the standard library, if the base does not use their
+    names. Returns None as well if a cached or compiled function has changed, because it does not run for all its
+    callers, and for a file that is not Python.
+    """
+    if head.suffix != ".py" or base.is_symlink() or head.is_symlink():
+        return None
+    try:
+        sources = base.read_text(encoding="utf-8"), head.read_text(encoding="utf-8")
+        (before, base_bodies), (after, head_bodies) = map(_without_bodies, sources)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    known = set(re.findall(r"\w+", sources[0]))
+    for node in ast.walk(after):
+        if isinstance(node, ast.Module | ast.ClassDef):
+            node.body = [part for part in node.body if not _only_adds(part, known)]
+    if sources[0] == sources[1] or ast.dump(before) != ast.dump(after):
+        return None
+    changed = {name for name, bodies in head_bodies.items() if bodies != base_bodies.get(name)}
+    decorators = [decorators for name in changed for decorators, _ in head_bodies[name]]
+    return None if any(map(NOT_CALLED.search, decorators)) else changed
+
+
+def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, str]]]]:
+    """Return a module without the bodies of its functions, and these with their decorators, by name.
+
+    Each name of `from … import` becomes a statement of its own, so that one more is an addition.
+    """
+    module = ast.parse(source)
+    bodies: dict[str, list[tuple[str, str]]] = defaultdict(list)
+
+    def take_bodies(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = "".join(ast.dump(statement) for statement in child.body)
+                bodies[prefix + child.name].append(("".join(map(ast.unparse, child.decorator_list)), body))
+                child.body = []
+            else:
+                take_bodies(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
+
+    take_bodies(module, "")
+    parts: list[ast.stmt] = []
+    for part in module.body:
+        if isinstance(part, ast.ImportFrom):
+            parts += [ast.ImportFrom(part.module, [name], part.level) for name in part.names]
+        else:
+            parts.append(part)
+    return ast.Module(parts, []), bodies
+
+
+def _only_adds(part: ast.stmt, known: set[str]) -> bool:
+    """Return whether a new statement only defines names that were not in use before."""
+    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+        evaluates = [*part.decorator_list, *(node for node in ast.walk(part.args) if isinstance(node, ast.Call))]
+        return not evaluates and part.name not in known and not part.name.startswith("__")
+    if isinstance(part, ast.Import):
+        modules = [name.name for name in part.names]
+    elif isinstance(part, ast.ImportFrom) and not part.level:
+        modules = [part.module or ""]
+    else:
+        return False
+    names = [name.asname or name.name.partition(".")[0] for name in part.names]
+    standard = all(module.partition(".")[0] in sys.stdlib_module_names for module in modules)
+    return standard and "__future__" not in modules and "*" not in names and known.isdisjoint(names)
+
+
+def open_traces(folder: Path, changed: Changed) -> None:
+    """Make a folder for the traces of one side, in which this has changed."""
+    folder.mkdir()
+    known = {str(path): None if names == EVERY else [*names] for path, names in changed.items() if names is not None}
+    if known:
+        (folder / DIFFERING).write_text(json.dumps(known), encoding="utf-8", errors="surrogateescape")
+        (folder / STAGE).write_bytes(bytes(NUMBER_BYTES))
 
 
 def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
@@ -85,6 +166,7 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
     Python does not run.
     """
     found: set[str] = set()
+    stages = [[], *map(json.loads, _lines(folder / STAGES) or [])]  # 0 is before all of them
     for name in names:
         lines = _lines(folder / name)
         if lines is None:
@@ -101,7 +183,6 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
                 return None
         if calls and name not in (TESTS, APP):
             return None
-        stages = [[], *map(json.loads, _lines(folder / STAGES) or [])]  # 0 is before all of them
         for (_, function, _), numbers in calls.items():
             by_kind: dict[str, set[str]] = defaultdict(set)
             for kind, *keys in (stages[number] for number in numbers if number):

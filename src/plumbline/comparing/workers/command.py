@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plumbline.comparing.statistics.controls import is_control
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.trees.at_start._plumbline_trace import TESTS, TRACE
+from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START

@@ -8,12 +8,10 @@ from pathlib import Path
 from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.trees.affected import PREPARE, affected, changed_paths, may_make
-from plumbline.comparing.trees.at_start._plumbline_trace import TESTS
-from plumbline.comparing.trees.changed_functions import Changed
+from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
+from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides, foreign
-from plumbline.comparing.trees.trace import open_traces
 from plumbline.comparing.workers.command import pytest_configuration
 from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose
 from plumbline.comparing.workers.protocol import Order

@@ -126,7 +126,7 @@ class Worker:
         ]
         if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
             return (yield)
-        with self._stages.within("fixture", users):
+        with self._stages.fixture(users):
             return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

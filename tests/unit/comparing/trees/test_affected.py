@@ -1,10 +1,10 @@
+import sys
 from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.affected import affected, may_make, paths_of_packages
-from plumbline.comparing.trees.at_start._plumbline_trace import STAGES
-from plumbline.comparing.trees.changed_functions import EVERY, Changed
+from plumbline.comparing.trees.affected import EVERY, Changed, affected, changed_functions, may_make, paths_of_packages
+from plumbline.comparing.trees.at_start.sitecustomize import STAGES
 from tests.unit.comparing.trees.helpers import reads
 
 
@@ -122,6 +122,108 @@ def test_paths_are_unknown_without_a_record_or_with_code_at_the_start(tmp_path: 
 
 
 def test_packages_of_this_environment_are_found() -> None:
-    found = paths_of_packages(["pytest"])
+    found = paths_of_packages(["pytest"], sys.path)
     assert found is not None
     assert Path(pytest.__file__).parent in found
+
+
+BASE = """\
+import os
+from json import dumps
+
+LIMIT = 10
+
+def f(a, b=LIMIT):
+    return a
+
+class C:
+    kind = "c"
+
+    @property
+    def p(self):
+        return 1
+
+    @p.setter
+    def p(self, value):
+        pass
+
+    async def m(self):
+        def inner():
+            return 1
+        return inner
+
+@cache
+def kept():
+    return LIMIT
+"""
+
+
+def changed_between(folder: Path, base: str, head: str) -> set[str] | None:
+    (folder / "base.py").write_text(base)
+    (folder / "head.py").write_text(head)
+    return changed_functions(folder / "base.py", folder / "head.py")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("return a", "return a  # nothing", set()),
+        ("return a", "return b", {"f"}),
+        ("            return 1", "            return 2", {"C.m"}),
+        ("pass", "return", {"C.p"}),
+        ("return a", "return g()\n\ndef g():\n    return 1", {"f", "g"}),
+        ("import dumps", "import dumps, loads", set()),
+        ("import os", "import os\nimport os.path as paths, sys", set()),
+        ("import os", "import os\nfrom datetime import UTC", set()),
+        ("async def m(self):", "async def m(self):\n        global LIMIT", {"C.m"}),
+        ("LIMIT = 10", "LIMIT = 20", None),
+        ("b=LIMIT", "b=1", None),
+        ("async def m", "def m", None),
+        ('kind = "c"', 'kind = "d"', None),
+        ("class C:", "class C(dict):", None),
+        ("return a", "return g()\n\n@register\ndef g():\n    return 1", None),
+        ("return a", "return g()\n\ndef g(a=make()):\n    return 1", None),
+        ("    async def m", "    def n(self): return 1\n\n    async def m", {"C.n"}),
+        ("    async def m", "    n = 1\n\n    async def m", None),
+        ("    async def m", "    @property\n    def n(self): return 1\n\n    async def m", None),
+        ("    async def m", "    def f(self): return 1\n\n    async def m", None),
+        ("class C:", "def dumps(): pass\n\nclass C:", None),
+        ("    async def m", "    def __len__(self): return 1\n\n    async def m", None),
+        ("import os", "import os\nimport redis", None),
+        ("import os", "import os\nfrom .other import name", None),
+        ("import os", "import os\nfrom json import *", None),
+        ("import os", "import os\nimport sys as LIMIT", None),
+        ("import os", "from __future__ import annotations\nimport os", None),
+        ("import os", "import sys", None),
+        ("return LIMIT", "return 1", None),
+        ("return a", "return (", None),
+        ("return a", "return '\0'", None),
+    ],
+)
+def test_changed_functions_of_two_versions(tmp_path: Path, old: str, new: str, expected: set[str] | None) -> None:
+    assert BASE.count(old) >= 1
+    assert changed_between(tmp_path, BASE, BASE.replace(old, new, 1)) == expected
+
+
+def test_a_removed_function_or_a_new_order_changes_more_than_a_function(tmp_path: Path) -> None:
+    """A removed function may be looked up by name, and the order of statements counts."""
+    assert changed_between(tmp_path, "x = 1\ny = 2\n", "y = 2\nx = 1\n") is None
+    assert changed_between(tmp_path, "def f(): pass\ndef g(): pass\n", "def f(): pass\n") is None
+
+
+@pytest.mark.parametrize("decorator", ["functools.lru_cache(maxsize=1)", "memoize", "numba.njit", "torch.compile"])
+def test_a_cached_or_compiled_function_changes_more_than_a_function(tmp_path: Path, decorator: str) -> None:
+    assert changed_between(tmp_path, f"@{decorator}\ndef f(): return 1\n", f"@{decorator}\ndef f(): return 2\n") is None
+    assert changed_between(tmp_path, "@traced\ndef f(): return 1\n", "@traced\ndef f(): return 2\n") == {"f"}
+
+
+def test_other_differences_than_of_python_code_are_no_functions(tmp_path: Path) -> None:
+    """Of a file's mode, a link, another kind of file, and a file that one side lacks, nobody knows what they change."""
+    source = "def f(): pass\n"
+    assert changed_between(tmp_path, source, source) is None
+    for name in ("base.txt", "head.txt"):
+        (tmp_path / name).write_text(source)
+    assert changed_functions(tmp_path / "base.txt", tmp_path / "head.txt") is None
+    assert changed_functions(tmp_path / "missing.py", tmp_path / "head.py") is None
+    (tmp_path / "link.py").symlink_to("base.py")
+    assert changed_functions(tmp_path / "link.py", tmp_path / "head.py") is None

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.at_start._plumbline_trace import CALL, STAGES, TRACE, WATCHED
-from plumbline.comparing.trees.changed_functions import EVERY
-from plumbline.comparing.trees.trace import AT_START, Stages, child_environ, open_traces
+from plumbline.comparing.trees.affected import EVERY, open_traces
+from plumbline.comparing.trees.at_start.sitecustomize import CALL, STAGES, TRACE, WATCHED
+from plumbline.comparing.trees.trace import AT_START, Stages, child_environ
 from tests.support.project import ROOT
 from tests.unit.comparing.trees.helpers import reads
 
@@ -146,7 +146,7 @@ unchanged()
 Thing().method()
 stages.begin("first", ["b"])
 asyncio.run(coroutine())
-with stages.within("fixture", ["c", "d"]):
+with stages.fixture(["c", "d"]):
     package.work()
 thread = threading.Thread(target=in_thread)
 thread.start()
