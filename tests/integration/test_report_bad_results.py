@@ -12,6 +12,7 @@ from tests.support.report_samples import benchmark, results
 
 GOOD = dump_results(results(benchmark("test_a.py::test_b")))
 NAN = GOOD.replace('"median": 5.74e-05', '"median": NaN')
+INFINITE = GOOD.replace('"median": 5.74e-05', '"median": 1e999')
 NEGATIVE = GOOD.replace('"median": 5.74e-05', '"median": -1')
 
 
@@ -35,9 +36,10 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ('{"schema": 99}', "results.json has schema 99, this version of Plumbline reads 1: update Plumbline\n"),
         (GOOD[:500], "results.json is not a results file: "),
         (NAN, "results.json is not a results file: "),
+        (INFINITE, "results.json is damaged or was edited by hand: "),
         (NEGATIVE, "results.json is damaged or was edited by hand: "),
     ],
-    ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "a time below 0"],
+    ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "infinity", "a time below 0"],
 )
 def test_results_that_cannot_be_read(
     path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str

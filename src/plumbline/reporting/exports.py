@@ -5,28 +5,30 @@ becomes a name of one printable line of at most 1,024 bytes. If that changes it,
 no two keys have the same name.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 from plumbline.project import SUITE
-from plumbline.reporting import figures, verdicts
+from plumbline.reporting import content
 from plumbline.reporting import format as form
-from plumbline.results.files import ResultsError
+from plumbline.results.files import ResultsError, rounded
 from plumbline.results.schema import Benchmark, Results
 
 # The limit of Bencher, which is the lowest.
 _NAME_BYTES = 1024
 # Values of a run for pyperf: as many as a baseline has processes by default.
 _PARTS = 5
+# Significant digits of figures.
+_DIGITS = 9
 # Instead of 0 s for tools that need times above 0.
 _CLOCK_S = 1e-9
 
@@ -56,18 +58,19 @@ def github_action_benchmark(results: Results) -> str:
     """
     entries = []
     for benchmark in _measured(results, "github-action-benchmark"):
-        entry = {"name": _name(benchmark.key), "unit": "µs", "value": _number(benchmark.median * 1e6)}
-        if quartiles_s := _quartiles_s(_values_s(benchmark)):
-            entry["range"] = f"± {_number((quartiles_s[1] - quartiles_s[0]) / 2 * 1e6, digits=3)}"
         extra = {
-            "verdict": verdicts.verdict(benchmark),
+            "verdict": content.verdict(benchmark),
             "samples": f"{benchmark.samples:,}",
-            "p95": form.duration(_number(benchmark.p95)),
-            "rate": form.rate(_number(benchmark.rate_per_s)),
+            "p95": form.duration(benchmark.p95),
+            "rate": form.rate(benchmark.rate_per_s),
             **{name: f"{count:g}" for name, count in _counts(benchmark).items()},
         }
-        entry["extra"] = "\n".join(f"{name}: {text}" for name, text in extra.items())
-        entries.append(entry)
+        entry: dict[str, Any] = {"name": _name(benchmark.key), "unit": "µs", "value": benchmark.median * 1e6}
+        values_s = _values_s(benchmark)
+        if len(values_s) > 1:
+            first, third = _quartiles(values_s)
+            entry["range"] = f"± {rounded((third - first) / 2 * 1e6, 3)}"
+        entries.append(entry | {"extra": "\n".join(f"{name}: {text}" for name, text in extra.items())})
     return _json(entries)
 
 
@@ -75,18 +78,18 @@ def bencher(results: Results) -> str:
     """Return Bencher Metric Format: latencies in ns with the quartiles as bounds, throughput and counts."""
     document = {}
     for benchmark in _measured(results):
-        median_ns = benchmark.median * 1e9
-        latency = {"value": _number(median_ns)}
-        if quartiles_s := _quartiles_s(_values_s(benchmark)):
-            latency["lower_value"] = _number(min(quartiles_s[0] * 1e9, median_ns))
-            latency["upper_value"] = _number(max(quartiles_s[1] * 1e9, median_ns))
+        median_s, values_s = benchmark.median, _values_s(benchmark)
+        latency = {"value": median_s * 1e9}
+        if len(values_s) > 1:
+            first, third = _quartiles(values_s)
+            latency |= {"lower_value": min(first, median_s) * 1e9, "upper_value": max(third, median_s) * 1e9}
         others = {
             "p95-latency": benchmark.p95 * 1e9,
             "p99-latency": (benchmark.p99 or 0.0) * 1e9,
             "throughput": benchmark.rate_per_s,
             **{re.sub("[^a-z0-9]+", "-", name.lower()): count for name, count in _counts(benchmark).items()},
         }
-        measures = {measure: {"value": _number(value)} for measure, value in others.items() if value}
+        measures = {measure: {"value": value} for measure, value in others.items() if value}
         document[_name(benchmark.key)] = {"latency": latency, **measures}
     return _json(document)
 
@@ -97,9 +100,26 @@ def pyperf(results: Results) -> str:
     pyperf compares only equal numbers of values; numbers of samples differ, and baselines have five processes.
     Raises ResultsError if nothing was measured: pyperf refuses an empty suite.
     """
+    benchmarks = []
+    for benchmark in _measured(results, "pyperf"):
+        values_s = [max(value_s, _CLOCK_S / benchmark.operations) for value_s in _values_s(benchmark)]
+        if len(benchmark.process_medians) > 1:
+            runs_s = [[value_s] for value_s in values_s]
+        else:
+            parts = min(_PARTS, len(values_s))
+            bounds = pairwise(len(values_s) * part // parts for part in range(parts + 1))
+            runs_s = [[statistics.median(values_s[begin:end]) for begin, end in bounds]]
+        metadata: dict[str, str | int] = {
+            "name": _name(benchmark.key),
+            "description": benchmark.description,
+            "loops": max(1, benchmark.samples // sum(map(len, runs_s))),
+            "inner_loops": benchmark.operations,
+            "cpu_affinity": "" if benchmark.pin is None else str(benchmark.pin),
+            "verdict": content.verdict(benchmark),
+        }
+        benchmarks.append({"metadata": _metadata(metadata), "runs": [{"values": run_s} for run_s in runs_s]})
     environment = results.environment
-    created = _created(results)
-    metadata: dict[str, str | int] = {
+    metadata = {
         "unit": "second",
         "timer": "time.perf_counter()",
         "hostname": environment.machine,
@@ -108,28 +128,13 @@ def pyperf(results: Results) -> str:
         "cpu_count": environment.cpu_count,
         "python_version": environment.python,
         "commit_id": environment.commit,
-        "date": created.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if created else "",
+        "date": results.created[:19].replace("T", " "),
     }
-    benchmarks = []
-    for benchmark in _measured(results, "pyperf"):
-        values_s = [max(value_s, _CLOCK_S / benchmark.operations) for value_s in _values_s(benchmark)]
-        runs_s = [[value_s] for value_s in values_s] if _of_processes(benchmark) else [_medians_of_parts(values_s)]
-        own: dict[str, str | int] = {
-            "name": _name(benchmark.key),
-            "description": benchmark.description,
-            "loops": max(1, benchmark.samples // sum(map(len, runs_s))),
-            "inner_loops": benchmark.operations,
-            "cpu_affinity": "" if benchmark.pin is None else str(benchmark.pin),
-            "verdict": verdicts.verdict(benchmark),
-        }
-        benchmarks.append({"metadata": _metadata(own), "runs": [{"values": run_s} for run_s in runs_s]})
     return _json({"version": "1.0", "metadata": _metadata(metadata), "benchmarks": benchmarks})
 
 
 def pytest_benchmark(results: Results) -> str:
     """Return JSON like `--benchmark-json`: a round for each sample, or for each process if several measured it."""
-    environment = results.environment
-    created = _created(results)
     benchmarks = []
     for benchmark in _measured(results):
         name = _name(benchmark.key)
@@ -140,11 +145,12 @@ def pytest_benchmark(results: Results) -> str:
             "fullname": f"{SUITE}/{name}",
             "params": None,
             "param": parameters.rpartition("]")[0] or None,
-            "extra_info": {"verdict": verdicts.verdict(benchmark), "counts": _counts(benchmark)},
+            "extra_info": {"verdict": content.verdict(benchmark), "counts": _counts(benchmark)},
             "options": {"disable_gc": True, "timer": "perf_counter", "warmup": True},
             "stats": _stats(_values_s(benchmark)) | {"iterations": benchmark.operations},
         }
         benchmarks.append(entry)
+    environment = results.environment
     machine = {
         "node": environment.machine,
         "machine": environment.architecture,
@@ -158,7 +164,7 @@ def pytest_benchmark(results: Results) -> str:
             "machine_info": machine,
             "commit_info": {"id": environment.commit, "dirty": environment.dirty},
             "benchmarks": benchmarks,
-            "datetime": created.isoformat() if created else "",
+            "datetime": results.created,
             "version": "4.0.0",  # of pytest-benchmark
         }
     )
@@ -167,7 +173,6 @@ def pytest_benchmark(results: Results) -> str:
 def openmetrics(results: Results) -> str:
     """Return gauges that readers of OpenMetrics and of Prometheus's older text format take alike: no `info` types."""
     environment = results.environment
-    names = {benchmark.key: _name(benchmark.key) for benchmark in results.benchmarks}
     run = {
         "verdict": results.verdict or "",
         "profile": results.profile,
@@ -176,19 +181,21 @@ def openmetrics(results: Results) -> str:
         "python": environment.python,
     }
     lines = _family("perf_run_info", "The run, and its verdict.", [(run, 1)])
-    if created := _created(results):
-        lines += _family("perf_run_timestamp_seconds", "When the results were written.", [({}, created.timestamp())])
+    with contextlib.suppress(ValueError):  # no date
+        created_s = datetime.fromisoformat(results.created).timestamp()
+        lines += _family("perf_run_timestamp_seconds", "When the results were written.", [({}, created_s)])
     if results.exit_code is not None:
         lines += _family("perf_run_exit_code", "Exit code of the run.", [({}, results.exit_code)])
-    judged = [({"benchmark": names[b.key], "verdict": verdicts.verdict(b)}, 1) for b in results.benchmarks]
+    labelled = [({"benchmark": _name(benchmark.key)}, benchmark) for benchmark in results.benchmarks]
+    judged = [(labels | {"verdict": content.verdict(benchmark)}, 1) for labels, benchmark in labelled]
     lines += _family("perf_benchmark_info", "Each benchmark, and its verdict.", judged)
-    values = [({"benchmark": names[b.key]}, _figures(b)) for b in results.benchmarks]
+    values = [(labels, _figures(benchmark)) for labels, benchmark in labelled]
     for name, meaning, _ in _FIGURES:
         metric = "perf_" + re.sub("(_per)?_s$", lambda found: "_per_second" if found[1] else "_seconds", name)
         lines += _family(metric, meaning, [(labels, known[name]) for labels, known in values if name in known])
     counts = [
-        ({"benchmark": names[benchmark.key], "count": name}, count)
-        for benchmark in _measured(results)
+        (labels | {"count": name}, count)
+        for labels, benchmark in labelled
         for name, count in _counts(benchmark).items()
     ]
     lines += _family("perf_counts_per_operation", "Messages, bytes, commands, statements and rows.", counts)
@@ -199,19 +206,17 @@ def as_csv(results: Results) -> str:
     """Return a table for spreadsheets, which recognise UTF-8 by its first mark; no text is a formula."""
     kinds = sorted({kind for benchmark in results.benchmarks for kind in _counts(benchmark)})
     columns = [*(name for name, *_ in _FIGURES), *kinds]
-    environment = results.environment
-    run = (environment.machine, environment.commit, results.created)
+    run = (results.environment.machine, results.environment.commit, results.created)
     rows: list[list[str | float]] = [["benchmark", "verdict", *columns, "remarks", "machine", "commit", "created"]]
     for benchmark in results.benchmarks:
-        values = _figures(benchmark) | (_counts(benchmark) if figures.now(benchmark) else {})
+        values = _figures(benchmark) | _counts(benchmark)
         known = [values.get(column, "") for column in columns]
-        remarks = "; ".join(figures.remarks(benchmark))
-        rows.append([_name(benchmark.key), verdicts.verdict(benchmark), *known, remarks, *run])
-    file = io.StringIO("\N{BYTE ORDER MARK}")
-    file.seek(0, io.SEEK_END)
+        remarks = "; ".join(content.remarks(benchmark))
+        rows.append([_name(benchmark.key), content.verdict(benchmark), *known, remarks, *run])
+    file = io.StringIO()
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerows([_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    return file.getvalue()
+    return "\N{BYTE ORDER MARK}" + file.getvalue()
 
 
 # By the name that `--format` takes; each raises ResultsError for a figure that is not finite.
@@ -227,7 +232,7 @@ FORMATS: dict[str, Callable[[Results], str]] = {
 
 def _measured(results: Results, tool: str = "") -> list[Benchmark]:
     """Return the benchmarks that were measured; raises ResultsError if there are none for a tool that needs some."""
-    measured = [benchmark for benchmark in results.benchmarks if figures.now(benchmark) is not None]
+    measured = [benchmark for benchmark in results.benchmarks if content.now(benchmark) is not None]
     if tool and not measured:
         raise ResultsError(f"nothing was measured, and {tool} reads no file without a benchmark")
     return measured
@@ -241,67 +246,47 @@ def _name(key: str) -> str:
     return f"{name.encode()[: _NAME_BYTES - 9].decode(errors='ignore')}~{digest}"
 
 
-def _number(value: float, digits: int = 9) -> float:
-    """Return a number with so many significant digits, an integer as it is; raises ResultsError if it is not finite."""
-    if not math.isfinite(value):
-        raise ResultsError(f"a figure is {value}: not exported")
-    return value if isinstance(value, int) else float(f"{value:.{digits}g}")
-
-
 def _figures(benchmark: Benchmark) -> dict[str, float]:
     """Return the known figures by their column; of a benchmark that was not measured, the baseline's alone."""
-    measured = figures.now(benchmark) is not None
+    measured = content.now(benchmark) is not None
     values = {name: getattr(benchmark, field) for name, _, field in _FIGURES if field and measured}
-    values["baseline_median_s"] = figures.before(benchmark)
-    return {
-        name: _number(value)
-        for name, value in values.items()
-        if value is not None and (value or name.endswith("_ratio"))  # a time of 0 is not known
-    }
+    values["baseline_median_s"] = content.before(benchmark)
+    # A time of 0 is not known.
+    known = {name: value for name, value in values.items() if value or (value == 0 and name.endswith("_ratio"))}
+    figures: dict[str, float] = rounded(known, _DIGITS)
+    return figures
 
 
 def _counts(benchmark: Benchmark) -> dict[str, float]:
-    """Return counts per operation, with the sums of all commands and of all statements."""
+    """Return counts per operation, with the sums of all commands and of all statements; none if it was not measured."""
     totals: dict[str, float] = {}
-    for name, count in benchmark.counts.items():
+    for name, count in sorted(benchmark.counts.items()) if content.now(benchmark) else []:
         kind = name.partition(" ")[0]
-        totals[kind] = totals.get(kind, 0.0) + count
-    return {kind: _number(total) for kind, total in sorted(totals.items())}
-
-
-def _of_processes(benchmark: Benchmark) -> bool:
-    return len(benchmark.process_medians) > 1
+        totals[kind] = rounded(totals.get(kind, 0.0) + count, _DIGITS)
+    return totals
 
 
 def _values_s(benchmark: Benchmark) -> list[float]:
     """Return the samples; if several processes measured it, as in a baseline, the median of each."""
-    medians = benchmark.process_medians or [benchmark.median]
-    samples_s = [] if _of_processes(benchmark) else benchmark.samples_s
-    return [_number(value_s) for value_s in samples_s or medians]
+    samples_s = benchmark.samples_s if len(benchmark.process_medians) <= 1 else []
+    values_s: list[float] = rounded([*(samples_s or benchmark.process_medians or [benchmark.median])], _DIGITS)
+    return values_s
 
 
-def _medians_of_parts(values_s: list[float]) -> list[float]:
-    count, parts = len(values_s), min(_PARTS, len(values_s))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    return [_number(statistics.median(values_s[begin:end])) for begin, end in pairwise(bounds)]
-
-
-def _quartiles_s(values_s: list[float]) -> tuple[float, float] | None:
-    if len(values_s) < 2:
-        return None
-    first, _, third = statistics.quantiles(values_s, n=4, method="inclusive")
-    return _number(first), _number(third)
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return rounded(first, _DIGITS), rounded(third, _DIGITS)
 
 
 def _stats(values_s: list[float]) -> dict[str, Any]:
     """Return the statistics that pytest-benchmark keeps."""
     mean = statistics.mean(values_s)  # exact: no outliers among equal samples
     deviation = statistics.stdev(values_s) if len(values_s) > 1 else 0.0
-    q1, q3 = _quartiles_s(values_s) or (values_s[0], values_s[0])
+    q1, q3 = _quartiles(values_s) if len(values_s) > 1 else (values_s[0], values_s[0])
     low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
     within = [value for value in values_s if low <= value <= high]
     far, outside = sum(abs(value - mean) > deviation for value in values_s), len(values_s) - len(within)
-    stats = {
+    return {
         "min": min(values_s),
         "max": max(values_s),
         "mean": mean,
@@ -314,16 +299,12 @@ def _stats(values_s: list[float]) -> dict[str, Any]:
         "hd15iqr": max(within),
         "ops": 1 / mean if mean else 0.0,
         "total": sum(values_s),
+        "rounds": len(values_s),
+        "stddev_outliers": far,
+        "iqr_outliers": outside,
+        "outliers": f"{far};{outside}",
+        "data": values_s,
     }
-    counts = {"rounds": len(values_s), "stddev_outliers": far, "iqr_outliers": outside, "outliers": f"{far};{outside}"}
-    return {name: _number(value) for name, value in stats.items()} | counts | {"data": values_s}
-
-
-def _created(results: Results) -> datetime | None:
-    try:
-        return datetime.fromisoformat(results.created)
-    except ValueError:
-        return None
 
 
 def _metadata(values: Mapping[str, str | int]) -> dict[str, str | int]:
@@ -336,15 +317,12 @@ def _family(name: str, meaning: str, samples: Iterable[tuple[Mapping[str, str], 
     """Return the lines of one gauge; none without samples."""
     lines = []
     for labels, value in samples:
-        pairs = ",".join(f'{label}="{_label(text)}"' for label, text in labels.items())
+        plain = {label: form.plain(text).replace("\\", "\\\\").replace('"', '\\"') for label, text in labels.items()}
+        pairs = ",".join(f'{label}="{text}"' for label, text in plain.items())
         lines.append(f"{name}{{{pairs}}} {value}")
     unit = name.rpartition("_")[2]
     units = [f"# UNIT {name} {unit}"] if unit in ("seconds", "ratio") else []
     return [f"# TYPE {name} gauge", *units, f"# HELP {name} {meaning}", *lines] if lines else []
-
-
-def _label(text: str) -> str:
-    return form.plain(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _cell(text: str) -> str:
@@ -355,4 +333,4 @@ def _cell(text: str) -> str:
 
 def _json(document: object) -> str:
     """Return JSON in ASCII, for readers of any encoding, without a `<`, so that it can stand in a page."""
-    return json.dumps(document, allow_nan=False).replace("<", "\\u003c") + "\n"
+    return json.dumps(rounded(document, _DIGITS), allow_nan=False).replace("<", "\\u003c") + "\n"

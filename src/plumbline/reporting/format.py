@@ -30,6 +30,11 @@ def duration(seconds: float) -> str:
     return f"{significant(seconds * 1e9)} ns"
 
 
+def time(seconds: float | None) -> str:
+    """Return a duration; nothing if it is not known."""
+    return duration(seconds) if seconds else ""
+
+
 def rate(per_s: float) -> str:
     """17,500/s"""
     return f"{significant(per_s)}/s"
@@ -37,24 +42,24 @@ def rate(per_s: float) -> str:
 
 def percent(share: float) -> str:
     """Return a change: +4.8 %, -12 %, x500 if it is ten-fold or more."""
-    number = _percentage(share)
-    return number if number.startswith("x") else f"{number} %"
+    if share >= 9:
+        return f"x{significant(1 + share)}"
+    number = f"{share * 100:+.1f}"
+    if abs(float(number)) >= 10:
+        number = f"{share * 100:+.0f}"
+    return "0.0 %" if number in ("+0.0", "-0.0") else f"{number} %"
+
+
+def unsigned(share: float | None, unknown: str = "") -> str:
+    """Return the size of a change: 4.8 %."""
+    return unknown if share is None else percent(share).lstrip("+")
 
 
 def interval(low: float | None, high: float | None) -> str:
     """Return the interval of a change, in per cent: +3.9…+5.7; an open side is empty."""
     if low is None and high is None:
         return ""
-    return "…".join("" if bound is None else _percentage(bound) for bound in (low, high))
-
-
-def _percentage(share: float) -> str:
-    if share >= 9:
-        return f"x{significant(1 + share)}"
-    number = f"{share * 100:+.1f}"
-    if abs(float(number)) >= 10:
-        return f"{share * 100:+.0f}"
-    return "0.0" if number in ("+0.0", "-0.0") else number
+    return "…".join("" if bound is None else percent(bound).removesuffix(" %") for bound in (low, high))
 
 
 def calls(count: float) -> str:

@@ -11,6 +11,7 @@ from plumbline.results.schema import Benchmark, Results
 FOLDER = "history"
 MOST_RUNS = 200
 _KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
+_NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines")
 
 
 def keep(folder: Path, results: Results) -> None:
@@ -20,9 +21,12 @@ def keep(folder: Path, results: Results) -> None:
     """
     if not results.benchmarks or not results.created:
         return
+    benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
+    environment = replace(results.environment, packages={})
+    lean = replace(results, benchmarks=benchmarks, environment=environment, **{name: [] for name in _NOT_KEPT})
     # Sorted by name, runs are sorted by time; some file systems refuse colons.
     name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
-    write_results(folder / FOLDER / name, _without_samples(results))
+    write_results(folder / FOLDER / name, lean)
     for path in sorted((folder / FOLDER).glob("*.json"))[:-MOST_RUNS]:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -35,12 +39,3 @@ def read(folder: Path) -> list[Results]:
         with contextlib.suppress(ResultsError, OSError):
             found.append(read_results(path))
     return found
-
-
-def _without_samples(results: Results) -> Results:
-    return replace(
-        results,
-        benchmarks=[Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks],
-        environment=replace(results.environment, packages={}),
-        **{name: [] for name in ("tests", "collected_files", "deselected", "base_differences", "service_lines")},
-    )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from plumbline.reporting import figures, html_benchmark, markup, verdicts, wording
+from plumbline.reporting import content, html_benchmark, markup, wording
 from plumbline.reporting import format as form
 from plumbline.reporting.markup import Content, Markup, capitalised, folded, listed, section, sign, table, tag, titled
 from plumbline.reporting.vega import library
@@ -21,10 +21,10 @@ _ALWAYS_DIFFERENT = {"commit", "recorded", "profile"}
 
 def render(results: Results, baseline: Results | None, history: Sequence[Results]) -> str:
     """Return the page; `history` holds earlier runs, the oldest first."""
-    title = f"{capitalised(verdicts.headline(results))}: performance of {results.environment.commit[:7]}"
+    title = f"{capitalised(content.headline(results))}: performance of {results.environment.commit[:7]}"
     sections = [
         _failed_tests(results),
-        section("Notes", listed(figures.notes(results))),
+        section("Notes", listed(content.notes(results))),
         _benchmarks(results, _entries(results, baseline, history)),
         _environment(results, baseline),
         _history(results, history),
@@ -62,13 +62,13 @@ def _inert(script: str) -> str:
 
 
 def _verdict(results: Results) -> Markup:
-    headline = verdicts.headline(results)
+    headline = content.headline(results)
     tone, mark = html_benchmark.tone(headline)
-    if verdicts.all_well(results):
+    if content.all_well(results):
         tone, mark = "good", "✓"
     elif results.exit_code:
         tone, mark = "bad", "✕"
-    step = verdicts.next_step(results)
+    step = content.next_step(results)
     first, *others = [wording.text(reason) for reason in results.reasons] or [""]
     compared = f"Compared with the baseline {results.baseline.rpartition('/')[2]}{_recorded(results)}."
     return tag(
@@ -76,10 +76,10 @@ def _verdict(results: Results) -> Markup:
         tag("h1", sign(mark), capitalised(headline), class_=tone),
         tag("p", first, class_="reason") if first else None,
         *(tag("p", reason) for reason in others),
-        tag("p", f"{verdicts.summary(results)}."),
-        tag("p", verdicts.exit_line(results)) if verdicts.exit_line(results) else None,
+        tag("p", f"{content.summary(results)}."),
+        tag("p", content.exit_line(results)) if content.exit_line(results) else None,
         tag("p", "Next: ", tag("code", step[0]), f" {step[1]}.") if step else None,
-        tag("p", compared if verdicts.compared(results) else "There is no baseline to compare with.", class_="quiet"),
+        tag("p", compared if content.compared(results) else "There is no baseline to compare with.", class_="quiet"),
         tag("p", f"Compared in pairs with {results.base}.", class_="quiet") if results.base else None,
     )
 
@@ -91,16 +91,18 @@ def _recorded(results: Results) -> str:
 
 
 def _failed_tests(results: Results) -> Content:
-    failed = [test for test in results.tests if test.outcome == "failed"]
-    blocks = ((markup.name(test.key), markup.verbatim(form.first_lines(test.message, 20))) for test in failed)
-    return section("Failed tests", *(tag("article", tag("h3", key), message) for key, message in blocks))
+    articles = (
+        tag("article", tag("h3", markup.name(test.key)), markup.verbatim(form.first_lines(test.message, 20)))
+        for test in content.failed_tests(results)
+    )
+    return section("Failed tests", *articles)
 
 
 def _entries(results: Results, baseline: Results | None, history: Sequence[Results]) -> list[Markup]:
     recorded = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     earlier = [{entry.key: entry for entry in run.benchmarks} for run in history]
     entries = []
-    for number, benchmark in enumerate(sorted(results.benchmarks, key=verdicts.urgency)):
+    for number, benchmark in enumerate(content.by_urgency(results.benchmarks)):
         keys = [key for key in (benchmark.key, benchmark.renamed_from) if key]
         others = [next((run[key] for key in keys if key in run), None) for run in [recorded, *earlier]]
         may_open = number < _MOST_OPEN
@@ -130,10 +132,10 @@ def _benchmarks(results: Results, entries: list[Markup]) -> Content:
 
 
 def _filter(results: Results) -> Markup:
-    counts = Counter(verdicts.verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
+    counts = Counter(content.verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
     options = [
         ("", "all", len(results.benchmarks)),
-        ("notable", "needs attention", sum(map(verdicts.is_notable, results.benchmarks))),
+        ("notable", "needs attention", sum(map(content.is_notable, results.benchmarks))),
         *((verdict, verdict, count) for verdict, count in counts.most_common()),
     ]
     choices = (tag("option", f"{text} ({count:,})", value=value) for value, text, count in options if count)
@@ -158,8 +160,8 @@ def _environment(results: Results, baseline: Results | None) -> Content:
         titled("Differences from the base", listed(results.base_differences)),
         _beside(
             "Machine, services and commit",
-            figures.environment(results),
-            figures.environment(baseline) if baseline else {},
+            content.environment(results),
+            content.environment(baseline) if baseline else {},
         ),
         folded(f"Packages ({len(packages | {**old}):,})", _beside("Packages", packages, old)),
     )

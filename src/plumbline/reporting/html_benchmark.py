@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from plumbline.measuring.statistics import percentile, summarize
-from plumbline.reporting import figures, markup, verdicts
+from plumbline.reporting import content, markup
 from plumbline.reporting import format as form
 from plumbline.reporting.markup import Content, Markup, tag
 from plumbline.results.schema import Benchmark, Results
@@ -17,7 +17,7 @@ _MOST_LISTED = 20
 
 # How verdicts look: a sign, and the verdicts that have it. The others are neutral.
 _TONES = {
-    "bad": ("✕", verdicts.FAILING | {"failed"}),
+    "bad": ("✕", content.FAILING | {"failed"}),
     "unsure": ("!", {"inconclusive", "drift"}),
     "good": ("✓", {"pass", "improvement"}),
 }
@@ -38,7 +38,7 @@ def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, 
     `others` are its entries in the baseline and in each earlier run.
     """
     baseline, *past = others
-    verdict = verdicts.verdict(benchmark) or "not judged"
+    verdict = content.verdict(benchmark) or "not judged"
     colour, mark = tone(verdict)
     file, test = form.file_and_name(benchmark.key)
     limits = _limits(results, benchmark)
@@ -46,7 +46,7 @@ def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, 
     summary = [
         tag("h3", markup.name(test)),
         tag("span", markup.sign(mark), verdict, class_=f"verdict {colour}"),
-        *(tag("span", figure, class_="figures") for figure in figures.line(benchmark).split(", ")),
+        *(tag("span", figure, class_="figures") for figure in content.line(benchmark).split(", ")),
         tag("span", markup.name(file), class_="quiet"),
     ]
     facts = [
@@ -59,7 +59,7 @@ def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, 
         "details",
         tag("summary", Markup(" ".join(summary))),
         tag("p", benchmark.description) if benchmark.description else None,
-        markup.listed(figures.remarks(replace(benchmark, functions=[]))),
+        markup.listed(content.remarks(replace(benchmark, functions=[]))),
         _functions(benchmark),
         _pairs(benchmark, limits),
         _distribution(benchmark, baseline),
@@ -70,13 +70,13 @@ def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, 
         markup.folded("Code of the test", markup.verbatim(benchmark.source.splitlines())) if benchmark.source else None,
         tag("p", "; ".join(filter(None, facts)), class_="quiet"),
         id=anchor,
-        open=may_open and verdict in verdicts.FAILING,
+        open=may_open and verdict in content.FAILING,
         data_verdict=verdict,
         data_tone=colour,
-        data_notable=verdicts.is_notable(benchmark),
+        data_notable=content.is_notable(benchmark),
         data_key=benchmark.key,
         data_text=f"{benchmark.key} {benchmark.description}".lower(),
-        data_percent=figures.COLUMNS["change"](benchmark),
+        data_percent=content.cells(benchmark)["change"],
         data_change=None if change[0] is None else markup.dumped(change),
     )
 
@@ -156,7 +156,7 @@ def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
             of = summarize(known)
             times = (of.minimum_s, of.median_s, of.mean_s, of.p95_s, of.p99_s, of.maximum_s)
             rows.append([side, f"{len(known):,}", *map(_time, times), form.rate(of.rate_per_s)])
-    if figures.now(benchmark) is not None:
+    if content.now(benchmark) is not None:
         rows.append(_row("this run", benchmark))
     return markup.table("Times per operation", columns, rows)
 
@@ -168,7 +168,7 @@ def _row(heading: str, entry: Benchmark) -> list[str]:
 
 
 def _trend(benchmark: Benchmark, past: Entries) -> Content:
-    entries = [*past, None if figures.now(benchmark) is None else benchmark]
+    entries = [*past, None if content.now(benchmark) is None else benchmark]
     earlier = [entry.median for entry in entries[:-1] if entry and _known(entry.median)]
     if not earlier:
         return None

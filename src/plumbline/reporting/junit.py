@@ -1,17 +1,17 @@
 """The results as JUnit XML, one case for each test, for the test reports of GitLab, Jenkins and others."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from plumbline.exit_codes import EXIT_INCONCLUSIVE
 from plumbline.project import SUITE
-from plumbline.reporting import figures, verdicts, wording
+from plumbline.reporting import content, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Properties of a case with the benchmark's field of the same name.
+# Properties of a case with the benchmark's field of the same name; times are in seconds per operation.
 _FIGURES = [
     *("unit", "median", "mean", "p95", "p99", "minimum", "maximum", "rate_per_s", "operations", "samples", "spread"),
     *("pin", "baseline_median", "change", "change_low", "change_high"),
@@ -23,62 +23,57 @@ def render(results: Results) -> str:
 
     A failed run in which no case failed gets a case of its own: no reader may take it for a good one.
     """
-    suite = Element("testsuite", name="performance")
+    suites = Element("testsuites", name="performance")
+    suite = SubElement(suites, "testsuite", name="performance")
     if results.created:
         suite.set("timestamp", results.created)
-    environment = results.environment
-    _properties(
-        suite,
-        [
-            ("verdict", results.verdict or ""),
-            ("profile", results.profile),
-            ("machine", environment.machine),
-            ("commit", environment.commit),
-            *((f"service.{name}", backend) for name, backend in environment.services.items()),
-        ],
-    )
+    run = {
+        "verdict": results.verdict or "",
+        "profile": results.profile,
+        "machine": results.environment.machine,
+        "commit": results.environment.commit,
+    }
+    _properties(suite, run | {f"service.{name}": backend for name, backend in results.environment.services.items()})
+    failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}
     for key in tests | benchmarks:
-        test, benchmark = tests.get(key), benchmarks.get(key)
-        _case(suite, key, test, benchmark, inconclusive_fails=results.exit_code == EXIT_INCONCLUSIVE)
+        _case(suite, key, tests.get(key), benchmarks.get(key), failing)
     if results.exit_code and not suite.findall("*/failure") + suite.findall("*/error"):
-        run = SubElement(suite, "testcase", classname=_dotted(SUITE), name="the run", time="0.000")
-        _outcome(run, "error", verdicts.headline(results), map(wording.text, results.reasons))
+        case = SubElement(suite, "testcase", classname=SUITE.replace("/", "."), name="the run", time="0.000")
+        _outcome(case, "error", content.headline(results), map(wording.text, results.reasons))
 
     paths = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
-    suites = Element("testsuites", name="performance")
     for element in (suite, suites):
         for name, path in paths.items():
             element.set(name, str(len(suite.findall(path))))
         element.set("time", f"{sum(test.duration_s for test in results.tests):.3f}")
-    suites.append(suite)
     indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suites, encoding="unicode") + "\n"
 
 
-def _case(
-    suite: Element, key: str, test: TestOutcome | None, benchmark: Benchmark | None, *, inconclusive_fails: bool
-) -> None:
+def _case(suite: Element, key: str, test: TestOutcome | None, benchmark: Benchmark | None, failing: set[str]) -> None:
     file, name = form.file_and_name(key)
     function, bracket, parameters = name.partition("[")
     classes, _, function = function.rpartition("::")
+    path = re.split("/|::", f"{SUITE}/{file.removesuffix('.py')}::{classes}")
     case = SubElement(suite, "testcase")
-    case.set("classname", _text(_dotted(f"{SUITE}/{file.removesuffix('.py')}", classes)))
+    case.set("classname", _text(".".join(filter(None, path))))
     case.set("name", _text(function + bracket + parameters))
     case.set("file", _text(f"{SUITE}/{file}"))
     case.set("time", f"{test.duration_s if test else 0:.3f}")
     verdict, lines = "", list[str]()
     if benchmark:
-        _properties(case, _figures(benchmark))
-        verdict = verdicts.verdict(benchmark)
-        lines = [*figures.remarks(benchmark), figures.line(benchmark)]
+        figures = {"verdict": benchmark.verdict} | {name: getattr(benchmark, name) for name in _FIGURES}
+        figures["resolution"] = benchmark.minimum_detectable_effect
+        figures |= {f"count.{name}": count for name, count in benchmark.counts.items()}
+        _properties(case, figures | {f"budget.{budget.name}": budget.limit for budget in benchmark.budgets})
+        verdict = content.verdict(benchmark)
+        lines = [*content.remarks(benchmark), content.line(benchmark)]
     if test and test.outcome == "failed":
         _outcome(case, "failure", "failed", [test.message, *lines])
-    elif verdict in ("missing", "invalid"):
-        _outcome(case, "error", verdict, lines)
-    elif verdict in verdicts.FAILING or (verdict == "inconclusive" and inconclusive_fails):
-        _outcome(case, "failure", verdict, lines)
+    elif verdict in failing:
+        _outcome(case, "error" if verdict in ("missing", "invalid") else "failure", verdict, lines)
     elif test and test.outcome == "skipped":
         _outcome(case, "skipped", "skipped", [test.message])
     elif len(lines) > 1:
@@ -91,27 +86,12 @@ def _outcome(case: Element, tag: str, kind: str, lines: Iterable[str]) -> None:
     SubElement(case, tag, type=kind, message=_text(message)).text = _text("\n".join(texts))
 
 
-def _figures(benchmark: Benchmark) -> list[tuple[str, object]]:
-    """Times are in seconds per operation; `resolution` is the minimum detectable effect."""
-    return [
-        ("verdict", benchmark.verdict),
-        *((name, getattr(benchmark, name)) for name in _FIGURES),
-        ("resolution", benchmark.minimum_detectable_effect),
-        *((f"count.{name}", count) for name, count in benchmark.counts.items()),
-        *((f"budget.{budget.name}", budget.limit) for budget in benchmark.budgets),
-    ]
-
-
-def _properties(element: Element, values: Iterable[tuple[str, object]]) -> None:
+def _properties(element: Element, values: Mapping[str, object]) -> None:
     properties = SubElement(element, "properties")
-    for name, value in values:
+    for name, value in values.items():
         if value is not None:
             text = f"{value:.6g}" if isinstance(value, float) else str(value)
             SubElement(properties, "property", name=_text(name), value=_text(text))
-
-
-def _dotted(path: str, classes: str = "") -> str:
-    return ".".join(part for part in [*path.split("/"), *classes.split("::")] if part)
 
 
 def _text(text: str) -> str:

@@ -1,5 +1,6 @@
 """Progress of a run: one line that is drawn again and again in a terminal, or a line now and then elsewhere."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -9,52 +10,49 @@ from rich.cells import set_cell_size
 
 from plumbline.reporting import format as form
 
-PLAIN_EVERY_S = 1.0
-WIDTH_WITHOUT_TERMINAL = 80
-LEAST_NAME_WIDTH = 12
+_PLAIN_EVERY_S = 1.0
+_WIDTH_WITHOUT_TERMINAL = 80
+_LEAST_NAME_WIDTH = 12
+_ERASE = "\r\x1b[2K"
 
 
 class Progress:
-    """Shows how far a run is, and how long the rest may take."""
+    """Shows how far a run of `total` steps is, and how long the rest may take."""
 
     def __init__(self, file: TextIO, total: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`total` is the number of steps, 0 if it is not known."""
-        self._file = file
+        self._file, self._total, self._clock = file, total, clock
         self._in_place = file.isatty() and os.environ.get("TERM") != "dumb"
-        self._total = total
-        self._clock = clock
         self._began_s = self._printed_s = clock()
         self._drawn = False
 
     def step(self, done: int, name: str, last: str = "") -> None:
         """Show `12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)`; only a long name is cut."""
-        left_s = (self._clock() - self._began_s) / done * (self._total - done) if done else None
-        left = f", about {left_s:.0f} s left" if left_s is not None else ""
+        left_s = (self._clock() - self._began_s) / max(1, done) * (self._total - done)
+        left = f", about {left_s:.0f} s left" if done else ""
         begin, end = f"{done} of {self._total}{left}: ", f" (last: {last})" if last else ""
-        room = self._width() - 1 - len(begin) - len(end)
-        self.say(begin + form.shortened(form.plain(name), max(LEAST_NAME_WIDTH, room)) + end)
+        room = self._width() - len(begin) - len(end)
+        self.say(begin + form.shortened(form.plain(name), max(_LEAST_NAME_WIDTH, room)) + end)
 
     def say(self, text: str) -> None:
-        """Replace the line in a terminal; elsewhere print a line, but not within PLAIN_EVERY_S of the last one."""
+        """Replace the line in a terminal; elsewhere print a line, but not within a second of the last one."""
         text = form.plain(text)
         if self._in_place:
-            self._write("\r\x1b[2K" + set_cell_size(text, self._width() - 1).rstrip())
+            self._write(_ERASE + set_cell_size(text, self._width()).rstrip())
             self._drawn = True
-        elif self._clock() - self._printed_s >= PLAIN_EVERY_S:
+        elif self._clock() - self._printed_s >= _PLAIN_EVERY_S:
             self._printed_s = self._clock()
             self._write(text + "\n")
 
     def close(self) -> None:
         """Remove the line; may be called again."""
         if self._drawn:
-            self._write("\r\x1b[2K")
+            self._write(_ERASE)
             self._drawn = False
 
     def _width(self) -> int:
-        try:
-            return os.get_terminal_size(self._file.fileno()).columns or WIDTH_WITHOUT_TERMINAL
-        except (OSError, ValueError):
-            return WIDTH_WITHOUT_TERMINAL
+        with contextlib.suppress(OSError, ValueError):
+            return (os.get_terminal_size(self._file.fileno()).columns or _WIDTH_WITHOUT_TERMINAL) - 1
+        return _WIDTH_WITHOUT_TERMINAL - 1
 
     def _write(self, text: str) -> None:
         encoding = self._file.encoding or "utf-8"

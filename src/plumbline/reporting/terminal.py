@@ -7,13 +7,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from plumbline.reporting import figures, verdicts, wording
+from plumbline.reporting import content, wording
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results
 
 # By verdict; the others are dim.
 _STYLES = {
-    **dict.fromkeys(verdicts.FAILING, "bold red"),
+    **dict.fromkeys(content.FAILING, "bold red"),
     **dict.fromkeys(("inconclusive", "drift"), "yellow"),
     "improvement": "green",
     **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
@@ -28,15 +28,32 @@ def render(results: Results, console: Console) -> None:
     """Print services, table, remarks, failed tests and the verdict."""
     page = _Page(console)
     for line in results.service_lines:
-        page.wrapped("", (line, ""))
+        page.wrapped(line)
     render_table(results, console)
-    for test in results.tests:
-        if test.outcome == "failed":
-            page.line()
-            page.wrapped("", (f"FAILED {test.key}", "bold red"))
-            for line in form.first_lines(test.message, 6):
-                page.wrapped("  ", (line, ""))
-    _closing(results, page)
+    for test in content.failed_tests(results):
+        page.line()
+        page.wrapped(f"FAILED {test.key}", "bold red")
+        for line in form.first_lines(test.message, 6):
+            page.wrapped(line, mark="  ")
+    page.line()
+    if content.compared(results):
+        page.wrapped(f"Compared with {results.baseline.rpartition('/')[2]}", "dim")
+    if results.base:
+        page.wrapped(f"Compared in pairs with {results.base}", "dim")
+    page.wrapped(content.summary(results), "dim")
+    page.line()
+    head = content.headline(results)
+    style = _STYLES.get(head, "bold red" if results.exit_code else "bold")
+    first, *others = [wording.text(reason) for reason in results.reasons] or [""]
+    verdict = f"{head.upper()}: {first}" if first else head.upper()
+    page.wrapped(verdict, "bold green" if content.all_well(results) else style)
+    for text in others:
+        page.wrapped(text, mark="  ")
+    if line := content.exit_line(results):
+        page.wrapped(line)
+    if step := content.next_step(results):
+        page.line(("Next: ", ""), (page.text(step[0]), "bold"))  # neither wrapped nor isolated: to be copied
+        page.wrapped(f"{step[1]}.", "dim", mark="      ")
 
 
 def render_table(results: Results, console: Console) -> None:
@@ -69,11 +86,11 @@ class _Page:
         line.rstrip()
         self._console.print(line, soft_wrap=True)
 
-    def wrapped(self, mark: str, *parts: tuple[str, str]) -> None:
-        """Print a mark and texts, each with its style; all further lines are indented below the first one."""
-        whole = Text.assemble(
-            *(("\n".join(form.isolated(self.text(line)) for line in text.splitlines()), style) for text, style in parts)
-        )
+    def wrapped(self, text: str, style: str = "", *, mark: str = "", subject: str = "") -> None:
+        """Print a mark, a subject in bold and a text; all further lines are indented below the first one."""
+        whole = Text()
+        for part, its_style in ((subject, style or "bold"), (text, style)):
+            whole.append("\n".join(form.isolated(self.text(line)) for line in part.splitlines()), its_style)
         for line in whole.wrap(self._console, max(20, self.width - len(mark))):
             self.line((mark, "dim" if mark == "- " else "bold"), line)
             mark = " " * len(mark)
@@ -81,12 +98,9 @@ class _Page:
 
 def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
     names = {b.key: page.text(form.file_and_name(b.key)[1].removeprefix("test_")) for b in benchmarks}
-    cells = {b.key: {heading: page.text(cell(b)) for heading, cell in figures.COLUMNS.items()} for b in benchmarks}
-    widths = {
-        heading: max(map(cell_len, (heading, *column)))
-        for heading in figures.COLUMNS
-        if any(column := [row[heading] for row in cells.values()])
-    }
+    cells = {b.key: {heading: page.text(cell) for heading, cell in content.cells(b).items()} for b in benchmarks}
+    columns = {heading: [row[heading] for row in cells.values()] for heading in content.cells(benchmarks[0])}
+    widths = {heading: max(map(cell_len, (heading, *column))) for heading, column in columns.items() if any(column)}
     longest = max(len("benchmark"), *map(cell_len, names.values()))
 
     def room(gap: int) -> int:
@@ -109,10 +123,10 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
 
     page.line()
     row("benchmark", {heading: heading for heading in widths}, "dim", "dim")
-    for file, group in figures.by_file(benchmarks).items():
+    for file, group in content.by_file(benchmarks).items():
         page.line((page.text(file), "dim"))
         for b in group:
-            style = _STYLES.get(verdicts.verdict(b), "dim")
+            style = _STYLES.get(content.verdict(b), "dim")
             row(names[b.key], cells[b.key], "bold" if style == "bold red" else "", style)
 
 
@@ -120,44 +134,22 @@ def _remarks(results: Results, page: _Page) -> None:
     """Print each remark once for all benchmarks that it applies to; those of notable benchmarks come first."""
     uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
     remarks: dict[tuple[bool, str], list[str]] = {}
-    for benchmark in sorted(results.benchmarks, key=verdicts.urgency):
+    for benchmark in content.by_urgency(results.benchmarks):
         name = form.file_and_name(benchmark.key)[1]
-        for remark in figures.remarks(benchmark):
-            names = remarks.setdefault((verdicts.is_notable(benchmark), remark), [])
-            names.append(benchmark.key if uses[name] > 1 else name.removeprefix("test_"))
-    notes = figures.notes(results)
+        shown = benchmark.key if uses[name] > 1 else name.removeprefix("test_")
+        for remark in content.remarks(benchmark):
+            remarks.setdefault((content.is_notable(benchmark), remark), []).append(shown)
+    notes = content.notes(results)
     if remarks or notes:
         page.line()
     previous: list[str] = []
     for (notable, remark), names in remarks.items():
         mark, style = ("! ", "") if notable else ("- ", "dim")
+        subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
         if names == previous:
-            page.wrapped("  ", (remark, style))
+            page.wrapped(remark, style, mark="  ")
         else:
-            subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
-            page.wrapped(mark, (f"{subjects}: ", style or "bold"), (remark, style))
+            page.wrapped(remark, style, mark=mark, subject=f"{subjects}: ")
         previous = names
     for note in notes:
-        page.wrapped("- ", (note, "dim"))
-
-
-def _closing(results: Results, page: _Page) -> None:
-    page.line()
-    if verdicts.compared(results):
-        page.wrapped("", (f"Compared with {results.baseline.rpartition('/')[2]}", "dim"))
-    if results.base:
-        page.wrapped("", (f"Compared in pairs with {results.base}", "dim"))
-    page.wrapped("", (verdicts.summary(results), "dim"))
-    page.line()
-    head = verdicts.headline(results)
-    style = _STYLES.get(head, "bold red" if results.exit_code else "bold")
-    first, *others = [wording.text(reason) for reason in results.reasons] or [""]
-    style = "bold green" if verdicts.all_well(results) else style
-    page.wrapped("", (f"{head.upper()}: {first}" if first else head.upper(), style))
-    for text in others:
-        page.wrapped("  ", (text, ""))
-    if line := verdicts.exit_line(results):
-        page.wrapped("", (line, ""))
-    if step := verdicts.next_step(results):
-        page.line(("Next: ", ""), (page.text(step[0]), "bold"))  # neither wrapped nor isolated: to be copied
-        page.wrapped("      ", (f"{step[1]}.", "dim"))
+        page.wrapped(note, "dim", mark="- ")

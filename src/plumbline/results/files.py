@@ -105,7 +105,7 @@ def _umask() -> int:
 
 def dump_results(results: Results) -> str:
     """Return readable JSON: a line for each benchmark, test and package, sorted; figures have five digits."""
-    fields = _rounded(msgspec.to_builtins(results))
+    fields = rounded(msgspec.to_builtins(results), digits=5)
     assert isinstance(fields, dict)
     for name in ("benchmarks", "tests"):
         if name in fields:
@@ -125,13 +125,14 @@ def _block(value: object, indent: str = "  ") -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _rounded(value: object, digits: int = 5) -> object:
+def rounded(value: Any, digits: int) -> Any:
+    """Return a value whose floats have so many significant digits; raises ResultsError if one is not finite."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ResultsError(f"a figure is {value}: not written")
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
-        return {key: _rounded(entry, digits) for key, entry in value.items()}
+        return {key: rounded(entry, digits) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_rounded(entry, digits) for entry in value]
+        return [rounded(entry, digits) for entry in value]
     return value

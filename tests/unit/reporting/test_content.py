@@ -1,11 +1,11 @@
-"""Headlines, verdicts and the next command."""
+"""Figures and remarks of benchmarks, headlines, verdicts and the next command."""
 
 import pytest
 
-from plumbline.reporting import verdicts
+from plumbline.reporting import content
 from plumbline.results.reasons import Reason
-from plumbline.results.schema import Results, TestOutcome, Verdict
-from tests.support.report_samples import benchmark, results
+from plumbline.results.schema import BudgetResult, Results, TestOutcome, Verdict
+from tests.support.report_samples import benchmark, results, unmeasured
 
 
 def run(verdict: Verdict | None, exit_code: int | None, *verdicts: Verdict, **fields: object) -> Results:
@@ -46,9 +46,9 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
     ],
 )
 def test_each_outcome_has_a_headline_and_one_next_command(outcome: Results, headline: str, command: str | None) -> None:
-    step = verdicts.next_step(outcome)
+    step = content.next_step(outcome)
 
-    assert verdicts.headline(outcome) == headline
+    assert content.headline(outcome) == headline
     assert (step and step[0]) == command
 
 
@@ -57,17 +57,17 @@ def test_a_machine_without_comparable_timings_needs_a_baseline_of_its_own() -> N
         "a.py::test_a", "inconclusive", minimum_detectable_effect=None, change_low=None, change_high=None
     )
 
-    step = verdicts.next_step(results(elsewhere, verdict="inconclusive"))
+    step = content.next_step(results(elsewhere, verdict="inconclusive"))
 
     assert step == ("nox -s baseline", "records a baseline of this machine, to commit")
 
 
 def test_all_is_well_only_if_nothing_failed() -> None:
-    assert verdicts.all_well(run("pass", 0, "pass"))
-    assert verdicts.all_well(run("improvement", 0, "improvement"))
-    assert not verdicts.all_well(run("pass", 1, "pass", tests=FAILED))
-    assert not verdicts.all_well(run("inconclusive", 0, "inconclusive"))
-    assert not verdicts.all_well(run(None, None))
+    assert content.all_well(run("pass", 0, "pass"))
+    assert content.all_well(run("improvement", 0, "improvement"))
+    assert not content.all_well(run("pass", 1, "pass", tests=FAILED))
+    assert not content.all_well(run("inconclusive", 0, "inconclusive"))
+    assert not content.all_well(run(None, None))
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,29 @@ def test_all_is_well_only_if_nothing_failed() -> None:
 def test_the_next_command_fits_on_a_line_and_is_safe_to_paste(names: list[str], command: str, does: str) -> None:
     suspects = results(*(benchmark(f"a.py::test_{name}", "regression") for name in names), verdict="regression")
 
-    assert verdicts.next_step(suspects) == (command, f"runs {does}")
+    assert content.next_step(suspects) == (command, f"runs {does}")
 
 
 def test_the_command_for_inconclusive_benchmarks_says_when_it_measures_all() -> None:
     unsettled = [benchmark(f"{name * 30}.py::test_{name * 30}", "inconclusive") for name in "ab"]
 
-    step = verdicts.next_step(results(*unsettled, verdict="inconclusive"))
+    step = content.next_step(results(*unsettled, verdict="inconclusive"))
 
     assert step == ("nox -s ci", "measures all again; run nothing else meanwhile")
+
+
+def test_a_missing_benchmark_shows_its_baseline_and_nothing_as_measured() -> None:
+    entry = unmeasured("a.py::test_a", median=5e-6, baseline_median=None)
+
+    assert content.before(entry) == 5e-6
+    assert content.now(entry) is None
+    assert content.line(entry) == "5.00 µs"
+
+
+def test_a_pass_with_a_broken_budget_is_notable() -> None:
+    broken = benchmark("a.py::test_a", budgets=[BudgetResult("p95_ms", 2.0, 2.4, kept=False)])
+    unjudged = benchmark("a.py::test_a", budgets=[BudgetResult("p99_ms", 2.0, 0.0, kept=True, note="below n = 1,000")])
+
+    assert (content.is_notable(broken), content.verdict(broken)) == (True, "over budget")
+    assert (content.is_notable(unjudged), content.verdict(unjudged)) == (False, "pass")
+    assert content.remarks(unjudged) == ["budget p99_ms: below n = 1,000"]

@@ -1,0 +1,209 @@
+"""The content of all reports: figures and remarks of benchmarks, the outcome of the run, and the next step."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
+from plumbline.judging.budgets import broken
+from plumbline.judging.counts import group_changes
+from plumbline.project import SUITE, nox_command
+from plumbline.reporting import format as form
+from plumbline.reporting import wording
+from plumbline.results.schema import Benchmark, Results, TestOutcome
+
+# Verdicts that fail the run, and those that a reader has to know of.
+FAILING = {"regression", "over budget", "missing", "invalid"}
+NOTABLE = FAILING | {"inconclusive", "drift"}
+
+EXIT_CODES = {
+    0: "nothing failed",
+    1: "a regression, a broken budget or count, or a failed test",
+    2: "wrong usage",
+    3: "invalid: something was not measured, or not reliably",
+    4: "inconclusive, and fail_on makes that fail",
+    130: "interrupted",
+}
+
+# The first reason of an invalid run that lies in the suite, its arguments or the base, rather than in a service.
+_NOT_A_SERVICE = {"nothing_measured", "not_collected", "pytest_failed", "no_comparison"}
+_MOST_FUNCTIONS = 3
+_MOST_COMMAND_CHARACTERS = 74
+
+
+def verdict(benchmark: Benchmark) -> str:
+    """Return its verdict, or `over budget` if nothing else about it fails the run."""
+    if broken(benchmark) and benchmark.verdict not in ("regression", "invalid", "missing"):
+        return "over budget"
+    return benchmark.verdict or ""
+
+
+def is_notable(benchmark: Benchmark) -> bool:
+    """Return whether a reader has to know of this benchmark."""
+    return verdict(benchmark) in NOTABLE
+
+
+def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
+    """Return failing benchmarks, then notable ones, then the others, each with the greatest change first."""
+    return sorted(benchmarks, key=lambda b: (verdict(b) not in FAILING, not is_notable(b), -(b.change or 0.0)))
+
+
+def by_file(benchmarks: Iterable[Benchmark]) -> dict[str, list[Benchmark]]:
+    """Return benchmarks by the file of their test."""
+    files: dict[str, list[Benchmark]] = {}
+    for benchmark in benchmarks:
+        files.setdefault(form.file_and_name(benchmark.key)[0], []).append(benchmark)
+    return files
+
+
+def now(benchmark: Benchmark) -> float | None:
+    """Return the median of this run in seconds; None if it was not measured."""
+    return None if benchmark.verdict == "missing" else benchmark.median or None
+
+
+def before(benchmark: Benchmark) -> float | None:
+    """Return the median of the baseline in seconds; a missing benchmark is its baseline's entry."""
+    return benchmark.baseline_median or (benchmark.median if benchmark.verdict == "missing" else None) or None
+
+
+def cells(benchmark: Benchmark) -> dict[str, str]:
+    """Return the cells beside the benchmark's name by their heading, empty if nothing is known."""
+    measured = now(benchmark) is not None
+    change = "" if benchmark.change is None else form.percent(benchmark.change)
+    return {
+        "n": f"{benchmark.samples:,}" if measured else "",
+        "baseline": form.time(before(benchmark)),
+        "now": form.time(now(benchmark)),
+        "change": change,
+        "interval": form.interval(benchmark.change_low, benchmark.change_high),
+        "verdict": verdict(benchmark),
+        "detectable": form.unsigned(benchmark.minimum_detectable_effect),
+        "p95": form.time(benchmark.p95) if measured else "",
+        "rate": form.rate(benchmark.rate_per_s) if measured and benchmark.rate_per_s else "",
+        "mean": form.time(benchmark.mean) if measured else "",
+        "p99": form.time(benchmark.p99) if measured else "",
+    }
+
+
+def line(benchmark: Benchmark) -> str:
+    """57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, detectable 5.2 %"""
+    known = {heading: cell for heading, cell in cells(benchmark).items() if cell}
+    medians = " → ".join(known[heading] for heading in ("baseline", "now") if heading in known)
+    others = (f"{name} {known[name]}" for name in ("change", "interval", "n", "detectable") if name in known)
+    return ", ".join(filter(None, [medians, *others]))
+
+
+def remarks(benchmark: Benchmark) -> list[str]:
+    """Return everything wrong or unusual about a benchmark; a pass needs no reasons."""
+    return [
+        *(wording.text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
+        *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
+        *(f"budget {result.name}: {result.note}" for result in benchmark.budgets if result.note),
+        *(f"slower under a profiler: {form.function(one)}" for one in benchmark.functions[:_MOST_FUNCTIONS]),
+        *benchmark.warnings,
+    ]
+
+
+def notes(results: Results) -> list[str]:
+    """Return the notes on a run, beginning with the counts that changed but fail nothing."""
+    return [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+
+
+def environment(results: Results) -> dict[str, str]:
+    """Return the machine, servers and commit of a run by their name."""
+    of = results.environment
+    services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
+    return {
+        "machine": f"{of.machine}, {of.cpu_count} cores, {of.cpu}",
+        "system": f"{of.system} {of.kernel}, {of.architecture}",
+        "Python": of.python,
+        "core": "any" if of.pin is None else f"pinned to {of.pin}",
+        **services,
+        "commit": of.commit + (", with uncommitted changes" if of.dirty else ""),
+        "recorded": results.created,
+        "profile": results.profile,
+    }
+
+
+def failed_tests(results: Results) -> list[TestOutcome]:
+    return [test for test in results.tests if test.outcome == "failed"]
+
+
+def headline(results: Results) -> str:
+    """Return the verdict of the run in a word or two."""
+    if results.exit_code in (EXIT_USAGE, EXIT_INTERRUPTED):
+        return EXIT_CODES[results.exit_code]
+    if results.exit_code == EXIT_REGRESSION and results.verdict != "regression":
+        return "failed"
+    return results.verdict or "not judged"
+
+
+def exit_line(results: Results) -> str:
+    """Exit code 0: nothing failed."""
+    code = results.exit_code
+    return "" if code is None else f"Exit code {code}: {EXIT_CODES.get(code, 'unknown')}."
+
+
+def all_well(results: Results) -> bool:
+    """Return whether the run passed, and nothing about it needs to be read."""
+    return headline(results) in ("pass", "improvement") and not results.exit_code
+
+
+def compared(results: Results) -> bool:
+    """Return whether there was a baseline to compare with."""
+    return any(benchmark.baseline_median for benchmark in results.benchmarks)
+
+
+def summary(results: Results) -> str:
+    """38 benchmarks: 36 pass, 2 regression; 57 tests: 56 passed, 1 skipped"""
+    verdicts = Counter(verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
+    texts = []
+    for noun, counts in (("benchmark", verdicts), ("test", Counter[str](test.outcome for test in results.tests))):
+        parts = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+        plural = "" if counts.total() == 1 else "s"
+        texts.append(f"{counts.total():,} {noun}{plural}" + (f": {parts}" if parts else ""))
+    return "; ".join(texts)
+
+
+def next_step(results: Results) -> tuple[str, str] | None:
+    """Return the one command to run next and its purpose; None if nothing is left to do."""
+    session = f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
+    after_fixing = session, "runs again, once the problem above is fixed"
+    baseline = f"{nox_command()} -s baseline"
+    verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
+    bad = [one.key for one in results.benchmarks if verdict(one) in FAILING - {"missing"}]
+    bad += [test.key for test in failed_tests(results)]
+    unsure = [
+        b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect is not None
+    ]
+    why = results.reasons[0].kind if results.reasons else None
+    nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
+    unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
+    not_a_service = results.verdict == "invalid" and why in _NOT_A_SERVICE
+    steps = [
+        (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
+        (results.exit_code == EXIT_USAGE, after_fixing),
+        (nothing_selected, (session, "runs everything: the arguments selected no test")),
+        (not_a_service or (unmeasured and results.base), after_fixing),
+        (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
+        (bad, _only(session, bad, "runs {}")),
+        ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
+        (unsure, _only(session, unsure, "measures {}; run nothing else meanwhile")),
+        ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
+        (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
+    ]
+    return next((step for applies, step in steps if applies), None)
+
+
+def _only(session: str, keys: Sequence[str], purpose: str) -> tuple[str, str]:
+    """Return the session for these tests, or for their files, or for all, whichever fits on a line; and its purpose."""
+    names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
+    files = sorted({f"{SUITE}/{form.file_and_name(key)[0]}" for key in keys})
+    commands = {session: "all again"}
+    if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
+        commands[" ".join([session, "--", *files])] = f"only their file{'s' if len(files) > 1 else ''}"
+    if all(map(str.isidentifier, names)):
+        expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
+        commands[f"{session} -- -k {expression}"] = "only these"
+    command = [each for each in commands if len(each) <= _MOST_COMMAND_CHARACTERS or each == session][-1]
+    return command, purpose.format(commands[command])
