@@ -1,8 +1,7 @@
 """The paired comparison as a stage of a run: which base, which sides, and the evidence that their pairs gave."""
 
 import os
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,19 +13,16 @@ from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.trees.git import Base, NoBase, find_base
 from plumbline.comparing.trees.lock_files import read_toml
-from plumbline.comparing.trees.sides import Sides, describe, make_sides
-from plumbline.comparing.workers.command import pytest_configuration
-from plumbline.comparing.workers.pair_runner import compare
+from plumbline.comparing.trees.sides import describe, make_sides
+from plumbline.comparing.workers.pair_runner import Progress, Say, compare
 from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.judging.baseline import baseline_path
 from plumbline.judging.evidence import ComparisonEvidence, NoComparison
 from plumbline.judging.thresholds import Thresholds
 from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings
-
-Say = Callable[[str], None]
-Progress = Callable[[], AbstractContextManager[Say]]
 
 
 def compare_with_base(
@@ -45,8 +41,8 @@ def compare_with_base(
     """Compare these benchmarks of a record in pairs with the base commit, for at most `budget_s` seconds.
 
     `base`: if it is known already. `revision`: the commit to compare with, instead of the one that the situation asks
-    for; then no entry of the baseline counts as edited. `say` gets lines for the reader, and `progress` opens what
-    shows how far the comparison is. If there is no base, or the comparison is invalid, the evidence says why.
+    for; then no entry of the baseline counts as edited. `say` and `progress`: as of `compare`. If there is no base, or
+    the comparison is invalid, the evidence says why.
     """
     found = ComparisonEvidence()
     file = baseline_path(project.baselines, record.environment)
@@ -71,56 +67,38 @@ def compare_with_base(
         if not sides.differ:
             return replace(found, compared=keys, unaffected=keys)
         found = replace(found, notes=shared_by_sides(settings))
-        comparison = _run_pairs(settings, record, sides, plans_of(settings, benchmarks), budget_s, say, progress)
+        comparison = compare(
+            settings,
+            sides,
+            plans_of(settings, benchmarks),
+            budget_s=budget_s,
+            profile=record.profile or "ci",
+            backends=record.environment.services,
+            say=say,
+            progress=progress,
+        )
     except NoBase as error:
         return replace(found, none=NoComparison("no_base", str(error)))
     except ComparisonInvalid as error:
         return replace(found, none=NoComparison("invalid", str(error)))
+    edited = frozenset() if revision else edited_entries(base_baseline, baseline)
+    return _with_pairs(replace(found, compared=keys, baseline_edited=edited), comparison)
+
+
+def _with_pairs(found: ComparisonEvidence, comparison: PairedComparison) -> ComparisonEvidence:
+    slower = sum(one.verdict == "regression" for one in comparison.judgements.values())
+    profiled = len(comparison.functions)
+    note = [f"a profiler has run on the worst {profiled} of {slower} regressions"] if 0 < profiled < slower else []
     return replace(
         found,
-        notes=[*found.notes, *_note_on_profiles(comparison)],
-        compared=keys,
+        notes=[*found.notes, *note],
         unaffected=frozenset(comparison.unaffected),
         judgements=comparison.judgements,
         differences=comparison.differences,
         samples_s=comparison.samples_s,
         functions=comparison.functions,
         failures=comparison.failures,
-        baseline_edited=frozenset() if revision else edited_entries(base_baseline, baseline),
     )
-
-
-def _note_on_profiles(comparison: PairedComparison) -> list[str]:
-    slower = sum(one.verdict == "regression" for one in comparison.judgements.values())
-    profiled = len(comparison.functions)
-    return [f"a profiler has run on the worst {profiled} of {slower} regressions"] if 0 < profiled < slower else []
-
-
-def _run_pairs(
-    settings: Settings,
-    record: Results,
-    sides: Sides,
-    plans: list[BenchmarkPlan],
-    budget_s: float,
-    say: Say,
-    progress: Progress,
-) -> PairedComparison:
-    say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
-    with progress() as on_pair:
-        comparison = compare(
-            settings,
-            sides,
-            plans,
-            budget_s=budget_s,
-            profile=record.profile or "ci",
-            backends=record.environment.services,
-            on_pair=on_pair,
-        )
-    if comparison.unaffected:
-        say(f"  {len(comparison.unaffected)} of them execute nothing that differs")
-    if comparison.pairs:
-        say(f"  {comparison.pairs} pairs in {comparison.elapsed_s:.0f} s")
-    return comparison
 
 
 def sides_folder() -> Path:

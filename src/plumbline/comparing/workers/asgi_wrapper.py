@@ -1,17 +1,20 @@
-"""Serve a wrapper in place of the application: to slow it down (slowed.py) or to profile it (profiler.py).
+"""Serve a wrapper in place of the application, in its own process: to slow it down on purpose, or to profile it.
 
 Worker and application share three numbers in memory, by which the wrapper knows when a block is timed.
 """
 
+import cProfile
 import mmap
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from plumbline.settings import Settings
+from plumbline.comparing.workers.profiles import PARTS, write_profile
+from plumbline.settings import AppSettings
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -20,26 +23,15 @@ ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF
 # The shared numbers: 1 while a block is timed; steps of work for each request; requests answered in timed blocks.
 TIMED, STEPS, REQUESTS = range(3)
 SIZE_BYTES = 3 * 8
+# In the shared folder: what a profiled application writes on SIGUSR1, and its process id.
+APPLICATION, APPLICATION_PID = "app.json", "app.pid"
 
 
-def wrapped(settings: Settings, make: "Callable[[], ASGI3Application]", folder: str) -> Settings:
-    """Return the settings with the application that `make` returns, in its process; `folder`: for what that shares."""
-    if settings.app is None:
-        return settings
-    environ = {ASGI: settings.app.asgi, IS_FACTORY: str(settings.app.factory), FOLDER: folder}
+def wrapped(app: AppSettings, make: "Callable[[], ASGI3Application]", folder: str) -> AppSettings:
+    """Return the settings of what `make` returns in the application's process; `folder`: for what that shares."""
+    environ = {ASGI: app.asgi, IS_FACTORY: str(app.factory), FOLDER: folder}
     escaped = {name: text.replace("{", "{{").replace("}", "}}") for name, text in environ.items()}
-    asgi = f"{make.__module__}:{make.__name__}"
-    return replace(settings, app=replace(settings.app, asgi=asgi, factory=True, env={**settings.app.env, **escaped}))
-
-
-def load() -> "tuple[ASGI3Application, memoryview[float], Path]":
-    """Return the wrapped application, the shared numbers, and the shared folder. In the application's process."""
-    from uvicorn.config import Config
-
-    config = Config(os.environ[ASGI], factory=os.environ[IS_FACTORY] == "True", proxy_headers=False, log_config=None)
-    config.load()
-    folder = Path(os.environ[FOLDER])
-    return config.loaded_app, shared_numbers(folder), folder
+    return replace(app, asgi=f"{make.__module__}:{make.__name__}", factory=True, env={**app.env, **escaped})
 
 
 def shared_numbers(folder: Path) -> "memoryview[float]":
@@ -50,3 +42,71 @@ def shared_numbers(folder: Path) -> "memoryview[float]":
         return memoryview(mmap.mmap(file_number, SIZE_BYTES)).cast("d")
     finally:
         os.close(file_number)
+
+
+def _load() -> "tuple[ASGI3Application, memoryview[float], Path]":
+    """Return the wrapped application, the shared numbers, and the shared folder."""
+    from uvicorn.config import Config
+
+    config = Config(os.environ[ASGI], factory=os.environ[IS_FACTORY] == "True", proxy_headers=False, log_config=None)
+    config.load()
+    folder = Path(os.environ[FOLDER])
+    return config.loaded_app, shared_numbers(folder), folder
+
+
+def work(steps: float) -> None:
+    """Run Python code; a step takes some tenths of a microsecond and leaves the garbage collector nothing to do."""
+    for step in range(int(steps)):
+        str(step)
+
+
+def slowed() -> "ASGI3Application":
+    """Return the application, which works as much as the worker asks for before each HTTP response of a timed block.
+
+    Done when the request arrives, the work would change how the processes alternate on their core. A wait by the clock
+    would not follow the machine speed.
+    """
+    served, shared, _ = _load()
+
+    async def slowed_down(scope: Any, receive: Any, send: Any) -> None:
+        async def send_later(message: Any) -> None:
+            if message["type"] == "http.response.start" and shared[TIMED]:
+                shared[REQUESTS] += 1
+                work(shared[STEPS])
+            await send(message)
+
+        await served(scope, receive, send_later)
+
+    return slowed_down
+
+
+def profiled() -> "ASGI3Application":
+    """Return the application, profiled while it answers requests of a timed block."""
+    served, shared, folder = _load()
+    profilers = [cProfile.Profile() for _ in range(PARTS)]
+    answering = bursts = 0
+
+    async def profiled_while_answering(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal answering, bursts
+        if scope["type"] != "http" or not shared[TIMED]:
+            await served(scope, receive, send)
+            return
+        answering += 1
+        if answering == 1:
+            profilers[bursts % PARTS].enable()
+        try:
+            await served(scope, receive, send)
+        finally:
+            answering -= 1
+            if answering == 0:
+                profilers[bursts % PARTS].disable()
+                bursts += 1
+
+    def write(*_: object) -> None:
+        write_profile(folder / APPLICATION, profilers)
+        for profiler in profilers:  # for the next benchmark
+            profiler.clear()
+
+    signal.signal(signal.SIGUSR1, write)
+    (folder / APPLICATION_PID).write_text(str(os.getpid()))
+    return profiled_while_answering

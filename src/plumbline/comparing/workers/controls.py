@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from plumbline.comparing.statistics.controls import IN_SERVER
-from plumbline.comparing.workers.worker_link import WorkerLink
+from plumbline.comparing.workers.protocol import Start
 from plumbline.measuring.loop import Measure
 
-LINK = pytest.StashKey[WorkerLink]()
+START = pytest.StashKey[Start]()
 LIMIT_S = 5
 # pg_sleep rounds up to whole milliseconds, of which 3 % has to be some: 100, less a half to round safely.
 SLEEP_S, HALF_A_TICK_S = 0.1, 0.0005
@@ -23,7 +23,7 @@ BYTES = 30
 @pytest.fixture
 def exchange(pytestconfig: pytest.Config) -> Iterator[Callable[[], None]]:
     """A PING to Redis over a socket; without a plain Redis, bytes through the kernel that take as long."""
-    address = pytestconfig.stash[LINK].start.servers.get("redis")
+    address = pytestconfig.stash[START].servers.get("redis")
     if address is None or address.scheme != "redis":
         one, other = socket.socketpair()
         with one, other:
@@ -67,7 +67,7 @@ async def test_in_server(measure: Measure, postgres_url: str, pytestconfig: pyte
     """Sleep in PostgreSQL; in head, longer by the share that the coordinator asks for."""
     import asyncpg
 
-    share, _ = pytestconfig.stash[LINK].start.slow_down.get(IN_SERVER, (0.0, ""))
+    share, _ = pytestconfig.stash[START].slow_down.get(IN_SERVER, (0.0, ""))
     wanted_s = SLEEP_S * (1 + share) - HALF_A_TICK_S
     connection = await asyncpg.connect(postgres_url, timeout=LIMIT_S)
     try:

@@ -11,6 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from plumbline.comparing.statistics.controls import controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides
-from plumbline.comparing.workers.databases import Databases
 from plumbline.comparing.workers.pair_servers import pair_servers
-from plumbline.comparing.workers.pair_workers import MEASURE, PairWorkers, Purpose
+from plumbline.comparing.workers.pair_workers import PairWorkers
 from plumbline.comparing.workers.process import WorkerProcess
+from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order
 from plumbline.comparing.workers.rehearsal import rehearse
-from plumbline.comparing.workers.slower_functions import slower_functions
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.results.schema import FunctionTime
 from plumbline.settings import Settings
@@ -35,7 +36,8 @@ MOST_PROFILED, PROFILED_S = 20, 0.5
 # Shorter rests between turns are put together: other processes change the caches in each.
 LEAST_REST_S = 0.02
 
-_Turns = tuple[list[float], tuple[list[float], list[float]]]
+Say = Callable[[str], None]
+Progress = Callable[[], AbstractContextManager[Say]]
 
 
 def compare(
@@ -46,16 +48,19 @@ def compare(
     budget_s: float,
     profile: str = "ci",
     backends: Mapping[str, str] = {},
-    on_pair: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
+    progress: Progress = lambda: contextlib.nullcontext(lambda _: None),
 ) -> PairedComparison:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
-    `profile`: of settings.toml. `backends`: by server, the one to prefer where the settings leave it open. `on_pair` is
-    called before each pair with a line on the progress. Raises ComparisonInvalid, and NoBase if the base can't be run.
+    `profile`: of settings.toml. `backends`: by server, the one to prefer where the settings leave it open. `say` gets
+    lines for the reader, and `progress` opens what shows how far the comparison is. Raises ComparisonInvalid, and
+    NoBase if the base can't be run.
     """
+    say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
     began_s = time.monotonic()
     numbers = itertools.count(1)
-    with pair_runner(settings, sides, plans, profile, backends) as runner:
+    with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
 
         def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
             left_s = max(began_s + budget_s - time.monotonic(), 0.0)
@@ -69,7 +74,12 @@ def compare(
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
         functions = runner.slower_functions(slower[:MOST_PROFILED])
-        return replace(found, unaffected=set(runner.unaffected), functions=functions)
+        found = replace(found, unaffected=set(runner.unaffected), functions=functions)
+    if found.unaffected:
+        say(f"  {len(found.unaffected)} of them execute nothing that differs")
+    if found.pairs:
+        say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
+    return found
 
 
 @contextlib.contextmanager
@@ -81,9 +91,13 @@ def pair_runner(
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
-        workers = PairWorkers(settings, sides, services, Databases(services), core.core, profile)
-        stack.enter_context(workers)
-        unaffected = rehearse(workers, settings, sides, [*controls(plans[0].thresholds), *plans])
+        workers = stack.enter_context(PairWorkers(settings, sides, services, core.core, profile))
+        try:
+            unaffected = rehearse(workers, settings, sides, [*controls(plans[0].thresholds), *plans])
+        except ComparisonInvalid as error:
+            if error.side == "base":
+                raise NoBase(f"the base can't be run: {error}") from None
+            raise
         yield PairRunner(workers, sides, unaffected)
 
 
@@ -108,21 +122,19 @@ class PairRunner:
         short = [plan.within(PROFILED_S, MOST_BLOCKS) for plan in plans]
         with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
             with contextlib.suppress(ComparisonInvalid):
-                self._measure(short, [], Purpose(profiles=Path(name)))
+                self._measure(short, profiles=Path(name))
                 self._workers.settle()
             sides = (self._sides.base, self._sides.head)
-            folders, trees = (
-                {side.name: Path(name, side.name) for side in sides},
-                {side.name: side.tree for side in sides},
-            )
+            folders = {side.name: Path(name, side.name) for side in sides}
+            trees = {side.name: side.tree for side in sides}
             return {plan.key: slower_functions(plan.key, folders, trees) for plan in plans}
 
     def _measure(
-        self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan], purpose: Purpose = MEASURE
+        self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = (), profiles: Path | None = None
     ) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
-        with self._workers.running(chosen, purpose) as (pair, idle_s):
+        with self._workers.running(chosen, profiles=profiles) as (pair, idle_s):
             failures = {plan.key: why for plan in chosen if (why := pair.why_missing(plan.key))}
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
@@ -130,41 +142,45 @@ class PairRunner:
             if then:
                 self._workers.start_ahead(then)
             for plan in collected:
-                turns = _in_turns(pair.base, pair.head, plan, head_first=self._rng.random() >= 0.5)
-                ends = {worker.side.name: worker.end(plan.key) for worker in pair.both}
+                turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
+                ends = {worker.side.name: worker.end() for worker in pair.both}
                 if outcomes := [f"in {side}: {outcome}" for side, outcome in ends.items() if outcome]:
                     failures[plan.key] = "; ".join(outcomes)
-                elif turns[0]:
+                elif turns is not None:
                     differences[plan.key], samples_s[plan.key] = turns
                 else:
                     failures[plan.key] = "too short for the clock: it measured 0"
         return Pair(differences, failures, samples_s, idle_s)
 
 
-def _in_turns(base: WorkerProcess, head: WorkerProcess, plan: BenchmarkPlan, *, head_first: bool) -> _Turns:
+def _in_turns(
+    workers: Sequence[WorkerProcess], plan: BenchmarkPlan, *, head_first: bool
+) -> tuple[list[float], tuple[list[float], list[float]]] | None:
     """Measure one benchmark in alternating blocks.
 
     Returns by how much head was slower, for each two neighbouring blocks, and the samples of base and of head, in
-    seconds per operation; no differences if either side skips or fails it, or if a block measured 0.
+    seconds per operation; None if either side skips or fails it, or if a block measured 0.
     """
-    begun = [worker.begins(plan.key) for worker in (base, head)]
-    if not all(begun) or not all(worker.block(plan.warm_up) for worker in (base, head)):
-        return [], ([], [])
-    order = (head, base) if head_first else (base, head)
-    figures: dict[WorkerProcess, list[float]] = {base: [], head: []}
-    samples_s: dict[WorkerProcess, list[float]] = {base: [], head: []}
+    begun = [worker.begins(plan.key) for worker in workers]
+    if not all(begun) or not all(worker.block(plan.warm_up) for worker in workers):
+        return None
+    order = [*reversed(workers)] if head_first else workers
+    figures: dict[WorkerProcess, list[float]] = {worker: [] for worker in workers}
+    samples_s: dict[WorkerProcess, list[float]] = {worker: [] for worker in workers}
     began_s = time.monotonic()
     for _ in range(plan.blocks):
         for worker in order:
             block = worker.block(plan.samples)
             if not block:
-                return [], ([], [])
+                return None
             figures[worker].append(figure(block))
             samples_s[worker] += block
         if (due_s := rest_s(time.monotonic() - began_s)) > LEAST_REST_S:
             time.sleep(due_s)
             began_s = time.monotonic()
     time.sleep(rest_s(time.monotonic() - began_s))
-    measured = all(figures[base] + figures[head])
-    differences = block_differences(*(figures[one] for one in order), head_first=head_first) if measured else []
-    return differences, (samples_s[base], samples_s[head])
+    first, second = (figures[worker] for worker in order)
+    if not all(first + second):
+        return None
+    base, head = workers
+    return block_differences(first, second, head_first=head_first), (samples_s[base], samples_s[head])

@@ -1,4 +1,8 @@
-"""The servers that both sides of a paired comparison share."""
+"""The servers that both sides of a paired comparison share, and in them a database of its own for each worker.
+
+While one pair is measured, the workers of the last two pairs end and those of the next one start. Each side therefore
+uses the databases of several rounds in turn, and one more that is prepared once and copied for each round.
+"""
 
 import contextlib
 import os
@@ -8,15 +12,20 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.workers.databases import REDIS_DATABASES, ROUNDS, SIDES
 from plumbline.measuring.cpu_affinity import set_precedence
-from plumbline.services import ServiceError, Services
-from plumbline.services.readiness import NotReady
+from plumbline.services import Address, ServiceError, Services
+from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
+from plumbline.services.readiness import NotReady, describe
 from plumbline.services.variables import placeholders
 from plumbline.settings import Settings
 
+ROUNDS = 4
+# Databases of Redis by side: those of the rounds, then the prepared one. Nothing uses 0, the default.
+REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
+REDIS_DATABASES = 11
 # PostgreSQL's default, which each worker may expect for itself.
 POSTGRES_CONNECTIONS = 100
+LIMIT_S = 30.0
 
 
 @contextlib.contextmanager
@@ -51,7 +60,7 @@ def settings_of_both(settings: Settings) -> Settings:
     redis, postgres = settings.redis, settings.postgres
     databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
     redis = replace(redis, config={**redis.config, "databases": databases})
-    connections = len(SIDES) * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
+    connections = len(REDIS_NUMBERS) * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
     postgres = replace(postgres, config={**postgres.config, "max_connections": connections})
     if settings.backend("redis") == "external":
         redis = replace(redis, backend="off")
@@ -76,3 +85,60 @@ def shared_by_sides(settings: Settings) -> list[str]:
             if "redis.host" in names and not itself & {"redis.database", "redis.url"}:
                 shared.append(f"{key} names no {{redis.database}}, so base and head use the same one")
     return [f"{text}: keys with fixed names that one writes, the other reads" for text in shared]
+
+
+class Databases:
+    """The databases of all rounds; without a server there is nothing to do. Methods raise ComparisonInvalid."""
+
+    def __init__(self, services: Services) -> None:
+        """`services`: those that both sides share, ready."""
+        self._redis = services.redis.address if services.redis else None
+        self._postgres = services.postgres.address if services.postgres else None
+        self._prepared = False
+
+    def addresses(self, side: str, round_: int, *, prepared: bool = False) -> dict[str, Address]:
+        """Return where a worker finds its databases, by server; `prepared`: those that are copied in later rounds."""
+        found = {}
+        if self._redis is not None:
+            number = REDIS_NUMBERS[side][-1 if prepared else round_]
+            found["redis"] = self._redis.with_database(str(number))
+        if self._postgres is not None:
+            found["postgres"] = self._postgres.with_database(f"perf_{side}_{round_}")
+        return found
+
+    def make(self, round_: int) -> None:
+        """Make the databases of a round anew: copies of the prepared ones, empty before there are such."""
+        for side, numbers in REDIS_NUMBERS.items():
+            template = f'TEMPLATE "perf_{side}_prepared"' if self._prepared else ""
+            self._sql(f'DROP DATABASE IF EXISTS "perf_{side}_{round_}" WITH (FORCE)')
+            self._sql(f'CREATE DATABASE "perf_{side}_{round_}" {template}')
+            self._copy_redis(numbers[-1], numbers[round_])
+
+    def keep_prepared(self, round_: int) -> None:
+        """Take what is in the databases of this round for the prepared ones."""
+        for side in REDIS_NUMBERS:
+            self._sql(f'ALTER DATABASE "perf_{side}_{round_}" RENAME TO "perf_{side}_prepared"')
+        self._prepared = True
+
+    def _copy_redis(self, prepared: int, number: int) -> None:
+        if self._redis is None:
+            return
+        source, target = (self._redis.with_database(str(one)).url for one in (prepared, number))
+        try:
+            with redis_client(target, LIMIT_S) as client:
+                client.flushdb()
+            with redis_client(source, LIMIT_S) as client:
+                pipeline = client.pipeline(transaction=False)
+                for key in client.scan_iter(count=1000):
+                    pipeline.copy(key, key, destination_db=number, replace=True)
+                pipeline.execute()
+        except redis_errors() as error:
+            raise ComparisonInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
+
+    def _sql(self, statement: str) -> None:
+        if self._postgres is None:
+            return
+        try:
+            run_sql(self._postgres.url, statement, limit_s=LIMIT_S)
+        except sql_errors() as error:
+            raise ComparisonInvalid(f"{statement} failed: {describe(error)}") from None

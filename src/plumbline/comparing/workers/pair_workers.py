@@ -9,44 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.trees.sides import Side, Sides
-from plumbline.comparing.workers.command import worker_command, worker_environment
-from plumbline.comparing.workers.databases import ROUNDS, Databases
-from plumbline.comparing.workers.process import LEAVE_LIMIT_S, WorkerProcess
+from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.workers.pair_servers import ROUNDS, Databases
+from plumbline.comparing.workers.process import LEAVE_LIMIT_S, WorkerProcess, worker_command, worker_environment
 from plumbline.comparing.workers.protocol import Start
 from plumbline.services import Services
 from plumbline.settings import Settings
 
 
 @dataclass(frozen=True)
-class Purpose:
-    """Folders for traces of what the workers read, in a rehearsal, or for profiles; without, the pair is measured."""
-
-    traces: Path | None = None
-    profiles: Path | None = None
-
-
-MEASURE = Purpose()
-
-
-@dataclass(frozen=True)
 class WorkerPair:
     """Both workers of a pair."""
 
-    base: WorkerProcess
-    head: WorkerProcess
+    both: list[WorkerProcess]  # base, then head
     plans: Sequence[BenchmarkPlan]
     round: int
 
-    @property
-    def both(self) -> tuple[WorkerProcess, WorkerProcess]:
-        """Base, then head."""
-        return self.base, self.head
-
     def serves(self, plans: Sequence[BenchmarkPlan]) -> bool:
         """Return whether the workers were started for these benchmarks, and perhaps for more."""
-        known = {(plan.key, plan.slow_down, plan.slowed_in) for plan in self.plans}
-        return known >= {(plan.key, plan.slow_down, plan.slowed_in) for plan in plans}
+        known, wanted = ({(one.key, one.slow_down, one.slowed_in) for one in some} for some in (self.plans, plans))
+        return known >= wanted
 
     def why_missing(self, key: str) -> str:
         """Return why this benchmark can't be compared; "" if both sides have collected it."""
@@ -65,16 +47,18 @@ class WorkerPair:
 class PairWorkers:
     """Starts and ends the workers of all pairs of one comparison."""
 
-    def __init__(
-        self, settings: Settings, sides: Sides, services: Services, databases: Databases, core: int | None, profile: str
-    ) -> None:
+    def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
         """`services`: shared by both sides; `core`: the one to measure on, if any; `profile`: of settings.toml."""
         self._sides = sides
         self._services = services
-        self._databases = databases
+        self._databases = Databases(services)
         self._core = core
         self._profile = profile
-        self._start_limit_s = start_limit_s(settings)
+        # How long a worker may take to start what it needs, once its tests are imported.
+        processes = [process for process in (settings.app, *settings.processes.values()) if process]
+        self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
+        if settings.prepare and processes:
+            self._start_limit_s += settings.ready_limit_s
         self._rng = random.Random()
         self._count = 0
         self._leaving: list[WorkerPair] = []
@@ -91,20 +75,23 @@ class PairWorkers:
             self.settle(patient=False)
 
     @contextlib.contextmanager
-    def running(self, plans: Sequence[BenchmarkPlan], purpose: Purpose = MEASURE) -> Iterator[tuple[WorkerPair, float]]:
+    def running(
+        self, plans: Sequence[BenchmarkPlan], *, traces: Path | None = None, profiles: Path | None = None
+    ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead; they end while the next pair is measured.
 
-        Yields the pair, ready to measure, and how many seconds it was waited for although it had been started ahead.
-        Raises ComparisonInvalid.
+        `traces` and `profiles`: folders for traces of what the workers read, in a rehearsal, or for profiles; without,
+        the pair is measured. Yields the pair, ready to measure, and how many seconds it was waited for although it had
+        been started ahead. Raises ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
-        if is_ahead := started is not None and purpose == MEASURE and started.serves(plans):
+        if is_ahead := started is not None and not traces and not profiles and started.serves(plans):
             self._ahead = None
             for worker in started.both:
                 worker.pin(os.sched_getaffinity(0))  # nothing else is measured any more
         else:
             self._dismiss_ahead()
-            started = self._start(plans, purpose)
+            started = self._start(plans, (), traces, profiles)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
             for worker in started.both:
@@ -116,7 +103,7 @@ class PairWorkers:
     def start_ahead(self, plans: Sequence[BenchmarkPlan]) -> None:
         """Start the next pair on the cores that are not measured on, if there are such."""
         if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
-            self._ahead = self._start(plans, MEASURE, others)
+            self._ahead = self._start(plans, others)
 
     def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
         """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
@@ -136,7 +123,13 @@ class PairWorkers:
                 worker.dismiss()
             started.end(patient=False)
 
-    def _start(self, plans: Sequence[BenchmarkPlan], purpose: Purpose, cores: Collection[int] = ()) -> WorkerPair:
+    def _start(
+        self,
+        plans: Sequence[BenchmarkPlan],
+        cores: Collection[int],
+        traces: Path | None = None,
+        profiles: Path | None = None,
+    ) -> WorkerPair:
         self._count += 1
         round_ = self._count % ROUNDS
         self.settle(round_=round_)
@@ -145,7 +138,7 @@ class PairWorkers:
             workers = []
             for side in (self._sides.base, self._sides.head):
                 command = worker_command(side, self._sides.head.root, plans, self._profile)
-                environ = worker_environment(side, self._sides, hash_seed, purpose.traces)
+                environ = worker_environment(side, self._sides, hash_seed, traces)
                 worker = WorkerProcess(side, command, environ, self._services.scrub, self._start_limit_s)
                 stack.callback(worker.close)
                 if cores:
@@ -154,33 +147,26 @@ class PairWorkers:
             # While they import: they start nothing before the first message.
             self._databases.make(round_)
             for worker in workers:
-                worker.send(self._start_message(worker.side, plans, purpose))
+                name = worker.side.name
+                servers = self._databases.addresses(name, round_, prepared=traces is not None)
+                folder = (profiles or self._services.directory / f"pair-{self._count}") / name
+                folder.mkdir(parents=True)
+                start = Start(
+                    keys=[plan.key for plan in plans],
+                    servers=servers,
+                    prefix=f"perf:{name}:" if "redis" in servers else "",
+                    core=None if traces else self._core,
+                    prepare=traces is not None or "postgres" not in servers,
+                    rehearses=traces is not None,
+                    modules=self._sides.modules,
+                    slow_down={
+                        plan.key: (plan.slow_down * (name == "head"), plan.slowed_in)
+                        for plan in plans
+                        if plan.slow_down
+                    },
+                    folder=str(folder),
+                    profiles=profiles is not None,
+                )
+                worker.send(start)
             stack.pop_all()
-        base, head = workers
-        return WorkerPair(base, head, plans, round_)
-
-    def _start_message(self, side: Side, plans: Sequence[BenchmarkPlan], purpose: Purpose) -> Start:
-        rehearses = purpose.traces is not None
-        servers = self._databases.addresses(side.name, self._count % ROUNDS, prepared=rehearses)
-        on_purpose = [plan for plan in plans if plan.slow_down]
-        folder = (purpose.profiles or self._services.directory / f"pair-{self._count}") / side.name
-        folder.mkdir(parents=True)
-        return Start(
-            keys=[plan.key for plan in plans],
-            servers=servers,
-            prefix=f"perf:{side.name}:" if "redis" in servers else "",
-            core=None if rehearses else self._core,
-            prepare=rehearses or "postgres" not in servers,
-            rehearses=rehearses,
-            modules=self._sides.modules,
-            slow_down={one.key: (one.slow_down * (side.name == "head"), one.slowed_in) for one in on_purpose},
-            folder=str(folder),
-            profiles=purpose.profiles is not None,
-        )
-
-
-def start_limit_s(settings: Settings) -> float:
-    """Return how long a worker may take to start what it needs, once its tests are imported, in seconds."""
-    processes = [process for process in (settings.app, *settings.processes.values()) if process]
-    limit_s = max([process.ready_limit_s for process in processes], default=0.0)
-    return limit_s + settings.ready_limit_s if settings.prepare and processes else limit_s
+        return WorkerPair(workers, plans, round_)

@@ -1,4 +1,4 @@
-"""One worker process as its coordinator sees it: started, asked to measure, listened to, ended."""
+"""One worker process: its command line and its environment, and how its coordinator starts, asks and ends it."""
 
 import contextlib
 import os
@@ -7,17 +7,36 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from msgspec import Struct
 
 from plumbline import __version__
+from plumbline.comparing.statistics.controls import is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.sides import Side
-from plumbline.comparing.workers import protocol
-from plumbline.comparing.workers.protocol import Collected, FromWorker, Line, LineClosed, Over
-from plumbline.processes import set_affinity, signal_all, tree
+from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
+from plumbline.comparing.trees.lock_files import read_toml
+from plumbline.comparing.trees.sides import Side, Sides, python_path
+from plumbline.comparing.trees.trace import AT_START
+from plumbline.comparing.workers.protocol import (
+    Begins,
+    Block,
+    Collected,
+    Imported,
+    Line,
+    LineClosed,
+    Message,
+    Over,
+    Turn,
+)
+from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched_with_us
 
+SUITE = Path("tests/performance")
+PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+# Plugins that take a tenth of a worker's time to import, or to collect garbage at its end.
+LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")
 # A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
@@ -28,6 +47,39 @@ LOG_TAIL_BYTES = 64 * 1024
 MOST_SHOWN = 200
 
 Answer = TypeVar("Answer", bound=Struct)
+
+
+def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPlan], profile: str) -> list[str]:
+    """Return the arguments of Python; `configured_by`: head's root, whose configuration of pytest both sides use."""
+    files = dict.fromkeys(str(SUITE / plan.key.partition("::")[0]) for plan in plans if not is_control(plan.key))
+    command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", "plumbline", f"--perf-profile={profile}"]
+    command += ["--continue-on-collection-errors", *(part for name in LEFT_OUT for part in ("-p", f"no:{name}"))]
+    configuration = pytest_configuration(configured_by)
+    command += [f"-c={configuration}"] if configuration else []
+    # Like pytest itself: if the suite has a configuration of its own, no conftest.py above it is loaded.
+    is_suites_own = configuration is not None and configuration.parent == configured_by / SUITE
+    top = side.root / SUITE if is_suites_own else side.root
+    # PYTHONPATH alone says from where to import.
+    return [*command, "-o", "pythonpath=", f"--rootdir={side.root}", f"--confcutdir={top}"]
+
+
+def worker_environment(side: Side, sides: Sides, hash_seed: int, notes_into: Path | None) -> dict[str, str]:
+    """Return the environment of a worker; `notes_into`: the folder for notes of what the sides read, in a rehearsal."""
+    path = python_path(side, sides)
+    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
+    # The same on both sides, another one in each pair: the order of sets is no difference between the trees.
+    environ |= {"PYTHONPATH": path, "PYTHONHASHSEED": str(hash_seed)}
+    if notes_into:
+        environ |= {TRACE: str(notes_into / side.name / TESTS), "PYTHONPATH": f"{AT_START}{os.pathsep}{path}"}
+    return {**environ, "PATH": os.pathsep.join([str(side.python.parent), environ.get("PATH", os.defpath)])}
+
+
+def pytest_configuration(root: Path) -> Path | None:
+    """Return the file that configures pytest for the suite, if there is one."""
+    for path in (folder / name for folder in (root / SUITE, root) for name in PYTEST_FILES):
+        if path.is_file() and (path.name != "pyproject.toml" or "pytest" in read_toml(path).get("tool", {})):
+            return path
+    return None
 
 
 class WorkerProcess:
@@ -46,7 +98,7 @@ class WorkerProcess:
         self.start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self._scrub = scrub
         self.collected = Collected([])
-        self._over: dict[str, Over] = {}
+        self._over: Over | None = None
         self._measures = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = socket.socketpair()
@@ -61,9 +113,9 @@ class WorkerProcess:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self._line: Line[FromWorker] = Line(ours, FromWorker)
+        self._line = Line(ours)
 
-    def send(self, message: Struct) -> None:
+    def send(self, message: Message) -> None:
         """Send a message."""
         try:
             self._line.send(message)
@@ -72,7 +124,7 @@ class WorkerProcess:
 
     def listen(self) -> None:
         """Wait until it is ready to measure; also raises ComparisonInvalid if it runs another version of Plumbline."""
-        version = self._expect(protocol.Imported).version
+        version = self._expect(Imported).version
         if version != __version__:
             raise ComparisonInvalid(
                 f"the worker of {self.side.name} runs Plumbline {version}, and its coordinator {__version__}:"
@@ -82,7 +134,7 @@ class WorkerProcess:
 
     def begins(self, key: str) -> bool:
         """Wait until this benchmark begins to measure; False if the test has ended without."""
-        begins = self._in_test(protocol.Begins)
+        begins = self._in_test(Begins)
         if begins is not None and begins.key != key:
             raise self._invalid(f"it began {begins.key} out of turn")
         self._measures = begins is not None
@@ -90,19 +142,17 @@ class WorkerProcess:
 
     def block(self, samples: int) -> list[float]:
         """Ask for one block; return its samples, in seconds per operation, none if the test has ended instead."""
-        self.send(protocol.Turn(samples))
-        block = self._in_test(protocol.Block)
+        self.send(Turn(samples))
+        block = self._in_test(Block)
         return block.samples_s if block is not None else []
 
-    def end(self, key: str) -> str:
+    def end(self) -> str:
         """Let the test come to its end; return why it did not pass, "" if it did."""
         if self._measures:
-            self.send(protocol.End())
-            self._measures = False
-        while key not in self._over:
-            over = self._expect(Over)
-            self._over[over.key] = over
-        return self._over.pop(key).why_not_passed()
+            self.send(Turn(0))
+        over = self._over or self._expect(Over)
+        self._over, self._measures = None, False
+        return over.why_not_passed()
 
     def leave(self, limit_s: float) -> None:
         """Wait until it has stopped what it started and ended by itself."""
@@ -138,19 +188,19 @@ class WorkerProcess:
         """Return the next message, which has to be of this kind; None if the test has ended instead."""
         message = self._receive(ANSWER_LIMIT_S)
         if isinstance(message, Over):
-            self._over[message.key], self._measures = message, False
+            self._over, self._measures = message, False
             return None
         return self._checked(message, kind)
 
     def _expect(self, kind: type[Answer], limit_s: float | None = None) -> Answer:
         return self._checked(self._receive(limit_s or ANSWER_LIMIT_S), kind)
 
-    def _checked(self, message: FromWorker, kind: type[Answer]) -> Answer:
+    def _checked(self, message: Message, kind: type[Answer]) -> Answer:
         if isinstance(message, kind):
             return message
         raise self._invalid(f"it sent a message out of turn: {repr(message)[:MOST_SHOWN]}")
 
-    def _receive(self, limit_s: float) -> FromWorker:
+    def _receive(self, limit_s: float) -> Message:
         try:
             return self._line.receive(limit_s)
         except LineClosed:

@@ -9,12 +9,11 @@ no CPU time while the other one measures.
 | | `Collected`, as soon as the application has started |
 | `Order` | `Begins`: a benchmark calls `measure` |
 | `Turn` | `Block` |
-| `End`: leave the loop | `Over`: the test has ended |
+| `Turn(0)` | `Over`: the test has ended |
 """
 
 import socket
-import time
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +21,6 @@ from msgspec import Struct
 from plumbline.comparing.statistics.plan import Where
 from plumbline.services.address import Address
 
-Received = TypeVar("Received", bound=Struct)
 Kind = TypeVar("Kind", bound=Struct)
 
 
@@ -37,25 +35,17 @@ class _Message(Struct, frozen=True, tag_field="is", tag=str.lower):
 class Start(_Message, frozen=True):
     """Describes the pair; a worker starts nothing before it."""
 
-    keys: list[str]
-    """Benchmarks that may be ordered: the worker starts the services that they need."""
-    servers: dict[str, Address] = {}
-    """By name; the worker finds external servers for itself."""
-    prefix: str = ""
-    """Begins each Redis key; "" if the worker chooses it."""
+    keys: list[str]  # benchmarks that may be ordered: the worker starts the services that they need
+    servers: dict[str, Address] = {}  # by name; the worker finds external servers for itself
+    prefix: str = ""  # begins each Redis key; "" if the worker chooses it
     core: int | None = None
-    prepare: bool = True
-    """Whether to run `prepare`; False if the database is a copy of a prepared one."""
-    rehearses: bool = False
-    """Whether benchmarks run untimed and without turns."""
-    modules: list[str] = []
-    """Importable names that differ between the sides."""
+    prepare: bool = True  # False if the database is a copy of a prepared one
+    rehearses: bool = False  # whether benchmarks run untimed and without turns
+    modules: list[str] = []  # importable names that differ between the sides
+    # By key, by which share a benchmark is slowed down on purpose, and in which process; for base the share is 0.
     slow_down: dict[str, tuple[float, Where]] = {}
-    """By key, by which share a benchmark is slowed down on purpose, and in which process; for base the share is 0."""
-    folder: str = ""
-    """For files that the worker shares with its application."""
-    profiles: bool = False
-    """Whether a profiler runs and writes into `folder`."""
+    folder: str = ""  # for files that the worker shares with its application
+    profiles: bool = False  # whether a profiler runs and writes into `folder`
 
 
 class Order(_Message, frozen=True):
@@ -65,13 +55,9 @@ class Order(_Message, frozen=True):
 
 
 class Turn(_Message, frozen=True):
-    """Asks for one block."""
+    """Asks for one block; without samples, to leave the loop over `measure`."""
 
     samples: int
-
-
-class End(_Message, frozen=True):
-    """Ends the loop over `measure`."""
 
 
 class Imported(_Message, frozen=True):
@@ -84,12 +70,9 @@ class Collected(_Message, frozen=True):
     """Says that the worker is ready to measure."""
 
     keys: list[str]
-    served: list[str] = []
-    """Keys of the benchmarks that use the application or a process beside it."""
-    errors: list[str] = []
-    """Why files could not be collected."""
-    origins: dict[str, str] = {}
-    """From which file or folder the modules of `Start` are imported."""
+    served: list[str] = []  # those of the benchmarks that use the application or a process beside it
+    errors: list[str] = []  # why files could not be collected
+    origins: dict[str, str] = {}  # from which file or folder the modules of `Start` are imported
 
     def why_missing(self, key: str) -> str:
         """Return why a benchmark was not collected, in one line; "" if it was."""
@@ -115,7 +98,6 @@ class Block(_Message, frozen=True):
 class Over(_Message, frozen=True):
     """Says that a test has ended."""
 
-    key: str
     outcome: str
     message: str = ""
 
@@ -128,43 +110,35 @@ class Over(_Message, frozen=True):
         return f"{self.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}"
 
 
-FromCoordinator = Start | Order | Turn | End
-FromWorker = Imported | Collected | Begins | Block | Over
+Message = Start | Order | Turn | Imported | Collected | Begins | Block | Over
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
-class Line(Generic[Received]):
+class Line:
     """One end of a connected socket."""
 
-    def __init__(self, connection: socket.socket, receives: object) -> None:
-        """`receives`: the union of the messages that the other end sends."""
+    def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._buffer = b""
-        self._decoder: msgspec.json.Decoder[Received] = msgspec.json.Decoder(receives)
+        self._file = connection.makefile("rb")
 
-    def send(self, message: Struct) -> None:
+    def send(self, message: Message) -> None:
         """Raises LineClosed."""
         try:
             self._socket.sendall(msgspec.json.encode(message) + b"\n")
         except OSError:
             raise LineClosed from None
 
-    def receive(self, limit_s: float | None = None) -> Received:
+    def receive(self, limit_s: float | None = None) -> Message:
         """Return the next message; raises LineClosed, TimeoutError, or ValueError if it is not a message."""
-        deadline_s = None if limit_s is None else time.monotonic() + limit_s
-        while b"\n" not in self._buffer:
-            self._socket.settimeout(None if deadline_s is None else max(deadline_s - time.monotonic(), 0.001))
-            try:
-                data = self._socket.recv(1 << 16)
-            except TimeoutError:
-                raise
-            except OSError:
-                data = b""
-            if not data:
-                raise LineClosed
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        self._socket.settimeout(limit_s)
         try:
-            return self._decoder.decode(line)
+            line = self._file.readline()
+        except ConnectionError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise LineClosed
+        try:
+            return _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{line[:80]!r}: {error}") from None
 
@@ -177,4 +151,5 @@ class Line(Generic[Received]):
 
     def close(self) -> None:
         """Harmless when called again."""
+        self._file.close()
         self._socket.close()

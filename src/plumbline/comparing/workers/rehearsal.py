@@ -10,31 +10,11 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
-from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides, foreign
-from plumbline.comparing.workers.command import pytest_configuration
-from plumbline.comparing.workers.pair_workers import PairWorkers, Purpose
+from plumbline.comparing.workers.pair_workers import PairWorkers
+from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Order
 from plumbline.settings import Settings
-
-
-def rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan]) -> frozenset[str]:
-    """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
-
-    If the change may affect only some benchmarks, each one runs to see whether it does: twice if functions decide that.
-    `plans` include the controls. Raises ComparisonInvalid, and NoBase if it is the base that can't be run.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix="perf-reads-") as folder:
-            changed = changed_paths(sides)
-            for side, paths in changed.items():
-                open_traces(Path(folder, side), paths or {})
-            traces = _Traces(Path(folder), changed, pytest_configuration(sides.head.root))
-            return _rehearse(workers, settings, sides, plans, traces)
-    except ComparisonInvalid as error:
-        if error.side == "base":
-            raise NoBase(f"the base can't be run: {error}") from None
-        raise
 
 
 @dataclass(frozen=True)
@@ -69,35 +49,43 @@ class _Traces:
         return makes and self.affected(processes) is not None
 
 
-def _rehearse(
-    workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], traces: _Traces
-) -> frozenset[str]:
+def rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan]) -> frozenset[str]:
+    """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
+
+    If the change may affect only some benchmarks, each one runs to see whether it does: twice if functions decide that.
+    `plans` include the controls. Raises ComparisonInvalid.
+    """
     # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
     always = [PREPARE] if settings.prepare else []
     serving = [*always, *(["app"] if settings.app else []), *settings.processes]
-    with workers.running(plans, Purpose(traces=traces.folder)) as (pair, _):
-        for worker in pair.both:
-            if strange := foreign(worker.collected.origins, worker.side.tree):
-                raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {', '.join(strange)}")
-        keys = {plan.key for plan in plans} - CONTROLS.keys()
-        rehearsed = [key for key in pair.base.collected.keys if key in keys and not pair.why_missing(key)]
-        served = {*pair.base.collected.served}.intersection(pair.head.collected.served)
-        if not sides.differ or traces.affected(always) is None:
-            rehearsed = []
-        twice = traces.may_make(always), traces.may_make(serving)
-        again = [key for key in rehearsed if twice[key in served]]
-        # pytest leaves set up what the next test needs, so no test may follow itself.
-        order = [*rehearsed, next(iter(CONTROLS)), *again] if again else rehearsed
-        for worker in pair.both:
-            worker.send(Order(order))
-        ends = [(key, worker.end(key)) for key in order for worker in pair.both]
-        failed = {key for key, problem in ends if problem}
-        for worker in pair.both:
-            worker.leave(worker.start_limit_s)
-    workers.keep_prepared()
-    passed = {*rehearsed} - failed
-    unaffected: set[str] = set()
-    for processes, keys in (always, passed - served), (serving, passed & served):
-        if keys and (found := traces.affected(processes)) is not None:
-            unaffected |= keys - found
-    return frozenset(unaffected)
+    with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
+        traces = _Traces(Path(name), changed_paths(sides), pytest_configuration(sides.head.root))
+        for side, paths in traces.changed.items():
+            open_traces(traces.folder / side, paths or {})
+        with workers.running(plans, traces=traces.folder) as (pair, _):
+            base, head = (worker.collected for worker in pair.both)
+            for worker in pair.both:
+                if strange := foreign(worker.collected.origins, worker.side.tree):
+                    where = f"{worker.side.name} imports from outside its own tree"
+                    raise ComparisonInvalid(f"{where}: {', '.join(strange)}")
+            keys = {plan.key for plan in plans} - CONTROLS.keys()
+            rehearsed = [key for key in base.keys if key in keys and not pair.why_missing(key)]
+            served = {*base.served}.intersection(head.served)
+            if not sides.differ or traces.affected(always) is None:
+                rehearsed = []
+            twice = traces.may_make(always), traces.may_make(serving)
+            again = [key for key in rehearsed if twice[key in served]]
+            # pytest leaves set up what the next test needs, so no test may follow itself.
+            order = [*rehearsed, next(iter(CONTROLS)), *again] if again else rehearsed
+            for worker in pair.both:
+                worker.send(Order(order))
+            failed = {key for key in order for worker in pair.both if worker.end()}
+            for worker in pair.both:
+                worker.leave(worker.start_limit_s)
+        workers.keep_prepared()
+        passed = {*rehearsed} - failed
+        unaffected: set[str] = set()
+        for processes, keys in (always, passed - served), (serving, passed & served):
+            if keys and (found := traces.affected(processes)) is not None:
+                unaffected |= keys - found
+        return frozenset(unaffected)

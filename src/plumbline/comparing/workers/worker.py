@@ -6,16 +6,21 @@ Its coordinator decides what runs, and reads the outcomes: see protocol.py.
 import gc
 import inspect
 import os
+import socket
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from msgspec.structs import replace
 
+from plumbline import __version__
 from plumbline.comparing.statistics.controls import CONTROLS_FILE
-from plumbline.comparing.trees.trace import Stages
+from plumbline.comparing.trees.trace import Stages, child_environ
 from plumbline.comparing.workers import controls
-from plumbline.comparing.workers.worker_link import WorkerLink
+from plumbline.comparing.workers.asgi_wrapper import profiled, slowed, wrapped
+from plumbline.comparing.workers.protocol import Collected, Imported, Line, Order, Over, Start
+from plumbline.comparing.workers.turned_measurement import TurnedMeasurement
 from plumbline.judging.baseline import preferred_backends
 from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext, fixtures_of, outcome_of, uses_application
@@ -23,6 +28,8 @@ from plumbline.measuring.cpu_affinity import CoreLock, Pinning
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure
+from plumbline.results.environment import origins
+from plumbline.services import Services
 
 # The coordinator watches over each test, which waits for its turns.
 TEST_LIMIT_S = 3600.0
@@ -41,35 +48,53 @@ class Worker:
     """One side's process. A pytest plugin."""
 
     def __init__(self, config: pytest.Config, suite: Path, file_number: int) -> None:
-        """`file_number` is that of the socket to the coordinator. Raise SettingsError."""
-        self._config = config
-        self._suite = suite
-        self._link = WorkerLink.of(file_number)
+        """`file_number`: of the socket to the coordinator, whose first message it waits for. Raises SettingsError."""
+        self._line = Line(socket.socket(fileno=file_number))
+        self._start = self._line.expect(Start)
         self._stages = Stages(os.environ)
         self._ran: set[str] = set()
         self._last: pytest.TestReport | None = None
         self._context = context = RunContext(config, suite, controlled=True)
         self._pinning = Pinning(context)
         provide(context, self._start_measure)
-        config.stash[controls.LINK] = self._link
+        config.stash[controls.START] = self._start
         for part in (context, self._pinning, ConnectionCheck(context)):
             config.pluginmanager.register(part)
 
     def _start_measure(self, item: pytest.Item) -> Measure:
         profile = self._context.profile
-        if self._link.start.rehearses:
+        if self._start.rehearses:
             return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
-        return self._link.measurement(profile, self._context.key_of(item))
+        return TurnedMeasurement(profile, self._line, self._start, self._context.key_of(item))
 
     # ---- collection
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
-        is_ours = isinstance(collector, pytest.Module) and collector.path.is_relative_to(self._suite)
+        is_ours = isinstance(collector, pytest.Module) and collector.path.is_relative_to(self._context.suite)
         if is_ours and not self._context.begun:
-            preferred = preferred_backends(self._suite / "baselines")
-            self._context.begin(lambda: self._link.services(self._context.settings, self._context.root, preferred))
+            self._context.begin(self._services)
+
+    def _services(self) -> Services:
+        """Return this worker's services, not begun: servers are the coordinator's, the application is its own."""
+        start, settings = self._start, self._context.settings
+        if settings.app:
+            app = replace(settings.app, port=0)  # its usual one may be in use on the other side
+            if start.profiles:
+                app = wrapped(app, profiled, start.folder)
+            elif any(process == "application" for _, process in start.slow_down.values()):
+                app = wrapped(app, slowed, start.folder)
+            settings = replace(settings, app=app)
+        return Services(
+            settings,
+            self._context.root,
+            preferred=preferred_backends(self._context.suite / "baselines"),
+            shared=start.servers,
+            key_prefix=start.prefix,
+            prepare=start.prepare,
+            child_environ=child_environ,
+        )
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -88,17 +113,17 @@ class Worker:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        link, items = self._link, {self._context.key_of(item): item for item in session.items}
+        start, items = self._start, {self._context.key_of(item): item for item in session.items}
         if not self._context.begun:
             return (yield)
-        link.send_imported()
-        needed = [items[key] for key in link.start.keys if key in items]
-        self._context.wait_ready(needed, application=link.start.prepare)
+        self._line.send(Imported(__version__))
+        self._context.wait_ready([items[key] for key in start.keys if key in items], application=start.prepare)
         served = [key for key, item in items.items() if uses_application(item)]
         failed = [reason for reason in self._context.reasons if reason.kind == "not_collected"]
         errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
-        session.items[:] = [items[key] for key in link.send_collected([*items], served, errors)]
-        self._pinning.pin(CoreLock(link.start.core))
+        self._line.send(Collected([*items], served, errors, origins(start.modules)))
+        session.items[:] = [items[key] for key in self._line.expect(Order).keys]
+        self._pinning.pin(CoreLock(start.core))
         gc.collect()
         gc.freeze()
         outcome = yield
@@ -108,10 +133,9 @@ class Worker:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if self._stages.recorded:
-            self._stages.begin(
-                "again" if self._context.key_of(item) in self._ran else "first", [self._context.key_of(item)]
-            )
-            self._ran.add(self._context.key_of(item))
+            key = self._context.key_of(item)
+            self._stages.begin("again" if key in self._ran else "first", [key])
+            self._ran.add(key)
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -121,9 +145,8 @@ class Worker:
         """In a rehearsal, a fixture that outlives a test runs for all benchmarks that use it."""
         if fixturedef.scope == "function" or not self._stages.recorded:
             return (yield)
-        users = [
-            self._context.key_of(item) for item in request.session.items if fixturedef.argname in fixtures_of(item)
-        ]
+        using = [item for item in request.session.items if fixturedef.argname in fixtures_of(item)]
+        users = [self._context.key_of(item) for item in using]
         if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
             return (yield)
         with self._stages.fixture(users):
@@ -136,7 +159,7 @@ class Worker:
     def pytest_runtest_logfinish(self) -> None:
         if (report := self._last) is not None:
             outcome, message = outcome_of(report)
-            self._link.send_over(self._context.keys[report.nodeid], outcome, self._context.scrub(message))
+            self._line.send(Over(outcome, self._context.scrub(message)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
-from plumbline.comparing.workers.protocol import FromCoordinator, FromWorker, Line
+from plumbline.comparing.workers.protocol import Line
 from tests.unit.comparing.workers.ends import Ends
 from tests.unit.comparing.workers.small_trees import WORK, copy_of, left_in, make_trees, plans_of, settings_of
 
@@ -16,7 +16,7 @@ def ends() -> Iterator[Ends]:
     """Both ends of a line."""
     one, other = socket.socketpair()
     with one, other:
-        yield Ends(Line(one, FromWorker), Line(other, FromCoordinator))
+        yield Ends(Line(one), Line(other))
 
 
 @pytest.fixture(scope="session")

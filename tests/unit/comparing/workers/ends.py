@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from plumbline.comparing.workers.protocol import FromCoordinator, FromWorker, Line
+from plumbline.comparing.workers.protocol import Line
 
 LIMIT_S = 10.0
 
@@ -10,5 +10,5 @@ LIMIT_S = 10.0
 class Ends(NamedTuple):
     """The coordinator's end of a line and the worker's."""
 
-    coordinator: Line[FromWorker]
-    worker: Line[FromCoordinator]
+    coordinator: Line
+    worker: Line

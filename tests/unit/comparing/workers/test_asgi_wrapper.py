@@ -1,25 +1,105 @@
-"""Settings in which a wrapper takes the place of the application."""
+"""An application that a wrapper slows down or profiles in its own process, and time that is added in PostgreSQL."""
 
+import math
 import os
+import socket
+import statistics
+import textwrap
+import time
+from pathlib import Path
 
-from plumbline.comparing.workers import profiler, slowed
-from plumbline.comparing.workers.asgi_wrapper import wrapped
+import httpx
+import msgspec
+import pytest
+
+from plumbline.cache import digest
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
+from plumbline.comparing.statistics.inference import difference
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
+from plumbline.comparing.trees.sides import make_sides
+from plumbline.comparing.workers.asgi_wrapper import (
+    REQUESTS,
+    STEPS,
+    TIMED,
+    profiled,
+    shared_numbers,
+    slowed,
+    wrapped,
+)
+from plumbline.comparing.workers.pair_runner import pair_runner
+from plumbline.comparing.workers.profiles import Profile
+from plumbline.comparing.workers.turned_measurement import ProfilingTimer
+from plumbline.judging.thresholds import Thresholds
+from plumbline.services.application import Application
+from plumbline.services.run import ServiceRun
 from plumbline.services.variables import render
-from plumbline.settings import AppSettings, Settings
+from plumbline.settings import AppSettings, load_settings
+from tests.support.project import ROOT, SETTINGS, Project
+
+LIMIT_S = 30.0
+MANY_STEPS = 1_000_000
+"""More than any request takes, and on a slow machine as many times more."""
+MOST_PAIRS = 9
+"""Three in a row are looked for in which the machine was left to itself."""
+LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
+
+APPLICATION = """
+    from contextlib import asynccontextmanager
+
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield {"word": "well"}
+
+    async def health(request):
+        return PlainTextResponse(request.state.word)
+
+    def make():
+        return Starlette(routes=[Route("/health", health)], lifespan=lifespan)
+
+    app = make()
+"""
+SUITE = '''
+    """One benchmark that sends two requests in a sample, and one that sends its requests elsewhere."""
+
+    import httpx
 
 
-def test_without_an_application_settings_stay_as_they_are() -> None:
-    """There is nothing to wrap."""
-    assert wrapped(Settings(), slowed.make, "/folder") == Settings()
-    assert wrapped(Settings(), profiler.make, "/folder") == Settings()
+    def test_asking(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    client.get("/health")
+                    client.get("/health")
+
+
+    def test_asking_outside(api_url, measure):
+        with httpx.Client(base_url=api_url, trust_env=False) as client:
+            for timer in measure():
+                with timer:
+                    sum(range(10_000))
+                client.get("/health")
+'''
+TABLES = """
+[app]
+asgi = "sample:make"
+factory = true
+directory = "src"
+
+[postgres]
+backend = "embedded"
+"""
+ASKING, OUTSIDE = "test_suite.py::test_asking", "test_suite.py::test_asking_outside"
 
 
 def test_the_wrapper_finds_the_application_in_its_own_environment() -> None:
     """Beside what its settings say, and whatever the folder is called; this process's environment stays as it is."""
     before = dict(os.environ)
-    app = wrapped(Settings(app=AppSettings("shop:app", env={"MODE": "test"})), slowed.make, "/a/{odd}").app
-    assert app is not None
-    assert (app.asgi, app.factory) == ("plumbline.comparing.workers.slowed:make", True)
+    app = wrapped(AppSettings("shop:app", env={"MODE": "test"}), slowed, "/a/{odd}")
+    assert (app.asgi, app.factory) == ("plumbline.comparing.workers.asgi_wrapper:slowed", True)
     assert render(app.env, {}, "") == {
         "MODE": "test",
         "PERF_WRAPPED_ASGI": "shop:app",
@@ -27,3 +107,100 @@ def test_the_wrapper_finds_the_application_in_its_own_environment() -> None:
         "PERF_WRAPPED_FOLDER": "/a/{odd}",
     }
     assert os.environ == before
+
+
+@pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
+def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: Path, asgi: str) -> None:
+    """With its lifespan, and made by a factory or not."""
+    (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    wanted = wrapped(AppSettings(asgi=asgi, factory=asgi.endswith("make")), slowed, str(tmp_path))
+    shared = shared_numbers(tmp_path)
+    run = ServiceRun()
+    run.begin()
+    app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
+    try:
+        app.start()
+        app.wait_ready(LIMIT_S)
+        client = httpx.Client(base_url=app.address.url, trust_env=False)
+        assert client.get("/health").text == "well"
+        assert shared[REQUESTS] == 0
+        took_s = {}
+        shared[TIMED] = 1
+        for steps in (0, MANY_STEPS):
+            shared[STEPS] = steps
+            began_s = time.perf_counter()
+            for _ in range(4):
+                client.get("/health")
+            took_s[steps] = time.perf_counter() - began_s
+        assert shared[REQUESTS] == 8
+        assert took_s[MANY_STEPS] > took_s[0]
+        client.close()
+    finally:
+        app.stop()
+        run.end()
+
+
+def test_an_application_is_profiled_while_it_answers_timed_requests(tmp_path: Path) -> None:
+    """With its lifespan; what it answers between timed blocks is left out, and each benchmark has what is its own."""
+    (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    wanted = wrapped(AppSettings(asgi="sample:make", factory=True), profiled, str(tmp_path))
+    run = ServiceRun()
+    run.begin()
+    app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
+    keys = ["test_shop.py::test_total", "test_shop.py::test_next"]
+    try:
+        app.start()
+        app.wait_ready(LIMIT_S)
+        for key in keys:
+            timer = ProfilingTimer(key, [], 1, tmp_path)
+            for _ in range(3):
+                with timer:
+                    assert httpx.get(f"{app.address.url}/health").text == "well"
+                httpx.get(f"{app.address.url}/health")
+            timer.end()
+    finally:
+        app.stop()
+        run.end()
+    for key in keys:
+        found = msgspec.json.decode((tmp_path / digest(key) / "app.json").read_bytes(), type=Profile)
+        health = [seen for part in found.parts for seen in part if seen.name == "health"]
+        assert [(Path(seen.file).name, seen.calls) for seen in health] == [("sample.py", 1)] * 3
+
+
+def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
+    """Twice the time, in either process; what can't be slowed down is reported, and the rest is as it was."""
+    project = Project.create(tmp_path / "project", environments)
+    (project.root / "src").mkdir()
+    (project.root / "src" / "sample.py").write_text(textwrap.dedent(APPLICATION))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # which only one of both sides could have
+    project.write("settings.toml", SETTINGS + TABLES.replace("[app]", f"[app]\nport = {port}"))
+    project.write("test_suite.py", textwrap.dedent(SUITE))
+    project.git("init", "--quiet")
+    settings = load_settings(project.suite / "settings.toml", {})
+    plans = [
+        BenchmarkPlan(ASKING, 0.002, LIMITS, slow_down=1.0, slowed_in="application"),
+        BenchmarkPlan(OUTSIDE, 0.001, LIMITS, slow_down=1.0, slowed_in="application"),
+        BenchmarkPlan(IN_SERVER, 0.1, LIMITS, slow_down=1.0, slowed_in="server"),
+    ]
+    (tmp_path / "cache").mkdir()
+    sides = make_sides(project.root, None, directories=["src"], cache=tmp_path / "cache")
+    with pair_runner(settings, sides, plans, "ci") as both:
+        pairs: list[Pair] = []
+        while len(pairs) < MOST_PAIRS and not (len(pairs) >= 3 and as_added(pairs[-3:])):
+            pairs.append(both.run_pair(plans))
+    found = pairs[0]
+    assert set(found.block_differences) == {*CONTROLS, ASKING, IN_SERVER}
+    assert set(found.failures) == {OUTSIDE}
+    assert "MeasureError" in found.failures[OUTSIDE]
+    assert as_added(pairs[-3:]), [[read(pair, key) for key in (ASKING, IN_SERVER)] for pair in pairs]
+
+
+def read(pair: Pair, key: str) -> float:
+    return difference(pair.block_differences[key])
+
+
+def as_added(pairs: list[Pair]) -> bool:
+    """Of three pairs one may be disturbed; and how the rest of a request slows down with the machine depends on it."""
+    asking, in_server = (statistics.median(read(one, key) for one in pairs) for key in (ASKING, IN_SERVER))
+    return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

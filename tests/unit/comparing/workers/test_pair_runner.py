@@ -148,9 +148,9 @@ def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     start = PairWorkers._start
 
-    def recorded(workers: PairWorkers, plans: Any, purpose: Any, cores: Any = ()) -> Any:
+    def recorded(workers: PairWorkers, plans: Any, cores: Any, *folders: Any) -> Any:
         found.append(bool(cores))
-        return start(workers, plans, purpose, cores)
+        return start(workers, plans, cores, *folders)
 
     monkeypatch.setattr(PairWorkers, "_start", recorded)
     return found
@@ -236,7 +236,7 @@ def test_a_worker_may_take_as_long_to_start_as_its_settings_allow(
     limits_s: list[float | None] = []
     receive = Line.receive
 
-    def noted(line: Line[Any], limit_s: float | None = None) -> Any:
+    def noted(line: Line, limit_s: float | None = None) -> Any:
         limits_s.append(limit_s)
         return receive(line, limit_s)
 

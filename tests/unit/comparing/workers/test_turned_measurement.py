@@ -1,29 +1,43 @@
-"""`measure` in a worker."""
+"""`measure` in a worker, and its timers."""
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from plumbline.comparing.workers.protocol import Begins, Block, End, FromCoordinator, FromWorker, LineClosed, Turn
-from plumbline.comparing.workers.turned_measurement import TurnedMeasurement, hold_clock
+from plumbline import settings
+from plumbline.cache import digest
+from plumbline.comparing.workers import turned_measurement
+from plumbline.comparing.workers.asgi_wrapper import APPLICATION_PID, REQUESTS, STEPS, TIMED, shared_numbers
+from plumbline.comparing.workers.profiles import Profile
+from plumbline.comparing.workers.protocol import Begins, Block, LineClosed, Message, Start, Turn
+from plumbline.comparing.workers.turned_measurement import (
+    ProfilingTimer,
+    SlowedApplicationTimer,
+    TurnedMeasurement,
+    hold_clock,
+    step_now_s,
+)
 from plumbline.measuring.loop import MeasureError
-from plumbline.settings import Profile
 from tests.unit.comparing.workers.ends import LIMIT_S, Ends
 
 KEY = "test_suite.py::test_it"
-PROFILE = Profile(samples=7, warmup=0, timed_limit_s=1.0)
+START = Start([KEY])
+PROFILE = settings.Profile(samples=7, warmup=0, timed_limit_s=1.0)
 
 
 class Coordinator(threading.Thread):
     """Sends its messages one after another, each after one from the worker, and keeps those."""
 
-    def __init__(self, ends: Ends, messages: Sequence[FromCoordinator], hold_s: float = 0.0) -> None:
+    def __init__(self, ends: Ends, messages: Sequence[Turn], hold_s: float = 0.0) -> None:
         super().__init__(daemon=True)
-        self.heard: list[FromWorker] = []
+        self.heard: list[Message] = []
         self._line = ends.coordinator
         self._messages = messages
         self._hold_s = hold_s
@@ -37,13 +51,13 @@ class Coordinator(threading.Thread):
                 self._line.send(message)
 
 
-TWO_TURNS: list[FromCoordinator] = [Turn(3), Turn(1), End()]
+TWO_TURNS: list[Turn] = [Turn(3), Turn(1), Turn(0)]
 
 
 def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> None:
     """Three, then one; each block is reported per operation, and the test goes on."""
     coordinator = Coordinator(ends, TWO_TURNS)
-    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=2)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=2)
     rounds = 0
     for timer in measurement:
         rounds += 1
@@ -64,7 +78,7 @@ def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> 
 async def test_a_coroutine_test_measures_in_turns_as_well(ends: Ends) -> None:
     """`async for` with an await in the timed block."""
     coordinator = Coordinator(ends, TWO_TURNS)
-    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1)
     async for timer in measurement:
         with timer:
             await asyncio.sleep(0)
@@ -74,10 +88,10 @@ async def test_a_coroutine_test_measures_in_turns_as_well(ends: Ends) -> None:
 
 async def test_deadlines_of_the_loop_move_by_the_wait(ends: Ends) -> None:
     """A timer of 0.5 s that was set before two waits of 0.4 s has not fired after them."""
-    Coordinator(ends, [Turn(1), End()], hold_s=0.4)
+    Coordinator(ends, [Turn(1), Turn(0)], hold_s=0.4)
     fired: list[str] = []
     asyncio.get_running_loop().call_later(0.5, fired.append, "too early")
-    async for timer in TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1):
+    async for timer in TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1):
         with timer:
             pass
         await asyncio.sleep(0)
@@ -98,13 +112,78 @@ def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
     """A round without a timed block is refused in a worker, too."""
     Coordinator(ends, TWO_TURNS)
     with pytest.raises(MeasureError, match="never"):
-        for _timer in TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1):
+        for _timer in TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1):
             pass
 
 
 def test_a_worker_whose_coordinator_has_gone_does_not_wait(ends: Ends) -> None:
     """It raises LineClosed rather than blocking for ever."""
     ends.coordinator.close()
-    measurement = TurnedMeasurement(PROFILE, ends.worker, KEY)(operations=1)
+    measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1)
     with contextlib.closing(measurement), pytest.raises(LineClosed):
         next(measurement)
+
+
+def test_a_share_of_what_blocks_take_without_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of two rounds, three requests each, that take 9, 10 and 11 ms without; each step takes a microsecond.
+
+    Where the machine is slower by half while a block runs, and the steps are as well, it counts as much.
+    """
+    shared = shared_numbers(tmp_path)
+    timer = SlowedApplicationTimer([], 0.1, tmp_path)
+    steps = []
+    for without_s, machine_speed in ((0.009, 1.0), (0.010, 1.5), (0.011, 1.0)):
+        with timer:
+            assert shared[TIMED] == 1
+            steps.append(shared[STEPS])
+        assert shared[TIMED] == 0
+        shared[REQUESTS] = 6
+        step_s = machine_speed * 1e-6
+        monkeypatch.setattr(turned_measurement, "step_now_s", lambda step_s=step_s: step_s)
+        timer.end_block([machine_speed * (without_s + 3e-6 * steps[-1])] * 2)
+    with timer:
+        steps.append(shared[STEPS])
+    assert steps == pytest.approx([0.0, 900 / 3, 950 / 3, 1000 / 3])
+
+
+def test_a_step_takes_its_time() -> None:
+    """As many as are added to a request of some milliseconds are done, and not optimized away."""
+    assert 1e-8 < step_now_s() < 1e-4
+
+
+def test_without_a_request_nothing_can_be_added(tmp_path: Path) -> None:
+    """Else it would pass for slowed down."""
+    with pytest.raises(MeasureError, match="no request while a block was timed"):
+        SlowedApplicationTimer([], 0.1, tmp_path).end_block([0.01])
+
+
+def spin(rounds: int) -> int:
+    return sum(range(rounds))
+
+
+def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path) -> None:
+    """And nothing between them; the samples are timed as ever."""
+    samples_s: list[float] = []
+    timer = ProfilingTimer(KEY, samples_s, 4, tmp_path)
+    for _ in range(7):
+        with timer:
+            spin(1000)
+        sorted([2, 1])
+    timer.end()
+    found = msgspec.json.decode((tmp_path / digest(KEY) / "test.json").read_bytes(), type=Profile)
+    calls = [{seen.name: seen.calls for seen in part} for part in found.parts]
+    assert found.operations == [8, 8, 4, 4, 4]
+    assert len(samples_s) == 7
+    assert [part["spin"] for part in calls] == [part["sum"] for part in calls] == [2, 2, 1, 1, 1]
+    assert not any("sorted" in part for part in calls)
+
+
+def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    """Its id is on file, and no process has it any more."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    (tmp_path / APPLICATION_PID).write_text(str(child))
+    ProfilingTimer(KEY, [], 1, tmp_path).end()
+    assert [path.name for path in (tmp_path / digest(KEY)).iterdir()] == ["test.json"]

@@ -1,20 +1,25 @@
-"""Which functions take more time in head than in base, by the profiles of both.
+"""Which functions take more time in head than in base, by profiles of the workers and of their applications.
 
-Times are longer than without a profiler, on both sides.
+Several profilers run in turn while blocks are timed. The median over them counts, so that a stall of the machine during
+one of them counts for no function. Only main threads are profiled: other threads, processes and servers appear as
+waiting. Times are longer than without a profiler, on both sides.
 """
 
+import cProfile
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import CodeType
 
 import msgspec
+from msgspec import Struct
 
 from plumbline.cache import digest
-from plumbline.comparing.workers.profiler import PARTS, Profile
 from plumbline.results.schema import FunctionTime
 
+PARTS = 5
 MOST_SHOWN = 12
 # A function is shown if it slowed down by this share of what the worst one did.
 LEAST_SHARE = 0.05
@@ -25,38 +30,80 @@ OURS = "plumbline"
 LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3.")
 
 
+class Seen(Struct, frozen=True):
+    """One function in one process, during one part of its profile."""
+
+    name: str
+    file: str
+    line: int
+    calls: int
+    own_s: float
+    total_s: float  # with what it calls
+
+
+class Profile(Struct, frozen=True):
+    """One process."""
+
+    parts: list[list[Seen]]
+    operations: list[int] = []  # timed in each part; the worker alone knows them
+
+
+def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations: Sequence[int] = ()) -> None:
+    """Write a Profile, whole or not at all."""
+    parts: list[list[Seen]] = [[] for _ in profilers]
+    for part, profiler in zip(parts, profilers, strict=True):
+        for entry in profiler.getstats():
+            code = entry.code
+            name, file, line = (
+                (code.co_qualname, code.co_filename, code.co_firstlineno)
+                if isinstance(code, CodeType)
+                else (str(code).strip("<>").removeprefix("built-in method ").removeprefix("builtins."), "", 0)
+            )
+            own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
+            part.append(Seen(name, file, line, entry.callcount, own_s, total_s))
+    temporary = path.with_suffix(".writing")
+    temporary.write_bytes(msgspec.json.encode(Profile(parts, [*operations])))
+    temporary.replace(path)
+
+
 def slower_functions(key: str, folders: Mapping[str, Path], trees: Mapping[str, Path]) -> list[FunctionTime]:
     """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile.
 
     `key`: of the benchmark. `folders` and `trees`: by side, where its profiles are, and the tree that it ran.
     """
     profiles = {side: folder / digest(key) for side, folder in folders.items()}
-    operations = {side: test.operations for side, at in profiles.items() if (test := _read(at / "test.json"))}
-    if operations.keys() != profiles.keys() or not all(map(sum, operations.values())):
+    operations = {side: _read(at / "test.json").operations for side, at in profiles.items()}
+    if not all(map(sum, operations.values())):
         return []
     # By process, file and function: of each side, the time and the calls of one operation.
     found: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
     lines: dict[tuple[str, str, str], int] = {}
     for process, side in itertools.product(("test", "app"), profiles):
-        seen = _of_process(profiles[side] / f"{process}.json", trees[side], operations[side])
+        seen = _of_process(_read(profiles[side] / f"{process}.json"), trees[side], operations[side])
         for (file, name), (time_s, calls, line) in seen.items():
             function = ("" if process == "test" else process, file, name)
             found.setdefault(function, {})[side] = time_s, calls
             lines[function] = line
-    times = []
+    slower = []
     for function, by_side in found.items():
         where, file, name = function
         (base_s, base_calls), (head_s, head_calls) = (by_side.get(side, (0.0, 0.0)) for side in ("base", "head"))
-        times.append(FunctionTime(name, file, lines[function], base_s, head_s, base_calls, head_calls, where))
-    return _worst(times)
+        if head_s > base_s:
+            slower.append(FunctionTime(name, file, lines[function], base_s, head_s, base_calls, head_calls, where))
+    slower.sort(key=lambda one: one.base_s - one.head_s)
+    waiting = [one for one in slower if any(word in one.name for word in WAITING)]
+    working = [one for one in slower if one not in waiting]
+    least_s = LEAST_SHARE * (working[0].head_s - working[0].base_s) if working else 0.0
+    return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
 
 
-def _of_process(path: Path, tree: Path, operations: Sequence[int]) -> dict[tuple[str, str], tuple[float, float, int]]:
-    """Return by file and name the time of an operation in seconds, its calls, and the line; empty without a profile.
+def _of_process(
+    profile: Profile, tree: Path, operations: Sequence[int]
+) -> dict[tuple[str, str], tuple[float, float, int]]:
+    """Return by file and name the time of an operation in seconds, its calls, and the line.
 
     `operations`: of the worker's parts. How they are spread over the application's parts is not known: evenly.
     """
-    profile = _read(path) or Profile([])
     together = sum(operations)
     each: Sequence[float] = profile.operations or [together / PARTS] * PARTS
     parts = [(part, count) for part, count in zip(profile.parts, each, strict=False) if count]
@@ -65,23 +112,14 @@ def _of_process(path: Path, tree: Path, operations: Sequence[int]) -> dict[tuple
     lines: dict[tuple[str, str], int] = {}
     for number, (part, count) in enumerate(parts):
         for seen in part:
-            file = _below(seen.file, tree)
-            key = file, seen.name
+            key = _below(seen.file, tree), seen.name
             calls[key] += seen.calls
             lines[key] = seen.line
             # The repository's own functions include the time of what they call; library functions do not.
-            is_own = Path(seen.file).is_relative_to(tree) and OURS not in Path(file).parts
+            is_own = Path(seen.file).is_relative_to(tree) and OURS not in Path(key[0]).parts
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
             parts_s[number] += (seen.total_s if is_own else seen.own_s) / count
     return {key: (statistics.median(times_s[key]), calls[key] / together, lines[key]) for key in calls}
-
-
-def _worst(functions: Collection[FunctionTime]) -> list[FunctionTime]:
-    slower = sorted((one for one in functions if one.head_s > one.base_s), key=lambda one: one.base_s - one.head_s)
-    waiting = [one for one in slower if any(word in one.name for word in WAITING)]
-    working = [one for one in slower if one not in waiting]
-    least_s = LEAST_SHARE * (working[0].head_s - working[0].base_s) if working else 0.0
-    return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
 
 
 def _below(file: str, tree: Path) -> str:
@@ -95,8 +133,9 @@ def _below(file: str, tree: Path) -> str:
     return file
 
 
-def _read(path: Path) -> Profile | None:
+def _read(path: Path) -> Profile:
+    """Return the profile in a file; an empty one if there is none, or it is damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Profile)
     except (OSError, msgspec.DecodeError):
-        return None
+        return Profile([])

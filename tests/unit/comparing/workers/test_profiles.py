@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from plumbline.cache import digest
-from plumbline.comparing.workers.profiler import PARTS, Profile, Seen
-from plumbline.comparing.workers.slower_functions import slower_functions
+from plumbline.comparing.workers.profiles import PARTS, Profile, Seen, slower_functions
 
 KEY = "test_shop.py::test_total"
 TREES = {side: Path("/copies", side) for side in ("base", "head")}
