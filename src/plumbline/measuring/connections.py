@@ -4,12 +4,12 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import Generator, Set
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
 
-from plumbline.measuring.context import RunContext
+from plumbline.services import Services
 from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
@@ -21,39 +21,22 @@ SESSIONS = (
     " WHERE client_port = ANY($1::int[]) AND application_name <> $2"
 )
 
-_PORTS = pytest.StashKey[dict[str, set[int]]]()
+
+def open_ports(services: Services) -> dict[str, set[int]]:
+    """Return the local ports of this process's open connections by the URL of their server."""
+    addresses = [server.address for server in (services.redis, services.postgres) if server]
+    return {address.url: own_ports(address.host, address.port) for address in addresses}
 
 
-class ConnectionCheck:
-    """Fails each test of the suite that leaves connections open without naming them. A pytest plugin."""
-
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if self._context.key_of(item):
-            item.stash[_PORTS] = self._open_ports()
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        try:
-            return (yield)
-        finally:
-            if _PORTS in item.stash:
-                before, leaked = item.stash[_PORTS], []
-                for url, ports in self._open_ports().items():
-                    if new := ports - before.get(url, set()):
-                        leaked += _leaked(url, new)
-                if leaked:
-                    advice = f"close it in the test, or name it {KEPT_CONNECTION_NAME!r} if a wider fixture keeps it"
-                    pytest.fail("\n".join(["left connections open:", *leaked, advice]), pytrace=False)
-
-    def _open_ports(self) -> dict[str, set[int]]:
-        """Return the local ports of this process's open connections by the URL of their server."""
-        servers = (self._context.services.redis, self._context.services.postgres)
-        addresses = [server.address for server in servers if server]
-        return {address.url: own_ports(address.host, address.port) for address in addresses}
+def fail_if_leaked(services: Services, before: dict[str, set[int]]) -> None:
+    """Fail a test that has opened connections and left them open without naming them."""
+    leaked = []
+    for url, ports in open_ports(services).items():
+        if new := ports - before.get(url, set()):
+            leaked += _leaked(url, new)
+    if leaked:
+        advice = f"close it in the test, or name it {KEPT_CONNECTION_NAME!r} if a wider fixture keeps it"
+        pytest.fail("\n".join(["left connections open:", *leaked, advice]), pytrace=False)
 
 
 def own_ports(host: str, port: int) -> set[int]:

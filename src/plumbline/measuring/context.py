@@ -12,6 +12,8 @@ from typing import NoReturn
 import pytest
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
+from plumbline.measuring.connections import fail_if_leaked, open_ports
+from plumbline.measuring.cpu_affinity import Pinning
 from plumbline.measuring.guards import limit_held
 from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
@@ -24,6 +26,8 @@ INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.
 TEARDOWN_LIMIT_S = 1.0
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
+
+_PORTS = pytest.StashKey[dict[str, set[int]]]()
 
 
 class RunContext:
@@ -46,6 +50,8 @@ class RunContext:
         self.exit_code: int | None = None  # the documented one of a run that ended early
         self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
         self.at_stop = contextlib.ExitStack()
+        self.pinning = Pinning()
+        self.at_stop.callback(self.pinning.release)  # after the services have stopped
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
         if self.settings.app:
@@ -157,6 +163,18 @@ class RunContext:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self.key_of(item):
             self.check_alive()
+            is_free = self.profile_name == "full" and item.get_closest_marker("unpinned") is not None
+            self.pinning.move(self.services.running(), free=is_free)
+            item.stash[_PORTS] = open_ports(self.services)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            if _PORTS in item.stash:
+                self.pinning.move(self.services.running())
+                fail_if_leaked(self.services, item.stash[_PORTS])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -190,10 +208,7 @@ class RunContext:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, object, object]:
-        """Let session fixtures be torn down while the servers still run; then stop everything.
-
-        The fixtures of a run that ended early may hang or fail: they get TEARDOWN_LIMIT_S, and errors are only printed.
-        """
+        """Let session fixtures be torn down while the servers still run. After an early end they may hang or fail."""
         self.ignore_signals()
         patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
         if self.exit_code is not None:

@@ -8,18 +8,17 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import filelock
 import psutil
-import pytest
 
 from plumbline.cache import state_folder
-from plumbline.measuring.context import RunContext
 from plumbline.processes import pinned_core, set_affinity, threads
+from plumbline.services import Service
 
 LOAD_WINDOW_S = 0.05
 # Loads that differ by less than this within the window predict nothing about the next second.
@@ -121,28 +120,21 @@ def _siblings(core: int) -> set[int]:
 
 
 class Pinning:
-    """Moves the test process and the services that this run has started. A pytest plugin."""
+    """Moves the test process and the services that this run has started."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self) -> None:
         # The one core of the test process and of all services, as the kernel says; None if there is none.
         self.core: int | None = None
-        self._context = context
+        self.lock = CoreLock(None)
+        self._is_free = True
         self._free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
-        self._lock = CoreLock(None)
-        context.at_stop.callback(lambda: self._lock.release())  # after the services have stopped
-        context.at_stop.callback(set_affinity, [os.getpid()], self._free_cores)
 
-    def pin(self, lock: CoreLock) -> None:
-        """Move everything to the core of this lock, if it has one."""
-        self._lock = lock
-        self.move(free=False)
-
-    def move(self, *, free: bool) -> None:
-        """Let everything run on all cores that this process had at its start, or on the locked one alone."""
-        if self._lock.core is None:
+    def move(self, services: Sequence[Service], *, free: bool = False) -> None:
+        """Let everything run on the locked core alone, or on all that this process had at its start."""
+        if self.lock.core is None or free == self._is_free:
             return
-        cores = self._free_cores if free else {self._lock.core}
-        services = self._context.services.running()
+        self._is_free = free
+        cores = self._free_cores if free else {self.lock.core}
         for service in services:
             if service.own:
                 service.pin(cores)
@@ -151,19 +143,7 @@ class Pinning:
         # An external server has no process here, and may run anywhere.
         self.core = pinned_core([os.getpid(), *itertools.chain(*pids)]) if all(pids) else None
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        if self._is_unpinned(item):
-            self.move(free=True)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        try:
-            return (yield)
-        finally:
-            if self._is_unpinned(item):
-                self.move(free=False)
-
-    def _is_unpinned(self, item: pytest.Item) -> bool:
-        is_full = self._context.profile_name == "full" and bool(self._context.key_of(item))
-        return is_full and item.get_closest_marker("unpinned") is not None
+    def release(self) -> None:
+        """Let other runs have the core, and this process all cores."""
+        self.lock.release()
+        set_affinity([os.getpid()], self._free_cores)

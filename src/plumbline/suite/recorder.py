@@ -13,7 +13,6 @@ import pytest
 from plumbline.counting.counter import Counter
 from plumbline.judging.budgets import check_budget
 from plumbline.measuring.context import RunContext, fixtures_of, outcome_of
-from plumbline.measuring.cpu_affinity import Pinning
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
@@ -29,13 +28,12 @@ class Recorder:
     `untimed`: why timings would mean nothing in this process; "" if they are taken.
     """
 
-    def __init__(self, context: RunContext, pinning: Pinning, untimed: str) -> None:
+    def __init__(self, context: RunContext, untimed: str) -> None:
         self.benchmarks: list[Benchmark] = []
         self.tests: list[TestOutcome] = []
         self.service_lines: list[str] = []
         self.counter: Counter | None = None
         self._context = context
-        self._pinning = pinning
         self._untimed = untimed
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
@@ -69,7 +67,7 @@ class Recorder:
                 machine=context.settings.machine,
                 services={service.name: service.backend for service in running},
                 versions={service.name: service.version for service in running if service.version},
-                pin=self._pinning.core,
+                pin=self._context.pinning.core,
             ),
             benchmarks=self.benchmarks,
             profile=context.profile_name,
@@ -146,7 +144,7 @@ class Recorder:
             samples=len(summary.samples_s),
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],
-            pin=self._pinning.core,
+            pin=self._context.pinning.core,
             machine_speed_s=self._disturbances.machine_speed_s if self._disturbances else 0.0,
             source_hash=hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12],
             renamed_from=measure.renamed_from,

@@ -17,9 +17,8 @@ from plumbline.judging.budgets import broken
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import judge_benchmarks
 from plumbline.judging.evidence import Evidence
-from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext
-from plumbline.measuring.cpu_affinity import CoreLock, Pinning, not_allowed
+from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
 from plumbline.measuring.guards import TimeLimits
 from plumbline.processes import pinned_core
@@ -50,11 +49,10 @@ class SuiteRun:
         self._deselected: list[str] = []
         self._results: Results | None = None
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
-        self._pinning = Pinning(context)
-        self._recorder = Recorder(context, self._pinning, self._untimed)
+        self._recorder = Recorder(context, self._untimed)
         self._limits = TimeLimits()
         provide(context, self._recorder.start_measure)
-        parts = [context, self._pinning, self._recorder, self._limits, ConnectionCheck(context)]
+        parts = [context, self._recorder, self._limits]
         if self._output and config.option.verbose < 0:
             parts.append(SuiteProgress(self._recorder))
         for part in parts:
@@ -111,9 +109,9 @@ class SuiteRun:
         if not self._untimed:
             self._recorder.counter = Counter(self._context.services)
             self._context.at_stop.callback(self._recorder.counter.close)
-        lock = CoreLock.acquire("off" if self._untimed else self._context.settings.pin)
-        self._pinning.pin(lock)
-        services = self._context.services
+        services, pinning = self._context.services, self._context.pinning
+        pinning.lock = lock = CoreLock.acquire("off" if self._untimed else self._context.settings.pin)
+        pinning.move(services.running())
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = services.lines(cores) + not_pinned

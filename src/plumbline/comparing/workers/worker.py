@@ -22,9 +22,8 @@ from plumbline.comparing.workers.asgi_wrapper import profiled, slowed, wrapped
 from plumbline.comparing.workers.protocol import Collected, Imported, Line, Order, Over, Start
 from plumbline.comparing.workers.turned_measurement import TurnedMeasurement
 from plumbline.judging.baseline import preferred_backends
-from plumbline.measuring.connections import ConnectionCheck
 from plumbline.measuring.context import RunContext, fixtures_of, outcome_of, uses_application
-from plumbline.measuring.cpu_affinity import CoreLock, Pinning
+from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure
@@ -55,11 +54,9 @@ class Worker:
         self._ran: set[str] = set()
         self._last: pytest.TestReport | None = None
         self._context = context = RunContext(config, suite, controlled=True)
-        self._pinning = Pinning(context)
         provide(context, self._start_measure)
         config.stash[controls.START] = self._start
-        for part in (context, self._pinning, ConnectionCheck(context)):
-            config.pluginmanager.register(part)
+        config.pluginmanager.register(context)
 
     def _start_measure(self, item: pytest.Item) -> Measure:
         profile = self._context.profile
@@ -123,7 +120,8 @@ class Worker:
         errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
         self._line.send(Collected([*items], served, errors, origins(start.modules)))
         session.items[:] = [items[key] for key in self._line.expect(Order).keys]
-        self._pinning.pin(CoreLock(start.core))
+        self._context.pinning.lock = CoreLock(start.core)
+        self._context.pinning.move(self._context.services.running())
         gc.collect()
         gc.freeze()
         outcome = yield
@@ -163,4 +161,5 @@ class Worker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        self._pinning.move(free=True)  # nothing is measured any more, and stopping is work
+        if self._context.begun:  # nothing is measured any more, and stopping is work
+            self._context.pinning.move(self._context.services.running(), free=True)
