@@ -70,8 +70,7 @@ class Counter:
     """Counts for all benchmarks of a run; `close` it at the end."""
 
     def __init__(self, services: Services) -> None:
-        self.notes: list[str] = []
-        """What cannot be counted here, and why, once each."""
+        self.notes: list[str] = []  # what cannot be counted here, and why, once each
         self._services = services
         self._watch: SocketWatch | None = None
         try:

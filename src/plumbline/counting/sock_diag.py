@@ -38,22 +38,18 @@ QUEUE_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 16
 ANSWER_LIMIT_S = 1.0
 
-Peer = tuple[bytes, int]
-"""Packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too."""
+Peer = tuple[bytes, int]  # packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too
 
 
 class Connection(NamedTuple):
     """The client's side of one connection so far, without retransmissions."""
 
-    cookie: bytes
-    """Identifies the socket until the machine starts again."""
+    cookie: bytes  # identifies the socket until the machine starts again
     peer: Peer
-    segments_sent: int
-    """With data; a message is one segment if it fits."""
+    segments_sent: int  # with data; a message is one segment if it fits
     bytes_sent: int
     bytes_received: int
-    segment_bytes: int
-    """The most data that one segment takes."""
+    segment_bytes: int  # the most data that one segment takes
 
 
 class SocketWatch:

@@ -13,14 +13,11 @@ from plumbline.counting.sources import CannotCount, Numbers
 class Traffic:
     """Traffic with one service."""
 
-    segments: int = 0
-    """Sent, with data."""
+    segments: int = 0  # sent, with data
     bytes_sent: int = 0
     bytes_received: int = 0
-    connections: int = 0
-    """Opened."""
-    whole: bool = True
-    """Whether messages seem to fit one segment each, so that segments are messages."""
+    connections: int = 0  # opened
+    whole: bool = True  # whether messages seem to fit one segment each, so that segments are messages
 
 
 def traffic(

@@ -44,8 +44,7 @@ class Executed:
 
     kind: Literal["statement", "parse"]
     text: str
-    parameters: tuple[str, ...] = ()
-    """SQL literals."""
+    parameters: tuple[str, ...] = ()  # SQL literals
 
 
 def executed(log: str) -> Iterator[Executed]:

@@ -32,10 +32,8 @@ class Again:
     """The benchmarks that fresh processes measure again."""
 
     keys: list[str]
-    timings: frozenset[str]
-    """Keys of those whose timings are judged anew, rather than their budgets alone."""
-    all_processes: bool
-    """Whether every process is needed; for budgets, the first ones may settle it."""
+    timings: frozenset[str]  # keys of those whose timings are judged anew, rather than their budgets alone
+    all_processes: bool  # whether every process is needed; for budgets, the first ones may settle it
 
 
 def choose_pairs(

@@ -10,8 +10,7 @@ from plumbline.results.schema import Benchmark, CountChange, Results
 
 T = TypeVar("T")
 
-CUT_OTHERWISE = 2
-"""How many times as many segments a message may be that doesn't fit one: they are half full at least."""
+CUT_OTHERWISE = 2  # how many times as many segments a message may be that doesn't fit one: they are half full at least
 
 
 def compare_counts(

@@ -42,10 +42,8 @@ class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     """A regression of one benchmark that somebody has accepted, as `accepted.json` holds it."""
 
     reason: str
-    slower_by: float = 0.0
-    """As a share; the upper end of the interval."""
-    counts: Mapping[str, float] = {}
-    """Those that had grown, as they were then."""
+    slower_by: float = 0.0  # as a share; the upper end of the interval
+    counts: Mapping[str, float] = {}  # those that had grown, as they were then
 
 
 class NoComparison(Struct, frozen=True):
@@ -59,33 +57,26 @@ class NoComparison(Struct, frozen=True):
 class ComparisonEvidence(Struct, frozen=True):
     """What a paired comparison with the base found, by key of benchmark."""
 
-    base: str = ""
-    """The commit, and why that one."""
+    base: str = ""  # the commit, and why that one
     base_differences: Sequence[str] = []
     notes: Sequence[str] = []
-    compared: Collection[str] = frozenset()
-    """Keys that it was to compare; the fields below are about these."""
-    unaffected: Collection[str] = frozenset()
-    """Keys of those that execute nothing that differs from the base."""
+    compared: Collection[str] = frozenset()  # keys that it was to compare; the fields below are about these
+    unaffected: Collection[str] = frozenset()  # keys of those that execute nothing that differs from the base
     judgements: Mapping[str, Judgement] = {}
     differences: Mapping[str, Sequence[float]] = {}
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}
     functions: Mapping[str, Sequence[FunctionTime]] = {}
     failures: Mapping[str, str] = {}
-    baseline_edited: Collection[str] = frozenset()
-    """Keys whose entry in the baseline this change edits."""
+    baseline_edited: Collection[str] = frozenset()  # keys whose entry in the baseline this change edits
     none: NoComparison | None = None
 
 
 class ConfirmationEvidence(Struct, frozen=True):
     """What fresh processes found that measured benchmarks again."""
 
-    fresh: Mapping[str, Sequence[Benchmark]] = {}
-    """Each benchmark in each process, by key."""
-    timings: Mapping[str, BaselineEvidence] = {}
-    """Of those whose timings these processes judge."""
-    failed: Sequence[Reason] = []
-    """Why such a process ended early."""
+    fresh: Mapping[str, Sequence[Benchmark]] = {}  # each benchmark in each process, by key
+    timings: Mapping[str, BaselineEvidence] = {}  # of those whose timings these processes judge
+    failed: Sequence[Reason] = []  # why such a process ended early
 
 
 class Evidence(Struct, frozen=True):
@@ -93,14 +84,12 @@ class Evidence(Struct, frozen=True):
 
     baseline_file: str = ""
     baseline: Results | None = None
-    base_baseline: Results | None = None
-    """The baseline as it is in the base commit of a proposed change."""
+    base_baseline: Results | None = None  # the baseline as it is in the base commit of a proposed change
     timings: Mapping[str, BaselineEvidence] = {}
     counts: Mapping[str, CountEvidence] = {}
     application_elsewhere: Collection[str] = frozenset()
     """Keys that were to be compared in pairs, and cannot be: one application serves both sides."""
     comparison: ComparisonEvidence = ComparisonEvidence()
-    comparison_required: bool = False
-    """Whether a run is invalid if there was no base to compare with."""
+    comparison_required: bool = False  # whether a run is invalid if there was no base to compare with
     confirmation: ConfirmationEvidence = ConfirmationEvidence()
     accepted: Mapping[str, Accepted] = {}

@@ -13,10 +13,8 @@ class Thresholds:
 
     tolerance: float
     minimum_effect: float
-    false_alarms: float
-    """Share of comparisons without a change in which any benchmark may fail."""
-    power: float
-    """Share of slow-downs of `minimum_effect` that must not pass."""
+    false_alarms: float  # share of comparisons without a change in which any benchmark may fail
+    power: float  # share of slow-downs of `minimum_effect` that must not pass
 
     @classmethod
     def of(cls, gate: GateSettings, own: BenchmarkSettings | None) -> Self:
@@ -37,9 +35,6 @@ class Judgement:
     change: float
     low: float
     high: float
-    minimum_detectable_effect: float
-    """The smallest slow-down that as much evidence fails with the wanted power."""
-    pairs: int
-    """Pairs, or fresh processes of the baseline check, that it rests on."""
-    error: float
-    """Standard error of the change, as a logarithm."""
+    minimum_detectable_effect: float  # the smallest slow-down that as much evidence fails with the wanted power
+    pairs: int  # pairs, or fresh processes of the baseline check, that it rests on
+    error: float  # standard error of the change, as a logarithm

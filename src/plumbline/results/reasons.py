@@ -64,8 +64,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     old: float
     new: float
     benchmarks: int = 1
-    alike: bool = True
-    """Whether `old` and `new` are those of all these benchmarks, or only their difference is."""
+    alike: bool = True  # whether `old` and `new` are those of all these benchmarks, or only their difference is
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -79,5 +78,4 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     of: int = 0
     share: float = 0.0
     accepted_share: float = 0.0
-    when_repeated: bool = False
-    """Whether it arose when benchmarks were measured again."""
+    when_repeated: bool = False  # whether it arose when benchmarks were measured again

@@ -43,8 +43,7 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
     limit: float
     measured: float
     kept: bool
-    note: str = ""
-    """Why it was not judged, if so."""
+    note: str = ""  # why it was not judged, if so
 
 
 class CountChange(Struct, frozen=True, omit_defaults=True):
@@ -53,8 +52,7 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     name: str
     old: float
     new: float
-    gated: bool = False
-    """Whether it counts against the benchmark."""
+    gated: bool = False  # whether it counts against the benchmark
 
 
 class FunctionTime(Struct, frozen=True, omit_defaults=True):
@@ -64,23 +62,19 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     """
 
     name: str
-    file: str
-    """Below the tree, or below the folder of packages; "" for built-in functions."""
+    file: str  # below the tree, or below the folder of packages; "" for built-in functions
     line: int
     base_s: Seconds
     head_s: Seconds
-    base_calls: NotNegative
-    """Calls per operation."""
+    base_calls: NotNegative  # calls per operation
     head_calls: NotNegative
-    where: str = ""
-    """The process: "" for that of the test, else the name of the application or process."""
+    where: str = ""  # the process: "" for that of the test, else the name of the application or process
 
 
 class Benchmark(Struct, frozen=True, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
-    key: str
-    """Node id below tests/performance."""
+    key: str  # node id below tests/performance
     unit: str
     verdict: Verdict | None
     median: Seconds
@@ -88,57 +82,43 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     """Exact counts per operation, by name; a name that is absent is 0 if its family was counted."""
     counts_varying: Mapping[str, Sequence[float]] = {}
     """Counts that differed between the rounds of one process, or the processes of a baseline: never judged."""
-    counted: Sequence[str] = []
-    """The families of counts that could be taken."""
+    counted: Sequence[str] = []  # the families of counts that could be taken
     count_changes: Sequence[CountChange] = []
     mean: Seconds = 0.0
     p95: Seconds = 0.0
-    p99: Seconds | None = None
-    """From 1,000 samples on."""
+    p99: Seconds | None = None  # from 1,000 samples on
     minimum: Seconds = 0.0
     maximum: Seconds = 0.0
     rate_per_s: NotNegative = 0.0
-    operations: int = 1
-    """Operations in each sample."""
-    samples: int = 0
-    """Number of samples; over all processes, in a baseline."""
-    samples_s: Sequence[Seconds] = []
-    """Each sample; not kept in a baseline."""
-    process_medians: Sequence[Seconds] = []
-    """The median of each fresh process that measured it."""
+    operations: int = 1  # operations in each sample
+    samples: int = 0  # number of samples; over all processes, in a baseline
+    samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
+    process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None
     """Standard deviation of the logarithms of `process_medians`: 0.01 is about 1 %."""
-    pin: int | None = None
-    """The core that it was pinned to; None if it was not pinned."""
+    pin: int | None = None  # the core that it was pinned to; None if it was not pinned
     machine_speed_s: Seconds = field(default=0.0, name="pace_s")
     """Time of a fixed piece of work beside it; 0 if it is not known."""
     source_hash: str = ""
     renamed_from: str = ""
     description: str = ""
-    line: int = 0
-    """First line of its test, from 0."""
-    source: str = ""
-    """The code of its test; not kept in a baseline."""
-    tolerance: float | None = None
-    """Its own, if it has one; as `minimum_effect`."""
+    line: int = 0  # first line of its test, from 0
+    source: str = ""  # the code of its test; not kept in a baseline
+    tolerance: float | None = None  # its own, if it has one; as `minimum_effect`
     minimum_effect: float | None = None
     baseline_median: Seconds | None = None
-    change: float | None = None
-    """Against the base or the baseline: 0.05 is 5 % slower."""
+    change: float | None = None  # against the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None
     change_high: float | None = None
     minimum_detectable_effect: float | None = field(default=None, name="resolution")
     """The slow-down that this run would have failed with the wanted power."""
     differences: Sequence[float] = []
     """Of a paired comparison, one for each pair: the logarithm of head's time over base's."""
-    base_samples_s: Sequence[Seconds] = []
-    """Of its last pair, thinned out evenly; as `head_samples_s`."""
+    base_samples_s: Sequence[Seconds] = []  # of its last pair, thinned out evenly; as `head_samples_s`
     head_samples_s: Sequence[Seconds] = []
-    functions: Sequence[FunctionTime] = []
-    """Of a regression: what got slower under a profiler, the worst first."""
+    functions: Sequence[FunctionTime] = []  # of a regression: what got slower under a profiler, the worst first
     budgets: Sequence[BudgetResult] = []
-    reasons: Sequence[Reason] = []
-    """Why the verdict is what it is."""
+    reasons: Sequence[Reason] = []  # why the verdict is what it is
     warnings: Sequence[str] = []
 
 
@@ -152,25 +132,21 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
     duration_s: Seconds
     message: str = ""
     benchmark: bool = False
-    service_off: bool = False
-    """Whether it was skipped because the settings have switched its service off."""
+    service_off: bool = False  # whether it was skipped because the settings have switched its service off
 
 
 class Environment(Struct, frozen=True, omit_defaults=True):
     """The machine, Python, servers and packages that the figures depend on."""
 
-    machine: str
-    """The owner's name for it, or a hash of its machine id, host name and hardware."""
+    machine: str  # the owner's name for it, or a hash of its machine id, host name and hardware
     system: str
     architecture: str
     cpu: str
     cpu_count: int
     kernel: str
     python: str
-    services: Mapping[str, str]
-    """Backend by service: `{"redis": "embedded"}`."""
-    versions: Mapping[str, str]
-    """Server version by service."""
+    services: Mapping[str, str]  # backend by service: `{"redis": "embedded"}`
+    versions: Mapping[str, str]  # server version by service
     pin: int | None
     commit: str
     dirty: bool
@@ -185,32 +161,23 @@ class Results(Struct, frozen=True, omit_defaults=True):
     environment: Environment
     benchmarks: Sequence[Benchmark]
     profile: str = ""
-    created: str = ""
-    """ISO 8601, UTC."""
-    exit_code: int | None = None
-    """In a record: that of a run that was ended early."""
-    reasons: Sequence[Reason] = []
-    """Why the verdict of the run is what it is, the most important first."""
+    created: str = ""  # ISO 8601, UTC
+    exit_code: int | None = None  # in a record: that of a run that was ended early
+    reasons: Sequence[Reason] = []  # why the verdict of the run is what it is, the most important first
     notes: Sequence[str] = []
-    tolerance: float | None = None
-    """That benchmarks were judged by if they have none of their own; as `minimum_effect`."""
+    tolerance: float | None = None  # that benchmarks were judged by if they have none of their own; as `minimum_effect`
     minimum_effect: float | None = None
-    baseline: str = ""
-    """The file that it was compared with."""
+    baseline: str = ""  # the file that it was compared with
     baseline_commit: str = ""
-    baseline_created: str = ""
-    """When the baseline was recorded, as `created`."""
+    baseline_created: str = ""  # when the baseline was recorded, as `created`
     baseline_differences: Sequence[str] = []
     """What differs from the baseline's machine, servers and packages, one line each."""
-    base: str = ""
-    """The commit that it was compared with in pairs, and why that one."""
-    base_differences: Sequence[str] = []
-    """Files and packages that differ from the base, one line each."""
+    base: str = ""  # the commit that it was compared with in pairs, and why that one
+    base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     collected_files: Sequence[str] = []
     """Collected whole: a benchmark of these files that the baseline has must not be missing."""
     deselected: Sequence[str] = []
     app_elsewhere: Sequence[str] = []
     """Benchmarks of an application that is not served from the working tree: it would be the same on both sides."""
     tests: Sequence[TestOutcome] = []
-    service_lines: Sequence[str] = []
-    """One line for each service: backend, why, version, core."""
+    service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core

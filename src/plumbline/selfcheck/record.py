@@ -40,8 +40,7 @@ SHARE_S = MEASURED_S / 2
 MOST_BLOCKS_RECORDED = 320
 SERVER_SAMPLE_S = 0.1
 
-Slowed = Mapping[Where, Sequence[BenchmarkPlan]]
-"""Benchmarks that can be slowed down, by place."""
+Slowed = Mapping[Where, Sequence[BenchmarkPlan]]  # benchmarks that can be slowed down, by place
 
 
 def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan]) -> dict[Where, list[BenchmarkPlan]]:

@@ -26,8 +26,7 @@ class Recorded(Struct, frozen=True):
 
     block_differences: dict[str, list[float]]
     """By how much head was slower, by each two neighbouring blocks, as logarithms, by key; the controls' too."""
-    slow_down: dict[str, float] = {}
-    """Deliberate slow-downs, as shares by key."""
+    slow_down: dict[str, float] = {}  # deliberate slow-downs, as shares by key
     where: Where = "block"
 
 
@@ -37,34 +36,26 @@ class SlowedGate(Struct, frozen=True):
     key: str
     size: float
     where: Where
-    verdicts: dict[str, str]
-    """By key; none if the gate was invalid."""
-    change: float | None = None
-    """What the gate read for the benchmark, as a share."""
+    verdicts: dict[str, str]  # by key; none if the gate was invalid
+    change: float | None = None  # what the gate read for the benchmark, as a share
 
 
 class Findings(Struct, frozen=True):
     """What a recording shows, by names for a report."""
 
-    gates: dict[str, Share]
-    """Live gates without a change."""
-    slowed: dict[str, Share]
-    """Live gates with a slow-down."""
-    pairs: dict[str, Share]
-    """Single pairs with a slow-down."""
+    gates: dict[str, Share]  # live gates without a change
+    slowed: dict[str, Share]  # live gates with a slow-down
+    pairs: dict[str, Share]  # single pairs with a slow-down
     replayed: dict[str, Share]
-    minimum_effect: float | None
-    """The least that this machine supports; None: none of the candidates."""
+    minimum_effect: float | None  # the least that this machine supports; None: none of the candidates
 
 
 class Recording(Struct, frozen=True):
     """Pairs and gates of one machine."""
 
-    sample_s: dict[str, float]
-    """Estimated duration of a sample, by key of the benchmark."""
+    sample_s: dict[str, float]  # estimated duration of a sample, by key of the benchmark
     pairs: list[Recorded] = []
-    gates: list[dict[str, str]] = []
-    """Verdicts of the live gates without a change, by key; an invalid gate has none."""
+    gates: list[dict[str, str]] = []  # verdicts of the live gates without a change, by key; an invalid gate has none
     slowed: list[SlowedGate] = []
     time_factor: float = field(default=1.0, name="pace")
     """How long the pairs of the gates without a change took, over the estimate."""

@@ -57,10 +57,8 @@ class ComparisonInvalid(Exception):
 class Prior:
     """How pairs of the other benchmarks vary."""
 
-    ratio: float
-    """Their variance over the expected one: BETWEEN² and the variance within each pair together."""
-    degrees: int
-    """Degrees of freedom that this is worth."""
+    ratio: float  # their variance over the expected one: BETWEEN² and the variance within each pair together
+    degrees: int  # degrees of freedom that this is worth
 
     def moderated(self, values: Sequence[float], within: Sequence[float]) -> tuple[float, int]:
         """Return the variance of at least two differences over the expected one, shrunk, and its degrees of freedom.

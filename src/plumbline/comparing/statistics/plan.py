@@ -33,13 +33,10 @@ class BenchmarkPlan:
     """A benchmark to be compared."""
 
     key: str
-    sample_s: float
-    """Estimated duration of one sample."""
+    sample_s: float  # estimated duration of one sample
     thresholds: Thresholds
-    blocks: int = LEAST_BLOCKS
-    """Of each side, in a pair."""
-    slow_down: float = 0.0
-    """Share by which head is slowed down deliberately, for the controls and the self-check."""
+    blocks: int = LEAST_BLOCKS  # of each side, in a pair
+    slow_down: float = 0.0  # share by which head is slowed down deliberately, for the controls and the self-check
     slowed_in: Where = "block"
 
     @property
@@ -81,12 +78,10 @@ class Pair:
 
     block_differences: dict[str, list[float]] = field(default_factory=dict)
     """By how much head was slower, by each two neighbouring blocks, as logarithms; the controls' too."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a benchmark could not be compared."""
+    failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """Samples of base and of head, in seconds per operation."""
-    idle_s: float = 0.0
-    """How long the run waited for its processes, although they had been started ahead."""
+    idle_s: float = 0.0  # how long the run waited for its processes, although they had been started ahead
 
 
 class RunPair(Protocol):

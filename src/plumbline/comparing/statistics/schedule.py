@@ -66,8 +66,7 @@ class PairedComparison:
     differences: dict[str, list[float]] = field(default_factory=dict)
     """One for each pair of the stage that judged a benchmark; the controls' of all pairs."""
     judgements: dict[str, Judgement] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    """Why a benchmark could not be compared."""
+    failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """Samples of base and of head in the last pair of each benchmark, in seconds per operation."""
     unaffected: set[str] = field(default_factory=set)

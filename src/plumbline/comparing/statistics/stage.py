@@ -29,8 +29,7 @@ class Totals:
     """Totals over all pairs of a comparison so far, in seconds."""
 
     pairs: int = 0
-    expected_s: float = 0.0
-    """Estimated duration of the pairs, which does not know the machine."""
+    expected_s: float = 0.0  # estimated duration of the pairs, which does not know the machine
     spent_s: float = 0.0
     measured_s: float = MEASURED_S
     """What all benchmarks of the next pair may take together, if that is more than their least blocks."""
@@ -45,19 +44,13 @@ class Totals:
 class StagePlan:
     """Benchmarks of a stage and the conditions that they are judged under."""
 
-    most_blocks: Mapping[BenchmarkPlan, int]
-    """The most blocks of each benchmark in a pair."""
-    analyses: Sequence[int]
-    """Numbers of pairs after which to judge, unless the time is up first."""
-    false_alarms: float
-    """Share of the comparison's false alarms that this stage may make."""
+    most_blocks: Mapping[BenchmarkPlan, int]  # the most blocks of each benchmark in a pair
+    analyses: Sequence[int]  # numbers of pairs after which to judge, unless the time is up first
+    false_alarms: float  # share of the comparison's false alarms that this stage may make
     misses: float
-    prior: Prior | None = None
-    """See judge_pairs; by default, what the benchmarks of this stage show of each other."""
-    error_wanted: float = math.inf
-    """A benchmark that failed gets more pairs until its standard error is at most this."""
-    sharing: int = 0
-    """How many benchmarks share the false alarms, if not only those that are compared in this stage."""
+    prior: Prior | None = None  # see judge_pairs; by default, what the benchmarks of this stage show of each other
+    error_wanted: float = math.inf  # a benchmark that failed gets more pairs until its standard error is at most this
+    sharing: int = 0  # how many benchmarks share the false alarms, if not only those that are compared in this stage
     decisive: Mapping[str, int] = field(default_factory=dict)
     """Blocks of a pair that each should have, by key, as far as there is time."""
 
@@ -66,14 +59,11 @@ class StagePlan:
 class StageEvidence:
     """Evidence of one stage, by key."""
 
-    differences: dict[str, list[float]]
-    """One for each pair."""
+    differences: dict[str, list[float]]  # one for each pair
     block_differences: dict[str, list[list[float]]]
-    failures: dict[str, str]
-    """Why a benchmark could not be compared, in this stage or an earlier one."""
+    failures: dict[str, str]  # why a benchmark could not be compared, in this stage or an earlier one
     judgements: dict[str, Judgement] = field(default_factory=dict)
-    of_controls: dict[str, list[float]] = field(default_factory=dict)
-    """Differences of the controls."""
+    of_controls: dict[str, list[float]] = field(default_factory=dict)  # differences of the controls
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
 
