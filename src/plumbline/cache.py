@@ -47,12 +47,12 @@ def state_folder() -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs of this user from making anything in this folder. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(filelock.FileLock(folder / ".lock", timeout=LOCK_LIMIT_S))
-        except filelock.Timeout:
-            message = f"another run has held {folder / '.lock'} for {LOCK_LIMIT_S:g} s: wait until it ends"
-            raise TimeoutError(message) from None
+    try:
+        held = filelock.FileLock(folder / ".lock", timeout=LOCK_LIMIT_S).acquire()
+    except filelock.Timeout:
+        message = f"another run has held {folder / '.lock'} for {LOCK_LIMIT_S:g} s: wait until it ends"
+        raise TimeoutError(message) from None
+    with held:
         yield
 
 
@@ -65,7 +65,7 @@ def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder `name` in `folder`, made by `make` if it is missing. The caller holds the lock."""
+    """Do what `make_once` does, for a caller that holds the lock."""
     kept = folder / name
     if not (kept / MADE).is_file():
         remove(kept)
@@ -82,11 +82,10 @@ def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 def sweep(folder: Path) -> None:
     """Remove what killed runs left, what nobody used for a week, and all but the newest. The caller holds the lock."""
-    paths = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    used_s = {path: _used_s(path) for path in paths}
-    newest = sorted(used_s, key=lambda path: -used_s[path])[:MOST_KEPT]
-    for path, when_s in used_s.items():
-        if path not in newest or when_s < time.time() - KEPT_S:
+    used_s = {made.parent: made.stat().st_mtime for made in folder.glob(f"*/{MADE}")}
+    newest = sorted(used_s, key=used_s.__getitem__)[-MOST_KEPT:]
+    for path in [*folder.glob("*/")]:
+        if path not in newest or used_s[path] < time.time() - KEPT_S:
             remove(path)
 
 
@@ -105,10 +104,3 @@ def first_failure(error: OSError) -> OSError:
     """Return the first of the errors that `shutil.copytree` collects for each file; any other error as it is."""
     collected = error.args[0] if isinstance(error, shutil.Error) else None
     return OSError(collected[0][2]) if isinstance(collected, list) and collected else error
-
-
-def _used_s(path: Path) -> float:
-    try:
-        return (path / MADE).stat().st_mtime
-    except OSError:
-        return 0.0

@@ -14,20 +14,9 @@ class Project:
 
     root: Path
 
-    @classmethod
-    def of_current_folder(cls) -> "Project":
-        """Return the project that the current folder lies in, or that folder if it lies in none."""
-        return cls(find_project(Path.cwd()) or Path.cwd())
-
     @property
     def suite(self) -> Path:
-        """The folder of the performance suite."""
         return self.root / SUITE
-
-    @property
-    def settings_file(self) -> Path:
-        """`settings.toml` of the suite."""
-        return self.suite / SETTINGS
 
     @property
     def baselines(self) -> Path:
@@ -51,13 +40,9 @@ def find_suite(*paths: Path) -> Path | None:
 
 def find_project(*starts: Path) -> Path | None:
     """Return the nearest folder at or above one of `starts` that holds a performance suite; None if there is none."""
-    folders = (folder for start in starts for folder in (start, *start.parents))
-    return next((folder for folder in folders if is_suite(folder / SUITE)), None)
+    return next((folder for path in starts for folder in (path, *path.parents) if is_suite(folder / SUITE)), None)
 
 
-def nox_command(root: Path | None = None) -> str:
-    """Return how the project's owner calls Nox: a repository with a noxfile of its own keeps ours beside it.
-
-    `root` is the current folder by default.
-    """
-    return "nox -f perf-noxfile.py" if ((root or Path.cwd()) / "perf-noxfile.py").is_file() else "nox"
+def nox_command() -> str:
+    """Return how the project's owner calls Nox: a repository with a noxfile of its own keeps ours beside it."""
+    return "nox -f perf-noxfile.py" if Path("perf-noxfile.py").is_file() else "nox"

@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
-from plumbline.project import Project
+from plumbline.project import SETTINGS, Project, find_project
 from plumbline.results.files import ResultsError
 from plumbline.settings import Settings, SettingsError, load_settings
 
@@ -28,9 +29,9 @@ class CommandError(Exception):
 def documented_exit(command: Command) -> int:
     """Run a command in the project around the current folder; every error ends in a message and its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    project = Project.of_current_folder()
+    project = Project(find_project(Path.cwd()) or Path.cwd())
     try:
-        code = command(project, load_settings(project.settings_file))
+        code = command(project, load_settings(project.suite / SETTINGS))
         sys.stdout.flush()
         return code
     except SettingsError as error:

@@ -14,17 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
-from plumbline.comparing.trees.at_start.sitecustomize import (
-    ANY,
-    CALL,
-    DIFFERING,
-    NUMBER_BYTES,
-    PROGRAM,
-    STAGE,
-    STAGES,
-    TESTS,
-    WATCHED,
-)
+from plumbline.comparing.trees.at_start import sitecustomize as marks
 from plumbline.comparing.trees.environment import package_folders
 from plumbline.comparing.trees.sides import COMPILED_FOLDER, Sides
 from plumbline.comparing.trees.trace import is_run_by_python
@@ -34,7 +24,7 @@ APP, PREPARE = "app", "prepare"
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
 # In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
-EVERY = frozenset({ANY})
+EVERY = frozenset({marks.ANY})
 # By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
 # code; None if it can act without a call.
 Changed = Mapping[Path, Set[str] | None]
@@ -153,8 +143,8 @@ def open_traces(folder: Path, changed: Changed) -> None:
     folder.mkdir()
     known = {str(path): None if names == EVERY else [*names] for path, names in changed.items() if names is not None}
     if known:
-        (folder / DIFFERING).write_text(json.dumps(known), encoding="utf-8", errors="surrogateescape")
-        (folder / STAGE).write_bytes(bytes(NUMBER_BYTES))
+        (folder / marks.DIFFERING).write_text(json.dumps(known), encoding="utf-8", errors="surrogateescape")
+        (folder / marks.STAGE).write_bytes(bytes(marks.NUMBER_BYTES))
 
 
 def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
@@ -166,28 +156,28 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
     Python does not run.
     """
     found: set[str] = set()
-    stages = [[], *map(json.loads, _lines(folder / STAGES) or [])]  # 0 is before all of them
+    stages = [[], *map(json.loads, _lines(folder / marks.STAGES) or [])]  # 0 is before all of them
     for name in names:
         lines = _lines(folder / name)
         if lines is None:
             return None
         calls: dict[tuple[str, str, str], set[int]] = defaultdict(set)
         for line in lines:
-            if line.startswith(CALL):
-                number, process, function, path = line.removeprefix(CALL).split(" ", 3)
+            if line.startswith(marks.CALL):
+                number, process, function, path = line.removeprefix(marks.CALL).split(" ", 3)
                 calls[process, function, path].add(int(number))
-            elif line.startswith(PROGRAM):
-                if not is_run_by_python(line.removeprefix(PROGRAM)):
+            elif line.startswith(marks.PROGRAM):
+                if not is_run_by_python(line.removeprefix(marks.PROGRAM)):
                     return None
-            elif any(names is None or not line.startswith(WATCHED) for names in _changed_in(line, changed)):
+            elif any(names is None or not line.startswith(marks.WATCHED) for names in _changed_in(line, changed)):
                 return None
-        if calls and name not in (TESTS, APP):
+        if calls and name not in (marks.TESTS, APP):
             return None
         for (_, function, _), numbers in calls.items():
             by_kind: dict[str, set[str]] = defaultdict(set)
             for kind, *keys in (stages[number] for number in numbers if number):
                 by_kind[kind].update(keys)
-            if 0 in numbers or (function != ANY and not by_kind["first"] <= by_kind["again"]):
+            if 0 in numbers or (function != marks.ANY and not by_kind["first"] <= by_kind["again"]):
                 return None
             found |= set().union(*by_kind.values())
     return found
@@ -206,15 +196,12 @@ def may_make(names: Iterable[str], folder: Path, changed: Changed) -> bool:
 
 
 def _lines(file: Path) -> list[str] | None:
-    try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except FileNotFoundError:
-        return None
+    return file.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if file.is_file() else None
 
 
 def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
     """Return what differs in a file that was read."""
-    return [changed[path] for path in _with_parents(line.removeprefix(WATCHED)) if path in changed]
+    return [changed[path] for path in _with_parents(line.removeprefix(marks.WATCHED)) if path in changed]
 
 
 @functools.cache  # each process of both sides reads most of these files

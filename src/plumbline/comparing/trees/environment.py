@@ -11,10 +11,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -46,16 +45,12 @@ def wanted_changes(
     Plumbline needs stay as they are. Raises NoBase if a lock file cannot be read.
     """
     installed = installed_packages()
-    project = head / prefix
-    file = project / SUITE / "requirements.txt"
-    requirements = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    own, forbids = own_packages(read_toml(project / "pyproject.toml"), requirements)
+    own, forbids = own_packages(head / prefix)
     kept = own | local_packages() | INSTALLERS
     lock, now = locked_versions(head, prefix)
     _, before = locked_versions(base, prefix)
-    astray = sorted(
-        name for name in now.keys() & installed.keys() - kept if now[name] != installed[name] and "://" not in now[name]
-    )
+    comparable = now.keys() & installed.keys() - kept
+    astray = sorted(name for name in comparable if now[name] != installed[name] and "://" not in now[name])
     if astray:
         name = astray[0]
         say(f"{name} {installed[name]} is installed, not the {now[name]} of {lock}: base gets the baseline's versions")
@@ -80,21 +75,24 @@ def changed_versions(before: Pins, now: Pins, installed: Pins, kept: Iterable[st
     return changes
 
 
-def own_packages(
-    pyproject: Mapping[str, Any], requirements: Sequence[str] = ()
-) -> tuple[set[str], Callable[[str, str], bool]]:
+def own_packages(project: Path) -> tuple[set[str], Callable[[str, str], bool]]:
     """Return the packages that are here for Plumbline alone, and whether those forbid a version of another package.
 
     They are the installed requirements of Plumbline with all its extras, and theirs, without what the code under test
-    needs. `pyproject` is the project's file, `requirements` are the lines of the suite's requirements.txt.
+    needs: what pyproject.toml of the folder `project` declares, and requirements.txt of its suite.
     """
-    declared = [*requirements]
-    project = pyproject.get("project", {})
-    if canonicalize_name(project.get("name", "")) != PLUMBLINE:
-        declared += project.get("dependencies", [])
+    requirements = project / SUITE / "requirements.txt"
+    declared = requirements.read_text(encoding="utf-8", errors="replace").splitlines() if requirements.is_file() else []
+    pyproject = read_toml(project / "pyproject.toml")
     declared += pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
+    if canonicalize_name(pyproject.get("project", {}).get("name", "")) != PLUMBLINE:
+        declared += pyproject.get("project", {}).get("dependencies", [])
     names = {canonicalize_name(re.split(r"[^\w.-]", line.strip())[0]) for line in declared if isinstance(line, str)}
-    needs = {name: _needs(name, distribution) for name, distribution in distributions().items()}
+    needs: dict[str, list[Requirement]] = {}
+    for name, distribution in distributions().items():
+        extras = ["", *(distribution.metadata.get_all("Provides-Extra") or [] if name == PLUMBLINE else [])]
+        listed = [need for line in distribution.requires or [] if (need := parse_requirement(line))]
+        needs[name] = [one for one in listed if any(_applies(one, extra) for extra in extras)]
     # A project that depends on Plumbline does not put Plumbline under test.
     under_test = _with_needs({*UNDER_TEST, *local_packages(), *names}, {**needs, PLUMBLINE: []}) - {PLUMBLINE}
     own = _with_needs({PLUMBLINE, *RUNNERS}, needs) - under_test
@@ -103,9 +101,13 @@ def own_packages(
         asked = [need for package in own for need in needs.get(package, []) if need.name == name]
         if version:
             return any(not need.specifier.contains(version, prereleases=True) for need in asked)
-        return any(need.marker is None or need.marker.evaluate({"extra": ""}) for need in asked)
+        return any(_applies(need, "") for need in asked)
 
     return own, forbids
+
+
+def _applies(need: Requirement, extra: str) -> bool:
+    return need.marker is None or need.marker.evaluate({"extra": extra})
 
 
 def _with_needs(names: set[str], needs: Mapping[str, list[Requirement]]) -> set[str]:
@@ -114,13 +116,6 @@ def _with_needs(names: set[str], needs: Mapping[str, list[Requirement]]) -> set[
         found |= names
         names = {need.name for name in names for need in needs.get(name, [])}
     return found
-
-
-def _needs(name: str, distribution: Distribution) -> list[Requirement]:
-    """Return what an installed package requires here; of Plumbline, with what its extras require."""
-    extras = ["", *(distribution.metadata.get_all("Provides-Extra") or [] if name == PLUMBLINE else [])]
-    needs = [need for line in distribution.requires or [] if (need := parse_requirement(line))]
-    return [need for need in needs if not need.marker or any(need.marker.evaluate({"extra": one}) for one in extras)]
 
 
 def distributions() -> dict[str, Distribution]:
@@ -137,11 +132,8 @@ def local_packages() -> set[str]:
 
     Plumbline never is the project under test: uv and pip record a folder for a vendored or editable install of it, too.
     """
-    return {
-        name
-        for name, distribution in distributions().items()
-        if name != PLUMBLINE and '"dir_info"' in (distribution.read_text("direct_url.json") or "")
-    }
+    urls = {name: one.read_text("direct_url.json") or "" for name, one in distributions().items() if name != PLUMBLINE}
+    return {name for name, url in urls.items() if '"dir_info"' in url}
 
 
 def base_python(changes: Mapping[str, str], folder: Path, project: Path, say: Callable[[str], None]) -> Path:

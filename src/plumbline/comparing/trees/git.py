@@ -21,7 +21,7 @@ DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
 # Set when a git hook runs us, and meant for git alone.
 FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
-NEVER_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
+NEVER_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "false", "GCM_INTERACTIVE": "never"}
 # Variables that name the target of a change. The first that is set wins.
 TARGETS = (
     "PERF_BASE",
@@ -45,13 +45,12 @@ class Git:
         """Raises NoBase if there is no git or no repository."""
         self.top = folder
         self._environ = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS} | NEVER_PROMPT
+        self._environ["LC_ALL"] = "C"
         # Path of the folder below the root, with a slash at its end; empty if both are the same.
         self.prefix = self.run("rev-parse", "--show-prefix").strip("\n")
         self.top = Path(self.run("rev-parse", "--show-toplevel").strip("\n")).resolve()
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
-        ssh = os.environ.get("GIT_SSH_COMMAND") or self.ask("config", "core.sshCommand") or "ssh"
-        self._environ["GIT_SSH_COMMAND"] = f"{ssh} -o BatchMode=yes"
         self._began_s = time.monotonic()
         self._failed_fetches: list[str] = []
 
@@ -85,7 +84,7 @@ class Git:
         """Fetch more and more history, and `refspecs`, until `find` finds something; empty if it never does."""
         for option in DEEPENING:
             if not (boundaries := self.boundaries()):
-                return find() if refspecs and self._fetch(DEEPENING_SHARE, *refspecs) else ""
+                return find() if refspecs and self._fetch(DEEPENING_SHARE, "", *refspecs) else ""
             # By commit, because HEAD may be on no branch of the remote; some servers serve branches only.
             if not self._fetch(DEEPENING_SHARE, option, *boundaries, *refspecs):
                 self._fetch(DEEPENING_SHARE, option, *refspecs)
@@ -95,9 +94,9 @@ class Git:
 
     def fetch_alone(self, name: str) -> str:
         """Fetch one commit, branch or tag without its history. Returns its hash; empty if that fails."""
-        depth = ["--depth=1"] if self.boundaries() else []  # would cut off the history of a complete clone
+        depth = "--depth=1" if self.boundaries() else ""  # would cut off the history of a complete clone
         is_name = re.fullmatch(r"[\w./-]+", name)
-        return self.commit("FETCH_HEAD") if is_name and self._fetch(1.0, *depth, name) else ""
+        return self.commit("FETCH_HEAD") if is_name and self._fetch(1.0, depth, name) else ""
 
     def attempts(self) -> str:
         """Return the fetches that failed and why, in brackets, for the end of a message."""
@@ -105,11 +104,10 @@ class Git:
         tried = f" (tried: {'; '.join(failed)})" if failed else ""
         return tried if self.remote else " (there is no remote to fetch from)"
 
-    def _fetch(self, share: float, *arguments: str) -> bool:
+    def _fetch(self, share: float, option: str, *names: str) -> bool:
         if not self.remote:
             return False
-        options = [argument for argument in arguments if argument.startswith("--")]
-        names = [argument for argument in arguments if not argument.startswith("--")]
+        options = [option] if option else []
         command = ("fetch", "--no-tags", "--quiet", "--no-recurse-submodules", *options, "--", self.remote, *names)
         left_s = self._began_s + FETCH_LIMIT_S * share - time.monotonic()
         code, errors = 1, f"not done in time: all fetching may take {FETCH_LIMIT_S:g} s"

@@ -12,7 +12,6 @@ import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -30,6 +29,7 @@ from plumbline.comparing.trees.environment import (
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import make_sides
+from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 from tests.support.project import ROOT
 from tests.support.repository import Repository
@@ -57,9 +57,9 @@ def test_changes_are_what_differs_between_the_lists(
     assert changed_versions(before, now, installed, {"kept"}) == changes
 
 
-def test_the_packages_that_plumbline_needs_are_its_own() -> None:
+def test_the_packages_that_plumbline_needs_are_its_own(tmp_path: Path) -> None:
     """They are the requirements of all its extras, and theirs; a client library is under test."""
-    own, _ = own_packages({})
+    own, _ = own_packages(tmp_path)
     listed = [Requirement(line).name for line in importlib.metadata.requires("pytest-plumbline") or []]
     here = {name for line in listed if (name := canonicalize_name(line)) in installed_packages()}
     under_test = {"redis", "asyncpg", "httpx"}
@@ -72,22 +72,25 @@ def test_the_packages_that_plumbline_needs_are_its_own() -> None:
 @pytest.mark.parametrize(
     "declared",
     [
-        {"project": {"dependencies": ["MsgSpec[toml]>=0.1", "pytest-plumbline"]}},
-        {"tool": {"poetry": {"dependencies": {"msgspec": "^0.1"}}}},
+        '[project]\ndependencies = ["MsgSpec[toml]>=0.1", "pytest-plumbline"]\n',
+        '[tool.poetry.dependencies]\nmsgspec = "^0.1"\n',
     ],
     ids=["project", "poetry"],
 )
-def test_what_the_project_declares_is_under_test(declared: dict[str, Any]) -> None:
+def test_what_the_project_declares_is_under_test(tmp_path: Path, declared: str) -> None:
     """It is no package of Plumbline's own, but for Plumbline itself and what that needs beside it."""
-    own, _ = own_packages(declared)
+    (tmp_path / "pyproject.toml").write_text(declared)
+    own, _ = own_packages(tmp_path)
     assert "msgspec" not in own
     assert {"pytest-plumbline", "pytest", "filelock"} <= own
 
 
-def test_the_requirements_of_the_suite_are_under_test() -> None:
+def test_the_requirements_of_the_suite_are_under_test(tmp_path: Path) -> None:
     """But for Plumbline, which is one of them."""
     lines = ["# What the suite needs.", "-e .[redis]", "pytest-plumbline[redis] @ git+https://host/it@1", "", "MsgSpec"]
-    own, _ = own_packages({}, lines)
+    (tmp_path / SUITE).mkdir(parents=True)
+    (tmp_path / SUITE / "requirements.txt").write_text("\n".join(lines))
+    own, _ = own_packages(tmp_path)
     assert "msgspec" not in own
     assert {"pytest-plumbline", "pytest", "filelock"} <= own
 
@@ -96,14 +99,14 @@ def test_the_dependencies_of_plumbline_itself_are_not_under_test() -> None:
     """In its own repository, the project's dependencies are Plumbline's."""
     pyproject = read_toml(ROOT / "pyproject.toml")
     assert "msgspec" in pyproject["project"]["dependencies"][2]
-    own, _ = own_packages(pyproject)
+    own, _ = own_packages(ROOT)
     assert {"msgspec", "filelock", "pytest-asyncio"} <= own
     assert own.isdisjoint({"redis", "asyncpg", "starlette", "uvicorn"})
 
 
-def test_a_version_that_plumbline_does_not_work_with_is_forbidden() -> None:
+def test_a_version_that_plumbline_does_not_work_with_is_forbidden(tmp_path: Path) -> None:
     """A missing client library is allowed: without it there are no benchmarks of it."""
-    _, forbids = own_packages({})
+    _, forbids = own_packages(tmp_path)
     assert forbids("pluggy", "0.1")
     assert forbids("pluggy", "")
     assert forbids("redis", "0.1")
@@ -182,6 +185,7 @@ import json, sys
 from pathlib import Path
 from plumbline.comparing.trees.sides import describe, make_sides
 from plumbline.comparing.trees.git import NoBase
+from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 reported = []
 try:

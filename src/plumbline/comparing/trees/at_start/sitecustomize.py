@@ -83,20 +83,19 @@ class _Trace:
         def get_code(loader: SourceFileLoader, fullname: str) -> CodeType | None:
             file = loader.get_filename(fullname)
             path = os.path.abspath(file)  # noqa: PTH100
-            if not (found := self._place(path)):
-                return compiled(loader, fullname)
-            self._importing.add(path)
-            try:
-                module = ast.parse(loader.get_data(path))
-                self._watch(module, "", found)
-                code = compile(module, file, "exec", dont_inherit=True)
-            except (OSError, SyntaxError, ValueError, RecursionError):
-                code = None  # Python itself reports it
-            self._importing.discard(path)
-            if code is None:
-                return compiled(loader, fullname)
-            self._add(WATCHED + path)
-            return code
+            if found := self._place(path):
+                self._importing.add(path)
+                try:
+                    module = ast.parse(loader.get_data(path))
+                    self._watch(module, "", found)
+                    code = compile(module, file, "exec", dont_inherit=True)
+                    self._add(WATCHED + path)
+                    return code
+                except (OSError, SyntaxError, ValueError, RecursionError):
+                    pass  # Python itself reports it
+                finally:
+                    self._importing.discard(path)
+            return compiled(loader, fullname)
 
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
         builtins._perf_called = self._called  # type: ignore[attr-defined]
