@@ -4,8 +4,8 @@ from pathlib import Path
 
 from plumbline.cache import MADE
 from plumbline.comparing.statistics.controls import CONTROLS
-from plumbline.selfcheck.recording import read_recording
 from tests.support.project import SETTINGS, Project
+from tests.support.recordings import read_recording
 
 SHORT_BUDGET_S = 8
 """Of a gate of the session, which must be shorter than what is left of its time when the last one begins."""
@@ -25,10 +25,10 @@ import msgspec
 
 {FEW_REPLAYS}
 from plumbline.judging.thresholds import Thresholds
-from plumbline.selfcheck.recording import read_recording
+from plumbline.selfcheck.recording import Recording
 from plumbline.settings import GateSettings
 
-stored = read_recording(Path("perf-results/selfcheck.json"))
+stored = msgspec.json.decode(Path("perf-results/selfcheck.json").read_bytes(), type=Recording)
 gate = GateSettings(duet_budget_s={SHORT_BUDGET_S})
 limits = dict.fromkeys(stored.sample_s, Thresholds.of(gate, None))
 found = findings.with_findings(msgspec.structs.replace(stored, findings=None), limits, gate)

@@ -2,6 +2,9 @@
 
 import math
 import random
+from pathlib import Path
+
+import msgspec
 
 from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.judging.thresholds import Thresholds
@@ -26,3 +29,8 @@ def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recordin
 
     sizes = [{key: SIZES[(number + one) % 4] for one, key in enumerate(KEYS)} for number in range(160)]
     return Recording(sample_s=dict.fromkeys(KEYS, 1e-4), pairs=[*(pair({}) for _ in range(40)), *map(pair, sizes)])
+
+
+def read_recording(path: Path) -> Recording:
+    """Read what a self-check has stored."""
+    return msgspec.json.decode(path.read_bytes(), type=Recording)

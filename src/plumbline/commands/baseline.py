@@ -7,7 +7,6 @@ from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
-from plumbline.judging.absent import missing_benchmarks
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
 from plumbline.judging.baseline import (
     baseline_path,
@@ -19,6 +18,7 @@ from plumbline.judging.baseline import (
     merge,
 )
 from plumbline.judging.baseline_check import differences
+from plumbline.judging.run_verdict import missing_benchmarks
 from plumbline.project import Project
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results

@@ -8,13 +8,12 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from plumbline.counting.families import ROWS, STATEMENTS, same_count
+from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.redis_commands import RedisCommands
 from plumbline.counting.sock_diag import Peer, SocketWatch, peers_of
 from plumbline.counting.sockets import SocketSource
-from plumbline.counting.sources import CannotCount, Numbers, Source
-from plumbline.results.counts import Counts
+from plumbline.results.schema import Counts
 from plumbline.services import Services
 
 PASSES = 3

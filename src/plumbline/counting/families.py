@@ -1,6 +1,7 @@
-"""Families of counts, and whether a count has grown: pure functions of data."""
+"""Families of counts, whether a count has grown, and the interface of a source of counts."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 # Counts of one family can be taken together, or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
@@ -33,3 +34,28 @@ def same_count(name: str, values: Sequence[float]) -> bool:
 def kind_of(name: str) -> str:
     """Return a count's name without the command or the text of the statement."""
     return name.partition(" ")[0]
+
+
+Numbers = dict[str, float]
+
+
+class CannotCount(Exception):
+    """Something cannot be counted here; str() says why."""
+
+
+class Source(Protocol):
+    """Something that counts. Each method may raise CannotCount; the source is then left out of the rest of a pass."""
+
+    families: list[str]
+
+    def begin(self) -> None:
+        """Get ready for some rounds."""
+
+    def enter(self) -> None:
+        """Begin the window of one round."""
+
+    def leave(self) -> None:
+        """End it."""
+
+    def end(self) -> list[Numbers]:
+        """Return the counts since `begin`, by round; called even if the source was left out, to clean up."""

@@ -9,8 +9,7 @@ from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import ROWS, STATEMENTS
-from plumbline.counting.sources import CannotCount, Numbers
+from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services import Service

@@ -3,8 +3,7 @@
 from collections import Counter as Tally
 from typing import TYPE_CHECKING
 
-from plumbline.counting.families import COMMANDS
-from plumbline.counting.sources import CannotCount, Numbers
+from plumbline.counting.families import COMMANDS, CannotCount, Numbers
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services import Service
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from plumbline.counting.sources import CannotCount
+from plumbline.counting.families import CannotCount
 
 NETLINK_SOCK_DIAG = 4
 # Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk

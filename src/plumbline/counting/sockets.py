@@ -4,9 +4,8 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from plumbline.counting.families import SOCKETS
+from plumbline.counting.families import SOCKETS, CannotCount, Numbers
 from plumbline.counting.sock_diag import Connection, Peer, SocketWatch
-from plumbline.counting.sources import CannotCount, Numbers
 
 
 @dataclass

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import asdict, replace
 
-from plumbline.judging.absent import missing_benchmarks, removed_benchmarks
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.budgets import with_kept_budget
 from plumbline.judging.counts import explaining, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
-from plumbline.judging.run_verdict import run_verdict
+from plumbline.judging.run_verdict import missing_benchmarks, removed_benchmarks, run_verdict
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import BenchmarkSettings, GateSettings

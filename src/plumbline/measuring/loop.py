@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
 from plumbline.measuring.statistics import Summary, summarize
-from plumbline.results.counts import Counts
+from plumbline.results.schema import Counts
 from plumbline.settings import Budget, Profile
 
 LEAST_SAMPLES = 7

@@ -181,3 +181,11 @@ class Results(Struct, frozen=True, omit_defaults=True):
     """Benchmarks of an application that is not served from the working tree: it would be the same on both sides."""
     tests: Sequence[TestOutcome] = []
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
+
+
+class Counts(Struct, frozen=True):
+    """Counts per operation, by name."""
+
+    same: dict[str, float] = {}  # equal in all rounds of the pass; bytes within what may differ
+    varying: dict[str, list[float]] = {}  # by round; shown, never judged
+    families: list[str] = []  # could be counted: a name of one of these that is absent counts 0

@@ -10,9 +10,8 @@ import msgspec
 from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.judging.thresholds import Thresholds
-from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Findings, Recording, verdicts_of
+from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
 from plumbline.selfcheck.replay import CANDIDATES, Replay, count_failed, supported_effect
-from plumbline.selfcheck.share import Share
 from plumbline.settings import GateSettings
 
 REPLAYS = 1000

@@ -8,8 +8,8 @@ from msgspec import Struct, field
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Where
 from plumbline.comparing.statistics.schedule import PairedComparison
+from plumbline.judging.distributions import binomial_interval
 from plumbline.results.files import write_whole
-from plumbline.selfcheck.share import Share
 
 # Deliberate slow-downs of single pairs and of whole gates, as shares.
 SIZES = (0.0, 0.03, 0.05, 0.1)
@@ -19,6 +19,24 @@ PLACES: dict[Where, str] = {
     "application": "in the application",
     "server": "in the server",
 }
+
+
+class Share(Struct, frozen=True):
+    """`count` of `of`, with the exact 95 % interval of the share in the long run."""
+
+    count: int
+    of: int
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        low, high = binomial_interval(self.count, self.of)
+        msgspec.structs.force_setattr(self, "low", low)
+        msgspec.structs.force_setattr(self, "high", high)
+
+    def __str__(self) -> str:
+        share = self.count / self.of if self.of else 0.0
+        return f"{self.count:,} of {self.of:,} ({share:.1%}; in the long run {self.low:.1%} to {self.high:.1%})"
 
 
 class Recorded(Struct, frozen=True):
@@ -73,8 +91,3 @@ def verdicts_of(comparison: PairedComparison | None, plans: Sequence[BenchmarkPl
 def write_recording(path: Path, recording: Recording) -> None:
     """Store it whole or not at all; raises ResultsError."""
     write_whole(path, msgspec.json.encode(recording).decode() + "\n")
-
-
-def read_recording(path: Path) -> Recording:
-    """Read a stored recording; raises OSError, msgspec.DecodeError."""
-    return msgspec.json.decode(path.read_bytes(), type=Recording)

@@ -16,11 +16,10 @@ from redis.asyncio import Redis
 
 from plumbline.counting import counter as module
 from plumbline.counting.counter import Counter, Round
-from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
+from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS, CannotCount
 from plumbline.counting.redis_commands import RedisCommands
-from plumbline.counting.sources import CannotCount
 from plumbline.judging.counts import compare_counts
-from plumbline.results.counts import Counts
+from plumbline.results.schema import Counts
 from plumbline.services import Services
 from plumbline.settings import load_settings
 from tests.support.project import STEADY_SETTINGS, Project

@@ -3,8 +3,7 @@
 import math
 
 from plumbline.selfcheck.findings import live_gates, replayed_gates, slowed_gates, slowed_pairs
-from plumbline.selfcheck.recording import Recorded, Recording, SlowedGate
-from plumbline.selfcheck.share import Share
+from plumbline.selfcheck.recording import Recorded, Recording, Share, SlowedGate
 from tests.support.recordings import LIMITS, recording
 
 

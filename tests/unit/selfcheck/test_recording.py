@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.selfcheck.recording import read_recording, write_recording
-from tests.support.recordings import recording
+from plumbline.selfcheck.recording import Share, write_recording
+from tests.support.recordings import read_recording, recording
 
 
 def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -33,3 +33,8 @@ def test_a_recording_of_the_first_version_is_read(tmp_path: Path) -> None:
     assert (found.time_factor, found.pairs[0].where, found.slowed[0].size) == (1.5, "server", 0.1)
     assert found.findings is not None
     assert found.findings.gates["suites invalid"].count == 0
+
+
+def test_a_share_shows_its_interval_in_the_long_run() -> None:
+    """No false alarm in 30 gates is no proof of none."""
+    assert str(Share(0, 30)) == "0 of 30 (0.0%; in the long run 0.0% to 11.6%)"
