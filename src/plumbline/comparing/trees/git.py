@@ -15,13 +15,11 @@ from plumbline.project import nox_command
 
 FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
-# Share of the limit for deepening; the rest is for fetching one commit alone.
-DEEPENING_SHARE = 0.75
 DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
 # Set when a git hook runs us, and meant for git alone.
 FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
-NEVER_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "false", "GCM_INTERACTIVE": "never"}
+NO_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "false", "GCM_INTERACTIVE": "never"}
 # Variables that name the target of a change. The first that is set wins.
 TARGETS = (
     "PERF_BASE",
@@ -44,11 +42,11 @@ class Git:
     def __init__(self, folder: Path) -> None:
         """Raises NoBase if there is no git or no repository."""
         self.top = folder
-        self._environ = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS} | NEVER_PROMPT
-        self._environ["LC_ALL"] = "C"
-        # Path of the folder below the root, with a slash at its end; empty if both are the same.
-        self.prefix = self.run("rev-parse", "--show-prefix").strip("\n")
-        self.top = Path(self.run("rev-parse", "--show-toplevel").strip("\n")).resolve()
+        ours = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS}
+        self._environ = {**ours, **NO_PROMPT, "LC_ALL": "C"}
+        # `prefix` is the path of the folder below the root, with a slash at its end; empty if both are the same.
+        self.prefix, top = self.run("rev-parse", "--show-prefix", "--show-toplevel").split("\n")[:2]
+        self.top = Path(top).resolve()
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
         self._began_s = time.monotonic()
@@ -84,10 +82,10 @@ class Git:
         """Fetch more and more history, and `refspecs`, until `find` finds something; empty if it never does."""
         for option in DEEPENING:
             if not (boundaries := self.boundaries()):
-                return find() if refspecs and self._fetch(DEEPENING_SHARE, "", *refspecs) else ""
+                return find() if refspecs and self._fetch("", *refspecs) else ""
             # By commit, because HEAD may be on no branch of the remote; some servers serve branches only.
-            if not self._fetch(DEEPENING_SHARE, option, *boundaries, *refspecs):
-                self._fetch(DEEPENING_SHARE, option, *refspecs)
+            if not self._fetch(option, *boundaries, *refspecs):
+                self._fetch(option, *refspecs)
             if found := find():
                 return found
         return ""
@@ -96,7 +94,7 @@ class Git:
         """Fetch one commit, branch or tag without its history. Returns its hash; empty if that fails."""
         depth = "--depth=1" if self.boundaries() else ""  # would cut off the history of a complete clone
         is_name = re.fullmatch(r"[\w./-]+", name)
-        return self.commit("FETCH_HEAD") if is_name and self._fetch(1.0, depth, name) else ""
+        return self.commit("FETCH_HEAD") if is_name and self._fetch(depth, name) else ""
 
     def attempts(self) -> str:
         """Return the fetches that failed and why, in brackets, for the end of a message."""
@@ -104,12 +102,12 @@ class Git:
         tried = f" (tried: {'; '.join(failed)})" if failed else ""
         return tried if self.remote else " (there is no remote to fetch from)"
 
-    def _fetch(self, share: float, option: str, *names: str) -> bool:
+    def _fetch(self, option: str, *names: str) -> bool:
         if not self.remote:
             return False
         options = [option] if option else []
         command = ("fetch", "--no-tags", "--quiet", "--no-recurse-submodules", *options, "--", self.remote, *names)
-        left_s = self._began_s + FETCH_LIMIT_S * share - time.monotonic()
+        left_s = self._began_s + FETCH_LIMIT_S - time.monotonic()
         code, errors = 1, f"not done in time: all fetching may take {FETCH_LIMIT_S:g} s"
         if left_s > 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -186,16 +184,14 @@ def _merge_base(git: Git, target: str, variable: str) -> str:
         return git.ask("merge-base", "HEAD", tip) if tip else ""
 
     is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", target) is not None
-    if found := find() or git.deepen(find, *([] if is_hash else [f"+refs/heads/{target}:{branch}"])):
-        return found
+    known, ref, merge = "", os.environ.get("GITHUB_REF", ""), os.environ.get("GITHUB_SHA")
     if is_hash and variable.startswith("CI_MERGE_REQUEST_"):
-        # GitLab names the merge base itself: of a merged result, that is the target's newest commit.
-        return git.fetch_alone(target)
-    if variable == "GITHUB_BASE_REF" and os.environ.get("GITHUB_REF", "").endswith("/merge"):
+        known = target  # GitLab names the merge base itself: of a merged result, that is the target's newest commit
+    elif variable == "GITHUB_BASE_REF" and ref.endswith("/merge") and git.commit("HEAD") == merge:
         # HEAD is GitHub's trial merge. Its first parent is the target's newest commit.
-        parents = re.findall(r"^parent (\w+)$", git.ask("cat-file", "-p", "HEAD"), re.MULTILINE)
-        return git.fetch_alone(parents[0]) if parents else ""
-    return ""
+        known = git.ask("cat-file", "-p", "HEAD").partition("\nparent ")[2].partition("\n")[0]
+    refspecs = [] if is_hash else [f"+refs/heads/{target}:{branch}"]
+    return find() or (git.fetch_alone(known) if known else "") or git.deepen(find, *refspecs)
 
 
 def _last_change(git: Git, file: Path) -> str:

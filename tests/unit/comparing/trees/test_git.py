@@ -146,7 +146,7 @@ def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Pat
 def test_a_github_merge_has_its_base_as_first_parent(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If deepening fails, the first parent of GitHub's trial merge is fetched alone."""
+    """The first parent of GitHub's trial merge is fetched alone; of another commit, which says nothing, it isn't."""
     target = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     repository.commit({"other.py": "three"})
@@ -155,15 +155,16 @@ def test_a_github_merge_has_its_base_as_first_parent(
     repository.git("branch", "--quiet", "merged")
     clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=merged")
     monkeypatch.setattr(git, "DEEPENING", ("--no-such-option",))
-    variables = {"GITHUB_BASE_REF": "gone", "GITHUB_REF": "refs/pull/7/merge"}
+    variables = {"GITHUB_BASE_REF": "gone", "GITHUB_REF": "refs/pull/7/merge", "GITHUB_SHA": clone.head()}
     assert base_of(clone.root, variables=variables).commit == target
+    assert "no merge base with gone" in no_base(clone.root, variables={**variables, "GITHUB_SHA": target})
 
 
 @pytest.mark.parametrize("name", ["CI_MERGE_REQUEST_TARGET_BRANCH_SHA", "CI_MERGE_REQUEST_DIFF_BASE_SHA"])
 def test_the_base_that_gitlab_names_is_fetched_alone(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """If deepening fails: of a merged result, the target's newest commit is the merge base itself."""
+    """Of a merged result, the target's newest commit is the merge base itself."""
     target = repository.head()
     repository.commit({"app.py": "three"})
     clone = repository.clone(tmp_path / "clone", "--depth=1")
