@@ -93,7 +93,7 @@ class RunContext:
             self.services.wait_ready()
             if application or any(map(uses_application, items)):
                 self.services.start_application()
-            elif any("postgres_url" in fixtures_of(item) for item in items):
+            elif any("postgres_url" in getattr(item, "fixturenames", ()) for item in items):
                 self.services.prepare()  # its tables are there without the application as well
         except NotReady as error:
             self.end(str(error), EXIT_INVALID)
@@ -102,15 +102,11 @@ class RunContext:
         """Return an item's key; "" for an item that is not the suite's."""
         return self.keys.get(item.nodeid, "")
 
-    def select(self, items: Iterable[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-        """Return the suite's items that the profile runs, disruptive ones last, and those that it leaves out."""
-        selected: list[pytest.Item] = []
-        left_out: list[pytest.Item] = []
-        for item in filter(self.key_of, items):
-            is_run = self.profile_name == "full" or not item.get_closest_marker("full")
-            (selected if is_run else left_out).append(item)
-        selected.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
-        return selected, left_out
+    def select(self, items: Iterable[pytest.Item]) -> list[pytest.Item]:
+        """Return the suite's items that the profile runs, disruptive ones last."""
+        is_full = self.profile_name == "full"
+        selected = [item for item in items if self.key_of(item) and (is_full or not item.get_closest_marker("full"))]
+        return sorted(selected, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
     def check_alive(self) -> None:
         """End the run if a service has died."""
@@ -230,14 +226,9 @@ class RunContext:
         self.at_stop.close()
 
 
-def fixtures_of(item: pytest.Item) -> set[str]:
-    """Return the names of all fixtures that an item uses."""
-    return set(getattr(item, "fixturenames", ()))
-
-
 def uses_application(item: pytest.Item) -> bool:
     """Return whether an item needs the application and the processes beside it."""
-    return not fixtures_of(item).isdisjoint({"api_url", "services"})
+    return not {"api_url", "services"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.loop import Measure
-from plumbline.services import Services
+from plumbline.services import Service, Services
 
 NAMES = ("services", "redis_url", "postgres_url", "api_url", "key_prefix", "measure")
 
@@ -85,11 +85,9 @@ def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
 def _url(request: pytest.FixtureRequest, name: str) -> str:
     """Return the URL of a service; skip the test if the service is off."""
     context = request.config.stash[_CONTEXT]
-    services = context.services
-    service = next((service for service in services.running() if service.name == name), None)
+    service: Service | None = getattr(context.services, name)
     if service is None:
-        context.off_skips.append(
-            pytest.skip.Exception(f"off: {services.skipped.get(name, f'{name} is not configured')}")
-        )
+        reason = context.services.skipped.get(name, f"{name} is not configured")
+        context.off_skips.append(pytest.skip.Exception(f"off: {reason}"))
         raise context.off_skips[-1]
     return service.address.url

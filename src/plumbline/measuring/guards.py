@@ -1,30 +1,20 @@
-"""Time limits of each test, and a check for tasks that a test leaves behind.
-
-A limit is the event loop's own, pytest-timeout's at twice that, and faulthandler's behind both.
-"""
+"""A time limit inside the event loop of a test, and a check for tasks that the test leaves behind."""
 
 import asyncio
 import contextlib
-import faulthandler
 import functools
-import inspect
-import os
 import selectors
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
-import pytest
-
 # A short task of asyncpg's pool that restores the minimum number of connections.
 POOL_UPKEEP = "Pool._maintain_min_size"
-
-_LIMIT_S = pytest.StashKey[float]()
 
 
 class GuardError(AssertionError):
@@ -157,36 +147,3 @@ def limit_held() -> Iterator[None]:
     finally:
         if left_s:
             signal.setitimer(signal.ITIMER_REAL, left_s)
-
-
-class TimeLimits:
-    """Limits each test of the suite. A pytest plugin."""
-
-    def __init__(self) -> None:
-        self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
-
-    def limit(self, items: Iterable[pytest.Item], limit_s: float) -> None:
-        """Limit each of these items: by its own marker `timeout`, or to `limit_s`."""
-        for item in items:
-            if not isinstance(item, pytest.Function):
-                continue
-            marker = item.get_closest_marker("timeout")
-            own_s = float(marker.args[0]) if marker and marker.args else limit_s
-            if inspect.iscoroutinefunction(item.obj):
-                item.obj = interruptible(guarded(item.obj, own_s))
-                own_s *= 2
-            item.add_marker(pytest.mark.timeout(own_s, func_only=False), append=False)
-            item.stash[_LIMIT_S] = own_s
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        if _LIMIT_S not in item.stash:
-            return (yield)
-        faulthandler.dump_traceback_later(item.stash[_LIMIT_S] * 2 + 30, exit=True, file=self._stderr)
-        try:
-            return (yield)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-    def pytest_unconfigure(self) -> None:
-        os.close(self._stderr)

@@ -12,7 +12,7 @@ import pytest
 
 from plumbline.counting.counter import Counter
 from plumbline.judging.budgets import check_budget
-from plumbline.measuring.context import RunContext, fixtures_of, outcome_of
+from plumbline.measuring.context import RunContext, outcome_of
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
@@ -120,7 +120,7 @@ class Recorder:
         if measure.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
         key, suite, summary = self._context.key_of(item), self._context.suite, measure.summary
-        if "app" in self._context.settings.external_urls and "api_url" in fixtures_of(item):
+        if "app" in self._context.settings.external_urls and "api_url" in item.fixturenames:
             self._app_elsewhere.append(key)
         fixtures = itertools.chain(*item._fixtureinfo.name2fixturedefs.values())
         # The code of the test and of the suite's fixtures that it uses.

@@ -1,6 +1,9 @@
 """The ordinary run of a suite: services around it, guards around each test, and what it prints."""
 
+import faulthandler
 import gc
+import inspect
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -20,7 +23,7 @@ from plumbline.judging.evidence import Evidence
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
-from plumbline.measuring.guards import TimeLimits
+from plumbline.measuring.guards import guarded, interruptible
 from plumbline.processes import pinned_core
 from plumbline.reporting import terminal
 from plumbline.reporting.format import duration, file_and_name
@@ -30,6 +33,8 @@ from plumbline.results.schema import Results
 from plumbline.services import Services
 from plumbline.settings import SettingsError, check_keys
 from plumbline.suite.recorder import Recorder
+
+_LIMIT_S = pytest.StashKey[float]()
 
 
 class SuiteRun:
@@ -50,9 +55,9 @@ class SuiteRun:
         self._results: Results | None = None
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
         self._recorder = Recorder(context, self._untimed)
-        self._limits = TimeLimits()
+        self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
         provide(context, self._recorder.start_measure)
-        parts = [context, self._recorder, self._limits]
+        parts = [context, self._recorder]
         if self._output and config.option.verbose < 0:
             parts.append(SuiteProgress(self._recorder))
         for part in parts:
@@ -78,11 +83,12 @@ class SuiteRun:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        selected, left_out = self._context.select(items)
-        if left_out:
+        selected = self._context.select(items)
+        if left_out := [item for item in items if self._context.key_of(item) and item not in {*selected}]:
             self._config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not self._context.key_of(item)] + selected
-        self._limits.limit(selected, self._context.settings.test_limit_s)
+        for item in selected:
+            self._limit(item)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected += [key for item in items if (key := self._context.key_of(item))]
@@ -124,6 +130,28 @@ class SuiteRun:
         self._context.check_alive()
         return outcome
 
+    def _limit(self, item: pytest.Item) -> None:
+        """Limit a test: in its event loop, by pytest-timeout at twice that, and by faulthandler behind both."""
+        if not isinstance(item, pytest.Function):
+            return
+        marker = item.get_closest_marker("timeout")
+        limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
+        if inspect.iscoroutinefunction(item.obj):
+            item.obj = interruptible(guarded(item.obj, limit_s))
+            limit_s *= 2
+        item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
+        item.stash[_LIMIT_S] = limit_s
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if _LIMIT_S not in item.stash:
+            return (yield)
+        faulthandler.dump_traceback_later(item.stash[_LIMIT_S] * 2 + 30, exit=True, file=self._stderr)
+        try:
+            return (yield)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
     # ---- the end
 
     @pytest.hookimpl(tryfirst=True)
@@ -144,6 +172,9 @@ class SuiteRun:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
         if not self._output and self._results is not None and self._results.benchmarks:
             _show(self._results, self._context, terminalreporter)
+
+    def pytest_unconfigure(self) -> None:
+        os.close(self._stderr)
 
 
 class SuiteProgress:

@@ -22,7 +22,7 @@ from plumbline.comparing.workers.asgi_wrapper import profiled, slowed, wrapped
 from plumbline.comparing.workers.protocol import Collected, Imported, Line, Order, Over, Start
 from plumbline.comparing.workers.turned_measurement import TurnedMeasurement
 from plumbline.judging.baseline import preferred_backends
-from plumbline.measuring.context import RunContext, fixtures_of, outcome_of, uses_application
+from plumbline.measuring.context import RunContext, outcome_of, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
@@ -100,7 +100,7 @@ class Worker:
         controlling = list(session.genitems(module))
         for item in controlling:
             self._context.keys[item.nodeid] = item.nodeid
-        items[:], _ = self._context.select([*items, *controlling])
+        items[:] = self._context.select([*items, *controlling])
         for item in items:
             item.add_marker(pytest.mark.timeout(0), append=False)
             if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
@@ -143,7 +143,7 @@ class Worker:
         """In a rehearsal, a fixture that outlives a test runs for all benchmarks that use it."""
         if fixturedef.scope == "function" or not self._stages.recorded:
             return (yield)
-        using = [item for item in request.session.items if fixturedef.argname in fixtures_of(item)]
+        using = [item for item in request.session.items if fixturedef.argname in getattr(item, "fixturenames", ())]
         users = [self._context.key_of(item) for item in using]
         if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
             return (yield)
