@@ -24,7 +24,7 @@ ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF
 TIMED, STEPS, REQUESTS = range(3)
 SIZE_BYTES = 3 * 8
 # In the shared folder: what a profiled application writes on SIGUSR1, and its process id.
-APPLICATION, APPLICATION_PID = "app.json", "app.pid"
+APP_PROFILE, APP_PID = "app.json", "app.pid"
 
 
 def wrapped(app: AppSettings, make: "Callable[[], ASGI3Application]", folder: str) -> AppSettings:
@@ -103,10 +103,10 @@ def profiled() -> "ASGI3Application":
                 bursts += 1
 
     def write(*_: object) -> None:
-        write_profile(folder / APPLICATION, profilers)
+        write_profile(folder / APP_PROFILE, profilers)
         for profiler in profilers:  # for the next benchmark
             profiler.clear()
 
     signal.signal(signal.SIGUSR1, write)
-    (folder / APPLICATION_PID).write_text(str(os.getpid()))
+    (folder / APP_PID).write_text(str(os.getpid()))
     return profiled_while_answering

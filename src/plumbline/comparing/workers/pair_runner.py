@@ -2,7 +2,8 @@
 
 A pair is two fresh processes, each with the application served from its own tree and a database of its own. Within a
 pair, each benchmark is measured in alternating blocks, so that each block begins with the caches that the other side
-has left. Which side begins is drawn at random, so that a drift of the machine cancels over the pairs.
+has left. Which side begins is drawn at random, so that a drift of the machine cancels over the pairs. Before the first
+pair, a rehearsal finds the benchmarks that the change can affect.
 """
 
 import contextlib
@@ -15,18 +16,19 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.comparing.statistics.controls import controls
+from plumbline.comparing.statistics.controls import CONTROLS, controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
+from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.workers.pair_servers import pair_servers
-from plumbline.comparing.workers.pair_workers import PairWorkers
-from plumbline.comparing.workers.process import WorkerProcess
+from plumbline.comparing.workers.pair_workers import PairWorkers, Plans
+from plumbline.comparing.workers.process import WorkerProcess, pytest_configuration
 from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order
-from plumbline.comparing.workers.rehearsal import rehearse
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.results.schema import FunctionTime
 from plumbline.settings import Settings
@@ -43,7 +45,7 @@ Progress = Callable[[], AbstractContextManager[Say]]
 def compare(
     settings: Settings,
     sides: Sides,
-    plans: Sequence[BenchmarkPlan],
+    plans: Plans,
     *,
     budget_s: float,
     profile: str = "ci",
@@ -62,7 +64,7 @@ def compare(
     numbers = itertools.count(1)
     with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
 
-        def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + budget_s - time.monotonic(), 0.0)
             on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
@@ -74,7 +76,7 @@ def compare(
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
         functions = runner.slower_functions(slower[:MOST_PROFILED])
-        found = replace(found, unaffected=set(runner.unaffected), functions=functions)
+        found = replace(found, unaffected=runner.unaffected, functions=functions)
     if found.unaffected:
         say(f"  {len(found.unaffected)} of them execute nothing that differs")
     if found.pairs:
@@ -84,7 +86,7 @@ def compare(
 
 @contextlib.contextmanager
 def pair_runner(
-    settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], profile: str, backends: Mapping[str, str] = {}
+    settings: Settings, sides: Sides, plans: Plans, profile: str, backends: Mapping[str, str] = {}
 ) -> Iterator["PairRunner"]:
     """Start what both sides share, rehearse, and return what runs pairs; raises as `compare`."""
     with contextlib.ExitStack() as stack:
@@ -93,7 +95,7 @@ def pair_runner(
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
         workers = stack.enter_context(PairWorkers(settings, sides, services, core.core, profile))
         try:
-            unaffected = rehearse(workers, settings, sides, [*controls(plans[0].thresholds), *plans])
+            unaffected = _rehearse(workers, settings, sides, [*controls(plans[0].thresholds), *plans])
         except ComparisonInvalid as error:
             if error.side == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
@@ -104,18 +106,18 @@ def pair_runner(
 class PairRunner:
     """Runs pairs of fresh processes."""
 
-    def __init__(self, workers: PairWorkers, sides: Sides, unaffected: frozenset[str]) -> None:
+    def __init__(self, workers: PairWorkers, sides: Sides, unaffected: set[str]) -> None:
         self.unaffected = unaffected
         self._workers = workers
         self._sides = sides
         self._rng = random.Random()
 
-    def run_pair(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+    def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
         """Run one pair with the controls, and start the next one meanwhile, for `then`; raises ComparisonInvalid."""
         then = [*controls(then[0].thresholds), *then] if then else []
         return self._measure([*controls(chosen[0].thresholds), *chosen], then)
 
-    def slower_functions(self, plans: Sequence[BenchmarkPlan]) -> dict[str, list[FunctionTime]]:
+    def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
         """Run one more pair under a profiler; return by key what got slower, nothing if that pair fails."""
         if not plans:
             return {}
@@ -129,13 +131,14 @@ class PairRunner:
             trees = {side.name: side.tree for side in sides}
             return {plan.key: slower_functions(plan.key, folders, trees) for plan in plans}
 
-    def _measure(
-        self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = (), profiles: Path | None = None
-    ) -> Pair:
+    def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
         with self._workers.running(chosen, profiles=profiles) as (pair, idle_s):
-            failures = {plan.key: why for plan in chosen if (why := pair.why_missing(plan.key))}
+            failures: dict[str, str] = {}
+            for plan in chosen:
+                if why := pair.named(worker.collected.why_missing(plan.key) for worker in pair.both):
+                    failures[plan.key] = why
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
@@ -143,14 +146,78 @@ class PairRunner:
                 self._workers.start_ahead(then)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
-                ends = {worker.side.name: worker.end() for worker in pair.both}
-                if outcomes := [f"in {side}: {outcome}" for side, outcome in ends.items() if outcome]:
-                    failures[plan.key] = "; ".join(outcomes)
+                if why := pair.named([worker.end() for worker in pair.both]):
+                    failures[plan.key] = why
                 elif turns is not None:
                     differences[plan.key], samples_s[plan.key] = turns
                 else:
                     failures[plan.key] = "too short for the clock: it measured 0"
         return Pair(differences, failures, samples_s, idle_s)
+
+
+def _rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Plans) -> set[str]:
+    """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
+
+    Both workers run once without measuring. If the change may affect only some benchmarks, each one runs to see whether
+    it does: twice if functions decide that. `plans` include the controls.
+    """
+    # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
+    always = [PREPARE] if settings.prepare else []
+    serving = [*always, *(["app"] if settings.app else []), *settings.processes]
+    changed = changed_paths(sides)
+    with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
+        folder = Path(name)
+        for side, paths in changed.items():
+            open_traces(folder / side, paths or {})
+        with workers.running(plans, traces=folder) as (pair, _):
+            for worker in pair.both:
+                if strange := foreign(worker.collected.origins, worker.side.tree):
+                    where = f"{worker.side.name} imports from outside its own tree"
+                    raise ComparisonInvalid(f"{where}: {', '.join(strange)}")
+            base, head = (worker.collected for worker in pair.both)
+            keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
+            served = keys.intersection(base.served, head.served)
+            rehearsed, again = set[str](), set[str]()
+            for names, users in (always, keys - served), (serving, served):
+                if sides.differ and _affected(names, sides, folder, changed) is not None:
+                    rehearsed |= users
+                    if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
+                        again |= users
+            order = [key for key in base.keys if key in rehearsed]
+            if again:  # pytest leaves set up what the next test needs, so no test may follow itself
+                order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
+            for worker in pair.both:
+                worker.send(Order(order))
+            failed = {key for key in order for worker in pair.both if worker.end()}
+            for worker in pair.both:
+                worker.leave(worker.start_limit_s)
+        workers.keep_prepared()
+        unaffected = set[str]()
+        for names, users in (always, keys - served), (serving, served):
+            if (found := _affected(names, sides, folder, changed)) is not None:
+                unaffected |= (users & rehearsed) - failed - found
+        return unaffected
+
+
+def _affected(
+    processes: Sequence[str], sides: Sides, folder: Path, changed: Mapping[str, Changed | None]
+) -> set[str] | None:
+    """Return the benchmarks that the change affects in the tests or in these processes, by their traces; None for all.
+
+    Both sides use head's configuration of pytest, so that it is no difference between their tests.
+    """
+    configuration = pytest_configuration(sides.head.root)
+    found = set[str]()
+    for side, paths in changed.items():
+        if paths is None:
+            return None
+        of_tests = {path: functions for path, functions in paths.items() if path != configuration}
+        for names, differing in ([TESTS], of_tests), (processes, paths):
+            keys = affected(names, folder / side, differing)
+            if keys is None:
+                return None
+            found |= keys
+    return found
 
 
 def _in_turns(

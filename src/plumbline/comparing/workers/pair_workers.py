@@ -4,7 +4,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,24 +16,26 @@ from plumbline.comparing.workers.protocol import Start
 from plumbline.services import Services
 from plumbline.settings import Settings
 
+Plans = Sequence[BenchmarkPlan]
+
 
 @dataclass(frozen=True)
 class WorkerPair:
     """Both workers of a pair."""
 
     both: list[WorkerProcess]  # base, then head
-    plans: Sequence[BenchmarkPlan]
+    plans: Plans
     round: int
 
-    def serves(self, plans: Sequence[BenchmarkPlan]) -> bool:
+    def serves(self, plans: Plans) -> bool:
         """Return whether the workers were started for these benchmarks, and perhaps for more."""
         known, wanted = ({(one.key, one.slow_down, one.slowed_in) for one in some} for some in (self.plans, plans))
         return known >= wanted
 
-    def why_missing(self, key: str) -> str:
-        """Return why this benchmark can't be compared; "" if both sides have collected it."""
-        found = {worker.side.name: worker.collected.why_missing(key) for worker in self.both}
-        return "; ".join(f"in {side}: {why}" for side, why in found.items() if why)
+    def named(self, problems: Iterable[str]) -> str:
+        """Return the problems of base and of head as one, "" if neither has one."""
+        named = zip(self.both, problems, strict=True)
+        return "; ".join(f"in {worker.side.name}: {problem}" for worker, problem in named if problem)
 
     def end(self, *, patient: bool) -> None:
         """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""
@@ -44,7 +46,7 @@ class WorkerPair:
                 worker.leave(LEAVE_LIMIT_S)
 
 
-class PairWorkers:
+class PairWorkers(contextlib.AbstractContextManager["PairWorkers"]):
     """Starts and ends the workers of all pairs of one comparison."""
 
     def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
@@ -64,9 +66,6 @@ class PairWorkers:
         self._leaving: list[WorkerPair] = []
         self._ahead: WorkerPair | None = None
 
-    def __enter__(self) -> "PairWorkers":
-        return self
-
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             self._dismiss_ahead()
@@ -76,7 +75,7 @@ class PairWorkers:
 
     @contextlib.contextmanager
     def running(
-        self, plans: Sequence[BenchmarkPlan], *, traces: Path | None = None, profiles: Path | None = None
+        self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None
     ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead; they end while the next pair is measured.
 
@@ -100,10 +99,10 @@ class PairWorkers:
             self._leaving.append(started)
             stack.pop_all()
 
-    def start_ahead(self, plans: Sequence[BenchmarkPlan]) -> None:
+    def start_ahead(self, plans: Plans) -> None:
         """Start the next pair on the cores that are not measured on, if there are such."""
         if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
-            self._ahead = self._start(plans, others)
+            self._ahead = self._start(plans, others, None, None)
 
     def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
         """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
@@ -123,13 +122,7 @@ class PairWorkers:
                 worker.dismiss()
             started.end(patient=False)
 
-    def _start(
-        self,
-        plans: Sequence[BenchmarkPlan],
-        cores: Collection[int],
-        traces: Path | None = None,
-        profiles: Path | None = None,
-    ) -> WorkerPair:
+    def _start(self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None) -> WorkerPair:
         self._count += 1
         round_ = self._count % ROUNDS
         self.settle(round_=round_)
@@ -146,6 +139,7 @@ class PairWorkers:
                 workers.append(worker)
             # While they import: they start nothing before the first message.
             self._databases.make(round_)
+            slowed = [plan for plan in plans if plan.slow_down]
             for worker in workers:
                 name = worker.side.name
                 servers = self._databases.addresses(name, round_, prepared=traces is not None)
@@ -159,11 +153,7 @@ class PairWorkers:
                     prepare=traces is not None or "postgres" not in servers,
                     rehearses=traces is not None,
                     modules=self._sides.modules,
-                    slow_down={
-                        plan.key: (plan.slow_down * (name == "head"), plan.slowed_in)
-                        for plan in plans
-                        if plan.slow_down
-                    },
+                    slow_down={one.key: (one.slow_down * (name == "head"), one.slowed_in) for one in slowed},
                     folder=str(folder),
                     profiles=profiles is not None,
                 )

@@ -20,17 +20,7 @@ from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
-from plumbline.comparing.workers.protocol import (
-    Begins,
-    Block,
-    Collected,
-    Imported,
-    Line,
-    LineClosed,
-    Message,
-    Over,
-    Turn,
-)
+from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Message, Over, Turn
 from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched_with_us
 
 SUITE = Path("tests/performance")
@@ -119,7 +109,7 @@ class WorkerProcess:
         """Send a message."""
         try:
             self._line.send(message)
-        except LineClosed:
+        except OSError:
             raise self._ended() from None
 
     def listen(self) -> None:
@@ -203,7 +193,7 @@ class WorkerProcess:
     def _receive(self, limit_s: float) -> Message:
         try:
             return self._line.receive(limit_s)
-        except LineClosed:
+        except ConnectionError:
             raise self._ended() from None
         except TimeoutError:
             raise self._invalid(f"it has not answered for {limit_s:g} s") from None

@@ -7,7 +7,7 @@ no CPU time while the other one measures.
 | --- | --- |
 | `Start` | `Imported`, as soon as the tests are collected |
 | | `Collected`, as soon as the application has started |
-| `Order` | `Begins`: a benchmark calls `measure` |
+| `Order` | `Begins`: a benchmark calls `measure` and waits for its first turn |
 | `Turn` | `Block` |
 | `Turn(0)` | `Over`: the test has ended |
 """
@@ -22,10 +22,6 @@ from plumbline.comparing.statistics.plan import Where
 from plumbline.services.address import Address
 
 Kind = TypeVar("Kind", bound=Struct)
-
-
-class LineClosed(Exception):
-    """The other end has gone."""
 
 
 class _Message(Struct, frozen=True, tag_field="is", tag=str.lower):
@@ -49,26 +45,18 @@ class Start(_Message, frozen=True):
 
 
 class Order(_Message, frozen=True):
-    """Names the benchmarks to run, first to last."""
-
-    keys: list[str]
+    keys: list[str]  # of the benchmarks to run, first to last
 
 
 class Turn(_Message, frozen=True):
-    """Asks for one block; without samples, to leave the loop over `measure`."""
-
-    samples: int
+    samples: int  # of one block; 0: leave the loop over `measure`
 
 
 class Imported(_Message, frozen=True):
-    """Says that the tests are collected, and by which version of Plumbline."""
-
-    version: str
+    version: str  # of Plumbline
 
 
 class Collected(_Message, frozen=True):
-    """Says that the worker is ready to measure."""
-
     keys: list[str]
     served: list[str] = []  # those of the benchmarks that use the application or a process beside it
     errors: list[str] = []  # why files could not be collected
@@ -84,20 +72,14 @@ class Collected(_Message, frozen=True):
 
 
 class Begins(_Message, frozen=True):
-    """Says that a benchmark waits for its first turn."""
-
     key: str
 
 
 class Block(_Message, frozen=True):
-    """Reports the samples of one turn, in seconds per operation."""
-
-    samples_s: list[float]
+    samples_s: list[float]  # per operation
 
 
 class Over(_Message, frozen=True):
-    """Says that a test has ended."""
-
     outcome: str
     message: str = ""
 
@@ -122,21 +104,15 @@ class Line:
         self._file = connection.makefile("rb")
 
     def send(self, message: Message) -> None:
-        """Raises LineClosed."""
-        try:
-            self._socket.sendall(msgspec.json.encode(message) + b"\n")
-        except OSError:
-            raise LineClosed from None
+        """Raises ConnectionError."""
+        self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def receive(self, limit_s: float | None = None) -> Message:
-        """Return the next message; raises LineClosed, TimeoutError, or ValueError if it is not a message."""
+        """Return the next message; raises ConnectionError, TimeoutError, or ValueError if it is not a message."""
         self._socket.settimeout(limit_s)
-        try:
-            line = self._file.readline()
-        except ConnectionError:
-            line = b""
+        line = self._file.readline()
         if not line.endswith(b"\n"):
-            raise LineClosed
+            raise ConnectionError("the other end has gone")
         try:
             return _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -15,15 +15,7 @@ from typing import Any
 
 from plumbline.cache import digest
 from plumbline.comparing.statistics.inference import figure
-from plumbline.comparing.workers.asgi_wrapper import (
-    APPLICATION,
-    APPLICATION_PID,
-    REQUESTS,
-    STEPS,
-    TIMED,
-    shared_numbers,
-    work,
-)
+from plumbline.comparing.workers.asgi_wrapper import APP_PID, APP_PROFILE, REQUESTS, STEPS, TIMED, shared_numbers, work
 from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.comparing.workers.protocol import Begins, Block, Line, Start, Turn
 from plumbline.measuring.loop import Measure, MeasureError, Steps, Timer
@@ -197,10 +189,10 @@ class ProfilingTimer(_SharedTimer):
         operations = [len(range(part, self._samples, PARTS)) * self._operations for part in range(PARTS)]
         write_profile(own / "test.json", self._profilers, operations)
         try:
-            os.kill(int((self._folder / APPLICATION_PID).read_text()), signal.SIGUSR1)
+            os.kill(int((self._folder / APP_PID).read_text()), signal.SIGUSR1)
         except (FileNotFoundError, ProcessLookupError):
             return
-        written, deadline_s = self._folder / APPLICATION, time.monotonic() + APPLICATION_LIMIT_S
+        written, deadline_s = self._folder / APP_PROFILE, time.monotonic() + APPLICATION_LIMIT_S
         while not written.exists() and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
         with contextlib.suppress(FileNotFoundError):

@@ -14,9 +14,9 @@ import pytest
 from plumbline import settings
 from plumbline.cache import digest
 from plumbline.comparing.workers import turned_measurement
-from plumbline.comparing.workers.asgi_wrapper import APPLICATION_PID, REQUESTS, STEPS, TIMED, shared_numbers
+from plumbline.comparing.workers.asgi_wrapper import APP_PID, REQUESTS, STEPS, TIMED, shared_numbers
 from plumbline.comparing.workers.profiles import Profile
-from plumbline.comparing.workers.protocol import Begins, Block, LineClosed, Message, Start, Turn
+from plumbline.comparing.workers.protocol import Begins, Block, Message, Start, Turn
 from plumbline.comparing.workers.turned_measurement import (
     ProfilingTimer,
     SlowedApplicationTimer,
@@ -44,7 +44,7 @@ class Coordinator(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with contextlib.suppress(LineClosed, OSError):  # the test is over
+        with contextlib.suppress(OSError):  # the test is over
             for message in self._messages:
                 self.heard.append(self._line.receive(LIMIT_S))
                 time.sleep(self._hold_s)
@@ -117,10 +117,10 @@ def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
 
 
 def test_a_worker_whose_coordinator_has_gone_does_not_wait(ends: Ends) -> None:
-    """It raises LineClosed rather than blocking for ever."""
+    """It raises ConnectionError rather than blocking for ever."""
     ends.coordinator.close()
     measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1)
-    with contextlib.closing(measurement), pytest.raises(LineClosed):
+    with contextlib.closing(measurement), pytest.raises(ConnectionError):
         next(measurement)
 
 
@@ -184,6 +184,6 @@ def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     if child == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    (tmp_path / APPLICATION_PID).write_text(str(child))
+    (tmp_path / APP_PID).write_text(str(child))
     ProfilingTimer(KEY, [], 1, tmp_path).end()
     assert [path.name for path in (tmp_path / digest(KEY)).iterdir()] == ["test.json"]
