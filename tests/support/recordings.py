@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.comparing.statistics.controls import CONTROLS
+from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.judging.thresholds import Thresholds
 from plumbline.selfcheck.recording import SIZES, Recorded, Recording
 

@@ -1,4 +1,9 @@
-"""Findings of a self-check: error rates by its recorded gates, pairs and replays."""
+"""Findings of a self-check: error rates by its recorded gates and pairs, and by gates that are replayed from the pairs.
+
+The pairs hold the differences of their blocks, so that the judging code can run on them again. A replay draws pairs at
+random, as if they had been measured in that order, takes as many blocks of each as it needs, and adds another slow-down
+than the one they were measured with.
+"""
 
 import itertools
 import math
@@ -7,24 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from plumbline.comparing.statistics.inference import difference
-from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.judging.thresholds import Thresholds
+from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
+from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
-from plumbline.selfcheck.replay import CANDIDATES, Replay, count_failed, supported_effect
 from plumbline.settings import GateSettings
 
 REPLAYS = 1000
 # A slow-down that is read is good within so much of the truth, as shares.
 GOOD_ESTIMATE = 0.015
 READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"
+# Recorded pairs that a benchmark's draws come from at least; their blocks are cut if need be.
+LEAST_DRAWN = 6
+# Minimum effects that are tried for what this machine supports.
+CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
 def with_findings(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Recording:
     """Return a recording with everything that it shows."""
     has_pairs = bool(recording.pairs)
     findings = Findings(
-        gates=live_gates(recording),
+        gates=shares(recording.gates),
         slowed=slowed_gates(recording),
         pairs=slowed_pairs(recording),
         replayed=replayed_gates(recording, thresholds, gate.duet_budget_s, times=REPLAYS) if has_pairs else {},
@@ -33,13 +42,8 @@ def with_findings(recording: Recording, thresholds: Mapping[str, Thresholds], ga
     return msgspec.structs.replace(recording, findings=findings)
 
 
-def live_gates(recording: Recording) -> dict[str, Share]:
-    """Return the shares of verdicts in live gates without a change."""
-    return _shares(recording.gates)
-
-
-def _shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
-    """Count verdicts of gates without a change; a gate without verdicts was invalid."""
+def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
+    """Return the shares of verdicts in gates without a change; a gate without verdicts was invalid."""
     valid = [gate for gate in gates if gate]
     verdicts = [one for gate in valid for one in gate.values()]
     return {
@@ -76,8 +80,7 @@ def slowed_pairs(recording: Recording) -> dict[str, Share]:
             if (slow_down, pair.where) == (size, where) and key in pair.block_differences
         ]
         if changes:
-            close = _count_close(changes, size)
-            found[f"{size:.0%} slower {PLACES[where]}, {READ_WITHIN}"] = Share(close, len(changes))
+            found[f"{size:.0%} slower {PLACES[where]}, {READ_WITHIN}"] = _close(changes, size, len(changes))
     return found
 
 
@@ -88,17 +91,17 @@ def replayed_gates(
     replay = Replay(recording, random.Random(seed))
     plans = [BenchmarkPlan(key, 0.0, thresholds[key]) for key in replay.keys]
     comparisons = [replay.gate(thresholds, budget_s) for _ in range(times)]
-    found = _shares([verdicts_of(comparison, plans) for comparison in comparisons])
+    found = shares([verdicts_of(comparison, plans) for comparison in comparisons])
     for size in SIZES[1:]:
         judgements = replay.slowed(thresholds, budget_s, size, times)
-        found[f"{size:.0%} slower, caught"] = Share(count_failed(judgements), times)
-        close = _count_close([one.change for one in judgements], size)
-        found[f"{size:.0%} slower, {READ_WITHIN}"] = Share(close, times)
+        failed = sum(one.verdict == "regression" for one in judgements)
+        found[f"{size:.0%} slower, caught"] = Share(failed, times)
+        found[f"{size:.0%} slower, {READ_WITHIN}"] = _close([one.change for one in judgements], size, times)
     return found
 
 
-def _count_close(changes: Sequence[float], size: float) -> int:
-    return sum(abs(change - size) <= GOOD_ESTIMATE for change in changes)
+def _close(changes: Sequence[float], size: float, of: int) -> Share:
+    return Share(sum(abs(change - size) <= GOOD_ESTIMATE for change in changes), of)
 
 
 def report_lines(recording: Recording, gate: GateSettings) -> Iterator[str]:
@@ -111,11 +114,98 @@ def report_lines(recording: Recording, gate: GateSettings) -> Iterator[str]:
         "single pairs with slow-downs": found.pairs,
         f"replayed {REPLAYS:,} times from {len(recording.pairs)} pairs": found.replayed,
     }
-    for title, shares in sections.items():
-        if shares:
+    for title, section in sections.items():
+        if section:
             yield f"{title}:"
-            yield from (f"  {name}: {share}" for name, share in shares.items())
+            yield from (f"  {name}: {share}" for name, share in section.items())
     if found.replayed:
         yield "  (these intervals do not cover how other pairs would differ from the recorded ones)"
     effect = f"{found.minimum_effect:.1%}" if found.minimum_effect else f"none up to {CANDIDATES[-1]:.0%}"
     yield f"minimum_effect that is caught with a power of {gate.power:.0%} here: {effect}"
+
+
+class Replay:
+    """Gates on the pairs of a recording, drawn at random."""
+
+    def __init__(self, recording: Recording, rng: random.Random) -> None:
+        self._recording = recording
+        self._recorded = without_slow_down(recording)
+        self._rng = rng
+        self.keys = [key for key in recording.sample_s if key in self._recorded]
+
+    def gate(
+        self, thresholds: Mapping[str, Thresholds], budget_s: float, slow_down: Mapping[str, float] = {}
+    ) -> PairedComparison | None:
+        """Return one gate in which head is slower by these shares; None if it is invalid."""
+        plans = [BenchmarkPlan(key, self._recording.sample_s[key], thresholds[key]) for key in self.keys]
+        decks: dict[str, _Deck] = {}
+        elapsed_s = 0.0
+
+        def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+            del then
+            nonlocal elapsed_s
+            elapsed_s += self._recording.time_factor * expected_s(chosen)
+            found = {}
+            for key, blocks in [*dict.fromkeys(CONTROLS, LEAST_BLOCKS).items(), *((p.key, p.blocks) for p in chosen)]:
+                if key not in decks:
+                    decks[key] = _Deck(self._recorded[key], self._rng)
+                slower = math.log1p(slow_down.get(key, 0.0))
+                found[key] = [block + slower for block in decks[key].draw(blocks)]
+            return Pair(found)
+
+        try:
+            return conduct(plans, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
+        except ComparisonInvalid:
+            return None
+
+    def slowed(self, thresholds: Mapping[str, Thresholds], budget_s: float, size: float, times: int) -> list[Judgement]:
+        """Return the judgements of a benchmark that is slower by `size` in each of so many gates, if it was judged."""
+        found = []
+        for _ in range(times):
+            key = self._rng.choice(self.keys)
+            comparison = self.gate(thresholds, budget_s, {key: size})
+            found += [comparison.judgements[key]] if comparison and key in comparison.judgements else []
+        return found
+
+
+def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
+    """Return the differences of each recorded pair's blocks, by key, without the deliberate slow-downs."""
+    found: dict[str, list[list[float]]] = {}
+    for pair in recording.pairs:
+        for key, blocks in pair.block_differences.items():
+            slow_down = math.log1p(pair.slow_down.get(key, 0.0))
+            found.setdefault(key, []).append([block - slow_down for block in blocks])
+    return found
+
+
+class _Deck:
+    """Recorded pairs of one benchmark, drawn in random order, each once before any comes again.
+
+    Two long pairs that came again and again would be taken for many that agree: so at least LEAST_DRAWN are used.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
+        self._pairs = pairs
+        self._rng = rng
+        self._most_blocks = sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0]
+        self._left: list[Sequence[float]] = []
+
+    def draw(self, blocks: int) -> Sequence[float]:
+        """Return the differences of so many blocks of a pair, or of as many as enough pairs have."""
+        blocks = min(blocks, self._most_blocks)
+        while True:
+            if not self._left:
+                self._left = self._rng.sample(self._pairs, len(self._pairs))
+            if blocks_of(drawn := self._left.pop()) >= blocks:
+                return drawn[: 2 * blocks - 1]
+
+
+def supported_effect(recording: Recording, gate: GateSettings, *, times: int, seed: int = 2) -> float | None:
+    """Return the least of CANDIDATES that fails with the wanted power if it is the minimum effect; None: not one."""
+    replay = Replay(recording, random.Random(seed))
+    for size in CANDIDATES:
+        limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)
+        judgements = replay.slowed(dict.fromkeys(replay.keys, limits), gate.duet_budget_s, size, times)
+        if sum(one.verdict == "regression" for one in judgements) >= gate.power * times:
+            return size
+    return None

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from plumbline.comparing.statistics.controls import IN_SERVER
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, Where
+from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan, Pair, Where
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.sides import Sides
@@ -87,16 +86,8 @@ def record(
     began_s = time.monotonic()
     plans = slowed["block"]
     with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", backends) as runner:
-        recorder = _Recorder(
-            runner,
-            plans,
-            settings.gate.duet_budget_s,
-            began_s,
-            limit_s,
-            keep,
-            say,
-            Recording({plan.key: plan.sample_s for plan in plans}),
-        )
+        empty = Recording({plan.key: plan.sample_s for plan in plans})
+        recorder = _Recorder(runner, plans, settings.gate.duet_budget_s, began_s, limit_s, keep, say, empty)
         recorder.record_gates()
         recorder.record_slowed_gates(slowed)
         recorder.record_pairs(slowed)

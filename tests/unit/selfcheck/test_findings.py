@@ -1,10 +1,24 @@
 """Error rates by recorded gates, pairs and replays."""
 
 import math
+import random
 
-from plumbline.selfcheck.findings import live_gates, replayed_gates, slowed_gates, slowed_pairs
+import pytest
+
+from plumbline.comparing.statistics.plan import CONTROLS
+from plumbline.comparing.statistics.schedule import PairedComparison
+from plumbline.selfcheck.findings import (
+    Replay,
+    replayed_gates,
+    shares,
+    slowed_gates,
+    slowed_pairs,
+    supported_effect,
+    without_slow_down,
+)
 from plumbline.selfcheck.recording import Recorded, Recording, Share, SlowedGate
-from tests.support.recordings import LIMITS, recording
+from plumbline.settings import GateSettings
+from tests.support.recordings import KEYS, LIMITS, recording
 
 
 def test_replays_count_false_alarms_and_what_is_caught() -> None:
@@ -20,7 +34,7 @@ def test_replays_count_false_alarms_and_what_is_caught() -> None:
 def test_live_gates_are_counted() -> None:
     """Of three gates one was invalid, and in one of the others one of two benchmarks failed."""
     gates = [{}, {"a": "pass", "b": "regression"}, {"a": "pass", "b": "inconclusive"}]
-    found = live_gates(Recording(sample_s={}, gates=gates))
+    found = shares(gates)
     assert found == {
         "suites with a false alarm": Share(1, 2),
         "benchmarks with a false alarm": Share(1, 4),
@@ -56,3 +70,80 @@ def test_single_pairs_are_counted_by_size_and_place() -> None:
         "5% slower in the server, read within 1.5 points": Share(1, 1),
         "10% slower in the timed block, read within 1.5 points": Share(1, 2),
     }
+
+
+BUDGET_S = 60.0
+
+
+def replayed(stored: Recording, budget_s: float = BUDGET_S, **slow_down: float) -> PairedComparison | None:
+    keys = {KEYS[int(name.removeprefix("test_"))]: share for name, share in slow_down.items()}
+    return Replay(stored, random.Random(1)).gate(LIMITS, budget_s, keys)
+
+
+def verdicts_of(found: PairedComparison | None) -> dict[str, str]:
+    assert found is not None
+    return {key: one.verdict for key, one in found.judgements.items()}
+
+
+def test_pairs_without_a_difference_replay_to_passes() -> None:
+    """A spread of 0.5 %: every benchmark passes."""
+    assert set(verdicts_of(replayed(recording(0.005))).values()) == {"pass"}
+
+
+def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
+    """One of five reads 10 %, the others nothing."""
+    verdicts = verdicts_of(replayed(recording(0.005), test_2=0.1))
+    assert {key for key, verdict in verdicts.items() if verdict == "regression"} == {KEYS[2]}
+
+
+def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
+    """10 % slower in each block, of which 10 % were deliberate."""
+    pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
+    assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
+
+
+def test_wrong_controls_make_a_replay_invalid() -> None:
+    """8 % where there is no difference: no verdict at all."""
+    assert replayed(recording(0.01, control=0.08)) is None
+
+
+def test_controls_are_replayed_with_as_many_blocks_as_in_a_gate() -> None:
+    """The first block of each was disturbed: the median of all reads the truth."""
+    stored = recording(0.005)
+    for pair in stored.pairs:
+        for key, truth in CONTROLS.items():
+            pair.block_differences[key] = [1.0, *[math.log1p(truth)] * 23]
+    assert set(verdicts_of(replayed(stored)).values()) == {"pass"}
+
+
+def test_without_time_for_a_pair_nothing_is_judged() -> None:
+    """The replay's clock is that of the recorded pairs."""
+    assert verdicts_of(replayed(recording(0.01), 1.0)) == {}
+
+
+def test_a_replay_takes_as_many_blocks_as_the_gate_would() -> None:
+    """A noisy benchmark alone in its pairs has many blocks: it is read from the long pairs, not from the short ones."""
+    key = KEYS[0]
+    short, long = Recorded({key: [0.2] * 4}), Recorded({key: [0.02, -0.02] * 32})
+    controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
+    pairs = [Recorded(pair.block_differences | controls) for pair in (short, long) * 6]
+    verdicts = verdicts_of(replayed(Recording({key: 1e-4}, pairs)))
+    assert verdicts == {key: "pass"}
+
+
+def test_a_few_long_pairs_are_not_taken_for_many() -> None:
+    """Two that happened to be slower would fail if they came again and again: short ones are read instead."""
+    key = KEYS[0]
+    slower, alike = Recorded({key: [0.08, 0.04] * 32}), Recorded({key: [0.02, -0.02, 0.03, -0.03]})
+    controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
+    pairs = [Recorded(pair.block_differences | controls) for pair in (slower, slower, *[alike] * 12)]
+    assert verdicts_of(replayed(Recording({key: 1e-4}, pairs))) == {key: "pass"}
+
+
+def test_a_noisy_machine_supports_larger_effects_only() -> None:
+    """With 0.5 % of spread 3 or 5 % can be promised, with 8 % only much more."""
+    quiet = supported_effect(recording(0.005), GateSettings(), times=40)
+    noisy = supported_effect(recording(0.08), GateSettings(), times=40)
+    assert quiet is not None
+    assert quiet <= 0.05
+    assert noisy is None or noisy >= 0.1

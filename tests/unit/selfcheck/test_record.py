@@ -3,8 +3,7 @@
 import itertools
 import random
 
-from plumbline.comparing.statistics.controls import IN_SERVER
-from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan
 from plumbline.results.schema import Benchmark, Environment, Results
 from plumbline.selfcheck.record import few_by_few, left_out, one_by_one, places
 from plumbline.selfcheck.recording import SIZES

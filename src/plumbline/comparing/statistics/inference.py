@@ -20,6 +20,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.judging.distributions import digamma, student_quantile, trigamma
 from plumbline.judging.thresholds import Judgement, Thresholds
 from plumbline.results.schema import Verdict
@@ -38,6 +39,8 @@ LEAST_SPREAD = 0.002
 USUAL_BLOCKS = 2
 # Two pairs of a busy machine can leave bounds beyond every number: none is shown above this one.
 MOST_SHOWN = math.log(1000)
+# A control is wrong if a 99.9 % interval excludes the truth by more than a point.
+CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
 # Variance of the median of the differences between neighbours, over that of a mean of as many independent ones as there
 # are blocks of each side. For independent differences it is pi / 2. Here two share a block, so their signs agree more.
@@ -192,35 +195,33 @@ def judge_pairs(
     `thresholds`: with the errors that this analysis may make. `within`: standard error of each pair's difference by its
     own blocks alone, below which pairs cannot vary. `sharing`: how many benchmarks share the false alarms.
     """
-    return {key: _judge(differences[key], thresholds[key], prior, within[key], sharing) for key in due}
-
-
-def _judge(
-    values: Sequence[float], thresholds: Thresholds, prior: Prior, within: Sequence[float], sharing: int
-) -> Judgement:
-    change = mean_of(values, within)
-    ratio, degrees = prior.moderated(values, within)
-    least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within)
-    error = math.sqrt(max(ratio / sum(weights_of(within)), least))
-    to_fail = student_quantile(1 - thresholds.false_alarms / sharing, degrees) * error
-    to_pass = student_quantile(thresholds.power, degrees) * error
-    tolerance = math.log1p(thresholds.tolerance)
-    verdict: Verdict = "inconclusive"
-    if change - to_fail > tolerance:
-        verdict = "regression"
-    elif change + to_fail < -tolerance:
-        verdict = "improvement"
-    elif change + to_pass < math.log1p(thresholds.minimum_effect):
-        verdict = "pass"
-    return Judgement(
-        verdict=verdict,
-        change=_share(change),
-        low=_share(change - to_fail),
-        high=_share(change + to_pass),
-        minimum_detectable_effect=_share(tolerance + to_fail + to_pass),
-        pairs=len(values),
-        error=error,
-    )
+    judgements: dict[str, Judgement] = {}
+    for key in due:
+        limits = thresholds[key]
+        change = mean_of(differences[key], within[key])
+        ratio, degrees = prior.moderated(differences[key], within[key])
+        least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within[key])
+        error = math.sqrt(max(ratio / sum(weights_of(within[key])), least))
+        to_fail = student_quantile(1 - limits.false_alarms / sharing, degrees) * error
+        to_pass = student_quantile(limits.power, degrees) * error
+        tolerance = math.log1p(limits.tolerance)
+        verdict: Verdict = "inconclusive"
+        if change - to_fail > tolerance:
+            verdict = "regression"
+        elif change + to_fail < -tolerance:
+            verdict = "improvement"
+        elif change + to_pass < math.log1p(limits.minimum_effect):
+            verdict = "pass"
+        judgements[key] = Judgement(
+            verdict,
+            change=_share(change),
+            low=_share(change - to_fail),
+            high=_share(change + to_pass),
+            minimum_detectable_effect=_share(tolerance + to_fail + to_pass),
+            pairs=len(differences[key]),
+            error=error,
+        )
+    return judgements
 
 
 def _share(logarithm: float) -> float:
@@ -250,3 +251,22 @@ def prior_of(
     if degrees == 0:
         return NO_PRIOR
     return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
+
+
+def check_controls(differences: Mapping[str, Sequence[float]], prior: Prior) -> None:
+    """Raise ComparisonInvalid if a control did not read what is true.
+
+    `prior`: how the benchmarks vary; blocks of controls hardly do. A control with a single pair proves nothing.
+    """
+    for key, truth in CONTROLS.items():
+        values = differences.get(key, [])
+        if len(values) < 2:
+            continue
+        change = statistics.fmean(values)
+        ratio, degrees = prior.moderated(values, [0.0] * len(values))
+        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * BETWEEN * math.sqrt(ratio / len(values))
+        if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
+            raise ComparisonInvalid(
+                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
+                f" {truth:+.0%}: this machine can't be trusted now"
+            )

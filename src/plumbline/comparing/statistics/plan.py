@@ -24,6 +24,14 @@ TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 0.7
 
+# Stands in keys for the file of the controls, benchmarks of this package whose difference is known beforehand.
+CONTROLS_FILE = "plumbline/controls.py"
+# Keys of the controls, and by how much each is slowed down in head.
+CONTROLS = {f"{CONTROLS_FILE}::test_alike": 0.0, f"{CONTROLS_FILE}::test_slowed": 0.1}
+# Key of the self-check's own benchmark, which sleeps in PostgreSQL.
+IN_SERVER = f"{CONTROLS_FILE}::test_in_server"
+CONTROL_SAMPLE_S = 5e-5
+
 Where = Literal["block", "application", "server"]
 """Place of a deliberate slow-down: the timed block, or the process of the application or of PostgreSQL."""
 
@@ -94,3 +102,13 @@ class RunPair(Protocol):
 def expected_s(plans: Sequence[BenchmarkPlan]) -> float:
     """Return the estimated duration of a pair of these, in seconds."""
     return PAIR_OVERHEAD_S + sum(plan.pair_s for plan in plans)
+
+
+def controls(thresholds: Thresholds) -> list[BenchmarkPlan]:
+    """Return the plans of the controls, which run first in each pair; thresholds do not judge them."""
+    return [BenchmarkPlan(key, CONTROL_SAMPLE_S, thresholds, slow_down=share) for key, share in CONTROLS.items()]
+
+
+def is_control(key: str) -> bool:
+    """Return whether a key names one of this package's own benchmarks."""
+    return key.partition("::")[0] == CONTROLS_FILE

@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from plumbline.comparing.statistics.controls import check_controls
 from plumbline.comparing.statistics.inference import (
     NO_PRIOR,
     OF_FEW,
     Prior,
     blocks_wanted,
+    check_controls,
     error_of_pair,
     error_to_decide,
 )

@@ -9,9 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import Prior, difference, errors_within, judge_pairs, prior_of
-from plumbline.comparing.statistics.plan import BenchmarkPlan, RunPair, expected_s
+from plumbline.comparing.statistics.plan import CONTROLS, BenchmarkPlan, RunPair, expected_s
 from plumbline.judging.thresholds import Judgement
 
 # What all benchmarks of a pair may take together, if that is more than their least blocks; the longer time applies
@@ -159,14 +158,13 @@ class Stage:
 
     def _affordable(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
         """Choose those for which there is time in so many pairs, with the blocks that decide them if possible."""
-        decided = self._that_fit(self._sized(plans, self._plan.decisive), pairs, left_s)
-        return decided or self._that_fit(self._sized(plans, {}), pairs, left_s)
-
-    def _that_fit(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
-        chosen: list[BenchmarkPlan] = []
-        for plan in plans:
-            if pairs * self._totals.time_factor * expected_s([*chosen, plan]) <= left_s:
-                chosen.append(plan)
+        for wanted_blocks in (self._plan.decisive, {}):
+            chosen: list[BenchmarkPlan] = []
+            for plan in self._sized(plans, wanted_blocks):
+                if pairs * self._totals.time_factor * expected_s([*chosen, plan]) <= left_s:
+                    chosen.append(plan)
+            if chosen:
+                break
         return chosen
 
     def _sized(self, plans: Sequence[BenchmarkPlan], wanted_blocks: Mapping[str, int]) -> list[BenchmarkPlan]:

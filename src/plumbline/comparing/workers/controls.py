@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from plumbline.comparing.statistics.controls import IN_SERVER
+from plumbline.comparing.statistics.plan import IN_SERVER
 from plumbline.comparing.workers.protocol import Start
 from plumbline.measuring.loop import Measure
 

@@ -16,9 +16,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.comparing.statistics.controls import CONTROLS, controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
-from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, controls
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS

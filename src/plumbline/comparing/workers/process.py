@@ -13,9 +13,8 @@ from typing import TypeVar
 from msgspec import Struct
 
 from plumbline import __version__
-from plumbline.comparing.statistics.controls import is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.statistics.plan import BenchmarkPlan, is_control
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import LEAST_BLOCKS, Pair
+from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, Pair
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process
