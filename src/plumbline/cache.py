@@ -22,13 +22,10 @@ MADE = "made"
 
 
 def state_folder() -> Path:
-    """Return the folder of this user's records and cached data, and make it if it is missing.
-
-    If the user's cache folder cannot be used, it lies in the temporary folder. Others can write there, so that one must
-    be a real folder, owned by this user and closed to everybody else. Raises OSError if neither can be used.
-    """
+    """Return the folder of this user's records and cached data, and make it if it is missing. Raises OSError."""
     wanted = Path(platformdirs.user_cache_dir("plumbline"))
     user = os.getuid() if hasattr(os, "getuid") else None
+    # Others can write to the temporary folder, so this must be a real folder, the user's own and closed to them.
     fallback = Path(tempfile.gettempdir()) / f"plumbline-{user or 0}"
     for folder in (wanted, fallback):
         with contextlib.suppress(OSError):

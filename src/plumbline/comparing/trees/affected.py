@@ -1,7 +1,4 @@
-"""Which benchmarks a change can affect, from the traces of a rehearsal.
-
-A benchmark whose processes read nothing that differs runs the same in both sides, so it is not compared.
-"""
+"""Which benchmarks a change can affect, from the traces of a rehearsal: those whose processes run what differs."""
 
 import ast
 import functools
@@ -37,8 +34,7 @@ def changed_paths(sides: Sides) -> dict[str, Changed | None]:
     for side in (sides.base, sides.head):
         folders = sys.path if side.python == Path(sys.executable) else package_folders(side.python)
         packages = paths_of_packages([name for name, _, _ in sides.packages], folders)
-        trees = (side.tree, side.tree.resolve())
-        files = {tree / name: changed for name, changed in functions.items() for tree in trees}
+        files = {side.tree / name: changed for name, changed in functions.items()}
         found[side.name] = None if packages is None else {**packages, **files}
     return found
 
@@ -72,10 +68,8 @@ def _source_of(path: Path) -> Path:
 def changed_functions(base: Path, head: Path) -> set[str] | None:
     """Return the qualified names of the functions and methods of a Python file that are new or whose bodies differ.
 
-    Returns None if anything else differs that acts when the module is imported, because then it needs no call. New
-    functions without decorators do not act, nor do new imports of the standard library, if the base does not use their
-    names. Returns None as well if a cached or compiled function has changed, because it does not run for all its
-    callers, and for a file that is not Python.
+    Returns None if anything else differs that acts when the module is imported, because then it needs no call; if a
+    cached or compiled function has changed, because it does not run for all its callers; and if this is no Python file.
     """
     if head.suffix != ".py" or base.is_symlink() or head.is_symlink():
         return None
@@ -150,10 +144,9 @@ def open_traces(folder: Path, changed: Changed) -> None:
 def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
     """Return the benchmarks for which one of these processes, with traces in `folder`, ran what differs; None for all.
 
-    All are affected if a process read what differs other than by importing it and calling its functions; if it called
-    them before the first benchmark, or only in a benchmark's first run and so may have made what others use; if it is
-    neither the tests nor the application, and so may work later; and if there is no trace, or it ran a program that
-    Python does not run.
+    All are affected if it was not just imported and called; if it was called before the first benchmark, or only in a
+    benchmark's first run and so may have made what others use, or by a process that may work later; and if there is no
+    trace, or a process ran a program that Python does not run.
     """
     found: set[str] = set()
     stages = [[], *map(json.loads, _lines(folder / marks.STAGES) or [])]  # 0 is before all of them

@@ -1,7 +1,4 @@
-"""The base's environment: a copy of this one in which only the packages that differ are installed or removed.
-
-Nothing else has to be downloaded, or has to be installable still.
-"""
+"""The base's environment: a copy of this one in which only the packages that differ are installed or removed."""
 
 import importlib.metadata
 import importlib.util
@@ -128,10 +125,7 @@ def distributions() -> dict[str, Distribution]:
 
 
 def local_packages() -> set[str]:
-    """Return the packages that are installed from a folder (PEP 610), as the project under test is.
-
-    Plumbline never is the project under test: uv and pip record a folder for a vendored or editable install of it, too.
-    """
+    """Return the packages that are installed from a folder (PEP 610), as the project under test is; never Plumbline."""
     urls = {name: one.read_text("direct_url.json") or "" for name, one in distributions().items() if name != PLUMBLINE}
     return {name for name, url in urls.items() if '"dir_info"' in url}
 

@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 from plumbline.comparing.trees.git import NoBase
 
 LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
-
+# In the source of a package that is a folder or a file of this machine.
+LOCAL = {"editable", "virtual", "directory", "path"}
 # By normalized name a version, or the URL that pip installs the package from.
 Pins = Mapping[str, str]
 
@@ -60,30 +61,25 @@ def _lock_pins(lock: Mapping[str, Any]) -> dict[str, str]:
     pins: dict[str, str] = {}
     for package in lock.get("package") or lock.get("packages") or []:
         source = package.get("source") or package.get("vcs") or package
-        is_local = source.get("type") in ("directory", "file") or any(
-            kind in source for kind in ("editable", "virtual", "directory", "path")
-        )
-        if "version" in package and not is_local and _applies(package):
-            pins[canonicalize_name(package["name"])] = _git_url(source) or package["version"]
+        is_local = source.get("type") in ("directory", "file") or not LOCAL.isdisjoint(source)
+        if "version" not in package or is_local or not _applies(package):
+            continue
+        pin = package["version"]
+        # Installed from git. uv, PDM and Poetry each write that in their own way.
+        if url := source.get("git") or (source.get("url") if source.get("type") == "git" else ""):
+            url, _, commit = str(url).partition("#")
+            commit = commit or source.get("resolved_reference") or source.get("revision") or source.get("commit-id")
+            pin = f"git+{url.partition('?')[0]}@{commit or ''}"
+        pins[canonicalize_name(package["name"])] = pin
     return pins
 
 
-def _git_url(source: Mapping[str, Any]) -> str:
-    """Return what pip installs a package from git by. uv, PDM and Poetry each write it in their own way."""
-    url = source.get("git") or (source.get("url") if source.get("type") == "git" else None)
-    if not url:
-        return ""
-    url, _, commit = str(url).partition("#")
-    commit = commit or source.get("resolved_reference") or source.get("revision") or source.get("commit-id") or ""
-    return f"git+{url.partition('?')[0]}@{commit}"
-
-
 def _applies(package: Mapping[str, Any]) -> bool:
-    markers = package.get("resolution-markers") or package.get("markers") or package.get("marker") or []
+    markers = package.get("resolution-markers") or package.get("markers") or package.get("marker") or [""]
     if isinstance(markers, dict):
-        markers = list(markers.values())
+        markers = markers.values()
     markers = [markers] if isinstance(markers, str) else markers
-    return not markers or any(Marker(marker).evaluate({"extra": ""}) for marker in markers)
+    return any(not marker or Marker(marker).evaluate({"extra": ""}) for marker in markers)
 
 
 def _requirements_pins(text: str) -> dict[str, str]:

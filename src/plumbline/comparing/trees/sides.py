@@ -1,7 +1,4 @@
-"""The two sides of a paired comparison: copies of the base commit and of the working tree, and their Pythons.
-
-The copies lie in the cache under paths of equal length. The working tree's suite measures both.
-"""
+"""The two sides of a paired comparison: copies of the base commit and of the working tree, and their Pythons."""
 
 import errno
 import hashlib
@@ -84,7 +81,7 @@ def make_sides(
     from. `recorded_packages` are the baseline's, version by name. `say` reports steps that take time or could surprise.
     Raises NoBase.
     """
-    git, trees, environments = Git(root), cache / "trees", cache / "environments"
+    git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     changes: dict[str, str] = {}
     try:
         with kept.locked(cache):
@@ -129,45 +126,45 @@ def python_path(side: Side, sides: Sides) -> str:
 
 def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
     """Return the modules that were not imported from a side's own copy: they make a comparison invalid."""
-    return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree.resolve())]
+    return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree)]
 
 
 def _copy_of_working_tree(git: Git, folder: Path, say: Callable[[str], None]) -> tuple[_Copy, list[str]]:
     """Return a copy, and those of its files that are not in git: the base's copy gets them, too."""
-    files = _listed_by_git(git)
+    names = _listed_by_git(git)
     # Code inside packages that git ignores because it is generated or compiled.
-    generated: dict[str, Path] = {}
+    generated: list[str] = []
     for name in git.names("--others", "--ignored", "--exclude-standard", "--directory"):
         path = git.top / name
-        if str(PurePosixPath(name).parent / "__init__.py") in files:
+        if str(PurePosixPath(name).parent / "__init__.py") in names:
             found = path.rglob("*") if (path / "__init__.py").is_file() else [path]
             code = [file for file in found if file.suffix in CODE and file.is_file()]
-            generated |= {file.relative_to(git.top).as_posix(): file for file in code}
+            generated += sorted(file.relative_to(git.top).as_posix() for file in code)
     if generated:
-        say(f"ignored by git, but in both copies as the code may need it: {_listed(sorted(generated))}")
+        say(f"ignored by git, but in both copies as the code may need it: {_listed(generated)}")
     # Settings that are not in git, such as `.env`, are linked: no second file may hold their secrets.
-    secrets = {name: git.top / name for name in git.names("--others", "--", f"{git.prefix}.env", f"{git.prefix}.env.*")}
-    sources = {name: path for name, path in (files | generated).items() if name not in secrets}
+    secrets = git.names("--others", "--", f"{git.prefix}.env", f"{git.prefix}.env.*")
+    copied = sorted({*names, *generated}.difference(secrets))
 
     def make(tree: Path) -> None:
-        for name, path in sources.items():
-            _copy(path, tree / name)
-        for name, path in secrets.items():
-            (tree / name).symlink_to(path)
+        for name in copied:
+            _copy(git.top / name, tree / name)
+        for name in secrets:
+            (tree / name).symlink_to(git.top / name)
 
-    contents = {name: _fingerprint(path) for name, path in sources.items()}
-    name = "head-" + kept.digest(contents, {name: str(path) for name, path in secrets.items()})
+    contents = {name: _fingerprint(git.top / name) for name in copied}
+    name = "head-" + kept.digest(contents, [str(git.top / name) for name in secrets])
     return _kept_tree(folder, name, make), [*generated, *secrets]
 
 
-def _listed_by_git(git: Git) -> dict[str, Path]:
-    """Return the files of the working tree by path: tracked and untracked, not ignored; those of submodules as well."""
-    listed = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
+def _listed_by_git(git: Git) -> set[str]:
+    """Return the files of the working tree: tracked and untracked, not ignored; those of submodules as well."""
+    paths = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
     # Git also lists the files of a folder that was replaced by a link.
-    folders = {folder for folder in {path.parent for path in listed.values()} if folder.resolve() == folder}
-    files = {name: one for name, one in listed.items() if one.parent in folders and (one.is_symlink() or one.is_file())}
+    folders = {folder for folder in {path.parent for path in paths.values()} if folder.resolve() == folder}
+    files = {name for name, one in paths.items() if one.parent in folders and (one.is_symlink() or one.is_file())}
     for name in _submodules(git):
-        files |= {f"{name}/{inner}": path for inner, path in _listed_by_git(Git(git.top / name)).items()}
+        files |= {f"{name}/{inner}" for inner in _listed_by_git(Git(git.top / name))}
     return files
 
 
@@ -178,10 +175,7 @@ def _submodules(git: Git, environ: Mapping[str, str] = {}) -> dict[str, str]:
 
 
 def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, not_in_git: Sequence[str]) -> _Copy:
-    """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository.
-
-    Otherwise the workers of the two sides would run two versions of Plumbline.
-    """
+    """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository."""
     tree_id = git.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
     if not tree_id:
         raise NoBase(f"the base commit {commit[:12]} is not in this repository, or not any more")
@@ -203,12 +197,9 @@ def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, not_in_git
 
 
 def _check_out(git: Git, commit: str, tree: Path, without: Sequence[str] = ()) -> None:
-    """Write the files of a commit, with those of its submodules that are checked out in the working tree.
-
-    It uses an index of its own: no worktree to register, and, unlike an archive, no `export-ignore`.
-    """
+    """Write the files of a commit, with those of its submodules that are checked out in the working tree."""
     tree.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # for an index: an archive would lack what is `export-ignore`
         environ = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         git.run("read-tree", commit, environ=environ)
         if left_out := [f":(literal){name}" for name in without]:
@@ -238,12 +229,11 @@ def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy
         manifest = {name.as_posix(): _fingerprint(tree / name) for name in names}
         (target / MANIFEST).write_text(json.dumps(manifest), encoding="ascii")
 
-    for _ in range(2):
-        made = kept.keep(folder, name, make_with_manifest)
-        manifest: dict[str, str] = json.loads((made / MANIFEST).read_text(encoding="ascii"))
-        if all(_fingerprint(made / TREE / name) == content for name, content in manifest.items()):
-            break
+    made = kept.keep(folder, name, make_with_manifest)
+    manifest: dict[str, str] = json.loads((made / MANIFEST).read_text(encoding="ascii"))
+    if any(_fingerprint(made / TREE / name) != content for name, content in manifest.items()):
         kept.remove(made)
+        kept.keep(folder, name, make_with_manifest)
     return _Copy(made / TREE, manifest)
 
 
@@ -260,12 +250,11 @@ def _fingerprint(path: Path) -> str:
     """Return what distinguishes a file from others; empty if there is none."""
     if path.is_symlink():
         return f"-> {path.readlink()}"
-    try:
-        with path.open("rb") as file:
-            executable = "x" if os.fstat(file.fileno()).st_mode & 0o100 else "-"
-            return f"{executable} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except FileNotFoundError:
+    if not path.is_file():
         return ""
+    with path.open("rb") as file:
+        executable = "x" if os.fstat(file.fileno()).st_mode & 0o100 else "-"
+        return f"{executable} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _module_path(file: str, files: Mapping[str, str]) -> PurePosixPath:
@@ -296,11 +285,7 @@ def _in_repository(path: str, git: Git) -> bool:
 
 
 def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, import_from: list[str]) -> list[str]:
-    """Return the top-level modules in both copies that contain one of these files.
-
-    If this process imports one from another folder of the repository than `import_from` has, or from an installed copy
-    of a folder, that folder is added there.
-    """
+    """Return the top-level modules in both copies that contain one of these files; see that they can be imported."""
     found: set[str] = set()
     for path in {_module_path(name, head.files) for name in files}:
         name = path.name.partition(".")[0]
@@ -308,7 +293,7 @@ def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, i
         if not name.isidentifier() or marker not in base.files or marker not in head.files:
             continue
         folder = os.path.relpath(path.parent, git.prefix or ".")
-        if folder not in import_from:
+        if folder not in import_from:  # although this process may import it from there, or from an installed copy
             owners = map(canonicalize_name, importlib.metadata.packages_distributions().get(name, []))
             if _in_repository(origins([name])[name], git) or not local_packages().isdisjoint(owners):
                 import_from.append(folder)

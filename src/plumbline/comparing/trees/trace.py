@@ -1,7 +1,4 @@
-"""What a rehearsal tells its processes: into which trace they write, and for which benchmarks they run.
-
-Each benchmark runs once or twice, and each Python process writes a trace: at_start/sitecustomize.py.
-"""
+"""The environment in which the processes of a rehearsal write their traces, and for which benchmarks they run."""
 
 import contextlib
 import json

@@ -35,10 +35,7 @@ RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}
 
 
 class _Trace:
-    """Records what this process reads and runs, and its calls of functions that differ.
-
-    Each of these gets a statement for that when its file is imported.
-    """
+    """Records what this process reads and runs, and its calls of functions that differ."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -101,6 +98,7 @@ class _Trace:
         builtins._perf_called = self._called  # type: ignore[attr-defined]
 
     def _watch(self, node: ast.AST, prefix: str, found: str) -> None:
+        """Add a statement to each function that differs."""
         names = self._differing[found]
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
