@@ -13,7 +13,7 @@ import pytest
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.connections import fail_if_leaked, open_ports
-from plumbline.measuring.cpu_affinity import Pinning
+from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.guards import limit_held
 from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
@@ -50,8 +50,8 @@ class RunContext:
         self.exit_code: int | None = None  # the documented one of a run that ended early
         self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
         self.at_stop = contextlib.ExitStack()
-        self.pinning = Pinning()
-        self.at_stop.callback(self.pinning.release)  # after the services have stopped
+        self.lock = CoreLock(None)
+        self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
         if self.settings.app:
@@ -160,7 +160,7 @@ class RunContext:
         if self.key_of(item):
             self.check_alive()
             is_free = self.profile_name == "full" and item.get_closest_marker("unpinned") is not None
-            self.pinning.move(self.services.running(), free=is_free)
+            self.lock.move(self.services.running(), free=is_free)
             item.stash[_PORTS] = open_ports(self.services)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -169,7 +169,7 @@ class RunContext:
             return (yield)
         finally:
             if _PORTS in item.stash:
-                self.pinning.move(self.services.running())
+                self.lock.move(self.services.running())
                 fail_if_leaked(self.services, item.stash[_PORTS])
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

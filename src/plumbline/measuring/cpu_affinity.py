@@ -9,7 +9,6 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -36,20 +35,20 @@ def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
     return f"pin: core {wanted_core} is not among those allowed to this process: {', '.join(map(str, allowed))}"
 
 
-@dataclass(frozen=True)
 class CoreLock:
-    """One core, locked against other runs of the same user until `release`."""
+    """One core, locked against other runs of the same user, and everything that has moved to it."""
 
-    core: int | None  # None if nothing can be pinned
-    why: str = ""  # the reason for that
-    lock: filelock.BaseFileLock | None = None
+    def __init__(self, core: int | None, why: str = "", lock: filelock.BaseFileLock | None = None) -> None:
+        self.core = core  # None if nothing can be pinned
+        self.why = why  # the reason for that
+        self.pinned: int | None = None  # the one core of the test process and all services, as the kernel says
+        self._lock = lock
+        self._is_free = True
+        self._free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
     @classmethod
     def acquire(cls, wanted_core: int | Literal["auto", "off"]) -> Self:
-        """Lock the idlest core that is allowed to this process and that no other run holds.
-
-        A core that is named by number is locked even if it is busy; call `not_allowed` before.
-        """
+        """Lock the core that is named by number, or the idlest of those that this process may use and no run holds."""
         if wanted_core == "off":
             return cls(None, "the pin is off")
         if not sys.platform.startswith("linux"):
@@ -72,18 +71,33 @@ class CoreLock:
             return cls(core, "", lock)
         return cls(None, f"another run holds core {', '.join(map(str, sorted(cores)))}")
 
+    def move(self, services: Sequence[Service], *, free: bool = False) -> None:
+        """Let this process and these services run on this core alone, or on all that this process had before."""
+        if self.core is None or free == self._is_free:
+            return
+        self._is_free = free
+        cores = self._free_cores if free else {self.core}
+        for service in services:
+            if service.own:
+                service.pin(cores)
+        set_affinity([os.getpid()], cores)
+        pids = [service.pids() for service in services]
+        # An external server has no process here, and may run anywhere.
+        self.pinned = pinned_core([os.getpid(), *itertools.chain(*pids)]) if all(pids) else None
+
     def release(self) -> None:
-        """Let other runs have the core; harmless if called again."""
-        if self.lock is not None:
-            self.lock.release()
+        """Let other runs have the core, and this process all that it had; harmless if called again."""
+        if self._lock is not None:
+            self._lock.release()
+        if not self._is_free:
+            set_affinity([os.getpid()], self._free_cores)
 
 
 def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
     """Let all threads of these processes, and the processes that they start later, run before all others, or no longer.
 
-    This needs privileges, mostly those of root, and is skipped without them. A busy neighbour then waits, instead of
-    taking every other slice of their core. Skipped on a machine with one core, where parts of this run would wait, too.
-    The processes must rest: see `rest_s`.
+    A busy neighbour then waits, instead of taking every other slice of their core. Skipped without privileges, mostly
+    those of root, and on a machine with one core, where parts of this run would wait, too. See `rest_s`.
     """
     if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
         policy = os.SCHED_RR if ahead else os.SCHED_OTHER
@@ -95,7 +109,7 @@ def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
 def rest_s(after_s: float) -> float:
     """Return how long this process should rest after so much work, in seconds; 0 if it does not go before others.
 
-    The kernel keeps 50 ms of each second for other processes (sched_rt_runtime_us), and takes them at once at its end.
+    The kernel keeps 50 ms of each second for others (sched_rt_runtime_us), and takes them at once at its end.
     """
     ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
     return after_s * REST if ahead else 0.0
@@ -104,46 +118,13 @@ def rest_s(after_s: float) -> float:
 def _idlest_first(cores: list[int]) -> list[int]:
     """Return the cores by their load over a short window; the load of a sibling thread counts like a core's own."""
     percents = dict(enumerate(psutil.cpu_percent(LOAD_WINDOW_S, percpu=True)))
-    loads = {core: sum(percents.get(one, 0.0) for one in _siblings(core)) // LOAD_PERCENT for core in cores}
+    loads = {}
+    for core in cores:
+        siblings = {core}  # the hardware threads of one physical core: the file says "0,4" or "0-1"
+        with contextlib.suppress(OSError, ValueError):
+            for part in Path(SIBLINGS.format(core=core)).read_text(encoding="ascii").strip().split(","):
+                first, _, last = part.partition("-")
+                siblings |= set(range(int(first), int(last or first) + 1))
+        loads[core] = sum(percents.get(one, 0.0) for one in siblings) // LOAD_PERCENT
     # Of several idle cores the highest: interrupts and daemons mostly use the lowest.
     return sorted(cores, key=lambda core: (loads[core], -core))
-
-
-def _siblings(core: int) -> set[int]:
-    """Return the hardware threads of one physical core, itself included: the file says "0,4" or "0-1"."""
-    siblings = {core}
-    with contextlib.suppress(OSError, ValueError):
-        for part in Path(SIBLINGS.format(core=core)).read_text(encoding="ascii").strip().split(","):
-            first, _, last = part.partition("-")
-            siblings |= set(range(int(first), int(last or first) + 1))
-    return siblings
-
-
-class Pinning:
-    """Moves the test process and the services that this run has started."""
-
-    def __init__(self) -> None:
-        # The one core of the test process and of all services, as the kernel says; None if there is none.
-        self.core: int | None = None
-        self.lock = CoreLock(None)
-        self._is_free = True
-        self._free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
-
-    def move(self, services: Sequence[Service], *, free: bool = False) -> None:
-        """Let everything run on the locked core alone, or on all that this process had at its start."""
-        if self.lock.core is None or free == self._is_free:
-            return
-        self._is_free = free
-        cores = self._free_cores if free else {self.lock.core}
-        for service in services:
-            if service.own:
-                service.pin(cores)
-        set_affinity([os.getpid()], cores)
-        pids = [service.pids() for service in services]
-        # An external server has no process here, and may run anywhere.
-        self.core = pinned_core([os.getpid(), *itertools.chain(*pids)]) if all(pids) else None
-
-    def release(self) -> None:
-        """Let other runs have the core, and this process all cores."""
-        self.lock.release()
-        set_affinity([os.getpid()], self._free_cores)

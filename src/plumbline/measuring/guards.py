@@ -22,10 +22,7 @@ class GuardError(AssertionError):
 
 
 def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Return a coroutine test with a time limit inside its loop; it fails if it leaves a task behind.
-
-    It raises GuardError with the position of every task (at the limit), or with the tasks that were left over.
-    """
+    """Return a coroutine test that raises GuardError if it exceeds the limit, or leaves tasks behind."""
 
     @functools.wraps(test)
     async def run(*args: object, **kwargs: object) -> None:
@@ -46,7 +43,8 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
         limit = asyncio.timeout(limit_s)
         try:
             async with limit:
-                await test(*args, **kwargs)
+                with interruptible():
+                    await test(*args, **kwargs)
         except BaseException as error:
             failure = error
         dump.cancel()
@@ -74,34 +72,29 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
     return run
 
 
-def interruptible(test: Callable[..., Awaitable[None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Return a coroutine test that raises KeyboardInterrupt if it was interrupted, even if it swallows that.
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise KeyboardInterrupt if the coroutine inside was interrupted, even if it swallows that.
 
     asyncio turns SIGINT into a cancellation, and `asyncio.wait_for` of Python 3.11 swallows one that comes as its work
     is done (https://github.com/python/cpython/issues/81839). redis-py sends each command that way.
     """
+    cancel = signal.getsignal(signal.SIGINT)
+    came = False
 
-    @functools.wraps(test)
-    async def run(*args: object, **kwargs: object) -> None:
-        __tracebackhide__ = True
-        cancel = signal.getsignal(signal.SIGINT)
-        came = False
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        if callable(cancel):
+            cancel(number, frame)
 
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            nonlocal came
-            came = True
-            if callable(cancel):
-                cancel(number, frame)
-
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            await test(*args, **kwargs)
-        finally:
-            signal.signal(signal.SIGINT, cancel)
-            if came:
-                raise KeyboardInterrupt from None
-
-    return run
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, cancel)
+        if came:
+            raise KeyboardInterrupt from None
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:

@@ -23,7 +23,7 @@ from plumbline.judging.evidence import Evidence
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
-from plumbline.measuring.guards import guarded, interruptible
+from plumbline.measuring.guards import guarded
 from plumbline.processes import pinned_core
 from plumbline.reporting import terminal
 from plumbline.reporting.format import duration, file_and_name
@@ -115,9 +115,9 @@ class SuiteRun:
         if not self._untimed:
             self._recorder.counter = Counter(self._context.services)
             self._context.at_stop.callback(self._recorder.counter.close)
-        services, pinning = self._context.services, self._context.pinning
-        pinning.lock = lock = CoreLock.acquire("off" if self._untimed else self._context.settings.pin)
-        pinning.move(services.running())
+        services = self._context.services
+        lock = self._context.lock = CoreLock.acquire("off" if self._untimed else self._context.settings.pin)
+        lock.move(services.running())
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = services.lines(cores) + not_pinned
@@ -137,7 +137,7 @@ class SuiteRun:
         marker = item.get_closest_marker("timeout")
         limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
         if inspect.iscoroutinefunction(item.obj):
-            item.obj = interruptible(guarded(item.obj, limit_s))
+            item.obj = guarded(item.obj, limit_s)
             limit_s *= 2
         item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
         item.stash[_LIMIT_S] = limit_s

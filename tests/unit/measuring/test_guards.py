@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from plumbline.measuring import guards
-from plumbline.measuring.guards import GuardError, guarded, interruptible, limit_held
+from plumbline.measuring.guards import GuardError, guarded, limit_held
 from tests.support.fixtures import Until
 
 LONG_S = 30.0
@@ -404,7 +404,7 @@ def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[
     before = signal.getsignal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        runner.run(interruptible(test)())
+        runner.run(guarded(test, LONG_S)())
 
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -423,9 +423,9 @@ def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
         raise ValueError("wrong")
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        runner.run(interruptible(cancelled)())
+        runner.run(guarded(cancelled, LONG_S)())
         with pytest.raises(ValueError, match="wrong"):
-            runner.run(interruptible(failing)())
+            runner.run(guarded(failing, LONG_S)())
 
 
 def test_the_limit_stands_still_while_a_failure_is_shown() -> None:

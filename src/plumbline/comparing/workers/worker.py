@@ -120,8 +120,8 @@ class Worker:
         errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
         self._line.send(Collected([*items], served, errors, origins(start.modules)))
         session.items[:] = [items[key] for key in self._line.expect(Order).keys]
-        self._context.pinning.lock = CoreLock(start.core)
-        self._context.pinning.move(self._context.services.running())
+        self._context.lock = CoreLock(start.core)
+        self._context.lock.move(self._context.services.running())
         gc.collect()
         gc.freeze()
         outcome = yield
@@ -162,4 +162,4 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         if self._context.begun:  # nothing is measured any more, and stopping is work
-            self._context.pinning.move(self._context.services.running(), free=True)
+            self._context.lock.move(self._context.services.running(), free=True)
