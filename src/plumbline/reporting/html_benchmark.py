@@ -1,189 +1,179 @@
 """One benchmark of the HTML report: its figures, plots and code."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from plumbline.measuring.statistics import percentile, summarize
+from plumbline.measuring.statistics import Summary, percentile, summarize
 from plumbline.reporting import content, markup
 from plumbline.reporting import format as form
-from plumbline.reporting.markup import Content, Markup, tag
+from plumbline.reporting.markup import Markup, tag
 from plumbline.results.schema import Benchmark, Results
 
 # More dots of a plot look like one.
 _MOST_SAMPLES = 200
 _MOST_LISTED = 20
+_MOST_NAME_CHARACTERS = 40
 
-# How verdicts look: a sign, and the verdicts that have it. The others are neutral.
-_TONES = {
-    "bad": ("✕", content.FAILING | {"failed"}),
-    "unsure": ("!", {"inconclusive", "drift"}),
-    "good": ("✓", {"pass", "improvement"}),
+# How verdicts look; the others are neutral.
+TONES = {
+    **dict.fromkeys(content.FAILING, "bad"),
+    **dict.fromkeys(("inconclusive", "drift"), "unsure"),
+    **dict.fromkeys(("pass", "improvement"), "good"),
 }
 
-# Tolerance and minimum effect.
-_Limits = tuple[float | None, float | None]
-Entries = Sequence[Benchmark | None]
 
-
-def tone(verdict: str) -> tuple[str, str]:
-    """Return the colour and the sign of a verdict."""
-    return next(((tone, sign) for tone, (sign, known) in _TONES.items() if verdict in known), ("neutral", "•"))
-
-
-def entry(results: Results, benchmark: Benchmark, others: Entries, anchor: str, *, may_open: bool) -> Markup:
+def entry(
+    results: Results, benchmark: Benchmark, others: Sequence[Benchmark | None], anchor: str, *, may_open: bool
+) -> Markup:
     """Return a benchmark as an element to open, which may be open if the benchmark fails the run.
 
     `others` are its entries in the baseline and in each earlier run.
     """
     baseline, *past = others
     verdict = content.verdict(benchmark) or "not judged"
-    colour, mark = tone(verdict)
+    tone = TONES.get(verdict, "neutral")
     file, test = form.file_and_name(benchmark.key)
-    limits = _limits(results, benchmark)
-    change = [_percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high, *limits)]
-    summary = [
-        tag("h3", markup.name(test)),
-        tag("span", markup.sign(mark), verdict, class_=f"verdict {colour}"),
-        *(tag("span", figure, class_="figures") for figure in content.line(benchmark).split(", ")),
-        tag("span", markup.name(file), class_="quiet"),
-    ]
+    cells = content.cells(benchmark)
+    tolerance = results.tolerance if benchmark.tolerance is None else benchmark.tolerance
+    effect = results.minimum_effect if benchmark.minimum_effect is None else benchmark.minimum_effect
+    shares = (benchmark.change, benchmark.change_low, benchmark.change_high, tolerance, effect)
+    percents = [None if share is None else share * 100 for share in shares]
+    changes = dict(zip(("change", "low", "high", "tolerance", "effect"), percents, strict=True))
+    row = {
+        "key": benchmark.key,
+        "name": form.shortened(test.removeprefix("test_"), _MOST_NAME_CHARACTERS),
+        "label": cells["change"] if tone == "good" else f"{cells['change']} {verdict}",
+        "interval": cells["interval"],
+        "verdict": verdict,
+        "tone": tone,
+    }
+    limits = f"tolerance {form.unsigned(tolerance, 'unknown')}, minimum effect {form.unsigned(effect, 'unknown')}"
     facts = [
         f"key {benchmark.key}",
-        f"tolerance {_share(limits[0])}, minimum effect {_share(limits[1])}" if any(limits) else "",
+        limits if tolerance or effect else "",
         f"{benchmark.samples:,} samples of {benchmark.operations:,} operations" if benchmark.operations > 1 else "",
         f"was {benchmark.renamed_from}" if benchmark.renamed_from else "",
+    ]
+    summary = [
+        tag("h3", tag("bdi", test)),
+        tag("span", verdict, class_=f"verdict {tone}"),
+        *(tag("span", figure, class_="figures") for figure in content.line(benchmark).split(", ")),
+        tag("span", tag("bdi", file), class_="quiet"),
     ]
     return tag(
         "details",
         tag("summary", Markup(" ".join(summary))),
-        tag("p", benchmark.description) if benchmark.description else None,
+        tag("p", benchmark.description) if benchmark.description else "",
         markup.listed(content.remarks(replace(benchmark, functions=[]))),
         _functions(benchmark),
-        _pairs(benchmark, limits),
+        _pairs(benchmark, changes),
         _distribution(benchmark, baseline),
         _times(benchmark, baseline),
         _trend(benchmark, past),
         _budgets(benchmark),
         _counts(benchmark, baseline),
-        markup.folded("Code of the test", markup.verbatim(benchmark.source.splitlines())) if benchmark.source else None,
+        markup.folded("Code of the test", markup.verbatim(benchmark.source.splitlines())) if benchmark.source else "",
         tag("p", "; ".join(filter(None, facts)), class_="quiet"),
         id=anchor,
         open=may_open and verdict in content.FAILING,
         data_verdict=verdict,
-        data_tone=colour,
         data_notable=content.is_notable(benchmark),
-        data_key=benchmark.key,
         data_text=f"{benchmark.key} {benchmark.description}".lower(),
-        data_percent=content.cells(benchmark)["change"],
-        data_change=None if change[0] is None else markup.dumped(change),
+        data_row=None if benchmark.change is None else markup.dumped(row | changes),
     )
 
 
-def _limits(results: Results, benchmark: Benchmark) -> _Limits:
-    own, effect = benchmark.tolerance, benchmark.minimum_effect
-    return results.tolerance if own is None else own, results.minimum_effect if effect is None else effect
-
-
-def _functions(benchmark: Benchmark) -> Content:
+def _functions(benchmark: Benchmark) -> Markup:
     rows = [
         [
             f"{each.name} ({each.file}:{each.line})" if each.file else each.name,
             each.where or "test",
             f"+{form.duration(each.head_s - each.base_s)}",
-            form.duration(each.base_s),
-            form.duration(each.head_s),
-            form.calls(each.base_calls),
-            form.calls(each.head_calls),
+            *map(form.duration, (each.base_s, each.head_s)),
+            *map(form.calls, (each.base_calls, each.head_calls)),
         ]
         for each in benchmark.functions
     ]
     columns = ["function", "process", "more", "base", "head", "calls in base", "calls in head"]
     found = markup.table("Functions that got slower under a profiler: time per operation", columns, rows)
     note = "Your own functions include what they call, others do not. A profiler slows both sides down."
-    return Markup(found + tag("p", note, class_="quiet")) if found else None
+    return Markup(found + tag("p", note, class_="quiet")) if found else found
 
 
-def _pairs(benchmark: Benchmark, limits: _Limits) -> Content:
-    differences = [math.expm1(value) for value in _finite(benchmark.differences)]
+def _pairs(benchmark: Benchmark, changes: dict[str, float | None]) -> Markup:
+    differences = [math.expm1(value) for value in benchmark.differences]
     if not differences:
-        return None
+        return Markup()
     texts = ", ".join(map(form.percent, differences[:_MOST_LISTED]))
     texts += " and so on" if len(differences) > _MOST_LISTED else ""
     caption = (
         f"The pairs of the comparison, head against base: {texts}. Line: the change, with its interval; the other "
         "band: from the tolerance to the minimum effect."
     )
-    data = {
-        "kind": "pairs",
-        "differences": [_percent(value) for value in differences],
-        "bounds": [_percent(value) for value in (benchmark.change, benchmark.change_low, benchmark.change_high)],
-        "limits": [_percent(value) for value in limits],
-    }
+    data = {"kind": "pairs", "differences": [value * 100 for value in differences], **changes}
     return markup.plot("Pairs", caption, data)
 
 
-def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
-    medians = baseline.process_medians or [baseline.median] if baseline else []
-    all_rows = {
-        "baseline": medians,
+def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
+    sides = {
+        "baseline": baseline.process_medians or [baseline.median] if baseline else [],
         "base": benchmark.base_samples_s,
         "head": benchmark.head_samples_s,
         "this run": benchmark.samples_s,
     }
-    rows = {row: sorted(known) for row, values in all_rows.items() if (known := _finite(values))}
+    rows = {side: sorted(samples_s) for side, samples_s in sides.items() if samples_s}
     if not rows:
-        return None
-    limit = max(_end_of_plot(values) for values in rows.values())
-    beyond = sum(value > limit for values in rows.values() for value in values)
-    texts = ["the medians of the baseline's processes"] if "baseline" in rows else []
-    texts += ["the samples of the last pair"] if "base" in rows or "head" in rows else []
-    texts += ["the samples of this run"] if "this run" in rows else []
-    caption = f"{markup.capitalised(', '.join(texts))}; thick: the middle half; tall: the median."
-    if beyond:
+        return Markup()
+    limit = max(map(_end_of_plot, rows.values()))
+    texts = {
+        "baseline": "the medians of the baseline's processes",
+        "base": "the samples of the last pair",
+        "this run": "the samples of this run",
+    }
+    shown = ", ".join(text for side, text in texts.items() if side in rows)
+    caption = f"{shown.capitalize()}; thick: the middle half; tall: the median."
+    if beyond := sum(value > limit for values in rows.values() for value in values):
         slowest = form.duration(max(values[-1] for values in rows.values()))
         caption += f" {beyond:,} beyond the right edge, up to {slowest}."
-    dots = {row: [_us(value) for value in _thinned(values)] for row, values in rows.items()}
-    return markup.plot("Distribution", caption, {"kind": "distribution", "rows": dots, "limit": _us(limit)})
+    dots = {row: _thinned(values) for row, values in rows.items()}
+    return markup.plot("Distribution", caption, {"kind": "distribution", "rows": dots, "limit": limit})
 
 
-def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
-    columns = ["of", "n", "minimum", "median", "mean", "p95", "p99", "maximum", "rate"]
-    rows = [_row("baseline", baseline)] if baseline else []
+def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
+    columns = ["minimum", "median", "mean", "p95", "p99", "maximum"]
+
+    def row(name: str, samples: int, of: Benchmark | Summary, suffix: str = "") -> list[str]:
+        times_s = [getattr(of, column + suffix) for column in columns]
+        return [name, f"{samples:,}", *map(form.time, times_s), form.rate(of.rate_per_s) if of.rate_per_s else ""]
+
+    rows = [row("baseline", baseline.samples, baseline)] if baseline else []
     for side, samples_s in (("base", benchmark.base_samples_s), ("head", benchmark.head_samples_s)):
-        if known := _finite(samples_s):
-            of = summarize(known)
-            times = (of.minimum_s, of.median_s, of.mean_s, of.p95_s, of.p99_s, of.maximum_s)
-            rows.append([side, f"{len(known):,}", *map(_time, times), form.rate(of.rate_per_s)])
-    if content.now(benchmark) is not None:
-        rows.append(_row("this run", benchmark))
-    return markup.table("Times per operation", columns, rows)
+        if samples_s:
+            rows.append(row(side, len(samples_s), summarize(samples_s), suffix="_s"))
+    if content.now(benchmark):
+        rows.append(row("this run", benchmark.samples, benchmark))
+    return markup.table("Times per operation", ["of", "n", *columns, "rate"], rows)
 
 
-def _row(heading: str, entry: Benchmark) -> list[str]:
-    times = (entry.minimum, entry.median, entry.mean, entry.p95, entry.p99, entry.maximum)
-    rate = form.rate(entry.rate_per_s) if _known(entry.rate_per_s) else ""
-    return [heading, f"{entry.samples:,}", *map(_time, times), rate]
-
-
-def _trend(benchmark: Benchmark, past: Entries) -> Content:
-    entries = [*past, None if content.now(benchmark) is None else benchmark]
-    earlier = [entry.median for entry in entries[:-1] if entry and _known(entry.median)]
+def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Markup:
+    entries = [*past, benchmark if content.now(benchmark) else None]
+    medians = [(entry and entry.median) or None for entry in entries]
+    p95 = [(entry and entry.p95) or None for entry in entries]
+    earlier = [median for median in medians[:-1] if median]
     if not earlier:
-        return None
-    medians = [_us(entry.median) if entry and entry.median else None for entry in entries]
-    tails = [_us(entry.p95) if entry and entry.p95 else None for entry in entries]
-    low, high, last = (form.duration(value) for value in (min(earlier), max(earlier), earlier[-1]))
+        return Markup()
+    low, high, last = map(form.duration, (min(earlier), max(earlier), earlier[-1]))
     caption = (
         f"Median in earlier runs ({len(earlier):,}): from {low} to {high}, the last {last}. Dotted: p95; dashed "
-        "upright: another baseline; rings: runs of a baseline's commit."
+        "upright: another baseline."
     )
-    limit = _end_of_plot(sorted(value for value in [*medians, *tails] if value))
-    return markup.plot("History", caption, {"kind": "history", "medians": medians, "p95": tails, "limit": limit})
+    limit = _end_of_plot(sorted(value for value in [*medians, *p95] if value))
+    return markup.plot("History", caption, {"kind": "history", "medians": medians, "p95": p95, "limit": limit})
 
 
-def _budgets(benchmark: Benchmark) -> Content:
+def _budgets(benchmark: Benchmark) -> Markup:
     rows = [
         [form.budget(each), "not judged" if each.note else "kept" if each.kept else "broken", each.note]
         for each in benchmark.budgets
@@ -192,7 +182,7 @@ def _budgets(benchmark: Benchmark) -> Content:
     return markup.table("Budgets", columns, rows, marked=[row[0] for row in rows if row[1] == "broken"])
 
 
-def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
+def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
     old_counts, changes = baseline.counts if baseline else {}, {each.name: each for each in benchmark.count_changes}
     varying = {count: f"{min(each):g} to {max(each):g}" for count, each in benchmark.counts_varying.items() if each}
     rows = []
@@ -208,38 +198,13 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Content:
     return markup.table("Counts per operation", ["count", "baseline", "this run", "change"], rows, marked=marked)
 
 
-def _known(value: float | None) -> float:
-    return value if value is not None and math.isfinite(value) else 0.0
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value * 100, 3)
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if math.isfinite(value)]
-
-
-def _time(seconds: float | None) -> str:
-    return form.duration(time_s) if (time_s := _known(seconds)) else ""
-
-
-def _share(value: float | None) -> str:
-    return "unknown" if value is None else form.percent(value).lstrip("+")
-
-
-def _us(seconds: float) -> float | None:
-    return float(f"{seconds * 1e6:.4g}") if math.isfinite(seconds) else None
-
-
-def _thinned(ordered: Sequence[float]) -> Sequence[float]:
+def _thinned(ordered: list[float]) -> list[float]:
     """Return some of many sorted values, evenly, with the least and the greatest."""
-    if len(ordered) <= _MOST_SAMPLES:
-        return ordered
-    return [ordered[round(n * (len(ordered) - 1) / (_MOST_SAMPLES - 1))] for n in range(_MOST_SAMPLES)]
+    count = min(len(ordered), _MOST_SAMPLES)
+    return [ordered[round(n * (len(ordered) - 1) / max(1, count - 1))] for n in range(count)]
 
 
-def _end_of_plot(ordered: Sequence[float]) -> float:
+def _end_of_plot(ordered: list[float]) -> float:
     """Return the upper end of a plot of sorted values that single outliers do not squeeze."""
     low, high = percentile(ordered, 5), percentile(ordered, 95)
     return min(ordered[-1], high + high - low)

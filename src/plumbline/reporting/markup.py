@@ -1,10 +1,11 @@
-"""HTML elements as escaped text, and the parts of which the HTML report is made."""
+"""HTML elements as escaped text, and the parts of which the HTML report is made; each is empty without content."""
 
 import html
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from plumbline.reporting import format as form
+from plumbline.results.files import rounded
 
 # Table cells with more characters may wrap.
 _LONG = 40
@@ -16,11 +17,8 @@ class Markup(str):
     __slots__ = ()
 
 
-Content = str | None
-
-
-def tag(name: str, /, *children: Content, **attributes: str | bool | None) -> Markup:
-    """Return an element with its text escaped; None leaves a child out, None or False an attribute."""
+def tag(name: str, /, *children: str, **attributes: str | bool | None) -> Markup:
+    """Return an element with its text escaped; None or False leave an attribute out."""
     written = "".join(
         f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{_escaped(str(value))}"')
         for key, value in attributes.items()
@@ -28,7 +26,7 @@ def tag(name: str, /, *children: Content, **attributes: str | bool | None) -> Ma
     )
     if name in ("meta", "input"):
         return Markup(f"<{name}{written}>")
-    inner = "".join(child if isinstance(child, Markup) else _escaped(child) for child in children if child is not None)
+    inner = "".join(child if isinstance(child, Markup) else _escaped(child) for child in children)
     return Markup(f"<{name}{written}>{inner}</{name}>")
 
 
@@ -36,47 +34,38 @@ def _escaped(text: str) -> str:
     return html.escape(form.isolated(form.plain(text)))
 
 
-def name(text: str) -> Markup:
-    """Return a name in any script, which does not reorder its surroundings."""
-    return tag("bdi", text)
-
-
 def verbatim(lines: Iterable[str]) -> Markup:
     text = "\n".join(html.escape(form.plain(line.expandtabs())) for line in lines)
     return Markup(f'<pre tabindex="0">{text}</pre>')
 
 
-def section(title: str, *children: Content, id: str | None = None) -> Content:  # noqa: A002
-    kept = [child for child in children if child]
-    return tag("section", tag("h2", title), *kept, id=id) if kept else None
+def section(title: str, *children: str, id: str | None = None) -> Markup:  # noqa: A002
+    return tag("section", tag("h2", title), *children, id=id) if any(children) else Markup()
 
 
-def titled(title: str, child: Content) -> Content:
-    return Markup(tag("h3", title) + child) if child else None
+def folded(title: str, child: str) -> Markup:
+    return tag("details", tag("summary", title), child) if child else Markup()
 
 
-def folded(title: str, child: Content) -> Content:
-    return tag("details", tag("summary", title), child) if child else None
+def listed(texts: Sequence[str], title: str = "") -> Markup:
+    items = tag("ul", *(tag("li", text) for text in texts)) if texts else Markup()
+    return Markup(tag("h3", title) + items) if title and texts else items
 
 
-def listed(texts: Sequence[str]) -> Content:
-    return tag("ul", *(tag("li", text) for text in texts)) if texts else None
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], marked: Collection[str] = ()) -> Content:
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], marked: Collection[str] = ()) -> Markup:
     """Return a table whose rows begin with their heading; the rows of `marked` stand out."""
+    if not rows:
+        return Markup()
+    head = tag("tr", *(tag("th", column, scope="col") for column in columns))
     body = [
         tag(
             "tr",
-            tag("th", sign("!") if heading in marked else None, heading, scope="row"),
+            tag("th", heading, scope="row"),
             *(tag("td", cell, class_="text" if len(cell) > _LONG else None) for cell in cells),
             class_="marked" if heading in marked else None,
         )
         for heading, *cells in rows
     ]
-    if not body:
-        return None
-    head = tag("tr", *(tag("th", column, scope="col") for column in columns))
     whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
     return tag("div", whole, class_="wide", tabindex="0", role="group", aria_label=caption)
 
@@ -87,19 +76,6 @@ def plot(title: str, caption: str, data: Mapping[str, object]) -> Markup:
     return tag("figure", tag("figcaption", tag("strong", title), ": ", caption), place)
 
 
-def data(id: str, value: object) -> Markup:  # noqa: A002
-    """Return a value for report.js to read."""
-    text = dumped(value).replace("<", "\\u003c")
-    return Markup(f'<script type="application/json" id="{id}">{text}</script>')
-
-
 def dumped(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def sign(character: str) -> Markup:
-    return tag("span", character, class_="sign", aria_hidden="true")
-
-
-def capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Return JSON with figures of four digits: no plot shows more."""
+    return json.dumps(rounded(value, digits=4), separators=(",", ":"))

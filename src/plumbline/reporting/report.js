@@ -7,6 +7,7 @@ const SHAPES = { bad: "triangle-right", unsure: "diamond", good: "circle", neutr
 const narrow = matchMedia("(max-width: 640px)");
 const runs = JSON.parse(document.getElementById("runs").textContent);
 const benchmarks = [...document.querySelectorAll("details[data-verdict]")];
+const element = (name, properties) => Object.assign(document.createElement(name), properties);
 
 const CONFIG = {
   font: "system-ui, sans-serif",
@@ -16,59 +17,52 @@ const CONFIG = {
     labelColor: "var(--quiet)", titleColor: "var(--quiet)", titleFontSize: 12, titleFontWeight: "normal",
   },
   text: { fill: "var(--text)", fontSize: 12 },
+  point: { filled: true, opacity: 1, color: "var(--text)" },
 };
 
 // Specifications of plots: data in, Vega-Lite out
 
 const layer = (type, mark, encoding, more) => ({ mark: { type, ...mark }, encoding, ...more });
 const number = (field, title, scale = {}, axis = {}) => ({
-  field, title, type: "quantitative",
-  axis: { tickCount: narrow.matches ? 4 : 9, ...axis }, scale: { zero: false, ...scale },
+  field, title, type: "quantitative", scale: { zero: false, ...scale },
+  axis: { tickCount: narrow.matches ? 4 : 9, ...axis },
 });
-const change = (field, scale, axis) => number(field, "change (%)", scale, axis);
-const category = (field, names, looks) => ({
-  field, type: "nominal", legend: null, scale: { domain: names, range: names.map(looks) },
+const category = (field, looks) => ({
+  field, type: "nominal", legend: null, scale: { domain: Object.keys(looks), range: Object.values(looks) },
 });
+const colors = (names) => Object.fromEntries(names.map((name) => [name, `var(--${name.replace(" ", "-")})`]));
+const unitOf = (s) => (s < 1e-6 ? [1e9, "ns"] : s < 1e-3 ? [1e6, "µs"] : s < 1 ? [1e3, "ms"] : [1, "s"]);
 
-function forest(rows) {
+function forest({ rows }) {
   const wide = !narrow.matches;
-  const shown = rows.flatMap((row) => [row.change, row.low, row.high, 0, row.effect]).filter(Number.isFinite);
-  const ordered = shown.map((value) => Math.max(-60, Math.min(60, value))).sort((a, b) => a - b);
-  const [least, most] = [ordered[0] - 2, ordered.at(-1) + 2];
-  const inside = (value, otherwise) => Math.max(least, Math.min(most, value ?? otherwise));
-  const values = rows.map((row, index) => ({
-    ...row, index, tolerance: row.tolerance ?? 0, effect: row.effect ?? 0,
-    at: inside(row.change), from: inside(row.low, least), to: inside(row.high, most),
-    name: shortened(row.name, wide ? 52 : 38),
-    label: row.tone === "good" ? row.text : `${row.text} ${row.verdict}`,
-  }));
-  const labels = (of, orient) => (wide ? {
-    orient, labelExpr: `${of}[datum.value]`, labelLimit: 420, labelPadding: 8, labelColor: "var(--text)",
-    labelOverlap: false, title: null, ticks: false, domain: false, grid: false,
-  } : null);
-  const y = (axis) => ({ field: "index", type: "ordinal", axis, scale: { padding: 0 } });
-  const x = (field) => change(field, { domain: [least, most], nice: false });
-  const tones = Object.keys(SHAPES);
-  const color = category("tone", tones, (tone) => `var(--${tone})`);
-  const shape = category("tone", tones, (tone) => SHAPES[tone]);
+  const ends = rows.flatMap((row) => [row.change, row.low, row.high, row.effect]);
+  const domain = [Math.max(-60, Math.min(0, ...ends)) - 2, Math.min(60, Math.max(0, ...ends)) + 2];
+  const values = rows.map((row, index) => ({ ...row, index, low: row.low ?? domain[0], high: row.high ?? domain[1] }));
+  const y = (field, orient) => ({
+    field: "index", type: "ordinal", scale: { padding: 0 },
+    axis: wide && field ? {
+      orient, labelExpr: `data('rows')[datum.value].${field}`, labelLimit: 420, labelPadding: 8,
+      labelColor: "var(--text)", labelOverlap: false, title: null, ticks: false, domain: false, grid: false,
+    } : null,
+  });
+  const x = (field) => number(field, "change (%)", { domain, nice: false, clamp: true });
+  const color = category("tone", colors(Object.keys(SHAPES)));
   const tooltip = [{ field: "key", title: "benchmark" }, { field: "interval" }, { field: "verdict" }];
   const yOffset = wide ? 0 : 8;
+  const line = layer("text", { align: "left", dy: -9 }, { y: y(), x: { value: 0 }, text: { field: "line" } },
+    { transform: [{ calculate: "datum.name + '  ' + datum.label", as: "line" }] });
   return {
-    params: ["name", "label"].map((field) => ({ name: `${field}s`, value: values.map((row) => row[field]) })),
-    data: { values },
+    data: { name: "rows", values },
     height: rows.length * (wide ? 22 : 40),
     resolve: { axis: { y: "independent" } },
     layer: [
       layer("bar", { height: { band: 1 }, color: "var(--band)", clip: true },
-        { y: y(labels("names", "left")), x: x("tolerance"), x2: { field: "effect" } }),
+        { y: y("name", "left"), x: x("tolerance"), x2: { field: "effect" } }),
       layer("rule", { color: "var(--quiet)" }, { x: { datum: 0, type: "quantitative" } }),
-      layer("rule", { strokeWidth: 2, yOffset },
-        { y: y(labels("labels", "right")), x: x("from"), x2: { field: "to" }, color }),
-      layer("point", { filled: true, opacity: 1, size: 80, yOffset, cursor: "pointer" },
-        { y: y(null), x: x("at"), color, shape, tooltip }),
-      ...(wide ? [] : [layer("text", { align: "left", dy: -9 },
-        { y: y(null), x: { value: 0 }, text: { field: "line" } },
-        { transform: [{ calculate: "datum.name + '  ' + datum.label", as: "line" }] })]),
+      layer("rule", { strokeWidth: 2, yOffset }, { y: y("label", "right"), x: x("low"), x2: { field: "high" }, color }),
+      layer("point", { size: 80, yOffset, cursor: "pointer" },
+        { y: y(), x: x("change"), color, shape: category("tone", SHAPES), tooltip }),
+      ...(wide ? [] : [line]),
     ],
   };
 }
@@ -86,7 +80,7 @@ function distribution({ rows, limit }) {
     height: names.length * 44,
     encoding: {
       y: { field: "row", type: "nominal", sort: null, title: null, axis },
-      color: category("row", names, (name) => `var(--${name.replace(" ", "-")})`),
+      color: category("row", colors(names)),
     },
     layer: [
       layer("tick", { size: 18, thickness: 1.5, opacity: 0.4, yOffset: -4, clip: true }, { x: x() }),
@@ -97,100 +91,76 @@ function distribution({ rows, limit }) {
   };
 }
 
-function pairs({ differences, bounds, limits }) {
-  const [middle, low, high] = bounds;
-  const y = (field) => change(field, {}, { tickCount: 5 });
-  const rule = (value, mark) => (value === null ? [] : [
-    layer("rule", mark, { y: y("value") }, { data: { values: [{ value }] } }),
-  ]);
-  const area = (from, to, color) => (from === null || to === null ? [] : [
+function pairs({ differences, change, low, high, tolerance, effect }) {
+  const y = (field) => number(field, "change (%)", {}, { tickCount: 5 });
+  const band = (from, to, color) => (from === null || to === null ? [] : [
     layer("rect", { color }, { y: y("from"), y2: { field: "to" } }, { data: { values: [{ from, to }] } }),
   ]);
+  const rule = (value, mark) => layer("rule", mark, { y: y("value") }, { data: { values: [{ value }] } });
   const x = { field: "pair", type: "ordinal", title: "pair", axis: { labelAngle: 0, labelOverlap: true } };
   const tooltip = [{ field: "pair" }, { field: "value", format: "+.2f", title: "change (%)" }];
   const values = differences.map((value, index) => ({ pair: index + 1, value }));
   return {
     height: 170,
     layer: [
-      ...area(limits[0], limits[1], "var(--band)"),
-      ...area(low, high, "var(--interval)"),
-      ...rule(0, { color: "var(--quiet)" }),
-      ...rule(middle, { color: "var(--head)", strokeWidth: 2 }),
-      layer("point", { filled: true, opacity: 1, size: 70, color: "var(--text)" },
-        { x, y: y("value"), tooltip }, { data: { values } }),
+      ...band(tolerance, effect, "var(--band)"),
+      ...band(low, high, "var(--interval)"),
+      rule(0, { color: "var(--quiet)" }),
+      rule(change, { color: "var(--head)", strokeWidth: 2 }),
+      layer("point", { size: 70 }, { x, y: y("value"), tooltip }, { data: { values } }),
     ],
   };
 }
 
 function history({ medians, p95, limit }) {
   const [factor, unit] = unitOf(limit);
-  const oneDay = new Set(runs.map((run) => run[0].slice(0, 10))).size === 1;
-  const recorded = new Set(runs.map((run) => run[3]).filter(Boolean));
   const scaled = (time) => (time === null ? null : time * factor);
-  const values = medians.map((median, index) => {
-    const [created, commit, verdict, baseline] = runs[index];
-    return {
-      index, created, verdict, commit: commit.slice(0, 10), median: scaled(median), p95: scaled(p95[index]),
-      changed: Boolean(index && baseline && runs[index - 1][3] !== baseline), ring: recorded.has(commit),
-      label: `baseline ${baseline.slice(0, 7)}`, last: index === medians.length - 1,
-    };
-  });
-  const x = number("index", null, { nice: false, domain: [0, Math.max(1, medians.length - 1)] }, {
-    labelExpr: "days[datum.value] || ''", labelOverlap: "greedy", labelSeparation: 12, tickMinStep: 1,
-  });
+  const values = runs.map(([created, commit, verdict, baseline], index) => ({
+    created, commit: commit.slice(0, 10), verdict, median: scaled(medians[index]), p95: scaled(p95[index]),
+    changed: Boolean(index && baseline && runs[index - 1][3] !== baseline), label: `baseline ${baseline.slice(0, 7)}`,
+    last: index === runs.length - 1,
+  }));
+  const oneDay = new Set(runs.map(([created]) => created.slice(0, 10))).size === 1;
+  const labelExpr = `slice(datum.label, ${oneDay ? "11, 16" : "0, 10"})`;
+  const axis = {
+    labelExpr, labelAngle: 0, ticks: false, labelOverlap: "greedy", labelSeparation: 9, labelFlush: true, labelBound: true,
+  };
   const y = (field) => number(field, `time per operation (${unit})`, { domainMax: limit * factor }, { tickCount: 5 });
-  const only = (filter) => ({ transform: [{ filter: `datum.${filter}` }] });
+  const changed = { transform: [{ filter: "datum.changed" }] };
   const opacity = { condition: { test: "datum.last", value: 1 }, value: 0 };
   const tooltip = [
     ...["created", "commit", "verdict"].map((field) => ({ field })),
     ...["median", "p95"].map((field) => ({ field, format: ".4", title: `${field} (${unit})` })),
   ];
   return {
-    params: [{ name: "days", value: runs.map((run) => (oneDay ? run[0].slice(11, 16) : run[0].slice(0, 10))) }],
     data: { values },
     height: 200,
-    encoding: { x },
+    encoding: { x: { field: "created", type: "ordinal", title: null, scale: { padding: 0 }, axis } },
     layer: [
-      layer("rule", { strokeDash: [4, 3], color: "var(--quiet)" }, {}, only("changed")),
-      layer("text", { align: "right", dx: -4, dy: 8 }, { y: { value: 0 }, text: { field: "label" } }, only("changed")),
+      layer("rule", { strokeDash: [4, 3], color: "var(--quiet)" }, {}, changed),
+      layer("text", { align: "right", dx: -4, dy: 8 }, { y: { value: 0 }, text: { field: "label" } }, changed),
       layer("line", { strokeWidth: 1, strokeDash: [2, 2], color: "var(--baseline)", clip: true }, { y: y("p95") }),
       layer("line", { strokeWidth: 2, color: "var(--this-run)", clip: true }, { y: y("median") }),
-      ...(values.some((value) => value.ring) ? [layer("point",
-        { size: 110, strokeWidth: 2, opacity: 1, color: "var(--text)" }, { y: y("median") }, only("ring"))] : []),
-      layer("point", { filled: true, size: 60, color: "var(--this-run)" }, { y: y("median"), opacity, tooltip }),
+      layer("point", { size: 60, color: "var(--this-run)" }, { y: y("median"), opacity, tooltip }),
     ],
   };
 }
 
-function unitOf(time_us) {
-  return time_us < 1 ? [1000, "ns"] : time_us < 1e3 ? [1, "µs"] : time_us < 1e6 ? [1e-3, "ms"] : [1e-6, "s"];
-}
-
-/** Cut in the middle: names begin with their subject and end with the parameters. */
-function shortened(name, most) {
-  const letters = [...name];
-  const end = Math.floor((most - 1) / 2);
-  if (letters.length <= most) return name;
-  return [...letters.slice(0, most - 1 - end), "…", ...letters.slice(-end)].join("");
-}
-
 // Drawing
 
-const element = (name, properties) => Object.assign(document.createElement(name), properties);
-
-const KINDS = { distribution, pairs, history };
+const KINDS = { forest, distribution, pairs, history };
 const OPTIONS = {
   actions: false, defaultStyle: false, renderer: "svg", config: CONFIG, tooltip: { disableDefaultStyle: true },
   ast: true, // expressions are interpreted: the page's policy forbids eval
 };
 
 async function draw(plot) {
-  const data = plot.rows ?? JSON.parse(plot.dataset.plot);
-  const spec = plot.rows ? forest(data) : KINDS[data.kind](data);
+  const data = plot.data ?? JSON.parse(plot.dataset.plot);
   try {
     const canvas = element("div", { ariaHidden: "true" });
     plot.replaceChildren(canvas);
-    const { view } = await vegaEmbed(canvas, { width: "container", background: null, ...spec }, OPTIONS);
+    const spec = { width: "container", background: null, ...KINDS[data.kind](data) };
+    const { view } = await vegaEmbed(canvas, spec, OPTIONS);
     view.addEventListener("click", (_, item) => item?.datum?.anchor && show(item.datum.anchor));
     plot.dataset.drawn = "true";
   } catch (error) {
@@ -210,29 +180,22 @@ const inView = new IntersectionObserver((entries) => {
 // The forest plot of the benchmarks that are shown, in parts, of which only the first is unfolded
 
 function drawForest() {
-  const rows = benchmarks.filter((each) => !each.hidden && each.dataset.change).map((each) => {
-    const [change, low, high, tolerance, effect] = JSON.parse(each.dataset.change);
-    const text = (selector) => each.querySelector(selector).textContent;
-    return {
-      change, low, high, tolerance, effect, verdict: each.dataset.verdict, tone: each.dataset.tone, anchor: each.id,
-      name: text("bdi").replace(/^test_/, ""), key: each.dataset.key, text: each.dataset.percent,
-      interval: `${low?.toFixed(1) ?? ""}…${high?.toFixed(1) ?? ""} %`,
-    };
-  });
-  const parts = [];
+  const rows = benchmarks.filter((each) => !each.hidden && each.dataset.row)
+    .map((each) => ({ anchor: each.id, ...JSON.parse(each.dataset.row) }));
+  const place = document.getElementById("forest");
+  place.replaceChildren(rows.length ? "" : "None of these has a change to show.");
   for (let start = 0; start < rows.length; start += ROWS_AT_ONCE) {
     const shown = rows.slice(start, start + ROWS_AT_ONCE);
     const ariaLabel = `Changes of ${shown.length} benchmarks; the list below has the figures.`;
-    const plot = element("div", { rows: shown, className: "plot", role: "img", ariaLabel });
+    const data = { kind: "forest", rows: shown };
+    const plot = element("div", { data, className: "plot", role: "img", ariaLabel });
     plot.style.minHeight = `${shown.length * (narrow.matches ? 40 : 22) + 40}px`;
-    const summary = element("summary", { textContent: `${start + 1} to ${start + shown.length}` });
-    parts.push(element(start ? "details" : "div", {}));
-    parts.at(-1).append(...(start ? [summary, plot] : [plot]));
+    const part = element(start ? "details" : "div");
+    if (start) part.append(element("summary", { textContent: `${start + 1} to ${start + shown.length}` }));
+    part.append(plot);
+    place.append(part);
     inView.observe(plot);
   }
-  const place = document.getElementById("forest");
-  place.replaceChildren(...parts);
-  if (!rows.length) place.textContent = "None of these has a change to show.";
 }
 
 // Search, filter and links
