@@ -32,9 +32,7 @@ INSTALL_LIMIT_S = 180.0
 LINES_SHOWN = 6
 
 
-def wanted_changes(
-    base: Path, head: Path, prefix: str, recorded: Mapping[str, str], say: Callable[[str], None]
-) -> dict[str, str]:
+def wanted_changes(base: Path, head: Path, prefix: str, recorded: Pins, say: Callable[[str], None]) -> dict[str, str]:
     """Return what turns this environment into the base's: a version by name, or "" for a package to remove.
 
     `base` and `head` are the trees, `prefix` is the project's folder in both. If the installed packages are those of
@@ -193,10 +191,9 @@ def _copy_environment(target: Path) -> None:
             copy.write_bytes(text.replace(before, after))
             copy.chmod(script.stat().st_mode)
     # The project itself keeps only its metadata: its code comes from the copy of the tree.
-    for name in local_packages():
-        for file in distributions()[name].files or []:
-            if not file.parts[0].endswith(".dist-info") and ".." not in file.parts:
-                (paths["purelib"] / file).unlink(missing_ok=True)
+    for file in (file for name in local_packages() for file in distributions()[name].files or []):
+        if not file.parts[0].endswith(".dist-info") and ".." not in file.parts:
+            (paths["purelib"] / file).unlink(missing_ok=True)
 
 
 def _link(source: str, target: str) -> None:

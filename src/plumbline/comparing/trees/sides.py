@@ -99,7 +99,11 @@ def make_sides(
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
-    import_from = _import_folders(git, root, head, directories)
+    # The usual folders, the given ones, and those of this process.
+    used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
+    wanted = [*USUAL_FOLDERS, *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
+    folders = dict.fromkeys(os.path.normpath(folder) for folder in wanted)
+    import_from = [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
     modules = _changed_modules(git, files, base, head, import_from)
     installed = installed_packages()
     packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in changes.items()]
@@ -268,14 +272,6 @@ def _module_path(file: str, files: Mapping[str, str]) -> PurePosixPath:
 def _listed(names: Sequence[str]) -> str:
     shown = [name.encode("utf-8", "backslashreplace").decode() for name in names[:MOST_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
-
-
-def _import_folders(git: Git, root: Path, head: _Copy, directories: Sequence[str]) -> list[str]:
-    """Return the folders to import from, below the project's root: the usual, the given, and those of this process."""
-    ours = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
-    wanted = [*USUAL_FOLDERS, *directories, *(os.path.relpath(path, root.resolve()) for path in ours)]
-    folders = dict.fromkeys(os.path.normpath(folder) for folder in wanted)
-    return [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
 
 
 def _in_repository(path: str, git: Git) -> bool:

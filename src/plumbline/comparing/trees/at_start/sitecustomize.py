@@ -125,9 +125,8 @@ class _Trace:
             code, module = frame.f_code, str(frame.f_globals.get("__name__"))
             # The body of a module or a class. The body of `__main__` lasts as long as the process.
             is_body = not code.co_flags & CO_OPTIMIZED and module != "__main__"
-            if is_body and self._place(code.co_filename) == package:
-                return True
-            if self._file.name == TESTS and module.partition(".")[0] == "plumbline":
+            is_plumbline = self._file.name == TESTS and module.partition(".")[0] == "plumbline"
+            if is_plumbline or (is_body and self._place(code.co_filename) == package):
                 return True
             frame = frame.f_back
         return False
