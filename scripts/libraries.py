@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.comparing.comparison import directories_of, plans_of
+from plumbline.comparing.comparison import compare, directories_of, plans_of
 from plumbline.comparing.statistics.inference import (
     ComparisonInvalid,
     difference,
@@ -27,7 +27,7 @@ from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.trees.sides import Sides, make_sides
-from plumbline.comparing.workers.pair_runner import compare, pair_runner
+from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement
 from plumbline.results.environment import installed_packages

@@ -1,7 +1,12 @@
 """The paired comparison as a stage of a run: which base, which sides, and the evidence that their pairs gave."""
 
+import contextlib
+import dataclasses
+import itertools
 import os
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -9,12 +14,12 @@ from msgspec.structs import replace
 from plumbline.cache import state_folder
 from plumbline.comparing.base_baseline import baseline_at, edited_entries
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.statistics.schedule import PairedComparison
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.trees.git import Base, NoBase, find_base
 from plumbline.comparing.trees.lock_files import read_toml
-from plumbline.comparing.trees.sides import describe, make_sides
-from plumbline.comparing.workers.pair_runner import Progress, Say, compare
+from plumbline.comparing.trees.sides import Sides, describe, make_sides
+from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.judging.baseline import baseline_path
@@ -23,6 +28,12 @@ from plumbline.judging.thresholds import Thresholds
 from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings
+
+# Of the benchmarks that got slower, this many are profiled, the worst first.
+MOST_PROFILED = 20
+
+Say = Callable[[str], None]
+Progress = Callable[[], AbstractContextManager[Say]]
 
 
 def compare_with_base(
@@ -83,6 +94,47 @@ def compare_with_base(
         return replace(found, none=NoComparison("invalid", str(error)))
     edited = frozenset() if revision else edited_entries(base_baseline, baseline)
     return _with_pairs(replace(found, compared=keys, baseline_edited=edited), comparison)
+
+
+def compare(
+    settings: Settings,
+    sides: Sides,
+    plans: Plans,
+    *,
+    budget_s: float,
+    profile: str = "ci",
+    backends: Mapping[str, str] = {},
+    say: Say = lambda _: None,
+    progress: Progress = lambda: contextlib.nullcontext(lambda _: None),
+) -> PairedComparison:
+    """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
+
+    `profile` and `backends`: as of `pair_runner`, which says what is raised. `say` gets lines for the reader, and
+    `progress` opens what shows how far the comparison is.
+    """
+    say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
+    began_s = time.monotonic()
+    numbers = itertools.count(1)
+    with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
+
+        def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
+            left_s = max(began_s + budget_s - time.monotonic(), 0.0)
+            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
+            return runner.run_pair(chosen, then)
+
+        plans = [plan for plan in plans if plan.key not in runner.unaffected]
+        found = PairedComparison()
+        if plans:
+            found = conduct(plans, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
+        slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
+        functions = runner.slower_functions(slower[:MOST_PROFILED])
+        found = dataclasses.replace(found, unaffected=runner.unaffected, functions=functions)
+    if found.unaffected:
+        say(f"  {len(found.unaffected)} of them execute nothing that differs")
+    if found.pairs:
+        say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
+    return found
 
 
 def _with_pairs(found: ComparisonEvidence, comparison: PairedComparison) -> ComparisonEvidence:

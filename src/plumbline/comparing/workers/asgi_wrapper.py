@@ -36,12 +36,9 @@ def wrapped(app: AppSettings, make: "Callable[[], ASGI3Application]", folder: st
 
 def shared_numbers(folder: Path) -> "memoryview[float]":
     """Map the file of the shared numbers, which the first of both processes makes: all are 0 at first."""
-    file_number = os.open(folder / "shared", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        os.ftruncate(file_number, SIZE_BYTES)
-        return memoryview(mmap.mmap(file_number, SIZE_BYTES)).cast("d")
-    finally:
-        os.close(file_number)
+    with (folder / "shared").open("a+b") as file:
+        file.truncate(SIZE_BYTES)
+        return memoryview(mmap.mmap(file.fileno(), SIZE_BYTES)).cast("d")
 
 
 def _load() -> "tuple[ASGI3Application, memoryview[float], Path]":

@@ -8,108 +8,120 @@ pair, a rehearsal finds the benchmarks that the change can affect.
 
 import contextlib
 import itertools
+import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, controls
-from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides, foreign
-from plumbline.comparing.workers.pair_servers import pair_servers
-from plumbline.comparing.workers.pair_workers import PairWorkers, Plans
-from plumbline.comparing.workers.process import WorkerProcess, pytest_configuration
+from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
+from plumbline.comparing.workers.process import (
+    LEAVE_LIMIT_S,
+    WorkerProcess,
+    pytest_configuration,
+    worker_command,
+    worker_environment,
+)
 from plumbline.comparing.workers.profiles import slower_functions
-from plumbline.comparing.workers.protocol import Order
+from plumbline.comparing.workers.protocol import Order, Start
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.results.schema import FunctionTime
+from plumbline.services import Services
 from plumbline.settings import Settings
 
-# Of the benchmarks that got slower, this many, the worst first, are profiled for as long as this, without the profiler.
-MOST_PROFILED, PROFILED_S = 20, 0.5
+# How long a benchmark is profiled, without the profiler.
+PROFILED_S = 0.5
 # Shorter rests between turns are put together: other processes change the caches in each.
 LEAST_REST_S = 0.02
 
-Say = Callable[[str], None]
-Progress = Callable[[], AbstractContextManager[Say]]
-
-
-def compare(
-    settings: Settings,
-    sides: Sides,
-    plans: Plans,
-    *,
-    budget_s: float,
-    profile: str = "ci",
-    backends: Mapping[str, str] = {},
-    say: Say = lambda _: None,
-    progress: Progress = lambda: contextlib.nullcontext(lambda _: None),
-) -> PairedComparison:
-    """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
-
-    `profile`: of settings.toml. `backends`: by server, the one to prefer where the settings leave it open. `say` gets
-    lines for the reader, and `progress` opens what shows how far the comparison is. Raises ComparisonInvalid, and
-    NoBase if the base can't be run.
-    """
-    say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
-    began_s = time.monotonic()
-    numbers = itertools.count(1)
-    with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
-
-        def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
-            left_s = max(began_s + budget_s - time.monotonic(), 0.0)
-            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
-            return runner.run_pair(chosen, then)
-
-        plans = [plan for plan in plans if plan.key not in runner.unaffected]
-        found = PairedComparison()
-        if plans:
-            found = conduct(plans, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
-        changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
-        slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
-        functions = runner.slower_functions(slower[:MOST_PROFILED])
-        found = replace(found, unaffected=runner.unaffected, functions=functions)
-    if found.unaffected:
-        say(f"  {len(found.unaffected)} of them execute nothing that differs")
-    if found.pairs:
-        say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    return found
+Plans = Sequence[BenchmarkPlan]
 
 
 @contextlib.contextmanager
 def pair_runner(
     settings: Settings, sides: Sides, plans: Plans, profile: str, backends: Mapping[str, str] = {}
 ) -> Iterator["PairRunner"]:
-    """Start what both sides share, rehearse, and return what runs pairs; raises as `compare`."""
+    """Start what both sides share, rehearse, and return what runs pairs.
+
+    `profile`: of settings.toml. `backends`: by server, the one to prefer where the settings leave it open. Raises
+    ComparisonInvalid, and NoBase if the base can't be run.
+    """
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
-        workers = stack.enter_context(PairWorkers(settings, sides, services, core.core, profile))
+        runner = stack.enter_context(PairRunner(settings, sides, services, core.core, profile))
         try:
-            unaffected = _rehearse(workers, settings, sides, [*controls(plans[0].thresholds), *plans])
+            runner.unaffected = _rehearse(runner, settings, sides, [*controls(plans[0].thresholds), *plans])
         except ComparisonInvalid as error:
             if error.side == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
             raise
-        yield PairRunner(workers, sides, unaffected)
+        yield runner
 
 
-class PairRunner:
-    """Runs pairs of fresh processes."""
+@dataclass(frozen=True)
+class WorkerPair:
+    """Both workers of a pair."""
 
-    def __init__(self, workers: PairWorkers, sides: Sides, unaffected: set[str]) -> None:
-        self.unaffected = unaffected
-        self._workers = workers
+    both: list[WorkerProcess]  # base, then head
+    plans: Plans
+    round: int
+
+    def serves(self, plans: Plans) -> bool:
+        """Return whether the workers were started for these benchmarks, and perhaps for more."""
+        known, wanted = ({(one.key, one.slow_down, one.slowed_in) for one in some} for some in (self.plans, plans))
+        return known >= wanted
+
+    def named(self, problems: Iterable[str]) -> str:
+        """Return the problems of base and of head as one, "" if neither has one."""
+        named = zip(self.both, problems, strict=True)
+        return "; ".join(f"in {worker.side.name}: {problem}" for worker, problem in named if problem)
+
+    def end(self, *, patient: bool) -> None:
+        """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""
+        with contextlib.ExitStack() as stack:
+            for worker in self.both:
+                stack.callback(worker.close)
+            for worker in self.both if patient else ():
+                worker.leave(LEAVE_LIMIT_S)
+
+
+class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
+    """Runs pairs of fresh processes: starts the workers, has them measure in turn, and sees them end."""
+
+    def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
+        """`services`: shared by both sides; `core`: the one to measure on, if any; `profile`: of settings.toml."""
+        self.unaffected: set[str] = set()  # keys of the benchmarks that need no pairs
         self._sides = sides
+        self._services = services
+        self._databases = Databases(services)
+        self._core = core
+        self._profile = profile
+        # How long a worker may take to start what it needs, once its tests are imported.
+        processes = [process for process in (settings.app, *settings.processes.values()) if process]
+        self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
+        if settings.prepare and processes:
+            self._start_limit_s += settings.ready_limit_s
         self._rng = random.Random()
+        self._count = 0
+        self._leaving: list[WorkerPair] = []
+        self._ahead: WorkerPair | None = None
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            self._dismiss_ahead()
+            self.settle(patient=kind is None)
+        finally:
+            self.settle(patient=False)
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
         """Run one pair with the controls, and start the next one meanwhile, for `then`; raises ComparisonInvalid."""
@@ -124,16 +136,14 @@ class PairRunner:
         with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
             with contextlib.suppress(ComparisonInvalid):
                 self._measure(short, profiles=Path(name))
-                self._workers.settle()
-            sides = (self._sides.base, self._sides.head)
-            folders = {side.name: Path(name, side.name) for side in sides}
-            trees = {side.name: side.tree for side in sides}
-            return {plan.key: slower_functions(plan.key, folders, trees) for plan in plans}
+                self.settle()
+            trees = {"base": self._sides.base.tree, "head": self._sides.head.tree}
+            return {plan.key: slower_functions(plan.key, Path(name), trees) for plan in plans}
 
     def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
-        with self._workers.running(chosen, profiles=profiles) as (pair, idle_s):
+        with self.running(chosen, profiles=profiles) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
                 if why := pair.named(worker.collected.why_missing(plan.key) for worker in pair.both):
@@ -142,7 +152,7 @@ class PairRunner:
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             if then:
-                self._workers.start_ahead(then)
+                self._start_ahead(then)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
                 if why := pair.named([worker.end() for worker in pair.both]):
@@ -153,8 +163,96 @@ class PairRunner:
                     failures[plan.key] = "too short for the clock: it measured 0"
         return Pair(differences, failures, samples_s, idle_s)
 
+    @contextlib.contextmanager
+    def running(
+        self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None
+    ) -> Iterator[tuple[WorkerPair, float]]:
+        """Start both workers, or take those that were started ahead; they end while the next pair is measured.
 
-def _rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Plans) -> set[str]:
+        `traces` and `profiles`: folders for traces of what the workers read, in a rehearsal, or for profiles; without,
+        the pair is measured. Yields the pair, ready to measure, and how many seconds it was waited for although it had
+        been started ahead. Raises ComparisonInvalid.
+        """
+        started, began_s = self._ahead, time.monotonic()
+        if is_ahead := started is not None and not traces and not profiles and started.serves(plans):
+            self._ahead = None
+            for worker in started.both:
+                worker.pin(os.sched_getaffinity(0))  # nothing else is measured any more
+        else:
+            self._dismiss_ahead()
+            started = self._start(plans, (), traces, profiles)
+        with contextlib.ExitStack() as stack:
+            stack.callback(started.end, patient=False)
+            for worker in started.both:
+                worker.listen()
+            yield started, time.monotonic() - began_s if is_ahead else 0.0
+            self._leaving.append(started)
+            stack.pop_all()
+
+    def _start_ahead(self, plans: Plans) -> None:
+        """Start the next pair on the cores that are not measured on, if there are such."""
+        if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+            self._ahead = self._start(plans, others, None, None)
+
+    def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
+        """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
+        for started in [one for one in self._leaving if round_ in (one.round, None)]:
+            self._leaving.remove(started)
+            started.end(patient=patient)
+
+    def keep_prepared(self) -> None:
+        """Have all pairs from now on begin with the databases as the last pair has left them."""
+        self.settle()
+        self._databases.keep_prepared(self._count % ROUNDS)
+
+    def _dismiss_ahead(self) -> None:
+        started, self._ahead = self._ahead, None
+        if started is not None:
+            for worker in started.both:
+                worker.dismiss()
+            started.end(patient=False)
+
+    def _start(self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None) -> WorkerPair:
+        self._count += 1
+        round_ = self._count % ROUNDS
+        self.settle(round_=round_)
+        hash_seed = self._rng.randrange(1, 2**32)
+        with contextlib.ExitStack() as stack:
+            workers = []
+            for side in (self._sides.base, self._sides.head):
+                command = worker_command(side, self._sides.head.root, plans, self._profile)
+                environ = worker_environment(side, self._sides, hash_seed, traces)
+                worker = WorkerProcess(side, command, environ, self._services.scrub, self._start_limit_s)
+                stack.callback(worker.close)
+                if cores:
+                    worker.pin(cores)
+                workers.append(worker)
+            # While they import: they start nothing before the first message.
+            self._databases.make(round_)
+            slowed = [plan for plan in plans if plan.slow_down]
+            for worker in workers:
+                name = worker.side.name
+                servers = self._databases.addresses(name, round_, prepared=traces is not None)
+                folder = (profiles or self._services.directory / f"pair-{self._count}") / name
+                folder.mkdir(parents=True)
+                start = Start(
+                    keys=[plan.key for plan in plans],
+                    servers=servers,
+                    prefix=f"perf:{name}:" if "redis" in servers else "",
+                    core=None if traces else self._core,
+                    prepare=traces is not None or "postgres" not in servers,
+                    rehearses=traces is not None,
+                    modules=self._sides.modules,
+                    slow_down={one.key: (one.slow_down * (name == "head"), one.slowed_in) for one in slowed},
+                    folder=str(folder),
+                    profiles=profiles is not None,
+                )
+                worker.send(start)
+            stack.pop_all()
+        return WorkerPair(workers, plans, round_)
+
+
+def _rehearse(runner: PairRunner, settings: Settings, sides: Sides, plans: Plans) -> set[str]:
     """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
 
     Both workers run once without measuring. If the change may affect only some benchmarks, each one runs to see whether
@@ -168,7 +266,7 @@ def _rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Pla
         folder = Path(name)
         for side, paths in changed.items():
             open_traces(folder / side, paths or {})
-        with workers.running(plans, traces=folder) as (pair, _):
+        with runner.running(plans, traces=folder) as (pair, _):
             for worker in pair.both:
                 if strange := foreign(worker.collected.origins, worker.side.tree):
                     where = f"{worker.side.name} imports from outside its own tree"
@@ -190,7 +288,7 @@ def _rehearse(workers: PairWorkers, settings: Settings, sides: Sides, plans: Pla
             failed = {key for key in order for worker in pair.both if worker.end()}
             for worker in pair.both:
                 worker.leave(worker.start_limit_s)
-        workers.keep_prepared()
+        runner.keep_prepared()
         unaffected = set[str]()
         for names, users in (always, keys - served), (serving, served):
             if (found := _affected(names, sides, folder, changed)) is not None:
@@ -231,22 +329,20 @@ def _in_turns(
     if not all(begun) or not all(worker.block(plan.warm_up) for worker in workers):
         return None
     order = [*reversed(workers)] if head_first else workers
-    figures: dict[WorkerProcess, list[float]] = {worker: [] for worker in workers}
-    samples_s: dict[WorkerProcess, list[float]] = {worker: [] for worker in workers}
+    blocks: dict[WorkerProcess, list[list[float]]] = {worker: [] for worker in workers}
     began_s = time.monotonic()
     for _ in range(plan.blocks):
         for worker in order:
             block = worker.block(plan.samples)
             if not block:
                 return None
-            figures[worker].append(figure(block))
-            samples_s[worker] += block
+            blocks[worker].append(block)
         if (due_s := rest_s(time.monotonic() - began_s)) > LEAST_REST_S:
             time.sleep(due_s)
             began_s = time.monotonic()
     time.sleep(rest_s(time.monotonic() - began_s))
-    first, second = (figures[worker] for worker in order)
+    first, second = ([figure(block) for block in blocks[worker]] for worker in order)
     if not all(first + second):
         return None
-    base, head = workers
-    return block_differences(first, second, head_first=head_first), (samples_s[base], samples_s[head])
+    base_s, head_s = ([*itertools.chain.from_iterable(blocks[worker])] for worker in workers)
+    return block_differences(first, second, head_first=head_first), (base_s, head_s)

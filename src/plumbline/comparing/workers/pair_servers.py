@@ -35,21 +35,21 @@ def pair_servers(settings: Settings, root: Path, core: int | None, backends: Map
     `backends`: by server, the one to prefer where the settings leave it open. Raises ComparisonInvalid.
     """
     services = Services(settings_of_both(settings), root, preferred=backends)
-    with contextlib.ExitStack() as stack:
-        stack.callback(services.stop)
-        try:
-            services.begin()
-            services.wait_ready()
-        except (NotReady, ServiceError) as error:
-            raise ComparisonInvalid(services.scrub(str(error))) from None
+    try:
+        services.begin()
+        services.wait_ready()
         if core is not None:
             for service in services.running():
                 service.pin({core})
-        stack.callback(set_precedence, [os.getpid()], ahead=False)
         # The workers inherit it from this process.
         server_pids = [pid for service in services.running() for pid in service.pids()]
         set_precedence([os.getpid(), *server_pids], ahead=True)
         yield services
+    except (NotReady, ServiceError) as error:
+        raise ComparisonInvalid(services.scrub(str(error))) from None
+    finally:
+        set_precedence([os.getpid()], ahead=False)
+        services.stop()
 
 
 def settings_of_both(settings: Settings) -> Settings:

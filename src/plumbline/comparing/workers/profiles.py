@@ -6,7 +6,6 @@ waiting. Times are longer than without a profiler, on both sides.
 """
 
 import cProfile
-import itertools
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -66,30 +65,24 @@ def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations:
     temporary.replace(path)
 
 
-def slower_functions(key: str, folders: Mapping[str, Path], trees: Mapping[str, Path]) -> list[FunctionTime]:
+def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
     """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile.
 
-    `key`: of the benchmark. `folders` and `trees`: by side, where its profiles are, and the tree that it ran.
+    `key`: of the benchmark. `folder`: in it, those of the sides. `trees`: by side, what it ran.
     """
-    profiles = {side: folder / digest(key) for side, folder in folders.items()}
+    profiles = {side: folder / side / digest(key) for side in ("base", "head")}
     operations = {side: _read(at / "test.json").operations for side, at in profiles.items()}
     if not all(map(sum, operations.values())):
         return []
-    # By process, file and function: of each side, the time and the calls of one operation.
-    found: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
-    lines: dict[tuple[str, str, str], int] = {}
-    for process, side in itertools.product(("test", "app"), profiles):
-        seen = _of_process(_read(profiles[side] / f"{process}.json"), trees[side], operations[side])
-        for (file, name), (time_s, calls, line) in seen.items():
-            function = ("" if process == "test" else process, file, name)
-            found.setdefault(function, {})[side] = time_s, calls
-            lines[function] = line
     slower = []
-    for function, by_side in found.items():
-        where, file, name = function
-        (base_s, base_calls), (head_s, head_calls) = (by_side.get(side, (0.0, 0.0)) for side in ("base", "head"))
-        if head_s > base_s:
-            slower.append(FunctionTime(name, file, lines[function], base_s, head_s, base_calls, head_calls, where))
+    for process, where in ("test", ""), ("app", "app"):
+        base, head = (
+            _of_process(_read(at / f"{process}.json"), trees[side], operations[side]) for side, at in profiles.items()
+        )
+        for (file, name), (head_s, head_calls, line) in head.items():
+            base_s, base_calls, _ = base.get((file, name), (0.0, 0.0, 0))
+            if head_s > base_s:
+                slower.append(FunctionTime(name, file, line, base_s, head_s, base_calls, head_calls, where))
     slower.sort(key=lambda one: one.base_s - one.head_s)
     waiting = [one for one in slower if any(word in one.name for word in WAITING)]
     working = [one for one in slower if one not in waiting]

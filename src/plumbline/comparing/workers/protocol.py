@@ -59,16 +59,14 @@ class Imported(_Message, frozen=True):
 class Collected(_Message, frozen=True):
     keys: list[str]
     served: list[str] = []  # those of the benchmarks that use the application or a process beside it
-    errors: list[str] = []  # why files could not be collected
+    errors: dict[str, str] = {}  # by file, why it could not be collected
     origins: dict[str, str] = {}  # from which file or folder the modules of `Start` are imported
 
     def why_missing(self, key: str) -> str:
         """Return why a benchmark was not collected, in one line; "" if it was."""
-        if key in self.keys:
-            return ""
         file = key.partition("::")[0]
-        error = next((error for error in self.errors if file in error.partition("\n")[0]), "it is not there")
-        return " ".join(error.split())
+        errors = [f"{path} can't be collected: {error}" for path, error in self.errors.items() if file in path]
+        return "" if key in self.keys else " ".join(" ".join(errors[:1] or ["it is not there"]).split())
 
 
 class Begins(_Message, frozen=True):

@@ -116,8 +116,8 @@ class Worker:
         self._line.send(Imported(__version__))
         self._context.wait_ready([items[key] for key in start.keys if key in items], application=start.prepare)
         served = [key for key, item in items.items() if uses_application(item)]
-        failed = [reason for reason in self._context.reasons if reason.kind == "not_collected"]
-        errors = [f"{reason.subjects[0]} can't be collected:\n{reason.detail}" for reason in failed]
+        reasons = [reason for reason in self._context.reasons if reason.kind == "not_collected"]
+        errors = {reason.subjects[0]: reason.detail for reason in reasons}
         self._line.send(Collected([*items], served, errors, origins(start.modules)))
         session.items[:] = [items[key] for key in self._line.expect(Order).keys]
         self._context.lock = CoreLock(start.core)

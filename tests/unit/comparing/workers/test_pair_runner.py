@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from plumbline.comparing.comparison import compare
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, Pair
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process
-from plumbline.comparing.workers.pair_runner import compare, pair_runner
-from plumbline.comparing.workers.pair_workers import PairWorkers
+from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
 from tests.support.project import SETTINGS
@@ -150,13 +150,13 @@ def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: p
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each pair of workers that was started, whether that was ahead of its turn."""
     found: list[bool] = []
-    start = PairWorkers._start
+    start = PairRunner._start
 
-    def recorded(workers: PairWorkers, plans: Any, cores: Any, *folders: Any) -> Any:
+    def recorded(workers: PairRunner, plans: Any, cores: Any, *folders: Any) -> Any:
         found.append(bool(cores))
         return start(workers, plans, cores, *folders)
 
-    monkeypatch.setattr(PairWorkers, "_start", recorded)
+    monkeypatch.setattr(PairRunner, "_start", recorded)
     return found
 
 

@@ -46,7 +46,7 @@ def test_functions_are_listed_by_how_much_longer_they_take_in_head(tmp_path: Pat
             operations,
         )
         written(folder, "app", [Seen("find", f"{tree}/shop/app.py", 5, operations * (3 if slower else 1), 0.0, 1.0)])
-    found = slower_functions(KEY, {"base": base, "head": head}, TREES)
+    found = slower_functions(KEY, tmp_path, TREES)
     assert [(one.where, one.file, one.line, one.name) for one in found] == [
         ("app", "shop/app.py", 5, "find"),
         ("", "shop/prices.py", 41, "total"),
@@ -63,7 +63,7 @@ def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> No
     base, head = tmp_path / "base", tmp_path / "head"
     written(base, "test", [], 10)
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
-    [one] = slower_functions(KEY, {"base": base, "head": head}, TREES)
+    [one] = slower_functions(KEY, tmp_path, TREES)
     assert (one.file, one.base_s, one.base_calls, one.head_calls) == ("shop.py", 0.0, 0.0, 1.0)
     assert one.head_s == pytest.approx(0.01)
 
@@ -76,4 +76,4 @@ def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str
     (base / digest(KEY)).mkdir(parents=True)
     if text is not None:
         (base / digest(KEY) / "test.json").write_text(text)
-    assert slower_functions(KEY, {"base": base, "head": head}, TREES) == []
+    assert slower_functions(KEY, tmp_path, TREES) == []

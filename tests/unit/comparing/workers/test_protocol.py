@@ -75,7 +75,7 @@ def test_fields_that_another_version_has_more_are_ignored(ends: Ends) -> None:
 
 def test_a_benchmark_that_was_not_collected_has_a_reason() -> None:
     """The error of its file, in one line, if there is one."""
-    collected = Collected(["a.py::test_one"], errors=["tests/b.py can't be collected:\n  a typo"])
+    collected = Collected(["a.py::test_one"], errors={"tests/b.py": "\n  a typo"})
     assert collected.why_missing("a.py::test_one") == ""
     assert collected.why_missing("a.py::test_two") == "it is not there"
     assert collected.why_missing("b.py::test_one") == "tests/b.py can't be collected: a typo"
