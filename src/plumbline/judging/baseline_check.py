@@ -72,8 +72,8 @@ def _check(
 ) -> BaselineEvidence:
     # The figures shown are those that the change is computed from: of several processes the geometric mean.
     medians = [one.median for one in fresh or [benchmark]]
-    now = _level(medians) if fresh else benchmark.median
-    then = _level(old.process_medians or [old.median])
+    now = math.exp(_mean_log(medians)) if fresh and all(medians) else min(medians)
+    then = math.exp(_mean_log(old.process_medians or [old.median]))
     reason: Reason | None = None
     verdict: Verdict = "inconclusive"
     if old.source_hash != benchmark.source_hash:
@@ -191,11 +191,6 @@ def common_variance(baseline: Results) -> float:
 
 def _mean_log(medians: Sequence[float]) -> float:
     return statistics.fmean(math.log(median) for median in medians)
-
-
-def _level(medians: Sequence[float]) -> float:
-    """Their geometric mean; 0 if one is."""
-    return math.exp(_mean_log(medians)) if all(medians) else 0.0
 
 
 def differences(baseline: Environment, now: Environment) -> list[str]:

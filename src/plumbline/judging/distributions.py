@@ -13,10 +13,7 @@ def student_quantile(probability: float, degrees: int) -> float:
     low, high = 0.0, 1.0
     while _student_cdf(high, degrees) < probability:
         low, high = high, high * 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_cdf(middle, degrees) < probability else (low, middle)
-    return high
+    return _solve(lambda t: _student_cdf(t, degrees), probability, low, high)
 
 
 def _student_cdf(t: float, degrees: int) -> float:
@@ -59,8 +56,7 @@ def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tu
     return low, high
 
 
-def _solve(rising: Callable[[float], float], wanted: float) -> float:
-    low, high = 0.0, 1.0
+def _solve(rising: Callable[[float], float], wanted: float, low: float = 0.0, high: float = 1.0) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if rising(middle) < wanted else (low, middle)
