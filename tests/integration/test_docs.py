@@ -32,7 +32,7 @@ import plumbline
 from plumbline.results.schema import Verdict
 from plumbline.services import variables
 from plumbline.services.docker_engine import Engine
-from plumbline.services.readiness import Unavailable
+from plumbline.services.errors import Unavailable
 from plumbline.settings import OVERRIDES, URL_VARIABLES, GateSettings, Settings, load_settings
 from tests.support.fixtures import Until
 from tests.support.project import ROOT, Project, sessions, with_lax_budgets

@@ -7,7 +7,7 @@ import pytest
 
 from plumbline.services import Services
 from plumbline.services.application import Process
-from plumbline.services.readiness import NotReady
+from plumbline.services.errors import NotReady
 
 LIMIT_S = 30.0
 """Long enough to be met on a slow machine: no test waits it out."""

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from plumbline.services.docker_engine import Engine
-from plumbline.services.readiness import Unavailable
+from plumbline.services.errors import Unavailable
 from plumbline.services.removal import LABEL, RUN_VARIABLE
 from plumbline.services.run import MEMORY_FOLDER
 from tests.support.project import SETTINGS, Done, Project, finish

@@ -19,7 +19,7 @@ from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Outcome
 from plumbline.services import NotReady, ServiceError, Services
-from plumbline.services.readiness import describe
+from plumbline.services.errors import describe
 from plumbline.settings import load_settings
 
 INTERRUPT_AGAIN_S = 0.01

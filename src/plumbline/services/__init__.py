@@ -7,14 +7,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from plumbline.services.address import Address, ServiceError
+    from plumbline.services.address import Address
     from plumbline.services.base import Service
-    from plumbline.services.readiness import NotReady
+    from plumbline.services.errors import NotReady, ServiceError
     from plumbline.services.services import Services
 
 __all__ = ["Address", "NotReady", "Service", "ServiceError", "Services"]
 
-_MODULES = {"Address": "address", "NotReady": "readiness", "Service": "base", "ServiceError": "address"}
+_MODULES = {"Address": "address", "NotReady": "errors", "Service": "base", "ServiceError": "errors"}
 
 
 def __getattr__(name: str) -> object:

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from plumbline.services.errors import ServiceError
+
 DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
 
 COMMON_PASSWORDS = {"postgres", "redis", "password", "test", "app"}
-
-
-class ServiceError(Exception):
-    """The services cannot be used in this way: wrong usage, exit code 2."""
 
 
 @dataclass(frozen=True)

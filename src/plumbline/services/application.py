@@ -16,9 +16,9 @@ import psutil
 
 from plumbline.processes import is_running, signal_all
 from plumbline.services.address import Address
-from plumbline.services.base import LOG_TAIL_BYTES, LocalService
+from plumbline.services.base import LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, advice_http, probe_http
-from plumbline.services.readiness import NotReady, not_ready
+from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, ProcessSettings
 

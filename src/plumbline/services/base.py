@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,16 +14,24 @@ from typing import IO
 import psutil
 
 from plumbline.processes import set_affinity, signal_all, tree, wait_gone
-from plumbline.services.address import Address, ServiceError
+from plumbline.services.address import Address
 from plumbline.services.clients import advice, probe
 from plumbline.services.docker_engine import Engine
-from plumbline.services.readiness import not_ready, wait_until_ready
+from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.run import ServiceRun
-from plumbline.settings import Settings
+from plumbline.settings import ServerOption, Settings
 
+FIRST_DELAY_S = 0.004
+LONGEST_DELAY_S = 0.5
+DELAY_GROWTH = 1.5
+ATTEMPT_LIMIT_S = 3.0
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
+
+
+Options = dict[str, ServerOption]
+EMPTY = '""'
 
 
 @dataclass(frozen=True)
@@ -142,6 +151,62 @@ class Service:
         return ServiceError(f"{self.name} is {self.backend}: it isn't ours to pause, kill or restart")
 
 
+def wait_until_ready(
+    service: Service,
+    limit_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> str:
+    """Probe until the service does real work and return its product and version.
+
+    Exponential backoff with full jitter under a monotonic deadline. Raises NotReady at the deadline, at a final error,
+    and as soon as the process or container has exited. Blocks: from a coroutine, call it in a thread.
+    """
+    started_s = clock()
+    longest_delay_s = FIRST_DELAY_S
+    attempts = 0
+    last_error: BaseException | None = None
+    while True:
+        left_s = limit_s - (clock() - started_s)
+        if not service.running():
+            reason, advice = "it has exited", "read its last output above; a wrong server option is the usual cause"
+            break
+        if left_s <= 0:
+            reason, advice = "the time is up", service.advice_at_limit()
+            break
+        attempts += 1
+        try:
+            return service.probe(min(left_s, ATTEMPT_LIMIT_S))
+        except Exception as error:
+            last_error = error
+            if advice := service.advice(error):
+                reason = "the error is final"
+                break
+        left_s = limit_s - (clock() - started_s)
+        sleep(min(uniform(0, longest_delay_s), max(left_s, 0)))
+        longest_delay_s = min(longest_delay_s * DELAY_GROWTH, LONGEST_DELAY_S)
+    tried = f"after {clock() - started_s:.1f} s and {attempts} attempt{'' if attempts == 1 else 's'}"
+    raise not_ready(service, f"{reason} {tried}", last_error, advice)
+
+
+def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
+    """Return the whole message about one service, without passwords. `headline` and `advice` hold none."""
+    log = service.address.redact(service.log_tail()).splitlines()
+    lines = [
+        f"{service.name} is not ready: {headline}",
+        f"  backend     {service.backend}" + (f" ({service.why})" if service.why else ""),
+        f"  address     {service.address.shown}",
+        f"  last error  {service.address.redact(describe(error)) if error else 'none'}",
+        f"  state       {service.state()}",
+        "  last output" + ("" if log else " none"),
+        *(f"    | {line}" for line in log),
+        f"  next        {advice}",
+    ]
+    return NotReady("\n".join(lines))
+
+
 class LocalService(Service):
     """A service that is a child process of this run. Its output goes to a file in the run's directory."""
 
@@ -257,3 +322,17 @@ def _is_stopped(process: psutil.Process) -> bool:
         return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
     except psutil.Error:
         return True
+
+
+def redis_config(options: Options) -> str:
+    """Return options as the text of a redis.conf. By default nothing is kept on disk."""
+    merged = {"save": "", "appendonly": False, **options}
+    spelt = {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in merged.items()}
+    return "".join(f"{name} {EMPTY if value == '' else value}\n" for name, value in spelt.items())
+
+
+def postgres_options(options: Options) -> list[str]:
+    """Return options as arguments of `postgres`. By default no write waits for the disk."""
+    merged = {"fsync": False, **options}
+    spelt = {name: ("on" if value else "off") if isinstance(value, bool) else value for name, value in merged.items()}
+    return [part for name, value in spelt.items() for part in ("-c", f"{name}={value}")]

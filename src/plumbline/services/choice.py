@@ -7,8 +7,8 @@ from typing import Literal
 from plumbline.services.base import Context, Service
 from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
+from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.external import ExternalPostgres, ExternalRedis
-from plumbline.services.readiness import NotReady, Unavailable
 from plumbline.settings import URL_VARIABLES
 
 ServerName = Literal["redis", "postgres"]

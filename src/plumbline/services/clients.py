@@ -83,14 +83,9 @@ def is_not_permitted(error: BaseException) -> bool:
 
 def probe(address: Address, limit_s: float, key_prefix: str) -> str:
     """Do real work once on a Redis or PostgreSQL server and return its product and version."""
-    if address.scheme.startswith("redis"):
-        return probe_redis(address, limit_s, key_prefix)
-    version = run_sql(address.url, "SELECT current_setting('server_version')", limit_s=limit_s)[0][0]
-    return f"PostgreSQL {version.split()[0]}"
-
-
-def probe_redis(address: Address, limit_s: float, key_prefix: str) -> str:
-    """PING, SET, GET and DEL in one round trip; return product and version."""
+    if not address.scheme.startswith("redis"):
+        version = run_sql(address.url, "SELECT current_setting('server_version')", limit_s=limit_s)[0][0]
+        return f"PostgreSQL {version.split()[0]}"
     key = f"{key_prefix}ready"
     with redis_client(address.url, limit_s) as client:
         with client.pipeline(transaction=False) as pipeline:

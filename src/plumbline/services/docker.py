@@ -14,11 +14,9 @@ import psutil
 
 from plumbline.processes import host_name, identity, is_running
 from plumbline.services.address import Address, own_postgres, own_redis
-from plumbline.services.base import Context, Service
+from plumbline.services.base import Context, Options, Service, not_ready, postgres_options, redis_config
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
-from plumbline.services.readiness import not_ready
 from plumbline.services.removal import LABEL
-from plumbline.services.server_options import Options, postgres_options, redis_config
 
 STOP_LIMIT_S = 5
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"

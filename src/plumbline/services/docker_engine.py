@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from plumbline.processes import alive, host_name
-from plumbline.services.readiness import Unavailable, describe
+from plumbline.services.errors import Unavailable, describe
 from plumbline.services.removal import LABEL
 
 ENGINE_LIMIT_S = 2.0

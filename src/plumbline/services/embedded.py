@@ -21,10 +21,9 @@ from urllib.parse import quote
 
 from plumbline.cache import first_failure, make_once, state_folder
 from plumbline.services.address import own_postgres, own_redis
-from plumbline.services.base import Context, LocalService
+from plumbline.services.base import Context, LocalService, Options, not_ready, postgres_options, redis_config
 from plumbline.services.clients import run_sql
-from plumbline.services.readiness import NotReady, Unavailable, not_ready
-from plumbline.services.server_options import Options, postgres_options, redis_config
+from plumbline.services.errors import NotReady, Unavailable
 
 HOST = "127.0.0.1"
 PORT_TAKEN = "Address already in use"

@@ -3,14 +3,14 @@
 import ipaddress
 import re
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
-from plumbline.services.address import Address, ServiceError
-from plumbline.services.base import Context, Service
+from plumbline.services.address import Address
+from plumbline.services.base import Context, Service, not_ready, wait_until_ready
 from plumbline.services.clients import advice_http, is_not_permitted, probe_http, run_sql, sql_errors
-from plumbline.services.readiness import not_ready, wait_until_ready
-from plumbline.services.removal import remove
+from plumbline.services.errors import ServiceError
+from plumbline.services.removal import Thing, remove
 from plumbline.services.run import ServiceRun
 from plumbline.settings import URL_VARIABLES
 
@@ -65,7 +65,7 @@ class ExternalRedis(_External):
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("redis", context)
         self.key_prefix = context.key_prefix
-        self._mark: dict[str, Any] = {}
+        self._mark: Thing = {}
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
@@ -88,7 +88,7 @@ class ExternalPostgres(_External):
         if not self.address.database:
             self.address = self.address.with_database(self.address.user or "postgres")
         self._given = self.address
-        self._mark: dict[str, Any] = {}
+        self._mark: Thing = {}
 
     def start(self) -> None:
         """Wait for the server, which alone knows whether a database may be made. Raises NotReady."""
@@ -118,7 +118,7 @@ class ExternalPostgres(_External):
             _remove_own(self.run, "postgres data", self._mark)
             self._mark = {}
 
-    def _make(self, mark: dict[str, Any], statement: str) -> None:
+    def _make(self, mark: Thing, statement: str) -> None:
         """Run the statement and keep the mark of what it made. Without the right to, do nothing."""
         self.run.add("postgres data", mark)
         try:
@@ -148,6 +148,19 @@ class ExternalApplication(_External):
         return advice_http(error)
 
 
+class SharedServer(Service):
+    """A server that the coordinator of a paired comparison has started for both sides: not a worker's to stop."""
+
+    own = False
+
+    def __init__(self, name: str, address: Address, key_prefix: str) -> None:
+        super().__init__(name, "shared", "started for both sides", address)
+        self.key_prefix = key_prefix
+
+    def wait_ready(self, limit_s: float) -> None:
+        """Return at once: the coordinator has waited."""
+
+
 def is_loopback(host: str) -> bool:
     """Return whether the host is this machine, by its spelling alone: no name is looked up."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -158,7 +171,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _remove_own(run: ServiceRun, key: str, mark: dict[str, Any]) -> None:
+def _remove_own(run: ServiceRun, key: str, mark: Thing) -> None:
     try:
         remove(run.id, mark)
     except Exception:

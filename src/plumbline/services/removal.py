@@ -85,14 +85,9 @@ def remove_record(record: Path) -> None:
 
 def _remove_keys(url: str, prefix: str) -> None:
     with redis_client(url, CLIENT_LIMIT_S) as client:
-        batch = []
-        for key in client.scan_iter(match=f"{prefix}*", count=KEYS_AT_ONCE):
-            batch.append(key)
-            if len(batch) == KEYS_AT_ONCE:
-                client.unlink(*batch)
-                batch.clear()
-        if batch:
-            client.unlink(*batch)
+        keys = list(client.scan_iter(match=f"{prefix}*", count=KEYS_AT_ONCE))
+        for first in range(0, len(keys), KEYS_AT_ONCE):
+            client.unlink(*keys[first : first + KEYS_AT_ONCE])
 
 
 def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
@@ -105,7 +100,7 @@ def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
                 found.update({one.pid: one for one in [process, *process.children(recursive=True)]})
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(RUN_VARIABLE) == run or _works_below(process, directories):
+            if process.environ().get(RUN_VARIABLE) == run or any(map(Path(process.cwd()).is_relative_to, directories)):
                 found[process.pid] = process
     doomed = [process for pid, process in found.items() if pid not in spare]
     # SIGINT first: on it PostgreSQL gives its shared memory back.
@@ -113,10 +108,6 @@ def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
         signal_all(doomed, number)
         signal_all(doomed, signal.SIGCONT)
         doomed = wait_gone(doomed, INTERRUPT_LIMIT_S)
-
-
-def _works_below(process: psutil.Process, directories: list[Path]) -> bool:
-    return bool(directories) and any(Path(process.cwd()).is_relative_to(directory) for directory in directories)
 
 
 def _remove_shared_memory(directory: Path) -> None:

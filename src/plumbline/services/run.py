@@ -16,7 +16,7 @@ from typing import Any
 from plumbline.cache import state_folder
 from plumbline.processes import WATCHED, alive, host_name, identity
 from plumbline.services import reaper
-from plumbline.services.address import ServiceError
+from plumbline.services.errors import ServiceError
 from plumbline.services.removal import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
@@ -55,7 +55,7 @@ class ServiceRun:
         self._start_reaper()
         self.add_directory(self.directory)
         # Root's PostgreSQL runs as another user, who must get to the data directory.
-        self.directory.mkdir(mode=0o700 if _user_id() else 0o711)
+        self.directory.mkdir(mode=0o711 if hasattr(os, "getuid") and os.getuid() == 0 else 0o700)
 
     def end(self) -> None:
         """Remove the directory, let the reaper remove what else is left, and wait for it. May be called again."""
@@ -196,7 +196,3 @@ def _roomy_folder() -> Path:
 
 def _without_url(thing: Thing) -> Thing:
     return {name: value for name, value in thing.items() if name != "url"}
-
-
-def _user_id() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0

@@ -6,16 +6,15 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from plumbline.services import tables, variables
+from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.application import Application, Process, run_prepare
-from plumbline.services.base import Context, Service
+from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.choice import SERVERS, ServerName, choose, source, with_advice_on_extension
 from plumbline.services.docker_engine import Engine
-from plumbline.services.external import ExternalApplication
-from plumbline.services.readiness import NotReady, Unavailable, not_ready
+from plumbline.services.errors import NotReady, Unavailable
+from plumbline.services.external import ExternalApplication, SharedServer
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
-from plumbline.services.shared_server import SharedServer
 from plumbline.settings import Settings
 
 STOP_LIMIT_S = 20.0
@@ -180,12 +179,25 @@ class Services:
         return self._run.directory
 
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
-        """Return one line for each service: its backend, its version, why this backend, and its core."""
-        return tables.lines(self.running(), self.skipped, pinned)
+        """Return one line for each service: its backend, its version, its core of `pinned`, and why this backend."""
+        text = []
+        for one in self.running():
+            core = pinned.get(one.name)
+            on_core = f"on core {core}" if core is not None else ""
+            parts = filter(None, [one.backend, one.product, one.version, on_core, f"({one.why})"])
+            text.append(f"{one.name:<10} {' '.join(parts)}")
+        return text + [f"{name:<10} skipped: {reason}" for name, reason in self.skipped.items()]
 
     def table(self) -> list[str]:
         """Return a table of the services with their addresses, and how long each took to become ready."""
-        return tables.table(self.running(), self.skipped)
+        rows = [("service", "backend", "version", "ready after", "address")]
+        for one in self.running():
+            ready = f"{one.ready_s * 1000:.0f} ms" if one.ready_s is not None else "-"
+            version = f"{one.product} {one.version}".strip() or "-"
+            rows.append((one.name, one.backend, version, ready, one.address.shown))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        text = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return [*text, *(f"{name}  skipped: {reason}" for name, reason in self.skipped.items())]
 
     def scrub(self, text: str) -> str:
         """Return the text without any password of the services."""

@@ -5,8 +5,9 @@ import string
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
-from plumbline.services.address import Address, ServiceError
+from plumbline.services.address import Address
 from plumbline.services.base import Service
+from plumbline.services.errors import ServiceError
 from plumbline.settings import Settings
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")

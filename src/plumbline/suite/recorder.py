@@ -18,7 +18,7 @@ from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
 from plumbline.results.environment import describe_environment
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
-from plumbline.services.readiness import describe
+from plumbline.services.errors import describe
 from plumbline.settings import Budget
 
 

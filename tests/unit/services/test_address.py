@@ -2,7 +2,8 @@
 
 import pytest
 
-from plumbline.services.address import Address, ServiceError
+from plumbline.services.address import Address
+from plumbline.services.errors import ServiceError
 
 
 def test_password_is_quoted_in_the_url_and_absent_from_the_rest() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from plumbline.services import Services, application
 from plumbline.services.application import Application
-from plumbline.services.readiness import NotReady
+from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, Settings
 from tests.support.code_under_test import HEALTHY, LIMIT_S, failure, start, until

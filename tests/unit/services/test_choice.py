@@ -10,7 +10,7 @@ import pytest
 
 from plumbline.services import ServiceError, Services, docker_engine, embedded
 from plumbline.services.docker_engine import Engine
-from plumbline.services.readiness import NotReady, Unavailable
+from plumbline.services.errors import NotReady, Unavailable
 from plumbline.settings import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import is_alive, server

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from plumbline.processes import host_name, pinned_core
 from plumbline.services import Services, docker
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
-from plumbline.services.readiness import NotReady, Unavailable
+from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.removal import LABEL
 from plumbline.settings import Settings
 from tests.support.fixtures import MakeServices

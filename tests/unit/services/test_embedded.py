@@ -19,9 +19,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import plumbline
-from plumbline.services import Address, Service, Services, embedded, readiness
+from plumbline.services import Address, Service, Services, base, embedded
 from plumbline.services.clients import run_alone
-from plumbline.services.readiness import NotReady
+from plumbline.services.errors import NotReady
 from plumbline.settings import BackendChoice, Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 
@@ -277,7 +277,7 @@ def test_two_runs_at_once(make_services: MakeServices) -> None:
 def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     """When somebody else gets the free port first, another one is tried."""
     reserve = embedded._reserve_port
-    monkeypatch.setattr(readiness, "ATTEMPT_LIMIT_S", 0.2)
+    monkeypatch.setattr(base, "ATTEMPT_LIMIT_S", 0.2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from plumbline.services import Address, ServiceError, Services
-from plumbline.services.readiness import NotReady
+from plumbline.services.errors import NotReady
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import begin_and_wait, query, server, started
 

@@ -11,7 +11,7 @@ import pytest
 from plumbline.services import application
 from plumbline.services.address import Address
 from plumbline.services.application import Process, run_prepare
-from plumbline.services.readiness import NotReady
+from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import ProcessSettings
 from tests.support.code_under_test import LIMIT_S, failure, until

@@ -4,7 +4,8 @@ import pytest
 import redis.exceptions
 
 from plumbline.services.address import Address
-from plumbline.services.readiness import NotReady, wait_until_ready
+from plumbline.services.base import Service, wait_until_ready
+from plumbline.services.errors import NotReady
 
 
 class Clock:
@@ -22,15 +23,12 @@ class Clock:
         self.now_s += delay_s
 
 
-class Subject:
+class Subject(Service):
     """A service that answers as it is told to, one outcome an attempt, the last one for ever."""
 
-    name = "redis"
-    backend = "docker"
-    why = "settings.toml says so"
-    address = Address("redis", "127.0.0.1", 6379, user="perf", password="p4ss/word")
-
     def __init__(self, *outcomes: str | Exception, runs_for: int = 1_000_000) -> None:
+        address = Address("redis", "127.0.0.1", 6379, user="perf", password="p4ss/word")
+        super().__init__("redis", "docker", "settings.toml says so", address)
         self.outcomes = list(outcomes)
         self.looks_left = runs_for
         self.limits_s: list[float] = []

@@ -15,7 +15,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services import Address, ServiceError, Services
 from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
-from plumbline.services.readiness import NotReady, describe
+from plumbline.services.errors import NotReady, describe
 from plumbline.services.variables import placeholders
 from plumbline.settings import Settings
 
