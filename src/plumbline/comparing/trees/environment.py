@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import venv
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -176,10 +177,7 @@ def _paths(environment: Path) -> dict[str, Path]:
 
 def _copy_environment(target: Path) -> None:
     """Make a virtual environment with this one's packages, by hard links if the file system has them."""
-    command = [sys.executable, "-m", "venv", "--without-pip", str(target)]
-    code, _, errors = run_command(command, INSTALL_LIMIT_S)
-    if code:
-        raise NoBase(f"the base environment can't be made: {last_lines(errors, LINES_SHOWN)}")
+    venv.create(target, symlinks=True)
     paths = _paths(target)
     folders = {(Path(sysconfig.get_path(kind)).resolve(), paths[kind].resolve()) for kind in ("purelib", "platlib")}
     for ours, copy in folders:
