@@ -55,6 +55,8 @@ class Address:
     @property
     def shown(self) -> str:
         """The URL without any password: safe to print."""
+        if not self.host:
+            return "-"
         pairs = parse_qsl(self.options, keep_blank_values=True)
         options = urlencode([(key, "***" if "password" in key else value) for key, value in pairs], safe="*/")
         return self._spelt(quote(self.user, safe=""), options)

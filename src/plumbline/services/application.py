@@ -31,16 +31,11 @@ PORT_TRIES = 5
 KEEP_ALIVE_S = 3600
 
 
+NO_ADDRESS = Address("", "", 0)  # of a process that serves nothing
+
+
 class NotYet(Exception):
     """The process runs but is not ready: a retry may help."""
-
-
-class NoAddress(Address):
-    """The address of a process that serves nothing."""
-
-    @property
-    def shown(self) -> str:
-        return "-"
 
 
 class Process(LocalService):
@@ -59,7 +54,7 @@ class Process(LocalService):
         run: ServiceRun,
         secrets: Sequence[Address] = (),
     ) -> None:
-        super().__init__(name, "process", "named in settings.toml", NoAddress("", "", 0), run)
+        super().__init__(name, "process", "named in settings.toml", NO_ADDRESS, run)
         self._settings = settings
         self._directory = root / settings.directory
         self._works_in = self._directory
@@ -88,10 +83,8 @@ class Process(LocalService):
     def wait_ready(self, limit_s: float) -> None:
         try:
             super().wait_ready(limit_s)
-        except NotReady:
-            if self.running():
-                raise
-            raise self._exited() from None
+        except NotReady as error:
+            raise error if self.running() else self._exited() from None
 
     def wait_exit(self, limit_s: float) -> None:
         """Wait until the command ends by itself. Raises NotReady if it fails or takes longer than the limit."""
@@ -117,7 +110,15 @@ class Process(LocalService):
         return f"read its last output above, or raise ready_limit_s of [processes.{self.name}] in settings.toml"
 
     def running(self) -> bool:
-        self._shorten_log()
+        # Keep only the end of a log that has grown too long. The process appends to it at the new end.
+        with contextlib.suppress(OSError):
+            if self._log.stat().st_size > LOG_LIMIT_BYTES:
+                with self._log.open("r+b") as log:
+                    log.seek(-LOG_TAIL_BYTES, os.SEEK_END)
+                    tail = log.read()
+                    log.seek(0)
+                    log.write(tail)
+                    log.truncate()
         return super().running()
 
     def log_tail(self, lines: int = 40) -> str:
@@ -137,7 +138,11 @@ class Process(LocalService):
         """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
         if self._child is None:
             return []
-        found = {process.pid: process for process in [*super()._processes(), *_group(self._child.pid), *self._seen]}
+        found = {process.pid: process for process in [*super()._processes(), *self._seen]}
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getpgid(pid) == self._child.pid:
+                    found.setdefault(pid, psutil.Process(pid))
         self._seen = [process for process in found.values() if is_running(process)]
         return self._seen
 
@@ -172,17 +177,6 @@ class Process(LocalService):
             text = address.redact(text)
         return text
 
-    def _shorten_log(self) -> None:
-        """Keep only the end of a log that has grown too long. The process appends to it at the new end."""
-        with contextlib.suppress(OSError):
-            if self._log.stat().st_size > LOG_LIMIT_BYTES:
-                with self._log.open("r+b") as log:
-                    log.seek(-LOG_TAIL_BYTES, os.SEEK_END)
-                    tail = log.read()
-                    log.seek(0)
-                    log.write(tail)
-                    log.truncate()
-
 
 class Application(Process):
     """An ASGI application with its lifespan, served by uvicorn on a port of loopback."""
@@ -202,10 +196,10 @@ class Application(Process):
         self.address = Address("http", HOST, settings.port)
 
     def start(self) -> None:
-        if self.address.port == 0:
-            self.address = Address("http", HOST, _free_port())
-        elif not _is_free(self.address.port):
+        port = _free_port(self.address.port)
+        if not port:
             raise self._port_taken()
+        self.address = Address("http", HOST, port)
         super().start()
 
     def wait_ready(self, limit_s: float) -> None:
@@ -264,7 +258,12 @@ class Application(Process):
         return f"attempting to bind on address {(HOST, self.address.port)}" in self._output(LOG_TAIL_BYTES)
 
     def _port_taken(self) -> NotReady:
-        headline = f"port {self.address.port} is taken by {_listener(self.address.port)}"
+        owner = "another process"
+        with contextlib.suppress(psutil.Error):
+            for connection in psutil.net_connections("tcp"):
+                if connection.pid and _listens_on(self.address.port, connection):
+                    owner = f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+        headline = f"port {self.address.port} is taken by {owner}"
         advice = "end that process, or set port = 0 in [app] of settings.toml for a free port"
         return not_ready(self, headline, None, advice)
 
@@ -312,39 +311,15 @@ def _environ(changes: Mapping[str, str | None], import_from: Sequence[Path]) -> 
     return environ
 
 
-def _group(leader: int) -> list[psutil.Process]:
-    members = []
-    for pid in psutil.pids():
-        with contextlib.suppress(OSError, psutil.Error):
-            if os.getpgid(pid) == leader:
-                members.append(psutil.Process(pid))
-    return members
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _is_free(port: int) -> bool:
+def _free_port(wanted: int) -> int:
+    """Return the port if it is free, any free one for 0, or else 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
         try:
-            probe.bind((HOST, port))
+            probe.bind((HOST, wanted))
         except OSError:
-            return False
-    return True
-
-
-def _listener(port: int) -> str:
-    """Return the name of the process that listens on a port, if we may know it."""
-    with contextlib.suppress(psutil.Error):
-        for connection in psutil.net_connections("tcp"):
-            if connection.pid and _listens_on(port, connection):
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-    return "another process"
+            return 0
+        return int(probe.getsockname()[1])
 
 
 def _listens_on(port: int, connection: Any) -> bool:

@@ -110,10 +110,11 @@ def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | No
 
 
 def _find_engine() -> Any:
+    """Return a client of docker-py, made as testcontainers makes it. Raises Unavailable."""
     start = "start Docker, or use embedded"
     if importlib.util.find_spec("testcontainers") is None:
         raise Unavailable("the package testcontainers is missing", start)
-    from testcontainers.core.docker_client import get_docker_host
+    from testcontainers.core.docker_client import DockerClient, get_docker_host
 
     try:
         version = within(ENGINE_LIMIT_S, lambda: _api_version(get_docker_host() or "unix:///var/run/docker.sock"))
@@ -124,14 +125,7 @@ def _find_engine() -> Any:
         raise Unavailable("the Docker engine's socket is closed to this user", advice) from None
     except Exception:
         raise Unavailable("no Docker engine answers", start) from None
-    return _client(version, CALL_LIMIT_S)
-
-
-def _client(version: str, limit_s: float) -> Any:
-    """Return a client as testcontainers makes them. With the API's version given it asks the engine nothing yet."""
-    from testcontainers.core.docker_client import DockerClient
-
-    return DockerClient(version=version, timeout=limit_s).client
+    return DockerClient(version=version, timeout=CALL_LIMIT_S).client
 
 
 def _api_version(host: str) -> str:
@@ -142,8 +136,10 @@ def _api_version(host: str) -> str:
             attempt.settimeout(ENGINE_LIMIT_S)
             attempt.connect(path)
     import requests
+    from testcontainers.core.docker_client import DockerClient
 
-    client = _client("1.24", ENGINE_LIMIT_S * 0.8)
+    # With a version given it asks the engine nothing yet.
+    client = DockerClient(version="1.24", timeout=ENGINE_LIMIT_S * 0.8).client
     with contextlib.closing(client):
         try:
             return str(client.api.version(api_version=False)["ApiVersion"])

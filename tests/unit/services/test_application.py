@@ -201,7 +201,7 @@ def test_a_lost_race_for_the_port_is_run_again_on_another(
 ) -> None:
     choose = application._free_port
     ports = iter([stranger])
-    monkeypatch.setattr(application, "_free_port", lambda: next(ports, None) or choose())
+    monkeypatch.setattr(application, "_free_port", lambda wanted: wanted or next(ports, None) or choose(0))
     app = start_application()
 
     app.wait_ready(LIMIT_S)
