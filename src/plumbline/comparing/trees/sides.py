@@ -206,8 +206,9 @@ def _check_out(git: Git, commit: str, tree: Path, without: Sequence[str] = ()) -
     with tempfile.TemporaryDirectory() as folder:  # for an index: an archive would lack what is `export-ignore`
         environ = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         git.run("read-tree", commit, environ=environ)
-        if left_out := [f":(literal){name}" for name in without]:
-            git.run("rm", "-r", "--cached", "--force", "--quiet", "--ignore-unmatch", "--", *left_out, environ=environ)
+        patterns = [f":(literal){name}" for name in without]
+        if patterns and (names := git.names("--", *patterns, environ=environ)):
+            git.run("update-index", "--force-remove", "--", *names, environ=environ)
         try:
             git.run("checkout-index", "--all", "--quiet", f"--prefix={tree}/", environ=environ)
         except NoBase:

@@ -1,8 +1,7 @@
 """Python imports this module first in the processes of a rehearsal, which may lack Plumbline: it writes their trace.
 
 A trace is a file of lines, and named like its process. A line is the path of a file that was read, unless it begins
-with one of the marks below. The user's own module of this name is imported afterwards. Events and their arguments:
-https://docs.python.org/3/library/audit_events.html
+with one of the marks below. Events and their arguments: https://docs.python.org/3/library/audit_events.html
 """
 
 import ast
@@ -141,7 +140,7 @@ if __name__ == "sitecustomize" and (into := os.environ.get(TRACE)):
     _Trace(Path(into))
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
     ours = sys.modules.pop("sitecustomize")
-    try:
+    try:  # the user's own module of this name
         import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ModuleNotFoundError:
         sys.modules["sitecustomize"] = ours
