@@ -27,7 +27,6 @@ EXIT_CODES = {
 
 # The first reason of an invalid run that lies in the suite, its arguments or the base, rather than in a service.
 _NOT_A_SERVICE = {"nothing_measured", "not_collected", "pytest_failed", "no_comparison"}
-_MOST_FUNCTIONS = 3
 _MOST_COMMAND_CHARACTERS = 74
 
 
@@ -93,13 +92,13 @@ def line(benchmark: Benchmark) -> str:
     return ", ".join(filter(None, [medians, *others]))
 
 
-def remarks(benchmark: Benchmark) -> list[str]:
+def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
     """Return everything wrong or unusual about a benchmark; a pass needs no reasons."""
     return [
         *(wording.text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
         *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
         *(f"budget {result.name}: {result.note}" for result in benchmark.budgets if result.note),
-        *(f"slower under a profiler: {form.function(one)}" for one in benchmark.functions[:_MOST_FUNCTIONS]),
+        *(f"slower under a profiler: {form.function(one)}" for one in benchmark.functions[:most_functions]),
         *benchmark.warnings,
     ]
 

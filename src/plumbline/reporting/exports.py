@@ -12,25 +12,23 @@ import io
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from plumbline.measuring.statistics import percentile
 from plumbline.project import SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.files import ResultsError, rounded
 from plumbline.results.schema import Benchmark, Results
 
-# The limit of Bencher, which is the lowest.
-_NAME_BYTES = 1024
-# Values of a run for pyperf: as many as a baseline has processes by default.
-_PARTS = 5
-# Significant digits of figures.
+_NAME_BYTES = 1024  # the limit of Bencher, which is the lowest
+_PARTS = 5  # values of a run for pyperf: as many as a baseline has processes by default
+_CLOCK_S = 1e-9  # instead of 0 s for tools that need times above 0
 _DIGITS = 9
-# Instead of 0 s for tools that need times above 0.
-_CLOCK_S = 1e-9
+_Sample = tuple[dict[str, str], float]  # labels and value
 
 # Column of the CSV, its meaning, and the benchmark's field.
 _FIGURES = [
@@ -68,8 +66,7 @@ def github_action_benchmark(results: Results) -> str:
         entry: dict[str, Any] = {"name": _name(benchmark.key), "unit": "µs", "value": benchmark.median * 1e6}
         values_s = _values_s(benchmark)
         if len(values_s) > 1:
-            first, third = _quartiles(values_s)
-            entry["range"] = f"± {rounded((third - first) / 2 * 1e6, 3)}"
+            entry["range"] = f"± {rounded((percentile(values_s, 75) - percentile(values_s, 25)) / 2 * 1e6, 3)}"
         entries.append(entry | {"extra": "\n".join(f"{name}: {text}" for name, text in extra.items())})
     return _json(entries)
 
@@ -81,8 +78,8 @@ def bencher(results: Results) -> str:
         median_s, values_s = benchmark.median, _values_s(benchmark)
         latency = {"value": median_s * 1e9}
         if len(values_s) > 1:
-            first, third = _quartiles(values_s)
-            latency |= {"lower_value": min(first, median_s) * 1e9, "upper_value": max(third, median_s) * 1e9}
+            latency["lower_value"] = min(percentile(values_s, 25), median_s) * 1e9
+            latency["upper_value"] = max(percentile(values_s, 75), median_s) * 1e9
         others = {
             "p95-latency": benchmark.p95 * 1e9,
             "p99-latency": (benchmark.p99 or 0.0) * 1e9,
@@ -172,33 +169,42 @@ def pytest_benchmark(results: Results) -> str:
 
 def openmetrics(results: Results) -> str:
     """Return gauges that readers of OpenMetrics and of Prometheus's older text format take alike: no `info` types."""
-    environment = results.environment
     run = {
         "verdict": results.verdict or "",
         "profile": results.profile,
-        "commit": environment.commit,
-        "machine": environment.machine,
-        "python": environment.python,
+        "commit": results.environment.commit,
+        "machine": results.environment.machine,
+        "python": results.environment.python,
     }
-    lines = _family("perf_run_info", "The run, and its verdict.", [(run, 1)])
+    created: list[_Sample] = []
     with contextlib.suppress(ValueError):  # no date
-        created_s = datetime.fromisoformat(results.created).timestamp()
-        lines += _family("perf_run_timestamp_seconds", "When the results were written.", [({}, created_s)])
-    if results.exit_code is not None:
-        lines += _family("perf_run_exit_code", "Exit code of the run.", [({}, results.exit_code)])
+        created.append(({}, datetime.fromisoformat(results.created).timestamp()))
     labelled = [({"benchmark": _name(benchmark.key)}, benchmark) for benchmark in results.benchmarks]
-    judged = [(labels | {"verdict": content.verdict(benchmark)}, 1) for labels, benchmark in labelled]
-    lines += _family("perf_benchmark_info", "Each benchmark, and its verdict.", judged)
-    values = [(labels, _figures(benchmark)) for labels, benchmark in labelled]
+    judged: list[_Sample] = [(labels | {"verdict": content.verdict(each)}, 1) for labels, each in labelled]
+    counts = [(labels | {"count": name}, n) for labels, each in labelled for name, n in _counts(each).items()]
+    families: dict[str, tuple[str, list[_Sample]]] = {
+        "perf_run_info": ("The run, and its verdict.", [(run, 1)]),
+        "perf_run_timestamp_seconds": ("When the results were written.", created),
+        "perf_run_exit_code": (
+            "Exit code of the run.",
+            [({}, code)] if (code := results.exit_code) is not None else [],
+        ),
+        "perf_benchmark_info": ("Each benchmark, and its verdict.", judged),
+    }
+    values = [(labels, _figures(each)) for labels, each in labelled]
     for name, meaning, _ in _FIGURES:
         metric = "perf_" + re.sub("(_per)?_s$", lambda found: "_per_second" if found[1] else "_seconds", name)
-        lines += _family(metric, meaning, [(labels, known[name]) for labels, known in values if name in known])
-    counts = [
-        (labels | {"count": name}, count)
-        for labels, benchmark in labelled
-        for name, count in _counts(benchmark).items()
-    ]
-    lines += _family("perf_counts_per_operation", "Messages, bytes, commands, statements and rows.", counts)
+        families[metric] = meaning, [(labels, known[name]) for labels, known in values if name in known]
+    families["perf_counts_per_operation"] = "Messages, bytes, commands, statements and rows.", counts
+    lines = []
+    for name, (meaning, samples) in families.items():
+        unit = name.rpartition("_")[2]
+        units = [f"# UNIT {name} {unit}"] if unit in ("seconds", "ratio") else []
+        lines += [f"# TYPE {name} gauge", *units, f"# HELP {name} {meaning}"] if samples else []
+        for labels, value in samples:
+            plain = {key: form.plain(text).replace("\\", r"\\").replace('"', r"\"") for key, text in labels.items()}
+            pairs = ",".join(f'{key}="{text}"' for key, text in plain.items())
+            lines.append(f"{name}{{{pairs}}} {value}")
     return "".join(f"{line}\n" for line in [*lines, "# EOF"])
 
 
@@ -273,18 +279,12 @@ def _values_s(benchmark: Benchmark) -> list[float]:
     return values_s
 
 
-def _quartiles(values: list[float]) -> tuple[float, float]:
-    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
-    return rounded(first, _DIGITS), rounded(third, _DIGITS)
-
-
 def _stats(values_s: list[float]) -> dict[str, Any]:
     """Return the statistics that pytest-benchmark keeps."""
     mean = statistics.mean(values_s)  # exact: no outliers among equal samples
     deviation = statistics.stdev(values_s) if len(values_s) > 1 else 0.0
-    q1, q3 = _quartiles(values_s) if len(values_s) > 1 else (values_s[0], values_s[0])
-    low, high = q1 - 1.5 * (q3 - q1), q3 + 1.5 * (q3 - q1)
-    within = [value for value in values_s if low <= value <= high]
+    q1, q3 = percentile(values_s, 25), percentile(values_s, 75)
+    within = [value for value in values_s if q1 - 1.5 * (q3 - q1) <= value <= q3 + 1.5 * (q3 - q1)]
     far, outside = sum(abs(value - mean) > deviation for value in values_s), len(values_s) - len(within)
     return {
         "min": min(values_s),
@@ -311,18 +311,6 @@ def _metadata(values: Mapping[str, str | int]) -> dict[str, str | int]:
     """Return the values that are not empty, on one line each: pyperf refuses others."""
     plain = {name: form.plain(value).strip() if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value not in ("", 0)}
-
-
-def _family(name: str, meaning: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> list[str]:
-    """Return the lines of one gauge; none without samples."""
-    lines = []
-    for labels, value in samples:
-        plain = {label: form.plain(text).replace("\\", "\\\\").replace('"', '\\"') for label, text in labels.items()}
-        pairs = ",".join(f'{label}="{text}"' for label, text in plain.items())
-        lines.append(f"{name}{{{pairs}}} {value}")
-    unit = name.rpartition("_")[2]
-    units = [f"# UNIT {name} {unit}"] if unit in ("seconds", "ratio") else []
-    return [f"# TYPE {name} gauge", *units, f"# HELP {name} {meaning}", *lines] if lines else []
 
 
 def _cell(text: str) -> str:

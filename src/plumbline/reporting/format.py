@@ -50,9 +50,9 @@ def percent(share: float) -> str:
     return "0.0 %" if number in ("+0.0", "-0.0") else f"{number} %"
 
 
-def unsigned(share: float | None, unknown: str = "") -> str:
+def unsigned(share: float | None) -> str:
     """Return the size of a change: 4.8 %."""
-    return unknown if share is None else percent(share).lstrip("+")
+    return "" if share is None else percent(share).lstrip("+")
 
 
 def interval(low: float | None, high: float | None) -> str:

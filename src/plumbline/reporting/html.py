@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -11,16 +12,25 @@ from pathlib import Path
 import vl_convert
 
 from plumbline.cache import digest, make_once, state_folder
-from plumbline.reporting import content, html_benchmark, markup, wording
+from plumbline.measuring.statistics import Summary, percentile, summarize
+from plumbline.reporting import content, wording
 from plumbline.reporting import format as form
-from plumbline.reporting.markup import Markup, folded, listed, section, table, tag
-from plumbline.results.schema import Results
+from plumbline.reporting.markup import Markup, dumped, folded, listed, plot, section, table, tag, verbatim
+from plumbline.results.schema import Benchmark, Results
 
 # Benchmarks that fail the run are open, but no more than this: the others are a click away.
 _MOST_OPEN = 10
+_MOST_SAMPLES = 200  # more dots of a plot look like one
+_MOST_LISTED = 20
+_MOST_NAME_CHARACTERS = 40
 # Different in every run, so not marked as different from the baseline's.
 _ALWAYS_DIFFERENT = {"commit", "recorded", "profile"}
-_SNIPPET = "window.vegaEmbed = vegaEmbed;"
+# How verdicts look; the others are neutral.
+_TONES = {
+    **dict.fromkeys(content.FAILING, "bad"),
+    **dict.fromkeys(("inconclusive", "drift"), "unsure"),
+    **dict.fromkeys(("pass", "improvement"), "good"),
+}
 _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
 
 
@@ -28,9 +38,9 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     """Return the page; `history` holds earlier runs, the oldest first."""
     every = [*history, results]
     runs = [[run.created, run.environment.commit, run.verdict or "", run.baseline_commit] for run in every]
-    data = markup.dumped([list(map(form.plain, run)) for run in runs]).replace("<", "\\u003c")
+    data = dumped([list(map(form.plain, run)) for run in runs]).replace("<", "\\u003c")
     failed = (
-        tag("article", tag("h3", tag("bdi", test.key)), markup.verbatim(form.first_lines(test.message, 20)))
+        tag("article", tag("h3", tag("bdi", test.key)), verbatim(form.first_lines(test.message, 20)))
         for test in content.failed_tests(results)
     )
     sections = [
@@ -38,11 +48,11 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         section("Notes", listed(content.notes(results))),
         _benchmarks(results, baseline, history),
         _environment(results, baseline),
-        _history(results, history),
+        _history(history),
     ]
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts())
-    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
-    policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    sources = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'"
+    policy = f"{sources}; base-uri 'none'; form-action 'none'"
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -58,43 +68,39 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         _verdict(results),
         tag("main", *sections),
         Markup(f'<script type="application/json" id="runs">{data}</script>'),
-        *(tag("script", Markup(script)) for script in scripts()),
+        tag("script", Markup(script())),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 @functools.cache
-def scripts() -> list[str]:
-    """Return Vega and report.js, without anything that would end their elements."""
-    texts = [_vega(), Path(__file__).with_name("report.js").read_text(encoding="utf-8")]
-    return [text.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--") for text in texts]
-
-
-def _vega() -> str:
-    """Return Vega, Vega-Lite and vega-embed, from the cache if there is one: bundling takes two seconds."""
+def script() -> str:
+    """Return report.js with Vega, Vega-Lite and vega-embed, from the cache if there is one: it takes two seconds."""
+    source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
 
     def bundle() -> str:
-        return _NOTICE + str(vl_convert.javascript_bundle(_SNIPPET))
+        text = _NOTICE + str(vl_convert.javascript_bundle(source))
+        # Without anything that would end its element.
+        return text.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
     def write(folder: Path) -> None:
-        (folder / "vega.js").write_text(bundle(), encoding="utf-8")
+        (folder / "report.js").write_text(bundle(), encoding="utf-8")
 
     try:
-        made = make_once(state_folder() / "vega", digest(version("vl-convert-python"), _SNIPPET), write)
-        return (made / "vega.js").read_text(encoding="utf-8")
+        made = make_once(state_folder() / "vega", digest(version("vl-convert-python"), source), write)
+        return (made / "report.js").read_text(encoding="utf-8")
     except OSError:
         return bundle()
 
 
 def _verdict(results: Results) -> Markup:
     headline = content.headline(results)
-    tone = "good" if content.all_well(results) else "bad" if results.exit_code else html_benchmark.TONES.get(headline)
+    tone = "good" if content.all_well(results) else "bad" if results.exit_code else _TONES.get(headline)
     reasons = [wording.text(reason) for reason in results.reasons]
     step = content.next_step(results)
-    commit = f" at {results.baseline_commit[:7]}" if results.baseline_commit else ""
-    day = f" on {results.baseline_created[:10]}" if results.baseline_created else ""
-    recorded = f", recorded{commit}{day}" if commit or day else ""
-    compared = f"Compared with the baseline {results.baseline.rpartition('/')[2]}{recorded}."
+    recorded = f", recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
+    baseline = results.baseline.rpartition("/")[2] + (recorded if results.baseline_commit else "")
+    compared = f"Compared with the baseline {baseline}."
     lines = [*reasons, f"{content.summary(results)}.", content.exit_line(results)]
     return tag(
         "header",
@@ -113,26 +119,13 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
     entries = []
     for number, benchmark in enumerate(content.by_urgency(results.benchmarks)):
         others = [run.get(benchmark.key) or run.get(benchmark.renamed_from) for run in runs]
-        may_open = number < _MOST_OPEN
-        entries.append(html_benchmark.entry(results, benchmark, others, f"b{number}", may_open=may_open))
+        entries.append(_benchmark(results, number, benchmark, others))
     against = "the base, if it was compared in pairs, otherwise the baseline" if results.base else "the baseline"
     legend = (
         f"Change of the median against {against}, with its interval; right is slower. The shaded band reaches from the "
         "tolerance to the minimum effect: a regression lies right of its left edge, a pass left of its right "
         "edge. More than 60 % is drawn at the edge. The list below has the same figures."
     )
-    changes = section(
-        "Changes",
-        _filter(results),
-        tag("p", legend, class_="quiet"),
-        tag("div", id="forest"),
-        tag("noscript", tag("p", "Plots, search and filter need JavaScript; all figures are in the tables.")),
-    )
-    found = tag("section", tag("h2", "Benchmarks"), *entries, id="benchmarks", tabindex="-1", aria_label="Benchmarks")
-    return Markup(changes + found)
-
-
-def _filter(results: Results) -> Markup:
     counts = Counter(content.verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
     options = [
         ("", "all", len(results.benchmarks)),
@@ -140,15 +133,23 @@ def _filter(results: Results) -> Markup:
         *((verdict, verdict, count) for verdict, count in counts.most_common()),
     ]
     choices = (tag("option", f"{text} ({count:,})", value=value) for value, text, count in options if count)
-    search = tag("input", type="search", id="search", autocomplete="off", placeholder="name, file or description")
-    return tag(
+    form_ = tag(
         "form",
-        tag("label", "Search ", search),
+        tag("label", "Search ", tag("input", type="search", id="search", placeholder="name, file or description")),
         tag("label", "Verdict ", tag("select", *choices, id="verdict")),
         tag("button", "Open all", type="button", id="unfold"),
         tag("output", id="shown", role="status"),
         role="search",
     )
+    changes = section(
+        "Changes",
+        form_,
+        tag("p", legend, class_="quiet"),
+        tag("div", id="forest"),
+        tag("noscript", tag("p", "Plots, search and filter need JavaScript; all figures are in the tables.")),
+    )
+    found = tag("section", tag("h2", "Benchmarks"), *entries, id="benchmarks", tabindex="-1", aria_label="Benchmarks")
+    return Markup(changes + found)
 
 
 def _environment(results: Results, baseline: Results | None) -> Markup:
@@ -173,19 +174,165 @@ def _beside(caption: str, now: Mapping[str, str], then: Mapping[str, str]) -> Ma
     return table(caption, ["property", "this run", *(["baseline"] if then else [])], rows, marked=marked)
 
 
-def _history(results: Results, history: Sequence[Results]) -> Markup:
-    recorded_at = {run.baseline_commit for run in [*history, results]} - {""}
+def _history(history: Sequence[Results]) -> Markup:
     rows = [
         [
-            run.created,
-            run.environment.commit[:7] + (", a baseline's" if run.environment.commit in recorded_at else ""),
-            run.verdict or "",
-            run.baseline_commit[:7],
-            f"{len(run.benchmarks):,}",
+            one.created,
+            one.environment.commit[:7],
+            one.verdict or "",
+            one.baseline_commit[:7],
+            f"{len(one.benchmarks):,}",
         ]
-        for run in reversed(history)
+        for one in reversed(history)
     ]
     columns = ["run", "commit", "verdict", "baseline recorded at", "benchmarks"]
-    runs = table("Earlier runs, newest first", columns, rows)
-    found = folded(f"Earlier runs ({len(rows):,})", runs)
+    found = folded(f"Earlier runs ({len(rows):,})", table("Earlier runs, newest first", columns, rows))
     return section("History", found or tag("p", "There are no earlier runs."))
+
+
+def _benchmark(results: Results, number: int, benchmark: Benchmark, others: Sequence[Benchmark | None]) -> Markup:
+    """Return a benchmark as an element to open; `others` are its entries in the baseline and in each earlier run."""
+    baseline, *past = others
+    verdict = content.verdict(benchmark) or "not judged"
+    tone = _TONES.get(verdict, "neutral")
+    file, test = form.file_and_name(benchmark.key)
+    cells = content.cells(benchmark)
+    tolerance = results.tolerance if benchmark.tolerance is None else benchmark.tolerance
+    effect = results.minimum_effect if benchmark.minimum_effect is None else benchmark.minimum_effect
+    shares = (benchmark.change, benchmark.change_low, benchmark.change_high, tolerance, effect)
+    percents = [None if share is None else share * 100 for share in shares]
+    changes = dict(zip(("change", "low", "high", "tolerance", "effect"), percents, strict=True))
+    row = {
+        "key": benchmark.key,
+        "name": form.shortened(test.removeprefix("test_"), _MOST_NAME_CHARACTERS),
+        "label": cells["change"] if tone == "good" else f"{cells['change']} {verdict}",
+        "interval": cells["interval"],
+        "verdict": verdict,
+        "tone": tone,
+    }
+    facts = [
+        f"key {benchmark.key}",
+        f"tolerance {form.unsigned(tolerance)}, minimum effect {form.unsigned(effect)}" if tolerance or effect else "",
+        f"{benchmark.samples:,} samples of {benchmark.operations:,} operations" if benchmark.operations > 1 else "",
+        f"was {benchmark.renamed_from}" if benchmark.renamed_from else "",
+        *(f"budget kept: {form.budget(each)}" for each in benchmark.budgets if each.kept and not each.note),
+    ]
+    summary = [
+        tag("h3", tag("bdi", test)),
+        tag("span", verdict, class_=f"verdict {tone}"),
+        *(tag("span", figure, class_="figures") for figure in content.line(benchmark).split(", ")),
+        tag("span", tag("bdi", file), class_="quiet"),
+    ]
+    return tag(
+        "details",
+        tag("summary", Markup(" ".join(summary))),
+        tag("p", benchmark.description) if benchmark.description else "",
+        listed(content.remarks(benchmark, most_functions=len(benchmark.functions))),
+        _pairs(benchmark, changes),
+        _distribution(benchmark, baseline),
+        _times(benchmark, baseline),
+        _trend(benchmark, past),
+        _counts(benchmark, baseline),
+        folded("Code of the test", verbatim(benchmark.source.splitlines())) if benchmark.source else "",
+        tag("p", "; ".join(filter(None, facts)), class_="quiet"),
+        id=f"b{number}",
+        open=number < _MOST_OPEN and verdict in content.FAILING,
+        data_verdict=verdict,
+        data_notable=content.is_notable(benchmark),
+        data_text=f"{benchmark.key} {benchmark.description}".lower(),
+        data_row=None if benchmark.change is None else dumped(row | changes),
+    )
+
+
+def _pairs(benchmark: Benchmark, changes: dict[str, float | None]) -> Markup:
+    differences = [math.expm1(value) for value in benchmark.differences]
+    if not differences:
+        return Markup()
+    texts = ", ".join(map(form.percent, differences[:_MOST_LISTED]))
+    texts += " and so on" if len(differences) > _MOST_LISTED else ""
+    caption = (
+        f"The pairs of the comparison, head against base: {texts}. Line: the change, with its interval; the other "
+        "band: from the tolerance to the minimum effect."
+    )
+    data = {"kind": "pairs", "differences": [value * 100 for value in differences], **changes}
+    return plot("Pairs", caption, data)
+
+
+def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
+    sides = {
+        "baseline": baseline.process_medians or [baseline.median] if baseline else [],
+        "base": benchmark.base_samples_s,
+        "head": benchmark.head_samples_s,
+        "this run": benchmark.samples_s,
+    }
+    rows = {side: sorted(samples_s) for side, samples_s in sides.items() if samples_s}
+    if not rows:
+        return Markup()
+    limit = max(map(_end_of_plot, rows.values()))
+    texts = {
+        "baseline": "the medians of the baseline's processes",
+        "base": "the samples of the last pair",
+        "this run": "the samples of this run",
+    }
+    shown = ", ".join(text for side, text in texts.items() if side in rows)
+    caption = f"{shown.capitalize()}; thick: the middle half; tall: the median."
+    if beyond := sum(value > limit for values in rows.values() for value in values):
+        slowest = form.duration(max(values[-1] for values in rows.values()))
+        caption += f" {beyond:,} beyond the right edge, up to {slowest}."
+    # Evenly fewer of many, with the least and the greatest.
+    dots = {side: [*values[: -1 : len(values) // _MOST_SAMPLES + 1], values[-1]] for side, values in rows.items()}
+    return plot("Distribution", caption, {"kind": "distribution", "rows": dots, "limit": limit})
+
+
+def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
+    columns = ["minimum", "median", "mean", "p95", "p99", "maximum"]
+
+    def row(name: str, samples: int, of: Benchmark | Summary, suffix: str = "") -> list[str]:
+        times_s = [getattr(of, column + suffix) for column in columns]
+        return [name, f"{samples:,}", *map(form.time, times_s), form.rate(of.rate_per_s) if of.rate_per_s else ""]
+
+    rows = [row("baseline", baseline.samples, baseline)] if baseline else []
+    for side, samples_s in (("base", benchmark.base_samples_s), ("head", benchmark.head_samples_s)):
+        if samples_s:
+            rows.append(row(side, len(samples_s), summarize(samples_s), suffix="_s"))
+    if content.now(benchmark):
+        rows.append(row("this run", benchmark.samples, benchmark))
+    return table("Times per operation", ["of", "n", *columns, "rate"], rows)
+
+
+def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Markup:
+    entries = [*past, benchmark if content.now(benchmark) else None]
+    medians = [(entry and entry.median) or None for entry in entries]
+    p95 = [(entry and entry.p95) or None for entry in entries]
+    earlier = [median for median in medians[:-1] if median]
+    if not earlier:
+        return Markup()
+    low, high, last = map(form.duration, (min(earlier), max(earlier), earlier[-1]))
+    caption = (
+        f"Median in earlier runs ({len(earlier):,}): from {low} to {high}, the last {last}. Dotted: p95; dashed "
+        "upright: another baseline."
+    )
+    limit = _end_of_plot(sorted(value for value in [*medians, *p95] if value))
+    return plot("History", caption, {"kind": "history", "medians": medians, "p95": p95, "limit": limit})
+
+
+def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
+    old_counts, changes = baseline.counts if baseline else {}, {each.name: each for each in benchmark.count_changes}
+    varying = {count: f"{min(each):g} to {max(each):g}" for count, each in benchmark.counts_varying.items() if each}
+    rows = []
+    for count in sorted(benchmark.counts.keys() | old_counts.keys() | changes.keys() | varying.keys()):
+        change = changes.get(count)
+        old, new = (change.old, change.new) if change else (old_counts.get(count), benchmark.counts.get(count))
+        texts = ["" if value is None else f"{value:,.6g}" for value in (old, new)]
+        judged = "" if change is None else "counts against it" if change.gated else "not judged"
+        if count in varying:
+            texts[1], judged = varying[count], "varies: not judged"
+        rows.append([count, *texts, judged])
+    marked = [count for count, change in changes.items() if change.gated]
+    return table("Counts per operation", ["count", "baseline", "this run", "change"], rows, marked=marked)
+
+
+def _end_of_plot(ordered: list[float]) -> float:
+    """Return the upper end of a plot of sorted values that single outliers do not squeeze."""
+    low, high = percentile(ordered, 5), percentile(ordered, 95)
+    return min(ordered[-1], high + high - low)

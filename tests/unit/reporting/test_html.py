@@ -226,7 +226,7 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
         counts={"redis.messages": 2.0},
         counts_varying={"redis.bytes_sent": [31.0, 33.0]},
         count_changes=[CountChange("redis.messages", 1, 2, gated=True)],
-        budgets=[BudgetResult("p95_ms", 2.0, 2.434, kept=False)],
+        budgets=[BudgetResult("p95_ms", 2.0, 2.434, kept=False), BudgetResult("mean_ms", 0.1, 0.0574, kept=True)],
         source="def test_a(measure):\n\tassert 1 < 2",
         description="What it does.",
         change=0.09,
@@ -245,13 +245,14 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
 
     assert ["baseline", "40", "90.0 µs", "57.4 µs", "58.0 µs", "61.2 µs", "", "200 ms", "17,400/s"] in seen.rows
     assert ["base", "2", "90.0 µs", "91.0 µs", "91.0 µs", "91.9 µs", "", "92.0 µs", "11,000/s"] in seen.rows
-    assert ["slow (app.py:7)", "app", "+2.00 µs", "1.00 µs", "3.00 µs", "1", "51"] in seen.rows
+    assert "in app: app.py:7 slow +2.00 µs per operation (1.00 µs → 3.00 µs, 1 → 51 calls)" in seen.text
     assert ["redis.messages", "1", "2", "counts against it"] in seen.rows
     assert ["redis.bytes_sent", "", "31 to 33", "varies: not judged"] in seen.rows
-    assert ["p95 2.43 ms > 2 ms", "broken", ""] in seen.rows
+    assert "budget broken: p95 2.43 ms > 2 ms" in seen.text
+    assert "budget kept: mean 0.0574 ms < 0.1 ms" in seen.text
     assert "assert 1 < 2" in seen.text
     assert "What it does." in seen.text
-    assert seen.marked == ["p95 2.43 ms > 2 ms", "redis.messages"]
+    assert seen.marked == ["redis.messages"]
     changes = {"change": 9.0, "low": 7.0, "high": None, "tolerance": 3.0, "effect": 5.0}
     assert list(map(json.loads, seen.attributes("data-row"))) == [
         {
@@ -368,9 +369,9 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     seen = Reader(text)
 
     assert text.encode()
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text.replace(page.scripts()[0], ""))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text.replace(page.script(), ""))
     assert all(KNOWN_TAGS.fullmatch(tag) for tag, _ in seen.tags)
-    assert sum(tag == "script" for tag, _ in seen.tags) == 3
+    assert sum(tag == "script" for tag, _ in seen.tags) == 2
     assert not [name for _, attributes in seen.tags for name in attributes if name.startswith("on")]
     assert " ".join(form.plain(form.file_and_name(key)[1]).split()) in seen.text
     assert seen.data["runs"][0][1] == form.plain(key)
@@ -379,7 +380,7 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
 def test_the_page_loads_nothing() -> None:
     text = page.render(*sample(count=14, runs=2))
 
-    own = text.replace(page.scripts()[0], "")
+    own = text.replace(page.script(), "")
     policy = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', own)
     assert len(policy) == 1
     assert "default-src &#x27;none&#x27;" in policy[0]
@@ -404,7 +405,7 @@ def test_many_samples_are_thinned_to_those_that_a_reader_can_distinguish() -> No
 
     (plot,) = Reader(page.render(results(entry), None, [])).plots("distribution")
 
-    assert len(plot["rows"]["this run"]) == 200
+    assert 100 < len(plot["rows"]["this run"]) <= 200
     assert plot["rows"]["this run"][0] == 1e-6
     assert plot["rows"]["this run"][-1] == 1.999e-6
 
@@ -688,7 +689,7 @@ def test_names_of_any_kind_do_no_harm(chromium: Chromium, tmp_path: Path) -> Non
     plots = chromium.run(DRAW_ALL)
 
     assert all(plot["drawn"] and plot["marks"] for plot in plots)
-    assert chromium.run("document.scripts.length") == 3
+    assert chromium.run("document.scripts.length") == 2
     assert chromium.run("document.documentElement.scrollWidth") == 400
     assert chromium.complaints == []
 
