@@ -21,9 +21,7 @@ _SUITE = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("performance")
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
-    group.addoption(
-        "--perf-output", metavar="PATH", help="write what was measured here, and leave judging to the caller"
-    )
+    group.addoption("--perf-output", metavar="PATH", help="write what was measured here, for the caller to judge")
     group.addoption("--perf-worker", type=int, metavar="FD", help="be a worker of a comparison: the socket to speak on")
     group.addoption("--perf-table", action="store_true", help="print a table of the services once they are ready")
 
@@ -62,22 +60,16 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
 
 def _start(config: pytest.Config, suite: Path) -> Path:
     """Register the program that runs the suite: a worker of a comparison or the ordinary run."""
-    from plumbline.exit_codes import EXIT_USAGE
-    from plumbline.settings import SettingsError
-
     _add_markers(config)
     file_number = config.getoption("--perf-worker")
-    try:
-        if file_number is not None:
-            from plumbline.comparing.workers.worker import Worker
+    if file_number is not None:
+        from plumbline.comparing.workers.worker import Worker
 
-            config.pluginmanager.register(Worker(config, suite, file_number))
-        else:
-            from plumbline.suite.run import SuiteRun
+        config.pluginmanager.register(Worker(config, suite, file_number))
+    else:
+        from plumbline.suite.run import SuiteRun
 
-            config.pluginmanager.register(SuiteRun(config, suite))
-    except SettingsError as error:
-        pytest.exit(str(error), EXIT_USAGE)
+        config.pluginmanager.register(SuiteRun(config, suite))
     config.stash[_SUITE] = suite
     return suite
 

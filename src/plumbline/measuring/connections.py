@@ -70,10 +70,7 @@ def _addresses(host: str) -> Set[str]:
 
 
 def _leaked(url: str, ports: Set[int]) -> list[str]:
-    """Describe the connections, of those from these local ports, that the server lists without the kept name.
-
-    Ask until it lists none: it notices a closed connection a moment later. Errors end it.
-    """
+    """Describe those that the server lists without the kept name; it notices what is closed a moment later."""
     leaked, errors = (_leaked_redis, redis_errors) if url.startswith("redis") else (_leaked_postgres, sql_errors)
     deadline_s = time.monotonic() + SETTLED_S
     found: list[str] = []

@@ -14,13 +14,12 @@ import pytest
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
-from plumbline.measuring.guards import limit_held
 from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Outcome
 from plumbline.services import NotReady, ServiceError, Services
 from plumbline.services.errors import describe
-from plumbline.settings import load_settings
+from plumbline.settings import SettingsError, load_settings
 
 INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.
@@ -31,20 +30,19 @@ _PORTS = pytest.StashKey[dict[str, set[int]]]()
 
 
 class RunContext:
-    """What the ordinary run and the worker of a comparison share. It is a pytest plugin, too.
-
-    `controlled`: a caller reads the outcome, reports the end, and interrupts the process by SIGTERM as well. Raises
-    SettingsError.
-    """
+    """What the ordinary run and the worker of a comparison share. A pytest plugin."""
 
     def __init__(self, config: pytest.Config, suite: Path, *, controlled: bool) -> None:
         self.config = config
         self.suite = suite
         self.root = suite.parents[1]
-        self.controlled = controlled
-        self.settings = load_settings(suite / SETTINGS)
+        self.controlled = controlled  # a caller reads the outcome, reports the end, and interrupts by SIGTERM as well
         self.profile_name: str = config.getoption("--perf-profile")
-        self.profile = self.settings.profile(self.profile_name)
+        try:
+            self.settings = load_settings(suite / SETTINGS)
+            self.profile = self.settings.profile(self.profile_name)
+        except SettingsError as error:
+            pytest.exit(str(error), EXIT_USAGE)
         self.keys: dict[str, str] = {}  # of the suite's items by node id: the node id below the suite's folder
         self.reasons: list[Reason] = []  # why the run ended early, if it did
         self.exit_code: int | None = None  # the documented one of a run that ended early
@@ -151,8 +149,7 @@ class RunContext:
             self._scrub_report(report)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
             errors = [line[1:].strip() for line in lines if line.startswith("E ")] or lines
-            detail = "\n".join(errors[:ERROR_LINES])
-            self.reasons.append(Reason("not_collected", detail, subjects=[report.nodeid]))
+            self.reasons.append(Reason("not_collected", "\n".join(errors[:ERROR_LINES]), subjects=[report.nodeid]))
             self.exit_code = EXIT_INVALID
 
     @pytest.hookimpl(tryfirst=True)
@@ -175,8 +172,12 @@ class RunContext:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         # On a slow machine pytest takes a second to render a failure, in which pytest-timeout would end the run.
-        with limit_held():
+        left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
+        try:
             report = yield
+        finally:
+            if left_s:
+                signal.setitimer(signal.ITIMER_REAL, left_s)
         if self.key_of(item):
             if report.failed:
                 for service in self.services.running():

@@ -22,7 +22,8 @@ from plumbline.services import Service
 LOAD_WINDOW_S = 0.05
 # Loads that differ by less than this within the window predict nothing about the next second.
 LOAD_PERCENT = 40
-# The share of its time that a process which goes before others must leave to them: the kernel keeps 5 %.
+# The share of its time that a process which goes before others must leave to them: the kernel keeps 5 % of each second
+# (sched_rt_runtime_us), and takes them at once at its end.
 REST = 0.07
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
@@ -53,22 +54,17 @@ class CoreLock:
             return cls(None, "the pin is off")
         if not sys.platform.startswith("linux"):
             return cls(None, f"no pinning on {sys.platform}")
-        allowed = sorted(os.sched_getaffinity(0))
+        cores = _idlest_first(sorted(os.sched_getaffinity(0))) if wanted_core == "auto" else [wanted_core]
         try:
             folder = state_folder() / "cores"
             folder.mkdir(exist_ok=True)
+            for core in cores:
+                lock = filelock.FileLock(folder / f"{core}.lock")
+                with contextlib.suppress(filelock.Timeout):
+                    lock.acquire(timeout=0)
+                    return cls(core, "", lock)
         except OSError as error:
             return cls(None, f"no core can be locked: {error}")
-        cores = _idlest_first(allowed) if wanted_core == "auto" else [wanted_core]
-        for core in cores:
-            lock = filelock.FileLock(folder / f"{core}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                continue
-            except OSError as error:
-                return cls(None, f"{lock.lock_file} can't be locked: {error.strerror}")
-            return cls(core, "", lock)
         return cls(None, f"another run holds core {', '.join(map(str, sorted(cores)))}")
 
     def move(self, services: Sequence[Service], *, free: bool = False) -> None:
@@ -107,10 +103,7 @@ def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
 
 
 def rest_s(after_s: float) -> float:
-    """Return how long this process should rest after so much work, in seconds; 0 if it does not go before others.
-
-    The kernel keeps 50 ms of each second for others (sched_rt_runtime_us), and takes them at once at its end.
-    """
+    """Return how long this process should rest after so much work, in seconds; 0 if it does not go before others."""
     ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
     return after_s * REST if ahead else 0.0
 

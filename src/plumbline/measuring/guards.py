@@ -61,7 +61,13 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             failure = GuardError("\n".join([text, *blocked]))
         elif elapsed_s > limit_s * 1.5 and failure is not None:
             failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
-        left = await _cancel_new_tasks(before)
+        await asyncio.sleep(0)  # a task that is just ending may end
+        new = [task for task in asyncio.all_tasks() - before if not task.done()]
+        tasks = [task for task in new if getattr(task.get_coro(), "__qualname__", "") != POOL_UPKEEP]
+        left = [describe_task(task) for task in tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if failure is None and left:
             raise GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
         if failure is not None and left:
@@ -106,8 +112,7 @@ def describe_task(task: asyncio.Task[Any]) -> str:
         if frame and frame.f_code.co_filename != __file__:
             frames.append((frame, frame.f_lineno))
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-    lines = _lines(traceback.StackSummary.extract(frames))
-    return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *lines])
+    return "\n".join([f"{task.get_name()} {task.get_coro()!r}", *_lines(traceback.StackSummary.extract(frames))])
 
 
 def _busy_in(thread: int) -> list[str]:
@@ -118,25 +123,3 @@ def _busy_in(thread: int) -> list[str]:
 
 def _lines(stack: traceback.StackSummary) -> list[str]:
     return [f"  {line.filename}:{line.lineno} {line.name}: {line.line}" for line in stack]
-
-
-async def _cancel_new_tasks(before: set[asyncio.Task[Any]]) -> list[str]:
-    await asyncio.sleep(0)  # a task that is just ending may end
-    new = [task for task in asyncio.all_tasks() - before if not task.done()]
-    left = [task for task in new if getattr(task.get_coro(), "__qualname__", "") != POOL_UPKEEP]
-    described = [describe_task(task) for task in left]
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
-    return described
-
-
-@contextlib.contextmanager
-def limit_held() -> Iterator[None]:
-    """Stop the clock of pytest-timeout if it works by signals."""
-    left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
-    try:
-        yield
-    finally:
-        if left_s:
-            signal.setitimer(signal.ITIMER_REAL, left_s)

@@ -1,7 +1,4 @@
-"""The measuring loop: `for timer in measure(): with timer: …`.
-
-It knows neither pytest nor the services.
-"""
+"""The measuring loop: `for timer in measure(): with timer: …`. It knows neither pytest nor the services."""
 
 import gc
 import math
@@ -76,10 +73,6 @@ class Measure:
         count: CountingPass | None = None,
         untimed_rounds: int = 0,
     ) -> None:
-        """`retry` returns why a finished measurement must be repeated, or "".
-
-        `untimed_rounds`: run each benchmark this often, whatever it asks for, unless it is 0.
-        """
         self.operations = 0  # until it is called
         self.budget: Budget | None = None
         self.renamed_from = ""
@@ -87,9 +80,9 @@ class Measure:
         self.retried = ""  # why it was measured a second time
         self.counts = Counts()
         self._profile = profile
-        self._retry = retry
+        self._retry = retry  # returns why a finished measurement must be repeated, or ""
         self._count = count
-        self._untimed_rounds = untimed_rounds
+        self._untimed_rounds = untimed_rounds  # run each benchmark this often, whatever it asks for; 0: measure it
         self._samples_s: list[float] = []
         self._timer: AbstractContextManager[None] = Timer(self._samples_s)
         self._rounds = 0
@@ -136,8 +129,7 @@ class Measure:
     def __iter__(self) -> Self:
         return self
 
-    def __aiter__(self) -> Self:
-        return self
+    __aiter__ = __iter__
 
     async def __anext__(self) -> AbstractContextManager[None]:
         try:

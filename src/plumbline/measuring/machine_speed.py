@@ -1,8 +1,4 @@
-"""The speed of this core, measured by a fixed piece of work, and whether a benchmark was disturbed.
-
-A neighbour on the same physical core can halve the speed for a while. The samples of a benchmark that ran meanwhile
-cannot show it.
-"""
+"""Whether a benchmark was disturbed. A neighbour on the same core can halve its speed, which no samples show."""
 
 import contextlib
 import statistics
@@ -14,6 +10,7 @@ from plumbline.measuring.statistics import Summary, unsteadiness
 
 UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
+# A machine that disturbs more benchmarks is disturbed throughout, and repeating does not help.
 MOST_AGAIN = 5
 # Takes some 0.1 ms.
 WORK = range(5_000)
@@ -23,10 +20,7 @@ CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 
 class Disturbances:
-    """Decides which benchmarks of a run are measured again because something disturbed them.
-
-    MOST_AGAIN at most: a machine that disturbs more benchmarks is disturbed throughout, and repeating does not help.
-    """
+    """Decides which benchmarks of a run are measured again because something disturbed them."""
 
     def __init__(self) -> None:
         self.machine_speed_s = 0.0  # the duration of the fixed piece of work when it was last measured
@@ -48,10 +42,7 @@ class Disturbances:
         return self.machine_speed_s / statistics.median(self._seen_s) - 1
 
     def watch(self) -> Callable[[Summary], str]:
-        """Begin to watch a benchmark, and return a function of its figures.
-
-        It waits for the machine, and returns why the benchmark must be measured again; "" if it need not be.
-        """
+        """Watch a benchmark. The function waits for the machine, and returns why to measure again, or ""."""
         throttled = throttled_periods()
         slow_before = self.slowness() > UNSTEADY
 

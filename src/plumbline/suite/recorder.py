@@ -23,10 +23,7 @@ from plumbline.settings import Budget
 
 
 class Recorder:
-    """Starts the measurements of the suite's tests, and records what came of them. A pytest plugin.
-
-    `untimed`: why timings would mean nothing in this process; "" if they are taken.
-    """
+    """Starts the measurements of the suite's tests, and records what came of them. A pytest plugin."""
 
     def __init__(self, context: RunContext, untimed: str) -> None:
         self.benchmarks: list[Benchmark] = []
@@ -34,7 +31,7 @@ class Recorder:
         self.service_lines: list[str] = []
         self.counter: Counter | None = None
         self._context = context
-        self._untimed = untimed
+        self._untimed = untimed  # why timings would mean nothing in this process, or ""
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
         self._service_off: set[str] = set()

@@ -34,14 +34,12 @@ from plumbline.services import Services
 from plumbline.settings import SettingsError, check_keys
 from plumbline.suite.recorder import Recorder
 
-_LIMIT_S = pytest.StashKey[float]()
-
 
 class SuiteRun:
     """One run of a suite in this pytest process. A pytest plugin."""
 
     def __init__(self, config: pytest.Config, suite: Path) -> None:
-        """Raise SettingsError, and UsageError if the gate has started pytest in a way that disturbs timings."""
+        """Raise UsageError if the gate has started pytest in a way that disturbs timings."""
         self._config = config
         self._suite = suite
         self._output: str | None = config.getoption("--perf-output")
@@ -52,16 +50,17 @@ class SuiteRun:
             )
         self._collected_files: set[str] = set()
         self._deselected: list[str] = []
+        self._limits_s: dict[str, float] = {}  # of tests by node id
         self._results: Results | None = None
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
         self._recorder = Recorder(context, self._untimed)
         self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
+        context.at_stop.callback(os.close, self._stderr)
         provide(context, self._recorder.start_measure)
-        parts = [context, self._recorder]
+        config.pluginmanager.register(context)
+        config.pluginmanager.register(self._recorder)
         if self._output and config.option.verbose < 0:
-            parts.append(SuiteProgress(self._recorder))
-        for part in parts:
-            config.pluginmanager.register(part)
+            config.pluginmanager.register(SuiteProgress(self._recorder))
 
     # ---- collection
 
@@ -84,11 +83,21 @@ class SuiteRun:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         selected = self._context.select(items)
-        if left_out := [item for item in items if self._context.key_of(item) and item not in {*selected}]:
+        others = [item for item in items if not self._context.key_of(item)]
+        kept = {*selected, *others}
+        if left_out := [item for item in items if item not in kept]:
             self._config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not self._context.key_of(item)] + selected
-        for item in selected:
-            self._limit(item)
+        items[:] = others + selected
+        for (
+            item
+        ) in selected:  # limited in its event loop, by pytest-timeout at twice that, and faulthandler behind both
+            marker = item.get_closest_marker("timeout")
+            limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
+            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+                item.obj = guarded(item.obj, limit_s)
+                limit_s *= 2
+            item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
+            self._limits_s[item.nodeid] = limit_s
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected += [key for item in items if (key := self._context.key_of(item))]
@@ -130,23 +139,11 @@ class SuiteRun:
         self._context.check_alive()
         return outcome
 
-    def _limit(self, item: pytest.Item) -> None:
-        """Limit a test: in its event loop, by pytest-timeout at twice that, and by faulthandler behind both."""
-        if not isinstance(item, pytest.Function):
-            return
-        marker = item.get_closest_marker("timeout")
-        limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
-        if inspect.iscoroutinefunction(item.obj):
-            item.obj = guarded(item.obj, limit_s)
-            limit_s *= 2
-        item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
-        item.stash[_LIMIT_S] = limit_s
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        if _LIMIT_S not in item.stash:
+        if item.nodeid not in self._limits_s:
             return (yield)
-        faulthandler.dump_traceback_later(item.stash[_LIMIT_S] * 2 + 30, exit=True, file=self._stderr)
+        faulthandler.dump_traceback_later(self._limits_s[item.nodeid] * 2 + 30, exit=True, file=self._stderr)
         try:
             return (yield)
         finally:
@@ -172,9 +169,6 @@ class SuiteRun:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
         if not self._output and self._results is not None and self._results.benchmarks:
             _show(self._results, self._context, terminalreporter)
-
-    def pytest_unconfigure(self) -> None:
-        os.close(self._stderr)
 
 
 class SuiteProgress:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from plumbline.measuring import guards
-from plumbline.measuring.guards import GuardError, guarded, limit_held
+from plumbline.measuring.guards import GuardError, guarded
 from tests.support.fixtures import Until
 
 LONG_S = 30.0
@@ -426,12 +426,3 @@ def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
         runner.run(guarded(cancelled, LONG_S)())
         with pytest.raises(ValueError, match="wrong"):
             runner.run(guarded(failing, LONG_S)())
-
-
-def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
-    """That of this very test: off for a moment, and then what was left of it."""
-    left_s = signal.getitimer(signal.ITIMER_REAL)[0]
-    assert left_s > 0
-    with limit_held():
-        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
-    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= left_s

@@ -47,7 +47,7 @@ class Worker:
     """One side's process. A pytest plugin."""
 
     def __init__(self, config: pytest.Config, suite: Path, file_number: int) -> None:
-        """`file_number`: of the socket to the coordinator, whose first message it waits for. Raises SettingsError."""
+        """`file_number`: of the socket to the coordinator, whose first message it waits for."""
         self._line = Line(socket.socket(fileno=file_number))
         self._start = self._line.expect(Start)
         self._stages = Stages(os.environ)
