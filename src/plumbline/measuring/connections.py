@@ -14,8 +14,7 @@ from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
 KEPT_CONNECTION_NAME = "perf"
-SETTLED_S = 1.0
-ANSWER_LIMIT_S = 2.0
+SETTLED_S, ANSWER_LIMIT_S = 1.0, 2.0
 SESSIONS = (
     "SELECT client_port, application_name, state, left(query, 80) AS query FROM pg_stat_activity"
     " WHERE client_port = ANY($1::int[]) AND application_name <> $2"
@@ -40,12 +39,10 @@ def fail_if_leaked(services: Services, before: dict[str, set[int]]) -> None:
 
 
 def own_ports(host: str, port: int) -> set[int]:
-    """Return the local ports of this process's open connections to a server.
-
-    They come from the open files, which are few. The kernel's table of connections also holds those of the last minute.
-    """
+    """Return the local ports of this process's open connections to a server."""
     hosts = _addresses(host)
     ports = set()
+    # These files are few. The kernel's table of connections also holds those of the last minute.
     for file in list(Path("/dev/fd").iterdir()):
         with contextlib.suppress(OSError):
             connection = socket.socket(fileno=int(file.name))

@@ -69,14 +69,13 @@ class RunContext:
             self.begun = True
             self.at_stop.callback(self.services.stop)
             self.services.begin()
-            changes = self.services.environment()
+            for name, value in self.services.environment().items():
+                if value is None:
+                    environ.delenv(name, raising=False)
+                else:
+                    environ.setenv(name, value)
         except (ServiceError, NotReady) as error:
             self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
-        for name, value in changes.items():
-            if value is None:
-                environ.delenv(name, raising=False)
-            else:
-                environ.setenv(name, value)
 
     def _on_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
@@ -135,8 +134,6 @@ class RunContext:
         if self.controlled:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-
-    # ---- hooks of pytest
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if item.path.is_relative_to(self.suite):

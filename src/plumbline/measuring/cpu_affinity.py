@@ -30,8 +30,8 @@ SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
     """Return why this process must not use a core that was named by number; "" if it may."""
-    allowed = sorted(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else []
-    if not allowed or not isinstance(wanted_core, int) or wanted_core in allowed:
+    allowed = sorted(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else [wanted_core]
+    if not isinstance(wanted_core, int) or wanted_core in allowed:
         return ""
     return f"pin: core {wanted_core} is not among those allowed to this process: {', '.join(map(str, allowed))}"
 

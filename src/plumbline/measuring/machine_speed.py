@@ -12,10 +12,8 @@ UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
 # A machine that disturbs more benchmarks is disturbed throughout, and repeating does not help.
 MOST_AGAIN = 5
-# Takes some 0.1 ms.
-WORK = range(5_000)
-REPEATS = 5
-LEAST_SEEN = 5
+WORK = range(5_000)  # takes some 0.1 ms
+REPEATS, LEAST_SEEN = 5, 5
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 SAMPLES_FOR_P99 = 1000
-PARTS = 5
-LEAST_IN_A_PART = 7
+PARTS, LEAST_IN_A_PART = 5, 7
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,8 @@ class Recorder:
 
     def start_measure(self, item: pytest.Item) -> Measure:
         """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
-        profile = self._context.profile
         if self._untimed:
-            return Measure(profile, untimed_rounds=1)
+            return Measure(self._context.profile, untimed_rounds=1)
         self._disturbances = self._disturbances or Disturbances()
         disturbed = self._disturbances.watch()
 
@@ -49,7 +48,7 @@ class Recorder:
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
-        return Measure(profile, retry, self.counter.rounds if self.counter else None)
+        return Measure(self._context.profile, retry, self.counter.rounds if self.counter else None)
 
     def results(self, collected_files: Collection[str], deselected: Collection[str]) -> Results:
         """Return the record of the run, which is not judged yet."""

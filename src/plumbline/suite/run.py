@@ -62,8 +62,6 @@ class SuiteRun:
         if self._output and config.option.verbose < 0:
             config.pluginmanager.register(SuiteProgress(self._recorder))
 
-    # ---- collection
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
@@ -113,8 +111,6 @@ class SuiteRun:
         except SettingsError as error:
             self._context.end(str(error), EXIT_USAGE)
 
-    # ---- the run
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         items = [item for item in session.items if self._context.key_of(item)]
@@ -148,8 +144,6 @@ class SuiteRun:
             return (yield)
         finally:
             faulthandler.cancel_dump_traceback_later()
-
-    # ---- the end
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
