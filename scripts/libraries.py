@@ -23,12 +23,12 @@ from plumbline.comparing.statistics.inference import (
     prior_of,
 )
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
-from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.distributions import student_quantile
+from plumbline.judging.evidence import ComparisonEvidence
 from plumbline.judging.thresholds import Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.files import read_results
@@ -81,12 +81,11 @@ def compare_with_reference(
     passed: list[bool] = []
     for run in range(runs):
         try:
-            comparison = compare(settings, sides, plans, budget_s=settings.gate.duet_budget_s)
+            print(f"  comparison {run + 1}:")
+            comparison = compare(settings, sides, plans, budget_s=settings.gate.duet_budget_s, say=print)
         except ComparisonInvalid as error:
-            print(f"  comparison {run + 1}: invalid: {error}")
+            print(f"  invalid: {error}")
             continue
-        unaffected = f"{len(comparison.unaffected)} benchmarks execute nothing that differs"
-        print(f"  comparison {run + 1}: {comparison.pairs} pairs in {comparison.elapsed_s:.0f} s, {unaffected}")
         for plan in plans:
             by_pairs, judgement = reference.get(plan.key), judgement_of(comparison, plan.key, reference)
             if by_pairs is None or judgement is None:
@@ -106,7 +105,7 @@ def compare_with_reference(
     print(f"  passed of those that do not use the library: {Share(sum(passed), len(passed))}")
 
 
-def judgement_of(comparison: PairedComparison, key: str, reference: Mapping[str, Judgement]) -> Judgement | None:
+def judgement_of(comparison: ComparisonEvidence, key: str, reference: Mapping[str, Judgement]) -> Judgement | None:
     """Return the judgement of a benchmark; an unaffected one passes."""
     if key in comparison.unaffected and key in reference:
         return replace(reference[key], change=0.0, verdict="pass")

@@ -7,10 +7,9 @@ from msgspec.structs import replace
 
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, progress, report, say_wrapped
-from plumbline.comparing.base_baseline import baseline_at, edited_entries
-from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted
-from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
+from plumbline.judging.baseline import baseline_path, check_baselines, edited_entries, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.choice import Pairs, choose_again, choose_pairs
 from plumbline.judging.counts import check_counts

@@ -1,7 +1,6 @@
 """The paired comparison as a stage of a run: which base, which sides, and the evidence that their pairs gave."""
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import time
@@ -12,17 +11,16 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from plumbline.cache import state_folder
-from plumbline.comparing.base_baseline import baseline_at, edited_entries
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
-from plumbline.comparing.trees.git import Base, NoBase, find_base
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Sides, describe, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.comparing.workers.process import pytest_configuration
-from plumbline.judging.baseline import baseline_path
+from plumbline.judging.baseline import baseline_path, edited_entries
 from plumbline.judging.evidence import ComparisonEvidence, NoComparison
 from plumbline.judging.thresholds import Thresholds
 from plumbline.project import Project
@@ -51,9 +49,8 @@ def compare_with_base(
 ) -> ComparisonEvidence:
     """Compare these benchmarks of a record in pairs with the base commit, for at most `budget_s` seconds.
 
-    `base`: if it is known already. `revision`: the commit to compare with, instead of the one that the situation asks
-    for; then no entry of the baseline counts as edited. `say` and `progress`: as of `compare`. If there is no base, or
-    the comparison is invalid, the evidence says why.
+    `base`: if it is known already. `revision`: what to compare with, if it was asked for; then no entry of the baseline
+    counts as edited. `say` and `progress`: as of `compare`. Evidence of no base, or no valid comparison, says why.
     """
     found = ComparisonEvidence()
     file = baseline_path(project.baselines, record.environment)
@@ -62,12 +59,11 @@ def compare_with_base(
             raise NoBase("a paired comparison needs Linux or macOS")
         base = base or find_base(project.root, revision, file)
         base_baseline = baseline_at(project.root, base, file)
-        packages_of = base_baseline or baseline
         found = replace(found, base=f"{base.commit[:10]}, {base.why}")
         sides = make_sides(
             project.root,
             base.commit,
-            recorded_packages=packages_of.environment.packages if packages_of else {},
+            recorded_packages=recorded.environment.packages if (recorded := base_baseline or baseline) else {},
             directories=directories_of(settings, project.root),
             cache=sides_folder(),
             say=say,
@@ -78,7 +74,7 @@ def compare_with_base(
         if not sides.differ:
             return replace(found, compared=keys, unaffected=keys)
         found = replace(found, notes=shared_by_sides(settings))
-        comparison = compare(
+        paired = compare(
             settings,
             sides,
             plans_of(settings, benchmarks),
@@ -88,12 +84,16 @@ def compare_with_base(
             say=say,
             progress=progress,
         )
-    except NoBase as error:
-        return replace(found, none=NoComparison("no_base", str(error)))
-    except ComparisonInvalid as error:
-        return replace(found, none=NoComparison("invalid", str(error)))
-    edited = frozenset() if revision else edited_entries(base_baseline, baseline)
-    return _with_pairs(replace(found, compared=keys, baseline_edited=edited), comparison)
+    except (NoBase, ComparisonInvalid) as error:
+        return replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
+    return replace(
+        paired,
+        base=found.base,
+        base_differences=found.base_differences,
+        notes=[*found.notes, *paired.notes],
+        compared=keys,
+        baseline_edited=frozenset() if revision else edited_entries(base_baseline, baseline),
+    )
 
 
 def compare(
@@ -106,7 +106,7 @@ def compare(
     backends: Mapping[str, str] = {},
     say: Say = lambda _: None,
     progress: Progress = lambda: contextlib.nullcontext(lambda _: None),
-) -> PairedComparison:
+) -> ComparisonEvidence:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
     `profile` and `backends`: as of `pair_runner`, which says what is raised. `say` gets lines for the reader, and
@@ -122,34 +122,26 @@ def compare(
             on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
-        plans = [plan for plan in plans if plan.key not in runner.unaffected]
         found = PairedComparison()
-        if plans:
-            found = conduct(plans, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+        if left := [plan for plan in plans if plan.key not in runner.unaffected]:
+            found = conduct(left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
-        slower = sorted((plan for plan in plans if plan.key in changes), key=lambda plan: -changes[plan.key])
-        functions = runner.slower_functions(slower[:MOST_PROFILED])
-        found = dataclasses.replace(found, unaffected=runner.unaffected, functions=functions)
-    if found.unaffected:
-        say(f"  {len(found.unaffected)} of them execute nothing that differs")
+        slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
+        profiled = slower[:MOST_PROFILED]
+        functions = runner.slower_functions(profiled)
+    if runner.unaffected:
+        say(f"  {len(runner.unaffected)} of them execute nothing that differs")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    return found
-
-
-def _with_pairs(found: ComparisonEvidence, comparison: PairedComparison) -> ComparisonEvidence:
-    slower = sum(one.verdict == "regression" for one in comparison.judgements.values())
-    profiled = len(comparison.functions)
-    note = [f"a profiler has run on the worst {profiled} of {slower} regressions"] if 0 < profiled < slower else []
-    return replace(
-        found,
-        notes=[*found.notes, *note],
-        unaffected=frozenset(comparison.unaffected),
-        judgements=comparison.judgements,
-        differences=comparison.differences,
-        samples_s=comparison.samples_s,
-        functions=comparison.functions,
-        failures=comparison.failures,
+    note = f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions"
+    return ComparisonEvidence(
+        notes=[note] if len(profiled) < len(slower) else [],
+        unaffected=runner.unaffected,
+        judgements=found.judgements,
+        differences=found.differences,
+        samples_s=found.samples_s,
+        functions=functions,
+        failures=found.failures,
     )
 
 

@@ -51,6 +51,16 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     return functools.reduce(lambda newer, older: keep_uncounted(older, newer), alike) if alike else None
 
 
+def edited_entries(old: Results | None, baseline: Results | None) -> frozenset[str]:
+    """Return the keys whose entry differs from that in an older baseline; none if either baseline is missing."""
+    if old is None or baseline is None:
+        return frozenset()
+    medians = {benchmark.key: benchmark.process_medians for benchmark in old.benchmarks}
+    return frozenset(
+        one.key for one in baseline.benchmarks if medians.get(one.key, one.process_medians) != one.process_medians
+    )
+
+
 def check_baselines(folder: Path) -> None:
     """Raise ResultsError if a baseline of this kind of machine cannot be used, whatever its backends."""
     for path in _of_this_machine(folder):

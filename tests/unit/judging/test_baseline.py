@@ -11,6 +11,7 @@ from plumbline.judging.baseline import (
     baseline_path,
     changes,
     check_baselines,
+    edited_entries,
     find_baseline,
     keep_unmeasured,
     merge,
@@ -19,6 +20,7 @@ from plumbline.judging.baseline import (
 from plumbline.results.environment import cpu_model
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results
+from tests.support.report_samples import benchmark, results
 
 HERE = Environment(
     machine="m1",
@@ -296,3 +298,20 @@ def test_the_first_baseline_is_told_as_such() -> None:
 def test_a_change_from_zero_is_not_told() -> None:
     """A benchmark that was too short for the clock has no relative change."""
     assert changes(run(entry("a.py::a", 0.0)), run(entry("a.py::a", 0.001))) == []
+
+
+def of(*medians: float) -> Results:
+    """A baseline of benchmarks that are numbered."""
+    return results(*(benchmark(f"a.py::test_{n}", None, process_medians=[median]) for n, median in enumerate(medians)))
+
+
+def test_entries_with_other_medians_are_edited() -> None:
+    """Neither new ones nor those that are gone."""
+    assert edited_entries(of(1.0, 2.0), of(1.0, 3.0, 4.0)) == {"a.py::test_1"}
+    assert edited_entries(of(1.0, 2.0), of(1.0)) == set()
+
+
+def test_without_a_baseline_nothing_is_edited() -> None:
+    """In the base, or now."""
+    assert edited_entries(None, of(1.0)) == set()
+    assert edited_entries(of(1.0), None) == set()

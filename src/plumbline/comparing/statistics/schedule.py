@@ -33,7 +33,6 @@ from plumbline.comparing.statistics.inference import (
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, RunPair, expected_s
 from plumbline.comparing.statistics.stage import Stage, StageEvidence, StagePlan, Totals, is_open, well_known_error
 from plumbline.judging.thresholds import Judgement
-from plumbline.results.schema import FunctionTime
 
 # Numbers of pairs after which each stage is analysed. The first stage ends with its first analysis if there is no time
 # for the second of all benchmarks.
@@ -69,10 +68,6 @@ class PairedComparison:
     failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
     """Samples of base and of head in the last pair of each benchmark, in seconds per operation."""
-    unaffected: set[str] = field(default_factory=set)
-    """Keys of the benchmarks that were not compared, because the change cannot influence them."""
-    functions: dict[str, list[FunctionTime]] = field(default_factory=dict)
-    """Functions that a profiler saw take longer, for those that failed."""
     totals: Totals = field(default_factory=Totals)
     elapsed_s: float = 0.0
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from plumbline.processes import last_lines, run_command
 from plumbline.project import nox_command
+from plumbline.results.files import ResultsError, decode_results
+from plumbline.results.schema import Results
 
 FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
@@ -173,6 +175,15 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
     if not found:
         raise NoBase(f"{problem}{git.attempts()}. {ADVICE}")
     return Base(found, why)
+
+
+def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
+    """Return the baseline file as it is in the base commit; None if it is not there, or cannot be used."""
+    git = Git(root)
+    shown = git.ask("show", f"{base.commit}:{git.prefix}{file.relative_to(root).as_posix()}")
+    with contextlib.suppress(ResultsError):
+        return decode_results(shown.encode(), file) if shown else None
+    return None
 
 
 def _merge_base(git: Git, target: str, variable: str) -> str:

@@ -9,7 +9,9 @@ from unittest import mock
 import pytest
 
 from plumbline.comparing.trees import git
-from plumbline.comparing.trees.git import Base, NoBase, find_base
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
+from plumbline.results.files import dump_results
+from tests.support.report_samples import benchmark, results
 from tests.support.repository import Repository
 
 BASELINE = "tests/performance/baselines/linux.json"
@@ -242,3 +244,20 @@ def test_a_repository_without_commits_is_reported(tmp_path: Path) -> None:
     """A repository without a commit has nothing to compare with."""
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
     assert re.search(r"'HEAD' names no commit here \(there is no remote", no_base(tmp_path / "empty", "HEAD"))
+
+
+def test_the_baseline_of_the_base_is_read_from_its_commit(tmp_path: Path) -> None:
+    """Not from the working tree; a file that is not there or is damaged is none."""
+    old, new = (results(benchmark("a.py::test_it", None, process_medians=[median])) for median in (1.0, 2.0))
+    repository = Repository.create(tmp_path / "repository", {BASELINE: dump_results(old)})
+    first = Base(repository.head(), "as asked")
+    second = Base(repository.commit({BASELINE: "damaged"}), "as asked")
+    repository.write({BASELINE: dump_results(new)})
+    file = repository.root / BASELINE
+
+    found = baseline_at(repository.root, first, file)
+
+    assert found is not None
+    assert found.benchmarks[0].process_medians == [1.0]
+    assert baseline_at(repository.root, second, file) is None
+    assert baseline_at(repository.root, first, file.with_name("other.json")) is None
