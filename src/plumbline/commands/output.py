@@ -15,7 +15,7 @@ from plumbline.commands.exit import OUTPUT_ENDED, CommandError, drop_output
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.judging.baseline import find_baseline
 from plumbline.project import Project, nox_command
-from plumbline.reporting import github, history, junit, markdown, terminal
+from plumbline.reporting import github, history, junit, terminal
 from plumbline.reporting.progress import Progress
 from plumbline.results.files import ResultsError, read_results, write_results, write_whole
 from plumbline.results.schema import Results
@@ -37,7 +37,7 @@ def report(project: Project, settings: Settings, results: Results, *, html: bool
     """
     folder = project.root / settings.results
     write_results(folder / RESULTS, results)
-    write_whole(folder / REPORT, markdown.render(results))
+    write_whole(folder / REPORT, github.markdown(results))
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
         history.keep(folder, results)
@@ -57,7 +57,7 @@ def _write_step_summary(results: Results) -> None:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(markdown.render(results, markdown.SUMMARY_BYTES))
+                file.write(github.markdown(results, github.SUMMARY_BYTES))
         except OSError as error:
             say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
 

@@ -62,16 +62,11 @@ def interval(low: float | None, high: float | None) -> str:
     return "…".join("" if bound is None else percent(bound).removesuffix(" %") for bound in (low, high))
 
 
-def calls(count: float) -> str:
-    """Return calls per operation, which is rarely a whole number."""
-    return f"{count:,.2f}".rstrip("0").rstrip(".")
-
-
 def budget(result: BudgetResult) -> str:
     """p95 2.43 ms > 2 ms: the limit as it was set, and the figure in the same unit with enough digits to differ."""
-    units = {"_per_s": "/s", "_ms": " ms", "_s": " s", "": ""}
-    suffix = next(suffix for suffix in units if result.name.endswith(suffix))
-    name, unit = result.name.removesuffix(suffix), units[suffix]
+    name, unit = result.name.removesuffix("_ms"), " ms"
+    if name == "rate_per_s":
+        name, unit = "rate", "/s"
     limit = f"{result.limit:,.9f}".rstrip("0").rstrip(".")
     texts = (significant(result.measured, digits) for digits in range(3, 10))
     measured = next((text for text in texts if float(text.replace(",", "")) != result.limit), limit)
@@ -80,12 +75,11 @@ def budget(result: BudgetResult) -> str:
 
 def function(one: FunctionTime) -> str:
     """in app: shop/prices.py:41 price_of +31.0 µs per operation (12.0 µs → 43.0 µs, 1 → 3 calls)"""
-    place = f"{one.file}:{one.line}" if one.file else "built-in"
-    before, after = calls(one.base_calls), calls(one.head_calls)
+    place = (f"in {one.where}: " if one.where else "") + (f"{one.file}:{one.line}" if one.file else "built-in")
+    before, after = (f"{calls:,.2f}".rstrip("0").rstrip(".") for calls in (one.base_calls, one.head_calls))
     called = f", {before} → {after} calls" if before != after else ""
-    change = f"{duration(one.base_s)} → {duration(one.head_s)}{called}"
-    process = f"in {one.where}: " if one.where else ""
-    return f"{process}{place} {one.name} +{duration(one.head_s - one.base_s)} per operation ({change})"
+    more, base, head = map(duration, (one.head_s - one.base_s, one.base_s, one.head_s))
+    return f"{place} {one.name} +{more} per operation ({base} → {head}{called})"
 
 
 def plain(text: str) -> str:

@@ -8,17 +8,13 @@ from msgspec.structs import replace
 from plumbline.results.files import ResultsError, read_results, write_results
 from plumbline.results.schema import Benchmark, Results
 
-FOLDER = "history"
 MOST_RUNS = 200
 _KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
 _NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines")
 
 
 def keep(folder: Path, results: Results) -> None:
-    """Add a run that measured something to the history, and remove the oldest beyond MOST_RUNS.
-
-    Raises ResultsError if the file cannot be written.
-    """
+    """Add a run that measured something, and remove the oldest beyond MOST_RUNS; raises ResultsError."""
     if not results.benchmarks or not results.created:
         return
     benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
@@ -26,8 +22,8 @@ def keep(folder: Path, results: Results) -> None:
     lean = replace(results, benchmarks=benchmarks, environment=environment, **{name: [] for name in _NOT_KEPT})
     # Sorted by name, runs are sorted by time; some file systems refuse colons.
     name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
-    write_results(folder / FOLDER / name, lean)
-    for path in sorted((folder / FOLDER).glob("*.json"))[:-MOST_RUNS]:
+    write_results(folder / "history" / name, lean)
+    for path in sorted((folder / "history").glob("*.json"))[:-MOST_RUNS]:
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -35,7 +31,7 @@ def keep(folder: Path, results: Results) -> None:
 def read(folder: Path) -> list[Results]:
     """Return the runs of the history, oldest first, without those that cannot be read."""
     found = []
-    for path in sorted((folder / FOLDER).glob("*.json"))[-MOST_RUNS:]:
+    for path in sorted((folder / "history").glob("*.json"))[-MOST_RUNS:]:
         with contextlib.suppress(ResultsError, OSError):
             found.append(read_results(path))
     return found

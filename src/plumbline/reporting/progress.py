@@ -1,6 +1,5 @@
 """Progress of a run: one line that is drawn again and again in a terminal, or a line now and then elsewhere."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from rich.cells import set_cell_size
 from plumbline.reporting import format as form
 
 _PLAIN_EVERY_S = 1.0
-_WIDTH_WITHOUT_TERMINAL = 80
 _LEAST_NAME_WIDTH = 12
 _ERASE = "\r\x1b[2K"
 
@@ -50,9 +48,10 @@ class Progress:
             self._drawn = False
 
     def _width(self) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            return (os.get_terminal_size(self._file.fileno()).columns or _WIDTH_WITHOUT_TERMINAL) - 1
-        return _WIDTH_WITHOUT_TERMINAL - 1
+        try:
+            return (os.get_terminal_size(self._file.fileno()).columns or 80) - 1
+        except (OSError, ValueError):
+            return 79
 
     def _write(self, text: str) -> None:
         encoding = self._file.encoding or "utf-8"

@@ -19,8 +19,7 @@ _STYLES = {
     **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
 }
 _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT CHARACTER}": "?"})
-# Left out first if the terminal is narrow.
-_OPTIONAL_COLUMNS = ("p99", "mean", "rate", "p95")
+_OPTIONAL_COLUMNS = ("p99", "mean", "rate", "p95")  # left out first if the terminal is narrow
 _LEAST_NAME_WIDTH = 12
 
 
@@ -57,11 +56,29 @@ def render(results: Results, console: Console) -> None:
 
 
 def render_table(results: Results, console: Console) -> None:
-    """Print the table of benchmarks, and the remarks on them."""
+    """Print the table of benchmarks, and each remark once for all benchmarks that it applies to, notable ones first."""
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
-    _remarks(results, page)
+    uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
+    remarks: dict[tuple[bool, str], list[str]] = {}
+    for benchmark in content.by_urgency(results.benchmarks):
+        name = form.file_and_name(benchmark.key)[1]
+        shown = benchmark.key if uses[name] > 1 else name.removeprefix("test_")
+        for remark in content.remarks(benchmark):
+            remarks.setdefault((content.is_notable(benchmark), remark), []).append(shown)
+    notes = content.notes(results)
+    if remarks or notes:
+        page.line()
+    previous: list[str] = []
+    for (notable, remark), names in remarks.items():
+        mark, style = ("! ", "") if notable else ("- ", "dim")
+        subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "") + ": "
+        same = names == previous
+        page.wrapped(remark, style, mark="  " if same else mark, subject="" if same else subjects)
+        previous = names
+    for note in notes:
+        page.wrapped(note, "dim", mark="- ")
 
 
 class _Page:
@@ -128,28 +145,3 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
         for b in group:
             style = _STYLES.get(content.verdict(b), "dim")
             row(names[b.key], cells[b.key], "bold" if style == "bold red" else "", style)
-
-
-def _remarks(results: Results, page: _Page) -> None:
-    """Print each remark once for all benchmarks that it applies to; those of notable benchmarks come first."""
-    uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
-    remarks: dict[tuple[bool, str], list[str]] = {}
-    for benchmark in content.by_urgency(results.benchmarks):
-        name = form.file_and_name(benchmark.key)[1]
-        shown = benchmark.key if uses[name] > 1 else name.removeprefix("test_")
-        for remark in content.remarks(benchmark):
-            remarks.setdefault((content.is_notable(benchmark), remark), []).append(shown)
-    notes = content.notes(results)
-    if remarks or notes:
-        page.line()
-    previous: list[str] = []
-    for (notable, remark), names in remarks.items():
-        mark, style = ("! ", "") if notable else ("- ", "dim")
-        subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "")
-        if names == previous:
-            page.wrapped(remark, style, mark="  ")
-        else:
-            page.wrapped(remark, style, mark=mark, subject=f"{subjects}: ")
-        previous = names
-    for note in notes:
-        page.wrapped(note, "dim", mark="- ")

@@ -1,10 +1,133 @@
-"""Annotations for a GitHub workflow: known results, and names that would break the command."""
+"""Markdown and annotations: known results, and names that would break them."""
 
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from msgspec.structs import replace
 
+from plumbline.reporting import format as form
+from plumbline.reporting import github
 from plumbline.reporting.github import MOST, annotations
-from plumbline.results.schema import TestOutcome
-from tests.support.report_samples import benchmark, results, small
+from plumbline.results.schema import TestOutcome, Verdict
+from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
+
+PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def tokens(text: str) -> list[Token]:
+    """All tokens, those inside of paragraphs and cells included."""
+    return [token for block in PARSER.parse(text) for token in [block, *(block.children or [])]]
+
+
+def cells(text: str) -> list[list[str]]:
+    """The table's rows as a reader sees them."""
+    html = PARSER.render(text)
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+
+
+def test_the_verdict_stands_first_and_the_table_is_folded_away() -> None:
+    text = github.markdown(small())
+
+    assert text.startswith("## ❌ Invalid\n\nin the baseline, but not measured: test_postgres.py::test_select_1\n\n")
+    assert 'Next: `nox -s ci -- -k "test_get or test_login or test_publish_latency"`' in text
+    assert (
+        "- `test_redis.py::test_publish_latency`: **regression** 57.1 µs → 61.7 µs, change +8.1 %, "
+        "interval +6.9…+9.4, n 100, detectable 3.2 %\n  - slower in 5 fresh processes\n" in text
+    )
+    assert "  - budget broken: p95 2.43 ms &gt; 2 ms\n" in text
+    assert "<pre>assert 'OK' == 'NOAUTH'\n  - NOAUTH</pre>" in text
+    assert "`test_redis.py::test_get[10 kB]`" not in text.partition("<details>")[0]
+    assert "Valkey 9.1.0" in text.partition("Services and environment")[2]
+
+
+def test_the_table_has_a_row_for_each_benchmark_and_file() -> None:
+    rows = cells(github.markdown(small()))
+
+    assert rows[0][:5] == ["benchmark", "n", "baseline", "now", "change"]
+    assert [len(row) for row in rows] == [12] * 9
+    assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in rows[2][:5]] == [
+        "<code>test_publish_latency</code>",
+        "100",
+        "57.1 µs",
+        "61.7 µs",
+        "+8.1 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    ["pass", "regression", "improvement", "inconclusive", "invalid", "new", "changed", "missing"],
+)
+def test_every_verdict_is_shown_and_only_some_need_attention(verdict: Verdict) -> None:
+    text = github.markdown(results(benchmark("a.py::test_a", verdict), verdict=verdict))
+
+    assert f"## {'✅' if verdict in {'pass', 'improvement'} else '⚠️'} {verdict.capitalize()}\n" in text
+    assert ("### Needs attention" in text) == (verdict in {"regression", "inconclusive", "invalid", "missing"})
+
+
+@pytest.mark.parametrize("key", NASTY.values(), ids=list(NASTY))
+def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
+    hostile = benchmark(key, "regression", reasons=[f"slow: {key}"])
+    failed = [TestOutcome(key, "failed", 0.1, f"</pre><script>{key}")]
+
+    text = github.markdown(results(hostile, tests=failed, reasons=[key, key], service_lines=[key]))
+    seen = tokens(text)
+    shown = PARSER.render(text)
+
+    assert [len(row) for row in cells(text)] == [12] * 3
+    assert all(token.type not in {"link_open", "em_open", "s_open", "image"} for token in seen)
+    html = [token.content for token in seen if token.type in {"html_inline", "html_block"}]
+    assert not any("<script" in content or "\x1b" in content for content in html)
+    name = re.sub(r"<[^>]*>", "", shown)
+    expected = form.plain(key).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    assert expected in name
+
+
+def test_nobody_is_mentioned() -> None:
+    text = github.markdown(results(reasons=["error in @pytest.fixture"]))
+
+    assert "&#64;&#8203;pytest.fixture" in text
+
+
+@pytest.mark.parametrize("verdict", ["pass", "regression"])
+@pytest.mark.parametrize("limit_bytes", [github.COMMENT_BYTES, github.SUMMARY_BYTES])
+def test_2000_benchmarks_with_long_names_stay_below_githubs_limits(verdict: Verdict, limit_bytes: int) -> None:
+    entries = [
+        benchmark(f"test_a.py::test_{'|' * 200}_{i}", verdict, reasons=["µ" * 900] * 3, warnings=["<" * 900])
+        for i in range(2000)
+    ]
+    failed = [TestOutcome(entry.key, "failed", 0.1, "x" * 100_000) for entry in entries]
+
+    text = github.markdown(
+        results(*entries, tests=failed, reasons=["r" * 100_000] * 200, service_lines=["<" * 5_000] * 100), limit_bytes
+    )
+
+    assert len(text.encode()) < limit_bytes
+    assert re.search(r"^Left out here: [\d,]+ more; results.json has all.$", text, re.MULTILINE)
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_2000_plain_benchmarks_are_all_in_the_summary() -> None:
+    run = results(*(benchmark(f"test_{i % 40}.py::test_publish_latency[{i}]") for i in range(2000)))
+
+    text = github.markdown(run, github.SUMMARY_BYTES)
+
+    assert len(cells(text)) == 1 + 40 + 2000
+    assert "Left out" not in text
+
+
+def test_an_empty_run_says_why() -> None:
+    text = github.markdown(results(verdict="invalid", exit_code=3, reasons=["redis never became ready"], baseline=""))
+
+    assert text.startswith("## ❌ Invalid\n\nredis never became ready\n\n0 benchmarks; 0 tests.  \nExit code 3: ")
+    assert "|" not in text
+
+
+def test_a_missing_benchmark_shows_its_baseline() -> None:
+    assert "`a.py::test_a`: **missing** 57.1 µs\n" in github.markdown(results(unmeasured("a.py::test_a")))
 
 
 def test_problems_are_annotated_on_the_source_line() -> None:
