@@ -177,7 +177,10 @@ def _paths(environment: Path) -> dict[str, Path]:
 
 def _copy_environment(target: Path) -> None:
     """Make a virtual environment with this one's packages, by hard links if the file system has them."""
-    venv.create(target, symlinks=True)
+    try:
+        venv.create(target, symlinks=True)
+    except ValueError as error:  # a path with a colon in it
+        raise NoBase(f"the base environment can't be made: {error}") from None
     paths = _paths(target)
     folders = {(Path(sysconfig.get_path(kind)).resolve(), paths[kind].resolve()) for kind in ("purelib", "platlib")}
     for ours, copy in folders:

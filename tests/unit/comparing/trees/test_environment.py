@@ -489,3 +489,9 @@ def test_the_urls_of_packages_are_not_kept(tmp_path: Path, monkeypatch: pytest.M
     [purelib] = package_folders(base_python({"redis": "6.4.0"}, tmp_path / "cache", tmp_path, lambda _: None))
     assert [path.parent.name for path in Path(purelib).glob("*/direct_url.json")] == ["local-1.0.dist-info"]
     assert TOKEN in ours["web"].read_text()
+
+
+def test_a_cache_whose_path_no_environment_can_have(tmp_path: Path) -> None:
+    """`venv` refuses a colon, which separates paths: there is no base then, and the error says why."""
+    with pytest.raises(NoBase, match="the base environment can't be made: Refusing to create a venv"):
+        base_python({"redis": "6.4.0"}, tmp_path / "a:b", tmp_path, lambda _: None)
