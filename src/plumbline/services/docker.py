@@ -1,6 +1,5 @@
 """Redis and PostgreSQL in containers, by testcontainers."""
 
-import abc
 import contextlib
 import ipaddress
 import os
@@ -22,8 +21,11 @@ STOP_LIMIT_S = 5
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"
 
 
-class _Docker(Service, abc.ABC):
+class _Docker(Service):
     """A container with the run's label, reached by the shortest way."""
+
+    _command: list[str]
+    _environ: dict[str, str]
 
     def __init__(self, name: str, why: str, address: Address, image: str, context: Context) -> None:
         super().__init__(name, "docker", why, address)
@@ -54,8 +56,8 @@ class _Docker(Service, abc.ABC):
         self._engine.disable_ryuk_if_missing()
         # Not testcontainers' classes of these servers: their way of waiting misses a container that has exited.
         client_options = {"timeout": CALL_LIMIT_S, "version": client.api.api_version}
-        container = DockerContainer(self.image, docker_client_kw=client_options).with_command(self._command())
-        for name, value in self._environ().items():
+        container = DockerContainer(self.image, docker_client_kw=client_options).with_command(self._command)
+        for name, value in self._environ.items():
             container.with_env(name, value)
         self._direct = _routes_to_containers(client)
         container.ports = {} if self._direct else _published(client, self._port)
@@ -63,12 +65,6 @@ class _Docker(Service, abc.ABC):
         extra = {"network": "bridge"} if self._direct else {}
         # PostgreSQL's own image asks for SIGINT, others may not: on SIGTERM it would wait for clients to go.
         return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)
-
-    @abc.abstractmethod
-    def _command(self) -> list[str]: ...
-
-    @abc.abstractmethod
-    def _environ(self) -> dict[str, str]: ...
 
     def running(self) -> bool:
         # False as well once `stop` was called: this ends the waiting for it.
@@ -167,33 +163,26 @@ class DockerRedis(_Docker):
     """Redis in a container."""
 
     def __init__(self, why: str, context: Context) -> None:
-        super().__init__("redis", why, own_redis("localhost", 6379), context.settings.redis.image, context)
+        settings, address = context.settings.redis, own_redis("localhost", 6379)
+        super().__init__("redis", why, address, settings.image, context)
         self.key_prefix = context.key_prefix
-        self._config = context.settings.redis.config
-
-    def _command(self) -> list[str]:
-        return ["sh", "-c", REDIS_COMMAND]
-
-    def _environ(self) -> dict[str, str]:
+        self._command = ["sh", "-c", REDIS_COMMAND]
         # Not in the arguments, where everyone on the host would see the password.
-        ours: Options = {"port": self._port, "requirepass": self.address.password, "daemonize": False}
-        return {"PLUMBLINE_CONFIG": redis_config({**self._config, **ours})}
+        ours: Options = {"port": address.port, "requirepass": address.password, "daemonize": False}
+        self._environ = {"PLUMBLINE_CONFIG": redis_config({**settings.config, **ours})}
 
 
 class DockerPostgres(_Docker):
     """PostgreSQL in a container."""
 
     def __init__(self, why: str, context: Context) -> None:
-        super().__init__("postgres", why, own_postgres("localhost", 5432), context.settings.postgres.image, context)
-        self._config = context.settings.postgres.config
-
-    def _command(self) -> list[str]:
-        return ["postgres", *postgres_options(self._config)]
-
-    def _environ(self) -> dict[str, str]:
-        access = {"USER": self.address.user, "PASSWORD": self.address.password, "DB": self.address.database}
+        settings, address = context.settings.postgres, own_postgres("localhost", 5432)
+        super().__init__("postgres", why, address, settings.image, context)
+        self._command = ["postgres", *postgres_options(settings.config)]
+        access = {"USER": address.user, "PASSWORD": address.password, "DB": address.database}
         # Nothing has to last: initdb need not wait for the disk.
-        return {**{f"POSTGRES_{name}": value for name, value in access.items()}, "POSTGRES_INITDB_ARGS": "--no-sync"}
+        self._environ = {f"POSTGRES_{name}": value for name, value in access.items()}
+        self._environ["POSTGRES_INITDB_ARGS"] = "--no-sync"
 
 
 def _routes_to_containers(client: Any) -> bool:

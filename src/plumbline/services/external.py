@@ -1,5 +1,6 @@
 """External servers, by URL. Only what the run itself made there is removed."""
 
+import contextlib
 import ipaddress
 import re
 from dataclasses import replace
@@ -11,7 +12,6 @@ from plumbline.services.base import Context, Service, not_ready, wait_until_read
 from plumbline.services.clients import advice_http, is_not_permitted, probe_http, run_sql, sql_errors
 from plumbline.services.errors import ServiceError
 from plumbline.services.removal import Thing, remove
-from plumbline.services.run import ServiceRun
 from plumbline.settings import URL_VARIABLES
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
@@ -40,6 +40,8 @@ class _External(Service):
         self.run = context.run
         self._limit_s = settings.ready_limit_s
         self._stopped = False
+        # What this run has made there, and its name in the run's record.
+        self._mark: tuple[str, Thing] | None = None
 
     def running(self) -> bool:
         # Not known, but when the run ends, waiting for it ends.
@@ -47,6 +49,13 @@ class _External(Service):
 
     def stop(self) -> None:
         self._stopped = True
+        if self._mark:
+            key, thing = self._mark
+            self._mark = None
+            # If the server is gone, the reaper tries again, and then the next start.
+            with contextlib.suppress(Exception):
+                remove(self.run.id, thing)
+                self.run.forget(key)
 
     def advice(self, error: BaseException) -> str:
         advice = super().advice(error)
@@ -65,19 +74,13 @@ class ExternalRedis(_External):
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("redis", context)
         self.key_prefix = context.key_prefix
-        self._mark: Thing = {}
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
         # Until now only the probe has written: a key that expires by itself.
-        self._mark = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
-        self.run.add("redis keys", self._mark)
-
-    def stop(self) -> None:
-        super().stop()
-        if self._mark:
-            _remove_own(self.run, "redis keys", self._mark)
-            self._mark = {}
+        keys = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
+        self.run.add("redis keys", keys)
+        self._mark = "redis keys", keys
 
 
 class ExternalPostgres(_External):
@@ -88,7 +91,6 @@ class ExternalPostgres(_External):
         if not self.address.database:
             self.address = self.address.with_database(self.address.user or "postgres")
         self._given = self.address
-        self._mark: Thing = {}
 
     def start(self) -> None:
         """Wait for the server, which alone knows whether a database may be made. Raises NotReady."""
@@ -112,18 +114,12 @@ class ExternalPostgres(_External):
             )
             raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
 
-    def stop(self) -> None:
-        super().stop()
-        if self._mark:
-            _remove_own(self.run, "postgres data", self._mark)
-            self._mark = {}
-
     def _make(self, mark: Thing, statement: str) -> None:
         """Run the statement and keep the mark of what it made. Without the right to, do nothing."""
         self.run.add("postgres data", mark)
         try:
             run_sql(self._given.url, statement, limit_s=self._limit_s)
-            self._mark = mark
+            self._mark = "postgres data", mark
         except sql_errors() as error:
             if is_not_permitted(error):
                 self.run.forget("postgres data")
@@ -169,11 +165,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _remove_own(run: ServiceRun, key: str, mark: Thing) -> None:
-    try:
-        remove(run.id, mark)
-    except Exception:
-        return  # the server is gone: the reaper tries again, and then the next start
-    run.forget(key)
