@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from plumbline.comparing.comparison import compare, directories_of, plans_of
+from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import (
     ComparisonInvalid,
     difference,
@@ -25,7 +25,7 @@ from plumbline.comparing.statistics.inference import (
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
 from plumbline.comparing.statistics.stage import MEASURED_S
 from plumbline.comparing.trees.environment import base_python
-from plumbline.comparing.trees.sides import Sides, make_sides
+from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.evidence import ComparisonEvidence
@@ -55,8 +55,7 @@ def libraries(options: argparse.Namespace) -> None:
         for older in options.older:
             name = older.partition("==")[0]
             for (old, old_python), (new, new_python) in both_ways(older, Path(folder)):
-                directories = directories_of(settings, clone.root)
-                twins = make_sides(clone.root, None, directories=directories, cache=Path(folder))
+                twins = sides_of(settings, clone.root, None, cache=Path(folder))
                 base, head = replace(twins.base, python=old_python), replace(twins.head, python=new_python)
                 sides = replace(twins, base=base, head=head, packages=[(name, old, new)])
                 print(f"{name} {old} → {new}:")

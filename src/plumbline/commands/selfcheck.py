@@ -6,10 +6,9 @@ import time
 from plumbline.commands.exit import CommandError
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import SELFCHECK, say
-from plumbline.comparing.comparison import directories_of, plans_of, sides_folder
+from plumbline.comparing.comparison import plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import make_sides
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.project import Project
 from plumbline.selfcheck.findings import report_lines, with_findings
@@ -36,10 +35,9 @@ def run(project: Project, settings: Settings, options: argparse.Namespace) -> in
     title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
     say("\n".join(["", title, *left_out(slowed)]))
     try:
-        directories = directories_of(settings, project.root)
         recording = record(
             settings,
-            make_sides(project.root, None, directories=directories, cache=sides_folder()),
+            sides_of(settings, project.root, None),
             slowed,
             backends=measured.environment.services,
             limit_s=limit_s,

@@ -60,14 +60,8 @@ def compare_with_base(
         base = base or find_base(project.root, revision, file)
         base_baseline = baseline_at(project.root, base, file)
         found = replace(found, base=f"{base.commit[:10]}, {base.why}")
-        sides = make_sides(
-            project.root,
-            base.commit,
-            recorded_packages=recorded.environment.packages if (recorded := base_baseline or baseline) else {},
-            directories=directories_of(settings, project.root),
-            cache=sides_folder(),
-            say=say,
-        )
+        packages = recorded.environment.packages if (recorded := base_baseline or baseline) else {}
+        sides = sides_of(settings, project.root, base.commit, packages, say)
         found = replace(found, base_differences=describe(sides))
         say("\n".join([f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]))
         keys = frozenset(benchmark.key for benchmark in benchmarks)
@@ -145,24 +139,27 @@ def compare(
     )
 
 
-def sides_folder() -> Path:
-    """Return the folder of the sides' copies and environments; raises NoBase."""
-    try:
-        return state_folder() / "sides"
-    except OSError as error:
-        raise NoBase(str(error)) from None
-
-
-def directories_of(settings: Settings, root: Path) -> list[str]:
-    """Return the folders that the application, the processes and pytest import from; raises NoBase."""
+def sides_of(
+    settings: Settings,
+    root: Path,
+    commit: str | None,
+    recorded_packages: Mapping[str, str] = {},
+    say: Say = lambda _: None,
+    cache: Path | None = None,
+) -> Sides:
+    """Make sides that import from where the application, the processes and pytest do; otherwise as `make_sides`."""
     directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
     file = pytest_configuration(root)
-    if file is None or file.name != "pyproject.toml":
-        return directories
-    tool = read_toml(file)["tool"]["pytest"]
-    folders = tool.get("ini_options", tool).get("pythonpath", [])
-    folders = folders.split() if isinstance(folders, str) else folders
-    return directories + [os.path.relpath(file.parent / folder, root) for folder in folders]
+    if file is not None and file.name == "pyproject.toml":
+        tool = read_toml(file)["tool"]["pytest"]
+        folders = tool.get("ini_options", tool).get("pythonpath", [])
+        folders = folders.split() if isinstance(folders, str) else folders
+        directories += [os.path.relpath(file.parent / folder, root) for folder in folders]
+    try:
+        cache = cache or state_folder() / "sides"
+    except OSError as error:
+        raise NoBase(str(error)) from None
+    return make_sides(root, commit, directories=directories, cache=cache, recorded_packages=recorded_packages, say=say)
 
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:

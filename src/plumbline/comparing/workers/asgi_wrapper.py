@@ -7,17 +7,14 @@ import cProfile
 import mmap
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
 from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.settings import AppSettings
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
 
 ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF_WRAPPED_FOLDER"
 # The shared numbers: 1 while a block is timed; steps of work for each request; requests answered in timed blocks.
@@ -26,8 +23,10 @@ SIZE_BYTES = 3 * 8
 # In the shared folder: what a profiled application writes on SIGUSR1, and its process id.
 APP_PROFILE, APP_PID = "app.json", "app.pid"
 
+Application = Callable[[Any, Any, Any], Awaitable[None]]  # by ASGI 3
 
-def wrapped(app: AppSettings, make: "Callable[[], ASGI3Application]", folder: str) -> AppSettings:
+
+def wrapped(app: AppSettings, make: Callable[[], Application], folder: str) -> AppSettings:
     """Return the settings of what `make` returns in the application's process; `folder`: for what that shares."""
     environ = {ASGI: app.asgi, IS_FACTORY: str(app.factory), FOLDER: folder}
     escaped = {name: text.replace("{", "{{").replace("}", "}}") for name, text in environ.items()}
@@ -41,7 +40,7 @@ def shared_numbers(folder: Path) -> "memoryview[float]":
         return memoryview(mmap.mmap(file.fileno(), SIZE_BYTES)).cast("d")
 
 
-def _load() -> "tuple[ASGI3Application, memoryview[float], Path]":
+def _load() -> "tuple[Application, memoryview[float], Path]":
     """Return the wrapped application, the shared numbers, and the shared folder."""
     from uvicorn.config import Config
 
@@ -57,7 +56,7 @@ def work(steps: float) -> None:
         str(step)
 
 
-def slowed() -> "ASGI3Application":
+def slowed() -> Application:
     """Return the application, which works as much as the worker asks for before each HTTP response of a timed block.
 
     Done when the request arrives, the work would change how the processes alternate on their core. A wait by the clock
@@ -77,7 +76,7 @@ def slowed() -> "ASGI3Application":
     return slowed_down
 
 
-def profiled() -> "ASGI3Application":
+def profiled() -> Application:
     """Return the application, profiled while it answers requests of a timed block."""
     served, shared, folder = _load()
     profilers = [cProfile.Profile() for _ in range(PARTS)]

@@ -23,13 +23,7 @@ from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
-from plumbline.comparing.workers.process import (
-    LEAVE_LIMIT_S,
-    WorkerProcess,
-    pytest_configuration,
-    worker_command,
-    worker_environment,
-)
+from plumbline.comparing.workers.process import WorkerProcess, pytest_configuration, worker_command, worker_environment
 from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order, Start
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
@@ -92,7 +86,7 @@ class WorkerPair:
             for worker in self.both:
                 stack.callback(worker.close)
             for worker in self.both if patient else ():
-                worker.leave(LEAVE_LIMIT_S)
+                worker.leave()
 
 
 class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
@@ -151,8 +145,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
-            if then:
-                self._start_ahead(then)
+            # On the cores that are not measured on, if there are such.
+            if then and self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+                self._ahead = self._start(then, others, None, None)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
                 if why := pair.named([worker.end() for worker in pair.both]):
@@ -188,11 +183,6 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             yield started, time.monotonic() - began_s if is_ahead else 0.0
             self._leaving.append(started)
             stack.pop_all()
-
-    def _start_ahead(self, plans: Plans) -> None:
-        """Start the next pair on the cores that are not measured on, if there are such."""
-        if self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
-            self._ahead = self._start(plans, others, None, None)
 
     def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
         """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
@@ -299,10 +289,8 @@ def _rehearse(runner: PairRunner, settings: Settings, sides: Sides, plans: Plans
 def _affected(
     processes: Sequence[str], sides: Sides, folder: Path, changed: Mapping[str, Changed | None]
 ) -> set[str] | None:
-    """Return the benchmarks that the change affects in the tests or in these processes, by their traces; None for all.
-
-    Both sides use head's configuration of pytest, so that it is no difference between their tests.
-    """
+    """Return the benchmarks that the change affects in the tests or these processes, by their traces; None for all."""
+    # Both sides use head's configuration of pytest: it is no difference between their tests.
     configuration = pytest_configuration(sides.head.root)
     found = set[str]()
     for side, paths in changed.items():

@@ -53,10 +53,7 @@ def pair_servers(settings: Settings, root: Path, core: int | None, backends: Map
 
 
 def settings_of_both(settings: Settings) -> Settings:
-    """Return the settings of the shared servers: with room for all workers that run at the same time.
-
-    External servers are off, as the workers find those for themselves.
-    """
+    """Return the settings of the shared servers: with room for all workers, which find external servers themselves."""
     redis, postgres = settings.redis, settings.postgres
     databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
     redis = replace(redis, config={**redis.config, "databases": databases})
@@ -74,16 +71,13 @@ def shared_by_sides(settings: Settings) -> list[str]:
     tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
     named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
     everything = set().union(*(names for _, names, _ in named))
-    if "redis.prefix" in everything:
+    if "redis.prefix" in everything or settings.backend("redis") == "off":
         return []
-    shared = []
-    if settings.backend("redis") == "external":
-        shared.append("Redis is external, and base and head use the same database of it")
-    elif settings.backend("redis") != "off":
-        for key, names, is_url in named:
-            itself = names if is_url else everything
-            if "redis.host" in names and not itself & {"redis.database", "redis.url"}:
-                shared.append(f"{key} names no {{redis.database}}, so base and head use the same one")
+    shared = ["Redis is external, and base and head use the same database of it"]
+    if settings.backend("redis") != "external":
+        hosts = [(key, names if is_url else everything) for key, names, is_url in named if "redis.host" in names]
+        keys = [key for key, names in hosts if not names & {"redis.database", "redis.url"}]
+        shared = [f"{key} names no {{redis.database}}, so base and head use the same one" for key in keys]
     return [f"{text}: keys with fixed names that one writes, the other reads" for text in shared]
 
 

@@ -8,9 +8,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
-
-from msgspec import Struct
 
 from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
@@ -19,7 +16,7 @@ from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
-from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Message, Over, Turn
+from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
 from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched_with_us
 
 SUITE = Path("tests/performance")
@@ -33,9 +30,6 @@ END_LIMIT_S = 5.0
 CAME_TO_ITS_END = {0, 1, 5}
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
-MOST_SHOWN = 200
-
-Answer = TypeVar("Answer", bound=Struct)
 
 
 def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPlan], profile: str) -> list[str]:
@@ -143,7 +137,7 @@ class WorkerProcess:
         self._over, self._measures = None, False
         return over.why_not_passed()
 
-    def leave(self, limit_s: float) -> None:
+    def leave(self, limit_s: float = LEAVE_LIMIT_S) -> None:
         """Wait until it has stopped what it started and ended by itself."""
         try:
             code = self._process.wait(limit_s)
@@ -173,7 +167,7 @@ class WorkerProcess:
             self._process.wait()
         self._log.close()
 
-    def _in_test(self, kind: type[Answer]) -> Answer | None:
+    def _in_test(self, kind: type[Kind]) -> Kind | None:
         """Return the next message, which has to be of this kind; None if the test has ended instead."""
         message = self._receive(ANSWER_LIMIT_S)
         if isinstance(message, Over):
@@ -181,13 +175,13 @@ class WorkerProcess:
             return None
         return self._checked(message, kind)
 
-    def _expect(self, kind: type[Answer], limit_s: float | None = None) -> Answer:
+    def _expect(self, kind: type[Kind], limit_s: float | None = None) -> Kind:
         return self._checked(self._receive(limit_s or ANSWER_LIMIT_S), kind)
 
-    def _checked(self, message: Message, kind: type[Answer]) -> Answer:
+    def _checked(self, message: Message, kind: type[Kind]) -> Kind:
         if isinstance(message, kind):
             return message
-        raise self._invalid(f"it sent a message out of turn: {repr(message)[:MOST_SHOWN]}")
+        raise self._invalid(f"it sent a message out of turn: {message!r:.200}")
 
     def _receive(self, limit_s: float) -> Message:
         try:

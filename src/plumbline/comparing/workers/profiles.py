@@ -93,11 +93,9 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
 def _of_process(
     profile: Profile, tree: Path, operations: Sequence[int]
 ) -> dict[tuple[str, str], tuple[float, float, int]]:
-    """Return by file and name the time of an operation in seconds, its calls, and the line.
-
-    `operations`: of the worker's parts. How they are spread over the application's parts is not known: evenly.
-    """
+    """Return by file and name the time of an operation in seconds, its calls, and the line."""
     together = sum(operations)
+    # How the worker's operations are spread over the application's parts is not known: evenly.
     each: Sequence[float] = profile.operations or [together / PARTS] * PARTS
     parts = [(part, count) for part, count in zip(profile.parts, each, strict=False) if count]
     times_s: dict[tuple[str, str], list[float]] = {}

@@ -131,10 +131,7 @@ class _SharedTimer(WorkerTimer):
 
 
 class SlowedApplicationTimer(_SharedTimer):
-    """Has the application do more work during timed blocks: a share of what the blocks so far took without it.
-
-    Blocks are summarised as the comparison does it, and counted in steps of work, timed just after each block.
-    """
+    """Has the application do more work during timed blocks: a share of what the blocks so far took without it."""
 
     def __init__(self, samples_s: list[float], share: float, folder: Path) -> None:
         super().__init__(samples_s, folder)
@@ -143,14 +140,12 @@ class SlowedApplicationTimer(_SharedTimer):
         self._shared[STEPS] = self._shared[REQUESTS] = 0
 
     def end_block(self, samples_s: Sequence[float]) -> None:
-        """Choose the steps for each request of the next block; raises MeasureError if no request was sent in this one.
-
-        The first block, a warm-up, gets no steps.
-        """
+        """Choose the steps of each request in the next block: the first one is a warm-up. Raises MeasureError."""
         requests = self._shared[REQUESTS] / len(samples_s)
         self._shared[REQUESTS] = 0
         if not requests:
             raise MeasureError("the application can't slow this down: it was sent no request while a block was timed")
+        # Blocks are summarised as the comparison does it, and counted in steps of work, timed just after each block.
         self._steps_without.append(figure(samples_s) / step_now_s() - requests * self._shared[STEPS])
         self._shared[STEPS] = self._share * statistics.median(self._steps_without) / requests
 

@@ -1,7 +1,4 @@
-"""A worker of a paired comparison: the pytest process that runs one side's benchmarks in turns.
-
-Its coordinator decides what runs, and reads the outcomes: see protocol.py.
-"""
+"""A worker of a paired comparison: the pytest process that runs one side's benchmarks as its coordinator asks."""
 
 import gc
 import inspect
@@ -21,7 +18,6 @@ from plumbline.comparing.workers import controls
 from plumbline.comparing.workers.asgi_wrapper import profiled, slowed, wrapped
 from plumbline.comparing.workers.protocol import Collected, Imported, Line, Order, Over, Start
 from plumbline.comparing.workers.turned_measurement import TurnedMeasurement
-from plumbline.judging.baseline import preferred_backends
 from plumbline.measuring.context import RunContext, outcome_of, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
@@ -86,7 +82,6 @@ class Worker:
         return Services(
             settings,
             self._context.root,
-            preferred=preferred_backends(self._context.suite / "baselines"),
             shared=start.servers,
             key_prefix=start.prefix,
             prepare=start.prepare,
