@@ -12,9 +12,7 @@ from plumbline.reporting import format as form
 from plumbline.reporting import wording
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
-# Verdicts that fail the run, and those that a reader has to know of.
-FAILING = {"regression", "over budget", "missing", "invalid"}
-NOTABLE = FAILING | {"inconclusive", "drift"}
+FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
 
 EXIT_CODES = {
     0: "nothing failed",
@@ -39,7 +37,7 @@ def verdict(benchmark: Benchmark) -> str:
 
 def is_notable(benchmark: Benchmark) -> bool:
     """Return whether a reader has to know of this benchmark."""
-    return verdict(benchmark) in NOTABLE
+    return verdict(benchmark) in FAILING | {"inconclusive", "drift"}
 
 
 def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
@@ -109,10 +107,10 @@ def notes(results: Results) -> list[str]:
 
 
 def environment(results: Results) -> dict[str, str]:
-    """Return the machine, servers and commit of a run by their name."""
+    """Return what is known of the machine, servers and commit of a run by their name."""
     of = results.environment
     services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
-    return {
+    facts = {
         "machine": f"{of.machine}, {of.cpu_count} cores, {of.cpu}",
         "system": f"{of.system} {of.kernel}, {of.architecture}",
         "Python": of.python,
@@ -122,6 +120,7 @@ def environment(results: Results) -> dict[str, str]:
         "recorded": results.created,
         "profile": results.profile,
     }
+    return {name: text for name, text in facts.items() if text}
 
 
 def failed_tests(results: Results) -> list[TestOutcome]:

@@ -116,17 +116,10 @@ def pyperf(results: Results) -> str:
         }
         benchmarks.append({"metadata": _metadata(metadata), "runs": [{"values": run_s} for run_s in runs_s]})
     environment = results.environment
-    metadata = {
-        "unit": "second",
-        "timer": "time.perf_counter()",
-        "hostname": environment.machine,
-        "platform": f"{environment.system}-{environment.kernel}-{environment.architecture}",
-        "cpu_model_name": environment.cpu,
-        "cpu_count": environment.cpu_count,
-        "python_version": environment.python,
-        "commit_id": environment.commit,
-        "date": results.created[:19].replace("T", " "),
-    }
+    platform = f"{environment.system}-{environment.kernel}-{environment.architecture}"
+    metadata = {"unit": "second", "timer": "time.perf_counter()", "date": results.created[:19].replace("T", " ")}
+    metadata |= {"hostname": environment.machine, "platform": platform, "python_version": environment.python}
+    metadata |= {"cpu_model_name": environment.cpu, "cpu_count": environment.cpu_count, "commit_id": environment.commit}
     return _json({"version": "1.0", "metadata": _metadata(metadata), "benchmarks": benchmarks})
 
 
@@ -148,34 +141,19 @@ def pytest_benchmark(results: Results) -> str:
         }
         benchmarks.append(entry)
     environment = results.environment
-    machine = {
-        "node": environment.machine,
-        "machine": environment.architecture,
-        "system": environment.system,
-        "release": environment.kernel,
-        "python_version": environment.python,
-        "cpu": {"brand_raw": environment.cpu, "count": environment.cpu_count},
-    }
-    return _json(
-        {
-            "machine_info": machine,
-            "commit_info": {"id": environment.commit, "dirty": environment.dirty},
-            "benchmarks": benchmarks,
-            "datetime": results.created,
-            "version": "4.0.0",  # of pytest-benchmark
-        }
-    )
+    cpu = {"brand_raw": environment.cpu, "count": environment.cpu_count}
+    machine = {"node": environment.machine, "machine": environment.architecture, "cpu": cpu}
+    machine |= {"system": environment.system, "release": environment.kernel, "python_version": environment.python}
+    commit = {"id": environment.commit, "dirty": environment.dirty}
+    document = {"machine_info": machine, "commit_info": commit, "benchmarks": benchmarks}
+    return _json(document | {"datetime": results.created, "version": "4.0.0"})  # the version is pytest-benchmark's
 
 
 def openmetrics(results: Results) -> str:
     """Return gauges that readers of OpenMetrics and of Prometheus's older text format take alike: no `info` types."""
-    run = {
-        "verdict": results.verdict or "",
-        "profile": results.profile,
-        "commit": results.environment.commit,
-        "machine": results.environment.machine,
-        "python": results.environment.python,
-    }
+    environment = results.environment
+    run = {"verdict": results.verdict or "", "profile": results.profile}
+    run |= {"commit": environment.commit, "machine": environment.machine, "python": environment.python}
     created: list[_Sample] = []
     with contextlib.suppress(ValueError):  # no date
         created.append(({}, datetime.fromisoformat(results.created).timestamp()))
@@ -286,25 +264,11 @@ def _stats(values_s: list[float]) -> dict[str, Any]:
     q1, q3 = percentile(values_s, 25), percentile(values_s, 75)
     within = [value for value in values_s if q1 - 1.5 * (q3 - q1) <= value <= q3 + 1.5 * (q3 - q1)]
     far, outside = sum(abs(value - mean) > deviation for value in values_s), len(values_s) - len(within)
-    return {
-        "min": min(values_s),
-        "max": max(values_s),
-        "mean": mean,
-        "stddev": deviation,
-        "median": statistics.median(values_s),
-        "iqr": q3 - q1,
-        "q1": q1,
-        "q3": q3,
-        "ld15iqr": min(within),
-        "hd15iqr": max(within),
-        "ops": 1 / mean if mean else 0.0,
-        "total": sum(values_s),
-        "rounds": len(values_s),
-        "stddev_outliers": far,
-        "iqr_outliers": outside,
-        "outliers": f"{far};{outside}",
-        "data": values_s,
-    }
+    center = {"mean": mean, "stddev": deviation, "median": statistics.median(values_s)}
+    quartiles = {"iqr": q3 - q1, "q1": q1, "q3": q3, "ld15iqr": min(within), "hd15iqr": max(within)}
+    outliers = {"stddev_outliers": far, "iqr_outliers": outside, "outliers": f"{far};{outside}"}
+    ends = {"min": min(values_s), "max": max(values_s), "total": sum(values_s), "ops": 1 / mean if mean else 0.0}
+    return ends | center | quartiles | outliers | {"rounds": len(values_s), "data": values_s}
 
 
 def _metadata(values: Mapping[str, str | int]) -> dict[str, str | int]:

@@ -53,13 +53,17 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
     notable = content.by_urgency(filter(content.is_notable, results.benchmarks))
     remarked = [one for one in results.benchmarks if content.remarks(one) and not content.is_notable(one)]
     failed = [(_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(results.environment.packages.items()))
+    facts = content.environment(results) | {"baseline": results.baseline if content.compared(results) else "none"}
+    facts |= {"base": results.base, "packages": packages}
+    environment = [*results.service_lines, *(f"{name:9} {text}" for name, text in facts.items() if text)]
     sections = [
         cut("{}{}", "", [f"- {_escaped(text)}" for text in [*others, *content.notes(results)]]),
         cut(_TITLED, "Needs attention", [_evidence(one) for one in notable]),
         cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
         cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
         cut(_FOLDED, "Remarks", [_evidence(one) for one in remarked]),
-        cut(_FOLDED, "Services and environment", [_verbatim(_environment(results))]),
+        cut(_FOLDED, "Services and environment", [_verbatim(environment)]),
     ]
     return "\n".join([verdict, *filter(None, sections)])
 
@@ -81,16 +85,6 @@ def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
 def _evidence(benchmark: Benchmark) -> str:
     first = f"- {_code(benchmark.key)}: **{content.verdict(benchmark)}** {content.line(benchmark)}"
     return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in content.remarks(benchmark)[:10])])
-
-
-def _environment(results: Results) -> list[str]:
-    packages = sorted(results.environment.packages.items())
-    facts = content.environment(results) | {
-        "baseline": results.baseline if content.compared(results) else "none",
-        "base": results.base,
-        "packages": ", ".join(f"{name} {version}" for name, version in packages),
-    }
-    return [*results.service_lines, *(f"{name:9} {text}" for name, text in facts.items() if text)]
 
 
 def _code(text: str) -> str:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,13 +18,9 @@ from plumbline.reporting import format as form
 from plumbline.reporting.markup import Markup, dumped, folded, listed, plot, section, table, tag, verbatim
 from plumbline.results.schema import Benchmark, Results
 
-# Benchmarks that fail the run are open, but no more than this: the others are a click away.
-_MOST_OPEN = 10
+_MOST_OPEN = 10  # benchmarks that fail the run; the others are a click away
 _MOST_SAMPLES = 200  # more dots of a plot look like one
-_MOST_LISTED = 20
 _MOST_NAME_CHARACTERS = 40
-# Different in every run, so not marked as different from the baseline's.
-_ALWAYS_DIFFERENT = {"commit", "recorded", "profile"}
 # How verdicts look; the others are neutral.
 _TONES = {
     **dict.fromkeys(content.FAILING, "bad"),
@@ -47,7 +43,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         section("Failed tests", *failed),
         section("Notes", listed(content.notes(results))),
         _benchmarks(results, baseline, history),
-        _environment(results, baseline),
+        _environment(results),
         _history(history),
     ]
     allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
@@ -152,40 +148,25 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
     return Markup(changes + found)
 
 
-def _environment(results: Results, baseline: Results | None) -> Markup:
-    packages = dict(sorted(results.environment.packages.items()))
-    old = baseline.environment.packages if baseline else {}
-    machine = content.environment(baseline) if baseline else {}
+def _environment(results: Results) -> Markup:
+    packages = sorted(results.environment.packages.items())
+    columns = ["property", "this run"]
     return section(
         "Environment",
         listed(results.service_lines),
         listed(results.baseline_differences, "Differences from the baseline"),
         listed(results.base_differences, "Differences from the base"),
-        _beside("Machine, services and commit", content.environment(results), machine),
-        folded(f"Packages ({len(packages | {**old}):,})", _beside("Packages", packages, old)),
+        table("Machine, services and commit", columns, list(content.environment(results).items())),
+        folded(f"Packages ({len(packages):,})", table("Packages", columns, packages)),
     )
 
 
-def _beside(caption: str, now: Mapping[str, str], then: Mapping[str, str]) -> Markup:
-    """Return a table of values in this run and, if there are any, in the baseline."""
-    names = [name for name in {**now, **then} if now.get(name) or then.get(name)]
-    rows = [[name, now.get(name, ""), *([then.get(name, "")] if then else [])] for name in names]
-    marked = {name for name in names if then and now.get(name) != then.get(name)} - _ALWAYS_DIFFERENT
-    return table(caption, ["property", "this run", *(["baseline"] if then else [])], rows, marked=marked)
-
-
 def _history(history: Sequence[Results]) -> Markup:
-    rows = [
-        [
-            one.created,
-            one.environment.commit[:7],
-            one.verdict or "",
-            one.baseline_commit[:7],
-            f"{len(one.benchmarks):,}",
-        ]
-        for one in reversed(history)
-    ]
     columns = ["run", "commit", "verdict", "baseline recorded at", "benchmarks"]
+    rows = []
+    for run in reversed(history):
+        commits = run.environment.commit[:7], run.baseline_commit[:7]
+        rows.append([run.created, commits[0], run.verdict or "", commits[1], f"{len(run.benchmarks):,}"])
     found = folded(f"Earlier runs ({len(rows):,})", table("Earlier runs, newest first", columns, rows))
     return section("History", found or tag("p", "There are no earlier runs."))
 
@@ -248,11 +229,9 @@ def _pairs(benchmark: Benchmark, changes: dict[str, float | None]) -> Markup:
     differences = [math.expm1(value) for value in benchmark.differences]
     if not differences:
         return Markup()
-    texts = ", ".join(map(form.percent, differences[:_MOST_LISTED]))
-    texts += " and so on" if len(differences) > _MOST_LISTED else ""
     caption = (
-        f"The pairs of the comparison, head against base: {texts}. Line: the change, with its interval; the other "
-        "band: from the tolerance to the minimum effect."
+        f"The pairs of the comparison, head against base: {', '.join(map(form.percent, differences))}. Line: the "
+        "change, with its interval; the other band: from the tolerance to the minimum effect."
     )
     data = {"kind": "pairs", "differences": [value * 100 for value in differences], **changes}
     return plot("Pairs", caption, data)
@@ -269,13 +248,10 @@ def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
     if not rows:
         return Markup()
     limit = max(map(_end_of_plot, rows.values()))
-    texts = {
-        "baseline": "the medians of the baseline's processes",
-        "base": "the samples of the last pair",
-        "this run": "the samples of this run",
-    }
-    shown = ", ".join(text for side, text in texts.items() if side in rows)
-    caption = f"{shown.capitalize()}; thick: the middle half; tall: the median."
+    caption = (
+        "The medians of the baseline's processes, and the samples of the last pair and of this run, as far as there "
+        "are any; thick: the middle half; tall: the median."
+    )
     if beyond := sum(value > limit for values in rows.values() for value in values):
         slowest = form.duration(max(values[-1] for values in rows.values()))
         caption += f" {beyond:,} beyond the right edge, up to {slowest}."

@@ -27,13 +27,10 @@ def render(results: Results) -> str:
     suite = SubElement(suites, "testsuite", name="performance")
     if results.created:
         suite.set("timestamp", results.created)
-    run = {
-        "verdict": results.verdict or "",
-        "profile": results.profile,
-        "machine": results.environment.machine,
-        "commit": results.environment.commit,
-    }
-    _properties(suite, run | {f"service.{name}": backend for name, backend in results.environment.services.items()})
+    environment = results.environment
+    run = {"verdict": results.verdict or "", "profile": results.profile}
+    run |= {"machine": environment.machine, "commit": environment.commit}
+    _properties(suite, run | {f"service.{name}": backend for name, backend in environment.services.items()})
     failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}

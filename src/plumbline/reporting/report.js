@@ -34,35 +34,31 @@ const colors = (names) => Object.fromEntries(names.map((name) => [name, `var(--$
 const unitOf = (s) => (s < 1e-6 ? [1e9, "ns"] : s < 1e-3 ? [1e6, "µs"] : s < 1 ? [1e3, "ms"] : [1, "s"]);
 
 function forest({ rows }) {
-  const wide = !narrow.matches;
   const ends = rows.flatMap((row) => [row.change, row.low, row.high, row.effect]);
   const domain = [Math.max(-60, Math.min(0, ...ends)) - 2, Math.min(60, Math.max(0, ...ends)) + 2];
   const values = rows.map((row, index) => ({ ...row, index, low: row.low ?? domain[0], high: row.high ?? domain[1] }));
-  const y = (field, orient) => ({
+  const y = (field, orient, labelLimit) => ({
     field: "index", type: "ordinal", scale: { padding: 0 },
-    axis: wide && field ? {
-      orient, labelExpr: `data('rows')[datum.value].${field}`, labelLimit: 420, labelPadding: 8,
-      labelColor: "var(--text)", labelOverlap: false, title: null, ticks: false, domain: false, grid: false,
+    axis: field ? {
+      orient, labelLimit, labelExpr: `data('rows')[datum.value].${field}`, labelPadding: 8, labelColor: "var(--text)",
+      labelOverlap: false, title: null, ticks: false, domain: false, grid: false,
     } : null,
   });
   const x = (field) => number(field, "change (%)", { domain, nice: false, clamp: true });
   const color = category("tone", colors(Object.keys(SHAPES)));
   const tooltip = [{ field: "key", title: "benchmark" }, { field: "interval" }, { field: "verdict" }];
-  const yOffset = wide ? 0 : 8;
-  const line = layer("text", { align: "left", dy: -9 }, { y: y(), x: { value: 0 }, text: { field: "line" } },
-    { transform: [{ calculate: "datum.name + '  ' + datum.label", as: "line" }] });
   return {
     data: { name: "rows", values },
-    height: rows.length * (wide ? 22 : 40),
+    height: rows.length * 22,
     resolve: { axis: { y: "independent" } },
     layer: [
       layer("bar", { height: { band: 1 }, color: "var(--band)", clip: true },
-        { y: y("name", "left"), x: x("tolerance"), x2: { field: "effect" } }),
+        { y: y("name", "left", narrow.matches ? 120 : 420), x: x("tolerance"), x2: { field: "effect" } }),
       layer("rule", { color: "var(--quiet)" }, { x: { datum: 0, type: "quantitative" } }),
-      layer("rule", { strokeWidth: 2, yOffset }, { y: y("label", "right"), x: x("low"), x2: { field: "high" }, color }),
-      layer("point", { size: 80, yOffset, cursor: "pointer" },
+      layer("rule", { strokeWidth: 2 },
+        { y: y("label", "right", narrow.matches ? 50 : 420), x: x("low"), x2: { field: "high" }, color }),
+      layer("point", { size: 80, cursor: "pointer" },
         { y: y(), x: x("change"), color, shape: category("tone", SHAPES), tooltip }),
-      ...(wide ? [] : [line]),
     ],
   };
 }
@@ -150,7 +146,7 @@ function history({ medians, p95, limit }) {
 
 const KINDS = { forest, distribution, pairs, history };
 const OPTIONS = {
-  actions: false, defaultStyle: false, renderer: "svg", config: CONFIG, tooltip: { disableDefaultStyle: true },
+  actions: false, defaultStyle: false, renderer: "svg", config: CONFIG,
   ast: true, // expressions are interpreted: the page's policy forbids eval
 };
 
@@ -189,7 +185,7 @@ function drawForest() {
     const ariaLabel = `Changes of ${shown.length} benchmarks; the list below has the figures.`;
     const data = { kind: "forest", rows: shown };
     const plot = element("div", { data, className: "plot", role: "img", ariaLabel });
-    plot.style.minHeight = `${shown.length * (narrow.matches ? 40 : 22) + 40}px`;
+    plot.style.minHeight = `${shown.length * 22 + 40}px`;
     const part = element(start ? "details" : "div");
     if (start) part.append(element("summary", { textContent: `${start + 1} to ${start + shown.length}` }));
     part.append(plot);
@@ -231,7 +227,6 @@ if (benchmarks.length) {
   document.getElementById("unfold").addEventListener("click", () => {
     for (const each of benchmarks) if (!each.hidden) each.open = true;
   });
-  narrow.addEventListener("change", drawForest);
   addEventListener("hashchange", () => show(location.hash.slice(1)));
   filter();
   show(location.hash.slice(1));
