@@ -32,6 +32,7 @@ _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive 
 
 def render(results: Results, baseline: Results | None, history: Sequence[Results]) -> str:
     """Return the page; `history` holds earlier runs, the oldest first."""
+    title = f"{content.headline(results).capitalize()}: performance of {results.environment.commit[:7]}"
     every = [*history, results]
     runs = [[run.created, run.environment.commit, run.verdict or "", run.baseline_commit] for run in every]
     data = dumped([list(map(form.plain, run)) for run in runs]).replace("<", "\\u003c")
@@ -47,26 +48,17 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         _history(history),
     ]
     allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    sources = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'"
-    policy = f"{sources}; base-uri 'none'; form-action 'none'"
-    head = tag(
-        "head",
-        Markup('<meta charset="utf-8">'),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", f"{content.headline(results).capitalize()}: performance of {results.environment.commit[:7]}"),
-        tag("style", Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))),
+    policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'"
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">"
+        f"{tag('title', title)}<style>{style}</style></head><body>"
+        '<a class="skip" href="#benchmarks">Skip to the benchmarks</a>'
+        f"{_verdict(results)}{tag('main', *sections)}"
+        f'<script type="application/json" id="runs">{data}</script><script>{script()}</script></body></html>\n'
     )
-    body = tag(
-        "body",
-        tag("a", "Skip to the benchmarks", class_="skip", href="#benchmarks"),
-        _verdict(results),
-        tag("main", *sections),
-        Markup(f'<script type="application/json" id="runs">{data}</script>'),
-        tag("script", Markup(script())),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 @functools.cache
@@ -129,23 +121,15 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
         *((verdict, verdict, count) for verdict, count in counts.most_common()),
     ]
     choices = (tag("option", f"{text} ({count:,})", value=value) for value, text, count in options if count)
-    form_ = tag(
-        "form",
-        tag("label", "Search ", tag("input", type="search", id="search", placeholder="name, file or description")),
-        tag("label", "Verdict ", tag("select", *choices, id="verdict")),
-        tag("button", "Open all", type="button", id="unfold"),
-        tag("output", id="shown", role="status"),
-        role="search",
-    )
-    changes = section(
-        "Changes",
-        form_,
-        tag("p", legend, class_="quiet"),
-        tag("div", id="forest"),
-        tag("noscript", tag("p", "Plots, search and filter need JavaScript; all figures are in the tables.")),
+    changes = Markup(
+        '<form role="search"><label>Search <input type="search" id="search" placeholder="name, file or description">'
+        f'</label><label>Verdict <select id="verdict">{"".join(choices)}</select></label>'
+        '<button type="button" id="unfold">Open all</button><output id="shown" role="status"></output></form>'
+        f'<p class="quiet">{legend}</p><div id="forest"></div>'
+        "<noscript><p>Plots, search and filter need JavaScript; all figures are in the tables.</p></noscript>"
     )
     found = tag("section", tag("h2", "Benchmarks"), *entries, id="benchmarks", tabindex="-1", aria_label="Benchmarks")
-    return Markup(changes + found)
+    return Markup(section("Changes", changes) + found)
 
 
 def _environment(results: Results) -> Markup:

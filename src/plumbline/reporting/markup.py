@@ -24,8 +24,6 @@ def tag(name: str, /, *children: str, **attributes: str | bool | None) -> Markup
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    if name in ("meta", "input"):
-        return Markup(f"<{name}{written}>")
     inner = "".join(child if isinstance(child, Markup) else _escaped(child) for child in children)
     return Markup(f"<{name}{written}>{inner}</{name}>")
 

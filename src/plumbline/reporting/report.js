@@ -27,16 +27,16 @@ const number = (field, title, scale = {}, axis = {}) => ({
   field, title, type: "quantitative", scale: { zero: false, ...scale },
   axis: { tickCount: narrow.matches ? 4 : 9, ...axis },
 });
-const category = (field, looks) => ({
-  field, type: "nominal", legend: null, scale: { domain: Object.keys(looks), range: Object.values(looks) },
-});
-const colors = (names) => Object.fromEntries(names.map((name) => [name, `var(--${name.replace(" ", "-")})`]));
+const COLOR = { field: "color", type: "nominal", scale: null };
 const unitOf = (s) => (s < 1e-6 ? [1e9, "ns"] : s < 1e-3 ? [1e6, "µs"] : s < 1 ? [1e3, "ms"] : [1, "s"]);
 
 function forest({ rows }) {
   const ends = rows.flatMap((row) => [row.change, row.low, row.high, row.effect]);
   const domain = [Math.max(-60, Math.min(0, ...ends)) - 2, Math.min(60, Math.max(0, ...ends)) + 2];
-  const values = rows.map((row, index) => ({ ...row, index, low: row.low ?? domain[0], high: row.high ?? domain[1] }));
+  const values = rows.map((row, index) => ({
+    ...row, index, low: row.low ?? domain[0], high: row.high ?? domain[1],
+    color: `var(--${row.tone})`, shape: SHAPES[row.tone],
+  }));
   const y = (field, orient, labelLimit) => ({
     field: "index", type: "ordinal", scale: { padding: 0 },
     axis: field ? {
@@ -45,7 +45,6 @@ function forest({ rows }) {
     } : null,
   });
   const x = (field) => number(field, "change (%)", { domain, nice: false, clamp: true });
-  const color = category("tone", colors(Object.keys(SHAPES)));
   const tooltip = [{ field: "key", title: "benchmark" }, { field: "interval" }, { field: "verdict" }];
   return {
     data: { name: "rows", values },
@@ -56,28 +55,27 @@ function forest({ rows }) {
         { y: y("name", "left", narrow.matches ? 120 : 420), x: x("tolerance"), x2: { field: "effect" } }),
       layer("rule", { color: "var(--quiet)" }, { x: { datum: 0, type: "quantitative" } }),
       layer("rule", { strokeWidth: 2 },
-        { y: y("label", "right", narrow.matches ? 50 : 420), x: x("low"), x2: { field: "high" }, color }),
+        { y: y("label", "right", narrow.matches ? 50 : 420), x: x("low"), x2: { field: "high" }, color: COLOR }),
       layer("point", { size: 80, cursor: "pointer" },
-        { y: y(), x: x("change"), color, shape: category("tone", SHAPES), tooltip }),
+        { y: y(), x: x("change"), color: COLOR, shape: { ...COLOR, field: "shape" }, tooltip }),
     ],
   };
 }
 
 function distribution({ rows, limit }) {
   const [factor, unit] = unitOf(limit);
-  const values = Object.entries(rows).flatMap(([row, times]) => times.map((time) => ({ row, value: time * factor })));
-  const names = Object.keys(rows);
+  const values = Object.entries(rows).flatMap(([row, times]) => times.map((time) => ({
+    row, value: time * factor, color: `var(--${row.replace(" ", "-")})`,
+  })));
   const axis = { labelColor: "var(--text)", ticks: false, domain: false };
   const scale = { domainMax: limit * factor, nice: false };
   const x = (aggregate) => ({ ...number("value", `time per operation (${unit})`, scale), aggregate });
+  const y = { field: "row", type: "nominal", sort: null, title: null, axis };
   const tooltip = [{ field: "value", aggregate: "median", format: ".4", title: `median (${unit})` }];
   return {
     data: { values },
-    height: names.length * 44,
-    encoding: {
-      y: { field: "row", type: "nominal", sort: null, title: null, axis },
-      color: category("row", colors(names)),
-    },
+    height: Object.keys(rows).length * 44,
+    encoding: { y, color: COLOR },
     layer: [
       layer("tick", { size: 18, thickness: 1.5, opacity: 0.4, yOffset: -4, clip: true }, { x: x() }),
       layer("rule", { strokeWidth: 5, yOffset: 11, clip: true },
@@ -88,22 +86,22 @@ function distribution({ rows, limit }) {
 }
 
 function pairs({ differences, change, low, high, tolerance, effect }) {
-  const y = (field) => number(field, "change (%)", {}, { tickCount: 5 });
-  const band = (from, to, color) => (from === null || to === null ? [] : [
-    layer("rect", { color }, { y: y("from"), y2: { field: "to" } }, { data: { values: [{ from, to }] } }),
-  ]);
-  const rule = (value, mark) => layer("rule", mark, { y: y("value") }, { data: { values: [{ value }] } });
+  const at = (datum) => ({ datum, type: "quantitative" });
+  const bands = [[tolerance, effect, "var(--band)"], [low, high, "var(--interval)"]]
+    .filter(([from, to]) => from !== null && to !== null)
+    .map(([from, to, color]) => layer("rect", { color }, { y: at(from), y2: at(to) }));
   const x = { field: "pair", type: "ordinal", title: "pair", axis: { labelAngle: 0, labelOverlap: true } };
   const tooltip = [{ field: "pair" }, { field: "value", format: "+.2f", title: "change (%)" }];
   const values = differences.map((value, index) => ({ pair: index + 1, value }));
   return {
+    data: { values: [{}] }, // one row for what is drawn once
     height: 170,
     layer: [
-      ...band(tolerance, effect, "var(--band)"),
-      ...band(low, high, "var(--interval)"),
-      rule(0, { color: "var(--quiet)" }),
-      rule(change, { color: "var(--head)", strokeWidth: 2 }),
-      layer("point", { size: 70 }, { x, y: y("value"), tooltip }, { data: { values } }),
+      ...bands,
+      layer("rule", { color: "var(--quiet)" }, { y: at(0) }),
+      layer("rule", { color: "var(--head)", strokeWidth: 2 }, { y: at(change) }),
+      layer("point", { size: 70 }, { x, y: number("value", "change (%)", {}, { tickCount: 5 }), tooltip },
+        { data: { values } }),
     ],
   };
 }
@@ -144,19 +142,15 @@ function history({ medians, p95, limit }) {
 
 // Drawing
 
-const KINDS = { forest, distribution, pairs, history };
-const OPTIONS = {
-  actions: false, defaultStyle: false, renderer: "svg", config: CONFIG,
-  ast: true, // expressions are interpreted: the page's policy forbids eval
-};
-
 async function draw(plot) {
   const data = plot.data ?? JSON.parse(plot.dataset.plot);
   try {
     const canvas = element("div", { ariaHidden: "true" });
     plot.replaceChildren(canvas);
-    const spec = { width: "container", background: null, ...KINDS[data.kind](data) };
-    const { view } = await vegaEmbed(canvas, spec, OPTIONS);
+    const spec = { forest, distribution, pairs, history }[data.kind](data);
+    const whole = { width: "container", background: null, config: CONFIG, ...spec };
+    // Expressions are interpreted: the page's policy forbids eval.
+    const { view } = await vegaEmbed(canvas, whole, { actions: false, defaultStyle: false, renderer: "svg", ast: true });
     view.addEventListener("click", (_, item) => item?.datum?.anchor && show(item.datum.anchor));
     plot.dataset.drawn = "true";
   } catch (error) {

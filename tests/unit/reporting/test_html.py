@@ -379,7 +379,7 @@ def test_the_page_loads_nothing() -> None:
     own = text.replace(page.script(), "")
     policy = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', own)
     assert len(policy) == 1
-    assert "default-src &#x27;none&#x27;" in policy[0]
+    assert "default-src 'none'" in policy[0]
     assert "unsafe-eval" not in policy[0]
     assert not re.search(r"https?://|url\(|@import|<link|<img|<iframe| src=", own)
 
@@ -607,6 +607,8 @@ def test_all_plots_are_drawn_without_a_complaint_and_can_be_read_in_both_schemes
     assert len(plots) > 40
     assert [plot for plot in plots if not (plot["drawn"] and plot["marks"] and plot["width"] > 300)] == []
     assert not any(plot["odd"] for plot in plots)
+    pairs = "[...document.querySelectorAll('[aria-label^=Pairs]')]"
+    assert set(chromium.run(f"{pairs}.map(each => each.querySelectorAll('.mark-rect path').length)")) == {2}
     assert all(re.match("Changes of|Pairs|Distribution|History", plot["said"]) for plot in plots)
     assert chromium.run(LOW_CONTRAST) == []
     light = chromium.run("getComputedStyle(document.querySelector('svg text')).fill")
