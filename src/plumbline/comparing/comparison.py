@@ -27,8 +27,7 @@ from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings
 
-# Of the benchmarks that got slower, this many are profiled, the worst first.
-MOST_PROFILED = 20
+MOST_PROFILED = 20  # of the benchmarks that got slower, the worst first
 
 Say = Callable[[str], None]
 Progress = Callable[[], AbstractContextManager[Say]]

@@ -41,7 +41,6 @@ def shared_numbers(folder: Path) -> "memoryview[float]":
 
 
 def _load() -> "tuple[Application, memoryview[float], Path]":
-    """Return the wrapped application, the shared numbers, and the shared folder."""
     from uvicorn.config import Config
 
     config = Config(os.environ[ASGI], factory=os.environ[IS_FACTORY] == "True", proxy_headers=False, log_config=None)

@@ -5,7 +5,6 @@ alone collect this module; the self-check has a benchmark of a slow server in it
 """
 
 import socket
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,32 +19,24 @@ SLEEP_S, HALF_A_TICK_S = 0.1, 0.0005
 BYTES = 30
 
 
-@pytest.fixture
-def exchange() -> Iterator[Callable[[], None]]:
-    """Pass bytes through the kernel, which takes about as long as one request to Redis."""
+def test_alike(measure: Measure) -> None:
+    """The same on both sides: the difference is 0."""
+    _time_exchange(measure)
+
+
+def test_slowed(measure: Measure) -> None:
+    """The coordinator slows this one down by 10 % in head."""
+    _time_exchange(measure)
+
+
+def _time_exchange(measure: Measure) -> None:
     one, other = socket.socketpair()
     with one, other:
-
-        def pass_on() -> None:
-            for _ in range(BYTES):
-                one.sendall(b"x")
-                other.recv(1)
-
-        yield pass_on
-
-
-def test_alike(measure: Measure, exchange: Callable[[], None]) -> None:
-    """The same on both sides: the difference is 0."""
-    for timer in measure():
-        with timer:
-            exchange()
-
-
-def test_slowed(measure: Measure, exchange: Callable[[], None]) -> None:
-    """The coordinator slows this one down by 10 % in head."""
-    for timer in measure():
-        with timer:
-            exchange()
+        for timer in measure():
+            with timer:
+                for _ in range(BYTES):  # through the kernel, which takes about as long as one request to Redis
+                    one.sendall(b"x")
+                    other.recv(1)
 
 
 async def test_in_server(measure: Measure, postgres_url: str, pytestconfig: pytest.Config) -> None:

@@ -31,8 +31,7 @@ from plumbline.results.schema import FunctionTime
 from plumbline.services import Services
 from plumbline.settings import Settings
 
-# How long a benchmark is profiled, without the profiler.
-PROFILED_S = 0.5
+PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler
 # Shorter rests between turns are put together: other processes change the caches in each.
 LEAST_REST_S = 0.02
 
@@ -54,7 +53,7 @@ def pair_runner(
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
         runner = stack.enter_context(PairRunner(settings, sides, services, core.core, profile))
         try:
-            runner.unaffected = _rehearse(runner, settings, sides, [*controls(plans[0].thresholds), *plans])
+            runner.rehearse(settings, plans)
         except ComparisonInvalid as error:
             if error.side == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
@@ -113,9 +112,51 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             self._dismiss_ahead()
-            self.settle(patient=kind is None)
+            self._settle(patient=kind is None)
         finally:
-            self.settle(patient=False)
+            self._settle(patient=False)
+
+    def rehearse(self, settings: Settings, plans: Plans) -> None:
+        """Prepare the databases, check where both sides import from, and find the unaffected benchmarks.
+
+        Both workers run once without measuring. If the change may affect only some benchmarks, each one runs to see
+        whether it does: twice if functions decide that. Raises ComparisonInvalid.
+        """
+        # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
+        always = [PREPARE] if settings.prepare else []
+        serving = [*always, *(["app"] if settings.app else []), *settings.processes]
+        sides, changed = self._sides, changed_paths(self._sides)
+        with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
+            folder = Path(name)
+            for side, paths in changed.items():
+                open_traces(folder / side, paths or {})
+            with self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _):
+                for worker in pair.both:
+                    if strange := foreign(worker.collected.origins, worker.side.tree):
+                        where = f"{worker.side.name} imports from outside its own tree"
+                        raise ComparisonInvalid(f"{where}: {', '.join(strange)}")
+                base, head = (worker.collected for worker in pair.both)
+                keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
+                served = keys.intersection(base.served, head.served)
+                rehearsed, again = set[str](), set[str]()
+                for names, users in (always, keys - served), (serving, served):
+                    if sides.differ and _affected(names, sides, folder, changed) is not None:
+                        rehearsed |= users
+                        if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
+                            again |= users
+                order = [key for key in base.keys if key in rehearsed]
+                if again:  # pytest leaves set up what the next test needs, so no test may follow itself
+                    order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
+                for worker in pair.both:
+                    worker.send(Order(order))
+                failed = {key for key in order for worker in pair.both if worker.end()}
+                for worker in pair.both:
+                    worker.leave(worker.start_limit_s)
+            self._settle()
+            self._databases.keep_prepared(self._count % ROUNDS)
+            for names, users in (always, keys - served), (serving, served):
+                if (found := _affected(names, sides, folder, changed)) is not None:
+                    self.unaffected |= (users & rehearsed) - failed - found
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
         """Run one pair with the controls, and start the next one meanwhile, for `then`; raises ComparisonInvalid."""
@@ -130,14 +171,14 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
             with contextlib.suppress(ComparisonInvalid):
                 self._measure(short, profiles=Path(name))
-                self.settle()
+                self._settle()
             trees = {"base": self._sides.base.tree, "head": self._sides.head.tree}
             return {plan.key: slower_functions(plan.key, Path(name), trees) for plan in plans}
 
     def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
-        with self.running(chosen, profiles=profiles) as (pair, idle_s):
+        with self._running(chosen, profiles=profiles) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
                 if why := pair.named(worker.collected.why_missing(plan.key) for worker in pair.both):
@@ -159,7 +200,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         return Pair(differences, failures, samples_s, idle_s)
 
     @contextlib.contextmanager
-    def running(
+    def _running(
         self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None
     ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead; they end while the next pair is measured.
@@ -184,16 +225,11 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             self._leaving.append(started)
             stack.pop_all()
 
-    def settle(self, *, round_: int | None = None, patient: bool = True) -> None:
+    def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
         """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
         for started in [one for one in self._leaving if round_ in (one.round, None)]:
             self._leaving.remove(started)
             started.end(patient=patient)
-
-    def keep_prepared(self) -> None:
-        """Have all pairs from now on begin with the databases as the last pair has left them."""
-        self.settle()
-        self._databases.keep_prepared(self._count % ROUNDS)
 
     def _dismiss_ahead(self) -> None:
         started, self._ahead = self._ahead, None
@@ -205,7 +241,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def _start(self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None) -> WorkerPair:
         self._count += 1
         round_ = self._count % ROUNDS
-        self.settle(round_=round_)
+        self._settle(round_=round_)
         hash_seed = self._rng.randrange(1, 2**32)
         with contextlib.ExitStack() as stack:
             workers = []
@@ -240,50 +276,6 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.send(start)
             stack.pop_all()
         return WorkerPair(workers, plans, round_)
-
-
-def _rehearse(runner: PairRunner, settings: Settings, sides: Sides, plans: Plans) -> set[str]:
-    """Prepare the databases, check where both sides import from, and return the keys of the unaffected benchmarks.
-
-    Both workers run once without measuring. If the change may affect only some benchmarks, each one runs to see whether
-    it does: twice if functions decide that. `plans` include the controls.
-    """
-    # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
-    always = [PREPARE] if settings.prepare else []
-    serving = [*always, *(["app"] if settings.app else []), *settings.processes]
-    changed = changed_paths(sides)
-    with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
-        folder = Path(name)
-        for side, paths in changed.items():
-            open_traces(folder / side, paths or {})
-        with runner.running(plans, traces=folder) as (pair, _):
-            for worker in pair.both:
-                if strange := foreign(worker.collected.origins, worker.side.tree):
-                    where = f"{worker.side.name} imports from outside its own tree"
-                    raise ComparisonInvalid(f"{where}: {', '.join(strange)}")
-            base, head = (worker.collected for worker in pair.both)
-            keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
-            served = keys.intersection(base.served, head.served)
-            rehearsed, again = set[str](), set[str]()
-            for names, users in (always, keys - served), (serving, served):
-                if sides.differ and _affected(names, sides, folder, changed) is not None:
-                    rehearsed |= users
-                    if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
-                        again |= users
-            order = [key for key in base.keys if key in rehearsed]
-            if again:  # pytest leaves set up what the next test needs, so no test may follow itself
-                order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
-            for worker in pair.both:
-                worker.send(Order(order))
-            failed = {key for key in order for worker in pair.both if worker.end()}
-            for worker in pair.both:
-                worker.leave(worker.start_limit_s)
-        runner.keep_prepared()
-        unaffected = set[str]()
-        for names, users in (always, keys - served), (serving, served):
-            if (found := _affected(names, sides, folder, changed)) is not None:
-                unaffected |= (users & rehearsed) - failed - found
-        return unaffected
 
 
 def _affected(

@@ -23,8 +23,7 @@ ROUNDS = 4
 # Databases of Redis by side: those of the rounds, then the prepared one. Nothing uses 0, the default.
 REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
 REDIS_DATABASES = 11
-# PostgreSQL's default, which each worker may expect for itself.
-POSTGRES_CONNECTIONS = 100
+POSTGRES_CONNECTIONS = 100  # PostgreSQL's default, which each worker may expect for itself
 LIMIT_S = 30.0
 
 

@@ -99,7 +99,6 @@ class WorkerProcess:
         self._line = Line(ours)
 
     def send(self, message: Message) -> None:
-        """Send a message."""
         try:
             self._line.send(message)
         except OSError:

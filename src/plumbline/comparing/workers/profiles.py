@@ -6,6 +6,7 @@ waiting. Times are longer than without a profiler, on both sides.
 """
 
 import cProfile
+import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,14 @@ from plumbline.results.schema import FunctionTime
 
 PARTS = 5
 MOST_SHOWN = 12
-# A function is shown if it slowed down by this share of what the worst one did.
-LEAST_SHARE = 0.05
+LEAST_SHARE = 0.05  # of the slow-down of the worst function; others are shown if they slowed down by as much
 # In names of functions in which an event loop waits. They come last: they got slower because something else did.
 WAITING = ("'poll'", "'select'", "'control'")
 OURS = "plumbline"
-# Folders that differ between environments; below the last one lies a folder for the minor version.
-LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3.")
+# What comes before the path of a library, and differs between environments.
+LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")
+# By file and name of a function: its seconds and its calls in an operation, and its line.
+_Times = dict[tuple[str, str], tuple[float, float, int]]
 
 
 class Seen(Struct, frozen=True):
@@ -90,10 +92,7 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
 
 
-def _of_process(
-    profile: Profile, tree: Path, operations: Sequence[int]
-) -> dict[tuple[str, str], tuple[float, float, int]]:
-    """Return by file and name the time of an operation in seconds, its calls, and the line."""
+def _of_process(profile: Profile, tree: Path, operations: Sequence[int]) -> _Times:
     together = sum(operations)
     # How the worker's operations are spread over the application's parts is not known: evenly.
     each: Sequence[float] = profile.operations or [together / PARTS] * PARTS
@@ -103,25 +102,17 @@ def _of_process(
     lines: dict[tuple[str, str], int] = {}
     for number, (part, count) in enumerate(parts):
         for seen in part:
-            key = _below(seen.file, tree), seen.name
+            path = Path(seen.file)
+            in_tree = path.is_relative_to(tree)
+            file = path.relative_to(tree).as_posix() if in_tree else LIBRARIES.sub("", seen.file)
+            key = file, seen.name
             calls[key] += seen.calls
             lines[key] = seen.line
             # The repository's own functions include the time of what they call; library functions do not.
-            is_own = Path(seen.file).is_relative_to(tree) and OURS not in Path(key[0]).parts
+            is_own = in_tree and OURS not in Path(file).parts
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
             parts_s[number] += (seen.total_s if is_own else seen.own_s) / count
     return {key: (statistics.median(times_s[key]), calls[key] / together, lines[key]) for key in calls}
-
-
-def _below(file: str, tree: Path) -> str:
-    """Return the path below the tree or below the folder of packages, which is the same on both sides."""
-    if Path(file).is_relative_to(tree):
-        return Path(file).relative_to(tree).as_posix()
-    for folder in LIBRARIES:
-        if (at := file.rfind(folder)) >= 0:
-            rest = file[at + len(folder) :]
-            return rest.partition("/")[2] if folder.endswith("python3.") else rest
-    return file
 
 
 def _read(path: Path) -> Profile:

@@ -160,7 +160,6 @@ class ProfilingTimer(_SharedTimer):
     """Profiles each timed block, in this process and in the application's."""
 
     def __init__(self, key: str, samples_s: list[float], operations: int, folder: Path) -> None:
-        """`key`: of the benchmark; `operations`: of each sample; `folder`: shared with the application."""
         super().__init__(samples_s, folder)
         self._key = key
         self._folder = folder

@@ -26,10 +26,8 @@ from plumbline.measuring.loop import Measure
 from plumbline.results.environment import origins
 from plumbline.services import Services
 
-# The coordinator watches over each test, which waits for its turns.
-TEST_LIMIT_S = 3600.0
-# In a rehearsal. Code that uses a cache runs in the second round.
-REHEARSED_ROUNDS = 2
+TEST_LIMIT_S = 3600.0  # the coordinator watches over each test, which waits for its turns
+REHEARSED_ROUNDS = 2  # code that uses a cache runs in the second one
 
 
 class ControlsModule(pytest.Module):
@@ -60,8 +58,6 @@ class Worker:
             return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
         return TurnedMeasurement(profile, self._line, self._start, self._context.key_of(item))
 
-    # ---- collection
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
@@ -70,8 +66,7 @@ class Worker:
             self._context.begin(self._services)
 
     def _services(self) -> Services:
-        """Return this worker's services, not begun: servers are the coordinator's, the application is its own."""
-        start, settings = self._start, self._context.settings
+        start, settings = self._start, self._context.settings  # the coordinator's servers, its own application
         if settings.app:
             app = replace(settings.app, port=0)  # its usual one may be in use on the other side
             if start.profiles:
@@ -100,8 +95,6 @@ class Worker:
             item.add_marker(pytest.mark.timeout(0), append=False)
             if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
                 item.obj = guarded(item.obj, TEST_LIMIT_S)
-
-    # ---- the run
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
