@@ -260,7 +260,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 name = worker.side.name
                 servers = self._databases.addresses(name, round_, prepared=traces is not None)
                 folder = (profiles or self._services.directory / f"pair-{self._count}") / name
-                folder.mkdir(parents=True)
+                folder.mkdir(mode=0o700, parents=True)
                 start = Start(
                     keys=[plan.key for plan in plans],
                     servers=servers,
