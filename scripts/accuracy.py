@@ -8,7 +8,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from plumbline.reporting.wording import text
+from plumbline.reporting.content import reason_text
 from plumbline.results.schema import Benchmark, Results
 from plumbline.selfcheck.recording import Share
 from scripts.clones import APP, PASS, REGRESSION, cloned, run_sections
@@ -74,7 +74,7 @@ class Tally:
                 if one.key in slower and one.verdict != "regression":
                     print(f"  not caught: {described(one)}, {one.verdict}")
             if results.exit_code not in (PASS, REGRESSION):
-                print(f"  invalid: {'; '.join(map(text, results.reasons))}")
+                print(f"  invalid: {'; '.join(map(reason_text, results.reasons))}")
 
 
 def is_unaffected(one: Benchmark) -> bool:

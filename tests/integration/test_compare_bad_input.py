@@ -14,7 +14,7 @@ import pytest
 
 from plumbline.cache import MADE
 from plumbline.judging.baseline import baseline_path, merge
-from plumbline.reporting.wording import text
+from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results, write_results
 from plumbline.results.reasons import Reason
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
@@ -278,7 +278,7 @@ def compare(project: Project, *arguments: str, **environ: str) -> Done:
 
 def reasons(project: Project, key: str) -> str:
     [found] = [one["reasons"] for one in project.results()["benchmarks"] if one["key"] == key]
-    return "\n".join(text(msgspec.convert(one, Reason)) for one in found)
+    return "\n".join(reason_text(msgspec.convert(one, Reason)) for one in found)
 
 
 # ---- what git and the disk say

@@ -19,7 +19,7 @@ from plumbline.judging.budgets import most_agree
 from plumbline.judging.choice import Again
 from plumbline.processes import WATCHED, watched_with_us
 from plumbline.project import Project
-from plumbline.reporting.wording import text
+from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, Results
@@ -39,7 +39,7 @@ class RunEnded(CommandError):
     """A pytest process ended early, or left no results."""
 
     def __init__(self, reasons: Sequence[Reason], exit_code: int) -> None:
-        super().__init__("\n".join(map(text, reasons)), exit_code)
+        super().__init__("\n".join(map(reason_text, reasons)), exit_code)
         self.reasons = reasons
 
 

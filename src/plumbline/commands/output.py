@@ -16,7 +16,6 @@ from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.judging.baseline import find_baseline
 from plumbline.project import Project, nox_command
 from plumbline.reporting import github, history, junit, terminal
-from plumbline.reporting.progress import Progress
 from plumbline.results.files import ResultsError, read_results, write_results, write_whole
 from plumbline.results.schema import Results
 from plumbline.settings import Settings
@@ -116,7 +115,7 @@ def say_wrapped(text: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows how far something is, and remove that line at the end."""
-    line = Progress(sys.stdout)
+    line = terminal.Progress(sys.stdout)
     try:
         yield line.say
     finally:

@@ -1,4 +1,4 @@
-"""The content of all reports: figures and remarks of benchmarks, the outcome of the run, and the next step."""
+"""The content of all reports: figures of benchmarks, the outcome of the run, the next step, and texts of reasons."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from plumbline.judging.budgets import broken
 from plumbline.judging.counts import group_changes
 from plumbline.project import SUITE, nox_command
 from plumbline.reporting import format as form
-from plumbline.reporting import wording
+from plumbline.results.reasons import CountGrowth, Kind, Reason
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
 FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
@@ -23,9 +23,8 @@ EXIT_CODES = {
     130: "interrupted",
 }
 
-# The first reason of an invalid run that lies in the suite, its arguments or the base, rather than in a service.
-_NOT_A_SERVICE = {"nothing_measured", "not_collected", "pytest_failed", "no_comparison"}
 _MOST_COMMAND_CHARACTERS = 74
+_MOST_LISTED = 5  # names in a reason; the others are counted
 
 
 def verdict(benchmark: Benchmark) -> str:
@@ -66,19 +65,18 @@ def before(benchmark: Benchmark) -> float | None:
 def cells(benchmark: Benchmark) -> dict[str, str]:
     """Return the cells beside the benchmark's name by their heading, empty if nothing is known."""
     measured = now(benchmark) is not None
-    change = "" if benchmark.change is None else form.percent(benchmark.change)
     return {
         "n": f"{benchmark.samples:,}" if measured else "",
-        "baseline": form.time(before(benchmark)),
-        "now": form.time(now(benchmark)),
-        "change": change,
+        "baseline": form.duration(before(benchmark)),
+        "now": form.duration(now(benchmark)),
+        "change": form.percent(benchmark.change),
         "interval": form.interval(benchmark.change_low, benchmark.change_high),
         "verdict": verdict(benchmark),
-        "detectable": form.unsigned(benchmark.minimum_detectable_effect),
-        "p95": form.time(benchmark.p95) if measured else "",
+        "detectable": form.percent(benchmark.minimum_detectable_effect).lstrip("+"),
+        "p95": form.duration(benchmark.p95 or None) if measured else "",
         "rate": form.rate(benchmark.rate_per_s) if measured and benchmark.rate_per_s else "",
-        "mean": form.time(benchmark.mean) if measured else "",
-        "p99": form.time(benchmark.p99) if measured else "",
+        "mean": form.duration(benchmark.mean or None) if measured else "",
+        "p99": form.duration(benchmark.p99) if measured else "",
     }
 
 
@@ -93,7 +91,7 @@ def line(benchmark: Benchmark) -> str:
 def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
     """Return everything wrong or unusual about a benchmark; a pass needs no reasons."""
     return [
-        *(wording.text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
+        *(reason_text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
         *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
         *(f"budget {result.name}: {result.note}" for result in benchmark.budgets if result.note),
         *(f"slower under a profiler: {form.function(one)}" for one in benchmark.functions[:most_functions]),
@@ -103,7 +101,7 @@ def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
 
 def notes(results: Results) -> list[str]:
     """Return the notes on a run, beginning with the counts that changed but fail nothing."""
-    return [*map(wording.count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+    return [*map(count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
 
 
 def environment(results: Results) -> dict[str, str]:
@@ -171,18 +169,22 @@ def next_step(results: Results) -> tuple[str, str] | None:
     verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
     bad = [one.key for one in results.benchmarks if verdict(one) in FAILING - {"missing"}]
     bad += [test.key for test in failed_tests(results)]
-    unsure = [
-        b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect is not None
-    ]
+    unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]
     why = results.reasons[0].kind if results.reasons else None
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
     unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
-    not_a_service = results.verdict == "invalid" and why in _NOT_A_SERVICE
+    # Not a service, but the suite, its arguments or the base.
+    ours = results.verdict == "invalid" and why in (
+        "nothing_measured",
+        "not_collected",
+        "pytest_failed",
+        "no_comparison",
+    )
     steps = [
         (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
         (nothing_selected, (session, "runs everything: the arguments selected no test")),
-        (not_a_service or (unmeasured and results.base), after_fixing),
+        (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
         (bad, _only(session, bad, "runs {}")),
         ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
@@ -205,3 +207,81 @@ def _only(session: str, keys: Sequence[str], purpose: str) -> tuple[str, str]:
         commands[f"{session} -- -k {expression}"] = "only these"
     command = [each for each in commands if len(each) <= _MOST_COMMAND_CHARACTERS or each == session][-1]
     return command, purpose.format(commands[command])
+
+
+def reason_text(reason: Reason) -> str:
+    """Return the text of a reason, without a full stop; errors may have several lines."""
+    counts = [count_text(count) for count in reason.counts]
+    names = reason.subjects or counts
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    share, accepted = (f"{share * 100:.0f} %" for share in (reason.share, reason.accepted_share))
+    said = _REASONS[reason.kind].format(
+        reason=reason,
+        share=share,
+        listed=", ".join(names[:_MOST_LISTED]) + more,
+        all="; ".join(reason.subjects),
+        counts=", ".join(counts),
+        beyond=", ".join(counts) or f"at least {share} slower, after {accepted}",
+    )
+    return f"when measured again: {said}" if reason.when_repeated else said
+
+
+def count_text(growth: CountGrowth) -> str:
+    """`redis messages 6 → 8 in 12 benchmarks`, `SELECT … FROM item WHERE id = $1: 1 → 51`"""
+    kind, _, statement = growth.name.partition(" ")
+    service, _, unit = kind.partition(".")
+    statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
+    label = statements.get(unit, f"{service} {statement or unit.replace('_', ' ')}")
+    old, new, difference = map(_number, (growth.old, growth.new, growth.new - growth.old))
+    change = f"{old} → {new}" if growth.alike else difference if difference[0] == "-" else f"+{difference}"
+    return f"{label} {change}" + (f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else "")
+
+
+def _number(count: float) -> str:
+    return f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}"
+
+
+# With the values that `reason_text` fills in.
+_REASONS: dict[Kind, str] = {
+    "source_changed": "its source, or that of a fixture, is not the baseline's",
+    "not_comparable": "not comparable: {all}",
+    "pinned_once": "pinned to one core either in the baseline or now, but not in both",
+    "measured_zero": "too short for the clock: it measured 0",
+    "not_ruled_out": "a slow-down of {share} can't be ruled out",
+    "slower_in_processes": "slower in {reason.number} fresh processes",
+    "machine_slower": "the machine itself is {share} slower than when the baseline was recorded",
+    "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
+    "unaffected": "executes nothing that differs from {reason.detail}",
+    "compared": "compared in {reason.number} pairs",
+    "pairs_inconclusive": "inconclusive after {reason.number} pairs",
+    "comparison_failed": "could not be compared with the base: {reason.detail}",
+    "no_time_left": "not compared with the base: the time was up",
+    "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
+    "baseline_edited": "this change edits its baseline",
+    "not_slower_than_base": "slower than the baseline, not than the base",
+    "count_grown": "{counts}",
+    "accepted": "accepted: {reason.detail}",
+    "beyond_accepted": "{beyond}, which is beyond what was accepted: {reason.detail}",
+    "test_gone": "its test is gone: record a new baseline if that is intended",
+    "test_measures_nothing": "its test measures nothing now: record a new baseline if that is intended",
+    "test_skipped": "skipped: {reason.detail}",
+    "removed": "this change takes it out of the baseline",
+    "ended": "{reason.detail}",
+    "not_collected": "{listed} can't be collected:\n{reason.detail}",
+    "pytest_failed": "pytest ended with exit code {reason.detail} before its end (see above)",
+    "comparison_invalid": "{reason.detail}",
+    "no_comparison": "no paired comparison: {reason.detail}",
+    "nothing_measured": "nothing was measured",
+    "benchmarks_invalid": "invalid: {listed}",
+    "benchmarks_missing": "in the baseline, but not measured: {listed}",
+    "counts_grown": "more than in the baseline: {listed}",
+    "slower_than_base": "slower than the base: {listed}",
+    "slower_than_baseline": "slower than the baseline: {listed}",
+    "budgets_broken": "budget broken: {listed}",
+    "tests_failed": "test failed: {listed}",
+    "benchmarks_inconclusive": "{reason.number} of {reason.of} benchmarks are inconclusive",
+    "drifted": "worse than the baseline, but not because of this change: {listed}",
+    "no_baseline": "there is no baseline to compare with",
+    "sources_changed": "nothing was judged, as the source changed: {listed}",
+    "within_limits": "{reason.number} benchmarks within their limits",
+}

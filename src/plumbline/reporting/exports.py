@@ -106,14 +106,11 @@ def pyperf(results: Results) -> str:
             parts = min(_PARTS, len(values_s))
             bounds = pairwise(len(values_s) * part // parts for part in range(parts + 1))
             runs_s = [[statistics.median(values_s[begin:end]) for begin, end in bounds]]
-        metadata: dict[str, str | int] = {
-            "name": _name(benchmark.key),
-            "description": benchmark.description,
-            "loops": max(1, benchmark.samples // sum(map(len, runs_s))),
-            "inner_loops": benchmark.operations,
-            "cpu_affinity": "" if benchmark.pin is None else str(benchmark.pin),
-            "verdict": content.verdict(benchmark),
-        }
+        loops = max(1, benchmark.samples // sum(map(len, runs_s)))
+        pin = "" if benchmark.pin is None else str(benchmark.pin)
+        metadata: dict[str, str | int] = {"name": _name(benchmark.key), "description": benchmark.description}
+        metadata |= {"loops": loops, "inner_loops": benchmark.operations, "cpu_affinity": pin}
+        metadata["verdict"] = content.verdict(benchmark)
         benchmarks.append({"metadata": _metadata(metadata), "runs": [{"values": run_s} for run_s in runs_s]})
     environment = results.environment
     platform = f"{environment.system}-{environment.kernel}-{environment.architecture}"

@@ -20,19 +20,14 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{float(f'{rounded}e{exponent}'):,.{max(0, digits - 1 - int(exponent))}f}"
 
 
-def duration(seconds: float) -> str:
-    """57.1 µs"""
-    if seconds == 0:
-        return "0 s"
+def duration(seconds: float | None) -> str:
+    """57.1 µs; nothing if it is not known."""
+    if not seconds:
+        return "" if seconds is None else "0 s"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if float(f"{seconds * factor:.2e}") >= 1:  # as it will be rounded: 999.9 µs is 1.00 ms
             return f"{significant(seconds * factor)} {unit}"
     return f"{significant(seconds * 1e9)} ns"
-
-
-def time(seconds: float | None) -> str:
-    """Return a duration; nothing if it is not known."""
-    return duration(seconds) if seconds else ""
 
 
 def rate(per_s: float) -> str:
@@ -40,8 +35,10 @@ def rate(per_s: float) -> str:
     return f"{significant(per_s)}/s"
 
 
-def percent(share: float) -> str:
-    """Return a change: +4.8 %, -12 %, x500 if it is ten-fold or more."""
+def percent(share: float | None) -> str:
+    """Return a change: +4.8 %, -12 %, x500 if it is ten-fold or more; nothing if it is not known."""
+    if share is None:
+        return ""
     if share >= 9:
         return f"x{significant(1 + share)}"
     number = f"{share * 100:+.1f}"
@@ -50,16 +47,11 @@ def percent(share: float) -> str:
     return "0.0 %" if number in ("+0.0", "-0.0") else f"{number} %"
 
 
-def unsigned(share: float | None) -> str:
-    """Return the size of a change: 4.8 %."""
-    return "" if share is None else percent(share).lstrip("+")
-
-
 def interval(low: float | None, high: float | None) -> str:
     """Return the interval of a change, in per cent: +3.9…+5.7; an open side is empty."""
     if low is None and high is None:
         return ""
-    return "…".join("" if bound is None else percent(bound).removesuffix(" %") for bound in (low, high))
+    return "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
 
 
 def budget(result: BudgetResult) -> str:

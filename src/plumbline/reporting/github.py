@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from plumbline.project import SUITE
-from plumbline.reporting import content, wording
+from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results
 
@@ -26,7 +26,7 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
     """Return Markdown of at most that size: the verdict, the notable benchmarks, and the rest folded."""
     head = content.headline(results)
     mark = "✅" if content.all_well(results) else "❌" if results.exit_code else "⚠️"
-    first, *others = [wording.text(reason) for reason in results.reasons] or [""]
+    first, *others = [content.reason_text(reason) for reason in results.reasons] or [""]
     verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
     verdict += f"{_escaped(first)}\n\n" if first else ""
     verdict += f"{content.summary(results)}.  \n"

@@ -13,7 +13,7 @@ import vl_convert
 
 from plumbline.cache import digest, make_once, state_folder
 from plumbline.measuring.statistics import Summary, percentile, summarize
-from plumbline.reporting import content, wording
+from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.markup import Markup, dumped, folded, listed, plot, section, table, tag, verbatim
 from plumbline.results.schema import Benchmark, Results
@@ -84,7 +84,7 @@ def script() -> str:
 def _verdict(results: Results) -> Markup:
     headline = content.headline(results)
     tone = "good" if content.all_well(results) else "bad" if results.exit_code else _TONES.get(headline)
-    reasons = [wording.text(reason) for reason in results.reasons]
+    reasons = [content.reason_text(reason) for reason in results.reasons]
     step = content.next_step(results)
     recorded = f", recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
     baseline = results.baseline.rpartition("/")[2] + (recorded if results.baseline_commit else "")
@@ -167,17 +167,13 @@ def _benchmark(results: Results, number: int, benchmark: Benchmark, others: Sequ
     shares = (benchmark.change, benchmark.change_low, benchmark.change_high, tolerance, effect)
     percents = [None if share is None else share * 100 for share in shares]
     changes = dict(zip(("change", "low", "high", "tolerance", "effect"), percents, strict=True))
-    row = {
-        "key": benchmark.key,
-        "name": form.shortened(test.removeprefix("test_"), _MOST_NAME_CHARACTERS),
-        "label": cells["change"] if tone == "good" else f"{cells['change']} {verdict}",
-        "interval": cells["interval"],
-        "verdict": verdict,
-        "tone": tone,
-    }
+    name = form.shortened(test.removeprefix("test_"), _MOST_NAME_CHARACTERS)
+    label = cells["change"] if tone == "good" else f"{cells['change']} {verdict}"
+    row = {"key": benchmark.key, "name": name, "label": label, "interval": cells["interval"]}
+    limits = [form.percent(limit).lstrip("+") for limit in (tolerance, effect)]
     facts = [
         f"key {benchmark.key}",
-        f"tolerance {form.unsigned(tolerance)}, minimum effect {form.unsigned(effect)}" if tolerance or effect else "",
+        f"tolerance {limits[0]}, minimum effect {limits[1]}" if any(limits) else "",
         f"{benchmark.samples:,} samples of {benchmark.operations:,} operations" if benchmark.operations > 1 else "",
         f"was {benchmark.renamed_from}" if benchmark.renamed_from else "",
         *(f"budget kept: {form.budget(each)}" for each in benchmark.budgets if each.kept and not each.note),
@@ -205,7 +201,7 @@ def _benchmark(results: Results, number: int, benchmark: Benchmark, others: Sequ
         data_verdict=verdict,
         data_notable=content.is_notable(benchmark),
         data_text=f"{benchmark.key} {benchmark.description}".lower(),
-        data_row=None if benchmark.change is None else dumped(row | changes),
+        data_row=None if benchmark.change is None else dumped(row | {"verdict": verdict, "tone": tone} | changes),
     )
 
 
@@ -248,8 +244,8 @@ def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
     columns = ["minimum", "median", "mean", "p95", "p99", "maximum"]
 
     def row(name: str, samples: int, of: Benchmark | Summary, suffix: str = "") -> list[str]:
-        times_s = [getattr(of, column + suffix) for column in columns]
-        return [name, f"{samples:,}", *map(form.time, times_s), form.rate(of.rate_per_s) if of.rate_per_s else ""]
+        times = [form.duration(getattr(of, column + suffix) or None) for column in columns]
+        return [name, f"{samples:,}", *times, form.rate(of.rate_per_s) if of.rate_per_s else ""]
 
     rows = [row("baseline", baseline.samples, baseline)] if baseline else []
     for side, samples_s in (("base", benchmark.base_samples_s), ("head", benchmark.head_samples_s)):

@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from plumbline.exit_codes import EXIT_INCONCLUSIVE
 from plumbline.project import SUITE
-from plumbline.reporting import content, wording
+from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
@@ -38,7 +38,7 @@ def render(results: Results) -> str:
         _case(suite, key, tests.get(key), benchmarks.get(key), failing)
     if results.exit_code and not suite.findall("*/failure") + suite.findall("*/error"):
         case = SubElement(suite, "testcase", classname=SUITE.replace("/", "."), name="the run", time="0.000")
-        _outcome(case, "error", content.headline(results), map(wording.text, results.reasons))
+        _outcome(case, "error", content.headline(results), map(content.reason_text, results.reasons))
 
     paths = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
     for element in (suite, suites):

@@ -20,8 +20,6 @@ const CONFIG = {
   point: { filled: true, opacity: 1, color: "var(--text)" },
 };
 
-// Specifications of plots: data in, Vega-Lite out
-
 const layer = (type, mark, encoding, more) => ({ mark: { type, ...mark }, encoding, ...more });
 const number = (field, title, scale = {}, axis = {}) => ({
   field, title, type: "quantitative", scale: { zero: false, ...scale },
@@ -140,8 +138,6 @@ function history({ medians, p95, limit }) {
   };
 }
 
-// Drawing
-
 async function draw(plot) {
   const data = plot.data ?? JSON.parse(plot.dataset.plot);
   try {
@@ -167,8 +163,7 @@ const inView = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "400px" });
 
-// The forest plot of the benchmarks that are shown, in parts, of which only the first is unfolded
-
+/** Plot the changes of the benchmarks that are shown, in parts, of which only the first is unfolded. */
 function drawForest() {
   const rows = benchmarks.filter((each) => !each.hidden && each.dataset.row)
     .map((each) => ({ anchor: each.id, ...JSON.parse(each.dataset.row) }));
@@ -187,8 +182,6 @@ function drawForest() {
     inView.observe(plot);
   }
 }
-
-// Search, filter and links
 
 function filter() {
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/);
@@ -211,12 +204,7 @@ function show(anchor) {
 }
 
 if (benchmarks.length) {
-  let waiting;
-  document.getElementById("search").addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(filter, 150);
-  });
-  document.getElementById("verdict").addEventListener("change", filter);
+  document.querySelector("form").addEventListener("input", filter);
   document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("unfold").addEventListener("click", () => {
     for (const each of benchmarks) if (!each.hidden) each.open = true;

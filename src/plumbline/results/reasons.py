@@ -1,4 +1,4 @@
-"""Reasons of verdicts as typed values; `plumbline.reporting.wording` has their texts."""
+"""Reasons of verdicts as typed values; `plumbline.reporting.content` has their texts."""
 
 from collections.abc import Sequence
 from typing import Literal

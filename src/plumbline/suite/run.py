@@ -25,9 +25,8 @@ from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
 from plumbline.measuring.guards import guarded
 from plumbline.processes import pinned_core
-from plumbline.reporting import terminal
 from plumbline.reporting.format import duration, file_and_name
-from plumbline.reporting.progress import Progress
+from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
 from plumbline.services import Services
@@ -207,7 +206,7 @@ def _show(results: Results, context: RunContext, reporter: "pytest.TerminalRepor
         results = replace(results, benchmarks=judged)
     except ResultsError as error:
         reporter.write_line(str(error))
-    terminal.render_table(results, Console(file=sys.stdout))
+    render_table(results, Console(file=sys.stdout))
     if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
         reporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
 
