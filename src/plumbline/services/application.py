@@ -132,7 +132,7 @@ class Process(LocalService):
             return
         self._end(signal.SIGTERM, TERM_LIMIT_S)
         self._end(signal.SIGKILL, KILL_LIMIT_S)
-        self.run.forget_process(self._child.pid)
+        self.run.forget(f"process {self._child.pid}")
 
     def _processes(self) -> list[psutil.Process]:
         """Return its processes, with descendants that left the group or lost their parent once they have been seen."""

@@ -294,7 +294,7 @@ class LocalService(Service):
             self._child.wait(STOP_LIMIT_S)
             # A new PostgreSQL refuses to start while one of the old one's processes is still there.
             wait_gone(processes, STOP_LIMIT_S)
-            self.run.forget_process(self._child.pid)
+            self.run.forget(f"process {self._child.pid}")
 
     def stop(self) -> None:
         if self._child is None:
@@ -309,7 +309,7 @@ class LocalService(Service):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(STOP_LIMIT_S)
         wait_gone(processes, STOP_LIMIT_S)
-        self.run.forget_process(self._child.pid)
+        self.run.forget(f"process {self._child.pid}")
 
     def _processes(self) -> list[psutil.Process]:
         if self._child is None or not self.running():

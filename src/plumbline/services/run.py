@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from plumbline.cache import state_folder
 from plumbline.processes import WATCHED, alive, host_name, identity
@@ -67,8 +66,9 @@ class ServiceRun:
             with contextlib.suppress(OSError):
                 remove(self.id, thing)
                 self.forget(f"directory {thing['path']}")
+        assert self._reaper.stdin is not None
         with contextlib.suppress(OSError):
-            self._pipe.close()
+            self._reaper.stdin.close()
         try:
             self._reaper.wait(REAPER_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -81,38 +81,30 @@ class ServiceRun:
         """Register a child process; its descendants go with it."""
         self.add(f"process {pid}", {"kind": "process", **identity(pid)})
 
-    def forget_process(self, pid: int) -> None:
-        """Forget a child process that has been waited for."""
-        self.forget(f"process {pid}")
-
     def add_directory(self, path: Path) -> None:
         """Register a directory with all that is in it."""
         self.add(f"directory {path}", {"kind": "directory", "path": str(path)})
 
-    def add(self, key: str, thing: Thing) -> None:
-        """Register something to remove. `url`, which may hold a password, stays out of the record."""
+    def add(self, key: str, thing: Thing | None) -> None:
+        """Register something to remove; None: it has been removed. The `url` of a thing may hold a password."""
         with self._lock:
-            self._things[key] = thing
-            self._report(key, thing)
+            self._things.pop(key, None)
+            self._things |= {key: thing} if thing else {}
+            self._write_record()
+            if self._reaper is not None:
+                self._send({"key": key, "thing": thing})
 
     def forget(self, key: str) -> None:
         """Forget something that has been removed."""
-        with self._lock:
-            if self._things.pop(key, None) is not None:
-                self._report(key, None)
+        self.add(key, None)
 
-    def _report(self, key: str, thing: Thing | None) -> None:
-        self._write_record()
-        if self._reaper is not None:
-            # If the reaper has been killed, there is still the record.
-            with contextlib.suppress(OSError, ValueError):
-                self._pipe.write(json.dumps({"key": key, "thing": thing}) + "\n")
-                self._pipe.flush()
-
-    @property
-    def _pipe(self) -> Any:
+    def _send(self, message: object) -> None:
         assert self._reaper is not None
-        return self._reaper.stdin
+        assert self._reaper.stdin is not None
+        # If the reaper has been killed, there is still the record.
+        with contextlib.suppress(OSError, ValueError):
+            self._reaper.stdin.write(json.dumps(message) + "\n")
+            self._reaper.stdin.flush()
 
     def _start_reaper(self) -> None:
         self._reaper = subprocess.Popen(
@@ -133,8 +125,7 @@ class ServiceRun:
             "record": str(self._record),
             "path": [str(Path(entry).resolve()) for entry in sys.path if entry],
         }
-        self._pipe.write(json.dumps(header) + "\n")
-        self._pipe.flush()
+        self._send(header)
         self._write_record()
 
     def _write_record(self) -> None:
