@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.services import Services
-from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
+from plumbline.services.clients import client_errors, redis_client, run_sql
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
 KEPT_CONNECTION_NAME = "perf"
@@ -68,10 +68,10 @@ def _addresses(host: str) -> Set[str]:
 
 def _leaked(url: str, ports: Set[int]) -> list[str]:
     """Describe those that the server lists without the kept name; it notices what is closed a moment later."""
-    leaked, errors = (_leaked_redis, redis_errors) if url.startswith("redis") else (_leaked_postgres, sql_errors)
+    leaked = _leaked_redis if url.startswith("redis") else _leaked_postgres
     deadline_s = time.monotonic() + SETTLED_S
     found: list[str] = []
-    with contextlib.suppress(*errors()):
+    with contextlib.suppress(*client_errors(url)):
         while (found := leaked(url, ports)) and time.monotonic() < deadline_s:
             time.sleep(0.02)
     return found

@@ -60,25 +60,15 @@ def run_sql(url: str, statement: str, *arguments: object, limit_s: float, **opti
     return run_alone(work, limit_s)
 
 
-def sql_errors() -> tuple[type[Exception], ...]:
-    """Return what `run_sql` raises if the server or the way to it fails."""
+def client_errors(scheme: str) -> tuple[type[Exception], ...]:
+    """Return what `redis_client` or `run_sql` raises if the server or the way to it fails."""
+    if scheme.startswith("redis"):
+        import redis
+
+        return (redis.RedisError, OSError)
     import asyncpg
 
-    return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-
-
-def redis_errors() -> tuple[type[Exception], ...]:
-    """Return what a `redis_client` raises if the server or the way to it fails."""
-    import redis
-
-    return (redis.RedisError, OSError)
-
-
-def is_not_permitted(error: BaseException) -> bool:
-    """Return whether PostgreSQL refused a statement for want of a privilege."""
-    import asyncpg
-
-    return isinstance(error, asyncpg.InsufficientPrivilegeError)
+    return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 def probe(address: Address, limit_s: float, key_prefix: str) -> str:

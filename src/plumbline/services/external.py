@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready, wait_until_ready
-from plumbline.services.clients import advice_http, is_not_permitted, probe_http, run_sql, sql_errors
+from plumbline.services.clients import advice_http, client_errors, probe_http, run_sql
 from plumbline.services.errors import ServiceError
 from plumbline.services.removal import Thing, remove
 from plumbline.settings import URL_VARIABLES
@@ -17,6 +17,8 @@ from plumbline.settings import URL_VARIABLES
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
 # Options that would send a client to another server than the URL itself.
 ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
+# PostgreSQL's code.
+INSUFFICIENT_PRIVILEGE = "42501"
 
 
 class _External(Service):
@@ -120,8 +122,8 @@ class ExternalPostgres(_External):
         try:
             run_sql(self._given.url, statement, limit_s=self._limit_s)
             self._mark = "postgres data", mark
-        except sql_errors() as error:
-            if is_not_permitted(error):
+        except client_errors("postgres") as error:
+            if getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
                 self.run.forget("postgres data")
                 return
             raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services import Address, ServiceError, Services
-from plumbline.services.clients import redis_client, redis_errors, run_sql, sql_errors
+from plumbline.services.clients import client_errors, redis_client, run_sql
 from plumbline.services.errors import NotReady, describe
 from plumbline.services.variables import placeholders
 from plumbline.settings import Settings
@@ -125,7 +125,7 @@ class Databases:
                 for key in client.scan_iter(count=1000):
                     pipeline.copy(key, key, destination_db=number, replace=True)
                 pipeline.execute()
-        except redis_errors() as error:
+        except client_errors("redis") as error:
             raise ComparisonInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
 
     def _sql(self, statement: str) -> None:
@@ -133,5 +133,5 @@ class Databases:
             return
         try:
             run_sql(self._postgres.url, statement, limit_s=LIMIT_S)
-        except sql_errors() as error:
+        except client_errors("postgres") as error:
             raise ComparisonInvalid(f"{statement} failed: {describe(error)}") from None
