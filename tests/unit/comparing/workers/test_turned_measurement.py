@@ -108,6 +108,15 @@ async def test_a_held_clock_goes_on_from_where_it_stood() -> None:
     await asyncio.sleep(0.001)
 
 
+async def test_a_clock_that_the_test_has_replaced_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen clock is not set going by a turn that was waited for."""
+    loop = asyncio.get_running_loop()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "time", lambda: 7.0)
+        hold_clock(loop, 5.0)
+        assert loop.time() == 7.0
+
+
 def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
     """A round without a timed block is refused in a worker, too."""
     Coordinator(ends, TWO_TURNS)
