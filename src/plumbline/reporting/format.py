@@ -49,9 +49,8 @@ def percent(share: float | None) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """Return the interval of a change, in per cent: +3.9…+5.7; an open side is empty."""
-    if low is None and high is None:
-        return ""
-    return "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
+    text = "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
+    return "" if text == "…" else text
 
 
 def budget(result: BudgetResult) -> str:

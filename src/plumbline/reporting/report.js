@@ -1,7 +1,4 @@
-"use strict";
-// Draws the plots when they come into view, and filters the benchmarks. Colours are variables of report.css: the plots
-// follow the colour scheme.
-
+// Draws the plots when they come into view, and filters the benchmarks. Colours are variables of report.css.
 const ROWS_AT_ONCE = 100;
 const SHAPES = { bad: "triangle-right", unsure: "diamond", good: "circle", neutral: "square" };
 const narrow = matchMedia("(max-width: 640px)");
@@ -66,8 +63,8 @@ function distribution({ rows, limit }) {
     row, value: time * factor, color: `var(--${row.replace(" ", "-")})`,
   })));
   const axis = { labelColor: "var(--text)", ticks: false, domain: false };
-  const scale = { domainMax: limit * factor, nice: false };
-  const x = (aggregate) => ({ ...number("value", `time per operation (${unit})`, scale), aggregate });
+  const base = number("value", `time per operation (${unit})`, { domainMax: limit * factor, nice: false });
+  const x = (aggregate) => ({ ...base, aggregate });
   const y = { field: "row", type: "nominal", sort: null, title: null, axis };
   const tooltip = [{ field: "value", aggregate: "median", format: ".4", title: `median (${unit})` }];
   return {
@@ -115,15 +112,14 @@ function history({ medians, p95, limit }) {
   const oneDay = new Set(runs.map(([created]) => created.slice(0, 10))).size === 1;
   const labelExpr = `slice(datum.label, ${oneDay ? "11, 16" : "0, 10"})`;
   const axis = {
-    labelExpr, labelAngle: 0, ticks: false, labelOverlap: "greedy", labelSeparation: 9, labelFlush: true, labelBound: true,
+    labelExpr, labelAngle: 0, labelOverlap: "greedy", labelSeparation: 9, labelFlush: true, labelBound: true,
+    ticks: false,
   };
   const y = (field) => number(field, `time per operation (${unit})`, { domainMax: limit * factor }, { tickCount: 5 });
   const changed = { transform: [{ filter: "datum.changed" }] };
   const opacity = { condition: { test: "datum.last", value: 1 }, value: 0 };
-  const tooltip = [
-    ...["created", "commit", "verdict"].map((field) => ({ field })),
-    ...["median", "p95"].map((field) => ({ field, format: ".4", title: `${field} (${unit})` })),
-  ];
+  const times = ["median", "p95"].map((field) => ({ field, format: ".4", title: `${field} (${unit})` }));
+  const tooltip = [{ field: "created" }, { field: "commit" }, { field: "verdict" }, ...times];
   return {
     data: { values },
     height: 200,
@@ -172,8 +168,7 @@ function drawForest() {
   for (let start = 0; start < rows.length; start += ROWS_AT_ONCE) {
     const shown = rows.slice(start, start + ROWS_AT_ONCE);
     const ariaLabel = `Changes of ${shown.length} benchmarks; the list below has the figures.`;
-    const data = { kind: "forest", rows: shown };
-    const plot = element("div", { data, className: "plot", role: "img", ariaLabel });
+    const plot = element("div", { data: { kind: "forest", rows: shown }, className: "plot", role: "img", ariaLabel });
     plot.style.minHeight = `${shown.length * 22 + 40}px`;
     const part = element(start ? "details" : "div");
     if (start) part.append(element("summary", { textContent: `${start + 1} to ${start + shown.length}` }));
@@ -204,8 +199,7 @@ function show(anchor) {
 }
 
 if (benchmarks.length) {
-  document.querySelector("form").addEventListener("input", filter);
-  document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
+  document.querySelector("[role=search]").addEventListener("input", filter);
   document.getElementById("unfold").addEventListener("click", () => {
     for (const each of benchmarks) if (!each.hidden) each.open = true;
   });
