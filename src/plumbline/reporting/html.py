@@ -19,9 +19,9 @@ from plumbline.reporting.markup import Markup, dumped, folded, listed, plot, sec
 from plumbline.results.schema import Benchmark, Results
 
 _MOST_OPEN = 10  # benchmarks that fail the run; the others are a click away
-_MOST_SAMPLES = 200  # more dots of a plot look like one
+_MOST_SAMPLES = 200  # a reader distinguishes no more dots of a plot
 _MOST_NAME_CHARACTERS = 40
-# How verdicts look; the others are neutral.
+# The tones of verdicts; the others are neutral.
 _TONES = dict.fromkeys(content.FAILING, "bad") | dict.fromkeys(("inconclusive", "drift"), "unsure")
 _TONES |= dict.fromkeys(("pass", "improvement"), "good")
 _POLICY = "default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
