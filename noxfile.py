@@ -21,17 +21,6 @@ REQUIREMENTS = Path("tests/performance/requirements.txt")
 INVALID = 3
 
 
-def own_project() -> list[str]:
-    """Return what installs your project: the project itself if it can be built, otherwise its dependencies.
-
-    Nothing if a line "-e ." of the requirements installs it already.
-    """
-    if any(line == "-e ." or line.startswith("-e .[") for line in REQUIREMENTS.read_text("utf-8").splitlines()):
-        return []
-    own = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
-    return ["-e", "."] if "build-system" in own else own.get("project", {}).get("dependencies", [])
-
-
 @nox.session
 def ci(session: nox.Session) -> None:
     """The gate: measure, compare with the baseline and the base commit. Arguments after -- go to pytest."""
@@ -82,7 +71,12 @@ def report(session: nox.Session) -> None:
 
 def plumbline(session: nox.Session, *command: str) -> None:
     """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
-    session.install("-r", str(REQUIREMENTS), *own_project())
+    own = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
+    # Your project if it can be built, otherwise its dependencies; a line "-e ." in the requirements is faster.
+    project = ["-e", "."] if "build-system" in own else own.get("project", {}).get("dependencies", [])
+    if any(line == "-e ." or line.startswith("-e .[") for line in REQUIREMENTS.read_text("utf-8").splitlines()):
+        project = []
+    session.install("-r", str(REQUIREMENTS), *project)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
     # If this process dies, the command ends too. Compiled modules make its many processes start faster.
     environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}

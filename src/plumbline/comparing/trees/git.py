@@ -161,7 +161,7 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
     elif name := next(filter(os.environ.get, TARGETS), ""):
         found = _merge_base(git, os.environ[name], name)
         why = f"merge base with {os.environ[name]} ({name})"
-        problem = f"no {why} can be found"
+        problem = f"no merge base with {os.environ[name]} ({name}) can be found"
     elif baseline is not None:
         found = _last_change(git, baseline)
         why = f"the newest commit that changed {baseline.name}"
