@@ -133,8 +133,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             with self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _):
                 for worker in pair.both:
                     if strange := foreign(worker.collected.origins, worker.side.tree):
-                        side, found = worker.side.name, ", ".join(strange)
-                        raise ComparisonInvalid(f"{side} imports from outside its own tree: {found}")
+                        name, listed = worker.side.name, ", ".join(strange)
+                        raise ComparisonInvalid(f"{name} imports from outside its own tree: {listed}")
                 base, head = (worker.collected for worker in pair.both)
                 keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
                 served = keys.intersection(base.served, head.served)
