@@ -232,10 +232,13 @@ def count_text(growth: CountGrowth) -> str:
     service, _, unit = kind.partition(".")
     statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
     label = statements.get(unit, f"{service} {statement or unit.replace('_', ' ')}")
-    counts = (growth.old, growth.new, growth.new - growth.old)
-    old, new, difference = (f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}" for count in counts)
+    old, new, difference = map(_number, (growth.old, growth.new, growth.new - growth.old))
     change = f"{old} → {new}" if growth.alike else difference if difference[0] == "-" else f"+{difference}"
     return f"{label} {change}" + (f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else "")
+
+
+def _number(count: float) -> str:
+    return f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}"
 
 
 # With the values that `reason_text` fills in.

@@ -56,9 +56,13 @@ def github_action_benchmark(results: Results) -> str:
     """
     entries = []
     for benchmark in _measured(results, "github-action-benchmark"):
-        extra = {"verdict": content.verdict(benchmark), "samples": f"{benchmark.samples:,}"}
-        extra |= {"p95": form.duration(benchmark.p95), "rate": form.rate(benchmark.rate_per_s)}
-        extra |= {name: f"{count:g}" for name, count in _counts(benchmark).items()}
+        extra = {
+            "verdict": content.verdict(benchmark),
+            "samples": f"{benchmark.samples:,}",
+            "p95": form.duration(benchmark.p95),
+            "rate": form.rate(benchmark.rate_per_s),
+            **{name: f"{count:g}" for name, count in _counts(benchmark).items()},
+        }
         entry: dict[str, Any] = {"name": _name(benchmark.key), "unit": "µs", "value": benchmark.median * 1e6}
         values_s = _values_s(benchmark)
         if len(values_s) > 1:
@@ -76,9 +80,12 @@ def bencher(results: Results) -> str:
         if len(values_s) > 1:
             latency["lower_value"] = min(percentile(values_s, 25), median_s) * 1e9
             latency["upper_value"] = max(percentile(values_s, 75), median_s) * 1e9
-        others = {"p95-latency": benchmark.p95 * 1e9, "p99-latency": (benchmark.p99 or 0.0) * 1e9}
-        others["throughput"] = benchmark.rate_per_s
-        others |= {re.sub("[^a-z0-9]+", "-", name.lower()): count for name, count in _counts(benchmark).items()}
+        others = {
+            "p95-latency": benchmark.p95 * 1e9,
+            "p99-latency": (benchmark.p99 or 0.0) * 1e9,
+            "throughput": benchmark.rate_per_s,
+            **{re.sub("[^a-z0-9]+", "-", name.lower()): count for name, count in _counts(benchmark).items()},
+        }
         measures = {measure: {"value": value} for measure, value in others.items() if value}
         document[_name(benchmark.key)] = {"latency": latency, **measures}
     return _json(document)
@@ -144,7 +151,6 @@ def openmetrics(results: Results) -> str:
     environment = results.environment
     run = {"verdict": results.verdict or "", "profile": results.profile}
     run |= {"commit": environment.commit, "machine": environment.machine, "python": environment.python}
-    exit_code: list[_Sample] = [] if results.exit_code is None else [({}, results.exit_code)]
     created: list[_Sample] = []
     with contextlib.suppress(ValueError):  # no date
         created.append(({}, datetime.fromisoformat(results.created).timestamp()))
@@ -154,7 +160,10 @@ def openmetrics(results: Results) -> str:
     families: dict[str, tuple[str, list[_Sample]]] = {
         "perf_run_info": ("The run, and its verdict.", [(run, 1)]),
         "perf_run_timestamp_seconds": ("When the results were written.", created),
-        "perf_run_exit_code": ("Exit code of the run.", exit_code),
+        "perf_run_exit_code": (
+            "Exit code of the run.",
+            [({}, code)] if (code := results.exit_code) is not None else [],
+        ),
         "perf_benchmark_info": ("Each benchmark, and its verdict.", judged),
     }
     values = [(labels, _figures(each)) for labels, each in labelled]

@@ -49,8 +49,9 @@ def percent(share: float | None) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """Return the interval of a change, in per cent: +3.9…+5.7; an open side is empty."""
-    text = "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
-    return "" if text == "…" else text
+    if low is None and high is None:
+        return ""
+    return "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
 
 
 def budget(result: BudgetResult) -> str:

@@ -15,7 +15,8 @@ COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
 _TITLED, _FOLDED = "### {}\n\n{}", "<details><summary>{}</summary>\n\n{}\n</details>\n"
 _FRAMES_BYTES = 1_000  # for the titles of sections, and the notes on what was left out
 _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
-MOST = 10  # GitHub shows no more errors in a step, and no more warnings
+# GitHub shows no more errors in a step, and no more warnings.
+MOST = 10
 # Escapes of workflow commands, which docs.github.com describes.
 _IN_MESSAGE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY = _IN_MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
@@ -28,8 +29,9 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
     first, *others = [content.reason_text(reason) for reason in results.reasons] or [""]
     verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
     verdict += f"{_escaped(first)}\n\n" if first else ""
-    lines = filter(None, [f"{content.summary(results)}.", content.exit_line(results)])
-    verdict += "".join(f"{line}  \n" for line in lines)
+    verdict += f"{content.summary(results)}.  \n"
+    if line := content.exit_line(results):
+        verdict += f"{line}  \n"
     if step := content.next_step(results):
         verdict += f"Next: `{step[0]}` {step[1]}.\n"
     left = limit_bytes - len(verdict.encode()) - _FRAMES_BYTES

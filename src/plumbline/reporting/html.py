@@ -22,9 +22,11 @@ _MOST_OPEN = 10  # benchmarks that fail the run; the others are a click away
 _MOST_SAMPLES = 200  # a reader distinguishes no more dots of a plot
 _MOST_NAME_CHARACTERS = 40
 # The tones of verdicts; the others are neutral.
-_TONES = dict.fromkeys(content.FAILING, "bad") | dict.fromkeys(("inconclusive", "drift"), "unsure")
-_TONES |= dict.fromkeys(("pass", "improvement"), "good")
-_POLICY = "default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_TONES = {
+    **dict.fromkeys(content.FAILING, "bad"),
+    **dict.fromkeys(("inconclusive", "drift"), "unsure"),
+    **dict.fromkeys(("pass", "improvement"), "good"),
+}
 _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
 
 
@@ -32,7 +34,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     """Return the page; `history` holds earlier runs, the oldest first."""
     title = f"{content.headline(results).capitalize()}: performance of {results.environment.commit[:7]}"
     every = [*history, results]
-    runs = [(run.created, run.environment.commit, run.verdict or "", run.baseline_commit) for run in every]
+    runs = [[run.created, run.environment.commit, run.verdict or "", run.baseline_commit] for run in every]
     data = dumped([list(map(form.plain, run)) for run in runs]).replace("<", "\\u003c")
     failed = (
         tag("article", tag("h3", tag("bdi", test.key)), verbatim(form.first_lines(test.message, 20)))
@@ -46,11 +48,12 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         _history(history),
     ]
     allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'"
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY.format(allowed)}">'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">"
         f"{tag('title', title)}<style>{style}</style></head><body>"
         '<a class="skip" href="#benchmarks">Skip to the benchmarks</a>'
         f"{_verdict(results)}{tag('main', *sections)}"
@@ -60,11 +63,12 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
 
 @functools.cache
 def script() -> str:
-    """Return report.js with Vega without an end of its element, from the cache if possible: it takes two seconds."""
+    """Return report.js with Vega, Vega-Lite and vega-embed, from the cache if there is one: it takes two seconds."""
     source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
 
     def bundle() -> str:
         text = _NOTICE + str(vl_convert.javascript_bundle(source))
+        # Without anything that would end its element.
         return text.replace("\r", "").replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
     def write(folder: Path) -> None:
@@ -80,11 +84,12 @@ def script() -> str:
 def _verdict(results: Results) -> Markup:
     headline = content.headline(results)
     tone = "good" if content.all_well(results) else "bad" if results.exit_code else _TONES.get(headline)
+    reasons = [content.reason_text(reason) for reason in results.reasons]
     step = content.next_step(results)
     recorded = f", recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
     baseline = results.baseline.rpartition("/")[2] + (recorded if results.baseline_commit else "")
     compared = f"Compared with the baseline {baseline}."
-    lines = [*map(content.reason_text, results.reasons), f"{content.summary(results)}.", content.exit_line(results)]
+    lines = [*reasons, f"{content.summary(results)}.", content.exit_line(results)]
     return tag(
         "header",
         tag("h1", headline.capitalize(), class_=tone or "neutral"),
@@ -117,9 +122,9 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
     ]
     choices = (tag("option", f"{text} ({count:,})", value=value) for value, text, count in options if count)
     changes = Markup(
-        '<div role="search"><label>Search <input type="search" id="search" placeholder="name, file or description">'
+        '<form role="search"><label>Search <input type="search" id="search" placeholder="name, file or description">'
         f'</label><label>Verdict <select id="verdict">{"".join(choices)}</select></label>'
-        '<button type="button" id="unfold">Open all</button><output id="shown" role="status"></output></div>'
+        '<button type="button" id="unfold">Open all</button><output id="shown" role="status"></output></form>'
         f'<p class="quiet">{legend}</p><div id="forest"></div>'
         "<noscript><p>Plots, search and filter need JavaScript; all figures are in the tables.</p></noscript>"
     )
@@ -144,8 +149,8 @@ def _history(history: Sequence[Results]) -> Markup:
     columns = ["run", "commit", "verdict", "baseline recorded at", "benchmarks"]
     rows = []
     for run in reversed(history):
-        commit, recorded = run.environment.commit[:7], run.baseline_commit[:7]
-        rows.append([run.created, commit, run.verdict or "", recorded, f"{len(run.benchmarks):,}"])
+        commits = run.environment.commit[:7], run.baseline_commit[:7]
+        rows.append([run.created, commits[0], run.verdict or "", commits[1], f"{len(run.benchmarks):,}"])
     found = folded(f"Earlier runs ({len(rows):,})", table("Earlier runs, newest first", columns, rows))
     return section("History", found or tag("p", "There are no earlier runs."))
 
@@ -223,7 +228,10 @@ def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
     if not rows:
         return Markup()
     limit = max(map(_end_of_plot, rows.values()))
-    caption = "Samples; for the baseline, the medians of its processes. Thick: the middle half; tall: the median."
+    caption = (
+        "The medians of the baseline's processes, and the samples of the last pair and of this run, as far as there "
+        "are any; thick: the middle half; tall: the median."
+    )
     if beyond := sum(value > limit for values in rows.values() for value in values):
         slowest = form.duration(max(values[-1] for values in rows.values()))
         caption += f" {beyond:,} beyond the right edge, up to {slowest}."
@@ -256,8 +264,10 @@ def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Markup:
     if not earlier:
         return Markup()
     low, high, last = map(form.duration, (min(earlier), max(earlier), earlier[-1]))
-    caption = f"Median in {len(earlier):,} earlier runs: from {low} to {high}, the last {last}. Dotted: p95; "
-    caption += "dashed upright: another baseline."
+    caption = (
+        f"Median in earlier runs ({len(earlier):,}): from {low} to {high}, the last {last}. Dotted: p95; dashed "
+        "upright: another baseline."
+    )
     limit = _end_of_plot(sorted(value for value in [*medians, *p95] if value))
     return plot("History", caption, {"kind": "history", "medians": medians, "p95": p95, "limit": limit})
 

@@ -1,4 +1,7 @@
-// Draws the plots when they come into view, and filters the benchmarks. Colours are variables of report.css.
+"use strict";
+// Draws the plots when they come into view, and filters the benchmarks. Colours are variables of report.css: the plots
+// follow the colour scheme.
+
 const ROWS_AT_ONCE = 100;
 const SHAPES = { bad: "triangle-right", unsure: "diamond", good: "circle", neutral: "square" };
 const narrow = matchMedia("(max-width: 640px)");
@@ -63,8 +66,8 @@ function distribution({ rows, limit }) {
     row, value: time * factor, color: `var(--${row.replace(" ", "-")})`,
   })));
   const axis = { labelColor: "var(--text)", ticks: false, domain: false };
-  const base = number("value", `time per operation (${unit})`, { domainMax: limit * factor, nice: false });
-  const x = (aggregate) => ({ ...base, aggregate });
+  const scale = { domainMax: limit * factor, nice: false };
+  const x = (aggregate) => ({ ...number("value", `time per operation (${unit})`, scale), aggregate });
   const y = { field: "row", type: "nominal", sort: null, title: null, axis };
   const tooltip = [{ field: "value", aggregate: "median", format: ".4", title: `median (${unit})` }];
   return {
@@ -112,14 +115,15 @@ function history({ medians, p95, limit }) {
   const oneDay = new Set(runs.map(([created]) => created.slice(0, 10))).size === 1;
   const labelExpr = `slice(datum.label, ${oneDay ? "11, 16" : "0, 10"})`;
   const axis = {
-    labelExpr, labelAngle: 0, labelOverlap: "greedy", labelSeparation: 9, labelFlush: true, labelBound: true,
-    ticks: false,
+    labelExpr, labelAngle: 0, ticks: false, labelOverlap: "greedy", labelSeparation: 9, labelFlush: true, labelBound: true,
   };
   const y = (field) => number(field, `time per operation (${unit})`, { domainMax: limit * factor }, { tickCount: 5 });
   const changed = { transform: [{ filter: "datum.changed" }] };
   const opacity = { condition: { test: "datum.last", value: 1 }, value: 0 };
-  const times = ["median", "p95"].map((field) => ({ field, format: ".4", title: `${field} (${unit})` }));
-  const tooltip = [{ field: "created" }, { field: "commit" }, { field: "verdict" }, ...times];
+  const tooltip = [
+    ...["created", "commit", "verdict"].map((field) => ({ field })),
+    ...["median", "p95"].map((field) => ({ field, format: ".4", title: `${field} (${unit})` })),
+  ];
   return {
     data: { values },
     height: 200,
@@ -168,7 +172,8 @@ function drawForest() {
   for (let start = 0; start < rows.length; start += ROWS_AT_ONCE) {
     const shown = rows.slice(start, start + ROWS_AT_ONCE);
     const ariaLabel = `Changes of ${shown.length} benchmarks; the list below has the figures.`;
-    const plot = element("div", { data: { kind: "forest", rows: shown }, className: "plot", role: "img", ariaLabel });
+    const data = { kind: "forest", rows: shown };
+    const plot = element("div", { data, className: "plot", role: "img", ariaLabel });
     plot.style.minHeight = `${shown.length * 22 + 40}px`;
     const part = element(start ? "details" : "div");
     if (start) part.append(element("summary", { textContent: `${start + 1} to ${start + shown.length}` }));
@@ -199,7 +204,8 @@ function show(anchor) {
 }
 
 if (benchmarks.length) {
-  document.querySelector("[role=search]").addEventListener("input", filter);
+  document.querySelector("form").addEventListener("input", filter);
+  document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("unfold").addEventListener("click", () => {
     for (const each of benchmarks) if (!each.hidden) each.open = true;
   });

@@ -15,8 +15,12 @@ from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results
 
 # By verdict; the others are dim.
-_STYLES = dict.fromkeys(content.FAILING, "bold red") | dict.fromkeys(("inconclusive", "drift"), "yellow")
-_STYLES |= dict.fromkeys(("accepted", "new", "changed"), "cyan") | {"improvement": "green"}
+_STYLES = {
+    **dict.fromkeys(content.FAILING, "bold red"),
+    **dict.fromkeys(("inconclusive", "drift"), "yellow"),
+    "improvement": "green",
+    **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
+}
 _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT CHARACTER}": "?"})
 _OPTIONAL_COLUMNS = ("p99", "mean", "rate", "p95")  # left out first if the terminal is narrow
 _LEAST_NAME_WIDTH = 12
