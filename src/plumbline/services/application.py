@@ -55,6 +55,8 @@ class Process(LocalService):
         secrets: Sequence[Address] = (),
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", NO_ADDRESS, run)
+        table = "app" if isinstance(settings, AppSettings) else f"processes.{name}"
+        self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
         self._directory = root / settings.directory
         self._works_in = self._directory
@@ -105,9 +107,6 @@ class Process(LocalService):
 
     def advice(self, error: BaseException) -> str:
         return "" if isinstance(error, NotYet) else "read its last output above"
-
-    def advice_at_limit(self) -> str:
-        return f"read its last output above, or raise ready_limit_s of [processes.{self.name}] in settings.toml"
 
     def running(self) -> bool:
         # Keep only the end of a log that has grown too long. The process appends to it at the new end.
@@ -231,9 +230,6 @@ class Application(Process):
         if isinstance(error, BadStatus) and error.status == 404:
             return f"there is no route {self._app.health_path}: set health_path of [app] in settings.toml to one"
         return advice_http(error)
-
-    def advice_at_limit(self) -> str:
-        return "read its last output above, or raise ready_limit_s of [app] in settings.toml"
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--app-dir", str(self._directory)]

@@ -6,10 +6,9 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import psutil
 
@@ -28,10 +27,9 @@ ATTEMPT_LIMIT_S = 3.0
 STOP_LIMIT_S = 3.0
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
-
+EMPTY = '""'
 
 Options = dict[str, ServerOption]
-EMPTY = '""'
 
 
 @dataclass(frozen=True)
@@ -51,17 +49,15 @@ class Context:
 class Service:
     """One running or external server, or one process of code under test."""
 
-    # False for external servers: they cannot be paused, killed or pinned.
-    own = True
-    # Of the keys that a probe of Redis writes.
-    key_prefix = ""
+    own = False  # True: the run has started it, and may pause, kill and pin it
+    key_prefix = ""  # of the keys that a probe of Redis writes
+    advice_at_limit = "read its last output above, or raise ready_limit_s in settings.toml"
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
         self.name = name
         self.backend = backend
         self.why = why
-        # Known after `start`; a restart may change it.
-        self.address = address
+        self.address = address  # known after `start`; a restart may change it
         # Known after `wait_ready`: "Redis", "Valkey" or "PostgreSQL", the version, and how long it took.
         self.product = ""
         self.version = ""
@@ -71,10 +67,38 @@ class Service:
         """Start it and return as soon as its address is known. Raises NotReady."""
 
     def wait_ready(self, limit_s: float) -> None:
-        """Probe until it does real work. Raises NotReady. Blocks: from a coroutine, call it in a thread."""
+        """Probe until it does real work. Blocks: from a coroutine, call it in a thread.
+
+        Exponential backoff with full jitter under a monotonic deadline. Raises NotReady at the deadline, at a final
+        error, and as soon as the process or container has exited.
+        """
         started_s = time.monotonic()
-        self.product, _, self.version = wait_until_ready(self, limit_s).rpartition(" ")
-        self.ready_s = time.monotonic() - started_s
+        longest_delay_s = FIRST_DELAY_S
+        attempts = 0
+        last_error: BaseException | None = None
+        while True:
+            left_s = limit_s - (time.monotonic() - started_s)
+            if not self.running():
+                reason, advice = "it has exited", "read its last output above; a wrong server option is the usual cause"
+                break
+            if left_s <= 0:
+                reason, advice = "the time is up", self.advice_at_limit
+                break
+            attempts += 1
+            try:
+                self.product, _, self.version = self.probe(min(left_s, ATTEMPT_LIMIT_S)).rpartition(" ")
+                self.ready_s = time.monotonic() - started_s
+                return
+            except Exception as error:
+                last_error = error
+                if advice := self.advice(error):
+                    reason = "the error is final"
+                    break
+            left_s = limit_s - (time.monotonic() - started_s)
+            time.sleep(min(random.uniform(0, longest_delay_s), max(left_s, 0)))
+            longest_delay_s = min(longest_delay_s * DELAY_GROWTH, LONGEST_DELAY_S)
+        tried = f"after {time.monotonic() - started_s:.1f} s and {attempts} attempt{'' if attempts == 1 else 's'}"
+        raise not_ready(self, f"{reason} {tried}", last_error, advice)
 
     def stop(self) -> None:
         """Stop it and remove what it left. May be called again, and on a service that has died."""
@@ -86,10 +110,6 @@ class Service:
     def advice(self, error: BaseException) -> str:
         """Return what to do next if this error is final; "" if a retry may help."""
         return advice(self.address.scheme, error)
-
-    def advice_at_limit(self) -> str:
-        """Return what to do next if it is not ready in time."""
-        return "read its last output above, or raise ready_limit_s in settings.toml"
 
     def running(self) -> bool:
         """Return False once its process or container has exited; True if that cannot be known."""
@@ -105,7 +125,7 @@ class Service:
 
     def state(self) -> str:
         """Return the state of its process or container, in words."""
-        return "not known"
+        return "unknown: it is external"
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines of its output, without passwords."""
@@ -151,46 +171,6 @@ class Service:
         return ServiceError(f"{self.name} is {self.backend}: it isn't ours to pause, kill or restart")
 
 
-def wait_until_ready(
-    service: Service,
-    limit_s: float,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], object] = time.sleep,
-    uniform: Callable[[float, float], float] = random.uniform,
-) -> str:
-    """Probe until the service does real work and return its product and version.
-
-    Exponential backoff with full jitter under a monotonic deadline. Raises NotReady at the deadline, at a final error,
-    and as soon as the process or container has exited. Blocks: from a coroutine, call it in a thread.
-    """
-    started_s = clock()
-    longest_delay_s = FIRST_DELAY_S
-    attempts = 0
-    last_error: BaseException | None = None
-    while True:
-        left_s = limit_s - (clock() - started_s)
-        if not service.running():
-            reason, advice = "it has exited", "read its last output above; a wrong server option is the usual cause"
-            break
-        if left_s <= 0:
-            reason, advice = "the time is up", service.advice_at_limit()
-            break
-        attempts += 1
-        try:
-            return service.probe(min(left_s, ATTEMPT_LIMIT_S))
-        except Exception as error:
-            last_error = error
-            if advice := service.advice(error):
-                reason = "the error is final"
-                break
-        left_s = limit_s - (clock() - started_s)
-        sleep(min(uniform(0, longest_delay_s), max(left_s, 0)))
-        longest_delay_s = min(longest_delay_s * DELAY_GROWTH, LONGEST_DELAY_S)
-    tried = f"after {clock() - started_s:.1f} s and {attempts} attempt{'' if attempts == 1 else 's'}"
-    raise not_ready(service, f"{reason} {tried}", last_error, advice)
-
-
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
     """Return the whole message about one service, without passwords. `headline` and `advice` hold none."""
     log = service.address.redact(service.log_tail()).splitlines()
@@ -210,6 +190,7 @@ def not_ready(service: Service, headline: str, error: BaseException | None, advi
 class LocalService(Service):
     """A service that is a child process of this run. Its output goes to a file in the run's directory."""
 
+    own = True
     stop_signal = signal.SIGTERM
 
     def __init__(self, name: str, backend: str, why: str, address: Address, run: ServiceRun) -> None:
@@ -228,7 +209,6 @@ class LocalService(Service):
         ids: tuple[int, int] | None = None,
     ) -> None:
         """Start the process. `ids` are the user and the group to run as. Raises OSError."""
-        log: IO[bytes]
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [str(part) for part in command],
@@ -288,13 +268,7 @@ class LocalService(Service):
         signal_all(self._processes(), signal.SIGCONT)
 
     def kill(self) -> None:
-        processes = self._processes()
-        signal_all(processes, signal.SIGKILL)
-        if self._child is not None:
-            self._child.wait(STOP_LIMIT_S)
-            # A new PostgreSQL refuses to start while one of the old one's processes is still there.
-            wait_gone(processes, STOP_LIMIT_S)
-            self.run.forget(f"process {self._child.pid}")
+        self._kill(self._processes())
 
     def stop(self) -> None:
         if self._child is None:
@@ -305,11 +279,16 @@ class LocalService(Service):
             self._child.send_signal(self.stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(STOP_LIMIT_S)
+        self._kill(processes)
+
+    def _kill(self, processes: list[psutil.Process]) -> None:
         signal_all(processes, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(STOP_LIMIT_S)
-        wait_gone(processes, STOP_LIMIT_S)
-        self.run.forget(f"process {self._child.pid}")
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(STOP_LIMIT_S)
+            # A new PostgreSQL refuses to start while one of the old one's processes is still there.
+            wait_gone(processes, STOP_LIMIT_S)
+            self.run.forget(f"process {self._child.pid}")
 
     def _processes(self) -> list[psutil.Process]:
         if self._child is None or not self.running():

@@ -24,6 +24,7 @@ REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONF
 class _Docker(Service):
     """A container with the run's label, reached by the shortest way."""
 
+    own = True
     _command: list[str]
     _environ: dict[str, str]
 
@@ -35,8 +36,7 @@ class _Docker(Service):
         self._port = address.port
         self._container: Any = None
         self._direct = False
-        # The container's first process, if it runs on this kernel.
-        self._main: psutil.Process | None = None
+        self._main: psutil.Process | None = None  # the container's first one, if it runs on this kernel
 
     def start(self) -> None:
         client = self._engine.client()
@@ -52,6 +52,7 @@ class _Docker(Service):
     def _make(self, client: Any) -> Any:
         """Return the container, not started yet."""
         from testcontainers.core.container import DockerContainer
+        from testcontainers.core.utils import inside_container
 
         self._engine.disable_ryuk_if_missing()
         # Not testcontainers' classes of these servers: their way of waiting misses a container that has exited.
@@ -60,7 +61,11 @@ class _Docker(Service):
         for name, value in self._environ.items():
             container.with_env(name, value)
         self._direct = _routes_to_containers(client)
-        container.ports = {} if self._direct else _published(client, self._port)
+        if not self._direct:
+            # The port is published on loopback only if the engine is on this machine.
+            local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
+            published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
+            container.ports = published
         owner = "{}:{pid}:{created}".format(host_name(), **identity(os.getpid()))
         extra = {"network": "bridge"} if self._direct else {}
         # PostgreSQL's own image asks for SIGINT, others may not: on SIGTERM it would wait for clients to go.
@@ -149,10 +154,8 @@ class _Docker(Service):
         if self._direct:
             host, port = network["Networks"]["bridge"]["IPAddress"], self._port
         else:
-            host, port = (
-                self._container.get_container_host_ip(),
-                int(network["Ports"][f"{self._port}/tcp"][0]["HostPort"]),
-            )
+            host = self._container.get_container_host_ip()
+            port = int(network["Ports"][f"{self._port}/tcp"][0]["HostPort"])
         self.address = replace(self.address, host=host or self.address.host, port=port)
         self._main = None
         with contextlib.suppress(psutil.Error):
@@ -194,11 +197,3 @@ def _routes_to_containers(client: Any) -> bool:
         addresses = [ipaddress.ip_address(one.address) for one in interface if one.family == socket.AF_INET]
         return any(address in subnet for address in addresses for subnet in subnets)
     return False
-
-
-def _published(client: Any, port: int) -> dict[str, Any]:
-    """Return the port to publish, on loopback only if the engine is on this machine."""
-    from testcontainers.core.utils import inside_container
-
-    local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
-    return {f"{port}/tcp": ("127.0.0.1",) if local else None}

@@ -29,11 +29,7 @@ class Engine:
         self._lock = threading.RLock()
         self._client: Any = None
         self._unavailable: Unavailable | None = None
-        self._given_up = threading.Event()
-
-    def give_up(self) -> None:
-        """Leave a pull that is under way to the engine: the run ends."""
-        self._given_up.set()
+        self.given_up = threading.Event()  # set: the run ends, and leaves a pull that is under way to the engine
 
     def client(self) -> Any:
         """Return a client of docker-py. Raises Unavailable, never much later than after ENGINE_LIMIT_S."""
@@ -41,10 +37,9 @@ class Engine:
             if self._client is None and self._unavailable is None:
                 try:
                     self._client = _find_engine()
+                    _sweep(self._client)
                 except Unavailable as error:
                     self._unavailable = error
-                else:
-                    _sweep(self._client)
             if self._unavailable is not None:
                 raise self._unavailable
             return self._client
@@ -62,7 +57,7 @@ class Engine:
             client.images.get(name)
         except docker.errors.ImageNotFound:
             try:
-                within(PULL_LIMIT_S, lambda: client.images.pull(name), self._given_up)
+                within(PULL_LIMIT_S, lambda: client.images.pull(name), self.given_up)
             except Exception as error:
                 reason = f"the image {name} isn't there and can't be pulled: {describe(error)}"
                 raise Unavailable(reason, advice) from None

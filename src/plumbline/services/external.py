@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import parse_qsl, quote, urlencode
 
 from plumbline.services.address import Address
-from plumbline.services.base import Context, Service, not_ready, wait_until_ready
+from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.clients import advice_http, client_errors, probe_http, run_sql
 from plumbline.services.errors import ServiceError
 from plumbline.services.removal import Thing, remove
@@ -17,14 +17,10 @@ from plumbline.settings import URL_VARIABLES
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
 # Options that would send a client to another server than the URL itself.
 ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
-# PostgreSQL's code.
-INSUFFICIENT_PRIVILEGE = "42501"
+INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL's code
 
 
 class _External(Service):
-    own = False
-    _limit_name = "ready_limit_s in settings.toml"
-
     def __init__(self, name: Literal["redis", "postgres", "app"], context: Context) -> None:
         settings, variable = context.settings, URL_VARIABLES[name]
         if name not in settings.external_urls:
@@ -33,17 +29,22 @@ class _External(Service):
         misplaced = [key for key, _ in parse_qsl(address.options, keep_blank_values=True) if ELSEWHERE.fullmatch(key)]
         if misplaced:
             raise ServiceError(f"{variable} must not have {', '.join(misplaced)} after the question mark")
-        if not is_loopback(address.host) and address.host not in settings.allow_external:
+        # Judged by its spelling alone: no name is looked up.
+        loopback = address.host == "localhost" or address.host.endswith(".localhost")
+        with contextlib.suppress(ValueError):
+            loopback = loopback or ipaddress.ip_address(address.host).is_loopback
+        if not loopback and address.host not in settings.allow_external:
             raise ServiceError(
                 f"{variable} points at {address.host}, not this machine: if that server may be put under load, "
                 f'set allow_external = ["{address.host}"] in settings.toml'
             )
         super().__init__(name, "external", f"{variable} is set", address)
+        limit = "ready_limit_s of [app]" if name == "app" and settings.app else "ready_limit_s"
+        self.advice_at_limit = f"check that it runs and that {variable} is right, or raise {limit} in settings.toml"
         self.run = context.run
         self._limit_s = settings.ready_limit_s
         self._stopped = False
-        # What this run has made there, and its name in the run's record.
-        self._mark: tuple[str, Thing] | None = None
+        self._mark: tuple[str, Thing] | None = None  # what this run has made there, after its name in the record
 
     def running(self) -> bool:
         # Not known, but when the run ends, waiting for it ends.
@@ -62,12 +63,6 @@ class _External(Service):
     def advice(self, error: BaseException) -> str:
         advice = super().advice(error)
         return f"{advice}: {URL_VARIABLES[self.name]}" if advice else ""
-
-    def advice_at_limit(self) -> str:
-        return f"check that it runs and that {URL_VARIABLES[self.name]} is right, or raise {self._limit_name}"
-
-    def state(self) -> str:
-        return "unknown: it is external"
 
 
 class ExternalRedis(_External):
@@ -96,7 +91,7 @@ class ExternalPostgres(_External):
 
     def start(self) -> None:
         """Wait for the server, which alone knows whether a database may be made. Raises NotReady."""
-        wait_until_ready(self, self._limit_s)
+        self.wait_ready(self._limit_s)
         name = f"perf_{self.run.id}"
         mark = {"server": self._given.shown, "url": self._given.url, "name": name}
         # Registered before it is made: the run may be killed in between.
@@ -136,34 +131,9 @@ class ExternalApplication(_External):
         super().__init__("app", context)
         app = context.settings.app
         self._health_path = app.health_path if app else "/health"
-        if app:
-            self._limit_name = "ready_limit_s of [app] in settings.toml"
 
     def probe(self, limit_s: float) -> str:
         return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
 
     def advice(self, error: BaseException) -> str:
         return advice_http(error)
-
-
-class SharedServer(Service):
-    """A server that the coordinator of a paired comparison has started for both sides: not a worker's to stop."""
-
-    own = False
-
-    def __init__(self, name: str, address: Address, key_prefix: str) -> None:
-        super().__init__(name, "shared", "started for both sides", address)
-        self.key_prefix = key_prefix
-
-    def wait_ready(self, limit_s: float) -> None:
-        """Return at once: the coordinator has waited."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether the host is this machine, by its spelling alone: no name is looked up."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

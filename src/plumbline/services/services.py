@@ -13,7 +13,7 @@ from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.choice import SERVERS, ServerName, choose, source, with_advice_on_extension
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import NotReady, Unavailable
-from plumbline.services.external import ExternalApplication, SharedServer
+from plumbline.services.external import ExternalApplication
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.settings import Settings
 
@@ -80,7 +80,7 @@ class Services:
                 continue
             needed.append(name)
             if name in self._shared:
-                setattr(self, name, SharedServer(name, self._shared[name], self.key_prefix))
+                setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
                 setattr(self, name, self._choose(name))
         external = [service.address for service in self.running()]
@@ -89,7 +89,7 @@ class Services:
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):
                 importlib.import_module(DRIVERS[name])
-        self._tasks = [_Task(self._bring_up, name) for name in needed]
+        self._tasks = [_Task(self._bring_up, name) for name in needed if name not in self._shared]
         for task in self._tasks:
             task.located.wait()
             if task.error:
@@ -207,7 +207,7 @@ class Services:
 
     def stop(self) -> None:
         """Stop and remove everything. Never raises for a service that has died."""
-        self._context.engine.give_up()
+        self._context.engine.given_up.set()
         # This ends the waiting for external servers, which would otherwise go on.
         _stop_all(service for service in self.running() if not service.own)
         for task in self._tasks:

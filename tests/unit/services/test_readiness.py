@@ -1,10 +1,14 @@
 """Waiting for a service: backoff, what is worth retrying, and what a failure says. With a clock that never waits."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 import redis.exceptions
 
+from plumbline.services import base
 from plumbline.services.address import Address
-from plumbline.services.base import Service, wait_until_ready
+from plumbline.services.base import Service
 from plumbline.services.errors import NotReady
 
 
@@ -26,12 +30,15 @@ class Clock:
 class Subject(Service):
     """A service that answers as it is told to, one outcome an attempt, the last one for ever."""
 
+    advice_at_limit = "raise ready_limit_s of this one"
+
     def __init__(self, *outcomes: str | Exception, runs_for: int = 1_000_000) -> None:
         address = Address("redis", "127.0.0.1", 6379, user="perf", password="p4ss/word")
         super().__init__("redis", "docker", "settings.toml says so", address)
         self.outcomes = list(outcomes)
         self.looks_left = runs_for
         self.limits_s: list[float] = []
+        self.clock = Clock()
 
     def probe(self, limit_s: float) -> str:
         self.limits_s.append(limit_s)
@@ -42,9 +49,6 @@ class Subject(Service):
 
     def advice(self, error: BaseException) -> str:
         return "" if isinstance(error, OSError) else "check user and password"
-
-    def advice_at_limit(self) -> str:
-        return "raise ready_limit_s of this one"
 
     def running(self) -> bool:
         self.looks_left -= 1
@@ -57,25 +61,31 @@ class Subject(Service):
         return f"loading the data, {lines} lines at most\nrequirepass p4ss/word is set"
 
 
-def wait(subject: Subject, limit_s: float = 60.0) -> tuple[str, Clock]:
-    clock = Clock()
-    ready = wait_until_ready(subject, limit_s, clock=clock, sleep=clock.sleep, uniform=lambda _low, high: high)
-    return ready, clock
+def wait(subject: Subject, limit_s: float = 60.0, uniform: Callable[[float, float], float] = max) -> Clock:
+    """Wait for it with a clock of the test. By default each delay is the longest one."""
+    clock = subject.clock
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
+        patch.setattr(base, "random", SimpleNamespace(uniform=uniform))
+        subject.wait_ready(limit_s)
+    return clock
 
 
 def test_ready_at_once_never_sleeps() -> None:
     """A service that answers the first probe is ready without any delay."""
-    ready, clock = wait(Subject("Redis 8.0.1"))
+    subject = Subject("Redis 8.0.1")
+    clock = wait(subject)
 
-    assert ready == "Redis 8.0.1"
+    assert (subject.product, subject.version, subject.ready_s) == ("Redis", "8.0.1", 0)
     assert clock.slept_s == []
 
 
 def test_ready_at_the_third_try() -> None:
     """Errors that are worth retrying are retried, with growing delays."""
-    ready, clock = wait(Subject(ConnectionError("refused"), ConnectionError("refused"), "Redis 8.0.1"))
+    subject = Subject(ConnectionError("refused"), ConnectionError("refused"), "Redis 8.0.1")
+    clock = wait(subject)
 
-    assert ready == "Redis 8.0.1"
+    assert (subject.product, subject.version, subject.ready_s) == ("Redis", "8.0.1", clock.now_s)
     assert len(clock.slept_s) == 2
     assert clock.slept_s[0] < clock.slept_s[1]
 
@@ -140,14 +150,14 @@ def test_delays_are_jittered_and_limited() -> None:
         ends.append(high)
         return high / 2
 
-    clock = Clock()
+    subject = Subject(OSError("no"))
     with pytest.raises(NotReady):
-        wait_until_ready(Subject(OSError("no")), 10, clock=clock, sleep=clock.sleep, uniform=uniform)
+        wait(subject, 10, uniform)
 
     assert ends == sorted(ends)
     assert ends[0] < 0.01
     assert ends[-1] == 0.5
-    assert clock.now_s <= 10.001
+    assert subject.clock.now_s <= 10.001
 
 
 def test_an_attempt_never_outlasts_the_deadline() -> None:
