@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ LOG_LIMIT_BYTES = 8 << 20
 PORT_TRIES = 5
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
-
-
 NO_ADDRESS = Address("", "", 0)  # of a process that serves nothing
 
 
@@ -41,9 +40,10 @@ class NotYet(Exception):
 class Process(LocalService):
     """A command beside the application, such as a worker. It is ready once its output says so, or else once started.
 
-    `environment` changes our own; None removes a variable. Passwords of the addresses in `secrets` are hidden in its
-    output.
+    `environment` changes our own; None removes a variable. `scrub` hides passwords in its output.
     """
+
+    _in_root = False
 
     def __init__(
         self,
@@ -52,16 +52,24 @@ class Process(LocalService):
         root: Path,
         environment: Mapping[str, str | None],
         run: ServiceRun,
-        secrets: Sequence[Address] = (),
+        scrub: Callable[[str], str] = str,
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", NO_ADDRESS, run)
         table = "app" if isinstance(settings, AppSettings) else f"processes.{name}"
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
         self._directory = root / settings.directory
-        self._works_in = self._directory
-        self._environ = _environ(environment, [self._directory, root])
-        self._secrets = secrets
+        self._works_in = root if self._in_root else self._directory
+        self._scrub = scrub
+        changed = {**os.environ, **environment}
+        self._environ = {name: value for name, value in changed.items() if value is not None}
+        # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
+        python_path = filter(None, [str(self._directory), str(root), self._environ.get("PYTHONPATH")])
+        self._environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
+        path = [str(Path(sys.executable).parent), self._environ.get("PATH", os.defpath)]
+        self._environ["PATH"] = os.pathsep.join(path)
+        # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
+        self._environ.setdefault("PYTHONUNBUFFERED", "1")
         self._started_s = 0.0
         self._seen: list[psutil.Process] = []
 
@@ -88,15 +96,19 @@ class Process(LocalService):
         except NotReady as error:
             raise error if self.running() else self._exited() from None
 
-    def wait_exit(self, limit_s: float) -> None:
-        """Wait until the command ends by itself. Raises NotReady if it fails or takes longer than the limit."""
+    def run_to_end(self, limit_s: float) -> None:
+        """Start it and wait until it ends by itself. Raises NotReady if it fails or takes longer than the limit."""
+        self.start()
         assert self._child is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if self._child.wait(limit_s) == 0:
-                return
-        if self.running():
-            raise not_ready(self, f"still running after {limit_s:g} s", None, "read its last output above")
-        raise self._exited()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if self._child.wait(limit_s) == 0:
+                    return
+            if self.running():
+                raise not_ready(self, f"still running after {limit_s:g} s", None, "read its last output above")
+            raise self._exited()
+        finally:
+            self.stop()
 
     def probe(self, limit_s: float) -> str:
         del limit_s
@@ -170,35 +182,22 @@ class Process(LocalService):
         return f"read its last output above, or run it by hand: {shlex.join(self._command())}"
 
     def _output(self, limit_bytes: int) -> str:
-        """Return the end of its output since it was last started, without passwords of the services."""
-        text = super()._output(limit_bytes)
-        for address in self._secrets:
-            text = address.redact(text)
-        return text
+        return self._scrub(super()._output(limit_bytes))
 
 
 class Application(Process):
     """An ASGI application with its lifespan, served by uvicorn on a port of loopback."""
 
-    def __init__(
-        self,
-        settings: AppSettings,
-        root: Path,
-        environment: Mapping[str, str | None],
-        run: ServiceRun,
-        secrets: Sequence[Address] = (),
-    ) -> None:
-        super().__init__("app", settings, root, environment, run, secrets)
-        self._works_in = root  # as when started by hand, so that it finds its .env and its templates
-        self._app = settings
-        self._tries_left = 0 if settings.port else PORT_TRIES
-        self.address = Address("http", HOST, settings.port)
+    _settings: AppSettings
+    _in_root = True  # as when started by hand, so that it finds its .env and its templates
+    _tries_left = PORT_TRIES
 
     def start(self) -> None:
+        self.address = Address("http", HOST, self.address.port or self._settings.port)
         port = _free_port(self.address.port)
         if not port:
             raise self._port_taken()
-        self.address = Address("http", HOST, port)
+        self.address = replace(self.address, port=port)
         super().start()
 
     def wait_ready(self, limit_s: float) -> None:
@@ -208,18 +207,19 @@ class Application(Process):
                 super().wait_ready(max(0.0, deadline_s - time.monotonic()))
             except NotReady:
                 # Another process took the port after we had found it free.
-                if self._tries_left == 0 or self.running() or not self._could_not_bind():
+                fixed = self._settings.port or self._tries_left == 0
+                if fixed or self.running() or not self._could_not_bind():
                     raise
                 self._tries_left -= 1
                 self.stop()
-                self.address = Address("http", HOST, 0)
+                self.address = NO_ADDRESS
                 self.start()
             else:
                 self._tries_left = 0  # from now on others know the address, and it stays
                 return
 
     def probe(self, limit_s: float) -> str:
-        probe_http(f"{self.address.url}/{self._app.health_path.removeprefix('/')}", limit_s)
+        probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
         if not self._listens():
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
@@ -228,15 +228,15 @@ class Application(Process):
         if isinstance(error, NotYet):
             return ""
         if isinstance(error, BadStatus) and error.status == 404:
-            return f"there is no route {self._app.health_path}: set health_path of [app] in settings.toml to one"
+            return f"there is no route {self._settings.health_path}: set health_path of [app] in settings.toml to one"
         return advice_http(error)
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "uvicorn", self._app.asgi, "--app-dir", str(self._directory)]
+        command = [sys.executable, "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
         command += ["--host", HOST, "--port", str(self.address.port)]
         # One worker, whatever WEB_CONCURRENCY says.
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
-        return [*command, "--factory"] if self._app.factory else command
+        return [*command, "--factory"] if self._settings.factory else command
 
     def _listens(self) -> bool:
         """Return whether one of our processes has the port; True if that cannot be seen."""
@@ -271,40 +271,10 @@ class Application(Process):
         if "No module named uvicorn" in output:
             return "add uvicorn to tests/performance/requirements.txt"
         if "Error loading ASGI app" in output:
-            return f"check `asgi` and `directory` of [app] in settings.toml: asgi is {self._app.asgi!r}"
+            return f"check `asgi` and `directory` of [app] in settings.toml: asgi is {self._settings.asgi!r}"
         if "Application startup failed" in output:
             return "its lifespan failed: read its last output above"
         return super()._advice_on_exit()
-
-
-def run_prepare(
-    command: list[str],
-    root: Path,
-    environment: Mapping[str, str | None],
-    limit_s: float,
-    run: ServiceRun,
-    secrets: Sequence[Address] = (),
-) -> None:
-    """Run the command that prepares the database (migrations, seed data). Raises NotReady with its output."""
-    process = Process("prepare", ProcessSettings(command=command), root, environment, run, secrets)
-    process.start()
-    try:
-        process.wait_exit(limit_s)
-    finally:
-        process.stop()
-
-
-def _environ(changes: Mapping[str, str | None], import_from: Sequence[Path]) -> dict[str, str]:
-    """Return our environment, changed; imports start from these folders, commands from our virtual environment."""
-    changed = {**os.environ, **changes}
-    environ = {name: value for name, value in changed.items() if value is not None}
-    # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
-    python_path = [*map(str, import_from), *filter(None, [environ.get("PYTHONPATH")])]
-    environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
-    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
-    # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
-    environ.setdefault("PYTHONUNBUFFERED", "1")
-    return environ
 
 
 def _free_port(wanted: int) -> int:

@@ -2,22 +2,38 @@
 
 import importlib.util
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from plumbline.services import variables
 from plumbline.services.address import Address
-from plumbline.services.application import Application, Process, run_prepare
+from plumbline.services.application import Application, Process
 from plumbline.services.base import Context, Service, not_ready
-from plumbline.services.choice import SERVERS, ServerName, choose, source, with_advice_on_extension
+from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.docker_engine import Engine
+from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from plumbline.services.errors import NotReady, Unavailable
-from plumbline.services.external import ExternalApplication
+from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
-from plumbline.settings import Settings
+from plumbline.settings import URL_VARIABLES, ProcessSettings, Settings
 
 STOP_LIMIT_S = 20.0
+ServerName = Literal["redis", "postgres"]
+SERVERS: tuple[ServerName, ...] = ("redis", "postgres")
+BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
+    ("docker", "redis"): DockerRedis,
+    ("docker", "postgres"): DockerPostgres,
+    ("embedded", "redis"): EmbeddedRedis,
+    ("embedded", "postgres"): EmbeddedPostgres,
+    ("external", "redis"): ExternalRedis,
+    ("external", "postgres"): ExternalPostgres,
+}
+# PostgreSQL's own words in the output of `prepare` or the application: another program's errors are only text.
+EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
+
 # Imported before servers start in threads: the first import of a package by two threads at once can fail.
 DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
@@ -57,6 +73,7 @@ class Services:
         self._environ = dict(environ)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
+        self.directory = self._run.directory  # for files of this run; removed with it
         self._context = Context(settings, self._run, Engine())
         # Of each Redis key of this run.
         self.key_prefix = key_prefix or self._context.key_prefix
@@ -76,7 +93,7 @@ class Services:
         needed: list[ServerName] = []
         for name in SERVERS:
             if self._settings.backend(name) == "off":
-                self.skipped[name] = f"{name} is off: {source('off', self._environ)}"
+                self.skipped[name] = f"{name} is off: {_source('off', self._environ)}"
                 continue
             needed.append(name)
             if name in self._shared:
@@ -89,7 +106,9 @@ class Services:
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):
                 importlib.import_module(DRIVERS[name])
-        self._tasks = [_Task(self._bring_up, name) for name in needed if name not in self._shared]
+        limit_s = self._settings.ready_limit_s
+        servers = [getattr(self, name) or name for name in needed if name not in self._shared]
+        self._tasks = [_Task(self._bring_up, server, limit_s) for server in servers]
         for task in self._tasks:
             task.located.wait()
             if task.error:
@@ -114,16 +133,25 @@ class Services:
             )
         try:
             self.prepare()
-            if not missing:
-                self._make_code_under_test()
+            common = self.environment()
+            if settings.app and not missing and self.app is None:
+                environment = {**common, **self._rendered(settings.app.env)}
+                self.app = Application("app", settings.app, self._root, environment, self._run, self.scrub)
+            for name, process in ({} if missing else settings.processes).items():
+                environment = {**common, **self._rendered(process.env)}
+                self.processes[name] = Process(name, process, self._root, environment, self._run, self.scrub)
             started = [service for service in (self.app, *self.processes.values()) if service is not None]
             limits_s = {name: process.ready_limit_s for name, process in settings.processes.items()}
             limits_s["app"] = settings.app.ready_limit_s if settings.app else settings.ready_limit_s
-            tasks = [_Task(_start, service, limits_s[service.name]) for service in started]
+            tasks = [_Task(self._bring_up, one, limits_s[one.name]) for one in started]
             self._tasks += tasks
             _finish(tasks)
         except NotReady as error:
-            raise with_advice_on_extension(error, self.postgres) from None
+            found = EXTENSION_MISSING.search(str(error))
+            if not found or self.postgres is None or self.postgres.backend != "embedded":
+                raise
+            advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
+            raise NotReady(f"{error}\n  also        {advice}") from None
         finally:
             if self.app is not None:
                 self.skipped.pop("app", None)
@@ -132,26 +160,15 @@ class Services:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
         if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
-            secrets = [service.address for service in self.running()]
-            limit_s = self._settings.ready_limit_s
-            run_prepare(self._settings.prepare, self._root, self.environment(), limit_s, self._run, secrets)
+            command = ProcessSettings(command=self._settings.prepare)
+            process = Process("prepare", command, self._root, self.environment(), self._run, self.scrub)
+            process.run_to_end(self._settings.ready_limit_s)
 
     def _missing(self) -> str:
         """Return a server that the environment of the code under test names and that is off; "" if there is none."""
         settings = self._settings
         named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
         return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
-
-    def _make_code_under_test(self) -> None:
-        settings, run = self._settings, self._run
-        common = self.environment()
-        secrets = [service.address for service in self.running()]
-        if settings.app and self.app is None:
-            environment = {**common, **self._rendered(settings.app.env)}
-            self.app = Application(settings.app, self._root, environment, run, secrets)
-        for name, process in settings.processes.items():
-            environment = {**common, **self._rendered(process.env)}
-            self.processes[name] = Process(name, process, self._root, environment, run, secrets)
 
     def running(self) -> list[Service]:
         """Return the services that have been chosen so far, servers first."""
@@ -164,19 +181,12 @@ class Services:
         `env` of settings.toml, rendered, overrides our addresses in place of plain variables that are set.
         """
         plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
-        return {**self._import_path(), **self._run.environ, **plain, **self._rendered(self._settings.env)}
-
-    def _import_path(self) -> dict[str, str]:
-        """Let other commands import what the application can import."""
-        if self._settings.app is None or self._settings.app.directory == ".":
-            return {}
-        path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
-        return {"PYTHONPATH": os.pathsep.join(filter(None, path))}
-
-    @property
-    def directory(self) -> Path:
-        """A folder for files of this run; removed with it."""
-        return self._run.directory
+        imports = {}
+        if self._settings.app is not None and self._settings.app.directory != ".":
+            # Other commands can import what the application can import.
+            path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
+            imports["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        return {**imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
 
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
         """Return one line for each service: its backend, its version, its core of `pinned`, and why this backend."""
@@ -223,18 +233,51 @@ class Services:
         addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}
         return variables.render(templates, addresses, self.key_prefix)
 
-    def _bring_up(self, task: "_Task", name: ServerName) -> None:
-        service: Service = getattr(self, name) or self._choose(name)
-        setattr(self, name, service)
+    def _bring_up(self, task: "_Task", chosen: Service | ServerName, limit_s: float) -> None:
+        """Start a service and wait for it. A server that is only named is chosen first."""
+        service = chosen
+        if isinstance(service, str):
+            service = self._choose(service)
+            setattr(self, service.name, service)
         try:
             service.start()
         except Unavailable as error:
             raise not_ready(service, str(error), None, error.advice) from None
         task.located.set()
-        service.wait_ready(self._settings.ready_limit_s)
+        service.wait_ready(limit_s)
 
     def _choose(self, name: ServerName) -> Service:
-        return choose(name, self._context, self._preferred.get(name), self._environ)
+        return _choose(name, self._context, self._preferred.get(name), self._environ)
+
+
+def _source(choice: str, environ: Mapping[str, str]) -> str:
+    """Return where the choice of a backend was made."""
+    return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "settings.toml says so"
+
+
+def _choose(name: ServerName, context: Context, preferred: str | None, environ: Mapping[str, str]) -> Service:
+    """Return a server, not started yet. `auto` prefers the baseline's backend. Raises NotReady and ServiceError."""
+    choice = context.settings.backend(name)
+    if choice != "auto":
+        return BACKENDS[choice, name](_source(choice, environ), context)
+    problems: dict[str, str] = {}
+    for backend in ("embedded", "docker") if preferred == "embedded" else ("docker", "embedded"):
+        try:
+            if backend == "docker":
+                context.engine.require_image(getattr(context.settings, name).image)
+            else:
+                find_valkey() if name == "redis" else find_postgres()
+        except Unavailable as error:
+            problems[backend] = str(error)
+            continue
+        reason = "as in the baseline" if backend == preferred else "a Docker engine answers"
+        return BACKENDS[backend, name]("; ".join(problems.values()) or reason, context)
+    lines = [
+        f"{name} is not ready: neither Docker nor an embedded server is to be had",
+        *(f"  {backend:<11} {problem}" for backend, problem in problems.items()),
+        f"  next        start Docker; or {INSTALL.partition(',')[0]}; or set {URL_VARIABLES[name]}",
+    ]
+    raise NotReady("\n".join(lines))
 
 
 class _Task(threading.Thread):
@@ -267,12 +310,6 @@ def _finish(tasks: list[_Task]) -> None:
             raise error
     if errors:
         raise NotReady("\n".join(map(str, errors)))
-
-
-def _start(task: _Task, service: Service, limit_s: float) -> None:
-    service.start()
-    task.located.set()
-    service.wait_ready(limit_s)
 
 
 def _stop_all(services: Iterable[Service]) -> None:

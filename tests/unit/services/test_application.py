@@ -32,7 +32,7 @@ def start_application(tmp_path: Path, run: ServiceRun) -> Iterator[StartApplicat
 
     def start(source: str = HEALTHY, asgi: str = "sample:app", **settings: object) -> Application:
         (tmp_path / "sample.py").write_text(textwrap.dedent(source), encoding="utf-8")
-        app = Application(AppSettings(asgi=asgi, **settings), tmp_path, {}, run)  # type: ignore[arg-type]
+        app = Application("app", AppSettings(asgi=asgi, **settings), tmp_path, {}, run)  # type: ignore[arg-type]
         started.append(app)
         app.start()
         return app

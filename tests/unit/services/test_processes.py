@@ -10,7 +10,7 @@ import pytest
 
 from plumbline.services import application
 from plumbline.services.address import Address
-from plumbline.services.application import Process, run_prepare
+from plumbline.services.application import Process
 from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import ProcessSettings
@@ -29,12 +29,12 @@ def start_process(tmp_path: Path, run: ServiceRun) -> Iterator[StartProcess]:
         ready_output: str = "",
         command: tuple[str, ...] = ("python", "worker.py"),
         environment: dict[str, str | None] | None = None,
-        secrets: tuple[Address, ...] = (),
+        scrub: Callable[[str], str] = str,
         directory: str = ".",
     ) -> Process:
         (tmp_path / "worker.py").write_text(textwrap.dedent(source), encoding="utf-8")
         settings = ProcessSettings(command=list(command), ready_output=ready_output, directory=directory)
-        process = Process("worker", settings, tmp_path, environment or {}, run, secrets)
+        process = Process("worker", settings, tmp_path, environment or {}, run, scrub)
         started.append(process)
         process.start()
         return process
@@ -203,7 +203,7 @@ def test_passwords_of_the_services_are_blotted_out_of_the_output(start_process: 
     address = Address("postgresql", "127.0.0.1", 5432, "perf", "top/secret")
     source = "import os, sys; sys.exit('cannot connect to ' + os.environ['DSN'] + ' with top/secret')"
 
-    message = failure(start_process(source, "ready", environment={"DSN": address.url}, secrets=(address,)))
+    message = failure(start_process(source, "ready", environment={"DSN": address.url}, scrub=address.redact))
 
     assert "cannot connect to postgresql://perf:***@127.0.0.1:5432 with ***" in message
     assert "secret" not in message
@@ -224,15 +224,19 @@ def test_a_talkative_process_does_not_fill_the_disk(
 # ---- prepare
 
 
+def run_prepare(command: list[str], root: Path, limit_s: float, run: ServiceRun) -> None:
+    Process("prepare", ProcessSettings(command=command), root, {}, run).run_to_end(limit_s)
+
+
 def test_prepare_runs_to_its_end(tmp_path: Path, run: ServiceRun) -> None:
-    run_prepare(["python", "-c", "open('migrated', 'w')"], tmp_path, {}, LIMIT_S, run)
+    run_prepare(["python", "-c", "open('migrated', 'w')"], tmp_path, LIMIT_S, run)
 
     assert (tmp_path / "migrated").exists()
 
 
 def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: ServiceRun) -> None:
     with pytest.raises(NotReady) as caught:
-        run_prepare(["python", "-c", "import sys; print('relation missing'); sys.exit(7)"], tmp_path, {}, LIMIT_S, run)
+        run_prepare(["python", "-c", "import sys; print('relation missing'); sys.exit(7)"], tmp_path, LIMIT_S, run)
 
     assert "prepare is not ready: exited with code 7" in str(caught.value)
     assert "| relation missing" in str(caught.value)
@@ -242,6 +246,6 @@ def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: Service
     source = "import time; print('locked', flush=True); time.sleep(601)"
 
     with pytest.raises(NotReady, match=r"still running after 0\.5 s"):
-        run_prepare(["python", "-c", source], tmp_path, {}, 0.5, run)
+        run_prepare(["python", "-c", source], tmp_path, 0.5, run)
 
     assert not [child for child in psutil.Process().children(recursive=True) if source in child.cmdline()]

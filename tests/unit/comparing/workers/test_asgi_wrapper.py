@@ -116,7 +116,7 @@ def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: P
     shared = shared_numbers(tmp_path)
     run = ServiceRun()
     run.begin()
-    app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
+    app = Application("app", wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
     try:
         app.start()
         app.wait_ready(LIMIT_S)
@@ -145,7 +145,7 @@ def test_an_application_is_profiled_while_it_answers_timed_requests(tmp_path: Pa
     wanted = wrapped(AppSettings(asgi="sample:make", factory=True), profiled, str(tmp_path))
     run = ServiceRun()
     run.begin()
-    app = Application(wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
+    app = Application("app", wanted, ROOT, {"PYTHONPATH": str(tmp_path), **wanted.env}, run)
     keys = ["test_shop.py::test_total", "test_shop.py::test_next"]
     try:
         app.start()
