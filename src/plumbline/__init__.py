@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from plumbline.measuring.loop import Measure, MeasureError, Timer
     from plumbline.measuring.statistics import Summary, slope
-    from plumbline.services import Address, NotReady, Service, Services
+    from plumbline.services.address import Address
+    from plumbline.services.base import Service
+    from plumbline.services.errors import NotReady
+    from plumbline.services.services import Services
     from plumbline.settings import Budget
 
 __version__ = "0.2.0"
@@ -31,7 +34,10 @@ __all__ = [
 _NAMES = {
     "plumbline.measuring.loop": ("Measure", "MeasureError", "Timer"),
     "plumbline.measuring.statistics": ("Summary", "slope"),
-    "plumbline.services": ("Address", "NotReady", "Service", "Services"),
+    "plumbline.services.address": ("Address",),
+    "plumbline.services.base": ("Service",),
+    "plumbline.services.errors": ("NotReady",),
+    "plumbline.services.services": ("Services",),
     "plumbline.settings": ("Budget",),
 }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from plumbline.services import Address, Services
+from plumbline.services.address import Address
+from plumbline.services.services import Services
 from tests.support.fixtures import MakeServices
 from tests.support.project import Project, copy_for_all, finish
 from tests.support.traces import (

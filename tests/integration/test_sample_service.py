@@ -9,8 +9,9 @@ import httpx
 import pytest
 import redis as redis_client
 
-from plumbline.services import Service, Services
+from plumbline.services.base import Service
 from plumbline.services.clients import run_alone
+from plumbline.services.services import Services
 from plumbline.settings import AppSettings, ProcessSettings, Settings
 from tests.support.code_under_test import LIMIT_S, start, until
 

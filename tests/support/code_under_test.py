@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from plumbline.services import Services
 from plumbline.services.application import Process
 from plumbline.services.errors import NotReady
+from plumbline.services.services import Services
 
 LIMIT_S = 30.0
 """Long enough to be met on a slow machine: no test waits it out."""

@@ -11,8 +11,8 @@ from typing import Protocol
 import filelock
 import pytest
 
-from plumbline.services import Services
 from plumbline.services.run import ServiceRun
+from plumbline.services.services import Services
 from plumbline.settings import load_settings
 from tests.support.project import Project, make_environments
 

@@ -14,7 +14,7 @@ from plumbline.counting.redis_commands import RedisCommands
 from plumbline.counting.sock_diag import Peer, SocketWatch, peers_of
 from plumbline.counting.sockets import SocketSource
 from plumbline.results.schema import Counts
-from plumbline.services import Services
+from plumbline.services.services import Services
 
 PASSES = 3
 COUNTED_SERVICES = ("redis", "postgres", "app")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
-from plumbline.services import Service
+from plumbline.services.base import Service
 
 if TYPE_CHECKING:  # an optional package
     import asyncpg

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from plumbline.counting.families import COMMANDS, CannotCount, Numbers
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
-from plumbline.services import Service
+from plumbline.services.base import Service
 
 if TYPE_CHECKING:  # an optional package
     import redis

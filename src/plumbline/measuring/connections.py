@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.services import Services
 from plumbline.services.clients import client_errors, redis_client, run_sql
+from plumbline.services.services import Services
 
 # The Redis client name or PostgreSQL application_name of connections that may outlive a test.
 KEPT_CONNECTION_NAME = "perf"

@@ -17,8 +17,8 @@ from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.project import SETTINGS
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Outcome
-from plumbline.services import NotReady, ServiceError, Services
-from plumbline.services.errors import describe
+from plumbline.services.errors import NotReady, ServiceError, describe
+from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings
 
 INTERRUPT_AGAIN_S = 0.01

@@ -17,7 +17,7 @@ import psutil
 
 from plumbline.cache import state_folder
 from plumbline.processes import pinned_core, set_affinity, threads
-from plumbline.services import Service
+from plumbline.services.base import Service
 
 LOAD_WINDOW_S = 0.05
 # Loads that differ by less than this within the window predict nothing about the next second.

@@ -8,7 +8,8 @@ import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.loop import Measure
-from plumbline.services import Service, Services
+from plumbline.services.base import Service
+from plumbline.services.services import Services
 
 NAMES = ("services", "redis_url", "postgres_url", "api_url", "key_prefix", "measure")
 

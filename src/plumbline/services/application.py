@@ -124,10 +124,8 @@ class Process(LocalService):
         # Keep only the end of a log that has grown too long. The process appends to it at the new end.
         with contextlib.suppress(OSError):
             if self._log.stat().st_size > LOG_LIMIT_BYTES:
+                tail = self._log.read_bytes()[-LOG_TAIL_BYTES:]
                 with self._log.open("r+b") as log:
-                    log.seek(-LOG_TAIL_BYTES, os.SEEK_END)
-                    tail = log.read()
-                    log.seek(0)
                     log.write(tail)
                     log.truncate()
         return super().running()
@@ -174,12 +172,10 @@ class Process(LocalService):
         first, *rest = self._settings.command
         return [sys.executable if first == "python" else first, *rest]
 
-    def _exited(self) -> NotReady:
-        elapsed_s = time.monotonic() - self._started_s
-        return not_ready(self, f"{self.state()}, {elapsed_s:.1f} s after its start", None, self._advice_on_exit())
-
-    def _advice_on_exit(self) -> str:
-        return f"read its last output above, or run it by hand: {shlex.join(self._command())}"
+    def _exited(self, advice: str = "") -> NotReady:
+        headline = f"{self.state()}, {time.monotonic() - self._started_s:.1f} s after its start"
+        by_hand = f"read its last output above, or run it by hand: {shlex.join(self._command())}"
+        return not_ready(self, headline, None, advice or by_hand)
 
     def _output(self, limit_bytes: int) -> str:
         return self._scrub(super()._output(limit_bytes))
@@ -207,7 +203,7 @@ class Application(Process):
                 super().wait_ready(max(0.0, deadline_s - time.monotonic()))
             except NotReady:
                 # Another process took the port after we had found it free.
-                fixed = self._settings.port or self._tries_left == 0
+                fixed = self._settings.port or not self._tries_left
                 if fixed or self.running() or not self._could_not_bind():
                     raise
                 self._tries_left -= 1
@@ -220,16 +216,19 @@ class Application(Process):
 
     def probe(self, limit_s: float) -> str:
         probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
-        if not self._listens():
+        try:
+            found = [one for process in self._processes() for one in process.net_connections("tcp")]
+            ours = any(_listens_on(self.address.port, one) for one in found)
+        except psutil.Error as error:
+            ours = isinstance(error, psutil.AccessDenied)  # then it cannot be seen
+        if not ours:
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
 
     def advice(self, error: BaseException) -> str:
-        if isinstance(error, NotYet):
-            return ""
         if isinstance(error, BadStatus) and error.status == 404:
             return f"there is no route {self._settings.health_path}: set health_path of [app] in settings.toml to one"
-        return advice_http(error)
+        return "" if isinstance(error, NotYet) else advice_http(error)
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
@@ -237,18 +236,6 @@ class Application(Process):
         # One worker, whatever WEB_CONCURRENCY says.
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
         return [*command, "--factory"] if self._settings.factory else command
-
-    def _listens(self) -> bool:
-        """Return whether one of our processes has the port; True if that cannot be seen."""
-        for pid in self.pids():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                try:
-                    connections = psutil.Process(pid).net_connections("tcp")
-                except psutil.AccessDenied:
-                    return True
-                if any(_listens_on(self.address.port, one) for one in connections):
-                    return True
-        return False
 
     def _could_not_bind(self) -> bool:
         return f"attempting to bind on address {(HOST, self.address.port)}" in self._output(LOG_TAIL_BYTES)
@@ -263,18 +250,17 @@ class Application(Process):
         advice = "end that process, or set port = 0 in [app] of settings.toml for a free port"
         return not_ready(self, headline, None, advice)
 
-    def _exited(self) -> NotReady:
-        return self._port_taken() if self._could_not_bind() else super()._exited()
-
-    def _advice_on_exit(self) -> str:
+    def _exited(self, advice: str = "") -> NotReady:
+        if self._could_not_bind():
+            return self._port_taken()
+        causes = {
+            "No module named uvicorn": "add uvicorn to tests/performance/requirements.txt",
+            "Error loading ASGI app": "check `asgi` and `directory` of [app] in settings.toml: "
+            f"asgi is {self._settings.asgi!r}",
+            "Application startup failed": "its lifespan failed: read its last output above",
+        }
         output = self._output(LOG_TAIL_BYTES)
-        if "No module named uvicorn" in output:
-            return "add uvicorn to tests/performance/requirements.txt"
-        if "Error loading ASGI app" in output:
-            return f"check `asgi` and `directory` of [app] in settings.toml: asgi is {self._settings.asgi!r}"
-        if "Application startup failed" in output:
-            return "its lifespan failed: read its last output above"
-        return super()._advice_on_exit()
+        return super()._exited(next((causes[text] for text in causes if text in output), advice))
 
 
 def _free_port(wanted: int) -> int:

@@ -39,6 +39,8 @@ class Context:
     settings: Settings
     run: ServiceRun
     engine: Engine
+    preferred: Mapping[str, str]
+    environ: Mapping[str, str]
 
     @property
     def key_prefix(self) -> str:
@@ -261,8 +263,11 @@ class LocalService(Service):
         processes = self._processes()
         signal_all(processes, signal.SIGSTOP)
         deadline_s = time.monotonic() + STOP_LIMIT_S
-        while not all(map(_is_stopped, processes)) and time.monotonic() < deadline_s:
-            time.sleep(0.001)
+        halted = {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                while process.status() not in halted and time.monotonic() < deadline_s:
+                    time.sleep(0.001)
 
     def resume(self) -> None:
         signal_all(self._processes(), signal.SIGCONT)
@@ -294,13 +299,6 @@ class LocalService(Service):
         if self._child is None or not self.running():
             return []
         return tree(self._child.pid)
-
-
-def _is_stopped(process: psutil.Process) -> bool:
-    try:
-        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
-    except psutil.Error:
-        return True
 
 
 def redis_config(options: Options) -> str:

@@ -33,7 +33,6 @@ BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
 }
 # PostgreSQL's own words in the output of `prepare` or the application: another program's errors are only text.
 EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
-
 # Imported before servers start in threads: the first import of a package by two threads at once can fail.
 DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
@@ -62,21 +61,18 @@ class Services:
         self.postgres: Service | None = None
         self.app: Service | None = None
         self.processes: dict[str, Service] = {}
-        # Why a service is not there, by its name; and lines for the reader.
-        self.skipped: dict[str, str] = {}
-        self.notices: list[str] = []
+        self.skipped: dict[str, str] = {}  # why a service is not there, by its name
+        self.notices: list[str] = []  # lines for the reader
         self._settings = settings
         self._root = root
-        self._preferred = preferred
         self._shared = shared
         self._prepare = prepare
         self._environ = dict(environ)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  # for files of this run; removed with it
-        self._context = Context(settings, self._run, Engine())
-        # Of each Redis key of this run.
-        self.key_prefix = key_prefix or self._context.key_prefix
+        self._context = Context(settings, self._run, Engine(), preferred, self._environ)
+        self.key_prefix = key_prefix or self._context.key_prefix  # of each Redis key of this run
         self._tasks: list[_Task] = []
         self._application_begun = False
 
@@ -99,7 +95,7 @@ class Services:
             if name in self._shared:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
-                setattr(self, name, self._choose(name))
+                setattr(self, name, choose(name, self._context))
         external = [service.address for service in self.running()]
         self.notices += sweep({address.shown: address.url for address in external})
         self._run.begin()
@@ -127,10 +123,10 @@ class Services:
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
         missing = self._missing()
-        if settings.app is None or missing:
-            self.skipped["app"] = (
-                f"it needs {missing}, which is off" if missing else "there is no [app] in settings.toml"
-            )
+        if self.app is None and missing:
+            self.skipped["app"] = f"it needs {missing}, which is off"
+        elif self.app is None and settings.app is None:
+            self.skipped["app"] = "there is no [app] in settings.toml"
         try:
             self.prepare()
             common = self.environment()
@@ -152,9 +148,6 @@ class Services:
                 raise
             advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
             raise NotReady(f"{error}\n  also        {advice}") from None
-        finally:
-            if self.app is not None:
-                self.skipped.pop("app", None)
 
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
@@ -235,9 +228,8 @@ class Services:
 
     def _bring_up(self, task: "_Task", chosen: Service | ServerName, limit_s: float) -> None:
         """Start a service and wait for it. A server that is only named is chosen first."""
-        service = chosen
-        if isinstance(service, str):
-            service = self._choose(service)
+        service = choose(chosen, self._context) if isinstance(chosen, str) else chosen
+        if service.name in SERVERS:
             setattr(self, service.name, service)
         try:
             service.start()
@@ -246,20 +238,17 @@ class Services:
         task.located.set()
         service.wait_ready(limit_s)
 
-    def _choose(self, name: ServerName) -> Service:
-        return _choose(name, self._context, self._preferred.get(name), self._environ)
-
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:
     """Return where the choice of a backend was made."""
     return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "settings.toml says so"
 
 
-def _choose(name: ServerName, context: Context, preferred: str | None, environ: Mapping[str, str]) -> Service:
+def choose(name: ServerName, context: Context) -> Service:
     """Return a server, not started yet. `auto` prefers the baseline's backend. Raises NotReady and ServiceError."""
-    choice = context.settings.backend(name)
+    choice, preferred = context.settings.backend(name), context.preferred.get(name)
     if choice != "auto":
-        return BACKENDS[choice, name](_source(choice, environ), context)
+        return BACKENDS[choice, name](_source(choice, context.environ), context)
     problems: dict[str, str] = {}
     for backend in ("embedded", "docker") if preferred == "embedded" else ("docker", "embedded"):
         try:

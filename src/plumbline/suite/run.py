@@ -29,7 +29,7 @@ from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
-from plumbline.services import Services
+from plumbline.services.services import Services
 from plumbline.settings import SettingsError, check_keys
 from plumbline.suite.recorder import Recorder
 

@@ -20,7 +20,7 @@ from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS, Can
 from plumbline.counting.redis_commands import RedisCommands
 from plumbline.judging.counts import compare_counts
 from plumbline.results.schema import Counts
-from plumbline.services import Services
+from plumbline.services.services import Services
 from plumbline.settings import load_settings
 from tests.support.project import STEADY_SETTINGS, Project
 from tests.support.report_samples import benchmark

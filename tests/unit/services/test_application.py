@@ -14,10 +14,11 @@ import httpx
 import psutil
 import pytest
 
-from plumbline.services import Services, application
+from plumbline.services import application
 from plumbline.services.application import Application
 from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
+from plumbline.services.services import Services
 from plumbline.settings import AppSettings, Settings
 from tests.support.code_under_test import HEALTHY, LIMIT_S, failure, start, until
 

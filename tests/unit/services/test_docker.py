@@ -16,10 +16,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from plumbline.processes import host_name, pinned_core
-from plumbline.services import Services, docker
+from plumbline.services import docker
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
 from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.removal import LABEL
+from plumbline.services.services import Services
 from plumbline.settings import Settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import query, server, started

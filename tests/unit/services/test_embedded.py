@@ -19,9 +19,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import plumbline
-from plumbline.services import Address, Service, Services, base, embedded
+from plumbline.services import base, embedded
+from plumbline.services.address import Address
+from plumbline.services.base import Service
 from plumbline.services.clients import run_alone
 from plumbline.services.errors import NotReady
+from plumbline.services.services import Services
 from plumbline.settings import BackendChoice, Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 
@@ -346,7 +349,7 @@ def test_root_with_a_virtual_environment_closed_to_others(
 
 SCRIPT = """
 import os, pathlib, sys
-from plumbline.services import Services
+from plumbline.services.services import Services
 from plumbline.settings import load_settings
 services = Services(load_settings(pathlib.Path(sys.argv[1]), {}), pathlib.Path(sys.argv[2]), environ={})
 try:

@@ -16,8 +16,9 @@ import asyncpg
 import pytest
 import redis
 
-from plumbline.services import Address, ServiceError, Services
-from plumbline.services.errors import NotReady
+from plumbline.services.address import Address
+from plumbline.services.errors import NotReady, ServiceError
+from plumbline.services.services import Services
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import begin_and_wait, query, server, started
 

@@ -13,18 +13,18 @@ import pytest
 import redis
 
 from plumbline.processes import host_name
-from plumbline.services import Services
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
 from plumbline.services.removal import LABEL, RUN_VARIABLE
 from plumbline.services.run import ServiceRun, sweep
+from plumbline.services.services import Services
 from plumbline.settings import Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 from tests.unit.services.test_embedded import is_alive, query, server
 
 OWNER = """
 import os, pathlib, subprocess, sys, time
-from plumbline.services import Services
+from plumbline.services.services import Services
 from plumbline.settings import load_settings
 services = Services(load_settings(pathlib.Path(sys.argv[1])), pathlib.Path.cwd())
 services.begin()

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from plumbline.services import ServiceError, Services, docker_engine, embedded
+from plumbline.services import docker_engine, embedded
 from plumbline.services.docker_engine import Engine
-from plumbline.services.errors import NotReady, Unavailable
+from plumbline.services.errors import NotReady, ServiceError, Unavailable
+from plumbline.services.services import Services, choose
 from plumbline.settings import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import is_alive, server
@@ -104,7 +105,7 @@ def test_what_has_a_meaning_in_a_url_is_quoted_in_one(make_services: MakeService
         '[env]\nURL = "postgresql+psycopg://{postgres.user}:{postgres.password}@h/d"\nPLAIN = "{postgres.password}"\n'
     )
     services = make_services(text, PERF_DATABASE_URL="postgresql://me:p%40ss%2F@localhost:1/d")
-    services.postgres = services._choose("postgres")
+    services.postgres = choose("postgres", services._context)
 
     assert services.environment()["PLAIN"] == "p@ss/"
     assert services.environment()["URL"] == "postgresql+psycopg://me:p%40ss%2F@h/d"

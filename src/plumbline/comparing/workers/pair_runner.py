@@ -28,7 +28,7 @@ from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order, Start
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.results.schema import FunctionTime
-from plumbline.services import Services
+from plumbline.services.services import Services
 from plumbline.settings import Settings
 
 PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler

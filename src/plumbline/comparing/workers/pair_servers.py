@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.measuring.cpu_affinity import set_precedence
-from plumbline.services import Address, ServiceError, Services
+from plumbline.services.address import Address
 from plumbline.services.clients import client_errors, redis_client, run_sql
-from plumbline.services.errors import NotReady, describe
+from plumbline.services.errors import NotReady, ServiceError, describe
+from plumbline.services.services import Services
 from plumbline.services.variables import placeholders
 from plumbline.settings import Settings
 

@@ -24,7 +24,7 @@ from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure
 from plumbline.results.environment import origins
-from plumbline.services import Services
+from plumbline.services.services import Services
 
 TEST_LIMIT_S = 3600.0  # the coordinator watches over each test, which waits for its turns
 REHEARSED_ROUNDS = 2  # code that uses a cache runs in the second one

@@ -263,7 +263,7 @@ def test_a_worker_may_take_as_long_to_start_as_its_settings_allow(
 
 READING = """\
 from plumbline.measuring.loop import Measure
-from plumbline.services import Services
+from plumbline.services.services import Services
 
 
 def test_lazy(measure: Measure) -> None:
