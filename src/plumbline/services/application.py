@@ -18,7 +18,7 @@ import psutil
 from plumbline.processes import is_running, signal_all
 from plumbline.services.address import Address
 from plumbline.services.base import LOG_TAIL_BYTES, LocalService, not_ready
-from plumbline.services.clients import BadStatus, advice_http, probe_http
+from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, ProcessSettings
@@ -31,10 +31,6 @@ PORT_TRIES = 5
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
 NO_ADDRESS = Address("", "", 0)  # of a process that serves nothing
-
-
-class NotYet(Exception):
-    """The process runs but is not ready: a retry may help."""
 
 
 class Process(LocalService):
@@ -116,9 +112,6 @@ class Process(LocalService):
         if self._settings.ready_output not in self._output(LOG_LIMIT_BYTES):
             raise NotYet(f"no line of its output contains {self._settings.ready_output!r}")
         return ""
-
-    def advice(self, error: BaseException) -> str:
-        return "" if isinstance(error, NotYet) else "read its last output above"
 
     def running(self) -> bool:
         # Keep only the end of a log that has grown too long. The process appends to it at the new end.
@@ -228,7 +221,7 @@ class Application(Process):
     def advice(self, error: BaseException) -> str:
         if isinstance(error, BadStatus) and error.status == 404:
             return f"there is no route {self._settings.health_path}: set health_path of [app] in settings.toml to one"
-        return "" if isinstance(error, NotYet) else advice_http(error)
+        return super().advice(error)
 
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]

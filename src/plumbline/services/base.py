@@ -42,17 +42,11 @@ class Context:
     preferred: Mapping[str, str]
     environ: Mapping[str, str]
 
-    @property
-    def key_prefix(self) -> str:
-        """The prefix of each Redis key of this run."""
-        return f"perf:{self.run.id}:"
-
 
 class Service:
     """One running or external server, or one process of code under test."""
 
     own = False  # True: the run has started it, and may pause, kill and pin it
-    key_prefix = ""  # of the keys that a probe of Redis writes
     advice_at_limit = "read its last output above, or raise ready_limit_s in settings.toml"
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
@@ -107,11 +101,11 @@ class Service:
 
     def probe(self, limit_s: float) -> str:
         """Do real work once within the limit and return product and version, such as "Valkey 9.1.2"."""
-        return probe(self.address, limit_s, self.key_prefix)
+        return probe(self.address, limit_s)
 
     def advice(self, error: BaseException) -> str:
         """Return what to do next if this error is final; "" if a retry may help."""
-        return advice(self.address.scheme, error)
+        return advice(error)
 
     def running(self) -> bool:
         """Return False once its process or container has exited; True if that cannot be known."""

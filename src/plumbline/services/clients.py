@@ -1,9 +1,11 @@
 """Short conversations with Redis, PostgreSQL and HTTP servers: one attempt each, bounded, in whatever thread this is.
 
 A probe does what a client does: PING, SET and GET with the password, a query on the target database over TCP, a GET of
-the health route. The advice on an error is what to do next if the error is final, and "" if a retry may help.
+the health route.
 """
 
+import secrets
+import ssl
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +15,29 @@ if TYPE_CHECKING:
     import redis
 
 T = TypeVar("T")
+
+# What to do next about an error of its nearest class; "": a retry may help.
+ADVICE = {
+    "redis.exceptions.AuthenticationError": "check user and password",
+    "redis.exceptions.NoPermissionError": "give the user the right to PING, INFO and to read and write its keys",
+    "redis.exceptions.ConnectionError": "",
+    "redis.exceptions.TimeoutError": "",
+    "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (  # 28000 and, below it, 28P01
+        "check user and password, and that pg_hba.conf lets this host in"
+    ),
+    "asyncpg.exceptions.InvalidCatalogNameError": "create the database, or name one that exists",
+    "asyncpg.exceptions.CannotConnectNowError": "",
+    "asyncpg.exceptions.TooManyConnectionsError": "",
+    "asyncpg.exceptions.PostgresConnectionError": "",
+    "httpx.UnsupportedProtocol": "check the address",
+    "httpx.InvalidURL": "check the address",
+    "httpx.TransportError": "",
+    "builtins.OSError": "",
+}
+
+
+class NotYet(Exception):
+    """The process runs but is not ready: a retry may help."""
 
 
 class BadStatus(Exception):
@@ -71,12 +96,12 @@ def client_errors(scheme: str) -> tuple[type[Exception], ...]:
     return (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
-def probe(address: Address, limit_s: float, key_prefix: str) -> str:
+def probe(address: Address, limit_s: float) -> str:
     """Do real work once on a Redis or PostgreSQL server and return its product and version."""
     if not address.scheme.startswith("redis"):
         version = run_sql(address.url, "SELECT current_setting('server_version')", limit_s=limit_s)[0][0]
         return f"PostgreSQL {version.split()[0]}"
-    key = f"{key_prefix}ready"
+    key = f"perf:ready:{secrets.token_hex(4)}"
     with redis_client(address.url, limit_s) as client:
         with client.pipeline(transaction=False) as pipeline:
             pipeline.ping().set(key, "1", ex=60).get(key).delete(key)
@@ -100,62 +125,17 @@ def probe_http(url: str, limit_s: float) -> str:
     return str(response.headers.get("server", ""))
 
 
-def advice(scheme: str, error: BaseException) -> str:
-    """Return what to do next about an error of `probe`."""
-    return advice_redis(error) if scheme.startswith("redis") else advice_postgres(error)
-
-
-def advice_redis(error: BaseException) -> str:
-    """Return what to do next. Redis answers BUSY, LOADING and MASTERDOWN while a retry may help."""
-    import redis.exceptions as errors
-
-    if isinstance(error, errors.AuthenticationError):
-        return "check user and password"
-    if isinstance(error, errors.NoPermissionError):
-        return "give the user the right to PING, INFO and to read and write its keys"
-    if _certificate_refused(error):
-        return "check the server's certificate, or name its authority with ?ssl_ca_certs=…"
-    if isinstance(error, errors.ResponseError) and not str(error).startswith(("BUSY", "LOADING", "MASTERDOWN")):
-        return "look up this answer of the server"
-    if isinstance(error, errors.ConnectionError | errors.TimeoutError | errors.ResponseError | OSError):
+def advice(error: BaseException) -> str:
+    """Return what to do next about an error of a probe; "" if a retry may help."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "check the server's certificate, or name its authority with ?ssl_ca_certs=… or ?sslrootcert=…"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, BadStatus) and error.status < 500:
+        return "check health_path in settings.toml: the route must answer with 2xx"
+    # Applications answer 5xx while a server that they need is not there yet, and Redis says so itself.
+    if isinstance(error, NotYet | BadStatus) or str(error).startswith(("BUSY", "LOADING", "MASTERDOWN")):
         return ""
-    return "look up this error of the client library"
-
-
-def advice_postgres(error: BaseException) -> str:
-    """Return what to do next."""
-    import asyncpg
-
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):  # 28000 and, below it, 28P01
-        return "check user and password, and that pg_hba.conf lets this host in"
-    if isinstance(error, asyncpg.InvalidCatalogNameError):
-        return "create the database, or name one that exists"
-    if _certificate_refused(error):
-        return "check the server's certificate, or name its authority with ?sslrootcert=…"
-    transient = (asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.PostgresConnectionError)
-    if isinstance(error, (*transient, OSError, TimeoutError)):
-        return ""
-    return "look up this answer of the server"
-
-
-def advice_http(error: BaseException) -> str:
-    """Return what to do next. A 5xx may pass: applications answer so while a server they need is not there yet."""
-    import httpx
-
-    if isinstance(error, BadStatus):
-        return "" if error.status >= 500 else "check health_path in settings.toml: the route must answer with 2xx"
-    if _certificate_refused(error):
-        return "check the server's certificate"
-    if isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol):
-        return ""
-    return "check the address"
-
-
-def _certificate_refused(error: BaseException | None) -> bool:
-    import ssl
-
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    classes = [f"{one.__module__}.{one.__name__}" for one in type(error).__mro__]
+    return next((ADVICE[name] for name in classes if name in ADVICE), "look up this error of the client or the server")

@@ -168,7 +168,6 @@ class DockerRedis(_Docker):
     def __init__(self, why: str, context: Context) -> None:
         settings, address = context.settings.redis, own_redis("localhost", 6379)
         super().__init__("redis", why, address, settings.image, context)
-        self.key_prefix = context.key_prefix
         self._command = ["sh", "-c", REDIS_COMMAND]
         # Not in the arguments, where everyone on the host would see the password.
         ours: Options = {"port": address.port, "requirepass": address.password, "daemonize": False}

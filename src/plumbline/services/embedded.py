@@ -84,7 +84,6 @@ class EmbeddedRedis(_Embedded):
 
     def __init__(self, why: str, context: Context) -> None:
         super().__init__("redis", "embedded", why, own_redis(HOST), context.run)
-        self.key_prefix = context.key_prefix
         self._config = context.settings.redis.config
 
     def _launch(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready
-from plumbline.services.clients import advice_http, client_errors, probe_http, run_sql
+from plumbline.services.clients import client_errors, probe_http, run_sql
 from plumbline.services.errors import ServiceError
 from plumbline.services.removal import Thing, remove
 from plumbline.settings import URL_VARIABLES
@@ -70,12 +70,12 @@ class ExternalRedis(_External):
 
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("redis", context)
-        self.key_prefix = context.key_prefix
+        self._prefix = context.run.key_prefix
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
         # Until now only the probe has written: a key that expires by itself.
-        keys = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self.key_prefix}
+        keys = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self._prefix}
         self.run.add("redis keys", keys)
         self._mark = "redis keys", keys
 
@@ -134,6 +134,3 @@ class ExternalApplication(_External):
 
     def probe(self, limit_s: float) -> str:
         return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
-
-    def advice(self, error: BaseException) -> str:
-        return advice_http(error)

@@ -36,6 +36,7 @@ class ServiceRun:
         self, environ: Mapping[str, str] = os.environ, child_environ: ChildEnviron = lambda _, __, environ: environ
     ) -> None:
         self.id = secrets.token_hex(4)
+        self.key_prefix = f"perf:{self.id}:"  # of each Redis key of this run
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
         # For every child, so that it can be found again.
         self.environ = {RUN_VARIABLE: self.id}

@@ -72,7 +72,7 @@ class Services:
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  # for files of this run; removed with it
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
-        self.key_prefix = key_prefix or self._context.key_prefix  # of each Redis key of this run
+        self.key_prefix = key_prefix or self._run.key_prefix  # of each Redis key of this run
         self._tasks: list[_Task] = []
         self._application_begun = False
 

@@ -4,7 +4,7 @@ import asyncio
 import http.server
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import asyncpg
 import httpx
@@ -13,9 +13,7 @@ import redis.exceptions
 
 from plumbline.services.clients import (
     BadStatus,
-    advice_http,
-    advice_postgres,
-    advice_redis,
+    advice,
     probe_http,
     run_alone,
 )
@@ -24,39 +22,39 @@ REFUSED_CERTIFICATE = ConnectionError("TLS")
 REFUSED_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
 REDIS_CERTIFICATE = redis.exceptions.ConnectionError("TLS")
 REDIS_CERTIFICATE.__cause__ = ssl.SSLCertVerificationError("self-signed")
-CASES: list[tuple[Callable[[BaseException], str], BaseException, bool]] = [
-    (advice_redis, redis.exceptions.ConnectionError("refused"), False),
-    (advice_redis, redis.exceptions.TimeoutError("slow"), False),
-    (advice_redis, redis.exceptions.BusyLoadingError("loading"), False),
-    (advice_redis, redis.exceptions.ResponseError("BUSY running a script"), False),
-    (advice_redis, redis.exceptions.AuthenticationError("WRONGPASS"), True),
-    (advice_redis, redis.exceptions.NoPermissionError("NOPERM"), True),
-    (advice_redis, redis.exceptions.ResponseError("ERR unknown command"), True),
-    (advice_redis, REDIS_CERTIFICATE, True),
-    (advice_redis, ValueError("port"), True),
-    (advice_postgres, ConnectionRefusedError("refused"), False),
-    (advice_postgres, TimeoutError(), False),
-    (advice_postgres, asyncpg.CannotConnectNowError("starting up"), False),
-    (advice_postgres, asyncpg.ConnectionDoesNotExistError("closed"), False),
-    (advice_postgres, asyncpg.TooManyConnectionsError("full"), False),
-    (advice_postgres, asyncpg.InvalidPasswordError("wrong"), True),
-    (advice_postgres, asyncpg.InvalidAuthorizationSpecificationError("pg_hba"), True),
-    (advice_postgres, asyncpg.InvalidCatalogNameError("no such database"), True),
-    (advice_postgres, REFUSED_CERTIFICATE, True),
-    (advice_http, httpx.ConnectError("refused"), False),
-    (advice_http, httpx.ConnectTimeout("slow"), False),
-    (advice_http, httpx.ReadError("reset"), False),
-    (advice_http, httpx.ReadTimeout("slow"), False),
-    (advice_http, httpx.RemoteProtocolError("closed"), False),
-    (advice_http, BadStatus(503, "starting"), False),
-    (advice_http, BadStatus(404, "not found"), True),
-    (advice_http, BadStatus(307, ""), True),
-    (advice_http, httpx.UnsupportedProtocol("ftp"), True),
+CASES: list[tuple[BaseException, bool]] = [
+    (redis.exceptions.ConnectionError("refused"), False),
+    (redis.exceptions.TimeoutError("slow"), False),
+    (redis.exceptions.BusyLoadingError("loading"), False),
+    (redis.exceptions.ResponseError("BUSY running a script"), False),
+    (redis.exceptions.AuthenticationError("WRONGPASS"), True),
+    (redis.exceptions.NoPermissionError("NOPERM"), True),
+    (redis.exceptions.ResponseError("ERR unknown command"), True),
+    (REDIS_CERTIFICATE, True),
+    (ValueError("port"), True),
+    (ConnectionRefusedError("refused"), False),
+    (TimeoutError(), False),
+    (asyncpg.CannotConnectNowError("starting up"), False),
+    (asyncpg.ConnectionDoesNotExistError("closed"), False),
+    (asyncpg.TooManyConnectionsError("full"), False),
+    (asyncpg.InvalidPasswordError("wrong"), True),
+    (asyncpg.InvalidAuthorizationSpecificationError("pg_hba"), True),
+    (asyncpg.InvalidCatalogNameError("no such database"), True),
+    (REFUSED_CERTIFICATE, True),
+    (httpx.ConnectError("refused"), False),
+    (httpx.ConnectTimeout("slow"), False),
+    (httpx.ReadError("reset"), False),
+    (httpx.ReadTimeout("slow"), False),
+    (httpx.RemoteProtocolError("closed"), False),
+    (BadStatus(503, "starting"), False),
+    (BadStatus(404, "not found"), True),
+    (BadStatus(307, ""), True),
+    (httpx.UnsupportedProtocol("ftp"), True),
 ]
 
 
-@pytest.mark.parametrize(("advice", "error", "final"), CASES, ids=lambda value: getattr(value, "__name__", repr(value)))
-def test_which_errors_are_final(advice: Callable[[BaseException], str], error: BaseException, final: bool) -> None:
+@pytest.mark.parametrize(("error", "final"), CASES, ids=lambda value: getattr(value, "__name__", repr(value)))
+def test_which_errors_are_final(error: BaseException, final: bool) -> None:
     """What a retry may cure is retried; a final error comes with what to do."""
     assert bool(advice(error)) is final
 
