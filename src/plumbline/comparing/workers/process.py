@@ -35,7 +35,8 @@ LOG_TAIL_BYTES = 64 * 1024
 def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPlan], profile: str) -> list[str]:
     """Return the arguments of Python; `configured_by`: head's root, whose configuration of pytest both sides use."""
     files = dict.fromkeys(str(SUITE / plan.key.partition("::")[0]) for plan in plans if not is_control(plan.key))
-    command = ["-m", "pytest", *files, "-q", "--no-header", "-s", "-p", "plumbline", f"--perf-profile={profile}"]
+    paths = files or [str(SUITE)]  # a pair of controls alone starts the suite's services, too
+    command = ["-m", "pytest", *paths, "-q", "--no-header", "-s", "-p", "plumbline", f"--perf-profile={profile}"]
     command += ["--continue-on-collection-errors", *(part for name in LEFT_OUT for part in ("-p", f"no:{name}"))]
     configuration = pytest_configuration(configured_by)
     command += [f"-c={configuration}"] if configuration else []
