@@ -85,9 +85,8 @@ class SuiteRun:
         if left_out := [item for item in items if item not in kept]:
             self._config.hook.pytest_deselected(items=left_out)
         items[:] = others + selected
-        for (
-            item
-        ) in selected:  # limited in its event loop, by pytest-timeout at twice that, and faulthandler behind both
+        # Each is limited in its event loop, by pytest-timeout at twice that, and by faulthandler behind both.
+        for item in selected:
             marker = item.get_closest_marker("timeout")
             limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
             if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):

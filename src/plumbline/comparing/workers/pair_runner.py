@@ -132,9 +132,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 open_traces(folder / side, paths or {})
             with self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _):
                 for worker in pair.both:
-                    if strange := foreign(worker.collected.origins, worker.side.tree):
-                        name, listed = worker.side.name, ", ".join(strange)
-                        raise ComparisonInvalid(f"{name} imports from outside its own tree: {listed}")
+                    if strange := ", ".join(foreign(worker.collected.origins, worker.side.tree)):
+                        raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {strange}")
                 base, head = (worker.collected for worker in pair.both)
                 keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
                 served = keys.intersection(base.served, head.served)

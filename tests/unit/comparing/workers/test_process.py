@@ -11,7 +11,7 @@ import pytest
 
 from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS
+from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers import process as worker_process
 from plumbline.comparing.workers.process import (
@@ -53,6 +53,12 @@ def test_each_file_is_named_once_and_controls_are_not(sides: Sides) -> None:
     command = worker_command(sides.base, sides.head.root, plans_of(WORK, ASYNC, *CONTROLS), "ci")
     assert command[:4] == ["-m", "pytest", "tests/performance/test_work.py", "-q"]
     assert not any("controls" in part for part in command)
+
+
+def test_without_a_test_of_the_suite_the_command_line_names_the_suite(sides: Sides) -> None:
+    """As for the self-check's own benchmark: without a path pytest would collect what else the project has."""
+    command = worker_command(sides.base, sides.head.root, plans_of(*CONTROLS, IN_SERVER), "ci")
+    assert command[:4] == ["-m", "pytest", "tests/performance", "-q"]
 
 
 @pytest.mark.parametrize(
