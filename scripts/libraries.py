@@ -128,9 +128,12 @@ def judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]
     differences = {key: [difference(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
     within = {key: errors_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
-    limits = {plan.key: plan.thresholds for plan in plans}
-    found = judge_pairs(differences, differences, limits, prior, within=within, sharing=len(differences))
-    for key, one in found.items():
+    found = {}
+    for plan in plans:
+        key = plan.key
+        if key not in differences:
+            continue
+        one = judge_pairs(differences[key], within[key], plan.thresholds, prior, sharing=len(differences))
         mean = statistics.fmean(differences[key])
         error = statistics.stdev(differences[key]) / math.sqrt(len(differences[key]))
         margin = student_quantile(0.975, len(differences[key]) - 1) * error

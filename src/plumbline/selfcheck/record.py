@@ -20,8 +20,8 @@ import msgspec
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan, Pair, Where
-from plumbline.comparing.statistics.schedule import PairedComparison, conduct
-from plumbline.comparing.statistics.stage import MEASURED_S
+from plumbline.comparing.statistics.schedule import conduct
+from plumbline.comparing.statistics.stage import MEASURED_S, PairedComparison
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.judging.thresholds import Thresholds
@@ -118,7 +118,7 @@ class _Recorder:
                     " raise it"
                 )
             if comparison:
-                factor += (comparison.totals.time_factor - factor) / (len(gates) + 1)
+                factor += (comparison.time_factor - factor) / (len(gates) + 1)
             verdicts = verdicts_of(comparison, self.plans)
             self._add(gates=[*gates, verdicts], time_factor=factor)
             counts = {verdict: list(verdicts.values()).count(verdict) for verdict in sorted(set(verdicts.values()))}

@@ -17,7 +17,7 @@ Statistical Applications in Genetics and Molecular Biology 3:3, section 6.2).
 import itertools
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from plumbline.comparing.statistics.plan import CONTROLS
@@ -182,50 +182,30 @@ def error_of_pair(error: float, pairs: int) -> float:
 
 
 def judge_pairs(
-    differences: Mapping[str, Sequence[float]],
-    due: Collection[str],
-    thresholds: Mapping[str, Thresholds],
-    prior: Prior,
-    *,
-    within: Mapping[str, Sequence[float]],
-    sharing: int,
-) -> dict[str, Judgement]:
-    """Judge the benchmarks that are due by the differences of their pairs, at least two each.
+    differences: Sequence[float], within: Sequence[float], thresholds: Thresholds, prior: Prior, *, sharing: int
+) -> Judgement:
+    """Judge a benchmark by the differences of its pairs, at least two.
 
-    `thresholds`: with the errors that this analysis may make. `within`: standard error of each pair's difference by its
-    own blocks alone, below which pairs cannot vary. `sharing`: how many benchmarks share the false alarms.
+    `within`: standard error of each by its own blocks alone, below which pairs cannot vary. `thresholds`: with the
+    errors that this analysis may make. `sharing`: how many benchmarks share the false alarms.
     """
-    judgements: dict[str, Judgement] = {}
-    for key in due:
-        limits = thresholds[key]
-        change = mean_of(differences[key], within[key])
-        ratio, degrees = prior.moderated(differences[key], within[key])
-        least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within[key])
-        error = math.sqrt(max(ratio / sum(weights_of(within[key])), least))
-        to_fail = student_quantile(1 - limits.false_alarms / sharing, degrees) * error
-        to_pass = student_quantile(limits.power, degrees) * error
-        tolerance = math.log1p(limits.tolerance)
-        verdict: Verdict = "inconclusive"
-        if change - to_fail > tolerance:
-            verdict = "regression"
-        elif change + to_fail < -tolerance:
-            verdict = "improvement"
-        elif change + to_pass < math.log1p(limits.minimum_effect):
-            verdict = "pass"
-        judgements[key] = Judgement(
-            verdict,
-            change=_share(change),
-            low=_share(change - to_fail),
-            high=_share(change + to_pass),
-            minimum_detectable_effect=_share(tolerance + to_fail + to_pass),
-            pairs=len(differences[key]),
-            error=error,
-        )
-    return judgements
-
-
-def _share(logarithm: float) -> float:
-    return math.expm1(min(logarithm, MOST_SHOWN))
+    change = mean_of(differences, within)
+    ratio, degrees = prior.moderated(differences, within)
+    least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within)
+    error = math.sqrt(max(ratio / sum(weights_of(within)), least))
+    to_fail = student_quantile(1 - thresholds.false_alarms / sharing, degrees) * error
+    to_pass = student_quantile(thresholds.power, degrees) * error
+    tolerance = math.log1p(thresholds.tolerance)
+    verdict: Verdict = "inconclusive"
+    if change - to_fail > tolerance:
+        verdict = "regression"
+    elif change + to_fail < -tolerance:
+        verdict = "improvement"
+    elif change + to_pass < math.log1p(thresholds.minimum_effect):
+        verdict = "pass"
+    shown = (change, change - to_fail, change + to_pass, tolerance + to_fail + to_pass)
+    shares = [math.expm1(min(logarithm, MOST_SHOWN)) for logarithm in shown]
+    return Judgement(verdict, *shares, pairs=len(differences), error=error)
 
 
 def prior_of(

@@ -16,10 +16,8 @@ read clearly faster get new pairs, which decide if they improved.
 Nothing here measures: a function runs a pair, a real one or a recorded one.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
 
 from plumbline.comparing.statistics.inference import (
     NO_PRIOR,
@@ -30,8 +28,8 @@ from plumbline.comparing.statistics.inference import (
     error_of_pair,
     error_to_decide,
 )
-from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, RunPair, expected_s
-from plumbline.comparing.statistics.stage import Stage, StageEvidence, StagePlan, Totals, is_open, well_known_error
+from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, RunPair, expected_s
+from plumbline.comparing.statistics.stage import PairedComparison, Stage, well_known_error
 from plumbline.judging.thresholds import Judgement
 
 # Numbers of pairs after which each stage is analysed. The first stage ends with its first analysis if there is no time
@@ -58,39 +56,6 @@ ERROR_WITHIN = 0.01
 DOUBT = 3.0
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """Evidence of a paired comparison, by key."""
-
-    differences: dict[str, list[float]] = field(default_factory=dict)
-    """One for each pair of the stage that judged a benchmark; the controls' of all pairs."""
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
-    samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """Samples of base and of head in the last pair of each benchmark, in seconds per operation."""
-    totals: Totals = field(default_factory=Totals)
-    elapsed_s: float = 0.0
-
-    @property
-    def pairs(self) -> int:
-        """Number of pairs in all."""
-        return self.totals.pairs
-
-    def with_stage(self, stage: StageEvidence, elapsed_s: float) -> Self:
-        """Return the comparison with the evidence of another stage."""
-        taken = {key: one for key, one in stage.judgements.items() if _replaces(one, self.judgements.get(key))}
-        of_controls = {key: [*self.differences.get(key, []), *found] for key, found in stage.of_controls.items()}
-        return dataclasses.replace(
-            self,
-            differences=self.differences | of_controls | {key: stage.differences[key] for key in taken},
-            judgements=self.judgements | taken,
-            failures=stage.failures,
-            samples_s=self.samples_s | stage.samples_s,
-            totals=stage.totals,
-            elapsed_s=elapsed_s,
-        )
-
-
 def conduct(
     plans: Sequence[BenchmarkPlan], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]
 ) -> PairedComparison:
@@ -98,7 +63,7 @@ def conduct(
 
     `clock`: seconds since the begin, by which the budget counts. Raises ComparisonInvalid if a control is wrong.
     """
-    schedule = _Schedule(plans, run_pair, budget_s * SHARE_FOR_PAIRS, clock)
+    schedule = _Schedule(plans, run_pair, clock, budget_s * SHARE_FOR_PAIRS)
     first = schedule.run_first()
     prior = first.prior(of_few=OF_FEW)
     schedule.run_second(first, prior)
@@ -109,57 +74,54 @@ def conduct(
     return schedule.found
 
 
+@dataclass
 class _Schedule:
-    """Runs stages and combines their evidence."""
+    """Runs stages and combines their evidence in `found`."""
 
-    def __init__(
-        self, plans: Sequence[BenchmarkPlan], run_pair: RunPair, until_s: float, clock: Callable[[], float]
-    ) -> None:
-        self.found = PairedComparison()
-        self._plans = plans
-        self._run_pair = run_pair
-        self._until_s = until_s
-        self._clock = clock
+    plans: Sequence[BenchmarkPlan]
+    run_pair: RunPair
+    clock: Callable[[], float]
+    until_s: float
+    found: PairedComparison = field(default_factory=PairedComparison)
 
-    def run_first(self) -> StageEvidence:
-        planned_s = self._until_s * FIRST_SHARE
-        short = [plan.within(0.0, MOST_BLOCKS_AT_FIRST) for plan in self._plans]
-        all_fit = FIRST_ANALYSES[-1] * expected_s(short) <= planned_s - self._clock()
-        stage = StagePlan(
-            dict.fromkeys(self._plans, MOST_BLOCKS_AT_FIRST),
+    def run_first(self) -> PairedComparison:
+        planned_s = self.until_s * FIRST_SHARE
+        short = [plan.within(0.0, MOST_BLOCKS_AT_FIRST) for plan in self.plans]
+        all_fit = FIRST_ANALYSES[-1] * expected_s(short) <= planned_s - self.clock()
+        stage = Stage(
+            self.found,
+            dict.fromkeys(self.plans, MOST_BLOCKS_AT_FIRST),
             FIRST_ANALYSES if all_fit else FIRST_ANALYSES[:1],
             FIRST_FALSE_ALARMS,
             FIRST_MISSES,
             error_wanted=ERROR_WANTED,
-            sharing=len(self._plans),
+            sharing=len(self.plans),
         )
         return self._run(stage, planned_s=planned_s)
 
-    def run_second(self, first: StageEvidence, prior: Prior) -> None:
+    def run_second(self, first: PairedComparison, prior: Prior) -> None:
         """Run new pairs of what the first stage left: suspicious benchmarks by themselves, the others, costly ones.
 
         Suspicious ones come first: a disturbed machine has no time for all, and a slow-down is worth more than a pass.
         """
-        left = [
-            plan
-            for plan in self._plans
-            if plan.key in first.judgements
-            and plan.key not in first.failures
-            and is_open(first.judgements[plan.key], ERROR_WANTED)
-        ]
+        left = [plan for plan in self.plans if plan.key in first.judgements and first.is_open(plan.key, ERROR_WANTED)]
         decisive = {plan.key: _blocks_to_decide(plan, first, prior, len(left)) for plan in left}
-        most_blocks = {
-            plan: min(blocks_wanted(first.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS) for plan in left
-        }
         suspicious, others = self._in_order(left, first, decisive)
+        measured: set[str] = set()
         for plans, analyses, false_alarms in (
             (suspicious, SECOND_ANALYSES, SECOND_FALSE_ALARMS),
             (others, SECOND_ANALYSES, SECOND_FALSE_ALARMS),
             # For some, so many pairs are too many: with what time is left they get fewer.
             ([*suspicious, *others], COSTLY_ANALYSES, COSTLY_FALSE_ALARMS),
         ):
-            stage = StagePlan(
-                {plan: most_blocks.pop(plan) for plan in plans if plan in most_blocks},
+            most_blocks = {
+                plan: min(blocks_wanted(first.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
+                for plan in plans
+                if plan.key not in measured
+            }
+            stage = Stage(
+                self.found,
+                most_blocks,
                 analyses,
                 false_alarms,
                 SECOND_MISSES,
@@ -169,18 +131,16 @@ class _Schedule:
                 decisive=decisive,
             )
             second = self._run(stage)
-            most_blocks |= {
-                plan: blocks for plan, blocks in stage.most_blocks.items() if not second.differences[plan.key]
-            }
+            measured |= {plan.key for plan in plans if second.block_differences.get(plan.key)}
 
     def _in_order(
-        self, left: Sequence[BenchmarkPlan], first: StageEvidence, decisive: dict[str, int]
+        self, left: Sequence[BenchmarkPlan], first: PairedComparison, decisive: dict[str, int]
     ) -> tuple[list[BenchmarkPlan], list[BenchmarkPlan]]:
         """Return the suspicious benchmarks, the worst first, and the others, the quickest first, costly ones last."""
-        left_s = self._until_s - self._clock()
-        factor = SECOND_ANALYSES[0] * self.found.totals.time_factor
+        left_s = self.until_s - self.clock()
+        factor = SECOND_ANALYSES[0] * self.found.time_factor
         change = {plan: first.judgements[plan.key].change for plan in left}
-        pair_s = {plan: dataclasses.replace(plan, blocks=decisive[plan.key]).pair_s for plan in left}
+        pair_s = {plan: replace(plan, blocks=decisive[plan.key]).pair_s for plan in left}
         costly = {plan: factor * pair_s[plan] > MOST_OF_TIME * left_s for plan in left}
         suspicious = [plan for plan in left if not costly[plan] and _is_suspicious(change[plan], plan)]
         others = [plan for plan in left if plan not in suspicious]
@@ -194,30 +154,37 @@ class _Schedule:
         known = -1
         while len(done := self.found.judgements.keys() | self.found.failures.keys()) > known:
             known = len(done)
-            most_blocks = {plan: MOST_BLOCKS_AT_FIRST for plan in self._plans if plan.key not in done}
-            sharing = len(self._plans)
-            self._run(StagePlan(most_blocks, FIRST_ANALYSES[:1], FIRST_FALSE_ALARMS, FIRST_MISSES, sharing=sharing))
+            most_blocks = {plan: MOST_BLOCKS_AT_FIRST for plan in self.plans if plan.key not in done}
+            conditions = (FIRST_ANALYSES[:1], FIRST_FALSE_ALARMS, FIRST_MISSES)
+            self._run(Stage(self.found, most_blocks, *conditions, sharing=len(self.plans)))
 
-    def run_faster(self, first: StageEvidence, prior: Prior) -> None:
+    def run_faster(self, first: PairedComparison, prior: Prior) -> None:
         """Run new pairs of benchmarks that passed the first stage but read faster, to decide if they improved.
 
         No benchmark fails by these pairs, so their false alarms are none of those that the others share.
         """
-        faster = [plan for plan in self._plans if _reads_faster(first.judgements.get(plan.key), plan)]
+        faster = [plan for plan in self.plans if _reads_faster(first.judgements.get(plan.key), plan)]
         decisive = {plan.key: _blocks_to_decide(plan, first, prior, len(faster)) for plan in faster}
         most_blocks = {plan: min(decisive[plan.key], MOST_BLOCKS) for plan in faster}
-        self._run(
-            StagePlan(most_blocks, SECOND_ANALYSES[:1], SECOND_FALSE_ALARMS, SECOND_MISSES, prior, decisive=decisive)
-        )
+        conditions = (SECOND_ANALYSES[:1], SECOND_FALSE_ALARMS, SECOND_MISSES, prior)
+        self._run(Stage(self.found, most_blocks, *conditions, decisive=decisive))
 
-    def _run(self, plan: StagePlan, *, planned_s: float | None = None) -> StageEvidence:
-        stage = Stage(plan, self._run_pair, self._clock, failures=self.found.failures, totals=self.found.totals)
-        evidence = stage.run(self._until_s, planned_s=planned_s)
-        self.found = self.found.with_stage(evidence, self._clock())
+    def _run(self, stage: Stage, *, planned_s: float | None = None) -> PairedComparison:
+        """Run a stage and add its evidence: a decision stays, and what has passed does not fail."""
+        evidence = stage.run(self.run_pair, self.clock, self.until_s, planned_s=planned_s)
+        before, found = self.found, evidence.judgements
+        taken = {key: one for key, one in found.items() if _replaces(one, before.judgements.get(key))}
+        blocks = {key: pairs for key, pairs in evidence.block_differences.items() if key in taken or key in CONTROLS}
+        self.found = replace(
+            evidence,
+            block_differences=before.block_differences | blocks,
+            judgements=before.judgements | taken,
+            elapsed_s=self.clock(),
+        )
         return evidence
 
 
-def _blocks_to_decide(plan: BenchmarkPlan, first: StageEvidence, prior: Prior, sharing: int) -> int:
+def _blocks_to_decide(plan: BenchmarkPlan, first: PairedComparison, prior: Prior, sharing: int) -> int:
     """Return the blocks of each second-stage pair with which the first analysis decides what the plan expects."""
     found = first.judgements[plan.key]
     error = well_known_error(found, ERROR_WANTED)
@@ -241,7 +208,6 @@ def _reads_faster(found: Judgement | None, plan: BenchmarkPlan) -> bool:
 
 
 def _replaces(found: Judgement, before: Judgement | None) -> bool:
-    """Return whether a judgement replaces an earlier one: a decision stays, and what has passed does not fail."""
     if before is None or before.verdict == "inconclusive":
         return True
     return found.verdict != "inconclusive" and (before.verdict, found.verdict) != ("pass", "regression")

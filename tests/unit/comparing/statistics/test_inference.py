@@ -25,13 +25,10 @@ from plumbline.judging.distributions import student_quantile
 from plumbline.judging.thresholds import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
-KEY = "test_redis.py::test_get"
 
 
 def judged(values: list[float], sharing: int = 1, *, limits: Thresholds = LIMITS) -> Judgement:
-    within = {KEY: [0.0] * len(values)}
-    found = judge_pairs({KEY: values}, [KEY], {KEY: limits}, Prior(0.0, 0), within=within, sharing=sharing)
-    return found[KEY]
+    return judge_pairs(values, [0.0] * len(values), limits, Prior(0.0, 0), sharing=sharing)
 
 
 def around(center: float, spread: float, pairs: int) -> list[float]:
@@ -161,16 +158,14 @@ def test_one_pair_of_a_disturbed_moment_spoils_no_verdict() -> None:
     """Six pairs around 0 pass, although a seventh, whose blocks disagree, reads 30 %; a calm seventh would count."""
     values = [*around(0.0, 0.01, 6), 0.3]
     for error, verdict in ((0.3, "pass"), (0.0, "inconclusive")):
-        within = {KEY: [0.0] * 6 + [error]}
-        found = judge_pairs({KEY: values}, [KEY], {KEY: LIMITS}, Prior(0.0, 0), within=within, sharing=1)
-        assert found[KEY].verdict == verdict
+        found = judge_pairs(values, [0.0] * 6 + [error], LIMITS, Prior(0.0, 0), sharing=1)
+        assert found.verdict == verdict
 
 
 def test_pairs_vary_no_less_than_their_blocks_allow() -> None:
     """Four pairs that agree by chance, with blocks that leave 3 % open, do not pass."""
-    prior, within = Prior(0.03, 10), {KEY: [0.06] * 4}
-    found = judge_pairs({KEY: [0.0] * 4}, [KEY], {KEY: LIMITS}, prior, within=within, sharing=1)
-    assert found[KEY].verdict == "inconclusive"
+    found = judge_pairs([0.0] * 4, [0.06] * 4, LIMITS, Prior(0.03, 10), sharing=1)
+    assert found.verdict == "inconclusive"
 
 
 def test_a_clear_slow_down_is_a_regression() -> None:

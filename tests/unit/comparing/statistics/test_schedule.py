@@ -11,8 +11,8 @@ import pytest
 from plumbline.comparing.statistics import stage
 from plumbline.comparing.statistics.inference import Prior, judge_pairs
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
-from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, PairedComparison, conduct
-from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, WELL_KNOWN_SHARE
+from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, conduct
+from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, WELL_KNOWN_SHARE, PairedComparison
 from plumbline.judging.thresholds import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
@@ -277,11 +277,9 @@ def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch:
     """3.5 % for ever, between the thresholds: a last analysis follows when the time is up, whenever that is."""
     analysed: list[int] = []
 
-    def judge(
-        differences: dict[str, list[float]], due: Sequence[str], *rest: Any, **named: Any
-    ) -> dict[str, Judgement]:
-        analysed.extend(len(differences[key]) for key in due)
-        return judge_pairs(differences, due, *rest, **named)
+    def judge(differences: Sequence[float], *rest: Any, **named: Any) -> Judgement:
+        analysed.append(len(differences))
+        return judge_pairs(differences, *rest, **named)
 
     monkeypatch.setattr(stage, "judge_pairs", judge)
     pairs = Pairs(zigzag(0.035, 0.1), factor=1.5)
@@ -301,11 +299,11 @@ def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pyte
     misses: list[float] = []
 
     def judge(
-        differences: dict[str, list[float]], due: Sequence[str], limits: dict[str, Thresholds], *rest: Any, **named: Any
-    ) -> dict[str, Judgement]:
-        false_alarms.extend(limits[key].false_alarms for key in due)
-        misses.extend(1 - limits[key].power for key in due)
-        return judge_pairs(differences, due, limits, *rest, **named)
+        differences: Sequence[float], within: Sequence[float], limits: Thresholds, *rest: Any, **named: Any
+    ) -> Judgement:
+        false_alarms.append(limits.false_alarms)
+        misses.append(1 - limits.power)
+        return judge_pairs(differences, within, limits, *rest, **named)
 
     monkeypatch.setattr(stage, "judge_pairs", judge)
     compared(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
