@@ -203,9 +203,19 @@ def judge_pairs(
         verdict = "improvement"
     elif change + to_pass < math.log1p(thresholds.minimum_effect):
         verdict = "pass"
-    shown = (change, change - to_fail, change + to_pass, tolerance + to_fail + to_pass)
-    shares = [math.expm1(min(logarithm, MOST_SHOWN)) for logarithm in shown]
-    return Judgement(verdict, *shares, pairs=len(differences), error=error)
+    return Judgement(
+        verdict,
+        change=_share(change),
+        low=_share(change - to_fail),
+        high=_share(change + to_pass),
+        minimum_detectable_effect=_share(tolerance + to_fail + to_pass),
+        pairs=len(differences),
+        error=error,
+    )
+
+
+def _share(logarithm: float) -> float:
+    return math.expm1(min(logarithm, MOST_SHOWN))
 
 
 def prior_of(
