@@ -28,8 +28,7 @@ from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.evidence import ComparisonEvidence
-from plumbline.judging.thresholds import Judgement
+from plumbline.judging.evidence import ComparisonEvidence, Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.files import read_results
 from plumbline.selfcheck.recording import Share

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 {FEW_REPLAYS}
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.selfcheck.recording import Recording
 from plumbline.settings import GateSettings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from plumbline.comparing.statistics.plan import CONTROLS
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.selfcheck.recording import SIZES, Recorded, Recording
 
 KEYS = [f"test_it.py::test_{number}" for number in range(5)]

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from plumbline.judging.run_verdict import run_verdict
+from plumbline.judging.decide import run_verdict
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
 

@@ -18,7 +18,7 @@ from plumbline.judging.baseline import (
     merge,
 )
 from plumbline.judging.baseline_check import differences
-from plumbline.judging.run_verdict import missing_benchmarks
+from plumbline.judging.decide import missing_benchmarks
 from plumbline.project import Project
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results

@@ -9,14 +9,14 @@ from plumbline.commands.measuring_run import RunEnded, measure, measure_again, w
 from plumbline.commands.output import make_room, progress, report, say_wrapped
 from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted
-from plumbline.judging.baseline import baseline_path, check_baselines, edited_entries, find_baseline, find_counts
+from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
-from plumbline.judging.choice import Pairs, choose_again, choose_pairs
+from plumbline.judging.choice import choose_again, choose_pairs
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
 from plumbline.project import Project
-from plumbline.results.schema import Results
+from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings
 
 EXAMPLE = "plumbline ci -- -k checkout"
@@ -61,23 +61,15 @@ def _check(project: Project, settings: Settings, record: Results, baseline: Resu
 def _compare(project: Project, settings: Settings, record: Results, evidence: Evidence) -> Evidence:
     """Return the evidence with that of the paired comparison, if there is something to compare."""
     file, baseline = baseline_path(project.baselines, record.environment), evidence.baseline
-    base, base_baseline = None, None
+    base = None
     if baseline is not None and is_proposed():
         try:
             base = find_base(project.root)
-            base_baseline = baseline_at(project.root, base, file)
+            evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
         except NoBase as error:
             return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
-    pairs = choose_pairs(
-        record,
-        evidence.timings,
-        evidence.counts,
-        baseline_edited=edited_entries(base_baseline, baseline),
-        proposed=is_proposed(),
-        has_baseline=baseline is not None,
-    )
-    evidence = replace(evidence, base_baseline=base_baseline)
-    return with_pairs(project, settings, record, evidence, pairs, settings.gate.duet_budget_s, base=base)
+    chosen = choose_pairs(record, evidence, proposed=is_proposed())
+    return with_pairs(project, settings, record, evidence, chosen, settings.gate.duet_budget_s, base=base)
 
 
 def with_pairs(
@@ -85,15 +77,17 @@ def with_pairs(
     settings: Settings,
     record: Results,
     evidence: Evidence,
-    pairs: Pairs,
+    chosen: Sequence[Benchmark],
     budget_s: float,
     *,
     base: Base | None = None,
     revision: str = "",
 ) -> Evidence:
     """Return the evidence with that of the paired comparison; the arguments are those of `compare_with_base`."""
-    evidence = replace(evidence, application_elsewhere=pairs.application_elsewhere)
-    if not pairs.benchmarks:
+    elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
+    evidence = replace(evidence, application_elsewhere=elsewhere)
+    pairs = [benchmark for benchmark in chosen if benchmark.key not in elsewhere]
+    if not pairs:
         return evidence
     from plumbline.comparing.comparison import compare_with_base  # takes 0.1 s, and most runs compare nothing
 
@@ -101,7 +95,7 @@ def with_pairs(
         project,
         settings,
         record,
-        pairs.benchmarks,
+        pairs,
         evidence.baseline,
         budget_s=budget_s,
         say=say_wrapped,

@@ -11,7 +11,6 @@ from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.git import NoBase, find_base
 from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
-from plumbline.judging.choice import Pairs
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
 from plumbline.project import Project
@@ -34,8 +33,8 @@ def run(project: Project, settings: Settings, options: argparse.Namespace) -> in
     record = measure(project, settings, "ci", options.pytest)
     evidence = Evidence(comparison_required=True)
     if record.exit_code is None:
-        pairs = Pairs.of(record, record.benchmarks)
-        evidence = with_pairs(project, settings, record, evidence, pairs, options.limit, revision=options.revision)
+        chosen = record.benchmarks
+        evidence = with_pairs(project, settings, record, evidence, chosen, options.limit, revision=options.revision)
         if evidence.comparison.none is None:
             evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))

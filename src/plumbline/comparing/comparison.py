@@ -22,8 +22,7 @@ from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.judging.baseline import baseline_path, edited_entries
-from plumbline.judging.evidence import ComparisonEvidence, NoComparison
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import ComparisonEvidence, NoComparison, Thresholds
 from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import Settings

@@ -16,8 +16,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.evidence import BaselineEvidence
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import BaselineEvidence, Judgement, Thresholds
 from plumbline.measuring.statistics import log_spread
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, Environment, Results, Verdict

@@ -1,30 +1,30 @@
 """The benchmarks that go on: into the paired comparison, and into fresh processes that measure them again."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from plumbline.judging.budgets import broken
-from plumbline.judging.decide import with_timings
-from plumbline.judging.evidence import BaselineEvidence, CountEvidence, Evidence
+from plumbline.judging.baseline import edited_entries
+from plumbline.judging.decide import broken, with_timings
+from plumbline.judging.evidence import Evidence
 from plumbline.results.schema import Benchmark, Results
 from plumbline.settings import GateSettings
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """The benchmarks for a paired comparison, in its order, and those that one application on both sides rules out."""
+def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool) -> list[Benchmark]:
+    """Return the benchmarks to compare in pairs: those that the baseline check left open, the worst first.
 
-    benchmarks: list[Benchmark]
-    application_elsewhere: frozenset[str]
-
-    @classmethod
-    def of(cls, record: Results, chosen: Collection[Benchmark]) -> "Pairs":
-        """Divide the chosen benchmarks of a record."""
-        elsewhere = set(record.app_elsewhere)
-        return cls(
-            [benchmark for benchmark in chosen if benchmark.key not in elsewhere],
-            frozenset(benchmark.key for benchmark in chosen if benchmark.key in elsewhere),
-        )
+    Then those whose baseline entry a proposed change has edited, and those with a count that has grown, which may
+    execute nothing that differs from the base. Without a baseline, the base alone judges a proposed change.
+    """
+    if evidence.baseline is None:
+        return [*record.benchmarks] if proposed else []
+    timings = evidence.timings
+    undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict == "inconclusive"]
+    undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
+    also = {key for key, found in evidence.counts.items() if found.fails}
+    also |= edited_entries(evidence.base_baseline, evidence.baseline)
+    also -= {*record.app_elsewhere, *(benchmark.key for benchmark in undecided)}
+    return undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,6 @@ class Again:
     keys: list[str]
     timings: frozenset[str]  # keys of those whose timings are judged anew, rather than their budgets alone
     all_processes: bool  # whether every process is needed; for budgets, the first ones may settle it
-
-
-def choose_pairs(
-    record: Results,
-    timings: Mapping[str, BaselineEvidence],
-    counts: Mapping[str, CountEvidence],
-    *,
-    baseline_edited: Collection[str],
-    proposed: bool,
-    has_baseline: bool,
-) -> Pairs:
-    """Return the benchmarks to compare in pairs: those that the baseline check left open, the worst first.
-
-    Then those whose baseline entry a proposed change has edited, and those with a count that has grown, which may
-    execute nothing that differs from the base. Without a baseline, the base alone judges a proposed change.
-    """
-    if not has_baseline:
-        return Pairs.of(record, record.benchmarks if proposed else [])
-    undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict == "inconclusive"]
-    undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
-    also = {key for key, found in counts.items() if found.fails} | set(baseline_edited)
-    also -= {*record.app_elsewhere, *(benchmark.key for benchmark in undecided)}
-    return Pairs.of(record, undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also])
 
 
 def choose_again(record: Results, evidence: Evidence, gate: GateSettings) -> Again:
@@ -77,3 +54,9 @@ def choose_again(record: Results, evidence: Evidence, gate: GateSettings) -> Aga
     }
     timings = frozenset(keys - set(comparison.compared))
     return Again(sorted(keys), timings, all_processes=bool(timings & suspicious))
+
+
+def most_agree(fresh: Sequence[Benchmark], processes: int) -> bool:
+    """Return whether most of so many processes have kept the budget, or broken it, whatever the others will do."""
+    kept = sum(not broken(one) for one in fresh)
+    return max(kept, len(fresh) - kept) > processes / 2

@@ -1,19 +1,19 @@
 """Verdicts: the one place where a record and the evidence about it become results."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import asdict, replace
 
+from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
-from plumbline.judging.budgets import with_kept_budget
-from plumbline.judging.counts import explaining, grown_counts, growth
+from plumbline.judging.counts import explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
-from plumbline.judging.run_verdict import missing_benchmarks, removed_benchmarks, run_verdict
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, Results
-from plumbline.settings import BenchmarkSettings, GateSettings
+from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
+from plumbline.results.reasons import Kind, Reason
+from plumbline.results.schema import Benchmark, BudgetResult, Results, Verdict
+from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 
 MOST_SAMPLES_KEPT = 200
 
@@ -25,14 +25,23 @@ def decide(
 
     `own`: benchmarks' own settings, by key. The record of a run that was ended early keeps its exit code and reasons.
     """
-    benchmarks = judge_benchmarks(record, evidence, gate)
     comparison, baseline = evidence.comparison, evidence.baseline
-    reasons = list(record.reasons)
-    notes = [*record.notes]
-    if baseline is not None and baseline.environment.dirty:
-        notes.append("the baseline was recorded with changes in the tree that its commit doesn't hold")
+    benchmarks = judge_benchmarks(record, evidence, gate)
+    reasons, notes = [*record.reasons], [*record.notes]
+    if baseline is not None:
+        then, now = baseline.environment, record.environment
+        record = replace(
+            record,
+            baseline_commit=then.commit,
+            baseline_created=baseline.created,
+            baseline_differences=differences(then, now) + package_differences(then, now),
+        )
+        benchmarks += missing_benchmarks(baseline, record)
+        if evidence.base_baseline is not None:
+            benchmarks += removed_benchmarks(evidence.base_baseline, baseline, record)
+        if then.dirty:
+            notes.append("the baseline was recorded with changes in the tree that its commit doesn't hold")
     notes += comparison.notes
-    base = comparison.base
     if none := comparison.none:
         if none.cause == "invalid":
             reasons.append(Reason("comparison_invalid", none.detail))
@@ -40,33 +49,23 @@ def decide(
             reasons.append(Reason("no_comparison", none.detail))
         else:
             notes.append(f"no paired comparison: {none.detail}")
-        base = base if none.cause == "invalid" else ""
-    reasons += evidence.confirmation.failed
-    if baseline is not None:
-        benchmarks += missing_benchmarks(baseline, record)
-        if evidence.base_baseline is not None:
-            benchmarks += removed_benchmarks(evidence.base_baseline, baseline, record)
     judged = replace(
         record,
         benchmarks=[_with_own(benchmark, own.get(benchmark.key)) for benchmark in benchmarks],
-        reasons=reasons,
+        reasons=[*reasons, *evidence.confirmation.failed],
         notes=notes,
         tolerance=gate.tolerance,
         minimum_effect=gate.minimum_effect,
         baseline=evidence.baseline_file,
-        base=base,
+        base="" if none and none.cause == "no_base" else comparison.base,
         base_differences=comparison.base_differences,
     )
-    if baseline is not None:
-        judged = replace(
-            judged,
-            baseline_commit=baseline.environment.commit,
-            baseline_created=baseline.created,
-            baseline_differences=differences(baseline.environment, record.environment)
-            + package_differences(baseline.environment, record.environment),
-        )
     verdict, code, reasons = run_verdict(judged, gate.fail_on)
     return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=reasons)
+
+
+def _with_own(benchmark: Benchmark, own: BenchmarkSettings | None) -> Benchmark:
+    return replace(benchmark, tolerance=own.tolerance, minimum_effect=own.minimum_effect) if own else benchmark
 
 
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
@@ -76,7 +75,8 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         key = benchmark.key
         one = with_timings(benchmark, evidence, gate)
         one = with_kept_budget(one, evidence.confirmation.fresh.get(key, []))
-        one = _with_counts(one, evidence.counts.get(key), drifted=key in evidence.comparison.unaffected)
+        if counts := evidence.counts.get(key):
+            one = _with_counts(one, counts, drifted=key in evidence.comparison.unaffected)
         judged.append(with_accepted(one, evidence.accepted.get(key), gate.minimum_effect))
     return judged
 
@@ -97,21 +97,20 @@ def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -
 
 
 def _with_baseline(benchmark: Benchmark, evidence: BaselineEvidence) -> Benchmark:
-    found = {name: value for name, value in asdict(evidence).items() if value is not None}
-    return replace(benchmark, **found)
+    return replace(benchmark, **{name: value for name, value in asdict(evidence).items() if value is not None})
 
 
 def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings) -> Benchmark:
     key = benchmark.key
     # Only the machine that recorded the baseline can show this.
     slower = benchmark.change_low is not None and benchmark.change_low > gate.tolerance
-    judgement = comparison.judgements.get(key)
     if key in comparison.unaffected:
         reasons = [Reason("unaffected", comparison.base)]
         return replace(benchmark, verdict="drift" if slower else "pass", reasons=reasons)
     if key in comparison.failures:
         verdict = "new" if benchmark.verdict == "new" else "inconclusive"
         return replace(benchmark, verdict=verdict, reasons=[Reason("comparison_failed", comparison.failures[key])])
+    judgement = comparison.judgements.get(key)
     if judgement is None:
         if benchmark.verdict in ("pass", "improvement"):
             return benchmark  # the baseline check has passed it already
@@ -134,15 +133,17 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
         change_high=judgement.high,
         minimum_detectable_effect=judgement.minimum_detectable_effect,
         differences=comparison.differences[key],
-        base_samples_s=thinned(base_s),
-        head_samples_s=thinned(head_s),
+        base_samples_s=_thinned(base_s),
+        head_samples_s=_thinned(head_s),
         functions=comparison.functions.get(key, []),
     )
 
 
-def _with_counts(benchmark: Benchmark, evidence: CountEvidence | None, *, drifted: bool) -> Benchmark:
-    if evidence is None:
-        return benchmark
+def _thinned(samples_s: Sequence[float]) -> list[float]:
+    return list(samples_s[:: math.ceil(len(samples_s) / MOST_SAMPLES_KEPT) or 1])
+
+
+def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool) -> Benchmark:
     benchmark = replace(benchmark, count_changes=evidence.changes)
     reasons = [Reason("count_grown", counts=[growth(change)]) for change in explaining(grown_counts(benchmark))]
     verdict = benchmark.verdict
@@ -151,10 +152,123 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence | None, *, drifte
     return replace(benchmark, verdict=verdict, reasons=[*reasons, *benchmark.reasons])
 
 
-def _with_own(benchmark: Benchmark, own: BenchmarkSettings | None) -> Benchmark:
-    return replace(benchmark, tolerance=own.tolerance, minimum_effect=own.minimum_effect) if own else benchmark
+def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
+    """Return each limit of a budget with the measured figure; p99 is not judged below 1,000 samples."""
+    measured_s = {
+        "median_ms": summary.median_s,
+        "mean_ms": summary.mean_s,
+        "p95_ms": summary.p95_s,
+        "p99_ms": summary.p99_s,
+        "max_ms": summary.maximum_s,
+    }
+    results = []
+    for name, value_s in measured_s.items():
+        limit = getattr(budget, name)
+        if limit is None:
+            continue
+        if value_s is None:
+            note = f"judged from {SAMPLES_FOR_P99:,} samples on, there were {len(summary.samples_s)}"
+            results.append(BudgetResult(name, limit, summary.maximum_s * 1e3, kept=True, note=note))
+        else:
+            results.append(BudgetResult(name, limit, value_s * 1e3, kept=value_s * 1e3 <= limit))
+    if budget.rate_per_s is not None:
+        kept = summary.rate_per_s >= budget.rate_per_s
+        results.append(BudgetResult("rate_per_s", budget.rate_per_s, summary.rate_per_s, kept))
+    return results
 
 
-def thinned(samples_s: Sequence[float]) -> list[float]:
-    """Return at most MOST_SAMPLES_KEPT of them, evenly."""
-    return list(samples_s[:: math.ceil(len(samples_s) / MOST_SAMPLES_KEPT) or 1])
+def broken(benchmark: Benchmark) -> list[BudgetResult]:
+    """Return the limits of its budget that a benchmark breaks."""
+    return [result for result in benchmark.budgets if not result.kept]
+
+
+def with_kept_budget(benchmark: Benchmark, fresh: Sequence[Benchmark]) -> Benchmark:
+    """Return a benchmark whose budget is kept, with a warning, if most of these fresh processes have kept it."""
+    kept = [one for one in fresh if not broken(one)]
+    if not broken(benchmark) or len(kept) <= len(fresh) / 2:
+        return benchmark
+    warning = f"its budget was broken, and kept in {len(kept)} of {len(fresh)} fresh processes"
+    return replace(benchmark, budgets=kept[-1].budgets, warnings=[*benchmark.warnings, warning])
+
+
+def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
+    """Return the benchmarks that this run should have measured and did not.
+
+    Neither those that were deselected or failed, nor those that were skipped because their service is off.
+    """
+    known = _names(record.benchmarks) | {*record.deselected}
+    tests = {test.key: test for test in record.tests}
+    missing = []
+    for old in baseline.benchmarks:
+        if old.key in known or old.key.partition("::")[0] not in record.collected_files:
+            continue
+        test = tests.get(old.key)
+        if test is None:
+            missing.append(_absent(old, "missing", Reason("test_gone")))
+        elif test.outcome == "passed":
+            missing.append(_absent(old, "missing", Reason("test_measures_nothing")))
+        elif test.outcome == "skipped" and not test.service_off:
+            missing.append(_absent(old, "missing", Reason("test_skipped", test.message)))
+    return missing
+
+
+def removed_benchmarks(base_baseline: Results, baseline: Results, record: Results) -> list[Benchmark]:
+    """Return the benchmarks that a change has taken out of the baseline, and that are measured no more."""
+    known = _names(baseline.benchmarks) | _names(record.benchmarks) | {*record.deselected}
+    return [_absent(old, "removed", Reason("removed")) for old in base_baseline.benchmarks if old.key not in known]
+
+
+def _names(benchmarks: Iterable[Benchmark]) -> set[str]:
+    return {name for one in benchmarks for name in (one.key, one.renamed_from)}
+
+
+def _absent(old: Benchmark, verdict: Verdict, reason: Reason) -> Benchmark:
+    return Benchmark(old.key, old.unit, verdict, 0.0, {}, baseline_median=old.median, reasons=[reason])
+
+
+def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[Reason]]:
+    """Return the verdict, exit code and reasons of a run, the most important reason first.
+
+    A reason that `results.reasons` already holds (a service is not ready, nothing was selected) makes the run invalid.
+    """
+    keys: dict[Verdict, list[str]] = {}
+    for benchmark in results.benchmarks:
+        keys.setdefault(benchmark.verdict or "invalid", []).append(benchmark.key)
+    measured = [benchmark for benchmark in results.benchmarks if benchmark.samples]
+    invalid = list(results.reasons)
+    if not measured and not invalid:
+        invalid.append(Reason("nothing_measured"))
+    invalid += _about("benchmarks_invalid", keys.get("invalid", []))
+    invalid += _about("benchmarks_missing", keys.get("missing", []))
+    bad = _failures(results, measured)
+    if invalid:
+        return "invalid", EXIT_INVALID, invalid + bad
+    if bad:
+        return "regression", EXIT_REGRESSION, bad
+    if inconclusive := keys.get("inconclusive"):
+        reason = Reason("benchmarks_inconclusive", number=len(inconclusive), of=len(measured))
+        return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, [reason]
+    if "drift" in keys:
+        return "drift", EXIT_PASS, _about("drifted", keys["drift"])
+    if len(keys.get("new", [])) == len(measured):
+        return "new", EXIT_PASS, [Reason("no_baseline")]
+    judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]
+    if not judged:
+        return "changed", EXIT_PASS, _about("sources_changed", keys["changed"])
+    return "pass", EXIT_PASS, [Reason("within_limits", number=len(judged))]
+
+
+def _failures(results: Results, measured: Iterable[Benchmark]) -> list[Reason]:
+    regressed = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"]
+    counts = group_changes(regressed)
+    slower: Kind = "slower_than_base" if results.base else "slower_than_baseline"
+    return [
+        *([Reason("counts_grown", counts=counts)] if counts else []),
+        *_about(slower, [benchmark.key for benchmark in regressed if not grown_counts(benchmark)]),
+        *_about("budgets_broken", [benchmark.key for benchmark in measured if broken(benchmark)]),
+        *_about("tests_failed", [test.key for test in results.tests if test.outcome == "failed"]),
+    ]
+
+
+def _about(kind: Kind, keys: Sequence[str]) -> list[Reason]:
+    return [Reason(kind, subjects=keys)] if keys else []

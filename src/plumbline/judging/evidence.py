@@ -1,13 +1,50 @@
-"""What the stages of a run have found: immutable evidence, which `plumbline.judging.decide` turns into verdicts."""
+"""What stages of a run judge by, and what they find: immutable evidence, made into verdicts by `judging.decide`."""
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 from msgspec import Struct
 
-from plumbline.judging.thresholds import Judgement
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Results, Verdict
+from plumbline.settings import BenchmarkSettings, GateSettings
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds that one benchmark is judged by; changes as shares (0.05 is 5 % slower)."""
+
+    tolerance: float
+    minimum_effect: float
+    false_alarms: float  # share of comparisons without a change in which any benchmark may fail
+    power: float  # share of slow-downs of `minimum_effect` that must not pass
+
+    @classmethod
+    def of(cls, gate: GateSettings, own: BenchmarkSettings | None) -> Self:
+        """Return the thresholds of `[gate]`, with a benchmark's own where it has any."""
+        own = own or BenchmarkSettings()
+        effect = own.minimum_effect or gate.minimum_effect
+        return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power)
+
+    def with_shares(self, false_alarms: float, misses: float) -> Self:
+        """Return the same with these shares of the allowed errors."""
+        power = 1 - (1 - self.power) * misses
+        return dataclasses.replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Judgement of one benchmark; changes and bounds as shares."""
+
+    verdict: Verdict
+    change: float
+    low: float
+    high: float
+    minimum_detectable_effect: float  # the smallest slow-down that as much evidence fails with the wanted power
+    pairs: int  # pairs, or fresh processes of the baseline check, that it rests on
+    error: float  # standard error of the change, as a logarithm
 
 
 class BaselineEvidence(Struct, frozen=True):
@@ -34,8 +71,7 @@ class CountEvidence(Struct, frozen=True):
     """Counts of one benchmark that differ from the baseline's."""
 
     changes: Sequence[CountChange]
-    fails: bool
-    """Whether a count that has grown makes the benchmark a regression: not if its source has changed as well."""
+    fails: bool  # whether one that has grown makes a regression: not if the benchmark's source has changed as well
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -47,10 +83,9 @@ class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
 
 
 class NoComparison(Struct, frozen=True):
-    """Why a paired comparison found nothing."""
+    """Why a paired comparison found nothing: there is no usable base, or a side died or a control read wrong."""
 
     cause: Literal["no_base", "invalid"]
-    """`no_base`: there is none, or it cannot be rebuilt. `invalid`: a side died, or a control read wrong."""
     detail: str
 
 
@@ -87,8 +122,7 @@ class Evidence(Struct, frozen=True):
     base_baseline: Results | None = None  # the baseline as it is in the base commit of a proposed change
     timings: Mapping[str, BaselineEvidence] = {}
     counts: Mapping[str, CountEvidence] = {}
-    application_elsewhere: Collection[str] = frozenset()
-    """Keys that were to be compared in pairs, and cannot be: one application serves both sides."""
+    application_elsewhere: Collection[str] = frozenset()  # not compared in pairs: one application serves both sides
     comparison: ComparisonEvidence = ComparisonEvidence()
     comparison_required: bool = False  # whether a run is invalid if there was no base to compare with
     confirmation: ConfirmationEvidence = ConfirmationEvidence()

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
-from plumbline.judging.budgets import broken
 from plumbline.judging.counts import group_changes
+from plumbline.judging.decide import broken
 from plumbline.project import SUITE, nox_command
 from plumbline.reporting import format as form
 from plumbline.results.reasons import CountGrowth, Kind, Reason

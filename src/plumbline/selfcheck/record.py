@@ -24,7 +24,7 @@ from plumbline.comparing.statistics.schedule import conduct
 from plumbline.comparing.statistics.stage import MEASURED_S, PairedComparison
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.results.schema import Results
 from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Recorded, Recording, SlowedGate, verdicts_of
 from plumbline.settings import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.counting.counter import Counter
-from plumbline.judging.budgets import check_budget
+from plumbline.judging.decide import check_budget
 from plumbline.measuring.context import RunContext, outcome_of
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances

@@ -16,9 +16,8 @@ from plumbline.counting.counter import Counter
 from plumbline.exit_codes import EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import check_baseline
-from plumbline.judging.budgets import broken
 from plumbline.judging.counts import check_counts
-from plumbline.judging.decide import judge_benchmarks
+from plumbline.judging.decide import broken, judge_benchmarks
 from plumbline.judging.evidence import Evidence
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed

@@ -1,4 +1,4 @@
-"""What the gate does with benchmarks that have to be measured again."""
+"""What the gate does with benchmarks that cannot be compared in pairs, or have to be measured again."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from plumbline.commands import ci
 from plumbline.commands.measuring_run import RunEnded
+from plumbline.comparing import comparison
 from plumbline.judging.choice import Again
-from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence
+from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.project import Project
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, BudgetResult, Results
@@ -55,3 +56,23 @@ def test_a_fresh_process_that_ends_early_is_a_reason(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ci, "measure_again", measure_again)
 
     assert confirmed(Evidence()) == ConfirmationEvidence(failed=[replace(died, when_repeated=True), log])
+
+
+@pytest.mark.parametrize(("elsewhere", "compared"), [(["a", "c"], ["b"]), (["a", "b"], [])])
+def test_one_application_for_both_sides_is_never_compared(
+    elsewhere: list[str], compared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The benchmarks that would have been are named, so that they do not pass."""
+
+    def compare_with_base(
+        _project: Project, _settings: Settings, _record: Results, chosen: list[Benchmark], *_: object, **__: object
+    ) -> ComparisonEvidence:
+        return ComparisonEvidence(compared=[one.key for one in chosen])
+
+    monkeypatch.setattr(comparison, "compare_with_base", compare_with_base)
+    run = replace(results(*(benchmark(key, None) for key in "abc")), app_elsewhere=elsewhere)
+
+    found = ci.with_pairs(Project(Path()), Settings(), run, Evidence(), run.benchmarks[:2], 60.0)
+
+    assert found.application_elsewhere == {*elsewhere} & {"a", "b"}
+    assert found.comparison == ComparisonEvidence(compared=compared or frozenset())

@@ -9,8 +9,7 @@ import pytest
 
 from plumbline.judging.baseline_check import SPREAD_FLOOR, check_baseline, common_variance, differences, judge
 from plumbline.judging.decide import judge_benchmarks
-from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence, Judgement, Thresholds
 from plumbline.measuring.statistics import log_spread
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import SCHEMA, Benchmark, Environment, Results

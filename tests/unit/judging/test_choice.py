@@ -1,20 +1,19 @@
 """Which benchmarks are compared in pairs, and which are measured again."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from plumbline.judging.choice import Pairs, choose_again, choose_pairs
+from plumbline.judging.choice import choose_again, choose_pairs, most_agree
 from plumbline.judging.evidence import (
     Accepted,
     BaselineEvidence,
     ComparisonEvidence,
     CountEvidence,
     Evidence,
+    Judgement,
     NoComparison,
 )
-from plumbline.judging.thresholds import Judgement
 from plumbline.results.schema import BudgetResult, CountChange, Results
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
@@ -31,13 +30,13 @@ def record(*keys: str, **fields: Any) -> Results:
     return results(*(benchmark(key, None) for key in keys), verdict=None, exit_code=None, **fields)
 
 
-def chosen(run: Results, timings: Mapping[str, BaselineEvidence], **fields: Any) -> Pairs:
-    options: dict[str, Any] = {"counts": {}, "baseline_edited": (), "proposed": False, "has_baseline": True} | fields
-    return choose_pairs(run, timings, **options)
+def baseline(*keys: str, median: float = 1e-3) -> Results:
+    return results(*(benchmark(key, None, process_medians=[median] * 5) for key in keys), verdict=None)
 
 
-def keys_of(pairs: Pairs) -> list[str]:
-    return [one.key for one in pairs.benchmarks]
+def chosen(run: Results, proposed: bool = False, **evidence: Any) -> list[str]:
+    found = Evidence(**{"baseline": baseline(*(one.key for one in run.benchmarks))} | evidence)
+    return [one.key for one in choose_pairs(run, found, proposed=proposed)]
 
 
 def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None:
@@ -45,7 +44,7 @@ def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None
     worse = BaselineEvidence("inconclusive", change=0.2)
     timings = {"a": OPEN, "b": BaselineEvidence("pass", change=0.3), "c": worse, "d": BaselineEvidence("improvement")}
 
-    assert keys_of(chosen(record("a", "b", "c", "d"), timings)) == ["c", "a"]
+    assert chosen(record("a", "b", "c", "d"), timings=timings) == ["c", "a"]
 
 
 def test_grown_counts_and_edited_entries_are_compared_after_those() -> None:
@@ -53,9 +52,9 @@ def test_grown_counts_and_edited_entries_are_compared_after_those() -> None:
     timings = {key: BaselineEvidence("pass") for key in "abcd"} | {"e": OPEN}
     counts = {"a": CountEvidence(GROWN.changes, fails=False), "b": GROWN, "e": GROWN}
 
-    pairs = chosen(record(*"abcde"), timings, counts=counts, baseline_edited={"d"})
+    edited = results(*baseline(*"abce").benchmarks, *baseline("d", median=2e-3).benchmarks)
 
-    assert keys_of(pairs) == ["e", "b", "d"]
+    assert chosen(record(*"abcde"), timings=timings, counts=counts, base_baseline=edited) == ["e", "b", "d"]
 
 
 @pytest.mark.parametrize(("proposed", "keys"), [(True, ["a", "b"]), (False, [])])
@@ -63,16 +62,14 @@ def test_without_a_baseline_only_a_proposed_change_is_compared(proposed: bool, k
     """Then all of it, as the base alone can judge it."""
     timings = dict.fromkeys("ab", BaselineEvidence("new"))
 
-    assert keys_of(chosen(record(*"ab"), timings, has_baseline=False, proposed=proposed)) == keys
+    assert chosen(record(*"ab"), proposed, timings=timings, baseline=None) == keys
 
 
-def test_one_application_for_both_sides_is_never_compared() -> None:
-    """The benchmarks that would have been are named, so that they do not pass."""
+def test_a_grown_count_of_an_application_served_elsewhere_is_not_compared() -> None:
+    """Both sides would be the same; what the baseline check left open is named by the gate, so that it can't pass."""
     timings = {"a": OPEN, "b": OPEN, "c": BaselineEvidence("pass")}
 
-    pairs = chosen(record(*"abc", app_elsewhere=["a", "c"]), timings, counts={"c": GROWN})
-
-    assert (keys_of(pairs), pairs.application_elsewhere) == (["b"], frozenset({"a"}))
+    assert chosen(record(*"abc", app_elsewhere=["a", "c"]), timings=timings, counts={"c": GROWN}) == ["a", "b"]
 
 
 def with_broken_budgets(*keys: str, others: str = "", **fields: Any) -> Results:
@@ -118,3 +115,11 @@ def test_what_fails_anyway_is_not_measured_again(accepted: dict[str, Accepted], 
     again = choose_again(with_broken_budgets("a"), Evidence(comparison=comparison, accepted=accepted), GATE)
 
     assert again.keys == keys
+
+
+@pytest.mark.parametrize(("kept", "broken", "settled"), [(0, 0, False), (2, 0, False), (3, 0, True), (0, 3, True)])
+def test_three_of_five_processes_settle_a_budget(kept: int, broken: int, settled: bool) -> None:
+    """Whatever the other two would do."""
+    fresh = [*record(*"abc"[:kept]).benchmarks, *with_broken_budgets(*"abc"[:broken]).benchmarks]
+
+    assert most_agree(fresh, 5) is settled

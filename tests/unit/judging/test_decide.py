@@ -12,9 +12,9 @@ from plumbline.judging.evidence import (
     ComparisonEvidence,
     ConfirmationEvidence,
     Evidence,
+    Judgement,
     NoComparison,
 )
-from plumbline.judging.thresholds import Judgement
 from plumbline.results.reasons import Reason
 from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, Results, TestOutcome, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings

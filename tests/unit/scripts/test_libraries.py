@@ -3,7 +3,7 @@
 import pytest
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 from scripts.libraries import agreement_of
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.judging.distributions import digamma, student_quantile, trigamma
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 
 # Share of a block's samples, the fastest, that stands for the block.

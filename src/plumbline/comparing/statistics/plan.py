@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 
 # Blocks of each side in a pair.
 LEAST_BLOCKS = 20

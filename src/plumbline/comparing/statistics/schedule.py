@@ -30,7 +30,7 @@ from plumbline.comparing.statistics.inference import (
 )
 from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, RunPair, expected_s
 from plumbline.comparing.statistics.stage import PairedComparison, Stage, well_known_error
-from plumbline.judging.thresholds import Judgement
+from plumbline.judging.evidence import Judgement
 
 # Numbers of pairs after which each stage is analysed. The first stage ends with its first analysis if there is no time
 # for the second of all benchmarks.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from plumbline.comparing.statistics.inference import OF_FEW, Prior, difference, errors_within, judge_pairs, prior_of
 from plumbline.comparing.statistics.plan import CONTROLS, BenchmarkPlan, Pair, RunPair, expected_s
-from plumbline.judging.thresholds import Judgement
+from plumbline.judging.evidence import Judgement
 
 # What all benchmarks of a pair may take together, if that is more than their least blocks; the longer time applies
 # while the next pair's processes are starting anyway.

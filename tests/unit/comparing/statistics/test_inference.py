@@ -22,7 +22,7 @@ from plumbline.comparing.statistics.inference import (
     spread_of_blocks,
 )
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 

@@ -1,7 +1,7 @@
 """Blocks and samples of a benchmark in a pair."""
 
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_it.py::test_0"

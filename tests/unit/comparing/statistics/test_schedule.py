@@ -13,7 +13,7 @@ from plumbline.comparing.statistics.inference import Prior, judge_pairs
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, conduct
 from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, WELL_KNOWN_SHARE, PairedComparison
-from plumbline.judging.thresholds import Judgement, Thresholds
+from plumbline.judging.evidence import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_it.py::test_0"

@@ -8,7 +8,7 @@ import psutil
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.trees.sides import Side, Sides
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.settings import Settings, load_settings
 from tests.support.project import ROOT, SETTINGS
 

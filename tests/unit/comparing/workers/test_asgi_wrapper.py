@@ -28,7 +28,7 @@ from plumbline.comparing.workers.asgi_wrapper import (
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.profiles import Profile
 from plumbline.comparing.workers.turned_measurement import ProfilingTimer
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.services.application import Application
 from plumbline.services.run import ServiceRun
 from plumbline.services.variables import render

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbline.judging.thresholds import Thresholds
+from plumbline.judging.evidence import Thresholds
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)

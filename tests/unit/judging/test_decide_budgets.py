@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbline.judging.budgets import broken, check_budget, most_agree, with_kept_budget
+from plumbline.judging.decide import broken, check_budget, with_kept_budget
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.schema import Benchmark, BudgetResult
 from plumbline.settings import Budget
@@ -91,11 +91,3 @@ def test_a_budget_is_kept_if_most_fresh_processes_keep_it(fresh: list[BudgetResu
 def test_a_budget_that_was_kept_stays_so() -> None:
     """Fresh processes that measured it beside others change nothing."""
     assert with_kept_budget(benchmark(KEPT), [benchmark(BROKEN)] * 5) == benchmark(KEPT)
-
-
-@pytest.mark.parametrize(
-    ("fresh", "settled"), [([], False), ([KEPT] * 2, False), ([KEPT] * 3, True), ([BROKEN] * 3, True)]
-)
-def test_three_of_five_processes_settle_a_budget(fresh: list[BudgetResult], settled: bool) -> None:
-    """Whatever the other two would do."""
-    assert most_agree([benchmark(one) for one in fresh], 5) is settled

@@ -12,7 +12,7 @@ from plumbline.exit_codes import (
     EXIT_REGRESSION,
     EXIT_USAGE,
 )
-from plumbline.judging.run_verdict import missing_benchmarks, removed_benchmarks, run_verdict
+from plumbline.judging.decide import missing_benchmarks, removed_benchmarks, run_verdict
 from plumbline.results.reasons import Kind, Reason
 from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
 
