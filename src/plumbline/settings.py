@@ -1,12 +1,4 @@
-"""`settings.toml` as typed values, and the environment variables that override it for one run.
-
-| variable | overrides |
-| --- | --- |
-| `PERF_SERVICES` | `services`, for Redis and PostgreSQL alike, but for one whose own `backend` is off |
-| `PERF_REDIS_URL`, `PERF_DATABASE_URL`, `PERF_API_URL` | mean `external` for that service |
-| `PERF_PIN` | `pin` |
-| `PERF_MACHINE` | `machine` |
-"""
+"""`settings.toml` as typed values, and the environment variables that override it for one run."""
 
 import difflib
 import os
@@ -14,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -25,6 +17,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
 OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
+# Each means `external` for its service.
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
 
 
@@ -47,9 +40,6 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     minimum_version: str = "14"
     config: dict[str, ServerOption] = {}
     """Server options, as in postgresql.conf; for servers that we start."""
-
-
-Server = TypeVar("Server", RedisSettings, PostgresSettings)
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,15 +94,6 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Verdicts that end the run with exit code 4 rather than with a loud warning."""
     time_limit_s: Positive = 900.0
     """A run that takes longer than this is ended."""
-
-    def with_own(self, own: "BenchmarkSettings | None") -> "GateSettings":
-        """The same with a benchmark's own thresholds, where it has any."""
-        changed = (
-            {}
-            if own is None
-            else {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
-        )
-        return msgspec.structs.replace(self, **changed)
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -176,18 +157,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def profile(self, name: str) -> Profile:
         """The profile of that name; raises SettingsError where there is none."""
         if name not in self.profiles:
-            known = ", ".join(sorted(self.profiles))
-            raise SettingsError(
-                f"there is no profile {name!r} in settings.toml{_nearest(name, self.profiles)}: {known}"
-            )
+            known = f"{_nearest(name, self.profiles)}: {', '.join(sorted(self.profiles))}"
+            raise SettingsError(f"there is no profile {name!r} in settings.toml{known}")
         return self.profiles[name]
 
 
 def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and check the settings; raises SettingsError that names the key and the nearest right one."""
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path.name} is missing: expected at {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -200,38 +178,32 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value
             settings = _convert(raw, variable)
     urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
-    backend = settings.services if environ.get("PERF_SERVICES") else None
-    return msgspec.structs.replace(
-        settings,
-        redis=_with_backend(settings.redis, "external" if "redis" in urls else backend),
-        postgres=_with_backend(settings.postgres, "external" if "postgres" in urls else backend),
-        external_urls=urls,
-    )
+    changed: dict[str, Any] = {}
+    for name in ("redis", "postgres"):
+        server = getattr(settings, name)
+        if name in urls:
+            changed[name] = msgspec.structs.replace(server, backend="external")
+        elif environ.get("PERF_SERVICES") and server.backend != "off":  # what is off in the file isn't needed
+            changed[name] = msgspec.structs.replace(server, backend=settings.services)
+    return msgspec.structs.replace(settings, **changed, external_urls=urls)
 
 
 def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[str], bool]) -> None:
-    """Raises SettingsError at keys under `budgets` or `benchmarks` that name no benchmark, with the nearest right ones.
+    """Raise SettingsError at keys under `budgets` or `benchmarks` that name no benchmark, with the nearest right ones.
 
-    `known`: the keys of all that was collected; a key without its parameters stands for all of them. `is_whole` says
-    whether all of a file was collected, by its name: only there it can be known what doesn't exist.
+    `known`: the keys of all that was collected. `is_whole`: whether all of a file was collected, by its name.
     """
+    # A key without its parameters stands for all of them.
     names = {*known, *(key.partition("[")[0] for key in known)}
     wrong = []
-    tables: dict[str, Iterable[str]] = {"budgets": settings.budgets, "benchmarks": settings.benchmarks}
-    for table, keys in tables.items():
-        for key in keys:
+    for table in ("budgets", "benchmarks"):
+        for key in getattr(settings, table):
             if key not in names and is_whole(key.partition("::")[0]):
                 near = difflib.get_close_matches(key, names, n=1)
                 guess = f"; did you mean {near[0]!r}?" if near else ""
                 wrong.append(f"settings.toml: [{table}] has {key!r}, but there is no such benchmark{guess}")
     if wrong:
         raise SettingsError("\n".join(wrong))
-
-
-def _with_backend(server: Server, backend: BackendChoice | None) -> Server:
-    """What is `off` in the file isn't needed, wherever servers come from for this run; but a URL asks for it."""
-    is_wanted = server.backend != "off" or backend == "external"
-    return msgspec.structs.replace(server, backend=backend) if backend and is_wanted else server
 
 
 TABLES = {

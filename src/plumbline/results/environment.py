@@ -38,7 +38,8 @@ def describe_environment(
 def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
     """Return the file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
     backends = sorted({services[name] for name in ("redis", "postgres") if name in services}) or ["none"]
-    return "-".join([_slug(system), _slug(architecture), _slug(cpu), *backends]) + ".json"
+    kind = re.sub(r"\((r|tm|c)\)", " ", " ".join([system, architecture, cpu, *backends]).lower())
+    return re.sub(r"[^a-z0-9]+", "-", kind).strip("-") + ".json"
 
 
 def machine_id() -> str:
@@ -71,8 +72,7 @@ def installed_packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         metadata = distribution.metadata  # parsed at each access
-        name = metadata["Name"]
-        if name:
+        if name := metadata["Name"]:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), metadata["Version"])
     return dict(sorted(found.items()))
 
@@ -80,9 +80,7 @@ def installed_packages() -> dict[str, str]:
 def git_state(root: Path) -> tuple[str, bool]:
     """Return the commit that is checked out, and whether tracked files differ from it; ("", False) without git."""
     commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    if not commit:
-        return "", False
-    return commit, bool(_output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
+    return commit, bool(commit and _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
 
 
 def _output(*command: str) -> str:
@@ -91,11 +89,6 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _slug(text: str) -> str:
-    text = re.sub(r"\((r|tm|c)\)", " ", text.lower())
-    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:
@@ -109,11 +102,9 @@ def origins(modules: Iterable[str]) -> dict[str, str]:
             specification = importlib.util.find_spec(name)
         except ValueError:  # in sys.modules without one, as __main__ is
             specification = None
-        if specification is None:
-            found[name] = ""
-        elif specification.has_location and specification.origin:
-            found[name] = os.path.realpath(specification.origin)
-        else:
+        found[name] = ""
+        if specification is not None:
             folders = list(specification.submodule_search_locations or [])
-            found[name] = os.path.realpath(folders[0]) if folders else str(specification.origin)
+            path = specification.origin if specification.has_location else next(iter(folders), None)
+            found[name] = os.path.realpath(path) if path else str(specification.origin)
     return found

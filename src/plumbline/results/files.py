@@ -20,11 +20,7 @@ class ResultsError(Exception):
 
 
 def read_results(path: Path) -> Results:
-    """Read and check a results or baseline file.
-
-    Raises FileNotFoundError if there is none, and ResultsError if it is empty, corrupt, of another schema, or holds
-    figures that are impossible (negative, NaN, out of range).
-    """
+    """Read a results or baseline file; raises FileNotFoundError, and ResultsError if it is unreadable or damaged."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -37,7 +33,7 @@ def read_results(path: Path) -> Results:
 
 
 def decode_results(data: bytes, path: Path) -> Results:
-    """Return the content of a results or baseline file; raises ResultsError as `read_results` does."""
+    """Return the content of a file. Raises ResultsError if it is empty, corrupt, of another schema, or impossible."""
     if not data.strip():
         raise ResultsError(f"{path} is empty")
     try:
@@ -87,7 +83,9 @@ def write_whole(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(target)
     except OSError as error:
         raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
@@ -97,19 +95,11 @@ def write_whole(path: Path, text: str) -> None:
                 Path(temporary).unlink()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def dump_results(results: Results) -> str:
     """Return readable JSON: a line for each benchmark, test and package, sorted; figures have five digits."""
     fields = rounded(msgspec.to_builtins(results), digits=5)
-    assert isinstance(fields, dict)
-    for name in ("benchmarks", "tests"):
-        if name in fields:
-            fields[name] = sorted(fields[name], key=lambda entry: str(entry["key"]))
+    for name in fields.keys() & {"benchmarks", "tests"}:
+        fields[name].sort(key=lambda entry: str(entry["key"]))
     lines = [f"  {json.dumps(name)}: {_block(value)}" for name, value in fields.items()]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

@@ -1,7 +1,4 @@
-"""The schema of `results.json` and of baselines: both are `Results`.
-
-Schema versions: 1, the first.
-"""
+"""The schema of `results.json` and of baselines: both are `Results`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -12,22 +9,18 @@ from plumbline.results.reasons import Reason
 
 SCHEMA = 1
 
-# `accepted`: a regression that has been accepted. `drift`: slower than the baseline, but not than the base commit on
-# this machine. `new`: not in the baseline, or there is none. `changed`: its source is not the baseline's. `missing`: in
-# the baseline, neither run nor deselected. `removed`: a proposed change has taken it out of the baseline. `invalid`:
-# not measured as it should be.
 Verdict = Literal[
     "pass",
     "regression",
     "improvement",
-    "accepted",
-    "drift",
+    "accepted",  # a regression that has been accepted
+    "drift",  # slower than the baseline, but not than the base commit on this machine
     "inconclusive",
-    "invalid",
-    "new",
-    "changed",
-    "missing",
-    "removed",
+    "invalid",  # not measured as it should be
+    "new",  # not in the baseline, or there is none
+    "changed",  # its source is not the baseline's
+    "missing",  # in the baseline, neither run nor deselected
+    "removed",  # a proposed change has taken it out of the baseline
 ]
 
 # No benchmark takes longer than 30 years: arithmetic on what is edited by hand must not overflow.
@@ -78,10 +71,8 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     unit: str
     verdict: Verdict | None
     median: Seconds
-    counts: Mapping[str, float]
-    """Exact counts per operation, by name; a name that is absent is 0 if its family was counted."""
-    counts_varying: Mapping[str, Sequence[float]] = {}
-    """Counts that differed between the rounds of one process, or the processes of a baseline: never judged."""
+    counts: Mapping[str, float]  # per operation, by name; a name that is absent is 0 if its family was counted
+    counts_varying: Mapping[str, Sequence[float]] = {}  # between rounds, or processes of a baseline: never judged
     counted: Sequence[str] = []  # the families of counts that could be taken
     count_changes: Sequence[CountChange] = []
     mean: Seconds = 0.0
@@ -97,8 +88,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None
     """Standard deviation of the logarithms of `process_medians`: 0.01 is about 1 %."""
     pin: int | None = None  # the core that it was pinned to; None if it was not pinned
-    machine_speed_s: Seconds = field(default=0.0, name="pace_s")
-    """Time of a fixed piece of work beside it; 0 if it is not known."""
+    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # time of a fixed piece of work; 0 if not known
     source_hash: str = ""
     renamed_from: str = ""
     description: str = ""
@@ -110,10 +100,8 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     change: float | None = None  # against the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None
     change_high: float | None = None
-    minimum_detectable_effect: float | None = field(default=None, name="resolution")
-    """The slow-down that this run would have failed with the wanted power."""
-    differences: Sequence[float] = []
-    """Of a paired comparison, one for each pair: the logarithm of head's time over base's."""
+    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # with the wanted power
+    differences: Sequence[float] = []  # of each pair: the logarithm of head's time over base's
     base_samples_s: Sequence[Seconds] = []  # of its last pair, thinned out evenly; as `head_samples_s`
     head_samples_s: Sequence[Seconds] = []
     functions: Sequence[FunctionTime] = []  # of a regression: what got slower under a profiler, the worst first
@@ -170,15 +158,12 @@ class Results(Struct, frozen=True, omit_defaults=True):
     baseline: str = ""  # the file that it was compared with
     baseline_commit: str = ""
     baseline_created: str = ""  # when the baseline was recorded, as `created`
-    baseline_differences: Sequence[str] = []
-    """What differs from the baseline's machine, servers and packages, one line each."""
+    baseline_differences: Sequence[str] = []  # of machine, servers and packages, one line each
     base: str = ""  # the commit that it was compared with in pairs, and why that one
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
-    collected_files: Sequence[str] = []
-    """Collected whole: a benchmark of these files that the baseline has must not be missing."""
+    collected_files: Sequence[str] = []  # whole: a benchmark of these that the baseline has must not be missing
     deselected: Sequence[str] = []
-    app_elsewhere: Sequence[str] = []
-    """Benchmarks of an application that is not served from the working tree: it would be the same on both sides."""
+    app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
 
