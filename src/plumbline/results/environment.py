@@ -38,8 +38,9 @@ def describe_environment(
 def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
     """Return the file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
     backends = sorted({services[name] for name in ("redis", "postgres") if name in services}) or ["none"]
-    kind = re.sub(r"\((r|tm|c)\)", " ", " ".join([system, architecture, cpu, *backends]).lower())
-    return re.sub(r"[^a-z0-9]+", "-", kind).strip("-") + ".json"
+    parts = [re.sub(r"\((r|tm|c)\)", " ", part.lower()) for part in (system, architecture, cpu)]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", part).strip("-") for part in parts]
+    return "-".join([*slugs, *backends]) + ".json"
 
 
 def machine_id() -> str:
