@@ -121,7 +121,7 @@ def test_next_run_sweeps_up(traces: Traces) -> None:
     """Where the reaper is killed as well, the next run removes what is left, and says so."""
     traces.project.write("test_suite.py", SUITE + WAITS)
     run = traces.start_to_middle()
-    [reaper] = [one for one in traces.processes() if one.cmdline()[-1].endswith("reaper.py")]
+    [reaper] = [one for one in traces.processes() if one.cmdline()[-1] == "plumbline.services.reaper"]
     pytest_process = traces.process("pytest")
     reaper.kill()
     pytest_process.kill()

@@ -18,7 +18,7 @@ import pytest
 
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
-from plumbline.services.removal import LABEL, RUN_VARIABLE
+from plumbline.services.reaper import LABEL, RUN_VARIABLE
 from plumbline.services.run import MEMORY_FOLDER
 from tests.support.project import SETTINGS, Done, Project, finish
 

@@ -15,7 +15,7 @@ from plumbline.processes import host_name, identity, is_running
 from plumbline.services.address import Address, own_postgres, own_redis
 from plumbline.services.base import Context, Options, Service, not_ready, postgres_options, redis_config
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
-from plumbline.services.removal import LABEL
+from plumbline.services.reaper import LABEL
 
 STOP_LIMIT_S = 5
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from plumbline.processes import alive, host_name
 from plumbline.services.errors import Unavailable, describe
-from plumbline.services.removal import LABEL
+from plumbline.services.reaper import LABEL
 
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15

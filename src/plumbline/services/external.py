@@ -11,7 +11,7 @@ from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.clients import client_errors, probe_http, run_sql
 from plumbline.services.errors import ServiceError
-from plumbline.services.removal import Thing, remove
+from plumbline.services.reaper import Thing, remove
 from plumbline.settings import URL_VARIABLES
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}

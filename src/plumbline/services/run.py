@@ -14,9 +14,8 @@ from pathlib import Path
 
 from plumbline.cache import state_folder
 from plumbline.processes import WATCHED, alive, host_name, identity
-from plumbline.services import reaper
 from plumbline.services.errors import ServiceError
-from plumbline.services.removal import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
+from plumbline.services.reaper import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED_BYTES = 1 << 30
@@ -38,10 +37,8 @@ class ServiceRun:
         self.id = secrets.token_hex(4)
         self.key_prefix = f"perf:{self.id}:"  # of each Redis key of this run
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
-        # For every child, so that it can be found again.
-        self.environ = {RUN_VARIABLE: self.id}
-        # For the code under test, which the worker of a comparison traces.
-        self.child_environ = child_environ
+        self.environ = {RUN_VARIABLE: self.id}  # for every child, so that it can be found again
+        self.child_environ = child_environ  # for the code under test, which the worker of a comparison traces
         self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
         self._record = _records() / f"{self.id}.json"
         self._things: dict[str, Thing] = {}
@@ -52,10 +49,25 @@ class ServiceRun:
         """Make the directory and start the reaper."""
         self._record.parent.mkdir(parents=True, exist_ok=True)
         self._write_record()
-        self._start_reaper()
+        # Not part of any run, as it must outlive its own, and quick to start: without `site`.
+        environ = {key: text for key, text in os.environ.items() if key != RUN_VARIABLE and key[:6] != "PYTHON"}
+        environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-S", "-P", "-m", "plumbline.services.reaper"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=Path(sys.executable).anchor,
+            env=environ,
+            start_new_session=True,
+        )
+        watched = [identity(pid) for pid in self._watched]
+        self._send({"run": self.id, "owner": identity(os.getpid()), "watched": watched, "record": str(self._record)})
+        self._write_record()
         self.add_directory(self.directory)
         # Root's PostgreSQL runs as another user, who must get to the data directory.
-        self.directory.mkdir(mode=0o711 if hasattr(os, "getuid") and os.getuid() == 0 else 0o700)
+        self.directory.mkdir(mode=0o711 if os.getuid() == 0 else 0o700)
 
     def end(self) -> None:
         """Remove the directory, let the reaper remove what else is left, and wait for it. May be called again."""
@@ -92,42 +104,18 @@ class ServiceRun:
             self._things.pop(key, None)
             self._things |= {key: thing} if thing else {}
             self._write_record()
-            if self._reaper is not None:
-                self._send({"key": key, "thing": thing})
+            self._send({"key": key, "thing": thing})
 
     def forget(self, key: str) -> None:
         """Forget something that has been removed."""
         self.add(key, None)
 
     def _send(self, message: object) -> None:
-        assert self._reaper is not None
-        assert self._reaper.stdin is not None
         # If the reaper has been killed, there is still the record.
-        with contextlib.suppress(OSError, ValueError):
-            self._reaper.stdin.write(json.dumps(message) + "\n")
-            self._reaper.stdin.flush()
-
-    def _start_reaper(self) -> None:
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=Path(sys.executable).anchor,
-            # Not part of any run: it must outlive its own.
-            env={key: value for key, value in os.environ.items() if key != RUN_VARIABLE},
-            start_new_session=True,
-        )
-        header = {
-            "run": self.id,
-            "owner": identity(os.getpid()),
-            "watched": [identity(pid) for pid in self._watched],
-            "record": str(self._record),
-            "path": [str(Path(entry).resolve()) for entry in sys.path if entry],
-        }
-        self._send(header)
-        self._write_record()
+        if self._reaper is not None and self._reaper.stdin is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._reaper.stdin.write(json.dumps(message) + "\n")
+                self._reaper.stdin.flush()
 
     def _write_record(self) -> None:
         record = {
@@ -135,7 +123,7 @@ class ServiceRun:
             "host": host_name(),
             "owner": identity(os.getpid()),
             "reaper": identity(self._reaper.pid) if self._reaper and self._reaper.poll() is None else None,
-            "things": [_without_url(thing) for thing in self._things.values()],
+            "things": [{**thing, "url": None} for thing in self._things.values()],
         }
         # If the disk is full, the reaper still knows it.
         with contextlib.suppress(OSError):
@@ -165,7 +153,7 @@ def sweep(external_urls: Mapping[str, str]) -> list[str]:
             if known or not left:
                 swept.append(f"swept up after run {record['run']}, which had been killed")
             if left:
-                path.write_text(json.dumps({**record, "things": [_without_url(thing) for thing in left]}), "utf-8")
+                path.write_text(json.dumps({**record, "things": [{**thing, "url": None} for thing in left]}), "utf-8")
             else:
                 remove_record(path)
     return swept
@@ -184,7 +172,3 @@ def _roomy_folder() -> Path:
         if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_NEEDED_BYTES:
             return MEMORY_FOLDER
     return Path(tempfile.gettempdir())
-
-
-def _without_url(thing: Thing) -> Thing:
-    return {name: value for name, value in thing.items() if name != "url"}

@@ -19,7 +19,7 @@ from plumbline.processes import host_name, pinned_core
 from plumbline.services import docker
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
 from plumbline.services.errors import NotReady, Unavailable
-from plumbline.services.removal import LABEL
+from plumbline.services.reaper import LABEL
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 from tests.support.fixtures import MakeServices

@@ -15,7 +15,7 @@ import redis
 from plumbline.processes import host_name
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
-from plumbline.services.removal import LABEL, RUN_VARIABLE
+from plumbline.services.reaper import LABEL, RUN_VARIABLE
 from plumbline.services.run import ServiceRun, sweep
 from plumbline.services.services import Services
 from plumbline.settings import Settings
