@@ -30,6 +30,7 @@ LINE_BYTES = 256  # of a log, roughly
 EMPTY = '""'
 
 Options = dict[str, ServerOption]
+Ids = tuple[int, int] | None  # a user and a group; None: our own
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,7 @@ class LocalService(Service):
         self._log = run.directory / f"{name}.log"
 
     def spawn(
-        self,
-        command: Sequence[str | Path],
-        *,
-        environ: Mapping[str, str],
-        cwd: Path,
-        stdin: bytes | None = None,
-        ids: tuple[int, int] | None = None,
+        self, command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, stdin: bytes = b"", ids: Ids = None
     ) -> None:
         """Start the process. `ids` are the user and the group to run as. Raises OSError."""
         with self._log.open("ab") as log:
@@ -210,7 +205,7 @@ class LocalService(Service):
                 [str(part) for part in command],
                 env={**environ, **self.run.environ},
                 cwd=cwd,
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C in the terminal is for the run, which then stops its services in order.
@@ -218,9 +213,9 @@ class LocalService(Service):
                 **({"user": ids[0], "group": ids[1], "extra_groups": []} if ids else {}),  # type: ignore[call-overload]
             )
         self.run.add_process(self._child.pid)
-        if self._child.stdin is not None:
-            with contextlib.suppress(BrokenPipeError), self._child.stdin as pipe:
-                pipe.write(stdin or b"")
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), self._child.stdin as pipe:
+            pipe.write(stdin)
 
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
@@ -230,10 +225,10 @@ class LocalService(Service):
             return "not started"
         code = self._child.poll()
         if code is None:
+            paused = False
             with contextlib.suppress(psutil.Error):
-                if psutil.Process(self._child.pid).status() == psutil.STATUS_STOPPED:
-                    return "stopped by a signal (paused)"
-            return "running"
+                paused = psutil.Process(self._child.pid).status() == psutil.STATUS_STOPPED
+            return "stopped by a signal (paused)" if paused else "running"
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def log_tail(self, lines: int = 20) -> str:
@@ -241,13 +236,10 @@ class LocalService(Service):
 
     def _output(self, limit_bytes: int) -> str:
         """Return the end of its output, without passwords."""
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
-                text = log.read().decode(errors="replace")
-        except OSError:
-            return ""
-        return self.address.redact(text)
+        with contextlib.suppress(OSError), self._log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
+            return self.address.redact(log.read().decode(errors="replace"))
+        return ""
 
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes()]

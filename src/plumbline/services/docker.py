@@ -143,12 +143,10 @@ class _Docker(Service):
     def _inspect(self) -> dict[str, Any]:
         with contextlib.suppress(Exception):
             self._wrapped().reload()
-            state: dict[str, Any] = self._wrapped().attrs["State"]
-            return state
+            return dict(self._wrapped().attrs["State"])
         return {}
 
     def _locate(self) -> None:
-        """Find the address: a restart may have changed it."""
         self._wrapped().reload()
         network = self._wrapped().attrs["NetworkSettings"]
         if self._direct:

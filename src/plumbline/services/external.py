@@ -105,10 +105,8 @@ class ExternalPostgres(_External):
             self.address = replace(self._given, options=urlencode(options, quote_via=quote))
         if not self._mark:
             self.address = self._given
-            advice = (
-                f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{self._given.user}", '
-                f'or ALTER ROLE "{self._given.user}" CREATEDB'
-            )
+            role = self._given.user
+            advice = f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{role}", or ALTER ROLE "{role}" CREATEDB'
             raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
 
     def _make(self, mark: Thing, statement: str) -> None:
