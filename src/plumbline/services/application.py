@@ -3,34 +3,25 @@
 import contextlib
 import os
 import shlex
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from plumbline.processes import is_running, signal_all
 from plumbline.services.address import Address
-from plumbline.services.base import LOG_TAIL_BYTES, LocalService, not_ready
+from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, ProcessSettings
 
-HOST = "127.0.0.1"
-TERM_LIMIT_S = 5.0
-KILL_LIMIT_S = 3.0
 LOG_LIMIT_BYTES = 8 << 20
-PORT_TRIES = 5
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
-NO_ADDRESS = Address("", "", 0)  # of a process that serves nothing
 
 
 class Process(LocalService):
@@ -39,6 +30,7 @@ class Process(LocalService):
     `environment` changes our own; None removes a variable. `scrub` hides passwords in its output.
     """
 
+    stops_children = False
     _in_root = False
 
     def __init__(
@@ -50,7 +42,7 @@ class Process(LocalService):
         run: ServiceRun,
         scrub: Callable[[str], str] = str,
     ) -> None:
-        super().__init__(name, "process", "named in settings.toml", NO_ADDRESS, run)
+        super().__init__(name, "process", "named in settings.toml", Address("", "", 0), run)
         table = "app" if isinstance(settings, AppSettings) else f"processes.{name}"
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
@@ -67,24 +59,18 @@ class Process(LocalService):
         # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
         self._environ.setdefault("PYTHONUNBUFFERED", "1")
         self._started_s = 0.0
-        self._seen: list[psutil.Process] = []
 
     def start(self) -> None:
         if not self._directory.is_dir():
             advice = "correct `directory` in settings.toml: it starts at the repository's root"
             raise not_ready(self, f"there is no folder {self._settings.directory!r}", None, advice)
         command = self._command()
-        self._log.unlink(missing_ok=True)
         self._started_s = time.monotonic()
         try:
             self.spawn(command, environ=self.run.child_environ(self.name, command, self._environ), cwd=self._works_in)
         except OSError as error:
             advice = "check the command in settings.toml"
             raise not_ready(self, f"{command[0]} can't be started", error, advice) from None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
 
     def wait_ready(self, limit_s: float) -> None:
         try:
@@ -123,43 +109,6 @@ class Process(LocalService):
                     log.truncate()
         return super().running()
 
-    def log_tail(self, lines: int = 40) -> str:
-        return super().log_tail(lines)
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL, KILL_LIMIT_S)
-
-    def stop(self) -> None:
-        if self._child is None:
-            return
-        self._end(signal.SIGTERM, TERM_LIMIT_S)
-        self._end(signal.SIGKILL, KILL_LIMIT_S)
-        self.run.forget(f"process {self._child.pid}")
-
-    def _processes(self) -> list[psutil.Process]:
-        """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
-        if self._child is None:
-            return []
-        found = {process.pid: process for process in [*super()._processes(), *self._seen]}
-        for pid in psutil.pids():
-            with contextlib.suppress(OSError, psutil.Error):
-                if os.getpgid(pid) == self._child.pid:
-                    found.setdefault(pid, psutil.Process(pid))
-        self._seen = [process for process in found.values() if is_running(process)]
-        return self._seen
-
-    def _end(self, number: signal.Signals, limit_s: float) -> None:
-        """Signal the whole tree, paused or not, and wait until all of it has ended."""
-        deadline_s = time.monotonic() + limit_s
-        signalled: list[psutil.Process] = []
-        # Listed again and again: one may have been just about to start another.
-        while (processes := self._processes()) and time.monotonic() < deadline_s:
-            new = [process for process in processes if process not in signalled]
-            signal_all(new, number)
-            signal_all(new, signal.SIGCONT)
-            signalled += new
-            time.sleep(0.01)
-
     def _command(self) -> list[str]:
         assert isinstance(self._settings, ProcessSettings)
         first, *rest = self._settings.command
@@ -179,33 +128,15 @@ class Application(Process):
 
     _settings: AppSettings
     _in_root = True  # as when started by hand, so that it finds its .env and its templates
-    _tries_left = PORT_TRIES
+    port_taken = f"attempting to bind on address ('{HOST}', {{port}})"  # its own code may try to listen elsewhere
 
     def start(self) -> None:
         self.address = Address("http", HOST, self.address.port or self._settings.port)
-        port = _free_port(self.address.port)
-        if not port:
-            raise self._port_taken()
-        self.address = replace(self.address, port=port)
+        try:
+            self.take_port()
+        except OSError:
+            raise self._port_taken() from None
         super().start()
-
-    def wait_ready(self, limit_s: float) -> None:
-        deadline_s = time.monotonic() + limit_s
-        while True:
-            try:
-                super().wait_ready(max(0.0, deadline_s - time.monotonic()))
-            except NotReady:
-                # Another process took the port after we had found it free.
-                fixed = self._settings.port or not self._tries_left
-                if fixed or self.running() or not self._could_not_bind():
-                    raise
-                self._tries_left -= 1
-                self.stop()
-                self.address = NO_ADDRESS
-                self.start()
-            else:
-                self._tries_left = 0  # from now on others know the address, and it stays
-                return
 
     def probe(self, limit_s: float) -> str:
         probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
@@ -230,9 +161,6 @@ class Application(Process):
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
         return [*command, "--factory"] if self._settings.factory else command
 
-    def _could_not_bind(self) -> bool:
-        return f"attempting to bind on address {(HOST, self.address.port)}" in self._output(LOG_TAIL_BYTES)
-
     def _port_taken(self) -> NotReady:
         owner = "another process"
         with contextlib.suppress(psutil.Error):
@@ -244,7 +172,7 @@ class Application(Process):
         return not_ready(self, headline, None, advice)
 
     def _exited(self, advice: str = "") -> NotReady:
-        if self._could_not_bind():
+        if self.lost_port():
             return self._port_taken()
         causes = {
             "No module named uvicorn": "add uvicorn to tests/performance/requirements.txt",
@@ -254,17 +182,6 @@ class Application(Process):
         }
         output = self._output(LOG_TAIL_BYTES)
         return super()._exited(next((causes[text] for text in causes if text in output), advice))
-
-
-def _free_port(wanted: int) -> int:
-    """Return the port if it is free, any free one for 0, or else 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
-        try:
-            probe.bind((HOST, wanted))
-        except OSError:
-            return 0
-        return int(probe.getsockname()[1])
 
 
 def _listens_on(port: int, connection: Any) -> bool:

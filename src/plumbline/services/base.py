@@ -4,15 +4,17 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from plumbline.processes import set_affinity, signal_all, tree, wait_gone
+from plumbline.processes import is_running, set_affinity, signal_all, tree
 from plumbline.services.address import Address
 from plumbline.services.clients import advice, probe
 from plumbline.services.docker_engine import Engine
@@ -24,7 +26,9 @@ FIRST_DELAY_S = 0.004
 LONGEST_DELAY_S = 0.5
 DELAY_GROWTH = 1.5
 ATTEMPT_LIMIT_S = 3.0
-STOP_LIMIT_S = 3.0
+STOP_LIMIT_S = 5.0
+HOST = "127.0.0.1"
+PORT_TRIES = 5
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
 EMPTY = '""'
@@ -124,7 +128,7 @@ class Service:
         """Return the state of its process or container, in words."""
         return "unknown: it is external"
 
-    def log_tail(self, lines: int = 20) -> str:
+    def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of its output, without passwords."""
         del lines
         return ""
@@ -189,17 +193,40 @@ class LocalService(Service):
 
     own = True
     stop_signal = signal.SIGTERM
+    stops_children = True  # on this signal, which is then for the first process alone
+    port_taken = "Address already in use"  # in its output, if another process took `port`
 
     def __init__(self, name: str, backend: str, why: str, address: Address, run: ServiceRun) -> None:
         super().__init__(name, backend, why, address)
         self.run = run
         self._child: subprocess.Popen[bytes] | None = None
         self._log = run.directory / f"{name}.log"
+        self._seen: list[psutil.Process] = []
+        self._reserved: socket.socket | None = None
+        self._may_move = False
+
+    def take_port(self) -> None:
+        """Find a free port of loopback, unless the address names one, and keep others from it. Raises OSError."""
+        self._may_move = not self.address.port
+        self._reserved = reserve_port(self.address.port)
+        self.address = replace(self.address, port=self._reserved.getsockname()[1])
+        # On Linux the server can take the port all the same: it is held until the server answers.
+        if not sys.platform.startswith("linux"):
+            self.release_port()
+
+    def release_port(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+
+    def lost_port(self) -> bool:
+        """Return whether it could not listen, as another process had taken its port."""
+        return self.port_taken.format(port=self.address.port) in self._output(LOG_TAIL_BYTES)
 
     def spawn(
         self, command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, stdin: bytes = b"", ids: Ids = None
     ) -> None:
         """Start the process. `ids` are the user and the group to run as. Raises OSError."""
+        self._log.unlink(missing_ok=True)
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [str(part) for part in command],
@@ -217,6 +244,20 @@ class LocalService(Service):
         with contextlib.suppress(BrokenPipeError), self._child.stdin as pipe:
             pipe.write(stdin)
 
+    def wait_ready(self, limit_s: float) -> None:
+        for tries_left in reversed(range(PORT_TRIES)):
+            try:
+                super().wait_ready(limit_s)
+                break
+            except NotReady:
+                if not self._may_move or self.running() or not self.lost_port() or not tries_left:
+                    raise
+                self.stop()
+                self.address = replace(self.address, port=0)
+                self.start()
+            finally:
+                self.release_port()
+
     def running(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
@@ -231,11 +272,11 @@ class LocalService(Service):
             return "stopped by a signal (paused)" if paused else "running"
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
-    def log_tail(self, lines: int = 20) -> str:
+    def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
-        """Return the end of its output, without passwords."""
+        """Return the end of its output since it was last started, without passwords."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
             return self.address.redact(log.read().decode(errors="replace"))
@@ -258,33 +299,57 @@ class LocalService(Service):
     def resume(self) -> None:
         signal_all(self._processes(), signal.SIGCONT)
 
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
     def kill(self) -> None:
-        self._kill(self._processes())
+        self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        if self._child is None:
-            return
-        processes = self._processes()
-        signal_all(processes, signal.SIGCONT)
-        if self.running():
-            self._child.send_signal(self.stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(STOP_LIMIT_S)
-        self._kill(processes)
-
-    def _kill(self, processes: list[psutil.Process]) -> None:
-        signal_all(processes, signal.SIGKILL)
+        self.release_port()
+        self._end(self.stop_signal)
+        self._end(signal.SIGKILL)
         if self._child is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(STOP_LIMIT_S)
-            # A new PostgreSQL refuses to start while one of the old one's processes is still there.
-            wait_gone(processes, STOP_LIMIT_S)
             self.run.forget(f"process {self._child.pid}")
 
+    def _end(self, number: signal.Signals) -> None:
+        """Signal its processes, paused or not, and wait until all have ended: a new PostgreSQL would not start yet."""
+        deadline_s = time.monotonic() + STOP_LIMIT_S
+        only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else None
+        signalled: list[psutil.Process] = []
+        # Listed again and again: one may have been just about to start another.
+        while (processes := self._processes()) and time.monotonic() < deadline_s:
+            new = [process for process in processes if process not in signalled]
+            signal_all([process for process in new if only in {None, process.pid}], number)
+            signal_all(new, signal.SIGCONT)
+            signalled += new
+            time.sleep(0.005)
+        self.running()  # takes its exit code
+
     def _processes(self) -> list[psutil.Process]:
-        if self._child is None or not self.running():
+        """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
+        if self._child is None:
             return []
-        return tree(self._child.pid)
+        found = {process.pid: process for process in [*(tree(self._child.pid) if self.running() else []), *self._seen]}
+        for pid in psutil.pids():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.getpgid(pid) == self._child.pid:
+                    found.setdefault(pid, psutil.Process(pid))
+        self._seen = [process for process in found.values() if is_running(process)]
+        return self._seen
+
+
+def reserve_port(port: int) -> socket.socket:
+    """Return a socket that is bound to the port, or to a free one for 0, and does not listen. Raises OSError."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+    try:
+        reserved.bind((HOST, port))
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
 
 
 def redis_config(options: Options) -> str:

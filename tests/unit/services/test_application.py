@@ -9,12 +9,13 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import psutil
 import pytest
 
-from plumbline.services import application
+from plumbline.services import base
 from plumbline.services.application import Application
 from plumbline.services.errors import NotReady
 from plumbline.services.run import ServiceRun
@@ -200,9 +201,9 @@ def stranger() -> Iterator[int]:
 def test_a_lost_race_for_the_port_is_run_again_on_another(
     start_application: StartApplication, stranger: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = application._free_port
-    ports = iter([stranger])
-    monkeypatch.setattr(application, "_free_port", lambda wanted: wanted or next(ports, None) or choose(0))
+    reserve = base.reserve_port
+    found_free = [SimpleNamespace(getsockname=lambda: ("127.0.0.1", stranger), close=lambda: None)]
+    monkeypatch.setattr(base, "reserve_port", lambda wanted: found_free.pop() if found_free else reserve(wanted))
     app = start_application()
 
     app.wait_ready(LIMIT_S)

@@ -279,16 +279,16 @@ def test_two_runs_at_once(make_services: MakeServices) -> None:
 
 def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
     """When somebody else gets the free port first, another one is tried."""
-    reserve = embedded._reserve_port
+    reserve = base.reserve_port
     monkeypatch.setattr(base, "ATTEMPT_LIMIT_S", 0.2)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         answers = [taken, taken]
-        monkeypatch.setattr(embedded, "_reserve_port", lambda: answers.pop() if answers else reserve())
+        monkeypatch.setattr(base, "reserve_port", lambda port: answers.pop() if answers else reserve(port))
         services = make_services(EMBEDDED)
         # The socket stays ours: releasing it is what the service does when it has the port.
-        monkeypatch.setattr(embedded._Embedded, "_release_port", lambda _: None)
+        monkeypatch.setattr(base.LocalService, "release_port", lambda _: None)
         services.begin()
         services.wait_ready()
 

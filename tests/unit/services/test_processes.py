@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plumbline.services import application
+from plumbline.services import application, base
 from plumbline.services.address import Address
 from plumbline.services.application import Process
 from plumbline.services.errors import NotReady
@@ -76,7 +76,7 @@ def family(process: Process) -> list[int]:
 @pytest.fixture
 def quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of processes that ignore SIGTERM needn't wait for long."""
-    monkeypatch.setattr(application, "TERM_LIMIT_S", 0.3)
+    monkeypatch.setattr(base, "STOP_LIMIT_S", 0.3)
 
 
 @pytest.mark.usefixtures("quick_stop")
