@@ -11,8 +11,7 @@ from typing import TypeVar
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.redis_commands import RedisCommands
-from plumbline.counting.sock_diag import Peer, SocketWatch, peers_of
-from plumbline.counting.sockets import SocketSource
+from plumbline.counting.sockets import Peer, SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 

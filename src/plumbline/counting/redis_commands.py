@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from plumbline.counting.families import COMMANDS, CannotCount, Numbers
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
+from plumbline.services.clients import client_errors, redis_client
 
 if TYPE_CHECKING:  # an optional package
     import redis
@@ -20,13 +21,14 @@ class RedisCommands:
         self.families = [COMMANDS]
         self._service = service
         self._client: redis.Redis | None = None
-        self._errors: tuple[type[Exception], ...] = (OSError,)
         self._before: Tally[str] = Tally()
         self._rounds: list[Numbers] = []
 
     def begin(self) -> None:
-        if self._client is None or self._client.get_connection_kwargs()["port"] != self._service.address.port:
-            self._connect()
+        address = self._service.address
+        if self._client is None or self._client.get_connection_kwargs()["port"] != address.port:
+            self._client = redis_client(address.url, ANSWER_LIMIT_S, client_name=KEPT_CONNECTION_NAME)
+            self._calls()  # connects
         self._rounds = []
 
     def enter(self) -> None:
@@ -45,29 +47,11 @@ class RedisCommands:
         if self._client is not None:
             self._client.close()
 
-    def _connect(self) -> None:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        self._errors = (redis.RedisError, OSError)
-        self._client = redis.Redis.from_url(
-            self._service.address.url,
-            socket_timeout=ANSWER_LIMIT_S,
-            client_name=KEPT_CONNECTION_NAME,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._calls()  # connects
-
     def _calls(self) -> "Tally[str]":
         assert self._client is not None
         try:
             found: dict[str, dict[str, int]] = self._client.info("commandstats")
-        except self._errors as error:
+        except client_errors("redis") as error:
             raise CannotCount(f"some Redis commands weren't counted: {error}") from None
-        return Tally(
-            {
-                name.removeprefix("cmdstat_").replace("|", " ").upper(): one["calls"] + one.get("rejected_calls", 0)
-                for name, one in found.items()
-            }
-        )
+        names = {name: name.removeprefix("cmdstat_").replace("|", " ").upper() for name in found}
+        return Tally({names[name]: one["calls"] + one.get("rejected_calls", 0) for name, one in found.items()})

@@ -1,22 +1,170 @@
-"""Messages, bytes and connections, by service."""
+"""Messages, bytes and connections by service, as Linux's kernel counts them for the TCP connections of every process.
+
+Netlink's sock_diag (sock_diag(7)) lists every TCP socket of the network namespace with its `tcp_info`, and reports
+sockets that are destroyed. It needs neither privileges nor the cooperation of the process that opened the socket.
+"""
 
 import errno
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import os
+import socket
+import struct
+import sys
+from collections import Counter as Tally
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from plumbline.counting.families import SOCKETS, CannotCount, Numbers
-from plumbline.counting.sock_diag import Connection, Peer, SocketWatch
+
+NETLINK_SOCK_DIAG = 4
+# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
+# through the kernel's table, however few there are.
+TCPDIAG_GETSOCK = 18
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 270, 1, 2
+# SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY.
+DESTROY_GROUPS = (1, 3)
+INET_DIAG_INFO = 2
+SO_COOKIE = 57
+# Without sockets that listen, and those in TIME_WAIT, of which there can be thousands.
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 2, 4, 5, 8, 9, 11
+STATES = sum(1 << state for state in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
+NETLINK_HEADER = struct.Struct("=IHHII")
+ATTRIBUTE_HEADER = struct.Struct("=HH")
+# Size of an inet_diag_msg; its attributes follow.
+DIAG_BYTES = 72
+# Size of a tcp_info of Linux 4.19 and later.
+INFO_WITH_BYTES_SENT = 216
+MAPPED = bytes(10) + b"\xff\xff"
+QUEUE_BYTES = 1 << 20
+MESSAGE_BYTES = 1 << 16
+ANSWER_LIMIT_S = 1.0
+
+Peer = tuple[bytes, int]  # packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too
 
 
-@dataclass
-class Traffic:
-    """Traffic with one service."""
+class Connection(NamedTuple):
+    """The client's side of one connection so far, without retransmissions."""
 
-    segments: int = 0  # sent, with data
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    connections: int = 0  # opened
-    whole: bool = True  # whether messages seem to fit one segment each, so that segments are messages
+    cookie: bytes  # identifies the socket until the machine starts again
+    peer: Peer
+    segments_sent: int  # with data; a message is one segment if it fits
+    bytes_sent: int
+    bytes_received: int
+    segment_bytes: int  # the most data that one segment takes
+
+
+class SocketWatch:
+    """Sees every TCP connection of this network namespace to some peers."""
+
+    def __init__(self) -> None:
+        """Open two netlink sockets; raises CannotCount if the kernel does not answer."""
+        if not sys.platform.startswith("linux"):
+            raise CannotCount("only Linux's kernel reports them")
+        try:
+            self._asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+            self._listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+            for one in (self._asking, self._listening):
+                one.settimeout(ANSWER_LIMIT_S)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUE_BYTES)
+            self._listening.bind((0, 0))
+            self.open(())
+            self.listen()
+            self.destroyed(())
+            self.listen(on=False)
+        except OSError as error:
+            raise CannotCount(f"the kernel's sock_diag doesn't answer ({error.strerror or error})") from None
+
+    def open(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
+        """Return the connections to these peers that are open now, by cookie; raises OSError."""
+        request = struct.pack("=BBBB48xII", 0, 0, 0, 1 << (INET_DIAG_INFO - 1), STATES, 0)
+        flags, size = NLM_F_REQUEST | NLM_F_DUMP, NETLINK_HEADER.size + len(request)
+        self._asking.send(NETLINK_HEADER.pack(size, TCPDIAG_GETSOCK, flags, 0, 0) + request)
+        found: dict[bytes, Connection] = {}
+        for kind, body in _messages(self._asking):
+            if kind == NLMSG_DONE:
+                break
+            if kind == NLMSG_ERROR:
+                number = -struct.unpack_from("=i", body)[0]
+                raise OSError(number, os.strerror(number))
+            if connection := _connection(body, peers):
+                found[connection.cookie] = connection
+        return found
+
+    def listen(self, *, on: bool = True) -> None:
+        """Let the kernel report connections that end from now on, or no longer; each takes it a few microseconds."""
+        for group in DESTROY_GROUPS:
+            self._listening.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP if on else NETLINK_DROP_MEMBERSHIP, group)
+
+    def destroyed(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
+        """Return the connections to these peers that have ended since the last call or `listen`, by cookie.
+
+        Raises OSError, with ENOBUFS if the kernel had no room for all of them.
+        """
+        found: dict[bytes, Connection] = {}
+        # The kernel reports ends a moment later, in their order: once it has reported this one, it has reported all.
+        with socket.socket() as last:
+            mark = last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+        for _, body in _messages(self._listening):
+            if body[44:52] == mark:
+                break
+            if connection := _connection(body, peers):
+                found[connection.cookie] = connection
+        return found
+
+    def close(self) -> None:
+        """Close both sockets."""
+        self._asking.close()
+        self._listening.close()
+
+
+def peers_of(host: str, port: int) -> list[Peer]:
+    """Return a server's addresses as the kernel shows them; none if the host's name is unknown."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({(_plain(socket.inet_pton(family, str(address[0]))), port) for family, _, _, _, address in found})
+
+
+def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
+    while True:
+        data, at = netlink.recv(MESSAGE_BYTES), 0
+        while at + NETLINK_HEADER.size <= len(data):
+            size, kind, *_ = NETLINK_HEADER.unpack_from(data, at)
+            yield kind, data[at + NETLINK_HEADER.size : at + size]
+            at += (size + 3) & ~3
+
+
+def _connection(body: bytes, peers: Collection[Peer]) -> Connection | None:
+    """Parse an inet_diag_msg with its tcp_info (linux/inet_diag.h, linux/tcp.h); None if its peer is another one."""
+    peer = _plain(body[24:28] if body[0] == socket.AF_INET else body[24:40]), int.from_bytes(body[6:8])
+    info = _attribute(body, INET_DIAG_INFO) if peer in peers else b""
+    if not info:
+        return None
+    (segment_bytes,) = struct.unpack_from("=I", info, 16)
+    (segments_again,) = struct.unpack_from("=I", info, 100)
+    acknowledged, received = struct.unpack_from("=QQ", info, 120)
+    (segments,) = struct.unpack_from("=I", info, 156)
+    sent = acknowledged
+    if len(info) >= INFO_WITH_BYTES_SENT:
+        sent, again = struct.unpack_from("=QQ", info, 200)
+        sent -= again
+    return Connection(body[44:52], peer, segments - segments_again, sent, received, segment_bytes)
+
+
+def _attribute(body: bytes, wanted: int) -> bytes:
+    at = DIAG_BYTES
+    while at + ATTRIBUTE_HEADER.size <= len(body):
+        size, kind = ATTRIBUTE_HEADER.unpack_from(body, at)
+        if kind == wanted:
+            return body[at + ATTRIBUTE_HEADER.size : at + size]
+        at += max(size + 3 & ~3, ATTRIBUTE_HEADER.size)
+    return b""
+
+
+def _plain(address: bytes) -> bytes:
+    return address.removeprefix(MAPPED) if len(address) == 16 else address
 
 
 def traffic(
@@ -24,12 +172,14 @@ def traffic(
     after: Mapping[bytes, Connection],
     ended: Mapping[bytes, Connection],
     names: Mapping[Peer, str],
-) -> dict[str, Traffic]:
+) -> Numbers:
     """Return the traffic with each of the named peers between two readings of the kernel's table.
 
-    `ended`: connections that ended meanwhile, including those that began meanwhile too.
+    Segments that were sent are messages if each seems to fit one. `ended`: connections that ended meanwhile, including
+    those that began meanwhile too.
     """
-    found: dict[str, Traffic] = {}
+    found: Tally[str] = Tally()
+    cut = set()  # names of peers with larger messages
     for cookie, now in {**ended, **after}.items():
         then = before.get(cookie)
         segments = now.segments_sent - (then.segments_sent if then else 0)
@@ -37,14 +187,17 @@ def traffic(
         received = now.bytes_received - (then.bytes_received if then else 0)
         if then and not (segments or received):
             continue
-        total = found.setdefault(names[now.peer], Traffic())
-        total.segments += segments
-        total.bytes_sent += sent
-        total.bytes_received += received
-        total.connections += then is None
+        name = names[now.peer]
+        found[f"{name}.messages"] += segments
+        found[f"{name}.bytes_sent"] += sent
+        found[f"{name}.bytes_received"] += received
+        found[f"{name}.connections"] += then is None
         # A message that is cut in two or more segments fills more than half of them.
-        total.whole &= sent <= segments * now.segment_bytes / 2
-    return found
+        if sent > segments * now.segment_bytes / 2:
+            cut.add(name)
+    for name in cut:
+        found[f"{name}.segments"] = found.pop(f"{name}.messages")
+    return dict(found)
 
 
 class SocketSource:
@@ -66,17 +219,11 @@ class SocketSource:
         self._asked(self._watch.destroyed)  # before the window
 
     def leave(self) -> None:
-        after = self._asked(self._watch.open)
-        numbers: Numbers = {}
-        for name, found in traffic(self._before, after, self._asked(self._watch.destroyed), self._names).items():
-            numbers[f"{name}.messages" if found.whole else f"{name}.segments"] = found.segments
-            numbers[f"{name}.bytes_sent"] = found.bytes_sent
-            numbers[f"{name}.bytes_received"] = found.bytes_received
-            numbers[f"{name}.connections"] = found.connections
-        self._rounds.append(numbers)
+        after, ended = self._asked(self._watch.open), self._asked(self._watch.destroyed)
+        self._rounds.append(traffic(self._before, after, ended, self._names))
 
     def end(self) -> list[Numbers]:
-        self._watch.ignore()
+        self._watch.listen(on=False)
         return self._rounds
 
     def touched(self, service: str) -> bool:
