@@ -3,23 +3,23 @@
 import asyncio
 import json
 import secrets
-import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
+from plumbline.services.clients import client_errors
 
 if TYPE_CHECKING:  # an optional package
     import asyncpg
 
 ANSWER_LIMIT_S = 3.0
-EXPLAIN_LIMIT_MS = 1000
-LOCK_LIMIT_MS = 200
+LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
 
 T = TypeVar("T")
@@ -36,7 +36,8 @@ class PostgresStatements:
         self.families = [STATEMENTS, ROWS]
         self._service = service
         self._note = note
-        self._session: _Session | None = None
+        self._thread, self._runner = ThreadPoolExecutor(1), asyncio.Runner()
+        self._connection: asyncpg.Connection | None = None
         self._marks: list[str] = []
         self._rows: dict[Executed, float] = {}
 
@@ -44,9 +45,6 @@ class PostgresStatements:
         self.families = [STATEMENTS, ROWS]
         self._marks = []
         self._rows = {}
-        if self._session is None or self._session.url != self._service.address.url or self._session.is_lost():
-            self.close()
-            self._session = _Session(self._service.address.url)
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
         deadline_s = time.monotonic() + ANSWER_LIMIT_S
@@ -64,19 +62,24 @@ class PostgresStatements:
     leave = enter
 
     def end(self) -> list[Numbers]:
-        self._execute("ALTER SYSTEM RESET log_min_duration_statement")
-        self._execute("SELECT pg_reload_conf()")
-        if not self._marks:
-            return []
-        log = self._service.log_since(self._marks[0], self._marks[-1], ANSWER_LIMIT_S)
-        parts = between(log, self._marks)
-        if not parts:
-            raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
-        return [self._numbers(part) for part in parts[::2]]
+        try:
+            self._execute("ALTER SYSTEM RESET log_min_duration_statement")
+            self._execute("SELECT pg_reload_conf()")
+            if not self._marks:
+                return []
+            log = self._service.log_since(self._marks[0], self._marks[-1], ANSWER_LIMIT_S)
+            parts = between(log, self._marks)
+            if not parts:
+                raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
+            return [self._numbers(part) for part in parts[::2]]
+        finally:
+            if self._connection is not None:
+                self._ask(lambda connection: connection.close())
+                self._connection = None
 
     def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
 
     def _numbers(self, part: list[Executed]) -> Numbers:
         numbers: Numbers = dict(Tally(f"postgres.{one.kind} {normalised(one.text)}" for one in part))
@@ -105,67 +108,25 @@ class PostgresStatements:
         return self._rows[one]
 
     def _execute(self, statements: str) -> None:
-        """Execute statements, by PostgreSQL's simple protocol; raises CannotCount."""
-        self._asked(lambda connection: connection.execute(statements))
+        """Execute statements, by PostgreSQL's simple protocol."""
+        self._ask(lambda connection: connection.execute(statements))
 
     def _fetch(self, statement: str) -> list[Any]:
-        """Return the rows of one statement; raises CannotCount."""
-        return self._asked(lambda connection: connection.fetch(statement))
+        return self._ask(lambda connection: connection.fetch(statement))
 
-    def _asked(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
-        assert self._session is not None
-        try:
-            return self._session.ask(ask)
-        except self._session.errors as error:
-            raise CannotCount(f"some SQL statements weren't counted: {error or 'no answer in time'}") from None
-
-
-class _Session:
-    """A connection on an event loop in its own thread: the test's loop may be running in the test's thread."""
-
-    def __init__(self, url: str) -> None:
+    def _ask(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
+        """Run this in a thread of its own: the test's event loop may be running in this one. Raises CannotCount."""
         import asyncpg
 
-        self.url = url
-        self.errors = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-        self._connect = asyncpg.connect
-        self._connection: asyncpg.Connection | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def is_lost(self) -> bool:
-        """Return whether it had a connection that is closed now."""
-        return self._connection is not None and self._connection.is_closed()
-
-    def ask(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
-        """Run a coroutine on the connection, which is opened first if need be; raises `errors`."""
-
         async def answer() -> T:
-            if self._connection is None:
-                settings = {"statement_timeout": str(EXPLAIN_LIMIT_MS), "lock_timeout": str(LOCK_LIMIT_MS)}
-                self._connection = await self._connect(
-                    self.url,
-                    timeout=ANSWER_LIMIT_S,
-                    statement_cache_size=0,
-                    server_settings={"application_name": KEPT_CONNECTION_NAME, **settings},
-                )
-            return await ask(self._connection)
+            async with asyncio.timeout(ANSWER_LIMIT_S):
+                if self._connection is None:
+                    settings = {"application_name": KEPT_CONNECTION_NAME, **LIMITS_MS}
+                    url = self._service.address.url
+                    self._connection = await asyncpg.connect(url, statement_cache_size=0, server_settings=settings)
+                return await ask(self._connection)
 
-        return self._wait(answer())
-
-    def close(self) -> None:
-        """Close the connection and end the thread; harmless if called again."""
-        if self._loop.is_closed():
-            return
-        self._wait(self._terminate())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _terminate(self) -> None:
-        if self._connection is not None and not self._connection.is_closed():
-            self._connection.terminate()
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, ANSWER_LIMIT_S), self._loop).result()
+        try:
+            return self._thread.submit(self._runner.run, answer()).result()
+        except client_errors("postgres") as error:
+            raise CannotCount(f"some SQL statements weren't counted: {str(error) or 'no answer in time'}") from None
