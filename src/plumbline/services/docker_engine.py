@@ -4,9 +4,8 @@ import contextlib
 import importlib.util
 import socket
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
 from plumbline.processes import alive, host_name
@@ -16,7 +15,6 @@ from plumbline.services.reaper import LABEL
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
 PULL_LIMIT_S = 120.0
-POLL_S = 0.1
 OWNER_LABEL = f"{LABEL}-owner"
 
 T = TypeVar("T")
@@ -29,7 +27,7 @@ class Engine:
         self._lock = threading.RLock()
         self._client: Any = None
         self._unavailable: Unavailable | None = None
-        self.given_up = threading.Event()  # set: the run ends, and leaves a pull that is under way to the engine
+        self.given_up: Future[None] = Future()  # done: the run ends, and leaves a pull under way to the engine
 
     def client(self) -> Any:
         """Return a client of docker-py. Raises Unavailable, never much later than after ENGINE_LIMIT_S."""
@@ -56,8 +54,12 @@ class Engine:
         try:
             client.images.get(name)
         except docker.errors.ImageNotFound:
+            pull = in_background(lambda: client.images.pull(name))
+            wait([pull, self.given_up], PULL_LIMIT_S, FIRST_COMPLETED)
             try:
-                within(PULL_LIMIT_S, lambda: client.images.pull(name), self.given_up)
+                if not pull.done():
+                    raise TimeoutError(f"no answer within {PULL_LIMIT_S:g} s")
+                pull.result()
             except Exception as error:
                 reason = f"the image {name} isn't there and can't be pulled: {describe(error)}"
                 raise Unavailable(reason, advice) from None
@@ -82,11 +84,8 @@ class Engine:
             self._client = None
 
 
-def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
-    """Do the work in a thread of its own and return its result.
-
-    Raises TimeoutError at the limit, or as soon as `given_up` is set. The thread is then left to itself.
-    """
+def in_background(work: Callable[[], T]) -> Future[T]:
+    """Do the work in a thread of its own, which does not keep this process from ending, and return what comes of it."""
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -96,12 +95,7 @@ def within(limit_s: float, work: Callable[[], T], given_up: threading.Event | No
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    deadline_s = time.monotonic() + limit_s
-    while not outcome.done() and time.monotonic() < deadline_s and not (given_up and given_up.is_set()):
-        wait([outcome], POLL_S)
-    if not outcome.done():
-        raise TimeoutError(f"no answer within {limit_s:g} s")
-    return outcome.result()
+    return outcome
 
 
 def _find_engine() -> Any:
@@ -112,7 +106,8 @@ def _find_engine() -> Any:
     from testcontainers.core.docker_client import DockerClient, get_docker_host
 
     try:
-        version = within(ENGINE_LIMIT_S, lambda: _api_version(get_docker_host() or "unix:///var/run/docker.sock"))
+        host = get_docker_host() or "unix:///var/run/docker.sock"
+        version = in_background(lambda: _api_version(host)).result(ENGINE_LIMIT_S)
     except TimeoutError:
         raise Unavailable(f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s", start) from None
     except PermissionError:

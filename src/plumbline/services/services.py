@@ -3,8 +3,9 @@
 import importlib.util
 import os
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from plumbline.services.address import Address
 from plumbline.services.application import Application, Process
 from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
-from plumbline.services.docker_engine import Engine
+from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
@@ -73,7 +74,8 @@ class Services:
         self.directory = self._run.directory  # for files of this run; removed with it
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
         self.key_prefix = key_prefix or self._run.key_prefix  # of each Redis key of this run
-        self._tasks: list[_Task] = []
+        self._starting: list[Future[Service]] = []
+        self._waiting: list[Future[None]] = []
         self._application_begun = False
 
     def begin(self) -> None:
@@ -96,23 +98,20 @@ class Services:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
                 setattr(self, name, choose(name, self._context))
-        external = [service.address for service in self.running()]
-        self.notices += sweep({address.shown: address.url for address in external})
+        self.notices += sweep({external.address.shown: external.address.url for external in self.running()})
         self._run.begin()
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):
                 importlib.import_module(DRIVERS[name])
         limit_s = self._settings.ready_limit_s
-        servers = [getattr(self, name) or name for name in needed if name not in self._shared]
-        self._tasks = [_Task(self._bring_up, server, limit_s) for server in servers]
-        for task in self._tasks:
-            task.located.wait()
-            if task.error:
-                raise task.error
+        self._bring_up([(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared])
 
     def wait_ready(self) -> None:
-        """Wait until Redis and PostgreSQL do real work. Raises NotReady."""
-        _finish(self._tasks)
+        """Wait until all that has been started does real work. Raises one NotReady for all that do not."""
+        errors = [error for task in self._waiting if (error := task.exception())]
+        unexpected = [error for error in errors if not isinstance(error, NotReady)]
+        if errors:
+            raise unexpected[0] if unexpected else NotReady("\n".join(map(str, errors)))
 
     def start_application(self) -> None:
         """Run `prepare`, then start the application and the processes side by side and wait. Raises NotReady."""
@@ -120,12 +119,12 @@ class Services:
             return
         self._application_begun = True
         settings = self._settings
+        missing = self._missing()
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
-        missing = self._missing()
-        if self.app is None and missing:
+        elif missing:
             self.skipped["app"] = f"it needs {missing}, which is off"
-        elif self.app is None and settings.app is None:
+        elif settings.app is None:
             self.skipped["app"] = "there is no [app] in settings.toml"
         try:
             self.prepare()
@@ -136,12 +135,10 @@ class Services:
             for name, process in ({} if missing else settings.processes).items():
                 environment = {**common, **self._rendered(process.env)}
                 self.processes[name] = Process(name, process, self._root, environment, self._run, self.scrub)
-            started = [service for service in (self.app, *self.processes.values()) if service is not None]
-            limits_s = {name: process.ready_limit_s for name, process in settings.processes.items()}
-            limits_s["app"] = settings.app.ready_limit_s if settings.app else settings.ready_limit_s
-            tasks = [_Task(self._bring_up, one, limits_s[one.name]) for one in started]
-            self._tasks += tasks
-            _finish(tasks)
+            app = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
+            beside = [(one, settings.processes[name].ready_limit_s) for name, one in self.processes.items()]
+            self._bring_up([*app, *beside])
+            self.wait_ready()
         except NotReady as error:
             found = EXTENSION_MISSING.search(str(error))
             if not found or self.postgres is None or self.postgres.backend != "embedded":
@@ -165,8 +162,7 @@ class Services:
 
     def running(self) -> list[Service]:
         """Return the services that have been chosen so far, servers first."""
-        everything = (self.redis, self.postgres, self.app, *self.processes.values())
-        return [service for service in everything if service is not None]
+        return [one for one in (self.redis, self.postgres, self.app, *self.processes.values()) if one is not None]
 
     def environment(self) -> dict[str, str | None]:
         """Return variables for children and the test process; None removes a variable.
@@ -210,24 +206,30 @@ class Services:
 
     def stop(self) -> None:
         """Stop and remove everything. Never raises for a service that has died."""
-        self._context.engine.given_up.set()
+        engine = self._context.engine
+        if not engine.given_up.done():
+            engine.given_up.set_result(None)
         # This ends the waiting for external servers, which would otherwise go on.
         _stop_all(service for service in self.running() if not service.own)
-        for task in self._tasks:
-            task.located.wait(STOP_LIMIT_S)
+        wait(self._starting, STOP_LIMIT_S)
         _stop_all(service for service in self.running() if service.name not in SERVERS)
         _stop_all(service for service in self.running() if service.name in SERVERS)
-        for task in self._tasks:
-            task.join(STOP_LIMIT_S)
-        self._context.engine.close()
+        wait(self._waiting, STOP_LIMIT_S)
+        engine.close()
         self._run.end()
 
     def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
         addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}
         return variables.render(templates, addresses, self.key_prefix)
 
-    def _bring_up(self, task: "_Task", chosen: Service | ServerName, limit_s: float) -> None:
-        """Start a service and wait for it. A server that is only named is chosen first."""
+    def _bring_up(self, chosen: Sequence[tuple[Service | ServerName, float]]) -> None:
+        """Start services side by side, and then wait for them in the background, for so many seconds at most."""
+        self._starting = [in_background(partial(self._start, one)) for one, _ in chosen]
+        for task, (_, limit_s) in zip(self._starting, chosen, strict=True):
+            self._waiting.append(in_background(partial(task.result().wait_ready, limit_s)))
+
+    def _start(self, chosen: Service | ServerName) -> Service:
+        """Start a service. A server that is only named is chosen first."""
         service = choose(chosen, self._context) if isinstance(chosen, str) else chosen
         if service.name in SERVERS:
             setattr(self, service.name, service)
@@ -235,8 +237,7 @@ class Services:
             service.start()
         except Unavailable as error:
             raise not_ready(service, str(error), None, error.advice) from None
-        task.located.set()
-        service.wait_ready(limit_s)
+        return service
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:
@@ -269,39 +270,5 @@ def choose(name: ServerName, context: Context) -> Service:
     raise NotReady("\n".join(lines))
 
 
-class _Task(threading.Thread):
-    """Work in the background. `located` is set when the address is known, or at the end of the work."""
-
-    def __init__(self, work: Callable[..., None], *arguments: object) -> None:
-        super().__init__(daemon=True)
-        self.located = threading.Event()
-        self.error: BaseException | None = None
-        self._work = work
-        self._arguments = arguments
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self._work(self, *self._arguments)
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.located.set()
-
-
-def _finish(tasks: list[_Task]) -> None:
-    """Wait for all. Raises what they raised, and one NotReady for all that are not ready."""
-    for task in tasks:
-        task.join()
-    errors = [task.error for task in tasks if task.error]
-    for error in errors:
-        if not isinstance(error, NotReady):
-            raise error
-    if errors:
-        raise NotReady("\n".join(map(str, errors)))
-
-
 def _stop_all(services: Iterable[Service]) -> None:
-    tasks = [_Task(lambda _, one: one.stop(), service) for service in services]
-    for task in tasks:
-        task.join(STOP_LIMIT_S)
+    wait([in_background(service.stop) for service in services], STOP_LIMIT_S)

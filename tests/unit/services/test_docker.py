@@ -152,7 +152,8 @@ def test_stop_ends_the_waiting_for_a_server(make_services: MakeServices, client:
 
     services.stop()
 
-    assert not [task for task in services._tasks if task.is_alive()]
+    assert all(task.done() for task in services._starting)
+    assert all(task.done() for task in services._waiting)
 
 
 @pytest.mark.usefixtures("short_patience")
@@ -169,7 +170,8 @@ def test_stop_ends_the_waiting_for_an_image(make_services: MakeServices, client:
 
         services.stop()
 
-        assert not [task for task in services._tasks if task.is_alive()]
+        assert all(task.done() for task in services._starting)
+        assert all(task.done() for task in services._waiting)
     begun.join()
 
 

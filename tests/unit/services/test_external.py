@@ -158,7 +158,7 @@ def test_stopping_ends_the_wait_for_a_server(make_services: MakeServices) -> Non
         services = make_services('ready_limit_s = 600\nredis.backend = "off"', PERF_DATABASE_URL=url)
         begun = threading.Thread(target=begin, args=[services])
         begun.start()
-        while services.postgres is None or not services._tasks:
+        while services.postgres is None or not services._starting:
             time.sleep(0.001)
         services.stop()
         begun.join(10)
