@@ -165,22 +165,6 @@ def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
     return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
-def error_to_decide(change: float, thresholds: Thresholds, degrees: int, sharing: int) -> float:
-    """Return the standard error that just decides a benchmark with this change, a share.
-
-    `degrees`: those of freedom of that error. `thresholds` and `sharing`: as for judge_pairs.
-    """
-    to_fail = math.log1p(change) - math.log1p(thresholds.tolerance)
-    to_pass = math.log1p(thresholds.minimum_effect) - math.log1p(change)
-    failing = to_fail / student_quantile(1 - thresholds.false_alarms / sharing, degrees)
-    return max(failing, to_pass / student_quantile(thresholds.power, degrees), LEAST_SPREAD)
-
-
-def error_of_pair(error: float, pairs: int) -> float:
-    """Return the standard error within each of so many pairs that gives their mean this standard error."""
-    return math.sqrt(max(pairs * error**2 - BETWEEN**2, LEAST_SPREAD**2))
-
-
 def judge_pairs(
     differences: Sequence[float], within: Sequence[float], thresholds: Thresholds, prior: Prior, *, sharing: int
 ) -> Judgement:

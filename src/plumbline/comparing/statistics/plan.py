@@ -69,15 +69,11 @@ class BenchmarkPlan:
         """Estimated duration in a pair, including the warm-up of both sides."""
         return 2 * self.blocks * self.block_s + 2 * self.warm_up * self.sample_s + BEGIN_S
 
-    def within(self, share_s: float, most_blocks: int, wanted_blocks: int = 0) -> "BenchmarkPlan":
-        """Return the plan with the blocks that fit its share of a pair, or with the wanted ones if they are more.
-
-        Both stay between the least blocks and `most_blocks`.
-        """
+    def within(self, share_s: float, most_blocks: int) -> "BenchmarkPlan":
+        """Return the plan with the blocks that fit its share of a pair, between the least ones and `most_blocks`."""
         of_both_s = 2 * self.block_s
         least = max(min(int(LEAST_MEASURED_S / of_both_s), LEAST_BLOCKS), LEAST_BLOCKS_OF_SLOW)
-        blocks = max(int(share_s / of_both_s), wanted_blocks)
-        return replace(self, blocks=max(min(blocks, most_blocks), least))
+        return replace(self, blocks=max(min(int(share_s / of_both_s), most_blocks), least))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The analyses of a stage spend its share of the errors as its time passes (Lan an
 stage changes nothing outside of itself: it returns evidence.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,10 +15,6 @@ from plumbline.judging.evidence import Judgement
 # while the next pair's processes are starting anyway.
 MEASURED_S = 1.5
 MOST_MEASURED_S = 4.5
-# A slow-down is known well enough if its standard error is at most this share of it.
-WELL_KNOWN_SHARE = 0.07
-# Of the time: after it, no pair runs only to know the size of a slow-down better.
-SHARE_FOR_SIZE = 0.2
 
 
 @dataclass
@@ -55,19 +50,10 @@ class PairedComparison:
         within = {key: errors_within(self.block_differences[key]) for key in differences}
         return prior_of(differences, within, of_few=of_few)
 
-    def is_open(self, key: str, error_wanted: float) -> bool:
-        """Return whether more pairs can add to a judgement: to its verdict, or to the size of the slow-down."""
-        if key in self.failures:
-            return False
+    def is_open(self, key: str) -> bool:
+        """Return whether more pairs can decide about a benchmark."""
         judgement = self.judgements.get(key)
-        if judgement is None or judgement.verdict == "inconclusive":
-            return True
-        return judgement.verdict == "regression" and judgement.error > well_known_error(judgement, error_wanted)
-
-
-def well_known_error(judgement: Judgement, error_wanted: float) -> float:
-    """Return the standard error at which the size of a slow-down is known well enough."""
-    return max(error_wanted, WELL_KNOWN_SHARE * judgement.change)
+        return key not in self.failures and (judgement is None or judgement.verdict == "inconclusive")
 
 
 @dataclass
@@ -79,10 +65,8 @@ class Stage:
     analyses: Sequence[int]  # numbers of pairs after which to judge, unless the time is up first
     false_alarms: float  # share of the comparison's false alarms that this stage may make
     misses: float
-    prior: Prior | None = None  # see judge_pairs; by default, what the benchmarks of this stage show of each other
-    error_wanted: float = math.inf  # a benchmark that failed gets more pairs until its standard error is at most this
-    sharing: int = 0  # how many benchmarks share the false alarms, if not only those that are compared in this stage
-    decisive: Mapping[str, int] = field(default_factory=dict)  # blocks that each should have, as far as there is time
+    prior: Prior | None  # see judge_pairs; None: what the benchmarks of this stage show of each other
+    sharing: int  # how many benchmarks share the false alarms
 
     def __post_init__(self) -> None:
         before = self.found
@@ -97,7 +81,7 @@ class Stage:
         self._errors_spent: dict[str, float] = {}
 
     def run(
-        self, run_pair: RunPair, clock: Callable[[], float], until_s: float, *, planned_s: float | None = None
+        self, run_pair: RunPair, clock: Callable[[], float], until_s: float, planned_s: float | None = None
     ) -> PairedComparison:
         """Run pairs until each benchmark is decided, the last analysis is over, or the time is up.
 
@@ -106,16 +90,10 @@ class Stage:
         begin_s, pairs = clock(), 0
         end_s = planned_s or until_s
         compared = self._affordable(list(self.most_blocks), self.analyses[0], end_s - begin_s)
-        self.sharing = self.sharing or len(compared)
 
         def undecided() -> list[BenchmarkPlan]:
-            left = [
-                plan
-                for plan in compared
-                if self._is_open(plan.key) and len(self.found.block_differences[plan.key]) == pairs
-            ]
-            late = clock() - begin_s > SHARE_FOR_SIZE * until_s
-            return [] if late and all(self._has_failed(plan.key) for plan in left) else left
+            is_open, measured = self.found.is_open, self.found.block_differences
+            return [plan for plan in compared if is_open(plan.key) and len(measured[plan.key]) == pairs]
 
         for analysis in self.analyses:
             while pairs < analysis:
@@ -136,35 +114,25 @@ class Stage:
                 self._analyse([plan.key for plan in undecided()], share)
         # The time is up for these: they may make all errors that their analyses have left.
         measured = [plan.key for plan in self.most_blocks if len(self.found.block_differences[plan.key]) > 1]
-        self._analyse([key for key in measured if self._is_open(key)], 1.0)
+        self._analyse([key for key in measured if self.found.is_open(key)], 1.0)
         return self.found
 
-    def _is_open(self, key: str) -> bool:
-        return self.found.is_open(key, self.error_wanted)
-
-    def _has_failed(self, key: str) -> bool:
-        return key in self.found.judgements and self.found.judgements[key].verdict == "regression"
-
     def _affordable(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
-        """Choose those for which there is time in so many pairs, with the blocks that decide them if possible."""
-        for wanted_blocks in (self.decisive, {}):
-            chosen: list[BenchmarkPlan] = []
-            for plan in self._sized(plans, wanted_blocks):
-                if self._expected_s([*chosen, plan], pairs) <= left_s:
-                    chosen.append(plan)
-            if chosen:
-                break
+        """Choose those for which there is time in so many pairs."""
+        chosen: list[BenchmarkPlan] = []
+        for plan in self._sized(plans):
+            if self._expected_s([*chosen, plan], pairs) <= left_s:
+                chosen.append(plan)
         return chosen
 
-    def _sized(self, plans: Sequence[BenchmarkPlan], wanted_blocks: Mapping[str, int]) -> list[BenchmarkPlan]:
+    def _sized(self, plans: Sequence[BenchmarkPlan]) -> list[BenchmarkPlan]:
         """Return these with the blocks that each gets in a pair of them all."""
-        most_blocks = {plan.key: blocks for plan, blocks in self.most_blocks.items()}
         left_s = self.found.measured_s
         sized: dict[str, BenchmarkPlan] = {}
+        most_blocks = {plan.key: blocks for plan, blocks in self.most_blocks.items()}
         # Time that one benchmark does not need is left for the others.
         for plan in sorted(plans, key=lambda one: most_blocks[one.key] * one.block_s):
-            share_s = left_s / (len(plans) - len(sized))
-            sized[plan.key] = plan.within(share_s, most_blocks[plan.key], wanted_blocks.get(plan.key, 0))
+            sized[plan.key] = plan.within(left_s / (len(plans) - len(sized)), most_blocks[plan.key])
             left_s = max(left_s - 2 * sized[plan.key].blocks * plan.block_s, 0.0)
         return [sized[plan.key] for plan in plans]
 
@@ -201,7 +169,6 @@ class Stage:
                 self._errors_spent[key] = spent
                 pairs, limits = self.found.block_differences[key], thresholds[key].with_shares(share, share)
                 values = [difference(blocks) for blocks in pairs]
-                judgement = judge_pairs(values, errors_within(pairs), limits, prior, sharing=self.sharing)
-                # One that failed before has had more pairs only for the size of its slow-down.
-                verdict = "regression" if self._has_failed(key) else judgement.verdict
-                self.found.judgements[key] = replace(judgement, verdict=verdict)
+                self.found.judgements[key] = judge_pairs(
+                    values, errors_within(pairs), limits, prior, sharing=self.sharing
+                )

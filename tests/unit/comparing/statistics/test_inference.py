@@ -11,8 +11,6 @@ from plumbline.comparing.statistics.inference import (
     Prior,
     block_differences,
     difference,
-    error_of_pair,
-    error_to_decide,
     errors_within,
     figure,
     judge_pairs,
@@ -59,27 +57,14 @@ def test_blocks_are_compared_with_their_neighbours(head_first: bool) -> None:
         )
 
 
-def test_a_standard_error_says_what_it_takes_to_decide() -> None:
+def test_a_benchmark_is_decided_as_soon_as_its_standard_error_is_small_enough() -> None:
     """With this error and no greater one, four pairs with a certain spread just fail, or just pass."""
-    for change, verdict in ((0.10, "regression"), (0.0, "pass")):
-        error = error_to_decide(change, LIMITS, degrees=3, sharing=8)
+    to_fail = math.log(1.10 / 1.02) / student_quantile(1 - LIMITS.false_alarms / 8, 3)
+    to_pass = math.log(1.05) / student_quantile(LIMITS.power, 3)
+    for change, error, verdict in ((0.10, to_fail, "regression"), (0.0, to_pass, "pass")):
         for factor, expected in ((0.999, verdict), (1.001, "inconclusive")):
             values = around(math.log1p(change), 2 * error * factor, pairs=4)
             assert judged(values, sharing=8).verdict == expected
-
-
-def test_the_nearer_a_change_is_to_a_threshold_the_smaller_is_the_error_that_decides() -> None:
-    """It is smallest between both thresholds, and never below the smallest error of a pair."""
-    errors = [error_to_decide(change, LIMITS, degrees=13, sharing=1) for change in (0.20, 0.10, 0.06, 0.03)]
-    assert errors == sorted(errors, reverse=True)
-    assert error_to_decide(0.0, LIMITS, degrees=13, sharing=1) > error_to_decide(0.02, LIMITS, degrees=13, sharing=1)
-    assert error_to_decide(0.10, LIMITS, degrees=13, sharing=1) > error_to_decide(0.10, LIMITS, degrees=13, sharing=38)
-
-
-def test_the_error_within_a_pair_follows_from_that_of_the_mean() -> None:
-    """Four pairs of 2 % each make 1 %, less the difference between processes; if that is all of it, little is left."""
-    assert error_of_pair(0.01, pairs=4) == pytest.approx(math.sqrt(0.02**2 - BETWEEN**2))
-    assert error_of_pair(0.004, pairs=4) == pytest.approx(0.002)
 
 
 def test_a_steady_drift_cancels_over_both_orders() -> None:

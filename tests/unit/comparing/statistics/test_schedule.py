@@ -12,7 +12,7 @@ from plumbline.comparing.statistics import stage
 from plumbline.comparing.statistics.inference import Prior, judge_pairs
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, conduct
-from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, WELL_KNOWN_SHARE, PairedComparison
+from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, PairedComparison
 from plumbline.judging.evidence import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
@@ -94,37 +94,6 @@ def test_clear_benchmarks_are_decided_by_the_first_analysis() -> None:
     assert {one.pairs for key, one in found.judgements.items() if key != KEY} == {FIRST_ANALYSES[0]}
     assert found.judgements[KEY].verdict == "regression"
     assert found.pairs == FIRST_ANALYSES[0]
-
-
-def test_an_uncertain_slow_down_gets_a_second_stage() -> None:
-    """20 % slower, give or take 1.8: three pairs fail it if no time is left; otherwise more pairs show by how much."""
-    at_first, found = (compared(plans_of(12), Pairs(zigzag(0.2, 0.018), factor)) for factor in (6.5, 1.0))
-    assert {(one.verdict, one.pairs) for one in at_first.judgements.values()} == {("regression", FIRST_ANALYSES[-1])}
-    assert found.judgements[KEY].verdict == "regression"
-    assert found.judgements[KEY].pairs == SECOND_ANALYSES[0]
-    assert (
-        at_first.judgements[KEY].error
-        > WELL_KNOWN_SHARE * at_first.judgements[KEY].change
-        > found.judgements[KEY].error
-    )
-
-
-def test_a_failed_benchmark_gets_pairs_until_its_size_is_known() -> None:
-    """12 % slower, give or take 3.5: failed by the fourth pair; its standard error is 2 % then."""
-    pairs = Pairs(zigzag(0.12, 0.035), factor=0.8)
-    found = compared(plans_of(1), pairs)
-    assert found.judgements[KEY].verdict == "regression"
-    assert found.judgements[KEY].pairs == 16
-    assert found.judgements[KEY].error < 0.012
-
-
-def test_only_a_share_of_the_time_goes_into_the_size_of_a_slow_down() -> None:
-    """The same with slower pairs: it gets fewer, although most of the time is left, and is judged by all of them."""
-    pairs = Pairs(zigzag(0.12, 0.035), factor=2.0)
-    found = compared(plans_of(1), pairs)
-    assert found.judgements[KEY].verdict == "regression"
-    assert SECOND_ANALYSES[0] < found.judgements[KEY].pairs == found.pairs - FIRST_ANALYSES[-1] < 16
-    assert found.elapsed_s < BUDGET_S / 2
 
 
 def test_new_pairs_decide_if_a_faster_benchmark_improved() -> None:
@@ -222,27 +191,26 @@ def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:
 
 
 def test_the_second_stage_measures_noisier_benchmarks_for_longer() -> None:
-    """As long as a decision takes, longer than pairs take otherwise; in the first stage all are alike."""
-    noise = {plan.key: (0.07, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
-    pairs = Pairs(zigzag(math.expm1(0.1), 0.0), noisier=noise)
+    """Blocks that hardly vary need only a few; in the first stage all are alike."""
+    noise = {plan.key: (0.03, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
+    pairs = Pairs(zigzag(0.04, 0.02), noisier=noise)
     compared(plans_of(12), pairs)
     close = pairs.chosen[FIRST_ANALYSES[-1]]
     blocks = [{plan.key: plan.blocks for plan in chosen} for chosen in (pairs.chosen[0], close)]
     assert blocks[0]["test_it.py::test_1"] == pytest.approx(blocks[0][KEY], abs=1)
     assert blocks[1]["test_it.py::test_1"] > 3 * blocks[1][KEY]
-    assert sum(2 * plan.blocks * plan.block_s for plan in close) > 1.5 * MEASURED_S
 
 
 def test_a_costly_benchmark_comes_after_the_others() -> None:
-    """The worst of three is so slow and noisy that nothing would be left for the others: it gets what they leave."""
-    plans = [BenchmarkPlan("costly", 0.3, LIMITS), *plans_of(2)]
-    pairs = Pairs(zigzag(math.expm1(0.04), 0.0), block_noise=0.05, noisier={"costly": 0.3})
+    """One is so slow that there is no time for four pairs of it: it gets those that the others leave."""
+    plans = [BenchmarkPlan("costly", 1.0, LIMITS), *plans_of(2)]
+    pairs = Pairs(lambda plan, pair: zigzag(0.04 if pair <= FIRST_ANALYSES[-1] else 0.0, 0.01)(plan, pair))
     found = compared(plans, pairs)
     assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [3] * FIRST_ANALYSES[-1]
     close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
     assert close[: SECOND_ANALYSES[0]] == [[KEY, "test_it.py::test_1"]] * SECOND_ANALYSES[0]
     assert close[-1] == ["costly"]
-    assert found.judgements["costly"].pairs > FIRST_ANALYSES[-1]
+    assert found.judgements["costly"].pairs == close.count(["costly"]) >= 2
 
 
 def test_suspicious_benchmarks_come_first_and_then_the_quickest() -> None:
@@ -261,16 +229,6 @@ def test_suspicious_benchmarks_come_first_and_then_the_quickest() -> None:
     compared([BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s], pairs)
     close = [[plan.key for plan in chosen] for chosen in pairs.chosen[FIRST_ANALYSES[-1] :]]
     assert [names for names, _ in itertools.groupby(close)][:2] == [["slow and suspicious"], ["fast", "slow"]]
-
-
-def test_the_second_stage_is_planned_for_less_than_an_uncertain_figure() -> None:
-    """Twice as uncertain by their pairs, 3 % are taken for so little that they pass with fewer blocks."""
-    blocks = []
-    for noise in (0.02, 0.04):
-        pairs = Pairs(around(0.03, noise), block_noise=0.1)
-        compared(plans_of(1, 0.03), pairs)
-        blocks.append(pairs.chosen[FIRST_ANALYSES[-1]][0].blocks)
-    assert blocks[1] < blocks[0]
 
 
 def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +252,7 @@ def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch:
 
 
 def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """90 % of the false alarms, as a tenth is for costly benchmarks, most for the last analysis; 85 % of the misses."""
+    """All of the false alarms, most for the last analysis; 85 % of the misses."""
     false_alarms: list[float] = []
     misses: list[float] = []
 
@@ -307,7 +265,7 @@ def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pyte
 
     monkeypatch.setattr(stage, "judge_pairs", judge)
     compared(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
-    assert sum(false_alarms) == pytest.approx(0.9 * LIMITS.false_alarms)
+    assert sum(false_alarms) == pytest.approx(LIMITS.false_alarms)
     assert sum(misses) == pytest.approx(0.03 * 0.85)
     at_first, closely = false_alarms[: len(FIRST_ANALYSES)], false_alarms[len(FIRST_ANALYSES) :]
     assert sum(at_first) == pytest.approx(0.1 * LIMITS.false_alarms)
@@ -392,9 +350,9 @@ def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: in
 
 
 def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
-    """One of the worst is 15 % slower: its second stage comes first, and then there is time for a few others."""
+    """One of the worst is 9 % slower: its second stage comes first, and then there is time for a few others."""
     pairs = Pairs(
-        lambda plan, pair: (0.14 if plan.key == "worst_1" else 0.0) + 0.006 * (-1) ** pair,
+        lambda plan, pair: (0.09 if plan.key == "worst_1" else 0.0) + 0.006 * (-1) ** pair,
     )
     found = compared(many(), pairs)
     assert found.judgements["worst_1"].verdict == "regression"
