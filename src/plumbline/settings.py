@@ -26,74 +26,53 @@ class SettingsError(Exception):
 
 
 class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    backend: BackendChoice | None = None
-    """Where the server comes from; None: as `services` says."""
+    backend: BackendChoice | None = None  # None: as `services` says
     image: str = "redis:8-alpine"
     minimum_version: str = "7.0"
-    config: dict[str, ServerOption] = {}
-    """Server options, as in redis.conf; for servers that we start."""
+    config: dict[str, ServerOption] = {}  # options of servers that we start, as in redis.conf
 
 
 class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     backend: BackendChoice | None = None
     image: str = "postgres:18-alpine"
     minimum_version: str = "14"
-    config: dict[str, ServerOption] = {}
-    """Server options, as in postgresql.conf; for servers that we start."""
+    config: dict[str, ServerOption] = {}  # options of servers that we start, as in postgresql.conf
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    asgi: str
-    """The ASGI application, as `package.module:attribute`."""
-    factory: bool = False
-    """Whether `asgi` names a function that makes the application."""
-    directory: str = "."
-    """The folder that imports start from, below the repository's root: "src" for a src layout.
-
-    Those of `prepare`, the processes and the tests as well."""
+    asgi: str  # `package.module:attribute`
+    factory: bool = False  # whether `asgi` names a function that makes the application
+    directory: str = "."  # the folder below the repository's root that imports start from, those of the tests as well
     health_path: str = "/health"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    """0: a free one."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: a free one
     env: dict[str, str] = {}
     ready_limit_s: Positive = 20.0
 
 
 class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[list[str], Meta(min_length=1)]
-    directory: str = "."
-    """The folder that it runs in, below the repository's root."""
+    directory: str = "."  # the folder that it runs in, below the repository's root
     env: dict[str, str] = {}
-    ready_output: str = ""
-    """Ready when a line of its output contains this; where empty, when it has started."""
+    ready_output: str = ""  # ready when a line of its output contains this; "": when it has started
     ready_limit_s: Positive = 20.0
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, Meta(ge=7)]
-    warmup: Annotated[int, Meta(ge=0)]
-    """Operations; at least a round, of which one may hold many."""
-    timed_limit_s: Positive
-    """A benchmark stops early once its samples add up to this, but never below 7 samples."""
+    warmup: Annotated[int, Meta(ge=0)]  # operations; at least a round, of which one may hold many
+    timed_limit_s: Positive  # a benchmark stops once its samples take this long, but never below 7 samples
 
 
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    tolerance: Share = 0.02
-    """A slow-down up to this is never a regression."""
-    minimum_effect: Share = 0.05
-    """The slow-down that the gate promises to see."""
-    false_alarms: Share = 0.01
-    """Share of runs without any change that may fail, over all benchmarks together."""
-    power: Share = 0.97
-    """Share of slow-downs of `minimum_effect` that must be seen."""
-    duet_budget_s: Positive = 60.0
-    """How long the paired comparison with the base commit may take."""
-    confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
-    """Fresh processes that measure a suspicious benchmark again before it fails."""
+    tolerance: Share = 0.02  # a slow-down up to this is never a regression
+    minimum_effect: Share = 0.05  # the slow-down that the gate promises to see
+    false_alarms: Share = 0.01  # share of runs without any change that may fail, over all benchmarks together
+    power: Share = 0.97  # share of slow-downs of `minimum_effect` that must be seen
+    duet_budget_s: Positive = 60.0  # how long the paired comparison with the base commit may take
+    confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5  # that measure a benchmark again before it fails
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
-    fail_on: list[Literal["inconclusive"]] = []
-    """Verdicts that end the run with exit code 4 rather than with a loud warning."""
-    time_limit_s: Positive = 900.0
-    """A run that takes longer than this is ended."""
+    fail_on: list[Literal["inconclusive"]] = []  # verdicts that end the run with exit code 4
+    time_limit_s: Positive = 900.0  # a run that takes longer is ended
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -104,8 +83,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     p95_ms: Positive | None = None
     p99_ms: Positive | None = None
     max_ms: Positive | None = None
-    rate_per_s: Positive | None = None
-    """The least number of operations a second."""
+    rate_per_s: Positive | None = None  # the least number of operations a second
 
 
 class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,19 +96,15 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     services: BackendChoice = "auto"
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
-    machine: str = ""
-    """Your name for this machine; where empty, its machine id and hardware are its name."""
-    allow_external: list[str] = []
-    """Hosts other than loopback that a PERF_…_URL may point at."""
+    machine: str = ""  # your name for it; "": a hash of its machine id and hardware
+    allow_external: list[str] = []  # hosts other than loopback that a PERF_…_URL may point at
     results: str = "perf-results"
-    ready_limit_s: Positive = 60.0
-    """How long the services may take to become ready."""
-    test_limit_s: Positive = 30.0
-    """How long one coroutine test may take."""
-    prepare: list[str] = []
-    """A command that prepares the database (migrations, seed data) before the application starts."""
-    env: dict[str, str] = {}
-    """For the application, the processes, `prepare` and the tests: names that your code reads to templates."""
+    ready_limit_s: Positive = 60.0  # for all services together
+    test_limit_s: Positive = 30.0  # for one coroutine test
+    prepare: list[
+        str
+    ] = []  # a command that prepares the database (migrations, seed data) before the application starts
+    env: dict[str, str] = {}  # of the application, the processes, `prepare` and the tests: templates by name
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     app: AppSettings | None = None
@@ -142,20 +116,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         }
     )
     gate: GateSettings = GateSettings()
-    budgets: dict[str, Budget] = {}
-    """By the key of the benchmark."""
-    benchmarks: dict[str, BenchmarkSettings] = {}
-    """By the key of the benchmark."""
-
+    budgets: dict[str, Budget] = {}  # by the key of the benchmark
+    benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
+    # From the PERF_…_URL variables, never from the file: they may hold passwords.
     external_urls: dict[Literal["redis", "postgres", "app"], str] = {}
-    """From the PERF_…_URL variables, never from the file: they may hold passwords."""
 
     def backend(self, service: Literal["redis", "postgres"]) -> BackendChoice:
-        """What is wished for one server, before `auto` is resolved."""
         return getattr(self, service).backend or self.services
 
     def profile(self, name: str) -> Profile:
-        """The profile of that name; raises SettingsError where there is none."""
+        """Return a profile by name; raises SettingsError if there is none."""
         if name not in self.profiles:
             known = f"{_nearest(name, self.profiles)}: {', '.join(sorted(self.profiles))}"
             raise SettingsError(f"there is no profile {name!r} in settings.toml{known}")
@@ -226,7 +196,7 @@ def _convert(raw: dict[str, Any], source: str) -> Settings:
 
 
 def _explain(error: str, raw: dict[str, Any]) -> str:
-    """msgspec's message with the path in TOML's spelling, the nearest right name, and what an enumeration allows."""
+    """Return msgspec's message with the path as in TOML, the nearest right name, and what an enumeration allows."""
     message, _, path = error.partition(" - at `$")
     keys: list[str] = []
     holder: Any = raw
@@ -249,22 +219,20 @@ def _explain(error: str, raw: dict[str, Any]) -> str:
 
 
 def _culprit(error: str, raw: dict[str, Any], table: dict[str, Any]) -> str:
-    """The key of `table` that msgspec writes as `...`: without that entry, the error is another or none."""
-    for key in list(table):
-        value = table.pop(key)
+    """Return the key that msgspec writes as `...`, the first that alone in this table of `raw` causes the error."""
+    for key, value in list(table.items()):
+        table.clear()
+        table[key] = value
         try:
             msgspec.convert(raw, Settings)
         except msgspec.ValidationError as other:
             if str(other) == error:
-                continue
-        table.clear()
-        table[key] = value
-        return key
+                return key
     raise AssertionError(error)
 
 
 def _allowed(annotation: object) -> list[str]:
-    """What an annotation enumerates, in whatever union or list it stands."""
+    """Return what an annotation enumerates, in whatever union or list it stands."""
     if annotation is int:
         return ["a number"]
     if isinstance(annotation, str):
@@ -273,7 +241,7 @@ def _allowed(annotation: object) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """The nearest of the known names, by the last part of a dotted one, as a question; "" where none is near."""
+    """Ask for the nearest of the known names, by the last part of a dotted one; "" if none is near."""
     names = {one.split(".")[-1]: one for one in known}
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
