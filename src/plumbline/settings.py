@@ -101,9 +101,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     results: str = "perf-results"
     ready_limit_s: Positive = 60.0  # for all services together
     test_limit_s: Positive = 30.0  # for one coroutine test
-    prepare: list[
-        str
-    ] = []  # a command that prepares the database (migrations, seed data) before the app starts
+    prepare: list[str] = []  # a command that prepares the database (migrations, seed data) before the app starts
     env: dict[str, str] = {}  # of the application, the processes, `prepare` and the tests: templates by name
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()

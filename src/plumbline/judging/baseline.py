@@ -116,33 +116,24 @@ def merge(runs: Sequence[Results]) -> Results:
             raise ResultsError(f"{key} measured 0, too short for the clock: put more operations into one sample")
         merged.append(_merge_benchmark(found))
     last = runs[-1]
-    return Results(
-        schema=last.schema,
-        verdict=None,
-        environment=last.environment,
-        benchmarks=merged,
-        profile=last.profile,
-        created=last.created,
-    )
+    return Results(last.schema, None, last.environment, merged, profile=last.profile, created=last.created)
 
 
 def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
     medians = [benchmark.median for benchmark in found]
-    tails = [benchmark.p99 for benchmark in found if benchmark.p99 is not None]
+    figures = {}
+    for name in ("median", "mean", "p95", "p99", "rate_per_s", "machine_speed_s"):
+        known = [value for value in (getattr(benchmark, name) for benchmark in found) if value is not None]
+        figures[name] = statistics.median(known) if known else None
     return msgspec.structs.replace(
         found[-1],
-        median=statistics.median(medians),
-        mean=statistics.median(benchmark.mean for benchmark in found),
-        p95=statistics.median(benchmark.p95 for benchmark in found),
-        p99=statistics.median(tails) if tails else None,
+        **figures,
         minimum=min(benchmark.minimum for benchmark in found),
         maximum=max(benchmark.maximum for benchmark in found),
-        rate_per_s=statistics.median(benchmark.rate_per_s for benchmark in found),
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
         source="",
         process_medians=medians,
-        machine_speed_s=statistics.median(benchmark.machine_speed_s for benchmark in found),
         spread=log_spread(medians),
         budgets=[],
         warnings=[],
@@ -151,7 +142,6 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
 
 
 def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
-    """Counts that are the same in all processes, and the others as varying."""
     counts: dict[str, float] = {}
     varying: dict[str, list[float]] = {}
     for name in sorted({name for benchmark in found for name in benchmark.counts.keys() | benchmark.counts_varying}):

@@ -154,26 +154,21 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool
 
 def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
     """Return each limit of a budget with the measured figure; p99 is not judged below 1,000 samples."""
-    measured_s = {
-        "median_ms": summary.median_s,
-        "mean_ms": summary.mean_s,
-        "p95_ms": summary.p95_s,
-        "p99_ms": summary.p99_s,
-        "max_ms": summary.maximum_s,
+    measured = {
+        "median_ms": summary.median_s * 1e3,
+        "mean_ms": summary.mean_s * 1e3,
+        "p95_ms": summary.p95_s * 1e3,
+        "p99_ms": (summary.maximum_s if summary.p99_s is None else summary.p99_s) * 1e3,
+        "max_ms": summary.maximum_s * 1e3,
+        "rate_per_s": summary.rate_per_s,
     }
     results = []
-    for name, value_s in measured_s.items():
-        limit = getattr(budget, name)
-        if limit is None:
-            continue
-        if value_s is None:
-            note = f"judged from {SAMPLES_FOR_P99:,} samples on, there were {len(summary.samples_s)}"
-            results.append(BudgetResult(name, limit, summary.maximum_s * 1e3, kept=True, note=note))
-        else:
-            results.append(BudgetResult(name, limit, value_s * 1e3, kept=value_s * 1e3 <= limit))
-    if budget.rate_per_s is not None:
-        kept = summary.rate_per_s >= budget.rate_per_s
-        results.append(BudgetResult("rate_per_s", budget.rate_per_s, summary.rate_per_s, kept))
+    for name, value in measured.items():
+        if (limit := getattr(budget, name)) is not None:
+            note, kept = "", value >= limit if name == "rate_per_s" else value <= limit
+            if name == "p99_ms" and summary.p99_s is None:
+                note, kept = f"judged from {SAMPLES_FOR_P99:,} samples on, there were {len(summary.samples_s)}", True
+            results.append(BudgetResult(name, limit, value, kept, note))
     return results
 
 

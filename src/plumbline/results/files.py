@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -72,27 +72,20 @@ def write_results(path: Path, results: Results) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all, through links; raises ResultsError, and then the old one is unchanged."""
-    temporary = ""
     target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", errors="replace", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
+        with temporary.open("x", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except OSError as error:
         raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
     finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def dump_results(results: Results) -> str:
