@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -69,13 +69,19 @@ def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> N
             process.send_signal(number)
 
 
-def wait_gone(processes: Iterable[psutil.Process], limit_s: float) -> list[psutil.Process]:
-    """Wait until the processes have ended, and return those that have not within the limit."""
-    left = list(processes)
+def end_all(
+    find: Callable[[], list[psutil.Process]], number: signal.Signals, limit_s: float, only: int | None = None
+) -> None:
+    """Send a signal to processes, or to one of them only, let them go on if paused, and wait until all have ended."""
     deadline_s = time.monotonic() + limit_s
-    while (left := [one for one in left if is_running(one)]) and time.monotonic() < deadline_s:
+    signalled: list[psutil.Process] = []
+    # Found again and again: one may have been just about to start another.
+    while (running := [one for one in find() if is_running(one)]) and time.monotonic() < deadline_s:
+        new = [process for process in running if process not in signalled]
+        signal_all([process for process in new if only in {None, process.pid}], number)
+        signal_all(new, signal.SIGCONT)
+        signalled += new
         time.sleep(0.005)
-    return left
 
 
 def threads(pids: Iterable[int]) -> Iterator[int]:

@@ -108,7 +108,7 @@ class RunContext:
     def check_alive(self) -> None:
         """End the run if a service has died."""
         for service in self.services.running():
-            if not service.alive():
+            if not service.running():
                 self.end(service.obituary(), EXIT_INVALID)
 
     def end(self, reason: str, exit_code: int) -> NoReturn:

@@ -31,7 +31,6 @@ class Process(LocalService):
     """
 
     stops_children = False
-    _in_root = False
 
     def __init__(
         self,
@@ -43,11 +42,13 @@ class Process(LocalService):
         scrub: Callable[[str], str] = str,
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", Address("", "", 0), run)
-        table = "app" if isinstance(settings, AppSettings) else f"processes.{name}"
+        is_app = isinstance(settings, AppSettings)
+        table = "app" if is_app else f"processes.{name}"
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
         self._directory = root / settings.directory
-        self._works_in = root if self._in_root else self._directory
+        # The application works where it is started by hand, so that it finds its .env and its templates.
+        self._works_in = root if is_app else self._directory
         self._scrub = scrub
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
@@ -127,7 +128,6 @@ class Application(Process):
     """An ASGI application with its lifespan, served by uvicorn on a port of loopback."""
 
     _settings: AppSettings
-    _in_root = True  # as when started by hand, so that it finds its .env and its templates
     port_taken = f"attempting to bind on address ('{HOST}', {{port}})"  # its own code may try to listen elsewhere
 
     def start(self) -> None:

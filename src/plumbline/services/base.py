@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from plumbline.processes import is_running, set_affinity, signal_all, tree
+from plumbline.processes import end_all, identity, is_running, set_affinity, signal_all, tree
 from plumbline.services.address import Address
 from plumbline.services.clients import advice, probe
 from plumbline.services.docker_engine import Engine
@@ -113,12 +113,8 @@ class Service:
         return advice(error)
 
     def running(self) -> bool:
-        """Return False once its process or container has exited; True if that cannot be known."""
+        """Return False once its process or container has exited; True if that cannot be known. Cheap once ready."""
         return True
-
-    def alive(self) -> bool:
-        """Return the same as `running`, but cheap enough to ask before each test."""
-        return self.running()
 
     def obituary(self) -> str:
         """Return the report of its death: its backend, its state, its last output."""
@@ -239,7 +235,7 @@ class LocalService(Service):
                 process_group=0,
                 **({"user": ids[0], "group": ids[1], "extra_groups": []} if ids else {}),  # type: ignore[call-overload]
             )
-        self.run.add_process(self._child.pid)
+        self.run.add(f"process {self._child.pid}", {"kind": "process", **identity(self._child.pid)})
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError), self._child.stdin as pipe:
             pipe.write(stdin)
@@ -314,17 +310,9 @@ class LocalService(Service):
             self.run.forget(f"process {self._child.pid}")
 
     def _end(self, number: signal.Signals) -> None:
-        """Signal its processes, paused or not, and wait until all have ended: a new PostgreSQL would not start yet."""
-        deadline_s = time.monotonic() + STOP_LIMIT_S
+        # All of them: while one is left, a new PostgreSQL would not start.
         only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else None
-        signalled: list[psutil.Process] = []
-        # Listed again and again: one may have been just about to start another.
-        while (processes := self._processes()) and time.monotonic() < deadline_s:
-            new = [process for process in processes if process not in signalled]
-            signal_all([process for process in new if only in {None, process.pid}], number)
-            signal_all(new, signal.SIGCONT)
-            signalled += new
-            time.sleep(0.005)
+        end_all(self._processes, number, STOP_LIMIT_S, only)
         self.running()  # takes its exit code
 
     def _processes(self) -> list[psutil.Process]:

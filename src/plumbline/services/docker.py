@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from plumbline.processes import host_name, identity, is_running
+from plumbline.processes import host_name, identity, is_running, tree
 from plumbline.services.address import Address, own_postgres, own_redis
 from plumbline.services.base import Context, Options, Service, not_ready, postgres_options, redis_config
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
@@ -72,12 +72,12 @@ class _Docker(Service):
         return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)
 
     def running(self) -> bool:
-        # False as well once `stop` was called: this ends the waiting for it.
-        return self._container is not None and self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
-
-    def alive(self) -> bool:
+        if self._container is None:
+            return False  # not once `stop` was called: this ends the waiting for it
         # From the kernel if possible: an engine that was asked is still busy when the next test measures.
-        return self.running() if self._main is None else is_running(self._main)
+        if self._main is not None:
+            return is_running(self._main)
+        return self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
 
     def state(self) -> str:
         found = self._inspect()
@@ -97,9 +97,9 @@ class _Docker(Service):
     def pids(self) -> list[int]:
         # Only if the engine runs on the same kernel.
         with contextlib.suppress(Exception):
-            first = psutil.Process(self._inspect()["Pid"])
-            if self._wrapped().id in Path(f"/proc/{first.pid}/cgroup").read_text(encoding="ascii"):
-                return [first.pid, *(child.pid for child in first.children(recursive=True))]
+            first = self._inspect()["Pid"]
+            if self._wrapped().id in Path(f"/proc/{first}/cgroup").read_text(encoding="ascii"):
+                return [process.pid for process in tree(first)]
         return []
 
     def pin(self, cores: Collection[int]) -> None:

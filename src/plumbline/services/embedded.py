@@ -64,7 +64,13 @@ class EmbeddedPostgres(LocalService):
 
     def probe(self, limit_s: float) -> str:
         if not self._password_set:
-            self._set_password(limit_s)
+            # Over the socket, which asks for none. Then the socket goes.
+            statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
+            port = self.address.port
+            socket_url = f"postgresql://perf@/perf?host={quote(str(self._data))}&port={port}"
+            run_sql(socket_url, statement, limit_s=limit_s, password="")
+            (self._data / f".s.PGSQL.{port}").unlink(missing_ok=True)
+            self._password_set = True
         return super().probe(limit_s)
 
     def start(self) -> None:
@@ -89,15 +95,6 @@ class EmbeddedPostgres(LocalService):
             full = os.strerror(errno.ENOSPC) in str(failure)
             step = "make room on the disk" if full else "use docker"
             raise not_ready(self, "PostgreSQL can't be started", failure, step) from None
-
-    def _set_password(self, limit_s: float) -> None:
-        """Set it over the socket, which asks for none, and remove the socket."""
-        statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
-        port = self.address.port
-        socket_url = f"postgresql://perf@/perf?host={quote(str(self._data))}&port={port}"
-        run_sql(socket_url, statement, limit_s=limit_s, password="")
-        (self._data / f".s.PGSQL.{port}").unlink(missing_ok=True)
-        self._password_set = True
 
     def _find_binaries(self) -> Path:
         """Return the folder of the binaries, or of a copy if the user that runs the server cannot read them."""

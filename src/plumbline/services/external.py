@@ -11,7 +11,7 @@ from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.clients import client_errors, probe_http, run_sql
 from plumbline.services.errors import ServiceError
-from plumbline.services.reaper import Thing, remove
+from plumbline.services.reaper import Thing
 from plumbline.settings import URL_VARIABLES
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
@@ -44,7 +44,7 @@ class _External(Service):
         self.run = context.run
         self._limit_s = settings.ready_limit_s
         self._stopped = False
-        self._mark: tuple[str, Thing] | None = None  # what this run has made there, after its name in the record
+        self._made = ""  # what this run has made there, by its key in the record
 
     def running(self) -> bool:
         # Not known, but when the run ends, waiting for it ends.
@@ -52,13 +52,9 @@ class _External(Service):
 
     def stop(self) -> None:
         self._stopped = True
-        if self._mark:
-            key, thing = self._mark
-            self._mark = None
-            # If the server is gone, the reaper tries again, and then the next start.
-            with contextlib.suppress(Exception):
-                remove(self.run.id, thing)
-                self.run.forget(key)
+        if self._made:
+            self.run.remove(self._made)
+            self._made = ""
 
     def advice(self, error: BaseException) -> str:
         advice = super().advice(error)
@@ -77,7 +73,7 @@ class ExternalRedis(_External):
         # Until now only the probe has written: a key that expires by itself.
         keys = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self._prefix}
         self.run.add("redis keys", keys)
-        self._mark = "redis keys", keys
+        self._made = "redis keys"
 
 
 class ExternalPostgres(_External):
@@ -97,13 +93,13 @@ class ExternalPostgres(_External):
         # Registered before it is made: the run may be killed in between.
         self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"')
         self.address = self._given.with_database(name)
-        if not self._mark:
+        if not self._made:
             self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"')
             # No other schema is in the path, so that a bare name never means a table that was there before.
             options = dict(parse_qsl(self._given.options))
             options["options"] = f"{options.get('options', '')} -csearch_path={name}".strip()
             self.address = replace(self._given, options=urlencode(options, quote_via=quote))
-        if not self._mark:
+        if not self._made:
             self.address = self._given
             role = self._given.user
             advice = f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{role}", or ALTER ROLE "{role}" CREATEDB'
@@ -114,7 +110,7 @@ class ExternalPostgres(_External):
         self.run.add("postgres data", mark)
         try:
             run_sql(self._given.url, statement, limit_s=self._limit_s)
-            self._mark = "postgres data", mark
+            self._made = "postgres data"
         except client_errors("postgres") as error:
             if getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
                 self.run.forget("postgres data")

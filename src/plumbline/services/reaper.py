@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from plumbline.processes import alive, signal_all, tree, wait_gone
+from plumbline.processes import alive, end_all, tree
 from plumbline.services.clients import redis_client, run_sql
 
 LABEL = "plumbline.run"
@@ -157,9 +157,7 @@ def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
     doomed = [process for pid, process in found.items() if pid not in spare]
     # SIGINT first: on it PostgreSQL gives its shared memory back.
     for number in (signal.SIGINT, signal.SIGKILL):
-        signal_all(doomed, number)
-        signal_all(doomed, signal.SIGCONT)
-        doomed = wait_gone(doomed, INTERRUPT_LIMIT_S)
+        end_all(lambda: doomed, number, INTERRUPT_LIMIT_S)
 
 
 def _remove_shared_memory(directory: Path) -> None:

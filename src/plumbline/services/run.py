@@ -71,28 +71,19 @@ class ServiceRun:
 
     def end(self) -> None:
         """Remove the directory, let the reaper remove what else is left, and wait for it. May be called again."""
-        if self._reaper is None:
-            if not self._things:
-                remove_record(self._record)  # interrupted before it had a reaper
-            return
-        for thing in [thing for thing in self._things.values() if thing["kind"] == "directory"]:
+        for key in [key for key, thing in self._things.items() if thing["kind"] == "directory"]:
+            self.remove(key)
+        if self._reaper is not None:
+            assert self._reaper.stdin is not None
             with contextlib.suppress(OSError):
-                remove(self.id, thing)
-                self.forget(f"directory {thing['path']}")
-        assert self._reaper.stdin is not None
-        with contextlib.suppress(OSError):
-            self._reaper.stdin.close()
-        try:
-            self._reaper.wait(REAPER_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            return
-        if self._reaper.returncode != 0 and not self._things:
-            remove_record(self._record)
-        self._reaper = None
-
-    def add_process(self, pid: int) -> None:
-        """Register a child process; its descendants go with it."""
-        self.add(f"process {pid}", {"kind": "process", **identity(pid)})
+                self._reaper.stdin.close()
+            try:
+                self._reaper.wait(REAPER_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                return
+            self._reaper = None
+        if not self._things:
+            remove_record(self._record)  # the reaper had been killed, or had not yet been started
 
     def add_directory(self, path: Path) -> None:
         """Register a directory with all that is in it."""
@@ -109,6 +100,12 @@ class ServiceRun:
     def forget(self, key: str) -> None:
         """Forget something that has been removed."""
         self.add(key, None)
+
+    def remove(self, key: str) -> None:
+        """Remove something that is no process. If that fails, the reaper tries again, and then the next start."""
+        with contextlib.suppress(Exception):
+            remove(self.id, self._things[key])
+            self.forget(key)
 
     def _send(self, message: object) -> None:
         # If the reaper has been killed, there is still the record.

@@ -212,7 +212,7 @@ def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, clien
 
     database.kill()
     assert database.state() == "exited with code 137"
-    assert not database.alive()
+    assert not database.running()
     assert database.pids() == []
 
     database.restart()

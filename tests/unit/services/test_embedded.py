@@ -183,7 +183,7 @@ def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name:
     service.wait_ready(10)
     service.kill()
     assert service.state() == "killed by SIGKILL"
-    assert not service.alive()
+    assert not service.running()
     assert service.pids() == []
     assert "killed by SIGKILL" in service.obituary()
 
