@@ -116,8 +116,8 @@ def confirm(project: Project, settings: Settings, record: Results, evidence: Evi
     except RunEnded as error:
         first, *others = error.reasons
         return ConfirmationEvidence(failed=[replace(first, when_repeated=True), *others])
-    baseline = evidence.baseline
     timings = {}
     if evidence.timings:
-        timings = check_baseline(record, baseline, settings.gate, settings.benchmarks, fresh=fresh, keys=again.timings)
+        found = check_baseline(record, evidence.baseline, settings.gate, settings.benchmarks, fresh=fresh)
+        timings = {key: found[key] for key in again.timings}
     return ConfirmationEvidence(fresh=fresh, timings=timings)

@@ -4,7 +4,7 @@ Each count covers the time from entering `with timer` to leaving it. The work of
 kernel's table of sockets, an INFO, a mark in PostgreSQL's log) is outside that window.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -30,38 +30,37 @@ class Round:
     def __init__(self, note: Callable[[str], None], left: Callable[[], None]) -> None:
         self._note = note
         self._left = left
-        self._sources: list[Source] = []
-        self._left_out: list[Source] = []
+        self._sources, self._left_out = list[Source](), list[Source]()
 
     def begin(self, *sources: Source) -> None:
         """Begin the pass, anew if need be; sources that are given come before the others."""
         self._sources[:0] = sources
-        self._each(lambda source: source.begin())
+        self._each(self._counting(), lambda source: source.begin())
 
     def __enter__(self) -> None:
-        self._each(lambda source: source.enter())
+        self._each(self._counting(), lambda source: source.enter())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._each(lambda source: source.leave(), backwards=True)
+        self._each(reversed(self._counting()), lambda source: source.leave())
         self._left()
 
     def end(self) -> list[tuple[Source, list[Numbers]]]:
         """Return what each source has counted, by round; every source ends, as it may have something to put back."""
-        found = [(source, self._try(source, lambda source: source.end())) for source in self._sources]
-        return [(source, numbers or []) for source, numbers in found if source not in self._left_out]
+        found = self._each(self._sources, lambda source: source.end())
+        return [(source, numbers) for source, numbers in found if source not in self._left_out]
 
-    def _each(self, step: Callable[[Source], object], *, backwards: bool = False) -> None:
-        for source in reversed(self._sources) if backwards else self._sources:
-            if source not in self._left_out:
-                self._try(source, step)
+    def _counting(self) -> list[Source]:
+        return [source for source in self._sources if source not in self._left_out]
 
-    def _try(self, source: Source, step: Callable[[Source], T]) -> T | None:
-        try:
-            return step(source)
-        except CannotCount as error:
-            self._left_out.append(source)
-            self._note(str(error))
-        return None
+    def _each(self, sources: Iterable[Source], step: Callable[[Source], T]) -> list[tuple[Source, T]]:
+        done = []
+        for source in sources:
+            try:
+                done.append((source, step(source)))
+            except CannotCount as error:
+                self._left_out.append(source)
+                self._note(str(error))
+        return done
 
 
 class Counter:
@@ -109,7 +108,6 @@ class Counter:
         return _sorted([numbers for _, numbers in ended], operations, families)
 
     def close(self) -> None:
-        """Close connections and sockets."""
         for one in (self._redis, self._postgres, self._watch):
             if one is not None:
                 one.close()

@@ -12,7 +12,6 @@ ROUNDED = 1e-4
 
 
 def family(name: str) -> str:
-    """Return the family of a count."""
     kind = kind_of(name)
     if kind == "postgres.parse":
         return STATEMENTS

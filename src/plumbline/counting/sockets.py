@@ -113,7 +113,6 @@ class SocketWatch:
         return found
 
     def close(self) -> None:
-        """Close both sockets."""
         self._asking.close()
         self._listening.close()
 

@@ -46,7 +46,6 @@ def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str],
 
 
 def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
-    """Return what is accepted of a benchmark as it was in a run."""
     grown = {change.name: change.new for change in grown_counts(benchmark)}
     return Accepted(reason, slower_by=round(max(benchmark.change_high or 0.0, 0.0), 3), counts=grown)
 

@@ -13,7 +13,7 @@ faster, so much of the gain passes nothing.
 
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.evidence import BaselineEvidence, Judgement, Thresholds
@@ -36,20 +36,16 @@ def check_baseline(
     own: Mapping[str, BenchmarkSettings],
     *,
     fresh: Mapping[str, Sequence[Benchmark]] = {},
-    keys: Collection[str] | None = None,
 ) -> dict[str, BaselineEvidence]:
     """Return the evidence about each benchmark of a record, by key.
 
     `own`: benchmarks' own settings, by key. `fresh`: each benchmark in the fresh processes that measured it again.
-    `keys`: of the benchmarks to check; all by default.
     """
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     variance = common_variance(baseline) if baseline else 0.0
     different = differences(baseline.environment, record.environment) if baseline else []
     found = {}
     for benchmark in record.benchmarks:
-        if keys is not None and benchmark.key not in keys:
-            continue
         old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
         if old is None or not all([old.median, *old.process_medians]):
             found[benchmark.key] = BaselineEvidence("new")
@@ -178,7 +174,7 @@ def _beside_machine(
 
 
 def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
-    """Time of the fixed piece of work now, over its time before; 1 if either is not known."""
+    """Return the time of the fixed piece of work now over its time before; 1 if either is not known."""
     return statistics.fmean(now_s) / before_s if before_s and now_s and all(now_s) else 1.0
 
 
@@ -202,12 +198,10 @@ def differences(baseline: Environment, now: Environment) -> list[str]:
             found.append(f"{name} was {baseline.services[name]}, is {now.services[name]}")
         elif baseline.versions.get(name) != now.versions.get(name):
             found.append(f"{name} was version {baseline.versions.get(name)}, is {now.versions.get(name)}")
-    if (baseline.pin is None) != (now.pin is None):
-        found.append(
-            "the baseline was pinned to one core, this run is not"
-            if now.pin is None
-            else "this run is pinned to one core, the baseline was not"
-        )
+    if baseline.pin is not None and now.pin is None:
+        found.append("the baseline was pinned to one core, this run is not")
+    if baseline.pin is None and now.pin is not None:
+        found.append("this run is pinned to one core, the baseline was not")
     if baseline.python != now.python:
         found.append(f"Python was {baseline.python}, is {now.python}")
     return found

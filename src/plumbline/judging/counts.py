@@ -79,7 +79,6 @@ def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[Coun
 
 
 def growth(change: CountChange) -> CountGrowth:
-    """Return the change of a count in one benchmark as part of a reason."""
     return CountGrowth(change.name, change.old, change.new)
 
 
@@ -112,13 +111,12 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
-    """Segments under the name of the messages that they are parts of."""
     names = {name: name.replace(".segments", ".messages") if kind_of(name) == name else name for name in counts}
     return {names[name]: count for name, count in counts.items()}
 
 
 def _requests(counts: Mapping[str, float], name: str) -> float:
-    """The messages, commands or statements, whichever are most, of the service whose count this one is."""
+    """Return the messages, commands or statements, whichever are most, of the service whose count this one is."""
     service = name.partition(".")[0]
     kinds = (f"{service}.messages", COMMANDS, STATEMENTS)
     return max(
@@ -127,10 +125,9 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
 
 
 def _total(benchmark: Benchmark, name: str) -> float:
-    """All commands, all statements or all that were parsed, whichever this one is of."""
+    """Return how many commands, or statements, or parsed statements there are, whichever this one is."""
     return sum(count for one, count in benchmark.counts.items() if kind_of(one) == kind_of(name))
 
 
 def _as_shown(count: float) -> float:
-    """The digits that a reader sees."""
     return float(f"{count:.4g}" if count < 10_000 else f"{count:.0f}")

@@ -51,7 +51,7 @@ def decide(
             notes.append(f"no paired comparison: {none.detail}")
     judged = replace(
         record,
-        benchmarks=[_with_own(benchmark, own.get(benchmark.key)) for benchmark in benchmarks],
+        benchmarks=[replace(one, **asdict(own[one.key])) if one.key in own else one for one in benchmarks],
         reasons=[*reasons, *evidence.confirmation.failed],
         notes=notes,
         tolerance=gate.tolerance,
@@ -62,10 +62,6 @@ def decide(
     )
     verdict, code, reasons = run_verdict(judged, gate.fail_on)
     return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=reasons)
-
-
-def _with_own(benchmark: Benchmark, own: BenchmarkSettings | None) -> Benchmark:
-    return replace(benchmark, tolerance=own.tolerance, minimum_effect=own.minimum_effect) if own else benchmark
 
 
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
@@ -173,7 +169,6 @@ def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
 
 
 def broken(benchmark: Benchmark) -> list[BudgetResult]:
-    """Return the limits of its budget that a benchmark breaks."""
     return [result for result in benchmark.budgets if not result.kept]
 
 

@@ -29,7 +29,6 @@ class Thresholds:
         return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power)
 
     def with_shares(self, false_alarms: float, misses: float) -> Self:
-        """Return the same with these shares of the allowed errors."""
         power = 1 - (1 - self.power) * misses
         return dataclasses.replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
 

@@ -119,14 +119,12 @@ class RunContext:
         pytest.exit(reason, exit_code)
 
     def say(self, lines: Iterable[str]) -> None:
-        """Print lines in pytest's output."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             for line in lines:
                 reporter.write_line(self.scrub(line))
 
     def scrub(self, text: str) -> str:
-        """Return the text without any password of the services."""
         return self.services.scrub(text) if self.begun else text
 
     def ignore_signals(self) -> None:

@@ -84,7 +84,6 @@ def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
 
 
 def _url(request: pytest.FixtureRequest, name: str) -> str:
-    """Return the URL of a service; skip the test if the service is off."""
     context = request.config.stash[_CONTEXT]
     service: Service | None = getattr(context.services, name)
     if service is None:

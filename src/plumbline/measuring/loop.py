@@ -194,7 +194,6 @@ class Measure:
 
 
 def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
-    """Return the warnings that a reader of the figures needs."""
     warnings = [f"measured twice: {retried}"] if retried else []
     if (sample_s := summary.median_s * operations) < SHORTEST_SAMPLE_S:
         warnings.append(

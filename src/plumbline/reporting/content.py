@@ -45,7 +45,6 @@ def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
 
 
 def by_file(benchmarks: Iterable[Benchmark]) -> dict[str, list[Benchmark]]:
-    """Return benchmarks by the file of their test."""
     files: dict[str, list[Benchmark]] = {}
     for benchmark in benchmarks:
         files.setdefault(form.file_and_name(benchmark.key)[0], []).append(benchmark)

@@ -154,16 +154,14 @@ def openmetrics(results: Results) -> str:
     created: list[_Sample] = []
     with contextlib.suppress(ValueError):  # no date
         created.append(({}, datetime.fromisoformat(results.created).timestamp()))
+    exit_codes: list[_Sample] = [] if results.exit_code is None else [({}, results.exit_code)]
     labelled = [({"benchmark": _name(benchmark.key)}, benchmark) for benchmark in results.benchmarks]
     judged: list[_Sample] = [(labels | {"verdict": content.verdict(each)}, 1) for labels, each in labelled]
     counts = [(labels | {"count": name}, n) for labels, each in labelled for name, n in _counts(each).items()]
     families: dict[str, tuple[str, list[_Sample]]] = {
         "perf_run_info": ("The run, and its verdict.", [(run, 1)]),
         "perf_run_timestamp_seconds": ("When the results were written.", created),
-        "perf_run_exit_code": (
-            "Exit code of the run.",
-            [({}, code)] if (code := results.exit_code) is not None else [],
-        ),
+        "perf_run_exit_code": ("Exit code of the run.", exit_codes),
         "perf_benchmark_info": ("Each benchmark, and its verdict.", judged),
     }
     values = [(labels, _figures(each)) for labels, each in labelled]
@@ -255,7 +253,6 @@ def _values_s(benchmark: Benchmark) -> list[float]:
 
 
 def _stats(values_s: list[float]) -> dict[str, Any]:
-    """Return the statistics that pytest-benchmark keeps."""
     mean = statistics.mean(values_s)  # exact: no outliers among equal samples
     deviation = statistics.stdev(values_s) if len(values_s) > 1 else 0.0
     q1, q3 = percentile(values_s, 25), percentile(values_s, 75)

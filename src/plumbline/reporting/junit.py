@@ -92,5 +92,4 @@ def _properties(element: Element, values: Mapping[str, object]) -> None:
 
 
 def _text(text: str) -> str:
-    """Replace characters that XML cannot hold."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

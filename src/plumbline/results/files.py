@@ -66,7 +66,6 @@ class _SchemaOnly(msgspec.Struct):
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a results or baseline file as `write_whole` does."""
     write_whole(path, dump_results(results))
 
 

@@ -85,8 +85,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     samples: int = 0  # number of samples; over all processes, in a baseline
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
     process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it
-    spread: Annotated[float, Meta(ge=0, le=100)] | None = None
-    """Standard deviation of the logarithms of `process_medians`: 0.01 is about 1 %."""
+    spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # standard deviation of log(process_medians)
     pin: int | None = None  # the core that it was pinned to; None if it was not pinned
     machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # time of a fixed piece of work; 0 if not known
     source_hash: str = ""
