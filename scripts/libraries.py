@@ -23,7 +23,7 @@ from plumbline.comparing.statistics.inference import (
     prior_of,
 )
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
-from plumbline.comparing.statistics.stage import MEASURED_S
+from plumbline.comparing.statistics.schedule import MEASURED_S
 from plumbline.comparing.trees.environment import base_python
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import pair_runner

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 from plumbline.cache import state_folder
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
-from plumbline.comparing.statistics.schedule import conduct
-from plumbline.comparing.statistics.stage import PairedComparison
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
 from plumbline.comparing.trees.lock_files import read_toml
 from plumbline.comparing.trees.sides import Sides, describe, make_sides

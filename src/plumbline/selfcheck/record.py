@@ -20,8 +20,7 @@ import msgspec
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan, Pair, Where
-from plumbline.comparing.statistics.schedule import conduct
-from plumbline.comparing.statistics.stage import MEASURED_S, PairedComparison
+from plumbline.comparing.statistics.schedule import MEASURED_S, PairedComparison, conduct
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.judging.evidence import Thresholds

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct, field
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Where
-from plumbline.comparing.statistics.stage import PairedComparison
+from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.judging.distributions import binomial_interval
 from plumbline.results.files import write_whole
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from plumbline.comparing.statistics.plan import CONTROLS
-from plumbline.comparing.statistics.stage import PairedComparison
+from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.selfcheck.findings import (
     Replay,
     replayed_gates,

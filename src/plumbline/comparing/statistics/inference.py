@@ -5,7 +5,7 @@ and samples of one process are not independent of each other. A pair gives each 
 logarithm of head's time over base's: 0.05 is about 5 % slower.
 
 A benchmark fails if "the slow-down is at most `tolerance`" is rejected, and passes if "it is `minimum_effect` or more"
-is rejected. Until then it is inconclusive. All interim analyses share the allowed error (`stage.py`), and all compared
+is rejected. Until then it is inconclusive. All interim analyses share the allowed error (`schedule.py`), and all compared
 benchmarks share the allowed false alarms: a group-sequential test by Bonferroni's inequality (Lan and DeMets 1983,
 Biometrika 70:659).
 

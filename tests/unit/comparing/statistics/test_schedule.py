@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from plumbline.comparing.statistics import stage
+from plumbline.comparing.statistics import inference
 from plumbline.comparing.statistics.inference import Prior, judge_pairs
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
-from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES, conduct
-from plumbline.comparing.statistics.stage import MEASURED_S, MOST_MEASURED_S, PairedComparison
+from plumbline.comparing.statistics.schedule import (
+    FIRST_ANALYSES,
+    MEASURED_S,
+    MOST_MEASURED_S,
+    SECOND_ANALYSES,
+    PairedComparison,
+    conduct,
+)
 from plumbline.judging.evidence import Judgement, Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
@@ -239,7 +245,7 @@ def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch:
         analysed.append(len(differences))
         return judge_pairs(differences, *rest, **named)
 
-    monkeypatch.setattr(stage, "judge_pairs", judge)
+    monkeypatch.setattr(inference, "judge_pairs", judge)
     pairs = Pairs(zigzag(0.035, 0.1), factor=1.5)
     found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
@@ -263,7 +269,7 @@ def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pyte
         misses.append(1 - limits.power)
         return judge_pairs(differences, within, limits, *rest, **named)
 
-    monkeypatch.setattr(stage, "judge_pairs", judge)
+    monkeypatch.setattr(inference, "judge_pairs", judge)
     compared(plans_of(1), Pairs(zigzag(0.035, 0.1), factor=1.5))
     assert sum(false_alarms) == pytest.approx(LIMITS.false_alarms)
     assert sum(misses) == pytest.approx(0.03 * 0.85)
