@@ -88,21 +88,18 @@ class Services:
         if self._plain:
             verb = "is" if len(self._plain) == 1 else "are"
             self.notices.append(f"{', '.join(self._plain)} {verb} set: not used, and hidden from what this run starts")
-        needed: list[ServerName] = []
-        for name in SERVERS:
-            if self._settings.backend(name) == "off":
-                self.skipped[name] = f"{name} is off: {_source('off', self._environ)}"
-                continue
-            needed.append(name)
+        needed = [name for name in SERVERS if self._settings.backend(name) != "off"]
+        for name in needed:
+            if importlib.util.find_spec(DRIVERS[name]):
+                importlib.import_module(DRIVERS[name])
             if name in self._shared:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
                 setattr(self, name, choose(name, self._context))
+        off = _source("off", self._environ)
+        self.skipped = {name: f"{name} is off: {off}" for name in SERVERS if name not in needed}
         self.notices += sweep({external.address.shown: external.address.url for external in self.running()})
         self._run.begin()
-        for name in needed:
-            if importlib.util.find_spec(DRIVERS[name]):
-                importlib.import_module(DRIVERS[name])
         limit_s = self._settings.ready_limit_s
         self._bring_up([(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared])
 
