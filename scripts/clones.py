@@ -18,8 +18,7 @@ from typing import Any
 import msgspec
 
 from plumbline.results.files import read_results, write_results
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Benchmark, Reason, Results
 
 ROOT = Path(__file__).resolve().parents[1]
 NOX = ("-m", "nox")

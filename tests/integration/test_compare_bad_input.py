@@ -16,7 +16,7 @@ from plumbline.cache import MADE
 from plumbline.judging.baseline import baseline_path, merge
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results, write_results
-from plumbline.results.reasons import Reason
+from plumbline.results.schema import Reason
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
 from tests.support.traces import GONE_LIMIT_S, settings, traces_of, why_no_docker
 from tests.support.traces import SUITE as TRACED

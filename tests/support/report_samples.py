@@ -5,8 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from plumbline.judging.decide import run_verdict
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
+from plumbline.results.schema import Benchmark, BudgetResult, Environment, Reason, Results, TestOutcome, Verdict
 
 NASTY = {
     "brackets": "test_redis.py::test_publish[bold red]",

@@ -20,8 +20,7 @@ from plumbline.processes import WATCHED, watched_with_us
 from plumbline.project import Project
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Benchmark, Reason, Results
 from plumbline.settings import Settings
 
 PLUGIN = "plumbline"

@@ -9,8 +9,7 @@ import msgspec
 from plumbline.judging.counts import grown_beyond, grown_counts, growth
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError, write_whole
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Benchmark, Reason, Results
 
 FILE = "accepted.json"
 # A change makes more of a difference on one machine than on another.

@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 from plumbline.judging.distributions import student_quantile
 from plumbline.judging.evidence import BaselineEvidence, Judgement, Thresholds
 from plumbline.measuring.statistics import log_spread
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, Environment, Results, Verdict
+from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 # Five processes in a row may agree better than any two runs a day apart.

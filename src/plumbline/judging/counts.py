@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
-from plumbline.results.reasons import CountGrowth
-from plumbline.results.schema import Benchmark, CountChange, Results
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Results
 
 T = TypeVar("T")
 

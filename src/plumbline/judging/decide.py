@@ -11,8 +11,7 @@ from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
-from plumbline.results.reasons import Kind, Reason
-from plumbline.results.schema import Benchmark, BudgetResult, Results, Verdict
+from plumbline.results.schema import Benchmark, BudgetResult, Kind, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 
 MOST_SAMPLES_KEPT = 200

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from msgspec import Struct
 
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Results, Verdict
+from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 

@@ -15,8 +15,7 @@ from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.project import SETTINGS
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Outcome
+from plumbline.results.schema import Outcome, Reason
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings

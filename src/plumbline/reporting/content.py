@@ -9,8 +9,7 @@ from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
 from plumbline.project import SUITE, nox_command
 from plumbline.reporting import format as form
-from plumbline.results.reasons import CountGrowth, Kind, Reason
-from plumbline.results.schema import Benchmark, Results, TestOutcome
+from plumbline.results.schema import Benchmark, CountGrowth, Kind, Reason, Results, TestOutcome
 
 FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
 

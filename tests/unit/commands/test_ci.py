@@ -11,8 +11,7 @@ from plumbline.comparing import comparison
 from plumbline.judging.choice import Again
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.project import Project
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, BudgetResult, Results
+from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
 

@@ -6,7 +6,7 @@ import pytest
 
 from plumbline.commands.measuring_run import RunEnded, with_gone_files
 from plumbline.project import Project
-from plumbline.results.reasons import Reason
+from plumbline.results.schema import Reason
 from tests.support.report_samples import benchmark, results
 
 

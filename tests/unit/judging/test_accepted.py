@@ -7,8 +7,7 @@ import pytest
 from plumbline.judging.accepted import accepted_now, read_accepted, with_accepted, write_accepted
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError
-from plumbline.results.reasons import CountGrowth, Reason
-from plumbline.results.schema import Benchmark, CountChange
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason
 from tests.support.report_samples import benchmark
 
 KEY = "test_a.py::test_a"

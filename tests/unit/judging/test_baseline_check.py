@@ -11,8 +11,7 @@ from plumbline.judging.baseline_check import SPREAD_FLOOR, check_baseline, commo
 from plumbline.judging.decide import judge_benchmarks
 from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence, Judgement, Thresholds
 from plumbline.measuring.statistics import log_spread
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import SCHEMA, Benchmark, Environment, Results
+from plumbline.results.schema import SCHEMA, Benchmark, Environment, Reason, Results
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97, confirm_processes=5)

@@ -12,8 +12,7 @@ from plumbline.judging.counts import check_counts, compare_counts, group_changes
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence
 from plumbline.results.files import write_results
-from plumbline.results.reasons import CountGrowth, Reason
-from plumbline.results.schema import Benchmark, CountChange, Results, Verdict
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason, Results, Verdict
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 

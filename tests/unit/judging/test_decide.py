@@ -15,8 +15,7 @@ from plumbline.judging.evidence import (
     Judgement,
     NoComparison,
 )
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, Results, TestOutcome, Verdict
+from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, Reason, Results, TestOutcome, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 from tests.support.report_samples import benchmark, results
 

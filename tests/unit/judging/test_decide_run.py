@@ -13,8 +13,17 @@ from plumbline.exit_codes import (
     EXIT_USAGE,
 )
 from plumbline.judging.decide import missing_benchmarks, removed_benchmarks, run_verdict
-from plumbline.results.reasons import Kind, Reason
-from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome, Verdict
+from plumbline.results.schema import (
+    SCHEMA,
+    Benchmark,
+    BudgetResult,
+    Environment,
+    Kind,
+    Reason,
+    Results,
+    TestOutcome,
+    Verdict,
+)
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
 BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)

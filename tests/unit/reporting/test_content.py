@@ -5,8 +5,7 @@ import typing
 import pytest
 
 from plumbline.reporting import content
-from plumbline.results.reasons import CountGrowth, Kind, Reason
-from plumbline.results.schema import BudgetResult, Results, TestOutcome, Verdict
+from plumbline.results.schema import BudgetResult, CountGrowth, Kind, Reason, Results, TestOutcome, Verdict
 from tests.support.report_samples import benchmark, results, unmeasured
 
 

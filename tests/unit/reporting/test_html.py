@@ -19,8 +19,16 @@ from msgspec.structs import replace
 from plumbline.reporting import format as form
 from plumbline.reporting import html as page
 from plumbline.results.files import ResultsError
-from plumbline.results.reasons import CountGrowth, Reason
-from plumbline.results.schema import Benchmark, BudgetResult, CountChange, FunctionTime, Results, TestOutcome
+from plumbline.results.schema import (
+    Benchmark,
+    BudgetResult,
+    CountChange,
+    CountGrowth,
+    FunctionTime,
+    Reason,
+    Results,
+    TestOutcome,
+)
 from tests.support.report_samples import NASTY, benchmark, judged, results, small, unmeasured
 
 LIMIT_BYTES = 6_000_000

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from plumbline.results.files import ResultsError, dump_results, read_results, write_results, write_whole
-from plumbline.results.reasons import Reason
-from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome
+from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Reason, Results, TestOutcome
 
 ROOT = Path(__file__).parents[2]
 
