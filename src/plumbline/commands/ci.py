@@ -11,9 +11,8 @@ from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, 
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
-from plumbline.judging.choice import choose_again, choose_pairs
 from plumbline.judging.counts import check_counts
-from plumbline.judging.decide import decide
+from plumbline.judging.decide import choose_again, choose_pairs, decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
 from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results

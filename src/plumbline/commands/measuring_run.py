@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from plumbline.commands.exit import CommandError
 from plumbline.commands.output import say, say_wrapped
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
-from plumbline.judging.choice import Again, most_agree
+from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
 from plumbline.project import Project
 from plumbline.reporting.content import reason_text

@@ -15,8 +15,8 @@ from plumbline.commands.exit import OUTPUT_ENDED, CommandError, drop_output
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.judging.baseline import find_baseline
 from plumbline.project import Project, nox_command
-from plumbline.reporting import github, history, junit, terminal
-from plumbline.results.files import ResultsError, read_results, write_results, write_whole
+from plumbline.reporting import github, junit, terminal
+from plumbline.results.files import ResultsError, earlier_runs, keep_run, read_results, write_results, write_whole
 from plumbline.results.schema import Results
 from plumbline.settings import Settings
 
@@ -39,7 +39,7 @@ def report(project: Project, settings: Settings, results: Results, *, html: bool
     write_whole(folder / REPORT, github.markdown(results))
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
-        history.keep(folder, results)
+        keep_run(folder, results)
     with _output_may_end():
         terminal.render(results, _Console())
         if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -70,7 +70,7 @@ def _write_html(project: Project, folder: Path, results: Results) -> str:
     baseline = None
     with contextlib.suppress(ResultsError):
         baseline = find_baseline(project.baselines, results.environment)
-    write_whole(folder / HTML, html.render(results, baseline, history.read(folder)))
+    write_whole(folder / HTML, html.render(results, baseline, earlier_runs(folder)))
     return f"Report: {project.shown(folder / HTML)}"
 
 

@@ -12,7 +12,11 @@ from typing import Any
 import msgspec
 
 from plumbline.project import nox_command
-from plumbline.results.schema import SCHEMA, Results
+from plumbline.results.schema import SCHEMA, Benchmark, Results
+
+MOST_RUNS = 200
+_KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
+_NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines")
 
 
 class ResultsError(Exception):
@@ -118,3 +122,30 @@ def rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
         return [rounded(entry, digits) for entry in value]
     return value
+
+
+def keep_run(folder: Path, results: Results) -> None:
+    """Add a run that measured something to the history, and remove the oldest beyond MOST_RUNS; raises ResultsError.
+
+    Runs are kept for the HTML report: `history/` beside the results, one file for each run, without its samples.
+    """
+    if not results.benchmarks or not results.created:
+        return
+    benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
+    kept = {"benchmarks": benchmarks, "environment": msgspec.structs.replace(results.environment, packages={})}
+    lean = msgspec.structs.replace(results, **kept, **dict.fromkeys(_NOT_KEPT, []))
+    # Sorted by name, runs are sorted by time; some file systems refuse colons.
+    name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
+    write_results(folder / "history" / name, lean)
+    for path in sorted((folder / "history").glob("*.json"))[:-MOST_RUNS]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def earlier_runs(folder: Path) -> list[Results]:
+    """Return the runs of the history, oldest first, without those that cannot be read."""
+    found = []
+    for path in sorted((folder / "history").glob("*.json"))[-MOST_RUNS:]:
+        with contextlib.suppress(ResultsError, OSError):
+            found.append(read_results(path))
+    return found

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from plumbline.commands import ci
 from plumbline.commands.measuring_run import RunEnded
 from plumbline.comparing import comparison
-from plumbline.judging.choice import Again
+from plumbline.judging.decide import Again
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.project import Project
 from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.judging.choice import choose_again, choose_pairs, most_agree
+from plumbline.judging.decide import choose_again, choose_pairs, most_agree
 from plumbline.judging.evidence import (
     Accepted,
     BaselineEvidence,
