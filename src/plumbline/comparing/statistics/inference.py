@@ -5,9 +5,9 @@ and samples of one process are not independent of each other. A pair gives each 
 logarithm of head's time over base's: 0.05 is about 5 % slower.
 
 A benchmark fails if "the slow-down is at most `tolerance`" is rejected, and passes if "it is `minimum_effect` or more"
-is rejected. Until then it is inconclusive. All interim analyses share the allowed error (`schedule.py`), and all compared
-benchmarks share the allowed false alarms: a group-sequential test by Bonferroni's inequality (Lan and DeMets 1983,
-Biometrika 70:659).
+is rejected. Until then it is inconclusive. All interim analyses share the allowed error (`schedule.py`), and all
+compared benchmarks share the allowed false alarms: a group-sequential test by Bonferroni's inequality (Lan and DeMets
+1983, Biometrika 70:659).
 
 A variance from a few pairs is uncertain. It is shrunk towards what the other benchmarks and the spread of the
 benchmark's own blocks predict, the more the better the others agree with that (a moderated t-statistic: Smyth 2004,
