@@ -1,4 +1,4 @@
-"""Verdicts: the one place where a record and the evidence about it become results, and what has to be measured again."""
+"""Verdicts: where a record and the evidence about it become results, and what has to be measured again before that."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

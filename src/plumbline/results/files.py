@@ -133,7 +133,7 @@ def keep_run(folder: Path, results: Results) -> None:
         return
     benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
     kept = {"benchmarks": benchmarks, "environment": msgspec.structs.replace(results.environment, packages={})}
-    lean = msgspec.structs.replace(results, **kept, **dict.fromkeys(_NOT_KEPT, []))
+    lean = msgspec.structs.replace(results, **kept, **{key: [] for key in _NOT_KEPT})
     # Sorted by name, runs are sorted by time; some file systems refuse colons.
     name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
     write_results(folder / "history" / name, lean)
