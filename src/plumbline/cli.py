@@ -46,4 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = rest.index("--") if "--" in rest else len(rest)
     options = own.parse_args(rest[:end])
     options.pytest = rest[end + 1 :]
-    return documented_exit(lambda project, settings: command.run(project, settings, options))
+    return documented_exit(lambda project: command.run(project, options))

@@ -1,31 +1,10 @@
 """The location of a project's performance suite, and the command that runs it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 # The suite's folder, below the project's root.
 SUITE = "tests/performance"
 SETTINGS = "settings.toml"
-
-
-@dataclass(frozen=True)
-class Project:
-    """A repository with a performance suite."""
-
-    root: Path
-
-    @property
-    def suite(self) -> Path:
-        return self.root / SUITE
-
-    @property
-    def baselines(self) -> Path:
-        """The folder of the baselines and of what has been accepted."""
-        return self.suite / "baselines"
-
-    def shown(self, path: Path) -> str:
-        """Return a path as the reader knows it, from the project's root."""
-        return path.relative_to(self.root).as_posix()
 
 
 def is_suite(folder: Path) -> bool:

@@ -9,8 +9,7 @@ import pytest
 
 import plumbline
 from plumbline import cli
-from plumbline.project import Project
-from plumbline.settings import Settings
+from plumbline.commands.exit import Project
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -60,7 +59,7 @@ def test_arguments_after_the_dashes_go_to_pytest(monkeypatch: pytest.MonkeyPatch
     given: list[argparse.Namespace] = []
     module = importlib.import_module("plumbline.commands.compare")
 
-    def run(_project: Project, _settings: Settings, options: argparse.Namespace) -> int:
+    def run(_project: Project, options: argparse.Namespace) -> int:
         given.append(options)
         return 0
 

@@ -2,12 +2,10 @@
 
 import argparse
 
-from plumbline.commands.exit import CommandError
+from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import last_results, say
 from plumbline.exit_codes import EXIT_PASS, EXIT_USAGE
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
-from plumbline.project import Project
-from plumbline.settings import Settings
 
 EXAMPLE = 'plumbline accept "test_checkout.py::*" --reason "prices are checked now"'
 
@@ -17,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", required=True, help="why it may be slower; shown in every report")
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    results = last_results(project.root / settings.results)
+def run(project: Project, options: argparse.Namespace) -> int:
+    results = last_results(project.results)
     slower = {benchmark.key: benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"}
     keys, unknown = matching(options.keys, slower)
     if unknown or not keys:

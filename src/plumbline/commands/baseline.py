@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from plumbline.commands.exit import CommandError
+from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
@@ -19,22 +19,20 @@ from plumbline.judging.baseline import (
 )
 from plumbline.judging.baseline_check import differences
 from plumbline.judging.decide import missing_benchmarks
-from plumbline.project import Project
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
-from plumbline.settings import Settings
 
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
+def run(project: Project, options: argparse.Namespace) -> int:
     arguments: Sequence[str] = options.pytest
     if arguments:
         check_baselines(project.baselines)  # a part goes into the old one, which has to be sound
     runs = []
-    for number in range(1, settings.gate.baseline_processes + 1):
-        say(f"\nprocess {number} of {settings.gate.baseline_processes}")
-        runs.append(_measure(project, settings, arguments))
+    for number in range(1, project.settings.gate.baseline_processes + 1):
+        say(f"\nprocess {number} of {project.settings.gate.baseline_processes}")
+        runs.append(_measure(project, arguments))
     merged = merge(runs)
     path = baseline_path(project.baselines, merged.environment)
     try:
@@ -52,8 +50,8 @@ def run(project: Project, settings: Settings, options: argparse.Namespace) -> in
     return EXIT_PASS
 
 
-def _measure(project: Project, settings: Settings, arguments: Sequence[str]) -> Results:
-    record = measure_whole(project, settings, "ci", arguments)
+def _measure(project: Project, arguments: Sequence[str]) -> Results:
+    record = measure_whole(project, "ci", arguments)
     if failed := [test.key for test in record.tests if test.outcome == "failed"]:
         raise CommandError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
     if not record.benchmarks:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
-from plumbline.commands.output import make_room, progress, report, say_wrapped
+from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
@@ -14,9 +15,7 @@ from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import choose_again, choose_pairs, decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
-from plumbline.project import Project
 from plumbline.results.schema import Benchmark, Results
-from plumbline.settings import Settings
 
 EXAMPLE = "plumbline ci -- -k checkout"
 
@@ -25,29 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="ci", metavar="NAME", help="profile in settings.toml (default: ci)")
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    return run_gate(project, settings, options.profile, options.pytest)
+def run(project: Project, options: argparse.Namespace) -> int:
+    return run_gate(project, options.profile, options.pytest)
 
 
-def run_gate(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> int:
+def run_gate(project: Project, profile: str, arguments: Sequence[str]) -> int:
     """Measure, judge and report one run of the suite; return the exit code. `arguments` go to pytest."""
-    settings.profile(profile)
+    project.settings.profile(profile)
     check_baselines(project.baselines)
-    make_room(project.root / settings.results)
-    record = measure(project, settings, profile, arguments)
+    make_room(project.results)
+    record = measure(project, profile, arguments)
     evidence = Evidence()
     if record.exit_code is None:
         baseline = find_baseline(project.baselines, record.environment)
         record = with_gone_files(project, record, baseline, arguments)
-        evidence = _compare(project, settings, record, _check(project, settings, record, baseline))
-        evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
-    results = decide(record, evidence, settings.gate, settings.benchmarks)
-    return report(project, settings, results, html=profile == "full", keep=True)
+        evidence = _compare(project, record, _check(project, record, baseline))
+        evidence = replace(evidence, confirmation=confirm(project, record, evidence))
+    results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
+    return report(project, results, html=profile == "full", keep=True)
 
 
-def _check(project: Project, settings: Settings, record: Results, baseline: Results | None) -> Evidence:
+def _check(project: Project, record: Results, baseline: Results | None) -> Evidence:
     """Return the evidence that needs no further measurement."""
-    timings = check_baseline(record, baseline, settings.gate, settings.benchmarks)
+    timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
     return Evidence(
         baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
         baseline=baseline,
@@ -57,66 +56,51 @@ def _check(project: Project, settings: Settings, record: Results, baseline: Resu
     )
 
 
-def _compare(project: Project, settings: Settings, record: Results, evidence: Evidence) -> Evidence:
+def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
     """Return the evidence with that of the paired comparison, if there is something to compare."""
-    file, baseline = baseline_path(project.baselines, record.environment), evidence.baseline
     base = None
-    if baseline is not None and is_proposed():
+    if evidence.baseline is not None and is_proposed():
+        file = baseline_path(project.baselines, record.environment)
         try:
             base = find_base(project.root)
             evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
         except NoBase as error:
             return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
     chosen = choose_pairs(record, evidence, proposed=is_proposed())
-    return with_pairs(project, settings, record, evidence, chosen, settings.gate.duet_budget_s, base=base)
+    return with_pairs(project, record, evidence, chosen, project.settings.gate.duet_budget_s, base)
 
 
 def with_pairs(
     project: Project,
-    settings: Settings,
     record: Results,
     evidence: Evidence,
     chosen: Sequence[Benchmark],
     budget_s: float,
-    *,
     base: Base | None = None,
-    revision: str = "",
 ) -> Evidence:
-    """Return the evidence with that of the paired comparison; the arguments are those of `compare_with_base`."""
+    """Return the evidence with that of the paired comparison of these benchmarks, as `compare_with_base` finds it."""
     elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
     evidence = replace(evidence, application_elsewhere=elsewhere)
-    pairs = [benchmark for benchmark in chosen if benchmark.key not in elsewhere]
-    if not pairs:
-        return evidence
-    from plumbline.comparing.comparison import compare_with_base  # takes 0.1 s, and most runs compare nothing
+    if pairs := [benchmark for benchmark in chosen if benchmark.key not in elsewhere]:
+        from plumbline.commands.paired import compare_with_base  # takes 0.1 s, and most runs compare nothing
 
-    comparison = compare_with_base(
-        project,
-        settings,
-        record,
-        pairs,
-        evidence.baseline,
-        budget_s=budget_s,
-        say=say_wrapped,
-        progress=progress,
-        base=base,
-        revision=revision,
-    )
-    return replace(evidence, comparison=comparison)
+        evidence = replace(evidence, comparison=compare_with_base(project, record, evidence, pairs, budget_s, base))
+    return evidence
 
 
-def confirm(project: Project, settings: Settings, record: Results, evidence: Evidence) -> ConfirmationEvidence:
+def confirm(project: Project, record: Results, evidence: Evidence) -> ConfirmationEvidence:
     """Measure again what would fail otherwise, in fresh processes, and return their evidence."""
-    again = choose_again(record, evidence, settings.gate)
+    again = choose_again(record, evidence, project.settings.gate)
     if not again.keys:
         return ConfirmationEvidence()
     try:
-        fresh = measure_again(project, settings, record.profile or "ci", again)
+        fresh = measure_again(project, record.profile or "ci", again)
     except RunEnded as error:
         first, *others = error.reasons
         return ConfirmationEvidence(failed=[replace(first, when_repeated=True), *others])
     timings = {}
     if evidence.timings:
-        found = check_baseline(record, evidence.baseline, settings.gate, settings.benchmarks, fresh=fresh)
+        gate, limits = project.settings.gate, project.settings.benchmarks
+        found = check_baseline(record, evidence.baseline, gate, limits, fresh=fresh)
         timings = {key: found[key] for key in again.timings}
     return ConfirmationEvidence(fresh=fresh, timings=timings)

@@ -5,7 +5,7 @@ import argparse
 from msgspec.structs import replace
 
 from plumbline.commands.ci import confirm, with_pairs
-from plumbline.commands.exit import CommandError
+from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.git import NoBase, find_base
@@ -13,8 +13,6 @@ from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
-from plumbline.project import Project
-from plumbline.settings import Settings
 
 EXAMPLE = "plumbline compare main -- -k checkout"
 
@@ -24,19 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="how long (default: 300)")
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    make_room(project.root / settings.results)
+def run(project: Project, options: argparse.Namespace) -> int:
+    make_room(project.results)
     try:
-        find_base(project.root, options.revision)
+        base = find_base(project.root, options.revision)
     except NoBase as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    record = measure(project, settings, "ci", options.pytest)
+    record = measure(project, "ci", options.pytest)
     evidence = Evidence(comparison_required=True)
     if record.exit_code is None:
-        chosen = record.benchmarks
-        evidence = with_pairs(project, settings, record, evidence, chosen, options.limit, revision=options.revision)
+        evidence = with_pairs(project, record, evidence, record.benchmarks, options.limit, base)
         if evidence.comparison.none is None:
-            evidence = replace(evidence, confirmation=confirm(project, settings, record, evidence))
+            evidence = replace(evidence, confirmation=confirm(project, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))
-    results = decide(record, evidence, settings.gate, settings.benchmarks)
-    return report(project, settings, results, html=False, keep=True)
+    results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
+    return report(project, results, html=False, keep=True)

@@ -1,21 +1,46 @@
-"""Documented exit codes for whatever ends a command."""
+"""The project that a command runs in, and documented exit codes for whatever ends the command."""
 
 import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
-from plumbline.project import SETTINGS, Project, find_project
+from plumbline.project import SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError
 from plumbline.settings import Settings, SettingsError, load_settings
 
 # Of a closed pipe, a full disk and a terminal that is gone.
 OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
-Command = Callable[[Project, Settings], int]
+
+@dataclass(frozen=True)
+class Project:
+    """A repository with a performance suite, and the settings of that."""
+
+    root: Path
+    settings: Settings
+
+    @property
+    def suite(self) -> Path:
+        return self.root / SUITE
+
+    @property
+    def baselines(self) -> Path:
+        """The folder of the baselines and of what has been accepted."""
+        return self.suite / "baselines"
+
+    @property
+    def results(self) -> Path:
+        """The folder of the last run's results."""
+        return self.root / self.settings.results
+
+    def shown(self, path: Path) -> str:
+        """Return a path as the reader knows it, from the project's root."""
+        return path.relative_to(self.root).as_posix()
 
 
 class CommandError(Exception):
@@ -26,12 +51,12 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def documented_exit(command: Command) -> int:
+def documented_exit(command: Callable[[Project], int]) -> int:
     """Run a command in the project around the current folder; every error ends in a message and its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    project = Project(find_project(Path.cwd()) or Path.cwd())
+    root = find_project(Path.cwd()) or Path.cwd()
     try:
-        code = command(project, load_settings(project.suite / SETTINGS))
+        code = command(Project(root, load_settings(root / SUITE / SETTINGS)))
         sys.stdout.flush()
         return code
     except SettingsError as error:

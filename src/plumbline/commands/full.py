@@ -3,11 +3,10 @@
 import argparse
 
 from plumbline.commands.ci import run_gate
-from plumbline.project import Project
-from plumbline.settings import Settings
+from plumbline.commands.exit import Project
 
 EXAMPLE = "plumbline full -- -k checkout"
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    return run_gate(project, settings, "full", options.pytest)
+def run(project: Project, options: argparse.Namespace) -> int:
+    return run_gate(project, "full", options.pytest)

@@ -12,16 +12,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from plumbline.commands.exit import CommandError
+from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
-from plumbline.project import Project
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
-from plumbline.settings import Settings
 
 PLUGIN = "plumbline"
 # Exit codes of pytest: all passed, some failed, nothing selected.
@@ -41,7 +39,7 @@ class RunEnded(CommandError):
         self.reasons = reasons
 
 
-def measure(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> Results:
+def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
     """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none.
 
     `arguments` go to pytest. A run that was ended early has an exit code and reasons in its record.
@@ -54,7 +52,7 @@ def measure(project: Project, settings: Settings, profile: str, arguments: Seque
         command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
-        code = _run(command, project.root, settings.gate.time_limit_s)
+        code = _run(command, project.root, project.settings.gate.time_limit_s)
         if code == PYTEST_USAGE_ERROR:
             raise _ended("pytest could not start (see above)", EXIT_USAGE)
         try:
@@ -70,20 +68,20 @@ def measure(project: Project, settings: Settings, profile: str, arguments: Seque
     return record
 
 
-def measure_whole(project: Project, settings: Settings, profile: str, arguments: Sequence[str]) -> Results:
+def measure_whole(project: Project, profile: str, arguments: Sequence[str]) -> Results:
     """Measure as `measure` does, and raise RunEnded as well if the run was ended early, as when a service died."""
-    record = measure(project, settings, profile, arguments)
+    record = measure(project, profile, arguments)
     if record.exit_code is not None:
         raise RunEnded(record.reasons, record.exit_code)
     return record
 
 
-def measure_again(project: Project, settings: Settings, profile: str, again: Again) -> dict[str, list[Benchmark]]:
+def measure_again(project: Project, profile: str, again: Again) -> dict[str, list[Benchmark]]:
     """Measure benchmarks in fresh processes and return each in each process, by key; raises RunEnded.
 
     As many processes as the settings say or, for budgets alone, until most agree.
     """
-    count = settings.gate.confirm_processes
+    count = project.settings.gate.confirm_processes
     say("")
     say_wrapped(
         f"{len(again.keys)} of the benchmarks can't pass by one run alone: measured again in"
@@ -92,7 +90,7 @@ def measure_again(project: Project, settings: Settings, profile: str, again: Aga
     nodes = [f"{project.shown(project.suite)}/{key}" for key in again.keys]
     fresh: dict[str, list[Benchmark]] = {key: [] for key in again.keys}
     for _ in range(count):
-        for one in measure_whole(project, settings, profile, nodes).benchmarks:
+        for one in measure_whole(project, profile, nodes).benchmarks:
             if one.key in fresh:
                 fresh[one.key].append(one)
         if not again.all_processes and all(most_agree(found, count) for found in fresh.values()):

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from plumbline.commands.exit import OUTPUT_ENDED, CommandError, drop_output
+from plumbline.commands.exit import OUTPUT_ENDED, CommandError, Project, drop_output
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.judging.baseline import find_baseline
-from plumbline.project import Project, nox_command
+from plumbline.project import nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.results.files import ResultsError, earlier_runs, keep_run, read_results, write_results, write_whole
 from plumbline.results.schema import Results
-from plumbline.settings import Settings
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 
@@ -29,12 +28,12 @@ class _Console(Console):
         raise
 
 
-def report(project: Project, settings: Settings, results: Results, *, html: bool, keep: bool) -> int:
+def report(project: Project, results: Results, *, html: bool, keep: bool) -> int:
     """Write the files of a run, then print it; return its exit code, whatever becomes of the terminal.
 
     `html`: write the HTML report as well. `keep`: keep the run in the history. Raises ResultsError.
     """
-    folder = project.root / settings.results
+    folder = project.results
     write_results(folder / RESULTS, results)
     write_whole(folder / REPORT, github.markdown(results))
     write_whole(folder / JUNIT, junit.render(results))

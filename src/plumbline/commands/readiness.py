@@ -2,18 +2,17 @@
 
 import argparse
 
+from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import say
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
-from plumbline.project import Project
 from plumbline.reporting.content import reason_text
-from plumbline.settings import Settings
 
 EXAMPLE = "PERF_SERVICES=embedded plumbline readiness"
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    record = measure(project, settings, "full", ["-m", "readiness", "--perf-table", *options.pytest])
+def run(project: Project, options: argparse.Namespace) -> int:
+    record = measure(project, "full", ["-m", "readiness", "--perf-table", *options.pytest])
     if record.exit_code is not None:
         say("\n".join(map(reason_text, record.reasons)))
         return record.exit_code

@@ -3,13 +3,11 @@
 import argparse
 from pathlib import Path
 
-from plumbline.commands.exit import CommandError
+from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import last_results, report, say
 from plumbline.exit_codes import EXIT_PASS, EXIT_USAGE
-from plumbline.project import Project
 from plumbline.reporting import exports
 from plumbline.results.files import write_whole
-from plumbline.settings import Settings
 
 EXAMPLE = "plumbline report --format bencher --output bencher.json"
 
@@ -19,13 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="PATH", help="file for --format; printed by default")
 
 
-def run(project: Project, settings: Settings, options: argparse.Namespace) -> int:
-    folder = project.root / settings.results
+def run(project: Project, options: argparse.Namespace) -> int:
+    folder = project.results
     if options.format:
         return _export(folder, options.format, options.output)
     if options.output:
         raise CommandError("--output goes with --format", EXIT_USAGE)
-    return report(project, settings, last_results(folder), html=True, keep=False)
+    return report(project, last_results(folder), html=True, keep=False)
 
 
 def _export(folder: Path, format_: str, output: Path | None) -> int:

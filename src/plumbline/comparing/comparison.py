@@ -1,4 +1,4 @@
-"""The paired comparison as a stage of a run: which base, which sides, and the evidence that their pairs gave."""
+"""The paired comparison as a stage of a run: its sides, its plans, and the evidence that its pairs gave."""
 
 import contextlib
 import itertools
@@ -8,84 +8,22 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from msgspec.structs import replace
-
 from plumbline.cache import state_folder
-from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.lock_files import read_toml
-from plumbline.comparing.trees.sides import Sides, describe, make_sides
+from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
-from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.comparing.workers.process import pytest_configuration
-from plumbline.judging.baseline import baseline_path, edited_entries
-from plumbline.judging.evidence import ComparisonEvidence, NoComparison, Thresholds
-from plumbline.project import Project
-from plumbline.results.schema import Benchmark, Results
+from plumbline.judging.evidence import ComparisonEvidence, Thresholds
+from plumbline.results.schema import Benchmark
 from plumbline.settings import Settings
 
 MOST_PROFILED = 20  # of the benchmarks that got slower, the worst first
 
 Say = Callable[[str], None]
 Progress = Callable[[], AbstractContextManager[Say]]
-
-
-def compare_with_base(
-    project: Project,
-    settings: Settings,
-    record: Results,
-    benchmarks: Collection[Benchmark],
-    baseline: Results | None,
-    *,
-    budget_s: float,
-    say: Say,
-    progress: Progress,
-    base: Base | None = None,
-    revision: str = "",
-) -> ComparisonEvidence:
-    """Compare these benchmarks of a record in pairs with the base commit, for at most `budget_s` seconds.
-
-    `base`: if it is known already. `revision`: what to compare with, if it was asked for; then no entry of the baseline
-    counts as edited. `say` and `progress`: as of `compare`. Evidence of no base, or no valid comparison, says why.
-    """
-    found = ComparisonEvidence()
-    file = baseline_path(project.baselines, record.environment)
-    try:
-        if os.name != "posix":
-            raise NoBase("a paired comparison needs Linux or macOS")
-        base = base or find_base(project.root, revision, file)
-        base_baseline = baseline_at(project.root, base, file)
-        found = replace(found, base=f"{base.commit[:10]}, {base.why}")
-        packages = recorded.environment.packages if (recorded := base_baseline or baseline) else {}
-        sides = sides_of(settings, project.root, base.commit, packages, say)
-        found = replace(found, base_differences=describe(sides))
-        say("\n".join([f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]))
-        keys = frozenset(benchmark.key for benchmark in benchmarks)
-        if not sides.differ:
-            return replace(found, compared=keys, unaffected=keys)
-        found = replace(found, notes=shared_by_sides(settings))
-        paired = compare(
-            settings,
-            sides,
-            plans_of(settings, benchmarks),
-            budget_s=budget_s,
-            profile=record.profile or "ci",
-            backends=record.environment.services,
-            say=say,
-            progress=progress,
-        )
-    except (NoBase, ComparisonInvalid) as error:
-        return replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
-    return replace(
-        paired,
-        base=found.base,
-        base_differences=found.base_differences,
-        notes=[*found.notes, *paired.notes],
-        compared=keys,
-        baseline_edited=frozenset() if revision else edited_entries(base_baseline, baseline),
-    )
 
 
 def compare(

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from plumbline.commands import ci
+from plumbline.commands import ci, paired
+from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import RunEnded
-from plumbline.comparing import comparison
 from plumbline.judging.decide import Again
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
-from plumbline.project import Project
 from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
@@ -24,7 +23,7 @@ def record() -> Results:
 
 
 def confirmed(evidence: Evidence) -> ConfirmationEvidence:
-    return ci.confirm(Project(Path()), Settings(), record(), evidence)
+    return ci.confirm(Project(Path(), Settings()), record(), evidence)
 
 
 def test_fresh_processes_are_judged_by_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,9 +31,7 @@ def test_fresh_processes_are_judged_by_the_baseline(monkeypatch: pytest.MonkeyPa
     slower = replace(record().benchmarks[0], median=2e-3)
     baseline = results(benchmark(KEY, None, median=1e-3, process_medians=[1e-3] * 5))
 
-    def measure_again(
-        _project: Project, _settings: Settings, _profile: str, again: Again
-    ) -> dict[str, list[Benchmark]]:
+    def measure_again(_project: Project, _profile: str, again: Again) -> dict[str, list[Benchmark]]:
         return {key: [slower] * 5 for key in again.keys}
 
     monkeypatch.setattr(ci, "measure_again", measure_again)
@@ -78,14 +75,14 @@ def test_one_application_for_both_sides_is_never_compared(
     """The benchmarks that would have been are named, so that they do not pass."""
 
     def compare_with_base(
-        _project: Project, _settings: Settings, _record: Results, chosen: list[Benchmark], *_: object, **__: object
+        _project: Project, _record: Results, _evidence: Evidence, chosen: list[Benchmark], *_: object
     ) -> ComparisonEvidence:
         return ComparisonEvidence(compared=[one.key for one in chosen])
 
-    monkeypatch.setattr(comparison, "compare_with_base", compare_with_base)
+    monkeypatch.setattr(paired, "compare_with_base", compare_with_base)
     run = replace(results(*(benchmark(key, None) for key in "abc")), app_elsewhere=elsewhere)
 
-    found = ci.with_pairs(Project(Path()), Settings(), run, Evidence(), run.benchmarks[:2], 60.0)
+    found = ci.with_pairs(Project(Path(), Settings()), run, Evidence(), run.benchmarks[:2], 60.0)
 
     assert found.application_elsewhere == {*elsewhere} & {"a", "b"}
     assert found.comparison == ComparisonEvidence(compared=compared or frozenset())

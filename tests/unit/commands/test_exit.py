@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.exit import CommandError, documented_exit
-from plumbline.project import Project
+from plumbline.commands.exit import CommandError, Project, documented_exit
 from plumbline.results.files import ResultsError, write_results
-from plumbline.settings import Settings
 from tests.support.report_samples import small
 
 
@@ -38,7 +36,7 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
 ) -> None:
     """The last line names the code."""
 
-    def command(_project: Project, _settings: Settings) -> int:
+    def command(_project: Project) -> int:
         raise error
 
     assert documented_exit(command) == code
@@ -49,14 +47,14 @@ def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFix
     """The command does not begin."""
     (project / "tests" / "performance" / "settings.toml").write_text("no = TOML", encoding="utf-8")
 
-    assert documented_exit(lambda _project, _settings: 0) == 2
+    assert documented_exit(lambda _project: 0) == 2
     assert "settings.toml" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_is_not_hidden() -> None:
     """It is a fault of the package, and its traceback says where."""
 
-    def command(_project: Project, _settings: Settings) -> int:
+    def command(_project: Project) -> int:
         raise OSError(errno.EACCES, "Permission denied")
 
     with pytest.raises(OSError, match="Permission denied"):

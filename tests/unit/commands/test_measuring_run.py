@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import RunEnded, with_gone_files
-from plumbline.project import Project
 from plumbline.results.schema import Reason
+from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A project whose suite has one file."""
-    found = Project(tmp_path)
+    found = Project(tmp_path, Settings())
     found.suite.mkdir(parents=True)
     (found.suite / "test_here.py").touch()
     return found

@@ -1,0 +1,68 @@
+"""The paired comparison of a run with its base commit."""
+
+import os
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from plumbline.commands.exit import Project
+from plumbline.commands.output import progress, say_wrapped
+from plumbline.comparing.comparison import compare, plans_of, sides_of
+from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
+from plumbline.comparing.trees.sides import describe
+from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.judging.baseline import baseline_path, edited_entries
+from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoComparison
+from plumbline.results.schema import Benchmark, Results
+
+
+def compare_with_base(
+    project: Project,
+    record: Results,
+    evidence: Evidence,
+    benchmarks: Collection[Benchmark],
+    budget_s: float,
+    base: Base | None,
+) -> ComparisonEvidence:
+    """Compare these benchmarks of a record in pairs with the base commit, for at most `budget_s` seconds.
+
+    `base`: if it is known already. Evidence of no base, or no valid comparison, says why.
+    """
+    found = ComparisonEvidence()
+    file, baseline = baseline_path(project.baselines, record.environment), evidence.baseline
+    try:
+        if os.name != "posix":
+            raise NoBase("a paired comparison needs Linux or macOS")
+        base = base or find_base(project.root, baseline=file)
+        base_baseline = evidence.base_baseline or baseline_at(project.root, base, file)
+        found = replace(found, base=f"{base.commit[:10]}, {base.why}")
+        packages = recorded.environment.packages if (recorded := base_baseline or baseline) else {}
+        sides = sides_of(project.settings, project.root, base.commit, packages, say_wrapped)
+        found = replace(found, base_differences=describe(sides))
+        lines = [f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]
+        say_wrapped("\n".join(lines))
+        keys = frozenset(benchmark.key for benchmark in benchmarks)
+        if not sides.differ:
+            return replace(found, compared=keys, unaffected=keys)
+        found = replace(found, notes=shared_by_sides(project.settings))
+        paired = compare(
+            project.settings,
+            sides,
+            plans_of(project.settings, benchmarks),
+            budget_s=budget_s,
+            profile=record.profile or "ci",
+            backends=record.environment.services,
+            say=say_wrapped,
+            progress=progress,
+        )
+    except (NoBase, ComparisonInvalid) as error:
+        return replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
+    return replace(
+        paired,
+        base=found.base,
+        base_differences=found.base_differences,
+        notes=[*found.notes, *paired.notes],
+        compared=keys,
+        baseline_edited=edited_entries(base_baseline, baseline),
+    )
