@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from plumbline.reporting.content import reason_text
 from plumbline.results.schema import Benchmark, Results
-from plumbline.selfcheck.recording import Share
+from plumbline.selfcheck.record import Share
 from scripts.clones import APP, PASS, REGRESSION, cloned, run_sections
 
 SLOW_DOWN = 0.1

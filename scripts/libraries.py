@@ -31,7 +31,7 @@ from plumbline.judging.distributions import student_quantile
 from plumbline.judging.evidence import ComparisonEvidence, Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.files import read_results
-from plumbline.selfcheck.recording import Share
+from plumbline.selfcheck.record import Share
 from plumbline.settings import Settings, load_settings
 from scripts.clones import ROOT, cloned, run_sections
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from plumbline import Services
 from plumbline.measuring.cpu_affinity import CoreLock
-from plumbline.selfcheck.recording import Share
+from plumbline.selfcheck.record import Share
 from plumbline.settings import Settings, load_settings
 from scripts.accuracy import SLOW_DOWN, Tally
 from scripts.clones import ROOT, cloned, run_sections

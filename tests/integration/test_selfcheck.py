@@ -25,7 +25,7 @@ import msgspec
 
 {FEW_REPLAYS}
 from plumbline.judging.evidence import Thresholds
-from plumbline.selfcheck.recording import Recording
+from plumbline.selfcheck.record import Recording
 from plumbline.settings import GateSettings
 
 stored = msgspec.json.decode(Path("perf-results/selfcheck.json").read_bytes(), type=Recording)

@@ -8,7 +8,7 @@ import msgspec
 
 from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.judging.evidence import Thresholds
-from plumbline.selfcheck.recording import SIZES, Recorded, Recording
+from plumbline.selfcheck.record import SIZES, Recorded, Recording
 
 KEYS = [f"test_it.py::test_{number}" for number in range(5)]
 LIMITS = dict.fromkeys(KEYS, Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97))

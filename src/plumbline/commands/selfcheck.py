@@ -11,8 +11,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.selfcheck.findings import report_lines, with_findings
-from plumbline.selfcheck.record import left_out, places, record
-from plumbline.selfcheck.recording import write_recording
+from plumbline.selfcheck.record import left_out, places, record, write_recording
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
 

@@ -16,7 +16,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_o
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.judging.evidence import Judgement, Thresholds
-from plumbline.selfcheck.recording import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
+from plumbline.selfcheck.record import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
 from plumbline.settings import GateSettings
 
 REPLAYS = 1000

@@ -1,6 +1,6 @@
 """Shares of right verdicts over several gates."""
 
-from plumbline.selfcheck.recording import Share
+from plumbline.selfcheck.record import Share
 from scripts.accuracy import Tally
 from tests.support.report_samples import benchmark, results
 

@@ -16,7 +16,7 @@ from plumbline.selfcheck.findings import (
     supported_effect,
     without_slow_down,
 )
-from plumbline.selfcheck.recording import Recorded, Recording, Share, SlowedGate
+from plumbline.selfcheck.record import Recorded, Recording, Share, SlowedGate
 from plumbline.settings import GateSettings
 from tests.support.recordings import KEYS, LIMITS, recording
 

@@ -27,7 +27,7 @@ from plumbline.comparing.workers.asgi_wrapper import (
 )
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.profiles import Profile
-from plumbline.comparing.workers.turned_measurement import ProfilingTimer
+from plumbline.comparing.workers.worker import ProfilingTimer
 from plumbline.judging.evidence import Thresholds
 from plumbline.services.application import Application
 from plumbline.services.run import ServiceRun

@@ -13,11 +13,11 @@ import pytest
 
 from plumbline import settings
 from plumbline.cache import digest
-from plumbline.comparing.workers import turned_measurement
+from plumbline.comparing.workers import worker
 from plumbline.comparing.workers.asgi_wrapper import APP_PID, REQUESTS, STEPS, TIMED, shared_numbers
 from plumbline.comparing.workers.profiles import Profile
 from plumbline.comparing.workers.protocol import Begins, Block, Message, Start, Turn
-from plumbline.comparing.workers.turned_measurement import (
+from plumbline.comparing.workers.worker import (
     ProfilingTimer,
     SlowedApplicationTimer,
     TurnedMeasurement,
@@ -148,7 +148,7 @@ def test_a_share_of_what_blocks_take_without_is_added(tmp_path: Path, monkeypatc
         assert shared[TIMED] == 0
         shared[REQUESTS] = 6
         step_s = machine_speed * 1e-6
-        monkeypatch.setattr(turned_measurement, "step_now_s", lambda step_s=step_s: step_s)
+        monkeypatch.setattr(worker, "step_now_s", lambda step_s=step_s: step_s)
         timer.end_block([machine_speed * (without_s + 3e-6 * steps[-1])] * 2)
     with timer:
         steps.append(shared[STEPS])
