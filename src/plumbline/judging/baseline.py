@@ -69,13 +69,10 @@ def check_baselines(folder: Path) -> None:
 
 def preferred_backends(folder: Path) -> Mapping[str, str]:
     """Return the backends by service of this kind of machine's baseline, if exactly one can be read."""
-    found = _of_this_machine(folder)
-    if len(found) != 1:
-        return {}
-    try:
-        return _read(found[0]).environment.services
-    except ResultsError:
-        return {}
+    with contextlib.suppress(ResultsError):
+        if len(found := _of_this_machine(folder)) == 1:
+            return _read(found[0]).environment.services
+    return {}
 
 
 def _of_this_machine(folder: Path) -> list[Path]:
