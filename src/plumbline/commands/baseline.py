@@ -1,7 +1,6 @@
 """`plumbline baseline`: measure in fresh processes, and write the baseline to commit."""
 
 import argparse
-from collections.abc import Sequence
 
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
@@ -20,19 +19,23 @@ from plumbline.judging.baseline import (
 from plumbline.judging.baseline_check import differences
 from plumbline.judging.decide import missing_benchmarks
 from plumbline.results.files import ResultsError, write_results
-from plumbline.results.schema import Results
 
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    arguments: Sequence[str] = options.pytest
+    arguments: list[str] = options.pytest
     if arguments:
         check_baselines(project.baselines)  # a part goes into the old one, which has to be sound
     runs = []
     for number in range(1, project.settings.gate.baseline_processes + 1):
         say(f"\nprocess {number} of {project.settings.gate.baseline_processes}")
-        runs.append(_measure(project, arguments))
+        record = measure_whole(project, "ci", arguments)
+        if failed := [test.key for test in record.tests if test.outcome == "failed"]:
+            raise CommandError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
+        if not record.benchmarks:
+            raise CommandError("no baseline is written: nothing was measured", EXIT_INVALID)
+        runs.append(record)
     merged = merge(runs)
     path = baseline_path(project.baselines, merged.environment)
     try:
@@ -40,34 +43,21 @@ def run(project: Project, options: argparse.Namespace) -> int:
     except ResultsError as error:
         say(f"the old baseline can't be read, and is replaced: {error}")
         old = None
-    last = with_gone_files(project, runs[-1], old, arguments)
-    new = merged if old is None else _with_old(project, old, merged, last)
+    new = merged
+    if old is not None:
+        last = with_gone_files(project, runs[-1], old, arguments)
+        kept = keep_unmeasured(old, merged, missing_benchmarks(old, last))
+        different = differences(old.environment, merged.environment)
+        if different and len(kept.benchmarks) > len(merged.benchmarks):
+            raise CommandError(
+                f"a part can't be recorded into a baseline of {'; '.join(different)}:"
+                f" record all of it, or remove {project.shown(path)} first",
+                EXIT_USAGE,
+            )
+        new = keep_uncounted(old, kept)
     write_results(path, new)
     write_accepted(project.baselines, still_accepted(read_accepted(project.baselines), merged))
     say("\n".join(["", *changes(old, new), "", f"written: {project.shown(path)}; commit it"]))
     if new.environment.dirty:
         say("note: the working tree differs from its commit; this baseline says so")
     return EXIT_PASS
-
-
-def _measure(project: Project, arguments: Sequence[str]) -> Results:
-    record = measure_whole(project, "ci", arguments)
-    if failed := [test.key for test in record.tests if test.outcome == "failed"]:
-        raise CommandError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
-    if not record.benchmarks:
-        raise CommandError("no baseline is written: nothing was measured", EXIT_INVALID)
-    return record
-
-
-def _with_old(project: Project, old: Results, merged: Results, last: Results) -> Results:
-    """Return the new baseline with what the old one has of benchmarks and counts that were not measured."""
-    kept = keep_unmeasured(old, merged, missing_benchmarks(old, last))
-    different = differences(old.environment, merged.environment)
-    if different and len(kept.benchmarks) > len(merged.benchmarks):
-        path = project.shown(baseline_path(project.baselines, merged.environment))
-        raise CommandError(
-            f"a part can't be recorded into a baseline of {'; '.join(different)}:"
-            f" record all of it, or remove {path} first",
-            EXIT_USAGE,
-        )
-    return keep_uncounted(old, kept)

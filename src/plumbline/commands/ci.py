@@ -38,22 +38,18 @@ def run_gate(project: Project, profile: str, arguments: Sequence[str]) -> int:
     if record.exit_code is None:
         baseline = find_baseline(project.baselines, record.environment)
         record = with_gone_files(project, record, baseline, arguments)
-        evidence = _compare(project, record, _check(project, record, baseline))
+        timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
+        evidence = Evidence(
+            baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
+            baseline=baseline,
+            timings=timings,
+            counts=check_counts(record, find_counts(project.baselines, record.environment), timings),
+            accepted=read_accepted(project.baselines),
+        )
+        evidence = _compare(project, record, evidence)
         evidence = replace(evidence, confirmation=confirm(project, record, evidence))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
     return report(project, results, html=profile == "full", keep=True)
-
-
-def _check(project: Project, record: Results, baseline: Results | None) -> Evidence:
-    """Return the evidence that needs no further measurement."""
-    timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
-    return Evidence(
-        baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
-        baseline=baseline,
-        timings=timings,
-        counts=check_counts(record, find_counts(project.baselines, record.environment), timings),
-        accepted=read_accepted(project.baselines),
-    )
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:

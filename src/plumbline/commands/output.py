@@ -43,34 +43,25 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         terminal.render(results, _Console())
         if os.environ.get("GITHUB_ACTIONS") == "true":
             say("\n".join(github.annotations(results)))
-    _write_step_summary(results)
-    if html:
-        message = _write_html(project, folder, results)
-        with _output_may_end():
-            say(message)
-    return results.exit_code or EXIT_PASS
-
-
-def _write_step_summary(results: Results) -> None:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(github.markdown(results, github.SUMMARY_BYTES))
         except OSError as error:
             say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
+    if html:
+        message = "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
+        if importlib.util.find_spec("vl_convert") is not None:
+            from plumbline.reporting.html import render
 
-
-def _write_html(project: Project, folder: Path, results: Results) -> str:
-    """Write the HTML report and return what to print about it; raises ResultsError if it cannot be written."""
-    if importlib.util.find_spec("vl_convert") is None:
-        return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
-    from plumbline.reporting import html
-
-    baseline = None
-    with contextlib.suppress(ResultsError):
-        baseline = find_baseline(project.baselines, results.environment)
-    write_whole(folder / HTML, html.render(results, baseline, earlier_runs(folder)))
-    return f"Report: {project.shown(folder / HTML)}"
+            baseline = None
+            with contextlib.suppress(ResultsError):
+                baseline = find_baseline(project.baselines, results.environment)
+            write_whole(folder / HTML, render(results, baseline, earlier_runs(folder)))
+            message = f"Report: {project.shown(folder / HTML)}"
+        with _output_may_end():
+            say(message)
+    return results.exit_code or EXIT_PASS
 
 
 def make_room(folder: Path) -> None:
@@ -114,11 +105,8 @@ def say_wrapped(text: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows how far something is, and remove that line at the end."""
-    line = terminal.Progress(sys.stdout)
-    try:
+    with contextlib.closing(terminal.Progress(sys.stdout)) as line:
         yield line.say
-    finally:
-        line.close()
 
 
 @contextlib.contextmanager

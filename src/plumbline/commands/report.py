@@ -18,20 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    folder = project.results
-    if options.format:
-        return _export(folder, options.format, options.output)
-    if options.output:
-        raise CommandError("--output goes with --format", EXIT_USAGE)
-    return report(project, last_results(folder), html=True, keep=False)
-
-
-def _export(folder: Path, format_: str, output: Path | None) -> int:
-    if format_ not in exports.FORMATS:
-        raise CommandError(f"there is no format {format_!r}: {', '.join(exports.FORMATS)}", EXIT_USAGE)
-    text = exports.FORMATS[format_](last_results(folder))
-    if output is None:
+    if not options.format:
+        if options.output:
+            raise CommandError("--output goes with --format", EXIT_USAGE)
+        return report(project, last_results(project.results), html=True, keep=False)
+    if options.format not in exports.FORMATS:
+        raise CommandError(f"there is no format {options.format!r}: {', '.join(exports.FORMATS)}", EXIT_USAGE)
+    text = exports.FORMATS[options.format](last_results(project.results))
+    if options.output is None:
         say(text.rstrip("\n"))
     else:
-        write_whole(output, text)
+        write_whole(options.output, text)
     return EXIT_PASS
