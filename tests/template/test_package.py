@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import plumbline
-from tests.support.project import make_environment, pip_install
+from tests.support.project import copy_environment, make_environment, pip_install
 from tests.support.repository import Repository
 
 from .copies import Copy, copier, copy, make_template, tag
@@ -51,12 +51,21 @@ def publish(template: Repository) -> None:
         template.git("--git-dir", template.git("remote", "get-url", "origin"), *command)
 
 
-def installers(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """An environment by Python's venv with the command of pip, and one by uv with that of uv, if it is there."""
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty environment by Python's venv, and one by uv, if it is there; both to be copied."""
+    folder = tmp_path_factory.mktemp("empty")
     for name, make in {"pip": [sys.executable, "-m", "venv"], "uv": make_environment("")[:-1]}.items():
         subprocess.run([*make, str(folder / name)], check=True, capture_output=True)
-        python = folder / name / "bin" / "python"
-        yield python, [str(python), "-m", "pip", "install"] if name == "pip" else pip_install(str(python))
+    return folder
+
+
+def installers(empty: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Copies of both environments: the first with the command of pip, the second with that of uv, if it is there."""
+    for name in ("pip", "uv"):
+        python = copy_environment(empty / name, folder / name)
+        install = [str(python), "-m", "pip", "install", "--no-compile"] if name == "pip" else pip_install(str(python))
+        yield python, install
 
 
 def plumbline_requirement(root: Path) -> str:
@@ -65,7 +74,9 @@ def plumbline_requirement(root: Path) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_a_copy_from_a_url_is_pinned_to_its_commit(served: tuple[Repository, str], tmp_path: Path) -> None:
+def test_a_copy_from_a_url_is_pinned_to_its_commit(
+    served: tuple[Repository, str], empty: Path, tmp_path: Path
+) -> None:
     """pip and uv install the package from there without the template's folder, and an update moves the pin."""
     template, url = served
     copied = Copy(tmp_path / "copy")
@@ -75,7 +86,7 @@ def test_a_copy_from_a_url_is_pinned_to_its_commit(served: tuple[Repository, str
     requirement = plumbline_requirement(copied.root)
     assert requirement == f"pytest-plumbline[docker,embedded,html,postgres,redis] @ {url}@{template.head()}"
     copied.begin()
-    for python, install in installers(tmp_path):
+    for python, install in installers(empty, tmp_path):
         subprocess.run([*install, "--quiet", "--no-deps", requirement], check=True)
         where = subprocess.run([python, "-c", WHERE], check=True, capture_output=True, text=True).stdout
         assert "site-packages" in where
@@ -92,11 +103,11 @@ def test_a_copy_from_a_url_is_pinned_to_its_commit(served: tuple[Repository, str
 
 
 @pytest.mark.timeout(300)
-def test_a_vendored_package_is_installed_from_the_copy(template: Repository, tmp_path: Path) -> None:
+def test_a_vendored_package_is_installed_from_the_copy(template: Repository, empty: Path, tmp_path: Path) -> None:
     """By pip and by uv: newer code, as an update brings it, counts without another installation."""
     copied = Copy(tmp_path / "a copy")
     assert copy(template, copied.root).code == 0
-    for python, install in installers(tmp_path):
+    for python, install in installers(empty, tmp_path):
         subprocess.run([*install, "--quiet", "--no-deps", "-r", REQUIREMENTS], check=True, cwd=copied.root)
         where = subprocess.run([python, "-c", WHERE], check=True, capture_output=True, text=True).stdout
         assert Path(where.strip()).is_relative_to(copied.suite / "vendor" / "src")

@@ -32,7 +32,7 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
-from tests.support.project import ROOT
+from tests.support.project import ROOT, copy_environment
 from tests.support.repository import Repository
 from tests.unit.comparing.trees.helpers import SOURCE, answer
 
@@ -315,7 +315,12 @@ print(json.dumps([importlib.metadata.version("pytest-plumbline"), importlib.util
 @pytest.mark.parametrize("editable", [True, False], ids=["editable", "by its path"])
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
-    tmp_path: Path, index: str, installer: str, editable: bool
+    tmp_path: Path,
+    index: str,
+    installer: str,
+    editable: bool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The project beside it is. The base's environment has the same Plumbline."""
     if installer == "uv" and not find_uv():
@@ -327,7 +332,11 @@ def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "sample.py").touch()
     (tmp_path / "project" / "pyproject.toml").write_text(PROJECT)
-    python = environment_with_tiny(tmp_path / "environment", index, installer)
+    if installer == "pip":
+        python = copy_environment(request.getfixturevalue("with_pip").parents[1], tmp_path / "environment")
+        monkeypatch.setenv("PIP_NO_COMPILE", "1")  # also for what builds the packages: it takes longer than they do
+    else:
+        python = environment_with_tiny(tmp_path / "environment", index, installer)
     command = [str(python), "-m", "pip"] if installer == "pip" else [*find_uv(), "pip"]
     options = ["--quiet", "--no-deps", *([] if installer == "pip" else ["--python", str(python)])]
     folders = [part for one in (vendored, tmp_path / "project") for part in (["-e"] if editable else []) + [str(one)]]
