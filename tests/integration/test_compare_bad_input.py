@@ -18,7 +18,7 @@ from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results, write_results
 from plumbline.results.schema import Reason
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project, finish
-from tests.support.traces import GONE_LIMIT_S, settings, traces_of, why_no_docker
+from tests.support.traces import GONE_LIMIT_S, WithoutNox, settings, traces_of, why_no_docker
 from tests.support.traces import SUITE as TRACED
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
@@ -457,12 +457,6 @@ def test_waits(redis_url, postgres_url, measure):
             Path(os.environ["MARKS"], "middle").touch()
             time.sleep(100)
 """
-
-
-class WithoutNox(Project):
-    """Its sessions are what they run."""
-
-    start = Project.start_without_nox
 
 
 @pytest.mark.parametrize(

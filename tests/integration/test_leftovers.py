@@ -25,6 +25,7 @@ from tests.support.traces import (
     SUITE,
     WAITS,
     Traces,
+    WithoutNox,
     poll,
     settings,
     skip_without_docker,
@@ -60,7 +61,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
     """A project with both servers."""
     project.write("settings.toml", settings())
     project.write("test_suite.py", SUITE)
-    with traces_of(project, cache_home) as traces:
+    with traces_of(WithoutNox(project.root, project.environments), cache_home) as traces:
         yield traces
 
 
@@ -88,7 +89,7 @@ def test_success(traces: Traces, backend: str) -> None:
     """A run that passes has removed everything when it returns."""
     traces.project.write("settings.toml", settings(backend))
 
-    done = traces.nox()
+    done = traces.run()
 
     assert done.code == 0, done.output
     traces.assert_gone()
@@ -98,7 +99,7 @@ def test_failing_tests(traces: Traces) -> None:
     """So has one whose tests fail."""
     traces.project.write("test_suite.py", SUITE + FAILS)
 
-    done = traces.nox()
+    done = traces.run()
 
     assert done.code == 1, done.output
     traces.assert_gone()
@@ -110,7 +111,7 @@ def test_never_ready(traces: Traces, backend: str) -> None:
     traces.project.write("settings.toml", settings(backend, NEVER_READY))
     traces.project.write("test_suite.py", USES_THE_APPLICATION)
 
-    done = traces.nox()
+    done = traces.run()
 
     assert done.code == 3, done.output
     assert "HTTP 503: still warming up" in done.output
@@ -129,7 +130,7 @@ def test_next_run_sweeps_up(traces: Traces) -> None:
     assert traces.left()
 
     traces.project.write("test_suite.py", SUITE)
-    done = traces.nox()
+    done = traces.run()
 
     assert done.code == 0, done.output
     assert "swept up after run" in done.output
@@ -158,7 +159,7 @@ def test_external_servers_keep_what_is_theirs(traces: Traces, theirs: Services) 
     """After a run, keys and databases on an external server are those from before."""
     before = stock(theirs)
 
-    done = traces.nox(**urls(theirs))
+    done = traces.run(**urls(theirs))
 
     assert done.code == 0, done.output
     assert "external" in done.output
@@ -189,7 +190,7 @@ def test_wrong_password(traces: Traces, theirs: Services, name: str, variable: s
     address: Address = getattr(theirs, name).address
     wrong = replace(address, password="neither-this-nor-that")
 
-    done = traces.nox(**{**urls(theirs), variable: wrong.url})
+    done = traces.run(**{**urls(theirs), variable: wrong.url})
 
     assert done.code == 3, done.output
     assert f"{name} is not ready" in done.output
@@ -203,7 +204,7 @@ def test_wrong_password(traces: Traces, theirs: Services, name: str, variable: s
 
 def test_server_that_is_not_on_this_machine(traces: Traces) -> None:
     """Somebody's staging server has to be allowed by name."""
-    done = traces.nox(PERF_REDIS_URL="redis://:hush@redis.staging.example.org/0")
+    done = traces.run(PERF_REDIS_URL="redis://:hush@redis.staging.example.org/0")
 
     assert done.code == 2, done.output
     assert 'allow_external = ["redis.staging.example.org"]' in done.output
@@ -212,7 +213,7 @@ def test_server_that_is_not_on_this_machine(traces: Traces) -> None:
 
 def test_external_without_url(traces: Traces) -> None:
     """PERF_SERVICES=external wants to know where."""
-    done = traces.nox(PERF_SERVICES="external")
+    done = traces.run(PERF_SERVICES="external")
 
     assert done.code == 2, done.output
     assert "set PERF_REDIS_URL to its URL" in done.output
@@ -251,7 +252,7 @@ def test_plain_variables():
 """
     traces.project.write("test_suite.py", SUITE + more)
     with visitors() as (port, came):
-        done = traces.nox(
+        done = traces.run(
             DATABASE_URL=f"postgresql+asyncpg://staging:hush@127.0.0.1:{port}/production",
             REDIS_URL=f"redis://:hush@127.0.0.1:{port}/0",
             PGHOST="127.0.0.1",

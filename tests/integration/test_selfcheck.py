@@ -7,7 +7,7 @@ from plumbline.comparing.statistics.plan import CONTROLS
 from tests.support.project import SETTINGS, Project
 from tests.support.recordings import read_recording
 
-SHORT_BUDGET_S = 8
+SHORT_BUDGET_S = 6
 """Of a gate of the session, which must be shorter than what is left of its time when the last one begins."""
 FEW_REPLAYS = "from plumbline.selfcheck import findings; findings.REPLAYS = 40"
 SHORT = f"""
@@ -16,7 +16,7 @@ import sys
 {FEW_REPLAYS}
 from plumbline.cli import main
 
-sys.exit(main(["selfcheck", "--minutes=0.45"]))
+sys.exit(main(["selfcheck", "--minutes=0.34"]))
 """
 AGAIN = f"""
 from pathlib import Path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.project import Done, Project, finish
-from tests.support.traces import Traces, settings, traces_of
+from tests.support.traces import Traces, WithoutNox, settings, traces_of
 
 SUITE = '''\
 """A suite that waits until so many runs are in their middle."""
@@ -46,7 +46,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
     """A project of which several copies run."""
     project.write("settings.toml", settings().replace("test_limit_s = 10", "test_limit_s = 60"))
     project.write("test_suite.py", SUITE)
-    with traces_of(project, cache_home) as traces:
+    with traces_of(WithoutNox(project.root, project.environments), cache_home) as traces:
         yield traces
 
 
@@ -54,7 +54,8 @@ def run_together(traces: Traces, runs: int, **environ: str) -> list[Done]:
     """Run so many copies of the project at the same time."""
     first = traces.project
     for number in range(runs):
-        traces.project = first.copy(first.root.with_name(f"copy-{number}"))
+        copy = first.copy(first.root.with_name(f"copy-{number}"))
+        traces.project = WithoutNox(copy.root, first.environments)
         traces.start(RUNS=str(runs), **environ)
     return [finish(run) for run in traces.started]
 

@@ -1,6 +1,7 @@
 """Fixtures for the tests of the package: settings from text, services that are stopped whatever happens, polling."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -90,17 +91,21 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The folder around it is each process's own.
     """
     folder = tmp_path_factory.mktemp("own") / "environments"
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        make_environments(folder)
-        return folder
-    shared = tmp_path_factory.getbasetemp().parent / "environments"
-    made = shared.with_name("environments made")
-    with filelock.FileLock(shared.with_name("environments.lock")):
-        if not made.exists():
-            make_environments(shared)
-            made.touch()
-    folder.symlink_to(shared)
+    folder.symlink_to(make_once(tmp_path_factory, "environments", make_environments))
     return folder
+
+
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a folder, to be read only, that the processes of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = shared.with_name(f"{name} made")
+    with filelock.FileLock(shared.with_name(f"{name}.lock")):
+        if not made.exists():
+            shutil.rmtree(shared, ignore_errors=True)  # of a process that failed
+            make(shared)
+            made.touch()
+    return shared
 
 
 @pytest.fixture
@@ -111,8 +116,9 @@ def project(tmp_path: Path, environments: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def recorded_project(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Project:
-    """A project with a baseline, to be read only."""
-    return Project.create_recorded(tmp_path_factory.mktemp("recorded") / "project", environments)
+    """A project with a baseline, to be read only, made once as well."""
+    root = make_once(tmp_path_factory, "recorded", lambda root: Project.create_recorded(root, environments))
+    return Project(root, environments)
 
 
 @pytest.fixture

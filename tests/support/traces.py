@@ -150,6 +150,12 @@ def test_does_not_give_up(redis_url):
 """
 
 
+class WithoutNox(Project):
+    """Its sessions are what they run."""
+
+    start = Project.start_without_nox
+
+
 class Traces:
     """Everything that belongs to the runs of one project.
 
@@ -180,7 +186,7 @@ class Traces:
             pytest.fail(f"ended before its middle:\n{finish(run).output}")
         return run
 
-    def nox(self, session: str = "ci", **environ: str) -> Done:
+    def run(self, session: str = "ci", **environ: str) -> Done:
         """Run a session of the project to its end."""
         return finish(self.start(session, **environ))
 

@@ -45,7 +45,7 @@ PYPROJECT = """
     dependencies = {dependencies}
 
     [tool.pytest.ini_options]
-    addopts = "-n auto --cov=. --cov-report=json"
+    addopts = "-n 1 --cov=. --cov-report=json"
     asyncio_mode = "strict"
     testpaths = ["tests"]
 
