@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
-from plumbline.counting.postgres_statements import PostgresStatements
-from plumbline.counting.redis_commands import RedisCommands
+from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import Peer, SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services

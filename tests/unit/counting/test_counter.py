@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from plumbline.counting import counter as module
 from plumbline.counting.counter import Counter, Round
 from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS, CannotCount
-from plumbline.counting.redis_commands import RedisCommands
+from plumbline.counting.servers import RedisCommands
 from plumbline.judging.counts import compare_counts
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services

@@ -1,4 +1,4 @@
-"""SQL statements by text and the rows they read."""
+"""Counts by the servers of a run: Redis commands by name, SQL statements by text, and the rows that these read."""
 
 import asyncio
 import json
@@ -9,20 +9,64 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers
+from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, CannotCount, Numbers
 from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
-from plumbline.services.clients import client_errors
+from plumbline.services.clients import client_errors, redis_client
 
-if TYPE_CHECKING:  # an optional package
+if TYPE_CHECKING:  # optional packages
     import asyncpg
+    import redis
 
-ANSWER_LIMIT_S = 3.0
+REDIS_LIMIT_S, POSTGRES_LIMIT_S = 1.0, 3.0
 LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
 
 T = TypeVar("T")
+
+
+class RedisCommands:
+    """Counts commands by INFO of a Redis of this run, including those of scripts and refused ones."""
+
+    def __init__(self, service: Service) -> None:
+        self.families = [COMMANDS]
+        self._service = service
+        self._client: redis.Redis | None = None
+        self._before: Tally[str] = Tally()
+        self._rounds: list[Numbers] = []
+
+    def begin(self) -> None:
+        address = self._service.address
+        if self._client is None or self._client.get_connection_kwargs()["port"] != address.port:
+            self._client = redis_client(address.url, REDIS_LIMIT_S, client_name=KEPT_CONNECTION_NAME)
+            self._calls()  # connects
+        self._rounds = []
+
+    def enter(self) -> None:
+        self._before = self._calls()
+
+    def leave(self) -> None:
+        after = self._calls()
+        after.subtract(self._before)
+        after["INFO"] -= 1  # the one of `enter`
+        self._rounds.append({f"redis.command {name}": calls for name, calls in after.items() if calls})
+
+    def end(self) -> list[Numbers]:
+        return self._rounds
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _calls(self) -> "Tally[str]":
+        assert self._client is not None
+        try:
+            found: dict[str, dict[str, int]] = self._client.info("commandstats")
+        except client_errors("redis") as error:
+            raise CannotCount(f"some Redis commands weren't counted: {error}") from None
+        names = {name: name.removeprefix("cmdstat_").replace("|", " ").upper() for name in found}
+        return Tally({names[name]: one["calls"] + one.get("rejected_calls", 0) for name, one in found.items()})
 
 
 class PostgresStatements:
@@ -47,7 +91,7 @@ class PostgresStatements:
         self._rows = {}
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
-        deadline_s = time.monotonic() + ANSWER_LIMIT_S
+        deadline_s = time.monotonic() + POSTGRES_LIMIT_S
         while self._fetch("SHOW log_min_duration_statement")[0][0] != "0":
             if time.monotonic() > deadline_s:
                 raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
@@ -67,7 +111,7 @@ class PostgresStatements:
             self._execute("SELECT pg_reload_conf()")
             if not self._marks:
                 return []
-            log = self._service.log_since(self._marks[0], self._marks[-1], ANSWER_LIMIT_S)
+            log = self._service.log_since(self._marks[0], self._marks[-1], POSTGRES_LIMIT_S)
             parts = between(log, self._marks)
             if not parts:
                 raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
@@ -119,7 +163,7 @@ class PostgresStatements:
         import asyncpg
 
         async def answer() -> T:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
+            async with asyncio.timeout(POSTGRES_LIMIT_S):
                 if self._connection is None:
                     settings = {"application_name": KEPT_CONNECTION_NAME, **LIMITS_MS}
                     url = self._service.address.url
