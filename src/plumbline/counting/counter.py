@@ -21,10 +21,7 @@ T = TypeVar("T")
 
 
 class Round:
-    """Takes the timer's place in the counting rounds of a pass.
-
-    A source that cannot count is left out of the rest of the pass, with a note.
-    """
+    """Takes the timer's place in the rounds of a counting pass; leaves out a source that cannot count, with a note."""
 
     def __init__(self, note: Callable[[str], None], left: Callable[[], None]) -> None:
         self._note = note

@@ -70,11 +70,7 @@ class RedisCommands:
 
 
 class PostgresStatements:
-    """Counts statements by the log of a PostgreSQL of this run.
-
-    EXPLAIN shows afterwards how many rows they read: one statement of each text and pass is executed again and rolled
-    back.
-    """
+    """Counts statements by the log of a PostgreSQL of this run; EXPLAIN shows afterwards how many rows they read."""
 
     def __init__(self, service: Service, note: Callable[[str], None]) -> None:
         self.families = [STATEMENTS, ROWS]
@@ -138,6 +134,7 @@ class PostgresStatements:
         return {**numbers, ROWS: rows} if rows and ROWS in self.families else numbers
 
     def _read_by(self, one: Executed) -> float:
+        """Return the rows that a statement reads when it is executed again, and rolled back."""
         if one not in self._rows:
             prepare, execute = f"PREPARE counted AS {one.text}", "EXECUTE counted"
             if one.parameters:

@@ -97,10 +97,7 @@ def _read(path: Path) -> Results:
 
 
 def merge(runs: Sequence[Results]) -> Results:
-    """Return one baseline made of the runs of several fresh processes; its medians are those over the processes.
-
-    Raises ResultsError if a benchmark is not in each run, or measured 0.
-    """
+    """Return a baseline of the runs of fresh processes; raises ResultsError if one lacks a benchmark or measured 0."""
     by_key: dict[str, list[Benchmark]] = {}
     for run in runs:
         for benchmark in run.benchmarks:

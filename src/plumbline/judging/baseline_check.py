@@ -154,10 +154,7 @@ def judge(
 def _beside_machine(
     judgement: Judgement, at_baseline_speed: Verdict, machine: float, thresholds: Thresholds
 ) -> tuple[Verdict, Reason | None]:
-    """Return the verdict and its reason, considering how the machine's own speed has changed.
-
-    `at_baseline_speed`: the verdict on the time it would have taken at the baseline's. `machine`: see _machine_slower.
-    """
+    """Return the verdict and its reason, given that on the time that it would have taken at the baseline's speed."""
     verdict = judgement.verdict
     if verdict in PASSED:
         if machine >= 1 - thresholds.tolerance:

@@ -82,10 +82,7 @@ def growth(change: CountChange) -> CountGrowth:
 
 
 def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> list[CountGrowth]:
-    """Return counts that have changed in several benchmarks alike as one each, the most common first.
-
-    Either those that count against the benchmarks, or the others.
-    """
+    """Return counts that changed in several benchmarks alike as one each, the most common first; or those not gated."""
     alike: dict[tuple[str, float], list[CountChange]] = {}
     for benchmark in benchmarks:
         for change in explaining([change for change in benchmark.count_changes if change.gated == gated]):

@@ -93,10 +93,7 @@ def _output(*command: str) -> str:
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:
-    """Return the file or folder that this process would import each top-level module from, without importing it.
-
-    Links are followed; empty if the module cannot be found.
-    """
+    """Return the file or folder that each top-level module would be imported from, links followed; "" for none."""
     found = {}
     for name in modules:
         try:

@@ -125,10 +125,7 @@ def rounded(value: Any, digits: int) -> Any:
 
 
 def keep_run(folder: Path, results: Results) -> None:
-    """Add a run that measured something to the history, and remove the oldest beyond MOST_RUNS; raises ResultsError.
-
-    Runs are kept for the HTML report: `history/` beside the results, one file for each run, without its samples.
-    """
+    """Add a run that measured something to `history/`, without samples, and remove the oldest; raises ResultsError."""
     if not results.benchmarks or not results.created:
         return
     benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
