@@ -59,7 +59,6 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
 
 
 def _start(config: pytest.Config, suite: Path) -> Path:
-    """Register the program that runs the suite: a worker of a comparison or the ordinary run."""
     _add_markers(config)
     file_number = config.getoption("--perf-worker")
     if file_number is not None:

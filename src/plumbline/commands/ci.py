@@ -53,7 +53,6 @@ def run_gate(project: Project, profile: str, arguments: Sequence[str]) -> int:
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
-    """Return the evidence with that of the paired comparison, if there is something to compare."""
     base = None
     if evidence.baseline is not None and is_proposed():
         file = baseline_path(project.baselines, record.environment)

@@ -40,10 +40,7 @@ class RunEnded(CommandError):
 
 
 def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
-    """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none.
-
-    `arguments` go to pytest. A run that was ended early has an exit code and reasons in its record.
-    """
+    """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none."""
     with tempfile.TemporaryDirectory(prefix="perf-") as folder:
         output = Path(folder) / "results.json"
         suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
@@ -77,10 +74,7 @@ def measure_whole(project: Project, profile: str, arguments: Sequence[str]) -> R
 
 
 def measure_again(project: Project, profile: str, again: Again) -> dict[str, list[Benchmark]]:
-    """Measure benchmarks in fresh processes and return each in each process, by key; raises RunEnded.
-
-    As many processes as the settings say or, for budgets alone, until most agree.
-    """
+    """Measure benchmarks in fresh processes, and return each in each process, by key; raises RunEnded."""
     count = project.settings.gate.confirm_processes
     say("")
     say_wrapped(
@@ -93,6 +87,7 @@ def measure_again(project: Project, profile: str, again: Again) -> dict[str, lis
         for one in measure_whole(project, profile, nodes).benchmarks:
             if one.key in fresh:
                 fresh[one.key].append(one)
+        # For budgets alone, it is enough if most agree.
         if not again.all_processes and all(most_agree(found, count) for found in fresh.values()):
             break
     return fresh

@@ -29,9 +29,9 @@ class _Console(Console):
 
 
 def report(project: Project, results: Results, *, html: bool, keep: bool) -> int:
-    """Write the files of a run, then print it; return its exit code, whatever becomes of the terminal.
+    """Write the files of a run, then print it; return its exit code, whatever the terminal does; raises ResultsError.
 
-    `html`: write the HTML report as well. `keep`: keep the run in the history. Raises ResultsError.
+    `html`: write the HTML report as well. `keep`: keep the run in the history.
     """
     folder = project.results
     write_results(folder / RESULTS, results)
@@ -65,10 +65,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
 
 
 def make_room(folder: Path) -> None:
-    """Remove the files of an earlier run, so that they are never taken for those of this one.
-
-    Raises ResultsError if the folder cannot be written: before anything is measured, rather than after.
-    """
+    """Remove the files of an earlier run; raises ResultsError now, before measuring, if the folder can't be written."""
     write_whole(folder / ".writable", "")
     for name in (".writable", RESULTS, REPORT, JUNIT, HTML):
         try:

@@ -39,8 +39,7 @@ def compare(
 ) -> ComparisonEvidence:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
-    `profile` and `backends`: as of `pair_runner`, which says what is raised. `say` gets lines for the reader, and
-    `progress` opens what shows how far the comparison is.
+    `say` gets lines for the reader, and `progress` opens what shows how far it is. Raises as `pair_runner` does.
     """
     say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
     began_s = time.monotonic()

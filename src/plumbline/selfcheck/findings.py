@@ -8,6 +8,7 @@ than the one they were measured with.
 import itertools
 import math
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -131,6 +132,8 @@ class Replay:
         self._recording = recording
         self._recorded = without_slow_down(recording)
         self._rng = rng
+        # Two long pairs that came again and again would be taken for many that agree: LEAST_DRAWN have as many blocks.
+        self._most = {key: sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0] for key, pairs in self._recorded.items()}
         self.keys = [key for key in recording.sample_s if key in self._recorded]
 
     def gate(
@@ -138,7 +141,7 @@ class Replay:
     ) -> PairedComparison | None:
         """Return one gate in which head is slower by these shares; None if it is invalid."""
         plans = [BenchmarkPlan(key, self._recording.sample_s[key], thresholds[key]) for key in self.keys]
-        decks: dict[str, _Deck] = {}
+        left: defaultdict[str, list[list[float]]] = defaultdict(list)
         elapsed_s = 0.0
 
         def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
@@ -147,10 +150,8 @@ class Replay:
             elapsed_s += self._recording.time_factor * expected_s(chosen)
             found = {}
             for key, blocks in [*dict.fromkeys(CONTROLS, LEAST_BLOCKS).items(), *((p.key, p.blocks) for p in chosen)]:
-                if key not in decks:
-                    decks[key] = _Deck(self._recorded[key], self._rng)
                 slower = math.log1p(slow_down.get(key, 0.0))
-                found[key] = [block + slower for block in decks[key].draw(blocks)]
+                found[key] = [block + slower for block in self._draw(left[key], key, blocks)]
             return Pair(found)
 
         try:
@@ -167,6 +168,15 @@ class Replay:
             found += [comparison.judgements[key]] if comparison and key in comparison.judgements else []
         return found
 
+    def _draw(self, left: list[list[float]], key: str, blocks: int) -> list[float]:
+        """Return the differences of so many blocks of a recorded pair; each pair comes once before any comes again."""
+        blocks = min(blocks, self._most[key])
+        while True:
+            if not left:
+                left += self._rng.sample(self._recorded[key], len(self._recorded[key]))
+            if blocks_of(drawn := left.pop()) >= blocks:
+                return drawn[: 2 * blocks - 1]
+
 
 def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
     """Return the differences of each recorded pair's blocks, by key, without the deliberate slow-downs."""
@@ -176,28 +186,6 @@ def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
             slow_down = math.log1p(pair.slow_down.get(key, 0.0))
             found.setdefault(key, []).append([block - slow_down for block in blocks])
     return found
-
-
-class _Deck:
-    """Recorded pairs of one benchmark, drawn in random order, each once before any comes again.
-
-    Two long pairs that came again and again would be taken for many that agree: so at least LEAST_DRAWN are used.
-    """
-
-    def __init__(self, pairs: Sequence[Sequence[float]], rng: random.Random) -> None:
-        self._pairs = pairs
-        self._rng = rng
-        self._most_blocks = sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0]
-        self._left: list[Sequence[float]] = []
-
-    def draw(self, blocks: int) -> Sequence[float]:
-        """Return the differences of so many blocks of a pair, or of as many as enough pairs have."""
-        blocks = min(blocks, self._most_blocks)
-        while True:
-            if not self._left:
-                self._left = self._rng.sample(self._pairs, len(self._pairs))
-            if blocks_of(drawn := self._left.pop()) >= blocks:
-                return drawn[: 2 * blocks - 1]
 
 
 def supported_effect(recording: Recording, gate: GateSettings, *, times: int, seed: int = 2) -> float | None:

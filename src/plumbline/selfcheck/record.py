@@ -240,7 +240,6 @@ class _Recorder:
         self.say(f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {sizes}")
 
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
-        """Run one gate; None if it is invalid."""
         began_s = time.monotonic()
         try:
             return conduct(plans, self._pair, budget_s=self.budget_s, clock=lambda: time.monotonic() - began_s)

@@ -90,10 +90,7 @@ def changed_functions(base: Path, head: Path) -> set[str] | None:
 
 
 def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, str]]]]:
-    """Return a module without the bodies of its functions, and these with their decorators, by name.
-
-    Each name of `from … import` becomes a statement of its own, so that one more is an addition.
-    """
+    """Return a module without the bodies of its functions, and these with their decorators, by name."""
     module = ast.parse(source)
     bodies: dict[str, list[tuple[str, str]]] = defaultdict(list)
 
@@ -108,7 +105,7 @@ def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, 
 
     take_bodies(module, "")
     parts: list[ast.stmt] = []
-    for part in module.body:
+    for part in module.body:  # each name of `from … import` as a statement of its own: one more is an addition
         if isinstance(part, ast.ImportFrom):
             parts += [ast.ImportFrom(part.module, [name], part.level) for name in part.names]
         else:
@@ -193,7 +190,6 @@ def _lines(file: Path) -> list[str] | None:
 
 
 def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
-    """Return what differs in a file that was read."""
     return [changed[path] for path in _with_parents(line.removeprefix(marks.WATCHED)) if path in changed]
 
 

@@ -42,10 +42,9 @@ Plans = Sequence[BenchmarkPlan]
 def pair_runner(
     settings: Settings, sides: Sides, plans: Plans, profile: str, backends: Mapping[str, str] = {}
 ) -> Iterator["PairRunner"]:
-    """Start what both sides share, rehearse, and return what runs pairs.
+    """Start what both sides share, rehearse, and yield what runs pairs.
 
-    `profile`: of settings.toml. `backends`: by server, the one to prefer where the settings leave it open. Raises
-    ComparisonInvalid, and NoBase if the base can't be run.
+    `backends`: the one to prefer of each server. Raises ComparisonInvalid, and NoBase if the base can't be run.
     """
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
@@ -92,7 +91,6 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     """Runs pairs of fresh processes: starts the workers, has them measure in turn, and sees them end."""
 
     def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
-        """`services`: shared by both sides; `core`: the one to measure on, if any; `profile`: of settings.toml."""
         self.unaffected: set[str] = set()  # keys of the benchmarks that need no pairs
         self._sides = sides
         self._services = services
@@ -204,9 +202,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead; they end while the next pair is measured.
 
-        `traces` and `profiles`: folders for traces of what the workers read, in a rehearsal, or for profiles; without,
-        the pair is measured. Yields the pair, ready to measure, and how many seconds it was waited for although it had
-        been started ahead. Raises ComparisonInvalid.
+        `traces` and `profiles`: folders for those of a rehearsal, or of a pair that is profiled. Yields the pair, and
+        how many seconds it was waited for although it had been started ahead. Raises ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
         if is_ahead := started is not None and not traces and not profiles and started.serves(plans):

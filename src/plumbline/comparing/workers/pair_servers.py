@@ -30,10 +30,7 @@ LIMIT_S = 30.0
 
 @contextlib.contextmanager
 def pair_servers(settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> Iterator[Services]:
-    """Start Redis and PostgreSQL on this core, and give them and the workers precedence over other processes.
-
-    `backends`: by server, the one to prefer where the settings leave it open. Raises ComparisonInvalid.
-    """
+    """Start Redis and PostgreSQL on this core, and let them and the workers go first; raises ComparisonInvalid."""
     services = Services(settings_of_both(settings), root, preferred=backends)
     try:
         services.begin()

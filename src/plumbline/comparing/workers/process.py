@@ -107,33 +107,36 @@ class WorkerProcess:
 
     def listen(self) -> None:
         """Wait until it is ready to measure; also raises ComparisonInvalid if it runs another version of Plumbline."""
-        version = self._expect(Imported).version
+        version = self._receive(Imported).version
         if version != __version__:
             raise ComparisonInvalid(
                 f"the worker of {self.side.name} runs Plumbline {version}, and its coordinator {__version__}:"
                 " install the same version for both"
             )
-        self.collected = self._expect(Collected, self.start_limit_s)
+        self.collected = self._receive(Collected, limit_s=self.start_limit_s)
 
     def begins(self, key: str) -> bool:
         """Wait until this benchmark begins to measure; False if the test has ended without."""
-        begins = self._in_test(Begins)
-        if begins is not None and begins.key != key:
-            raise self._invalid(f"it began {begins.key} out of turn")
-        self._measures = begins is not None
+        message = self._receive(Begins, Over)
+        if isinstance(message, Begins) and message.key != key:
+            raise self._invalid(f"it began {message.key} out of turn")
+        self._over = message if isinstance(message, Over) else None
+        self._measures = self._over is None
         return self._measures
 
     def block(self, samples: int) -> list[float]:
         """Ask for one block; return its samples, in seconds per operation, none if the test has ended instead."""
         self.send(Turn(samples))
-        block = self._in_test(Block)
-        return block.samples_s if block is not None else []
+        message = self._receive(Block, Over)
+        if isinstance(message, Over):
+            self._over, self._measures = message, False
+        return message.samples_s if isinstance(message, Block) else []
 
     def end(self) -> str:
         """Let the test come to its end; return why it did not pass, "" if it did."""
         if self._measures:
             self.send(Turn(0))
-        over = self._over or self._expect(Over)
+        over = self._over or self._receive(Over)
         self._over, self._measures = None, False
         return over.why_not_passed()
 
@@ -167,31 +170,20 @@ class WorkerProcess:
             self._process.wait()
         self._log.close()
 
-    def _in_test(self, kind: type[Kind]) -> Kind | None:
-        """Return the next message, which has to be of this kind; None if the test has ended instead."""
-        message = self._receive(ANSWER_LIMIT_S)
-        if isinstance(message, Over):
-            self._over, self._measures = message, False
-            return None
-        return self._checked(message, kind)
-
-    def _expect(self, kind: type[Kind], limit_s: float | None = None) -> Kind:
-        return self._checked(self._receive(limit_s or ANSWER_LIMIT_S), kind)
-
-    def _checked(self, message: Message, kind: type[Kind]) -> Kind:
-        if isinstance(message, kind):
-            return message
-        raise self._invalid(f"it sent a message out of turn: {message!r:.200}")
-
-    def _receive(self, limit_s: float) -> Message:
+    def _receive(self, *kinds: type[Kind], limit_s: float | None = None) -> Kind:
+        """Return the next message, which has to be of one of these kinds."""
+        limit_s = limit_s or ANSWER_LIMIT_S
         try:
-            return self._line.receive(limit_s)
+            message = self._line.receive(limit_s)
         except ConnectionError:
             raise self._ended() from None
         except TimeoutError:
             raise self._invalid(f"it has not answered for {limit_s:g} s") from None
         except ValueError as error:
             raise self._invalid(f"it sent something that is not a message: {error}") from None
+        if not isinstance(message, kinds):
+            raise self._invalid(f"it sent a message out of turn: {message!r:.200}")
+        return message
 
     def _ended(self) -> ComparisonInvalid:
         with contextlib.suppress(subprocess.TimeoutExpired):

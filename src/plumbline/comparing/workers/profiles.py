@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from plumbline.cache import digest
+from plumbline.results.files import write_whole
 from plumbline.results.schema import FunctionTime
 
 PARTS = 5
@@ -62,16 +63,11 @@ def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations:
             )
             own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
             part.append(Seen(name, file, line, entry.callcount, own_s, total_s))
-    temporary = path.with_suffix(".writing")
-    temporary.write_bytes(msgspec.json.encode(Profile(parts, [*operations])))
-    temporary.replace(path)
+    write_whole(path, msgspec.json.encode(Profile(parts, [*operations])).decode())
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
-    """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile.
-
-    `key`: of the benchmark. `folder`: in it, those of the sides. `trees`: by side, what it ran.
-    """
+    """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile."""
     profiles = {side: folder / side / digest(key) for side in ("base", "head")}
     operations = {side: _read(at / "test.json").operations for side, at in profiles.items()}
     if not all(map(sum, operations.values())):
