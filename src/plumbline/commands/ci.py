@@ -8,14 +8,14 @@ from msgspec.structs import replace
 from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase, baseline_at, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import choose_again, choose_pairs, decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Results
 
 EXAMPLE = "plumbline ci -- -k checkout"
 
@@ -62,25 +62,11 @@ def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
         except NoBase as error:
             return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
     chosen = choose_pairs(record, evidence, proposed=is_proposed())
+    if not chosen:
+        return evidence
+    from plumbline.commands.paired import with_pairs  # takes 0.1 s, and most runs compare nothing
+
     return with_pairs(project, record, evidence, chosen, project.settings.gate.duet_budget_s, base)
-
-
-def with_pairs(
-    project: Project,
-    record: Results,
-    evidence: Evidence,
-    chosen: Sequence[Benchmark],
-    budget_s: float,
-    base: Base | None = None,
-) -> Evidence:
-    """Return the evidence with that of the paired comparison of these benchmarks, as `compare_with_base` finds it."""
-    elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
-    evidence = replace(evidence, application_elsewhere=elsewhere)
-    if pairs := [benchmark for benchmark in chosen if benchmark.key not in elsewhere]:
-        from plumbline.commands.paired import compare_with_base  # takes 0.1 s, and most runs compare nothing
-
-        evidence = replace(evidence, comparison=compare_with_base(project, record, evidence, pairs, budget_s, base))
-    return evidence
 
 
 def confirm(project: Project, record: Results, evidence: Evidence) -> ConfirmationEvidence:

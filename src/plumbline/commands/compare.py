@@ -4,10 +4,11 @@ import argparse
 
 from msgspec.structs import replace
 
-from plumbline.commands.ci import confirm, with_pairs
+from plumbline.commands.ci import confirm
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
+from plumbline.commands.paired import with_pairs
 from plumbline.comparing.trees.git import NoBase, find_base
 from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted

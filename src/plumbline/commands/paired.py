@@ -17,34 +17,38 @@ from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoCompariso
 from plumbline.results.schema import Benchmark, Results
 
 
-def compare_with_base(
+def with_pairs(
     project: Project,
     record: Results,
     evidence: Evidence,
-    benchmarks: Collection[Benchmark],
+    chosen: Collection[Benchmark],
     budget_s: float,
-    base: Base | None,
-) -> ComparisonEvidence:
-    """Compare these benchmarks of a record in pairs with the base commit, for at most `budget_s` seconds.
+    base: Base | None = None,
+) -> Evidence:
+    """Return the evidence with that of a paired comparison of these benchmarks with the base commit.
 
     `base`: if it is known already. Evidence of no base, or no valid comparison, says why.
     """
-    found = ComparisonEvidence()
-    file, baseline = baseline_path(project.baselines, record.environment), evidence.baseline
+    elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
+    evidence = replace(evidence, application_elsewhere=elsewhere)
+    benchmarks = [benchmark for benchmark in chosen if benchmark.key not in elsewhere]
+    if not benchmarks:
+        return evidence
+    found, keys = ComparisonEvidence(), frozenset(benchmark.key for benchmark in benchmarks)
+    file = baseline_path(project.baselines, record.environment)
     try:
         if os.name != "posix":
             raise NoBase("a paired comparison needs Linux or macOS")
         base = base or find_base(project.root, baseline=file)
         base_baseline = evidence.base_baseline or baseline_at(project.root, base, file)
         found = replace(found, base=f"{base.commit[:10]}, {base.why}")
-        packages = recorded.environment.packages if (recorded := base_baseline or baseline) else {}
+        packages = recorded.environment.packages if (recorded := base_baseline or evidence.baseline) else {}
         sides = sides_of(project.settings, project.root, base.commit, packages, say_wrapped)
         found = replace(found, base_differences=describe(sides))
         lines = [f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]
         say_wrapped("\n".join(lines))
-        keys = frozenset(benchmark.key for benchmark in benchmarks)
         if not sides.differ:
-            return replace(found, compared=keys, unaffected=keys)
+            return replace(evidence, comparison=replace(found, compared=keys, unaffected=keys))
         found = replace(found, notes=shared_by_sides(project.settings))
         paired = compare(
             project.settings,
@@ -56,13 +60,14 @@ def compare_with_base(
             say=say_wrapped,
             progress=progress,
         )
+        found = replace(
+            paired,
+            base=found.base,
+            base_differences=found.base_differences,
+            notes=[*found.notes, *paired.notes],
+            compared=keys,
+            baseline_edited=edited_entries(base_baseline, evidence.baseline),
+        )
     except (NoBase, ComparisonInvalid) as error:
-        return replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
-    return replace(
-        paired,
-        base=found.base,
-        base_differences=found.base_differences,
-        notes=[*found.notes, *paired.notes],
-        compared=keys,
-        baseline_edited=edited_entries(base_baseline, baseline),
-    )
+        found = replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
+    return replace(evidence, comparison=found)

@@ -166,8 +166,20 @@ class SuiteRun:
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
-        if not self._output and self._results is not None and self._results.benchmarks:
-            _show(self._results, self._context, terminalreporter)
+        results, settings, baselines = self._results, self._context.settings, self._suite / "baselines"
+        if self._output or results is None or not results.benchmarks:
+            return
+        try:
+            found = find_baseline(baselines, results.environment)
+            timings = check_baseline(results, found, settings.gate, settings.benchmarks)
+            counts = check_counts(results, find_counts(baselines, results.environment), timings)
+            judged = judge_benchmarks(results, Evidence(timings=timings, counts=counts), settings.gate)
+            results = replace(results, benchmarks=judged)
+        except ResultsError as error:
+            terminalreporter.write_line(str(error))
+        render_table(results, Console(file=sys.stdout))
+        if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
+            terminalreporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
 
 
 class Recorder:
@@ -333,22 +345,6 @@ class SuiteProgress:
         last = benchmarks[-1] if tests and tests[-1].benchmark else None
         figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
         self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
-
-
-def _show(results: Results, context: RunContext, reporter: "pytest.TerminalReporter") -> None:
-    """Print a table of the benchmarks, compared with the baseline, and the broken budgets."""
-    baselines, settings = context.suite / "baselines", context.settings
-    try:
-        found = find_baseline(baselines, results.environment)
-        timings = check_baseline(results, found, settings.gate, settings.benchmarks)
-        counts = check_counts(results, find_counts(baselines, results.environment), timings)
-        judged = judge_benchmarks(results, Evidence(timings=timings, counts=counts), settings.gate)
-        results = replace(results, benchmarks=judged)
-    except ResultsError as error:
-        reporter.write_line(str(error))
-    render_table(results, Console(file=sys.stdout))
-    if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
-        reporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
 
 
 def why_untimed(config: pytest.Config) -> str:

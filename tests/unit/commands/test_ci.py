@@ -1,6 +1,7 @@
 """What the gate does with benchmarks that cannot be compared in pairs, or have to be measured again."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
@@ -8,6 +9,7 @@ from msgspec.structs import replace
 from plumbline.commands import ci, paired
 from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import RunEnded
+from plumbline.comparing.trees.git import Base
 from plumbline.judging.decide import Again
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results
@@ -74,15 +76,14 @@ def test_one_application_for_both_sides_is_never_compared(
 ) -> None:
     """The benchmarks that would have been are named, so that they do not pass."""
 
-    def compare_with_base(
-        _project: Project, _record: Results, _evidence: Evidence, chosen: list[Benchmark], *_: object
-    ) -> ComparisonEvidence:
-        return ComparisonEvidence(compared=[one.key for one in chosen])
-
-    monkeypatch.setattr(paired, "compare_with_base", compare_with_base)
+    sides = SimpleNamespace(differ=False)
+    monkeypatch.setattr(paired, "find_base", lambda *_, **__: Base("0123456789ab", "as asked"))
+    monkeypatch.setattr(paired, "baseline_at", lambda *_: None)
+    monkeypatch.setattr(paired, "sides_of", lambda *_: sides)
+    monkeypatch.setattr(paired, "describe", lambda _: [])
     run = replace(results(*(benchmark(key, None) for key in "abc")), app_elsewhere=elsewhere)
 
-    found = ci.with_pairs(Project(Path(), Settings()), run, Evidence(), run.benchmarks[:2], 60.0)
+    found = paired.with_pairs(Project(Path(), Settings()), run, Evidence(), run.benchmarks[:2], 60.0)
 
     assert found.application_elsewhere == {*elsewhere} & {"a", "b"}
-    assert found.comparison == ComparisonEvidence(compared=compared or frozenset())
+    assert found.comparison.compared == frozenset(compared)
