@@ -97,7 +97,7 @@ class SocketWatch:
             self._listening.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP if on else NETLINK_DROP_MEMBERSHIP, group)
 
     def destroyed(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
-        """Return those that ended since the last call or `listen`; raises OSError, with ENOBUFS for too many of them."""
+        """Return those that ended since the last call or `listen`; raises OSError, with ENOBUFS for too many."""
         found: dict[bytes, Connection] = {}
         # The kernel reports ends a moment later, in their order: once it has reported this one, it has reported all.
         with socket.socket() as last:
