@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import (
     ComparisonInvalid,
@@ -106,7 +108,7 @@ def compare_with_reference(
 def judgement_of(comparison: ComparisonEvidence, key: str, reference: Mapping[str, Judgement]) -> Judgement | None:
     """Return the judgement of a benchmark; an unaffected one passes."""
     if key in comparison.unaffected and key in reference:
-        return replace(reference[key], change=0.0, verdict="pass")
+        return msgspec.structs.replace(reference[key], change=0.0, verdict="pass")
     return comparison.judgements.get(key)
 
 
@@ -136,7 +138,7 @@ def judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]
         mean = statistics.fmean(differences[key])
         error = statistics.stdev(differences[key]) / math.sqrt(len(differences[key]))
         margin = student_quantile(0.975, len(differences[key]) - 1) * error
-        found[key] = replace(one, low=math.expm1(mean - margin), high=math.expm1(mean + margin))
+        found[key] = msgspec.structs.replace(one, low=math.expm1(mean - margin), high=math.expm1(mean + margin))
     return found
 
 

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
@@ -282,8 +282,7 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool) -> list
     return undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
 
 
-@dataclass(frozen=True)
-class Again:
+class Again(Struct, frozen=True):
     """The benchmarks that fresh processes measure again."""
 
     keys: list[str]

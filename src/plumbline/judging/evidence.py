@@ -1,18 +1,16 @@
 """What stages of a run judge by, and what they find: immutable evidence, made into verdicts by `judging.decide`."""
 
-import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 
-@dataclass(frozen=True)
-class Thresholds:
+class Thresholds(Struct, frozen=True):
     """Thresholds that one benchmark is judged by; changes as shares (0.05 is 5 % slower)."""
 
     tolerance: float
@@ -29,11 +27,10 @@ class Thresholds:
 
     def with_shares(self, false_alarms: float, misses: float) -> Self:
         power = 1 - (1 - self.power) * misses
-        return dataclasses.replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
+        return replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
 
 
-@dataclass(frozen=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """Judgement of one benchmark; changes and bounds as shares."""
 
     verdict: Verdict

@@ -1,4 +1,3 @@
-import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -183,7 +182,7 @@ def test_a_noisy_benchmark_of_which_little_is_wanted_passes() -> None:
     """A minimum effect above the minimum_detectable_effect leaves nothing to be too noisy for."""
     noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
 
-    result = compare(noisy, [1.0], VARIANCE, dataclasses.replace(LIMITS, minimum_effect=5.0), confirmed=False)
+    result = compare(noisy, [1.0], VARIANCE, msgspec.structs.replace(LIMITS, minimum_effect=5.0), confirmed=False)
 
     assert result.minimum_detectable_effect > 0.25
     assert result.verdict == "pass"
