@@ -301,19 +301,21 @@ class LocalService(Service):
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+        if self._child is not None:
+            # It may be a zombie with threads that have not ended yet.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(STOP_LIMIT_S)
+            self.run.forget(f"process {self._child.pid}")
 
     def stop(self) -> None:
         self.release_port()
         self._end(self.stop_signal)
-        self._end(signal.SIGKILL)
-        if self._child is not None:
-            self.run.forget(f"process {self._child.pid}")
+        self.kill()
 
     def _end(self, number: signal.Signals) -> None:
         # All of them: while one is left, a new PostgreSQL would not start.
         only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else None
         end_all(self._processes, number, STOP_LIMIT_S, only)
-        self.running()  # takes its exit code
 
     def _processes(self) -> list[psutil.Process]:
         """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
