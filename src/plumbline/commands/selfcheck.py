@@ -9,9 +9,10 @@ from plumbline.commands.output import SELFCHECK, say
 from plumbline.comparing.comparison import plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.selfcheck.findings import report_lines, with_findings
-from plumbline.selfcheck.record import left_out, places, record, write_recording
+from plumbline.selfcheck.record import Recorder, Recording, left_out, places, write_recording
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
 
@@ -21,29 +22,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    began_s = time.monotonic()
+    began_s, settings = time.monotonic(), project.settings
     measured = measure_whole(project, "ci", options.pytest)
-    plans = plans_of(project.settings, measured.benchmarks)
+    plans = plans_of(settings, measured.benchmarks)
     if not plans:
         raise CommandError("nothing to check: nothing was measured", EXIT_INVALID)
     path = project.results / SELFCHECK
     limit_s = options.minutes * 60 - (time.monotonic() - began_s)
-    slowed = places(project.settings, measured, plans)
+    slowed = places(settings, measured, plans)
     title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
     say("\n".join(["", title, *left_out(slowed)]))
+    recording = Recording({plan.key: plan.sample_s for plan in plans})
+    gate, services = settings.gate, measured.environment.services
     try:
-        recording = record(
-            project.settings,
-            sides_of(project.settings, project.root, None),
-            slowed,
-            backends=measured.environment.services,
-            limit_s=limit_s,
-            keep=lambda one: write_recording(path, one),
-            say=say,
-        )
+        sides = sides_of(settings, project.root, None)
+        began_s = time.monotonic()
+        with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", services) as runner:
+            Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording).record()
     except (NoBase, ComparisonInvalid) as error:
         raise CommandError(str(error), EXIT_INVALID) from None
-    recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, project.settings.gate)
+    recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, gate)
     write_recording(path, recording)
-    say("\n".join(["", *report_lines(recording, project.settings.gate), "", f"written: {project.shown(path)}"]))
+    say("\n".join(["", *report_lines(recording, gate), "", f"written: {project.shown(path)}"]))
     return EXIT_PASS

@@ -13,6 +13,7 @@ three places:
 import itertools
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,7 @@ from msgspec import Struct, field
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan, Pair, Where
 from plumbline.comparing.statistics.schedule import MEASURED_S, PairedComparison, conduct
-from plumbline.comparing.trees.sides import Sides
-from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
+from plumbline.comparing.workers.pair_runner import PairRunner
 from plumbline.judging.distributions import binomial_interval
 from plumbline.judging.evidence import Thresholds
 from plumbline.results.files import write_whole
@@ -99,7 +99,7 @@ class Findings(Struct, frozen=True):
     minimum_effect: float | None  # the least that this machine supports; None: none of the candidates
 
 
-class Recording(Struct, frozen=True):
+class Recording(Struct):
     """Pairs and gates of one machine."""
 
     sample_s: dict[str, float]  # estimated duration of a sample, by key of the benchmark
@@ -150,83 +150,66 @@ def left_out(found: Mapping[Where, object]) -> list[str]:
     return [f"  no slow-down {PLACES[where]}: {reason}" for where, reason in reasons.items() if where not in found]
 
 
-def record(
-    settings: Settings,
-    sides: Sides,
-    slowed: Slowed,
-    *,
-    backends: Mapping[str, str],
-    limit_s: float,
-    keep: Callable[[Recording], None],
-    say: Callable[[str], None],
-) -> Recording:
-    """Measure for so long, and return the recording; `keep` is called with it after each gate and pair, to store it.
-
-    `sides` are alike; `slowed` are `places`. A gate with a wrong control, or in which a side dies, is recorded as
-    invalid. Raises ComparisonInvalid if the sides do not run at all, or if the budget is too short for any pair.
-    """
-    began_s = time.monotonic()
-    plans = slowed["block"]
-    with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", backends) as runner:
-        empty = Recording({plan.key: plan.sample_s for plan in plans})
-        recorder = _Recorder(runner, plans, settings.gate.duet_budget_s, began_s, limit_s, keep, say, empty)
-        recorder.record_gates()
-        recorder.record_slowed_gates(slowed)
-        recorder.record_pairs(slowed)
-        return recorder.recording
-
-
 @dataclass
-class _Recorder:
-    """Collects gates and pairs in `recording`."""
+class Recorder:
+    """Measures gates and pairs of two sides that are alike, and writes `recording` to `path` after each one.
+
+    `slowed` are `places`. A gate with a wrong control, or in which a side dies, is recorded as invalid.
+    """
 
     runner: PairRunner
-    plans: Sequence[BenchmarkPlan]
+    slowed: Slowed
     budget_s: float
     began_s: float
     limit_s: float
-    keep: Callable[[Recording], None]
+    path: Path
     say: Callable[[str], None]
     recording: Recording
 
+    def record(self) -> None:
+        """Measure until `limit_s` is over; raises ComparisonInvalid if the budget is too short for any pair."""
+        self.record_gates()
+        self.record_slowed_gates()
+        self.record_pairs()
+
     def record_gates(self) -> None:
         """Record whole gates without a change."""
+        plans, recording = self.slowed["block"], self.recording
         while self._is_time_left(SHARE_OF_GATES):
-            gates, factor = self.recording.gates, self.recording.time_factor
-            comparison = self._gate(self.plans)
+            comparison = self._gate(plans)
             if comparison and not comparison.pairs:
                 raise ComparisonInvalid(
                     f"duet_budget_s of [gate] in settings.toml ({self.budget_s:g} s) is too short for a single pair:"
                     " raise it"
                 )
+            verdicts = verdicts_of(comparison, plans)
+            recording.gates.append(verdicts)
             if comparison:
-                factor += (comparison.time_factor - factor) / (len(gates) + 1)
-            verdicts = verdicts_of(comparison, self.plans)
-            self._add(gates=[*gates, verdicts], time_factor=factor)
-            counts = {verdict: list(verdicts.values()).count(verdict) for verdict in sorted(set(verdicts.values()))}
-            text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-            self.say(f"  gate {len(gates) + 1}: {text or 'invalid'}")
+                recording.time_factor += (comparison.time_factor - recording.time_factor) / len(recording.gates)
+            write_recording(self.path, recording)
+            text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
+            self.say(f"  gate {len(recording.gates)}: {text or 'invalid'}")
 
-    def record_slowed_gates(self, slowed: Slowed) -> None:
+    def record_slowed_gates(self) -> None:
         """Record whole gates with a slow-down in one benchmark."""
-        for plan in one_by_one(slowed, random.Random()):
+        for plan in one_by_one(self.slowed, random.Random()):
             if not self._is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
                 break
-            chosen = list({**{one.key: one for one in self.plans}, plan.key: plan}.values())
+            chosen = list({**{one.key: one for one in self.slowed["block"]}, plan.key: plan}.values())
             comparison = self._gate(chosen)
             judgement = comparison.judgements.get(plan.key) if comparison else None
             change = judgement.change if judgement else None
             verdicts = verdicts_of(comparison, chosen)
-            gate = SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change)
-            self._add(slowed=[*self.recording.slowed, gate])
+            self.recording.slowed.append(SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change))
+            write_recording(self.path, self.recording)
             outcome = verdicts.get(plan.key) or (comparison.failures[plan.key] if comparison else "invalid")
             read = f", read as {change:+.1%}" if change is not None else ""
             self.say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {outcome}{read}")
 
-    def record_pairs(self, slowed: Slowed) -> None:
+    def record_pairs(self) -> None:
         """Record single pairs of a few benchmarks."""
         pairs = 0
-        for chosen, then in itertools.pairwise(few_by_few(slowed)):
+        for chosen, then in itertools.pairwise(few_by_few(self.slowed)):
             if not self._is_time_left(1.0):
                 break
             try:
@@ -234,7 +217,7 @@ class _Recorder:
             except ComparisonInvalid as error:
                 self._say_invalid("pair", error)
                 continue
-            self._add()
+            write_recording(self.path, self.recording)
             pairs += 1
         sizes = ", ".join(f"{one:.0%}" for one in SIZES)
         self.say(f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {sizes}")
@@ -254,10 +237,6 @@ class _Recorder:
         slow_down = {plan.key: plan.slow_down for plan in slowed}
         self.recording.pairs.append(Recorded(pair.block_differences, slow_down, where))
         return pair
-
-    def _add(self, **fields: object) -> None:
-        self.recording = msgspec.structs.replace(self.recording, **fields)
-        self.keep(self.recording)
 
     def _is_time_left(self, share: float) -> bool:
         return time.monotonic() - self.began_s < self.limit_s * share
