@@ -69,16 +69,14 @@ def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> N
             process.send_signal(number)
 
 
-def end_all(
-    find: Callable[[], list[psutil.Process]], number: signal.Signals, limit_s: float, only: int | None = None
-) -> None:
-    """Send a signal to processes, or to one of them only, let them go on if paused, and wait until all have ended."""
+def end_all(find: Callable[[], list[psutil.Process]], number: signal.Signals, limit_s: float, only: int = 0) -> None:
+    """Send a signal to processes, or `only` to this one, let them go on if paused, and wait until all have ended."""
     deadline_s = time.monotonic() + limit_s
     signalled: list[psutil.Process] = []
     # Found again and again: one may have been just about to start another.
     while (running := [one for one in find() if is_running(one)]) and time.monotonic() < deadline_s:
         new = [process for process in running if process not in signalled]
-        signal_all([process for process in new if only in {None, process.pid}], number)
+        signal_all([process for process in new if only in {0, process.pid}], number)
         signal_all(new, signal.SIGCONT)
         signalled += new
         time.sleep(0.005)

@@ -314,7 +314,7 @@ class LocalService(Service):
 
     def _end(self, number: signal.Signals) -> None:
         # All of them: while one is left, a new PostgreSQL would not start.
-        only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else None
+        only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else 0
         end_all(self._processes, number, STOP_LIMIT_S, only)
 
     def _processes(self) -> list[psutil.Process]:

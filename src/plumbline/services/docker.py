@@ -90,8 +90,7 @@ class _Docker(Service):
 
     def log_tail(self, lines: int = 40) -> str:
         with contextlib.suppress(Exception):
-            text = self._wrapped().logs(tail=lines).decode(errors="replace")
-            return self.address.redact(text.rstrip())
+            return self.address.redact(self._wrapped().logs(tail=lines).decode(errors="replace").rstrip())
         return ""
 
     def pids(self) -> list[int]:

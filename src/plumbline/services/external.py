@@ -91,30 +91,29 @@ class ExternalPostgres(_External):
         name = f"perf_{self.run.id}"
         mark = {"server": self._given.shown, "url": self._given.url, "name": name}
         # Registered before it is made: the run may be killed in between.
-        self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"')
-        self.address = self._given.with_database(name)
-        if not self._made:
-            self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"')
+        if self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"'):
+            self.address = self._given.with_database(name)
+        elif self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"'):
             # No other schema is in the path, so that a bare name never means a table that was there before.
             options = dict(parse_qsl(self._given.options))
             options["options"] = f"{options.get('options', '')} -csearch_path={name}".strip()
             self.address = replace(self._given, options=urlencode(options, quote_via=quote))
-        if not self._made:
-            self.address = self._given
+        else:
             role = self._given.user
             advice = f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{role}", or ALTER ROLE "{role}" CREATEDB'
             raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
 
-    def _make(self, mark: Thing, statement: str) -> None:
-        """Run the statement and keep the mark of what it made. Without the right to, do nothing."""
+    def _make(self, mark: Thing, statement: str) -> bool:
+        """Run the statement and register what it made. Return False without the right to."""
         self.run.add("postgres data", mark)
         try:
             run_sql(self._given.url, statement, limit_s=self._limit_s)
             self._made = "postgres data"
+            return True
         except client_errors("postgres") as error:
             if getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
                 self.run.forget("postgres data")
-                return
+                return False
             raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
 
 
