@@ -1,7 +1,6 @@
 """`plumbline ci`: the gate."""
 
 import argparse
-from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -25,11 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    return run_gate(project, options.profile, options.pytest)
-
-
-def run_gate(project: Project, profile: str, arguments: Sequence[str]) -> int:
-    """Measure, judge and report one run of the suite; return the exit code. `arguments` go to pytest."""
+    """Measure, judge and report one run of the suite; return the exit code."""
+    profile, arguments = options.profile, options.pytest
     project.settings.profile(profile)
     check_baselines(project.baselines)
     make_room(project.results)

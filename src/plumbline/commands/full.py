@@ -2,11 +2,12 @@
 
 import argparse
 
-from plumbline.commands.ci import run_gate
+from plumbline.commands import ci
 from plumbline.commands.exit import Project
 
 EXAMPLE = "plumbline full -- -k checkout"
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    return run_gate(project, "full", options.pytest)
+    options.profile = "full"
+    return ci.run(project, options)

@@ -120,18 +120,15 @@ def _run(command: list[str], root: Path, limit_s: float) -> int:
         raise _ended(f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended") from None
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: now pytest is waited for
-        _wait(child, OWN_END_LIMIT_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(OWN_END_LIMIT_S)
         raise
     finally:
         deadline_s = time.monotonic() + END_LIMIT_S
         while child.poll() is None and time.monotonic() < deadline_s:
             child.terminate()  # repeatedly, as the code under test may swallow it
-            _wait(child, AGAIN_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(AGAIN_S)
         if child.poll() is None:
             child.kill()
             child.wait()
-
-
-def _wait(child: "subprocess.Popen[bytes]", limit_s: float) -> None:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(limit_s)

@@ -73,8 +73,7 @@ class Share(Struct, frozen=True):
 class Recorded(Struct, frozen=True):
     """One pair."""
 
-    block_differences: dict[str, list[float]]
-    """By how much head was slower, by each two neighbouring blocks, as logarithms, by key; the controls' too."""
+    block_differences: dict[str, list[float]]  # slow-downs by each two neighbouring blocks, as logarithms, by key
     slow_down: dict[str, float] = {}  # deliberate slow-downs, as shares by key
     where: Where = "block"
 
@@ -106,8 +105,7 @@ class Recording(Struct):
     pairs: list[Recorded] = []
     gates: list[dict[str, str]] = []  # verdicts of the live gates without a change, by key; an invalid gate has none
     slowed: list[SlowedGate] = []
-    time_factor: float = field(default=1.0, name="pace")
-    """How long the pairs of the gates without a change took, over the estimate."""
+    time_factor: float = field(default=1.0, name="pace")  # of the pairs without a change: the time over the estimate
     findings: Findings | None = None
 
 

@@ -14,7 +14,6 @@ import sysconfig
 import tomllib
 import venv
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +123,9 @@ def _with_needs(names: set[str], needs: Mapping[str, list[Requirement]]) -> set[
     return found
 
 
-def distributions() -> dict[str, Distribution]:
+def distributions() -> dict[str, importlib.metadata.Distribution]:
     """Return the installed packages by normalized name."""
-    found: dict[str, Distribution] = {}
+    found: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
         if name := distribution.metadata["Name"]:
             found.setdefault(canonicalize_name(name), distribution)
