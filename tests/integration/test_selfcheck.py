@@ -31,9 +31,9 @@ from plumbline.settings import GateSettings
 stored = msgspec.json.decode(Path("perf-results/selfcheck.json").read_bytes(), type=Recording)
 gate = GateSettings(duet_budget_s={SHORT_BUDGET_S})
 limits = dict.fromkeys(stored.sample_s, Thresholds.of(gate, None))
-found = findings.with_findings(msgspec.structs.replace(stored, findings=None), limits, gate)
-print(found == stored)
-print("\\n".join(findings.report_lines(found, gate)))
+found = findings.findings_of(stored, limits, gate)
+print(found == stored.findings)
+print("\\n".join(findings.report_lines(found, len(stored.pairs), gate)))
 """
 """Replays what the session has stored in a process of its own."""
 

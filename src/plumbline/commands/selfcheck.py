@@ -11,7 +11,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
-from plumbline.selfcheck.findings import report_lines, with_findings
+from plumbline.selfcheck.findings import findings_of, report_lines
 from plumbline.selfcheck.record import Recorder, Recording, left_out, places, write_recording
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
@@ -41,7 +41,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
             Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording).record()
     except (NoBase, ComparisonInvalid) as error:
         raise CommandError(str(error), EXIT_INVALID) from None
-    recording = with_findings(recording, {plan.key: plan.thresholds for plan in plans}, gate)
+    recording.findings = findings = findings_of(recording, {plan.key: plan.thresholds for plan in plans}, gate)
     write_recording(path, recording)
-    say("\n".join(["", *report_lines(recording, gate), "", f"written: {project.shown(path)}"]))
+    say("\n".join(["", *report_lines(findings, len(recording.pairs), gate), "", f"written: {project.shown(path)}"]))
     return EXIT_PASS

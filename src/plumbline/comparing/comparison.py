@@ -23,7 +23,6 @@ from plumbline.settings import Settings
 MOST_PROFILED = 20  # of the benchmarks that got slower, the worst first
 
 Say = Callable[[str], None]
-Progress = Callable[[], AbstractContextManager[Say]]
 
 
 def compare(
@@ -35,7 +34,7 @@ def compare(
     profile: str = "ci",
     backends: Mapping[str, str] = {},
     say: Say = lambda _: None,
-    progress: Progress = lambda: contextlib.nullcontext(lambda _: None),
+    progress: Callable[[], AbstractContextManager[Say]] = lambda: contextlib.nullcontext(lambda _: None),
 ) -> ComparisonEvidence:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
@@ -99,9 +98,5 @@ def sides_of(
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:
     """Return the plan of each benchmark, in this order."""
-    return [
-        BenchmarkPlan(
-            one.key, one.median * one.operations, Thresholds.of(settings.gate, settings.benchmarks.get(one.key))
-        )
-        for one in benchmarks
-    ]
+    limits = {one.key: Thresholds.of(settings.gate, settings.benchmarks.get(one.key)) for one in benchmarks}
+    return [BenchmarkPlan(one.key, one.median * one.operations, limits[one.key]) for one in benchmarks]

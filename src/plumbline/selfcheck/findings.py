@@ -11,8 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
@@ -30,17 +28,16 @@ LEAST_DRAWN = 6
 CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
-def with_findings(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Recording:
-    """Return a recording with everything that it shows."""
+def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Findings:
+    """Return everything that a recording shows."""
     has_pairs = bool(recording.pairs)
-    findings = Findings(
+    return Findings(
         gates=shares(recording.gates),
         slowed=slowed_gates(recording),
         pairs=slowed_pairs(recording),
         replayed=replayed_gates(recording, thresholds, gate.duet_budget_s, times=REPLAYS) if has_pairs else {},
         minimum_effect=supported_effect(recording, gate, times=REPLAYS // 4) if has_pairs else None,
     )
-    return msgspec.structs.replace(recording, findings=findings)
 
 
 def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
@@ -105,15 +102,13 @@ def _close(changes: Sequence[float], size: float, of: int) -> Share:
     return Share(sum(abs(change - size) <= GOOD_ESTIMATE for change in changes), of)
 
 
-def report_lines(recording: Recording, gate: GateSettings) -> Iterator[str]:
-    """Yield the report of a self-check with findings, line by line."""
-    found = recording.findings
-    assert found is not None
+def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[str]:
+    """Yield the report of a self-check that has recorded so many pairs, line by line."""
     sections = {
         "live gates without a change, every benchmark compared": found.gates,
         "live gates with one benchmark slowed down": found.slowed,
         "single pairs with slow-downs": found.pairs,
-        f"replayed {REPLAYS:,} times from {len(recording.pairs)} pairs": found.replayed,
+        f"replayed {REPLAYS:,} times from {pairs} pairs": found.replayed,
     }
     for title, section in sections.items():
         if section:

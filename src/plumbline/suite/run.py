@@ -47,7 +47,6 @@ class SuiteRun:
     def __init__(self, config: pytest.Config, suite: Path) -> None:
         """Raise UsageError if the gate has started pytest in a way that disturbs timings."""
         self._config = config
-        self._suite = suite
         self._output: str | None = config.getoption("--perf-output")
         self._untimed = why_untimed(config)
         if self._untimed and self._output:
@@ -71,17 +70,17 @@ class SuiteRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
-        if not isinstance(collector, pytest.Module) or not collector.path.is_relative_to(self._suite):
+        if not isinstance(collector, pytest.Module) or not collector.path.is_relative_to(self._context.suite):
             return
         # Nothing else was to be collected of a file of which the arguments name single tests.
         named = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
         in_part = {(self._config.invocation_params.dir / name).resolve() for name in named}
         if not self._config.getoption("lf", default=False) and collector.path not in in_part:
-            self._collected_files.add(collector.path.relative_to(self._suite).as_posix())
+            self._collected_files.add(collector.path.relative_to(self._context.suite).as_posix())
         if not self._context.begun and not self._config.option.collectonly:
             if wrong := not_allowed(self._context.settings.pin):
                 self._context.end(wrong, EXIT_USAGE)
-            preferred = preferred_backends(self._suite / "baselines")
+            preferred = preferred_backends(self._context.suite / "baselines")
             self._context.begin(lambda: Services(self._context.settings, self._context.root, preferred=preferred))
 
     @pytest.hookimpl(trylast=True)
@@ -110,9 +109,9 @@ class SuiteRun:
         if self._context.exit_code is not None:
             return
         known = {*self._deselected, *map(self._context.key_of, session.items)}
-        whole = self._collected_files
+        whole, suite = self._collected_files, self._context.suite
         try:
-            check_keys(self._context.settings, known, lambda file: file in whole or not (self._suite / file).is_file())
+            check_keys(self._context.settings, known, lambda file: file in whole or not (suite / file).is_file())
         except SettingsError as error:
             self._context.end(str(error), EXIT_USAGE)
 
@@ -166,7 +165,7 @@ class SuiteRun:
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:
             terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
-        results, settings, baselines = self._results, self._context.settings, self._suite / "baselines"
+        results, settings, baselines = self._results, self._context.settings, self._context.suite / "baselines"
         if self._output or results is None or not results.benchmarks:
             return
         try:
