@@ -91,14 +91,10 @@ def normalised(text: str) -> str:
     line = _ROWS.sub(r"\1, …", line)
     line = _COLUMNS.sub(r"\1 … \2", line)
     line = _OWN_NAME.sub(r"\1 ?", line)
-    line = _renumbered(line)
-    return line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…"
-
-
-def _renumbered(line: str) -> str:
-    """Renumber parameters as they appear: before a list is shortened, its length shifts the numbers behind it."""
+    # Parameters are numbered as they appear: before a list was shortened, its length had shifted the numbers behind it.
     numbers: dict[str, str] = {}
-    return re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
+    line = re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
+    return line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…"
 
 
 def reads_tables(text: str) -> bool:

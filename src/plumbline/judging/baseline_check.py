@@ -82,7 +82,9 @@ def _check(
         change = now / then - 1 if now else None
         return BaselineEvidence(verdict, [reason], median=now, baseline_median=then, change=change)
 
-    machine = _machine_slower(old.machine_speed_s, [one.machine_speed_s for one in fresh or [benchmark]])
+    before_s, now_s = old.machine_speed_s, [one.machine_speed_s for one in fresh or [benchmark]]
+    # How much slower the machine itself is: 1 if that is not known.
+    machine = statistics.fmean(now_s) / before_s if before_s and all(now_s) else 1.0
     judgement, at_baseline_speed = (
         judge(old.process_medians, level, variance, thresholds, confirm_processes, confirmed=bool(fresh))
         for level in (medians, [median / machine for median in medians])
@@ -167,11 +169,6 @@ def _beside_machine(
             return "inconclusive", Reason("machine_slower", share=machine - 1)
         return verdict, Reason("slower_in_processes", number=judgement.pairs)
     return verdict, Reason("not_ruled_out", share=thresholds.minimum_effect)
-
-
-def _machine_slower(before_s: float, now_s: Sequence[float]) -> float:
-    """Return the time of the fixed piece of work now over its time before; 1 if either is not known."""
-    return statistics.fmean(now_s) / before_s if before_s and now_s and all(now_s) else 1.0
 
 
 def common_variance(baseline: Results) -> float:
