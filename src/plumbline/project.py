@@ -1,10 +1,19 @@
-"""The location of a project's performance suite, and the command that runs it."""
+"""The location of a project's performance suite, the command that runs it, and the exit codes of all commands."""
 
 from pathlib import Path
 
 # The suite's folder, below the project's root.
 SUITE = "tests/performance"
 SETTINGS = "settings.toml"
+
+EXIT_PASS = 0
+# A regression, a broken budget, a grown count, or a failed test.
+EXIT_REGRESSION = 1
+EXIT_USAGE = 2
+# No verdict can be trusted: a service not ready, nothing measured, a failed control.
+EXIT_INVALID = 3
+EXIT_INCONCLUSIVE = 4
+EXIT_INTERRUPTED = 130
 
 
 def is_suite(folder: Path) -> bool:

@@ -186,7 +186,7 @@ def test_a_test_file_that_goes_during_the_run_costs_no_more_than_its_source(proj
 def test_an_error_in_recording_costs_one_benchmark(project: Path) -> None:
     (project / "tests" / "performance" / "test_suite.py").write_text(
         BENCHMARK + "\n\ndef test_broken(measure, monkeypatch):\n"
-        "    from plumbline.suite import recorder\n"
+        "    from plumbline.suite import run as recorder\n"
         "    for timer in measure():\n        with timer:\n            sum(range(1000))\n"
         "    real = recorder.warnings_of\n"
         "    def refuse(*_):\n        recorder.warnings_of = real\n        raise RuntimeError('no warnings today')\n"

@@ -4,8 +4,8 @@ import argparse
 
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import last_results, say
-from plumbline.exit_codes import EXIT_PASS, EXIT_USAGE
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
+from plumbline.project import EXIT_PASS, EXIT_USAGE
 
 EXAMPLE = 'plumbline accept "test_checkout.py::*" --reason "prices are checked now"'
 

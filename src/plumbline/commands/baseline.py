@@ -5,7 +5,6 @@ import argparse
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say
-from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
 from plumbline.judging.baseline import (
     baseline_path,
@@ -18,6 +17,7 @@ from plumbline.judging.baseline import (
 )
 from plumbline.judging.baseline_check import differences
 from plumbline.judging.decide import missing_benchmarks
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.results.files import ResultsError, write_results
 
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"

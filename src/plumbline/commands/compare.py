@@ -10,10 +10,10 @@ from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.commands.paired import with_pairs
 from plumbline.comparing.trees.git import NoBase, find_base
-from plumbline.exit_codes import EXIT_USAGE
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
+from plumbline.project import EXIT_USAGE
 
 EXAMPLE = "plumbline compare main -- -k checkout"
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
-from plumbline.project import SETTINGS, SUITE, find_project
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError
 from plumbline.settings import Settings, SettingsError, load_settings
 

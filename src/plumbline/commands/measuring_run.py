@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
-from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results

@@ -12,9 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from plumbline.commands.exit import OUTPUT_ENDED, CommandError, Project, drop_output
-from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
 from plumbline.judging.baseline import find_baseline
-from plumbline.project import nox_command
+from plumbline.project import EXIT_INVALID, EXIT_PASS, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.results.files import ResultsError, earlier_runs, keep_run, read_results, write_results, write_whole
 from plumbline.results.schema import Results

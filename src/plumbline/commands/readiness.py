@@ -5,7 +5,7 @@ import argparse
 from plumbline.commands.exit import Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import say
-from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.reporting.content import reason_text
 
 EXAMPLE = "PERF_SERVICES=embedded plumbline readiness"

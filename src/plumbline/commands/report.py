@@ -5,7 +5,7 @@ from pathlib import Path
 
 from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import last_results, report, say
-from plumbline.exit_codes import EXIT_PASS, EXIT_USAGE
+from plumbline.project import EXIT_PASS, EXIT_USAGE
 from plumbline.reporting import exports
 from plumbline.results.files import write_whole
 

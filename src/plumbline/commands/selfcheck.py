@@ -10,7 +10,7 @@ from plumbline.comparing.comparison import plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.workers.pair_runner import pair_runner
-from plumbline.exit_codes import EXIT_INVALID, EXIT_PASS
+from plumbline.project import EXIT_INVALID, EXIT_PASS
 from plumbline.selfcheck.findings import findings_of, report_lines
 from plumbline.selfcheck.record import Recorder, Recording, left_out, places, write_recording
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from plumbline.exit_codes import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline import edited_entries
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
+from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.results.schema import Benchmark, BudgetResult, Kind, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 

@@ -11,10 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
-from plumbline.project import SETTINGS
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import Services

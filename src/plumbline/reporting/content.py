@@ -4,10 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from plumbline.exit_codes import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
-from plumbline.project import SUITE, nox_command
+from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, SUITE, nox_command
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, CountGrowth, Kind, Reason, Results, TestOutcome
 

@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from plumbline.exit_codes import EXIT_INCONCLUSIVE
-from plumbline.project import SUITE
+from plumbline.project import EXIT_INCONCLUSIVE, SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome

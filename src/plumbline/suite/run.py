@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.counting.counter import Counter
-from plumbline.exit_codes import EXIT_REGRESSION, EXIT_USAGE
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
@@ -31,6 +30,7 @@ from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
+from plumbline.project import EXIT_REGRESSION, EXIT_USAGE
 from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.environment import describe_environment
