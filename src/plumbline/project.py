@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-# The suite's folder, below the project's root.
-SUITE = "tests/performance"
+SUITE = "tests/performance"  # below the project's root
 SETTINGS = "settings.toml"
 
 EXIT_PASS = 0

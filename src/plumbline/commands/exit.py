@@ -12,8 +12,7 @@ from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTIN
 from plumbline.results.files import ResultsError
 from plumbline.settings import Settings, SettingsError, load_settings
 
-# Of a closed pipe, a full disk and a terminal that is gone.
-OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a terminal that is gone
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,11 @@ from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
 
 PLUGIN = "plumbline"
-# Exit codes of pytest: all passed, some failed, nothing selected.
-PYTEST_CAME_TO_ITS_END = {0, 1, 5}
+PYTEST_CAME_TO_ITS_END = {0, 1, 5}  # exit codes: all passed, some failed, nothing selected
 PYTEST_USAGE_ERROR = 4
 END_LIMIT_S = 15.0
 AGAIN_S = 1.0
-# From a terminal, Ctrl-C reaches pytest as well; otherwise it is terminated after this.
-OWN_END_LIMIT_S = 0.5
+OWN_END_LIMIT_S = 0.5  # from a terminal, Ctrl-C reaches pytest as well; otherwise it is terminated after this
 
 
 class RunEnded(CommandError):

@@ -19,13 +19,10 @@ from plumbline.selfcheck.record import LIVE_SIZES, PLACES, SIZES, Findings, Reco
 from plumbline.settings import GateSettings
 
 REPLAYS = 1000
-# A slow-down that is read is good within so much of the truth, as shares.
-GOOD_ESTIMATE = 0.015
+GOOD_ESTIMATE = 0.015  # a slow-down that is read is good within so much of the truth, as shares
 READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"
-# Recorded pairs that a benchmark's draws come from at least; their blocks are cut if need be.
-LEAST_DRAWN = 6
-# Minimum effects that are tried for what this machine supports.
-CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
+LEAST_DRAWN = 6  # recorded pairs that a benchmark's draws come from at least; their blocks are cut if need be
+CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)  # minimum effects that are tried for this machine
 
 
 def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Findings:

@@ -39,10 +39,8 @@ PLACES: dict[Where, str] = {
     "application": "in the application",
     "server": "in the server",
 }
-# Of the time, for whole gates without and with a slow-down; the rest is for single pairs.
-SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45
-# A slow-down of 10 %, which the gate promises to catch, comes twice as often.
-LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])
+SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45  # of the time; the rest is for single pairs
+LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])  # 10 %, which the gate promises to catch, comes twice as often
 # Benchmarks in a single pair, about as few as in a gate's second stage, and how long each is measured in it.
 TOGETHER = 6
 SHARE_S = MEASURED_S / 2

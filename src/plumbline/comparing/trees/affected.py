@@ -16,8 +16,7 @@ from plumbline.comparing.trees.environment import package_folders
 from plumbline.comparing.trees.sides import COMPILED_FOLDER, Sides
 from plumbline.comparing.trees.trace import is_run_by_python
 
-# The process of the application, and the command that prepares the databases.
-APP, PREPARE = "app", "prepare"
+APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
 # In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)

@@ -28,18 +28,14 @@ from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 
 PLUMBLINE = "pytest-plumbline"
-# Plumbline depends on these, but the user's code runs on them.
-UNDER_TEST = {"redis", "asyncpg", "httpx"}
-# They run the suite, whatever else needs them.
-RUNNERS = {"nox", "pytest"}
+UNDER_TEST = {"redis", "asyncpg", "httpx"}  # Plumbline depends on these, but the user's code runs on them
+RUNNERS = {"nox", "pytest"}  # they run the suite, whatever else needs them
 INSTALLERS = {"pip", "setuptools", "uv", "wheel"}
 INSTALL_LIMIT_S = 180.0
 LINES_SHOWN = 6
 LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
-# In the source of a package that is a folder or a file of this machine.
-LOCAL = {"editable", "virtual", "directory", "path"}
-# By normalized name a version, or the URL that pip installs the package from.
-Pins = Mapping[str, str]
+LOCAL = {"editable", "virtual", "directory", "path"}  # in the source of a package that is a folder or a file here
+Pins = Mapping[str, str]  # by normalized name a version, or the URL that pip installs the package from
 
 
 def wanted_changes(base: Path, head: Path, prefix: str, recorded: Pins, say: Callable[[str], None]) -> dict[str, str]:

@@ -19,8 +19,7 @@ FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
-# Set when a git hook runs us, and meant for git alone.
-FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")  # set in a git hook
 NO_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "false", "GCM_INTERACTIVE": "never"}
 # Variables that name the target of a change. The first that is set wins.
 TARGETS = (

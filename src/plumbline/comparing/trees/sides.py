@@ -22,8 +22,7 @@ from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
 
-# Both sides have these of the working tree, below the project's root.
-OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")
+OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
 CODE = (".py", ".so", ".pyd")
 COMPILED_FOLDER = "__pycache__"
 LEAST_FREE_BYTES = 1 << 20

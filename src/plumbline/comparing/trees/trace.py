@@ -10,8 +10,7 @@ from typing import Literal
 
 from plumbline.comparing.trees.at_start.sitecustomize import NUMBER_BYTES, STAGE, STAGES, TRACE
 
-# Folder for PYTHONPATH: Python imports its sitecustomize.py first.
-AT_START = Path(__file__).with_name("at_start")
+AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
 LINE_BYTES = 1000
 
 

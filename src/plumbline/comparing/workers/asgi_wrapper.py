@@ -17,11 +17,9 @@ from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.settings import AppSettings
 
 ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF_WRAPPED_FOLDER"
-# The shared numbers: 1 while a block is timed; steps of work for each request; requests answered in timed blocks.
-TIMED, STEPS, REQUESTS = range(3)
+TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; work for each request; requests in timed blocks
 SIZE_BYTES = 3 * 8
-# In the shared folder: what a profiled application writes on SIGUSR1, and its process id.
-APP_PROFILE, APP_PID = "app.json", "app.pid"
+APP_PROFILE, APP_PID = "app.json", "app.pid"  # what a profiled application writes on SIGUSR1, and its process id
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # by ASGI 3
 

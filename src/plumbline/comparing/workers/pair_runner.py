@@ -32,8 +32,7 @@ from plumbline.services.services import Services
 from plumbline.settings import Settings
 
 PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler
-# Shorter rests between turns are put together: other processes change the caches in each.
-LEAST_REST_S = 0.02
+LEAST_REST_S = 0.02  # shorter rests between turns are put together: other processes change the caches in each
 
 Plans = Sequence[BenchmarkPlan]
 

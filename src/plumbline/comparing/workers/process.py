@@ -21,13 +21,11 @@ from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched
 
 SUITE = Path("tests/performance")
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
-# Plugins that take a tenth of a worker's time to import, or to collect garbage at its end.
-LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")
+LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")  # plugins that take a tenth of a worker's time
 # A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
-# Exit codes of pytest: all passed, some failed or could not be collected, there was nothing to run.
-CAME_TO_ITS_END = {0, 1, 5}
+CAME_TO_ITS_END = {0, 1, 5}  # exit codes of pytest: all passed, some failed or not collected, nothing to run
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 

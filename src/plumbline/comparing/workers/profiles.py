@@ -23,13 +23,10 @@ from plumbline.results.schema import FunctionTime
 PARTS = 5
 MOST_SHOWN = 12
 LEAST_SHARE = 0.05  # of the slow-down of the worst function; others are shown if they slowed down by as much
-# In names of functions in which an event loop waits. They come last: they got slower because something else did.
-WAITING = ("'poll'", "'select'", "'control'")
+WAITING = ("'poll'", "'select'", "'control'")  # in functions in which an event loop waits: they come last
 OURS = "plumbline"
-# What comes before the path of a library, and differs between environments.
-LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")
-# By file and name of a function: its seconds and its calls in an operation, and its line.
-_Times = dict[tuple[str, str], tuple[float, float, int]]
+LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
+_Times = dict[tuple[str, str], tuple[float, float, int]]  # seconds and calls an operation, and line, by file and name
 
 
 class Seen(Struct, frozen=True):

@@ -17,8 +17,7 @@ from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import CodeType, FrameType
 
-# Variable that names the file of the trace.
-TRACE = "PERF_READS"
+TRACE = "PERF_READS"  # variable that names the file of the trace
 TESTS = "tests"
 PROGRAM = "$ "  # a program that was run
 WATCHED = "% "  # a file whose functions record when they are called
@@ -27,10 +26,8 @@ ANY = "*"  # as a function: any of a package in which everything differs
 # Files beside the traces: the functions whose calls are recorded, the number of the current stage, and all stages.
 DIFFERING, STAGE, STAGES = ".differing", ".stage", ".stages"
 NUMBER_BYTES = 4
-# Events, and which of their arguments is the path of a file.
-READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}
-# Events whose first argument is a program.
-RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}
+READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and which argument is a path
+RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events whose first argument is a program
 
 
 class _Trace:
