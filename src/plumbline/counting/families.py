@@ -7,8 +7,7 @@ from typing import Protocol
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
 # Allowed growth of bytes: a share, and 16 for each message, command or statement. Ids, dates and numbers grow in time.
 BYTES_SHARE, BYTES = 0.01, 16
-# Counts are written with five digits.
-ROUNDED = 1e-4
+ROUNDED = 1e-4  # counts are written with five digits
 
 
 def family(name: str) -> str:

@@ -22,8 +22,7 @@ TCPDIAG_GETSOCK = 18
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 270, 1, 2
-# SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY.
-DESTROY_GROUPS = (1, 3)
+DESTROY_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 INET_DIAG_INFO = 2
 SO_COOKIE = 57
 # Without sockets that listen, and those in TIME_WAIT, of which there can be thousands.
@@ -31,10 +30,8 @@ ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 
 STATES = sum(1 << state for state in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
 NETLINK_HEADER = struct.Struct("=IHHII")
 ATTRIBUTE_HEADER = struct.Struct("=HH")
-# Size of an inet_diag_msg; its attributes follow.
-DIAG_BYTES = 72
-# Size of a tcp_info of Linux 4.19 and later.
-INFO_WITH_BYTES_SENT = 216
+DIAG_BYTES = 72  # size of an inet_diag_msg; its attributes follow
+INFO_WITH_BYTES_SENT = 216  # size of a tcp_info of Linux 4.19 and later
 MAPPED = bytes(10) + b"\xff\xff"
 QUEUE_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 16

@@ -12,8 +12,7 @@ from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Benchmark, Reason, Results
 
 FILE = "accepted.json"
-# A change makes more of a difference on one machine than on another.
-TIMES_AS_MUCH = 2
+TIMES_AS_MUCH = 2  # a change makes more of a difference on one machine than on another
 
 
 def read_accepted(folder: Path) -> dict[str, Accepted]:

@@ -21,8 +21,7 @@ from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
-# Five processes in a row may agree better than any two runs a day apart.
-SPREAD_FLOOR = 0.005
+SPREAD_FLOOR = 0.005  # five processes in a row may agree better than any two runs a day apart
 PASSED = ("pass", "improvement")
 # Median over mean of a variance from five values: that of chi-squared with 4 degrees of freedom, over 4.
 MEDIAN_TO_MEAN = 0.839

@@ -20,8 +20,7 @@ from plumbline.processes import pinned_core, set_affinity, threads
 from plumbline.services.base import Service
 
 LOAD_WINDOW_S = 0.05
-# Loads that differ by less than this within the window predict nothing about the next second.
-LOAD_PERCENT = 40
+LOAD_PERCENT = 40  # loads that differ by less than this within the window predict nothing about the next second
 # The share of its time that a process which goes before others must leave to them: the kernel keeps 5 % of each second
 # (sched_rt_runtime_us), and takes them at once at its end.
 REST = 0.07

@@ -17,8 +17,7 @@ LEAST_SAMPLES = 7
 PATIENCE = 5
 # Shared machines stall for some 10 ms at a time: samples that take less than this in total could all lie in one stall.
 LEAST_TIMED_S = 0.025
-# Below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample.
-SHORTEST_SAMPLE_S = 5e-6
+SHORTEST_SAMPLE_S = 5e-6  # below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample
 
 Steps = Generator[AbstractContextManager[None], None, None]
 # The counting pass after the timed rounds. It takes the operations in a round, and what to call when a round was left,

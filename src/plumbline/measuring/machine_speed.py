@@ -10,8 +10,7 @@ from plumbline.measuring.statistics import Summary, unsteadiness
 
 UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
-# A machine that disturbs more benchmarks is disturbed throughout, and repeating does not help.
-MOST_AGAIN = 5
+MOST_AGAIN = 5  # a machine that disturbs more benchmarks is disturbed throughout, and repeating does not help
 WORK = range(5_000)  # takes some 0.1 ms
 REPEATS, LEAST_SEEN = 5, 5
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")

@@ -15,8 +15,7 @@ COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
 _TITLED, _FOLDED = "### {}\n\n{}", "<details><summary>{}</summary>\n\n{}\n</details>\n"
 _FRAMES_BYTES = 1_000  # for the titles of sections, and the notes on what was left out
 _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
-# GitHub shows no more errors in a step, and no more warnings.
-MOST = 10
+MOST = 10  # GitHub shows no more errors in a step, and no more warnings
 # Escapes of workflow commands, which docs.github.com describes.
 _IN_MESSAGE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY = _IN_MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
