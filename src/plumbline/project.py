@@ -6,11 +6,9 @@ SUITE = "tests/performance"  # below the project's root
 SETTINGS = "settings.toml"
 
 EXIT_PASS = 0
-# A regression, a broken budget, a grown count, or a failed test.
-EXIT_REGRESSION = 1
+EXIT_REGRESSION = 1  # a regression, a broken budget, a grown count, or a failed test
 EXIT_USAGE = 2
-# No verdict can be trusted: a service not ready, nothing measured, a failed control.
-EXIT_INVALID = 3
+EXIT_INVALID = 3  # no verdict can be trusted: a service not ready, nothing measured, a failed control
 EXIT_INCONCLUSIVE = 4
 EXIT_INTERRUPTED = 130
 
