@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.servers import PostgresStatements, RedisCommands
-from plumbline.counting.sockets import Peer, SocketSource, SocketWatch, peers_of
+from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 
@@ -83,7 +83,13 @@ class Counter:
         `operations`: in one round. `left` is called after each round. If a benchmark uses PostgreSQL, the first round
         is thrown away: only then does PostgreSQL begin to log.
         """
-        sockets = SocketSource(self._watch, self._addresses()) if self._watch else None
+        names = {
+            peer: service.name
+            for service in self._services.running()
+            if service.name in COUNTED_SERVICES
+            for peer in peers_of(service.address.host, service.address.port)
+        }
+        sockets = SocketSource(self._watch, names) if self._watch else None
         round_ = Round(self._note, left)
         # The sockets last: what the others ask is outside their window.
         round_.begin(*(source for source in (self._redis, sockets) if source is not None))
@@ -112,14 +118,6 @@ class Counter:
         text = self._services.scrub(text)
         if text not in self.notes:
             self.notes.append(text)
-
-    def _addresses(self) -> dict[Peer, str]:
-        return {
-            peer: service.name
-            for service in self._services.running()
-            if service.name in COUNTED_SERVICES
-            for peer in peers_of(service.address.host, service.address.port)
-        }
 
 
 def _sorted(ended: Sequence[Sequence[Numbers]], operations: int, families: list[str]) -> Counts:
