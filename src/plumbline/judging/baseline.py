@@ -89,9 +89,8 @@ def _read(path: Path) -> Results:
             if len(benchmark.process_medians) < 2 or min(benchmark.process_medians) <= 0:
                 raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
     except ResultsError as error:
-        advice = (
-            f"Restore it from version control, or remove it and record a new one with `{nox_command()} -s baseline`."
-        )
+        command = f"`{nox_command()} -s baseline`"
+        advice = f"Restore it from version control, or remove it and record a new one with {command}."
         raise ResultsError(f"{error}\n{advice}") from None
     return baseline
 

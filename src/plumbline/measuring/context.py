@@ -104,7 +104,6 @@ class RunContext:
         return sorted(selected, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
     def check_alive(self) -> None:
-        """End the run if a service has died."""
         for service in self.services.running():
             if not service.running():
                 self.end(service.obituary(), EXIT_INVALID)

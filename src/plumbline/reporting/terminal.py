@@ -103,7 +103,6 @@ class _Page:
         return text
 
     def line(self, *parts: tuple[str, str] | Text) -> None:
-        """Print one line of texts, each with its style."""
         line = Text.assemble(*parts)
         line.rstrip()
         self._console.print(line, soft_wrap=True)
@@ -180,7 +179,6 @@ class Progress:
             self._write(text + "\n")
 
     def close(self) -> None:
-        """Remove the line; may be called again."""
         if self._drawn:
             self._write(_ERASE)
             self._drawn = False

@@ -46,11 +46,8 @@ def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[st
 def machine_id() -> str:
     """Return a short hash that stays the same on one machine and reveals nothing about it."""
     parts = [platform.node(), platform.machine(), cpu_model(), str(os.cpu_count())]
-    for name in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        path = Path(name)
-        if path.is_file():
-            parts.append(path.read_text(encoding="ascii", errors="replace").strip())
-            break
+    ids = [Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")]
+    parts += [path.read_text(encoding="ascii", errors="replace").strip() for path in ids if path.is_file()][:1]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
