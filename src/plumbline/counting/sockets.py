@@ -166,11 +166,7 @@ def traffic(
     ended: Mapping[bytes, Connection],
     names: Mapping[Peer, str],
 ) -> Numbers:
-    """Return the traffic with each of the named peers between two readings of the kernel's table.
-
-    Segments that were sent are messages if each seems to fit one. `ended`: connections that ended meanwhile, including
-    those that began meanwhile too.
-    """
+    """Return the traffic with each named peer between two readings of the table, in which some connections `ended`."""
     found: Tally[str] = Tally()
     cut = set()  # names of peers with larger messages
     for cookie, now in {**ended, **after}.items():
@@ -185,7 +181,7 @@ def traffic(
         found[f"{name}.bytes_sent"] += sent
         found[f"{name}.bytes_received"] += received
         found[f"{name}.connections"] += then is None
-        # A message that is cut in two or more segments fills more than half of them.
+        # Segments are messages, unless one is cut in two or more: such a message fills more than half of them.
         if sent > segments * now.segment_bytes / 2:
             cut.add(name)
     for name in cut:

@@ -50,10 +50,7 @@ _FIGURES = [
 
 
 def github_action_benchmark(results: Results) -> str:
-    """Return JSON for `tool: customSmallerIsBetter`: medians in µs, ± half the interquartile range of the samples.
-
-    Raises ResultsError if nothing was measured: the action refuses an empty list.
-    """
+    """Return JSON for `tool: customSmallerIsBetter`: medians in µs, ± half the interquartile range of the samples."""
     entries = []
     for benchmark in _measured(results, "github-action-benchmark"):
         extra = {
@@ -95,7 +92,6 @@ def pyperf(results: Results) -> str:
     """Return a suite of pyperf: one run of the medians of five parts of the samples, or one run for each process.
 
     pyperf compares only equal numbers of values; numbers of samples differ, and baselines have five processes.
-    Raises ResultsError if nothing was measured: pyperf refuses an empty suite.
     """
     benchmarks = []
     for benchmark in _measured(results, "pyperf"):
@@ -198,7 +194,7 @@ def as_csv(results: Results) -> str:
     return "\N{BYTE ORDER MARK}" + file.getvalue()
 
 
-# By the name that `--format` takes; each raises ResultsError for a figure that is not finite.
+# By the name that `--format` takes; each raises ResultsError for a figure that is not finite, and see `_measured`.
 FORMATS: dict[str, Callable[[Results], str]] = {
     "github-action-benchmark": github_action_benchmark,
     "bencher": bencher,
