@@ -169,7 +169,6 @@ class Recorder:
         self.record_pairs()
 
     def record_gates(self) -> None:
-        """Record whole gates without a change."""
         plans, recording = self.slowed["block"], self.recording
         while self._is_time_left(SHARE_OF_GATES):
             comparison = self._gate(plans)
@@ -187,7 +186,6 @@ class Recorder:
             self.say(f"  gate {len(recording.gates)}: {text or 'invalid'}")
 
     def record_slowed_gates(self) -> None:
-        """Record whole gates with a slow-down in one benchmark."""
         for plan in one_by_one(self.slowed, random.Random()):
             if not self._is_time_left(SHARE_OF_GATES + SHARE_OF_SLOWED_GATES):
                 break
@@ -203,7 +201,6 @@ class Recorder:
             self.say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {outcome}{read}")
 
     def record_pairs(self) -> None:
-        """Record single pairs of a few benchmarks."""
         pairs = 0
         for chosen, then in itertools.pairwise(few_by_few(self.slowed)):
             if not self._is_time_left(1.0):

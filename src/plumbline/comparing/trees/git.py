@@ -162,7 +162,8 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
         why = f"merge base with {os.environ[name]} ({name})"
         problem = f"no merge base with {os.environ[name]} ({name}) can be found"
     elif baseline is not None:
-        found = _last_change(git, baseline)
+        find = functools.partial(_last_change, git, baseline)
+        found = find() or git.deepen(find)
         why = f"the newest commit that changed {baseline.name}"
         lost = "the commit that last changed it is not in this shallow clone" if git.boundaries() else "it isn't in git"
         problem = f"{baseline.name} leads to no commit to compare with: {lost}"
@@ -205,9 +206,5 @@ def _merge_base(git: Git, target: str, variable: str) -> str:
 
 
 def _last_change(git: Git, file: Path) -> str:
-    def find() -> str:
-        # The oldest commit of a shallow clone seems to have made every file.
-        commit = git.ask("log", "-1", "--format=%H", "--", str(file.absolute()))
-        return "" if commit in git.boundaries() else commit
-
-    return find() or git.deepen(find)
+    commit = git.ask("log", "-1", "--format=%H", "--", str(file.absolute()))
+    return "" if commit in git.boundaries() else commit  # where a shallow clone ends, a commit seems to make every file

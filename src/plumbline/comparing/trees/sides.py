@@ -29,7 +29,6 @@ LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
 TREE, MANIFEST = "tree", "manifest.json"
 MOST_SHOWN = 5
-USUAL_FOLDERS = (".", "src")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class Sides:
 
     @property
     def differ(self) -> bool:
-        """Whether the sides run different code, or on different packages."""
         return bool(self.files or self.packages)
 
 
@@ -100,7 +98,7 @@ def make_sides(
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
     # The usual folders, the given ones, and those of this process.
     used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
-    wanted = [*USUAL_FOLDERS, *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
+    wanted = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
     folders = dict.fromkeys(os.path.normpath(folder) for folder in wanted)
     import_from = [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
     modules = _changed_modules(git, files, base, head, import_from)

@@ -82,7 +82,6 @@ class Databases:
     """The databases of all rounds; without a server there is nothing to do. Methods raise ComparisonInvalid."""
 
     def __init__(self, services: Services) -> None:
-        """`services`: those that both sides share, ready."""
         self._redis = services.redis.address if services.redis else None
         self._postgres = services.postgres.address if services.postgres else None
         self._prepared = False
