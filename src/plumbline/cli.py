@@ -10,7 +10,7 @@ from plumbline.commands.exit import documented_exit
 
 COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",
-    "full": "the same with more samples, resource and recovery tests, and an HTML report",
+    "full": "do what ci does with more samples, resource and recovery tests, and an HTML report",
     "readiness": "start or find the services, and run the readiness tests",
     "baseline": "measure in fresh processes, and write the baseline to commit",
     "compare": "compare the working tree with any commit",
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"plumbline.commands.{name}")
     own = argparse.ArgumentParser(
         prog=f"plumbline {name}",
-        description=f"{COMMANDS[name].capitalize()}.",
+        description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
         epilog=f"Arguments after -- go to pytest. Example: {command.EXAMPLE}",
     )
     if hasattr(command, "add_arguments"):

@@ -3,6 +3,7 @@
 Every pytest process of an environment imports this module, so it imports nothing else of the package until then.
 """
 
+from argparse import SUPPRESS
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ _SUITE = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("performance")
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
-    group.addoption("--perf-output", metavar="PATH", help="write what was measured here, for the caller to judge")
-    group.addoption("--perf-worker", type=int, metavar="FD", help="be a worker of a comparison: the socket to speak on")
-    group.addoption("--perf-table", action="store_true", help="print a table of the services once they are ready")
+    # For the commands: write a record to this path, be a worker of a comparison with this socket, print the services.
+    group.addoption("--perf-output", help=SUPPRESS)
+    group.addoption("--perf-worker", type=int, help=SUPPRESS)
+    group.addoption("--perf-table", action="store_true", help=SUPPRESS)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -27,6 +27,8 @@ def decide(
     `own`: benchmarks' own settings, by key. The record of a run that was ended early keeps its exit code and reasons.
     """
     comparison, baseline = evidence.comparison, evidence.baseline
+    with_own = [replace(one, **asdict(own[one.key])) if one.key in own else one for one in record.benchmarks]
+    record = replace(record, benchmarks=with_own)
     benchmarks = judge_benchmarks(record, evidence, gate)
     reasons, notes = [*record.reasons], [*record.notes]
     if baseline is not None:
@@ -52,7 +54,7 @@ def decide(
             notes.append(f"no paired comparison: {none.detail}")
     judged = replace(
         record,
-        benchmarks=[replace(one, **asdict(own[one.key])) if one.key in own else one for one in benchmarks],
+        benchmarks=benchmarks,
         reasons=[*reasons, *evidence.confirmation.failed],
         notes=notes,
         tolerance=gate.tolerance,
@@ -74,7 +76,7 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         one = with_kept_budget(one, evidence.confirmation.fresh.get(key, []))
         if counts := evidence.counts.get(key):
             one = _with_counts(one, counts, drifted=key in evidence.comparison.unaffected)
-        judged.append(with_accepted(one, evidence.accepted.get(key), gate.minimum_effect))
+        judged.append(with_accepted(one, evidence.accepted.get(key), one.minimum_effect or gate.minimum_effect))
     return judged
 
 
@@ -100,7 +102,7 @@ def _with_baseline(benchmark: Benchmark, evidence: BaselineEvidence) -> Benchmar
 def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings) -> Benchmark:
     key = benchmark.key
     # Only the machine that recorded the baseline can show this.
-    slower = benchmark.change_low is not None and benchmark.change_low > gate.tolerance
+    slower = benchmark.change_low is not None and benchmark.change_low > (benchmark.tolerance or gate.tolerance)
     if key in comparison.unaffected:
         reasons = [Reason("unaffected", comparison.base)]
         return replace(benchmark, verdict="drift" if slower else "pass", reasons=reasons)

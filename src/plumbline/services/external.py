@@ -123,7 +123,7 @@ class ExternalApplication(_External):
     def __init__(self, context: Context) -> None:
         super().__init__("app", context)
         app = context.settings.app
-        self._health_path = app.health_path if app else "/health"
+        self._health_path = app.health_path.removeprefix("/") if app else "health"
 
     def probe(self, limit_s: float) -> str:
-        return probe_http(self.address.url.rstrip("/") + self._health_path, limit_s)
+        return probe_http(f"{self.address.url.rstrip('/')}/{self._health_path}", limit_s)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.judging.accepted import accepted_now, read_accepted, with_accepted, write_accepted
+from plumbline.judging.accepted import accepted_now, matching, read_accepted, with_accepted, write_accepted
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError
 from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason
@@ -71,3 +71,9 @@ def test_it_is_kept_in_a_file_to_commit(tmp_path: Path) -> None:
     (tmp_path / "accepted.json").write_text("[]")
     with pytest.raises(ResultsError, match="restore it from version control"):
         read_accepted(tmp_path)
+
+
+def test_brackets_in_a_pattern_are_those_of_a_parametrised_key() -> None:
+    keys = ["test_a.py::test_set[10kB]", "test_a.py::test_set[1]", "test_a.py::test_seat"]
+    assert matching(["test_a.py::test_set[*]"], keys) == (keys[:2], [])
+    assert matching([keys[0], "test_a.py::test_s[ea]t"], keys) == ([keys[0]], ["test_a.py::test_s[ea]t"])

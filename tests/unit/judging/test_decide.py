@@ -99,6 +99,14 @@ def test_what_is_slower_than_the_baseline_but_not_than_the_base_has_drifted() ->
     assert judged(replace(SLOWER, change_low=0.02), comparison=pairs("pass")).verdict == "pass"
 
 
+def test_a_benchmark_has_drifted_by_its_own_tolerance() -> None:
+    """10 % slower than the baseline at least: that is drift by the tolerance of the gate, and none by its own 20 %."""
+    evidence = Evidence(timings={KEY: SLOWER}, comparison=pairs("pass"))
+    own = {KEY: BenchmarkSettings(tolerance=0.2)}
+    verdicts = [decide(record(), evidence, GATE, settings).benchmarks[0].verdict for settings in ({}, own)]
+    assert verdicts == ["drift", "pass"]
+
+
 @pytest.mark.parametrize(("timings", "verdict"), [(PASSED, "pass"), (SLOWER, "drift"), (None, "pass")])
 def test_a_benchmark_that_the_change_cannot_influence_never_fails(timings: BaselineEvidence, verdict: str) -> None:
     """The reason names the base."""
