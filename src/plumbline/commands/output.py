@@ -64,8 +64,14 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
 
 
 def make_room(folder: Path) -> None:
-    """Remove the files of an earlier run; raises ResultsError now, before measuring, if the folder can't be written."""
+    """Remove the files of an earlier run; raises ResultsError now, before measuring, if the folder can't be written.
+
+    Git ignores what is in a new folder: results that are committed would differ in each comparison with the base.
+    """
+    is_new = not folder.exists()
     write_whole(folder / ".writable", "")
+    if is_new:
+        write_whole(folder / ".gitignore", "*\n")
     for name in (".writable", RESULTS, REPORT, JUNIT, HTML):
         try:
             (folder / name).unlink(missing_ok=True)

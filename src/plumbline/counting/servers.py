@@ -1,6 +1,7 @@
 """Counts by the servers of a run: Redis commands by name, SQL statements by text, and the rows that these read."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 import time
@@ -85,6 +86,8 @@ class PostgresStatements:
         self.families = [STATEMENTS, ROWS]
         self._marks = []
         self._rows = {}
+        with contextlib.suppress(CannotCount):
+            self._execute("SELECT 1")  # if the server was restarted, this finds the connection lost
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
         deadline_s = time.monotonic() + POSTGRES_LIMIT_S
@@ -102,22 +105,20 @@ class PostgresStatements:
     leave = enter
 
     def end(self) -> list[Numbers]:
-        try:
-            self._execute("ALTER SYSTEM RESET log_min_duration_statement")
-            self._execute("SELECT pg_reload_conf()")
-            if not self._marks:
-                return []
-            log = self._service.log_since(self._marks[0], self._marks[-1], POSTGRES_LIMIT_S)
-            parts = between(log, self._marks)
-            if not parts:
-                raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
-            return [self._numbers(part) for part in parts[::2]]
-        finally:
-            if self._connection is not None:
-                self._ask(lambda connection: connection.close())
-                self._connection = None
+        self._execute("ALTER SYSTEM RESET log_min_duration_statement")
+        self._execute("SELECT pg_reload_conf()")
+        if not self._marks:
+            return []
+        log = self._service.log_since(self._marks[0], self._marks[-1], POSTGRES_LIMIT_S)
+        parts = between(log, self._marks)
+        if not parts:
+            raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
+        return [self._numbers(part) for part in parts[::2]]
 
     def close(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            with contextlib.suppress(CannotCount):
+                self._ask(lambda connection: connection.close())
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
 
@@ -161,7 +162,7 @@ class PostgresStatements:
 
         async def answer() -> T:
             async with asyncio.timeout(POSTGRES_LIMIT_S):
-                if self._connection is None:
+                if self._connection is None or self._connection.is_closed():
                     settings = {"application_name": KEPT_CONNECTION_NAME, **LIMITS_MS}
                     url = self._service.address.url
                     self._connection = await asyncpg.connect(url, statement_cache_size=0, server_settings=settings)
