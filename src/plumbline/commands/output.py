@@ -91,7 +91,6 @@ def last_results(folder: Path) -> Results:
 
 
 def say(text: str) -> None:
-    """Print lines at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -97,6 +97,5 @@ def sides_of(
 
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:
-    """Return the plan of each benchmark, in this order."""
     limits = {one.key: Thresholds.of(settings.gate, settings.benchmarks.get(one.key)) for one in benchmarks}
     return [BenchmarkPlan(one.key, one.median * one.operations, limits[one.key]) for one in benchmarks]

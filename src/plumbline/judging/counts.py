@@ -64,7 +64,6 @@ def check_counts(
 
 
 def grown_counts(benchmark: Benchmark) -> list[CountChange]:
-    """Return the counts that count against a benchmark."""
     return [change for change in benchmark.count_changes if change.gated]
 
 

@@ -78,7 +78,6 @@ class Engine:
                     config.ryuk_disabled = True
 
     def close(self) -> None:
-        """Close the connections to the engine."""
         if self._client is not None:
             self._client.close()
             self._client = None

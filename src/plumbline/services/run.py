@@ -86,7 +86,6 @@ class ServiceRun:
             remove_record(self._record)  # the reaper had been killed, or had not yet been started
 
     def add_directory(self, path: Path) -> None:
-        """Register a directory with all that is in it."""
         self.add(f"directory {path}", {"kind": "directory", "path": str(path)})
 
     def add(self, key: str, thing: Thing | None) -> None:
@@ -98,7 +97,6 @@ class ServiceRun:
             self._send({"key": key, "thing": thing})
 
     def forget(self, key: str) -> None:
-        """Forget something that has been removed."""
         self.add(key, None)
 
     def remove(self, key: str) -> None:

@@ -196,7 +196,6 @@ class Services:
         return [*text, *(f"{name}  skipped: {reason}" for name, reason in self.skipped.items())]
 
     def scrub(self, text: str) -> str:
-        """Return the text without any password of the services."""
         for service in self.running():
             text = service.address.redact(text)
         return text
@@ -238,7 +237,6 @@ class Services:
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:
-    """Return where the choice of a backend was made."""
     return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "settings.toml says so"
 
 

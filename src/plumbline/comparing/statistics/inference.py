@@ -147,7 +147,6 @@ def weights_of(within: Sequence[float]) -> list[float]:
 
 
 def mean_of(values: Sequence[float], within: Sequence[float]) -> float:
-    """Return the weighted mean of pairs."""
     return statistics.fmean(values, weights_of(within))
 
 

@@ -49,7 +49,6 @@ class BenchmarkPlan:
 
     @property
     def samples(self) -> int:
-        """Samples of a block."""
         if not self.sample_s:
             return MOST_SAMPLES
         return min(math.ceil(BLOCK_S / self.sample_s), MOST_SAMPLES)
@@ -61,7 +60,6 @@ class BenchmarkPlan:
 
     @property
     def block_s(self) -> float:
-        """Estimated duration of a block."""
         return self.samples * self.sample_s + TURN_S
 
     @property

@@ -164,7 +164,6 @@ class _Stage:
         return [sized[plan.key] for plan in plans]
 
     def _expected_s(self, plans: Sequence[BenchmarkPlan], pairs: int) -> float:
-        """Return the estimated duration of so many pairs on this machine."""
         return pairs * self.found.time_factor * expected_s(plans)
 
     def _add(self, chosen: Sequence[BenchmarkPlan], pair: Pair, took_s: float) -> None:

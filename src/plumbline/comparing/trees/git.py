@@ -66,7 +66,6 @@ class Git:
         return output.strip() if code == 0 else ""
 
     def names(self, *options: str, environ: Mapping[str, str] = {}) -> list[str]:
-        """Return the lines of `git ls-files`."""
         return self.run("ls-files", "-z", *options, environ=environ).split("\0")[:-1]
 
     def commit(self, *names: str) -> str:

@@ -158,7 +158,6 @@ class WorkerProcess:
             self._process.terminate()
 
     def close(self) -> None:
-        """End it with all its children."""
         self.dismiss()
         if self._process.poll() is None:
             processes = tree(self._process.pid)

@@ -48,7 +48,6 @@ class Profile(Struct, frozen=True):
 
 
 def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations: Sequence[int] = ()) -> None:
-    """Write a Profile, whole or not at all."""
     parts: list[list[Seen]] = [[] for _ in profilers]
     for part, profiler in zip(parts, profilers, strict=True):
         for entry in profiler.getstats():

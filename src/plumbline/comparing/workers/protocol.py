@@ -124,6 +124,5 @@ class Line:
         return message
 
     def close(self) -> None:
-        """Harmless when called again."""
         self._file.close()
         self._socket.close()
