@@ -526,29 +526,26 @@ async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, 
     assert real.password not in note
 
 
-def test_servers_that_were_restarted_are_counted_again(counter: Counter, counting: Services) -> None:
+async def test_servers_that_were_restarted_are_counted_again(counter: Counter, counting: Services) -> None:
     """The connections of the pass before are lost by then. The application ends with them: this comes last."""
-    assert counting.postgres is not None
-    assert counting.redis is not None
+    postgres, redis_ = counting.postgres, counting.redis
+    assert postgres is not None
+    assert redis_ is not None
 
-    def counted() -> Counts:
+    async def counted() -> Counts:
         rounds = Pass(counter)
         for timer in rounds:
             with timer:
-                asyncio.run(select())
+                connection = await asyncpg.connect(postgres.address.url)
+                await connection.execute("SELECT 1 AS one")
+                await connection.close()
         return rounds.counts
 
-    async def select() -> None:
-        assert counting.postgres is not None
-        connection = await asyncpg.connect(counting.postgres.address.url)
-        await connection.execute("SELECT 1 AS one")
-        await connection.close()
-
-    before = counted()
-    for service in (counting.postgres, counting.redis):
-        service.restart()
-        service.wait_ready(20)
-    after = counted()
+    before = await counted()
+    for service in (postgres, redis_):
+        await asyncio.to_thread(service.restart)
+        await asyncio.to_thread(service.wait_ready, 20)
+    after = await counted()
 
     assert before.same["postgres.statement SELECT ? AS one"] == after.same["postgres.statement SELECT ? AS one"] == 1
     assert before.families == after.families
