@@ -28,6 +28,7 @@ def test_a_run_is_measured_judged_and_reported(project: Project) -> None:
     assert "Exit code 0: nothing failed." in done.output
     assert done.output.count(MISSING) == 1
     assert {path.name for path in (project.root / "perf-results").iterdir()} == {
+        ".gitignore",
         "results.json",
         "report.md",
         "junit.xml",
