@@ -37,8 +37,8 @@ class Project:
         return self.root / self.settings.results
 
     def shown(self, path: Path) -> str:
-        """Return a path as the reader knows it, from the project's root."""
-        return path.relative_to(self.root).as_posix()
+        """Return a path as the reader knows it: from the project's root, if it is below that."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
 class CommandError(Exception):

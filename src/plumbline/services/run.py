@@ -51,7 +51,9 @@ class ServiceRun:
         self._write_record()
         # Not part of any run, as it must outlive its own, and quick to start: without `site`.
         environ = {key: text for key, text in os.environ.items() if key != RUN_VARIABLE and key[:6] != "PYTHON"}
-        environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+        library = Path(os.__file__).parent  # first: a module of the user's may have the name of one of Python's own
+        path = [library, library / "lib-dynload", *(Path(entry).resolve() for entry in sys.path if entry)]
+        environ["PYTHONPATH"] = os.pathsep.join(map(str, path))
         self._reaper = subprocess.Popen(
             [sys.executable, "-S", "-P", "-m", "plumbline.services.reaper"],
             stdin=subprocess.PIPE,

@@ -10,6 +10,7 @@ import pytest
 
 from plumbline.commands.exit import CommandError, Project, documented_exit
 from plumbline.results.files import ResultsError, write_results
+from plumbline.settings import Settings
 from tests.support.report_samples import small
 
 
@@ -78,3 +79,9 @@ def test_a_closed_pipe_is_never_the_exit_code_of_a_regression(project: Path, com
     if command == ("report",):
         assert (project / "perf-results" / "report.md").exists()
         assert (project / "perf-results" / "junit.xml").exists()
+
+
+def test_a_path_outside_of_the_project_is_shown_whole(tmp_path: Path) -> None:
+    shown = Project(tmp_path / "project", Settings()).shown
+    assert shown(tmp_path / "project" / "results" / "a.json") == "results/a.json"
+    assert shown(tmp_path / "a.json") == str(tmp_path / "a.json")

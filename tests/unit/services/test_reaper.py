@@ -359,3 +359,19 @@ def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path)
 
     assert (tmp_path / "theirs").exists()
     path.unlink()
+
+
+def test_modules_with_the_names_of_python_s_own_do_not_stop_it(
+    tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite may insert a folder into `sys.path` that holds a shutil.py."""
+    assert cache_home.is_dir()
+    for name in ("shutil", "select"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = ServiceRun()
+    run.begin()
+    reaper = run._reaper
+    run.end()
+    assert reaper is not None
+    assert reaper.returncode == 0
