@@ -266,8 +266,8 @@ class _Schedule:
 
         No benchmark fails by these pairs, so their false alarms are none of those that the others share.
         """
-        passed = [plan for plan in self.plans if plan.key in first.judgements and not first.is_open(plan.key)]
-        faster = [plan for plan in passed if _is_suspicious(-first.judgements[plan.key].change, plan)]
+        judged = [(plan, first.judgements[plan.key]) for plan in self.plans if plan.key in first.judgements]
+        faster = [plan for plan, one in judged if one.verdict == "pass" and _is_suspicious(-one.change, plan)]
         self._run_second(faster, SECOND_ANALYSES[:1], first, prior, len(faster))
 
     def _run_first(

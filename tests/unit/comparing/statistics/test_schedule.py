@@ -114,6 +114,13 @@ def test_new_pairs_decide_if_a_faster_benchmark_improved() -> None:
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
 
 
+def test_an_improvement_of_the_first_stage_gets_no_more_pairs() -> None:
+    """20 % faster, by a little more or less: the first two pairs are enough."""
+    found = compared(plans_of(5), Pairs(zigzag(-0.2, 0.001)))
+    assert {one.verdict for one in found.judgements.values()} == {"improvement"}
+    assert found.pairs == FIRST_ANALYSES[0]
+
+
 def test_a_benchmark_that_passed_as_faster_does_not_fail() -> None:
     """It read 7 % faster, and 20 % slower from then on."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_ANALYSES[0] else 0.2, 0.009)(plan, pair))
