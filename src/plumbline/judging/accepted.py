@@ -1,7 +1,6 @@
 """Accepted regressions, until the next baseline: `accepted.json` beside the baselines, to commit."""
 
 import fnmatch
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -39,8 +38,8 @@ def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
 def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str], list[str]]:
     """Return the keys that the patterns match (a key, or one with * and ?), and the patterns that match none."""
     # The brackets of a parametrised key are its own, and no set of characters.
-    expressions = {pattern: fnmatch.translate(pattern.replace("[", "[[]")) for pattern in patterns}
-    found = {pattern: [key for key in keys if re.match(one, key)] for pattern, one in expressions.items()}
+    plain = {pattern: pattern.replace("[", "[[]") for pattern in patterns}
+    found = {pattern: [key for key in keys if fnmatch.fnmatchcase(key, one)] for pattern, one in plain.items()}
     return sorted({key for keys in found.values() for key in keys}), [one for one, keys in found.items() if not keys]
 
 
