@@ -102,6 +102,8 @@ class Services:
         self._run.begin()
         limit_s = self._settings.ready_limit_s
         self._bring_up([(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared])
+        for start in self._starting:
+            start.result()
 
     def wait_ready(self) -> None:
         """Wait until all that has been started does real work. Raises one NotReady for all that do not."""
@@ -221,8 +223,8 @@ class Services:
     def _bring_up(self, chosen: Sequence[tuple[Service | ServerName, float]]) -> None:
         """Start services side by side, and then wait for them in the background, for so many seconds at most."""
         self._starting = [in_background(partial(self._start, one)) for one, _ in chosen]
-        for task, (_, limit_s) in zip(self._starting, chosen, strict=True):
-            self._waiting.append(in_background(partial(task.result().wait_ready, limit_s)))
+        for start, (_, limit_s) in zip(self._starting, chosen, strict=True):
+            self._waiting.append(in_background(partial(_wait_ready, start, limit_s)))
 
     def _start(self, chosen: Service | ServerName) -> Service:
         """Start a service. A server that is only named is chosen first."""
@@ -263,6 +265,10 @@ def choose(name: ServerName, context: Context) -> Service:
         f"  next        start Docker; or {INSTALL.partition(',')[0]}; or set {URL_VARIABLES[name]}",
     ]
     raise NotReady("\n".join(lines))
+
+
+def _wait_ready(start: Future[Service], limit_s: float) -> None:
+    start.result().wait_ready(limit_s)
 
 
 def _stop_all(services: Iterable[Service]) -> None:

@@ -257,6 +257,24 @@ def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
+def test_processes_that_cannot_be_started_are_told_together(make_services: MakeServices) -> None:
+    """One error names them all, with the reason of each."""
+    text = """
+services = "off"
+[processes.mailer]
+command = ["no-such-mailer"]
+[processes.worker]
+command = ["no-such-worker"]
+"""
+    services = make_services(text)
+    services.begin()
+
+    with pytest.raises(NotReady) as raised:
+        services.start_application()
+    for name in ("mailer", "worker"):
+        assert f"{name} is not ready: no-such-{name} can't be started" in str(raised.value)
+
+
 def test_application_that_needs_what_is_off(make_services: MakeServices) -> None:
     """Skipped with the reason."""
     services = make_services(SETTINGS, PERF_SERVICES="off")
