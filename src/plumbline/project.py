@@ -12,6 +12,8 @@ EXIT_INVALID = 3  # no verdict can be trusted: a service not ready, nothing meas
 EXIT_INCONCLUSIVE = 4
 EXIT_INTERRUPTED = 130
 
+PYTEST_CAME_TO_ITS_END = {0, 1, 5}  # its exit codes: all passed, some failed or not collected, nothing to run
+
 
 def is_suite(folder: Path) -> bool:
     """Return whether this folder is a performance suite; it costs a system call only if the folder's name fits."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.project import find_project, find_suite, is_suite
+from plumbline.project import SUITE, find_project, find_suite, is_suite
 
 MARKERS = {
     "full": "belongs to the full profile",
@@ -34,9 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _add_markers(config)
     is_controlled = config.getoption("--perf-output") or config.getoption("--perf-worker") is not None
     if is_controlled or is_suite(config.rootpath):
-        suite = find_suite(config.rootpath, *((root / "tests/performance",) if root else ()))
+        suite = find_suite(config.rootpath, *((root / SUITE,) if root else ()))
         if suite is None:
-            raise pytest.UsageError("there is no tests/performance/settings.toml in this folder or above it")
+            raise pytest.UsageError(f"there is no {SUITE}/settings.toml in this folder or above it")
         _start(config, suite)
 
 

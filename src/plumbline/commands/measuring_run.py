@@ -16,13 +16,12 @@ from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, PYTEST_CAME_TO_ITS_END
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
 
 PLUGIN = "plumbline"
-PYTEST_CAME_TO_ITS_END = {0, 1, 5}  # exit codes: all passed, some failed, nothing selected
 PYTEST_USAGE_ERROR = 4
 END_LIMIT_S = 15.0
 AGAIN_S = 1.0

@@ -18,22 +18,21 @@ from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
 from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched_with_us
+from plumbline.project import PYTEST_CAME_TO_ITS_END, SUITE
 
-SUITE = Path("tests/performance")
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")  # plugins that take a tenth of a worker's time
 # A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
-CAME_TO_ITS_END = {0, 1, 5}  # exit codes of pytest: all passed, some failed or not collected, nothing to run
 LOG_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 
 
 def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPlan], profile: str) -> list[str]:
     """Return the arguments of Python; `configured_by`: head's root, whose configuration of pytest both sides use."""
-    files = dict.fromkeys(str(SUITE / plan.key.partition("::")[0]) for plan in plans if not is_control(plan.key))
-    paths = files or [str(SUITE)]  # a pair of controls alone starts the suite's services, too
+    files = dict.fromkeys(f"{SUITE}/{plan.key.partition('::')[0]}" for plan in plans if not is_control(plan.key))
+    paths = files or [SUITE]  # a pair of controls alone starts the suite's services, too
     command = ["-m", "pytest", *paths, "-q", "--no-header", "-s", "-p", "plumbline", f"--perf-profile={profile}"]
     command += ["--continue-on-collection-errors", *(part for name in LEFT_OUT for part in ("-p", f"no:{name}"))]
     configuration = pytest_configuration(configured_by)
@@ -144,7 +143,7 @@ class WorkerProcess:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise self._invalid(f"it has not ended for {limit_s:g} s, with nothing left to do") from None
-        if code not in CAME_TO_ITS_END:
+        if code not in PYTEST_CAME_TO_ITS_END:
             raise self._invalid(f"it ended with exit code {code}")
 
     def pin(self, cores: Collection[int]) -> None:
