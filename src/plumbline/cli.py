@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from plumbline import __version__
-from plumbline.commands.exit import documented_exit
+from plumbline.commands.base import documented_exit
 
 COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",

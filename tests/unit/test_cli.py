@@ -9,7 +9,7 @@ import pytest
 
 import plumbline
 from plumbline import cli
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

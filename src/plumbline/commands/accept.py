@@ -2,7 +2,7 @@
 
 import argparse
 
-from plumbline.commands.exit import CommandError, Project
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import last_results, say
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
 from plumbline.project import EXIT_PASS, EXIT_USAGE

@@ -2,7 +2,7 @@
 
 import argparse
 
-from plumbline.commands.exit import CommandError, Project
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted

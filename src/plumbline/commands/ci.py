@@ -4,7 +4,7 @@ import argparse
 
 from msgspec.structs import replace
 
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.git import NoBase, baseline_at, find_base, is_proposed

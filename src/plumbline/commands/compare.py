@@ -4,8 +4,8 @@ import argparse
 
 from msgspec.structs import replace
 
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.ci import confirm
-from plumbline.commands.exit import CommandError, Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.commands.paired import with_pairs

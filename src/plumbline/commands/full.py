@@ -3,7 +3,7 @@
 import argparse
 
 from plumbline.commands import ci
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 
 EXAMPLE = "plumbline full -- -k checkout"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from plumbline.commands.exit import CommandError, Project
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us

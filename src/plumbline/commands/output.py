@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from plumbline.commands.exit import OUTPUT_ENDED, CommandError, Project, drop_output
+from plumbline.commands.base import OUTPUT_ENDED, CommandError, Project, drop_output
 from plumbline.judging.baseline import find_baseline
 from plumbline.project import EXIT_INVALID, EXIT_PASS, nox_command
 from plumbline.reporting import github, junit, terminal

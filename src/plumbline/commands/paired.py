@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid

@@ -2,7 +2,7 @@
 
 import argparse
 
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import say
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from plumbline.commands.exit import CommandError, Project
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import last_results, report, say
 from plumbline.project import EXIT_PASS, EXIT_USAGE
 from plumbline.reporting import exports

@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from plumbline.commands.exit import CommandError, Project
+from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import SELFCHECK, say
 from plumbline.comparing.comparison import plans_of, sides_of

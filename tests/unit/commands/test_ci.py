@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from plumbline.commands import ci, paired
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded
 from plumbline.comparing.trees.git import Base
 from plumbline.judging.decide import Again

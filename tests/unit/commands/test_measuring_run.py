@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.exit import Project
+from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, with_gone_files
 from plumbline.results.schema import Reason
 from plumbline.settings import Settings

@@ -1,4 +1,4 @@
-"""The project that a command runs in, and documented exit codes for whatever ends the command."""
+"""What all commands share: the project that one runs in, and a documented exit code for whatever ends it."""
 
 import errno
 import os

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.exit import CommandError, Project, documented_exit
+from plumbline.commands.base import CommandError, Project, documented_exit
 from plumbline.results.files import ResultsError, write_results
 from plumbline.settings import Settings
 from tests.support.report_samples import small
