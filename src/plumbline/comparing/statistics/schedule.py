@@ -232,7 +232,7 @@ class _Schedule:
         planned_s = self.until_s * FIRST_SHARE
         short = [plan.within(0.0, MOST_BLOCKS_AT_FIRST) for plan in self.plans]
         all_fit = FIRST_ANALYSES[-1] * expected_s(short) <= planned_s - self.clock()
-        return self._run_first(self.plans, FIRST_ANALYSES if all_fit else FIRST_ANALYSES[:1], planned_s)
+        return self._first_stage(self.plans, FIRST_ANALYSES if all_fit else FIRST_ANALYSES[:1], planned_s)
 
     def run_second(self, first: PairedComparison, prior: Prior) -> None:
         """Run new pairs of what the first stage left: the suspicious benchmarks by themselves, the worst first.
@@ -251,7 +251,7 @@ class _Schedule:
             (left, COSTLY_ANALYSES),
         ):
             chosen = [plan for plan in plans if plan.key not in measured]
-            second = self._run_second(chosen, analyses, first, prior, len(left))
+            second = self._second_stage(chosen, analyses, first, prior, len(left))
             measured |= {plan.key for plan in chosen if second.block_differences[plan.key]}
 
     def run_rest(self) -> None:
@@ -259,7 +259,7 @@ class _Schedule:
         known = -1
         while len(done := self.found.judgements.keys() | self.found.failures.keys()) > known:
             known = len(done)
-            self._run_first([plan for plan in self.plans if plan.key not in done], FIRST_ANALYSES[:1])
+            self._first_stage([plan for plan in self.plans if plan.key not in done], FIRST_ANALYSES[:1])
 
     def run_faster(self, first: PairedComparison, prior: Prior) -> None:
         """Run new pairs of benchmarks that passed the first stage but read faster, to decide if they improved.
@@ -268,16 +268,18 @@ class _Schedule:
         """
         judged = [(plan, first.judgements[plan.key]) for plan in self.plans if plan.key in first.judgements]
         faster = [plan for plan, one in judged if one.verdict == "pass" and _is_suspicious(-one.change, plan)]
-        self._run_second(faster, SECOND_ANALYSES[:1], first, prior, len(faster))
+        self._second_stage(faster, SECOND_ANALYSES[:1], first, prior, len(faster))
 
-    def _run_first(
+    def _first_stage(
         self, plans: Sequence[BenchmarkPlan], analyses: Sequence[int], planned_s: float | None = None
     ) -> PairedComparison:
         most_blocks = dict.fromkeys(plans, MOST_BLOCKS_AT_FIRST)
-        conditions = (FIRST_FALSE_ALARMS, FIRST_MISSES, None, len(self.plans))
-        return self._run(_Stage(self.found, most_blocks, analyses, *conditions), planned_s)
+        stage = _Stage(
+            self.found, most_blocks, analyses, FIRST_FALSE_ALARMS, FIRST_MISSES, prior=None, sharing=len(self.plans)
+        )
+        return self._run(stage, planned_s)
 
-    def _run_second(
+    def _second_stage(
         self,
         plans: Sequence[BenchmarkPlan],
         analyses: Sequence[int],
@@ -287,8 +289,10 @@ class _Schedule:
     ) -> PairedComparison:
         wanted = {plan: inference.blocks_wanted(first.block_differences[plan.key], ERROR_WITHIN) for plan in plans}
         most_blocks = {plan: min(blocks, MOST_BLOCKS) for plan, blocks in wanted.items()}
-        conditions = (SECOND_FALSE_ALARMS, SECOND_MISSES, prior, sharing)
-        return self._run(_Stage(self.found, most_blocks, analyses, *conditions))
+        stage = _Stage(
+            self.found, most_blocks, analyses, SECOND_FALSE_ALARMS, SECOND_MISSES, prior=prior, sharing=sharing
+        )
+        return self._run(stage)
 
     def _run(self, stage: _Stage, planned_s: float | None = None) -> PairedComparison:
         """Run a stage and add its evidence: a decision stays, unless what has passed improved."""
