@@ -268,7 +268,7 @@ class Project:
 
     def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
         # What the outer run was told is not for the inner one; compiled files make each process a second faster.
-        foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_STEP_SUMMARY")
+        foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return subprocess.Popen(
             command,

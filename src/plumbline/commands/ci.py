@@ -49,15 +49,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
-    base = None
-    if evidence.baseline is not None and is_proposed():
+    base, proposed = None, is_proposed(project.root)
+    if evidence.baseline is not None and proposed:
         file = baseline_path(project.baselines, record.environment)
         try:
             base = find_base(project.root)
             evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
         except NoBase as error:
             return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
-    chosen = choose_pairs(record, evidence, proposed=is_proposed())
+    chosen = choose_pairs(record, evidence, proposed=proposed)
     if not chosen:
         return evidence
     from plumbline.commands.paired import with_pairs  # takes 0.1 s, and most runs compare nothing

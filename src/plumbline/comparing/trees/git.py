@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import re
 import subprocess
@@ -29,7 +30,12 @@ TARGETS = (
     "CI_MERGE_REQUEST_TARGET_BRANCH_SHA",
     "CI_MERGE_REQUEST_DIFF_BASE_SHA",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",
+    "BITBUCKET_PR_DESTINATION_BRANCH",
+    "BUILDKITE_PULL_REQUEST_BASE_BRANCH",
+    "CHANGE_TARGET",  # Jenkins
+    "SYSTEM_PULLREQUEST_TARGETBRANCH",  # Azure Pipelines
 )
+QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
 ADVICE = "Fetch it by hand, or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT_DEPTH: 0`)."
 
 
@@ -77,6 +83,26 @@ class Git:
         """Return the commits at which a shallow clone ends; none for a complete clone."""
         file = self.top / self.ask("rev-parse", "--git-path", "shallow")
         return file.read_text(encoding="ascii").split() if file.is_file() else []
+
+    def tips(self, branch: str) -> list[str]:
+        """Return the newest commits of a branch: the local one, and as each remote had it at the last fetch."""
+        refs = (f"refs/heads/{branch}", f"refs/remotes/*/{branch}")
+        return self.ask("for-each-ref", "--format=%(objectname)", *refs).split()
+
+    def default_branch(self) -> str:
+        """Return the name of the default branch, as the clone has it or the remote says; empty if that is unknown."""
+        prefix = f"refs/remotes/{self.remote}/"
+        if name := self.ask("symbolic-ref", "--quiet", f"{prefix}HEAD").removeprefix(prefix):
+            return name
+        if name := next(filter(self.tips, ("main", "master")), ""):
+            return name
+        if not self.remote or not (self.boundaries() or self.ask("for-each-ref", "--count=1", prefix)):
+            return ""  # there is no remote, or nothing of it is here
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _, output, _ = self._run("ls-remote", "--symref", "--", self.remote, "HEAD", limit_s=FETCH_LIMIT_S)
+            if found := re.match(r"ref: refs/heads/(\S+)\s", output):
+                return found[1]
+        return ""
 
     def deepen(self, find: Callable[[], str], *refspecs: str) -> str:
         """Fetch more and more history, and `refspecs`, until `find` finds something; empty if it never does."""
@@ -126,7 +152,7 @@ class Git:
         except FileNotFoundError:
             raise NoBase("git is not installed, so there is no commit to compare with") from None
         except subprocess.TimeoutExpired:
-            if arguments[0] == "fetch":
+            if arguments[0] in ("fetch", "ls-remote"):
                 raise
             raise NoBase(f"`git {arguments[0]}` was not done within {limit_s:g} s in {self.top}") from None
 
@@ -139,27 +165,100 @@ class Base:
     why: str  # it was chosen: "merge base with main (GITHUB_BASE_REF)"
 
 
-def is_proposed() -> bool:
-    """Return whether the working tree is a proposed change, as in a pull request; `find_base` then uses its target."""
-    return any(map(os.environ.get, TARGETS))
+@dataclass(frozen=True)
+class _Target:
+    """The branch that a proposed change is meant for, or a commit of it."""
+
+    name: str  # of a branch, or a hash; empty if it is not known
+    source: str  # where the name is from: a variable, or what the branch is
+
+
+def is_proposed(root: Path) -> bool:
+    """Return whether HEAD is a proposed change: `find_base` then finds the commit of its target that it starts from.
+
+    That is a pull or merge request, a merge queue, PERF_BASE, and a branch with commits that the default branch lacks.
+    The default branch itself is none, even if some of its commits have not been pushed. A repository that git cannot
+    read is one only if a variable says so.
+    """
+    if _named_target():
+        return True
+    branch, default = _names_in_ci()
+    try:
+        return _default_branch(Git(root)) is not None
+    except NoBase:
+        return bool(branch and default and branch != default)
+
+
+def _named_target() -> _Target | None:
+    """Return the target that the variables of a pipeline, or PERF_BASE, name; None for no proposed change."""
+    if name := next(filter(os.environ.get, TARGETS), ""):
+        return _Target(os.environ[name].removeprefix("refs/heads/"), name)
+    queue = QUEUE.fullmatch(os.environ.get("GITHUB_REF", ""))
+    if queue or os.environ.get("GITHUB_EVENT_NAME") == "merge_group":
+        commit = _github_event("merge_group", "base_sha")
+        return _Target(commit or (queue[1] if queue else ""), "merge queue")
+    if os.environ.get("CI_PIPELINE_SOURCE") == "merge_request_event":
+        return _Target("", "merge request")
+    name = _github_event("pull_request", "base", "ref")  # also of a review, for which GitHub sets no variable
+    return _Target(name, "pull request") if name else None
+
+
+def _github_event(*keys: str) -> str:
+    """Return a text from the description of the event that GitHub runs this for; empty if it is not there."""
+    try:
+        found = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
+        for key in keys:
+            found = found[key]
+    except (KeyError, OSError, TypeError, ValueError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def _names_in_ci() -> tuple[str, str]:
+    """Return the names of the branch that a pipeline runs for, and of the default branch; empty if not known."""
+    branch = "" if _is_tag() else os.environ.get("CI_COMMIT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "")
+    return branch, os.environ.get("CI_DEFAULT_BRANCH") or _github_event("repository", "default_branch")
+
+
+def _is_tag() -> bool:
+    return os.environ.get("GITHUB_REF_TYPE") == "tag" or bool(os.environ.get("CI_COMMIT_TAG"))
+
+
+def _default_branch(git: Git) -> _Target | None:
+    """Return the default branch if HEAD has commits that it lacks; else None. Raises NoBase."""
+    if not (head := git.commit("HEAD")):
+        return None
+    branch, default = _names_in_ci()
+    if (os.environ.get("CI_COMMIT_SHA") or os.environ.get("GITHUB_SHA") or head) != head:
+        branch = ""  # the pipeline has checked out something else
+    branch = git.ask("symbolic-ref", "--quiet", "HEAD").removeprefix("refs/heads/") or branch
+    default = default or git.default_branch()
+    if not default or branch == default:
+        # Only pipelines make shallow clones of one branch, and here the remote doesn't say which it is.
+        return _Target("", "branch") if not default and git.boundaries() else None
+    target = _Target(default, "default branch")
+    if tips := git.tips(default):
+        return target if git.ask("merge-base", "HEAD", *tips) != head else None
+    return None if _is_tag() else target
 
 
 def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> Base:
     """Return the commit to compare the working tree in `root` with.
 
-    That is `revision` if it is given, else the merge base with the target of a pull request, a merge request or
-    PERF_BASE, else the newest commit that changed the file `baseline`. A shallow clone is deepened, within
-    FETCH_LIMIT_S seconds in all. Raises NoBase.
+    That is `revision` if it is given, else the merge base with the target of a proposed change, else the newest commit
+    that changed the file `baseline`. A shallow clone is deepened, within FETCH_LIMIT_S seconds in all. Raises NoBase.
     """
     git = Git(root)
     if revision:
         find = functools.partial(git.commit, revision, f"refs/remotes/{git.remote}/{revision}")
         found = find() or git.fetch_alone(revision) or git.deepen(find)
         why, problem = f"as asked: {revision}", f"{revision!r} names no commit here"
-    elif name := next(filter(os.environ.get, TARGETS), ""):
-        found = _merge_base(git, os.environ[name], name)
-        why = f"merge base with {os.environ[name]} ({name})"
-        problem = f"no merge base with {os.environ[name]} ({name}) can be found"
+    elif target := _named_target() or _default_branch(git):
+        if not target.name:
+            raise NoBase(f"the target of this {target.source} is not known: name its branch by PERF_BASE=NAME")
+        found = _merge_base(git, target)
+        why = f"merge base with {target.name} ({target.source})"
+        problem = f"no merge base with {target.name} ({target.source}) can be found"
     elif baseline is not None:
         find = functools.partial(_last_change, git, baseline)
         found = find() or git.deepen(find)
@@ -185,23 +284,24 @@ def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
     return None
 
 
-def _merge_base(git: Git, target: str, variable: str) -> str:
-    branch = f"refs/remotes/{git.remote}/{target}"
-    names = [target, branch] if variable == "PERF_BASE" else [branch, target]
+def _merge_base(git: Git, target: _Target) -> str:
+    name, source = target.name, target.source
+    branch = f"refs/remotes/{git.remote}/{name}"
+    names = [name, branch] if source == "PERF_BASE" else [branch, name]
 
     def find() -> str:
-        tip = git.commit(*names)
-        return git.ask("merge-base", "HEAD", tip) if tip else ""
+        tips = git.tips(name) if source == "default branch" else list(filter(None, [git.commit(*names)]))
+        return git.ask("merge-base", "HEAD", *tips) if tips else ""
 
-    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", target) is not None
+    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) is not None
     known, ref, merge = "", os.environ.get("GITHUB_REF", ""), os.environ.get("GITHUB_SHA")
-    if is_hash and variable.startswith("CI_MERGE_REQUEST_"):
-        known = target  # GitLab names the merge base itself: of a merged result, that is the target's newest commit
-    elif variable == "GITHUB_BASE_REF" and ref.endswith("/merge") and git.commit("HEAD") == merge:
+    if is_hash and source != "PERF_BASE":
+        known = name  # GitLab names the merge base itself, as does GitHub's queue: the newest commit that it builds on
+    elif source in ("GITHUB_BASE_REF", "pull request") and ref.endswith("/merge") and git.commit("HEAD") == merge:
         # HEAD is GitHub's trial merge. Its first parent is the target's newest commit.
         known = git.ask("cat-file", "-p", "HEAD").partition("\nparent ")[2].partition("\n")[0]
-    refspecs = [] if is_hash else [f"+refs/heads/{target}:{branch}"]
-    return find() or (git.fetch_alone(known) if known else "") or git.deepen(find, *refspecs)
+    refspecs = [] if is_hash else [f"+refs/heads/{name}:{branch}"]
+    return find() or (known and (git.commit(known) or git.fetch_alone(known))) or git.deepen(find, *refspecs)
 
 
 def _last_change(git: Git, file: Path) -> str:

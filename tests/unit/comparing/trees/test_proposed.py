@@ -1,0 +1,225 @@
+"""Whether a run is a proposed change, and the commit that it starts from."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from plumbline.comparing.trees import git
+from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
+from tests.support.repository import Repository
+
+QUEUE = {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/gh-readonly-queue/release/1/pr-7-0a1b2c"}
+
+
+@pytest.fixture(autouse=True)
+def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline that runs these tests has set variables for itself."""
+    for name in os.environ:
+        if name in git.TARGETS or name.startswith(("GITHUB_", "CI_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """One commit on main."""
+    return Repository.create(tmp_path / "repository", {"app.py": "one"})
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def set_event(monkeypatch: pytest.MonkeyPatch, folder: Path, event: object) -> None:
+    file = folder / "event.json"
+    file.write_text(json.dumps(event), encoding="utf-8")
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(file))
+
+
+def feature(repository: Repository) -> str:
+    """A branch with a commit that main lacks; main gets another one meanwhile. Returns the commit between them."""
+    start = repository.head()
+    repository.git("switch", "--quiet", "--create", "feature")
+    repository.commit({"app.py": "slower"})
+    repository.git("switch", "--quiet", "main")
+    repository.commit({"other.py": "meanwhile"})
+    repository.git("switch", "--quiet", "feature")
+    return start
+
+
+@pytest.mark.parametrize("name", [*git.TARGETS, "CI_PIPELINE_SOURCE"])
+def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What git cannot do then is the reason why there is no base."""
+    assert not is_proposed(tmp_path)
+    monkeypatch.setenv(name, "merge_request_event" if name == "CI_PIPELINE_SOURCE" else "main")
+    assert is_proposed(tmp_path)
+    with pytest.raises(NoBase, match="not a git repository"):
+        find_base(tmp_path)
+
+
+@pytest.mark.parametrize("variables", [QUEUE, {**QUEUE, "GITHUB_EVENT_NAME": "push"}])
+def test_a_merge_queue_names_its_target_in_the_branch(
+    repository: Repository, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch's name has the target's, slashes included; the queue's commit is checked out on no branch."""
+    repository.git("branch", "release/1")
+    repository.commit({"app.py": "slower"})
+    repository.git("checkout", "--quiet", "--detach")
+    set_all(monkeypatch, variables)
+    assert is_proposed(repository.root)
+    found = find_base(repository.root)
+    assert (found.commit, found.why) == (
+        repository.git("rev-parse", "release/1"),
+        "merge base with release/1 (merge queue)",
+    )
+
+
+def test_a_merge_queue_builds_on_the_change_before(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event names that commit, which is fetched by its hash: main does not have it yet."""
+    repository.git("switch", "--quiet", "--create", "queue")
+    before = repository.commit({"app.py": "the change before"})
+    repository.commit({"app.py": "slower"})
+    clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=queue")
+    set_all(monkeypatch, QUEUE)
+    set_event(monkeypatch, tmp_path, {"merge_group": {"base_sha": before, "base_ref": "refs/heads/main"}})
+    assert is_proposed(clone.root)
+    assert find_base(clone.root).commit == before
+
+
+@pytest.mark.parametrize("event", [{}, {"merge_group": None}, ["merge_group"], {"merge_group": {"base_sha": 7}}])
+def test_a_merge_queue_without_a_target_has_no_base(
+    repository: Repository, tmp_path: Path, event: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the event's file holds, the change stays a proposed one, and the setting to use is named."""
+    set_event(monkeypatch, tmp_path, event)
+    set_all(monkeypatch, {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/other"})
+    assert is_proposed(repository.root)
+    with pytest.raises(NoBase, match=r"the target of this merge queue is not known: .*PERF_BASE"):
+        find_base(repository.root)
+
+
+def test_a_review_of_a_pull_request_has_its_target_in_the_event(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitHub sets GITHUB_BASE_REF for some events only."""
+    start = feature(repository)
+    set_event(monkeypatch, tmp_path, {"pull_request": {"base": {"ref": "main"}}})
+    assert is_proposed(repository.root)
+    assert find_base(repository.root).commit == start
+
+
+def test_a_branch_that_is_ahead_of_the_default_branch_is_proposed(repository: Repository) -> None:
+    """Its base is where it left the default branch, on which commits were made since."""
+    start = feature(repository)
+    assert is_proposed(repository.root)
+    found = find_base(repository.root)
+    assert (found.commit, found.why) == (start, "merge base with main (default branch)")
+    repository.git("checkout", "--quiet", "--detach")
+    assert is_proposed(repository.root)
+
+
+def test_the_default_branch_is_not_proposed(repository: Repository, tmp_path: Path) -> None:
+    """Not locally with commits that were not pushed, nor an old commit of it, nor a branch without a commit yet."""
+    assert not is_proposed(repository.root)
+    clone = repository.clone(tmp_path / "clone")
+    clone.commit({"app.py": "not pushed"})
+    assert not is_proposed(clone.root)
+    clone.git("switch", "--quiet", "--create", "feature")
+    assert not is_proposed(clone.root)
+    clone.git("checkout", "--quiet", "--detach", "HEAD~1")
+    assert not is_proposed(clone.root)
+
+
+def test_the_remote_says_which_its_default_branch_is(repository: Repository, tmp_path: Path) -> None:
+    """A local branch called main is not it then; and a clone that was not told asks."""
+    start = feature(repository)
+    repository.git("branch", "--quiet", "--move", "main", "trunk")
+    repository.git("symbolic-ref", "HEAD", "refs/heads/trunk")
+    clone = repository.clone(tmp_path / "clone")
+    clone.git("branch", "--quiet", "main", "origin/feature")
+    clone.git("switch", "--quiet", "feature")
+    assert find_base(clone.root).commit == start
+    clone.git("branch", "--quiet", "--delete", "--force", "main")
+    clone.git("remote", "set-head", "origin", "--delete")
+    assert is_proposed(clone.root)
+    assert find_base(clone.root).commit == start
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GITHUB_REF_NAME": "feature", "GITHUB_REF_TYPE": "branch"},
+        {"CI_COMMIT_BRANCH": "feature", "CI_DEFAULT_BRANCH": "main"},
+        {},
+    ],
+)
+def test_a_shallow_push_build_of_a_branch_fetches_the_default_branch(
+    repository: Repository, tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names alone say that it is proposed; without names, the remote is asked."""
+    start = feature(repository)
+    repository.git("symbolic-ref", "HEAD", "refs/heads/main")
+    clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=feature")
+    clone.git("checkout", "--quiet", "--detach")
+    clone.git("branch", "--quiet", "--delete", "--force", "feature")
+    set_all(monkeypatch, variables)
+    if "GITHUB_REF_NAME" in variables:
+        set_event(monkeypatch, tmp_path, {"repository": {"default_branch": "main"}})
+    url = clone.git("remote", "get-url", "origin")
+    clone.git("remote", "set-url", "origin", "file:///gone")
+    assert is_proposed(clone.root)
+    with pytest.raises(NoBase, match=r"tried: `git fetch|PERF_BASE"):
+        find_base(clone.root)
+    clone.git("remote", "set-url", "origin", url)
+    assert is_proposed(clone.root)
+    assert find_base(clone.root).commit == start
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch", "CI_DEFAULT_BRANCH": "main"},
+        {"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"},
+        {"CI_COMMIT_TAG": "v1", "CI_DEFAULT_BRANCH": "main"},
+    ],
+)
+def test_a_push_to_the_default_branch_or_of_a_tag_is_not_proposed(
+    repository: Repository, tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipeline checks it out on no branch, and may have fetched nothing else."""
+    repository.commit({"app.py": "two"})
+    clone = repository.clone(tmp_path / "clone", "--depth=1")
+    clone.git("checkout", "--quiet", "--detach")
+    for ref in clone.git("for-each-ref", "--format=%(refname)").split():
+        clone.git("update-ref", "-d", ref)
+    set_all(monkeypatch, variables)
+    assert not is_proposed(clone.root)
+
+
+def test_a_pipeline_that_checks_out_another_commit_is_judged_by_that(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a comment on a pull request, for which GitHub runs the default branch's workflow."""
+    start = feature(repository)
+    repository.git("checkout", "--quiet", "--detach")
+    set_all(monkeypatch, {"GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch", "CI_DEFAULT_BRANCH": "main"})
+    monkeypatch.setenv("GITHUB_SHA", repository.git("rev-parse", "main"))
+    assert is_proposed(repository.root)
+    assert find_base(repository.root).commit == start
+
+
+def test_a_repository_without_history_is_not_proposed(tmp_path: Path) -> None:
+    """A folder without git, an empty repository, and one with a single branch, whatever that is called."""
+    assert not is_proposed(tmp_path)
+    repository = Repository.create(tmp_path / "repository", {"app.py": "one"})
+    repository.git("branch", "--quiet", "--move", "trunk")
+    assert not is_proposed(repository.root)
+    repository.git("update-ref", "-d", "HEAD")
+    assert not is_proposed(repository.root)
