@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import selectors
 import signal
 import sys
@@ -10,11 +11,16 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
-# A short task of asyncpg's pool that restores the minimum number of connections.
-POOL_UPKEEP = "Pool._maintain_min_size"
+# How long a task may take to end by itself, such as one in which a pool replaces a connection, or once cancelled.
+SETTLED_S = 1.0
+
+# The test that runs. A task copies the context of its maker, so this marks all tasks that a test's own tasks make.
+# Tasks of wider fixtures, and those that they make during a test, have an older context.
+_TEST: ContextVar[object] = ContextVar("plumbline_test", default=None)
 
 
 class GuardError(AssertionError):
@@ -27,7 +33,10 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
     @functools.wraps(test)
     async def run(*args: object, **kwargs: object) -> None:
         __tracebackhide__ = True
-        before = asyncio.all_tasks()
+        if asyncio._get_running_loop() is None:  # Trio's loop: pytest-timeout alone limits the test
+            return await test(*args, **kwargs)
+        test_id = object()
+        _TEST.set(test_id)
         started_s = time.monotonic()
         standing: list[str] = []
         # Just before the limit: the cancellation that follows would show where the clean-up stands instead.
@@ -61,21 +70,43 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             failure = GuardError("\n".join([text, *blocked]))
         elif elapsed_s > limit_s * 1.5 and failure is not None:
             failure.add_note(f"The event loop was blocked: its own limit of {limit_s:g} s could not act.")
-        await asyncio.sleep(0)  # a task that is just ending may end
-        new = [task for task in asyncio.all_tasks() - before if not task.done()]
-        tasks = [task for task in new if getattr(task.get_coro(), "__qualname__", "") != POOL_UPKEEP]
-        left = [describe_task(task) for task in tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        is_interrupted = failure is not None and not isinstance(failure, Exception)
+        left = await _end_tasks(test_id, 0 if is_interrupted else SETTLED_S)
+        _TEST.set(None)
         if failure is None and left:
             raise GuardError("\n".join([f"left {len(left)} task(s) running (now cancelled):", *left]))
         if failure is not None and left:
             failure.add_note("\n".join([f"It also left {len(left)} task(s) running:", *left]))
         if failure is not None:
             raise failure
+        return None
 
     return run
+
+
+async def _end_tasks(test_id: object, limit_s: float) -> list[str]:
+    """Cancel the tasks of a test that still run so many seconds after its end, and return their descriptions."""
+    await asyncio.sleep(0)  # a task that is just ending may end
+    if not (tasks := {task for task in asyncio.all_tasks() if _belongs_to(task, test_id)}):
+        return []
+    _, tasks = await asyncio.wait(tasks, timeout=limit_s)
+    left = [describe_task(task) for task in sorted(tasks, key=asyncio.Task.get_name)]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        done, _ = await asyncio.wait(tasks, timeout=SETTLED_S)
+        for task in done:
+            _ = task.cancelled() or task.exception()  # asyncio would log an exception that nobody has read
+    return left
+
+
+def _belongs_to(task: asyncio.Task[Any], test_id: object) -> bool:
+    """Return whether a task was made by a test, or by what the test made; not for the test's own task."""
+    if sys.version_info >= (3, 12):
+        context: Context | None = task.get_context()
+    else:  # which has the context as the first object that a task refers to, and no method for it
+        context = next((one for one in gc.get_referents(task) if isinstance(one, Context)), None)
+    return context is not None and context.get(_TEST) is test_id and task is not asyncio.current_task()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
 import asyncio
 import contextlib
+import contextvars
 import signal
 import threading
 import types
 from collections.abc import Awaitable, Callable, Iterator
 
-import asyncpg
 import pytest
 
 from plumbline.measuring import guards
@@ -19,11 +19,10 @@ SHORT_S = 0.05
 Test = Callable[[], Awaitable[None]]
 
 
-class Pool:
-    """Has a task of the same name as asyncpg's pool."""
-
-    async def _maintain_min_size(self) -> None:
-        await asyncio.Event().wait()
+@pytest.fixture(autouse=True)
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that are left over are not waited for as long as in a real run."""
+    monkeypatch.setattr(guards, "SETTLED_S", 0.1)
 
 
 async def failure(test: Test, limit_s: float = LONG_S) -> BaseException:
@@ -116,25 +115,55 @@ async def test_a_task_of_a_wider_fixture_is_left_alone(kept: list[asyncio.Task[N
     assert not kept[0].done()
 
 
-async def test_the_upkeep_of_a_pool_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
-    """asyncpg's pool may open connections behind a test's back."""
+async def test_what_a_task_of_a_wider_fixture_makes_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
+    """A heartbeat that makes a task for each of its waits, as `asyncio.wait_for` of Python 3.11 does."""
+    beat = asyncio.Event()
+
+    async def heart() -> None:
+        await beat.wait()
+        kept.append(asyncio.create_task(waits_for_a_reply()))
+        await kept[1]
 
     async def test() -> None:
-        kept.append(asyncio.create_task(Pool()._maintain_min_size()))
+        beat.set()
+        await asyncio.sleep(0)
+        assert len(kept) == 2
+
+    kept.append(asyncio.create_task(heart()))
+    await asyncio.sleep(0)
+
+    await guarded(test, LONG_S)()
+
+    assert not any(task.done() for task in kept)
+
+
+async def test_a_task_of_another_context_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
+    """Nothing proves that it belongs to the test."""
+
+    async def test() -> None:
+        task = asyncio.get_running_loop().create_task(waits_for_a_reply(), context=contextvars.Context())
+        kept.append(task)
+        await asyncio.sleep(0)
 
     await guarded(test, LONG_S)()
 
     assert not kept[0].done()
 
 
-def test_the_upkeep_of_a_pool_has_the_name_that_is_left_alone() -> None:
-    """The task that the guard knows by its name is still called so in the asyncpg that is installed."""
-    upkeep = vars(asyncpg.Pool).get("_maintain_min_size")
-    if upkeep is None and asyncpg.__version__ < "0.32":
-        pytest.skip("the pool of this asyncpg has no upkeep")
+async def test_a_task_that_ends_soon_after_the_test_is_not_left_over(kept: list[asyncio.Task[None]]) -> None:
+    """A pool of a wider fixture may replace a connection that the test has closed."""
 
-    assert upkeep is not None
-    assert upkeep.__qualname__ == Pool._maintain_min_size.__qualname__ == "Pool._maintain_min_size"
+    async def replace_connection() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def test() -> None:
+        kept.append(asyncio.create_task(replace_connection()))
+
+    await guarded(test, LONG_S)()
+
+    assert kept[0].done()
+    assert not kept[0].cancelled()
 
 
 # ---- a test that runs out of time
@@ -321,6 +350,47 @@ async def test_a_task_left_over_fails_the_test_and_is_cancelled(kept: list[async
         assert f"{name} <coroutine object waits_for_a_reply" in str(error)
     assert str(error).count("waits_for_a_reply: await asyncio.Event().wait()") == 2
     assert all(task.cancelled() for task in kept)
+
+
+async def test_what_tasks_and_callbacks_of_the_test_have_made_is_left_over(kept: list[asyncio.Task[None]]) -> None:
+    """Whoever makes a task for the test, and however."""
+    loop = asyncio.get_running_loop()
+
+    async def helper() -> None:
+        kept.append(asyncio.ensure_future(waits_for_a_reply()))
+
+    async def test() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(helper())
+        loop.call_soon(lambda: kept.append(asyncio.create_task(waits_for_a_reply())))
+        await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(helper(), loop))
+        await asyncio.sleep(0)
+
+    error = await failure(test)
+
+    assert str(error).startswith("left 3 task(s) running (now cancelled):\n")
+    assert all(task.cancelled() for task in kept)
+
+
+async def test_a_task_that_does_not_end_holds_no_test_up() -> None:
+    """One that swallows its cancellation is reported, and no longer waited for."""
+    release = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async def test() -> None:
+        tasks.append(asyncio.create_task(stubborn()))
+        await asyncio.sleep(0)
+
+    tasks: list[asyncio.Task[None]] = []
+    error = await failure(test)
+    release.set()
+    await tasks[0]
+
+    assert "left 1 task(s) running" in str(error)
 
 
 async def test_a_left_over_task_has_cleaned_up_when_the_test_is_over() -> None:
