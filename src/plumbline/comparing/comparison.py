@@ -11,8 +11,8 @@ from pathlib import Path
 from plumbline.cache import state_folder
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
-from plumbline.comparing.trees.environment import read_toml
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration

@@ -13,7 +13,7 @@ from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan, is_control
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
-from plumbline.comparing.trees.environment import read_toml
+from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
