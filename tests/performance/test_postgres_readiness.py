@@ -20,7 +20,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def postgres_service(services: Services, postgres_url: str) -> Service:
+def postgres_service(services: Services, postgres_url: str) -> Service:  # noqa: ARG001 - skips if it is off
     assert services.postgres is not None
     return services.postgres
 

@@ -183,7 +183,7 @@ async def test_pool_hygiene(redis_client: Redis, redis_url: str, key_prefix: str
                 await subscriber.subscribe(f"{key_prefix}hygiene")
 
     async with asyncio.timeout(5):  # the server sees a closed connection a moment later
-        while await client_count(redis_client, name):
+        while await client_count(redis_client, name):  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.01)
 
 

@@ -21,7 +21,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def redis_service(services: Services, redis_url: str) -> Service:
+def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG001 - skips if Redis is off
     assert services.redis is not None
     return services.redis
 

@@ -25,7 +25,7 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:
+def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips if it is off
     """Processes on this machine by what they belong to: the tests, a server, the application."""
     found = {"tests": [psutil.Process()]}
     for service in services.running():
