@@ -14,6 +14,8 @@ from pathlib import Path
 import filelock
 import platformdirs
 
+from plumbline import held
+
 LOCK_LIMIT_S = 300.0
 KEPT_S = 7 * 24 * 3600.0
 MOST_KEPT = 20
@@ -74,20 +76,28 @@ def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
             remove(kept)
             raise
     os.utime(kept / MADE)
+    with contextlib.suppress(OSError):
+        held.hold(kept / MADE)  # until this process ends: no other run removes it meanwhile
     return kept
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left, what nobody used for a week, and all but the newest. The caller holds the lock."""
+    """Remove what killed runs left, what nobody used for a week, and all but the newest, unless it is in use.
+
+    The caller holds the lock.
+    """
     used_s = {made.parent: made.stat().st_mtime for made in folder.glob(f"*/{MADE}")}
     newest = sorted(used_s, key=used_s.__getitem__)[-MOST_KEPT:]
     for path in [*folder.glob("*/")]:
         if path not in newest or used_s[path] < time.time() - KEPT_S:
-            remove(path)
+            with held.unless_held(path / MADE) as is_unused:
+                if is_unused or path not in used_s:
+                    remove(path)
 
 
 def remove(path: Path) -> None:
     """Remove a folder. If this process is killed meanwhile, nobody takes the rest for a whole one."""
+    held.release(path / MADE)
     (path / MADE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 

@@ -14,8 +14,7 @@ import psutil
 
 # Process ids of the commands above this one: the reaper of the services ends the run when one of them dies.
 WATCHED = "PERF_WATCH_PIDS"
-# The creation times of one process, read twice, may differ by this if the clock is set.
-SAME_PROCESS_S = 2.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def watched_with_us() -> str:
@@ -23,21 +22,34 @@ def watched_with_us() -> str:
     return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
 
 
-def identity(pid: int) -> dict[str, float]:
-    """Return what tells a process from a later one with the same number; created at 0 if it has ended."""
-    try:
-        return {"pid": pid, "created": psutil.Process(pid).create_time()}
-    except psutil.NoSuchProcess:
-        return {"pid": pid, "created": 0.0}
+def identity(pid: int) -> dict[str, int | str]:
+    """Return what tells a process from a later one with the same number; begun at "" if it has ended."""
+    return {"pid": pid, "begun": _begun(pid)}
 
 
-def alive(pid: int, created: float) -> bool:
-    """Return whether this very process is still running; a zombie is not."""
+def alive(pid: int, begun: str) -> bool:
+    """Return whether this very process is still running, or may be; a zombie is not."""
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < SAME_PROCESS_S and is_running(process)
-    except psutil.Error as error:
-        return isinstance(error, psutil.AccessDenied)
+        return bool(begun) and _begun(pid) == begun
+    except PermissionError:
+        return True
+
+
+def _begun(pid: int) -> str:
+    """Return when a process began, by a clock that nobody sets; "" if it has ended. Raises PermissionError."""
+    if not BOOT_ID.exists():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            return str(process.create_time()) if is_running(process) else ""
+        return ""
+    try:
+        # psutil's time is by the wall clock. Here it is in ticks since the machine started. See proc_pid_stat(5).
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 0)  # it may be another user's, and hidden
+        return ""
+    return "" if state in "ZX" else f"{fields[18]} {BOOT_ID.read_text(encoding='ascii').strip()}"
 
 
 def is_running(process: psutil.Process) -> bool:

@@ -306,7 +306,7 @@ def traces_of(project: Project, cache: Path) -> Iterator[Traces]:
 def _is_by_us(record: Path) -> bool:
     """Whether it is of servers that this very test has started."""
     with contextlib.suppress(FileNotFoundError, ValueError):
-        return bool(json.loads(record.read_text())["owner"]["pid"] == os.getpid())
+        return bool(json.loads(record.with_suffix(".json").read_text())["owner"] == os.getpid())
     return False
 
 

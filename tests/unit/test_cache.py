@@ -6,7 +6,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from plumbline import cache
+from plumbline import cache, held
 
 
 @pytest.fixture
@@ -88,12 +88,25 @@ def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
     """After a week without use a folder goes, and of many the newest are kept."""
     for number in range(cache.MOST_KEPT + 5):
         path = cache.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
+        held.release(path / cache.MADE)  # as if the process that made it had ended
         os.utime(path / cache.MADE, (time.time() - 60 * number,) * 2)
     last_week_s = time.time() - cache.KEPT_S - 60
     os.utime(tmp_path / "03" / cache.MADE, (last_week_s, last_week_s))
     cache.sweep(tmp_path)
     kept = sorted(path.name for path in tmp_path.iterdir())
     assert kept == [f"{number:02}" for number in range(cache.MOST_KEPT + 1) if number != 3]
+
+
+def test_what_a_living_run_uses_is_kept_whatever_the_clock_says(tmp_path: Path) -> None:
+    """A clock that was set forward makes everything look old."""
+    for name in ("used", "unused"):
+        cache.make_once(tmp_path, name, lambda _: None)
+        os.utime(tmp_path / name / cache.MADE, (0, 0))
+    held.release(tmp_path / "unused" / cache.MADE)
+
+    cache.sweep(tmp_path)
+
+    assert [path.name for path in tmp_path.glob("*/")] == ["used"]
 
 
 def test_a_run_that_holds_the_lock_for_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class _Docker(Service):
             local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
             published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
             container.ports = published
-        owner = "{}:{pid}:{created}".format(host_name(), **identity(os.getpid()))
+        owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
         extra = {"network": "bridge"} if self._direct else {}
         # PostgreSQL's own image asks for SIGINT, others may not: on SIGTERM it would wait for clients to go.
         return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)

@@ -2,20 +2,21 @@
 
 import contextlib
 import importlib.util
+import os
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
-from plumbline.processes import alive, host_name
+from plumbline.processes import alive, host_name, identity
 from plumbline.services.errors import Unavailable, describe
 from plumbline.services.reaper import LABEL
 
 ENGINE_LIMIT_S = 2.0
 CALL_LIMIT_S = 15
 PULL_LIMIT_S = 120.0
-OWNER_LABEL = f"{LABEL}-owner"
+OWNER_LABEL = f"{LABEL}-process"
 
 T = TypeVar("T")
 
@@ -140,7 +141,9 @@ def _sweep(client: Any) -> None:
     """Remove containers of runs on this machine whose process has ended."""
     with contextlib.suppress(Exception):
         for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
-            host, pid, created = container.labels[OWNER_LABEL].rsplit(":", 2)
-            if host == host_name() and not alive(int(pid), float(created)):
+            host, pid, begun = container.labels[OWNER_LABEL].rsplit(":", 2)
+            # Of another boot: perhaps of another machine with this name. Then only the run's record says more.
+            same_boot = begun.split()[1:] == str(identity(os.getpid())["begun"]).split()[1:]
+            if host == host_name() and same_boot and not alive(int(pid), begun):
                 with contextlib.suppress(Exception):
                     container.remove(force=True, v=True)

@@ -26,7 +26,7 @@ from plumbline.services.clients import redis_client, run_sql
 
 LABEL = "plumbline.run"
 RUN_VARIABLE = "PLUMBLINE_RUN"
-MAKING = ".making"
+LOCK, MAKING = ".lock", ".making"  # suffixes of files beside a run's record
 # How long a run may take to end by itself once its starter has died: everything is to be gone within 5 s.
 TERM_LIMIT_S = 3.0
 POLL_S = 0.5
@@ -81,16 +81,16 @@ def main() -> None:
     os._exit(0)
 
 
-def _wait_for_end(pid: int, created: float) -> None:
+def _wait_for_end(pid: int, begun: str) -> None:
     """Return when the process has ended. On Linux this sleeps until then."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(pid)
-            if alive(pid, created):
+            if alive(pid, begun):
                 select.select([descriptor], [], [])
             os.close(descriptor)
             return
-    while alive(pid, created):
+    while alive(pid, begun):
         time.sleep(POLL_S)
 
 
@@ -142,13 +142,13 @@ def remove(run: str, thing: Thing) -> None:
 
 def remove_record(record: Path) -> None:
     """Remove a run's record, and one that was being written when the run was killed."""
-    for suffix in (record.suffix, MAKING):
+    for suffix in (record.suffix, MAKING, LOCK):
         record.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
     directories = [Path(thing["path"]) for thing in things if thing["kind"] == "directory"]
-    named = [one["pid"] for one in things if one["kind"] == "process" and alive(one["pid"], one["created"])]
+    named = [one["pid"] for one in things if one["kind"] == "process" and alive(one["pid"], one["begun"])]
     found = {process.pid: process for pid in named for process in tree(pid)}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from plumbline import held
 from plumbline.cache import state_folder
-from plumbline.processes import WATCHED, alive, host_name, identity
+from plumbline.processes import WATCHED, host_name, identity
 from plumbline.services.errors import ServiceError
-from plumbline.services.reaper import MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
+from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED_BYTES = 1 << 30
@@ -44,10 +45,16 @@ class ServiceRun:
         self._things: dict[str, Thing] = {}
         self._lock = threading.Lock()
         self._reaper: subprocess.Popen[str] | None = None
+        self._lock_file = self._record.with_suffix(LOCK)  # shows other runs that this one lives
 
     def begin(self) -> None:
         """Make the directory and start the reaper."""
         self._record.parent.mkdir(parents=True, exist_ok=True)
+        descriptors = []
+        try:
+            descriptors = [held.hold(self._lock_file)]
+        except OSError:  # without a lock, no other run touches what this one leaves
+            self._lock_file.unlink(missing_ok=True)
         self._write_record()
         # Not part of any run, as it must outlive its own, and quick to start: without `site`.
         environ = {key: text for key, text in os.environ.items() if key != RUN_VARIABLE and key[:6] != "PYTHON"}
@@ -63,10 +70,10 @@ class ServiceRun:
             cwd=Path(sys.executable).anchor,
             env=environ,
             start_new_session=True,
+            pass_fds=descriptors,
         )
         watched = [identity(pid) for pid in self._watched]
         self._send({"run": self.id, "owner": identity(os.getpid()), "watched": watched, "record": str(self._record)})
-        self._write_record()
         self.add_directory(self.directory)
         # Root's PostgreSQL runs as another user, who must get to the data directory.
         self.directory.mkdir(mode=0o711 if os.getuid() == 0 else 0o700)
@@ -86,6 +93,7 @@ class ServiceRun:
             self._reaper = None
         if not self._things:
             remove_record(self._record)  # the reaper had been killed, or had not yet been started
+        held.release(self._lock_file)
 
     def add_directory(self, path: Path) -> None:
         self.add(f"directory {path}", {"kind": "directory", "path": str(path)})
@@ -118,8 +126,7 @@ class ServiceRun:
         record = {
             "run": self.id,
             "host": host_name(),
-            "owner": identity(os.getpid()),
-            "reaper": identity(self._reaper.pid) if self._reaper and self._reaper.poll() is None else None,
+            "owner": os.getpid(),  # for people: whether it lives is shown by the lock
             "things": [{**thing, "url": None} for thing in self._things.values()],
         }
         # If the disk is full, the reaper still knows it.
@@ -132,15 +139,16 @@ class ServiceRun:
 def sweep(external_urls: Mapping[str, str]) -> list[str]:
     """Remove what dead runs of this user left on this machine and return one line for each run.
 
-    A run is left alone if its owner or its reaper lives. What it left on an external server is removed when that server
-    is in use again: `external_urls` maps the server's name in the record to its URL.
+    A run is left alone while it or its reaper holds its lock, and if that is unknown. What it left on an external
+    server is removed when that server is in use again: `external_urls` maps the server's name in the record to its URL.
     """
     swept = []
     for path in sorted(_records().glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a record that was cut short, or has gone
+        # A record may have been cut short, or has gone.
+        broken = contextlib.suppress(OSError, ValueError, KeyError, TypeError)
+        with broken, held.unless_held(path.with_suffix(LOCK)) as is_dead:
             record = json.loads(path.read_text(encoding="utf-8"))
-            keepers = [one for one in (record["owner"], record["reaper"]) if one]
-            if record["host"] != host_name() or any(alive(one["pid"], one["created"]) for one in keepers):
+            if not is_dead or record["host"] != host_name():
                 continue
             for thing in record["things"]:
                 thing["url"] = external_urls.get(thing.get("server", ""))

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from plumbline.processes import host_name, pinned_core
+from plumbline.processes import host_name, identity, pinned_core
 from plumbline.services import docker
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
 from plumbline.services.errors import NotReady, Unavailable
@@ -223,7 +223,13 @@ def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, clien
 def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
     """A container whose owner has ended goes at the next look for an engine; one of a living run stays."""
     image = Settings().redis.image
-    owners = {"dead": f"{host_name()}:999999999:1.0", "elsewhere": "another-host:1:1.0"}
+    ours = str(identity(os.getpid())["begun"])
+    owners = {
+        "dead": f"{host_name()}:999999999:{ours}",
+        "living": f"{host_name()}:{os.getpid()}:{ours}",
+        "elsewhere": f"another-host:999999999:{ours}",
+        "in another boot": f"{host_name()}:999999999:1 another",
+    }
     made = {
         name: client.containers.create(image, labels={LABEL: f"test-{name}", OWNER_LABEL: owner})
         for name, owner in owners.items()
@@ -235,7 +241,7 @@ def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
 
         left = client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True)
         assert made["dead"].id not in {container.id for container in left}
-        assert made["elsewhere"].id in {container.id for container in left}
+        assert {made[name].id for name in owners if name != "dead"} <= {container.id for container in left}
     finally:
         for container in made.values():
             with contextlib.suppress(Exception):

@@ -1,5 +1,7 @@
 """Nothing is left behind: after a kill of the run, of its reaper too, or of what started it."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -60,6 +62,7 @@ class Owner:
         self.record = Path(os.environ["XDG_CACHE_HOME"]) / "plumbline" / "runs" / f"{self.run}.json"
         self.half_record = self.record.with_suffix(".making")
         """Of a run that was killed while it wrote."""
+        self.lock = self.record.with_suffix(".lock")
 
     def kill(self) -> None:
         self.process.kill()
@@ -68,7 +71,7 @@ class Owner:
     def left(self) -> list[object]:
         """What there still is of the run."""
         found: list[object] = [pid for pid in [*self.pids, self.reaper] if is_alive(pid)]
-        found += [path for path in (self.directory, self.record, self.half_record) if path.exists()]
+        found += [path for path in (self.directory, self.record, self.half_record, self.lock) if path.exists()]
         return found
 
 
@@ -151,6 +154,36 @@ def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_
     assert all(is_alive(pid) for pid in owner.pids)
     assert owner.directory.exists()
     assert owner.record.exists()
+
+
+def test_sweep_after_a_step_of_the_clock(start_owner: Callable[..., Owner], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start times by the wall clock change if that is set between the starts of two runs."""
+    owner = start_owner()
+    started = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: started(process) + 60)
+
+    assert sweep({}) == []
+
+    assert is_alive(owner.reaper)
+    assert all(is_alive(pid) for pid in owner.pids)
+    assert owner.record.exists()
+
+
+def test_sweep_where_files_cannot_be_locked(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some file systems of the network: nobody knows whether the run lives, so it is left alone."""
+    assert cache_home.is_dir()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        run = ServiceRun({})
+        run.begin()
+    assert sweep({}) == []
+    assert run.directory.exists()
+    run.end()
+    assert not run.directory.exists()
 
 
 def test_death_of_what_started_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
@@ -348,17 +381,18 @@ def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path)
     """A home folder may be shared between machines: their process ids mean nothing here."""
     folder = cache_home / "plumbline" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    dead = {"pid": 999999999, "created": 1.0}
     thing = {"kind": "directory", "path": str(tmp_path / "theirs")}
     (tmp_path / "theirs").mkdir()
     path = folder / "elsewhere.json"
-    record = {"run": "elsewhere", "host": f"not-{host_name()}", "owner": dead, "reaper": None, "things": [thing]}
+    record = {"run": "elsewhere", "host": f"not-{host_name()}", "things": [thing]}
     path.write_text(json.dumps(record))
+    path.with_suffix(".lock").touch()
 
     assert sweep({}) == []
 
     assert (tmp_path / "theirs").exists()
     path.unlink()
+    path.with_suffix(".lock").unlink()
 
 
 def test_modules_with_the_names_of_python_s_own_do_not_stop_it(
