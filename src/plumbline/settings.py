@@ -72,6 +72,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5  # that measure a benchmark again before it fails
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
     fail_on: list[Literal["inconclusive"]] = []  # verdicts that end the run with exit code 4
+    allow_unmeasured: bool = False  # whether a proposed change may pass if it could not be compared with its base
     time_limit_s: Positive = 900.0  # a run that takes longer is ended
 
 
@@ -87,10 +88,15 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Thresholds of one benchmark, where they differ from `[gate]`."""
+    """Settings of one benchmark that replace those of `[gate]`."""
 
     tolerance: Share | None = None
     minimum_effect: Share | None = None
+    allow_unmeasured: bool | None = None
+
+
+class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    also_copy: list[str] = []  # further files and folders for both sides, from the repository's root
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +120,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         }
     )
     gate: GateSettings = GateSettings()
+    compare: CompareSettings = CompareSettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
     # From the PERF_…_URL variables, never from the file: they may hold passwords.
@@ -183,6 +190,7 @@ TABLES = {
     "postgres": PostgresSettings,
     "redis": RedisSettings,
     "gate": GateSettings,
+    "compare": CompareSettings,
 }
 
 

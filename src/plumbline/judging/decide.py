@@ -17,6 +17,7 @@ from plumbline.results.schema import Benchmark, BudgetResult, Kind, Reason, Resu
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 
 MOST_SAMPLES_KEPT = 200
+UNCOMPARED: set[Kind] = {"comparison_failed", "copy_failed", "no_time_left", "application_elsewhere"}
 
 
 def decide(
@@ -27,10 +28,14 @@ def decide(
     `own`: benchmarks' own settings, by key. The record of a run that was ended early keeps its exit code and reasons.
     """
     comparison, baseline = evidence.comparison, evidence.baseline
-    with_own = [replace(one, **asdict(own[one.key])) if one.key in own else one for one in record.benchmarks]
+    with_own = [_with_own_thresholds(one, own.get(one.key, BenchmarkSettings())) for one in record.benchmarks]
     record = replace(record, benchmarks=with_own)
     benchmarks = judge_benchmarks(record, evidence, gate)
     reasons, notes = [*record.reasons], [*record.notes]
+    uncompared = {one.key for one in benchmarks if _is_uncompared(one, required=evidence.comparison_required)}
+    allowed = {key for key in uncompared if _may_be_unmeasured(key, gate, own)}
+    benchmarks = [replace(one, verdict="invalid") if one.key in uncompared - allowed else one for one in benchmarks]
+    warnings = _about("unmeasured_allowed", sorted(allowed))
     if baseline is not None:
         then, now = baseline.environment, record.environment
         record = replace(
@@ -48,8 +53,11 @@ def decide(
     if none := comparison.none:
         if none.cause == "invalid":
             reasons.append(Reason("comparison_invalid", none.detail))
-        elif evidence.comparison_required:
-            reasons.append(Reason("no_comparison", none.detail))
+        elif evidence.comparison_required or none.cause == "copy":
+            if all(_may_be_unmeasured(one.key, gate, own) for one in record.benchmarks):
+                warnings.append(Reason("unmeasured_allowed", none.detail))
+            else:
+                reasons.append(Reason("no_comparison", none.detail))
         else:
             notes.append(f"no paired comparison: {none.detail}")
     judged = replace(
@@ -64,7 +72,25 @@ def decide(
         base_differences=comparison.base_differences,
     )
     verdict, code, reasons = run_verdict(judged, gate.fail_on)
-    return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=reasons)
+    return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=[*warnings, *reasons])
+
+
+def _with_own_thresholds(benchmark: Benchmark, own: BenchmarkSettings) -> Benchmark:
+    return replace(benchmark, tolerance=own.tolerance, minimum_effect=own.minimum_effect)
+
+
+def _may_be_unmeasured(key: str, gate: GateSettings, own: Mapping[str, BenchmarkSettings]) -> bool:
+    allowed = own.get(key, BenchmarkSettings()).allow_unmeasured
+    return gate.allow_unmeasured if allowed is None else allowed
+
+
+def _is_uncompared(benchmark: Benchmark, *, required: bool) -> bool:
+    """Return whether a comparison that is required, or that only the copy of the working tree prevents, is missing.
+
+    A benchmark that the baseline passes needs none.
+    """
+    causes = {reason.kind for reason in benchmark.reasons} & (UNCOMPARED if required else {"copy_failed"})
+    return bool(causes) and benchmark.verdict in ("inconclusive", "new", "changed")
 
 
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
@@ -108,7 +134,12 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
         return replace(benchmark, verdict="drift" if slower else "pass", reasons=reasons)
     if key in comparison.failures:
         verdict = "new" if benchmark.verdict == "new" else "inconclusive"
-        return replace(benchmark, verdict=verdict, reasons=[Reason("comparison_failed", comparison.failures[key])])
+        kind: Kind = "comparison_failed"
+        if key in comparison.failed_in_head:
+            kind = "copy_failed"
+        elif key in comparison.new:
+            return replace(benchmark, verdict="new", reasons=[Reason("new_in_change", comparison.failures[key])])
+        return replace(benchmark, verdict=verdict, reasons=[Reason(kind, comparison.failures[key])])
     judgement = comparison.judgements.get(key)
     if judgement is None:
         if benchmark.verdict in ("pass", "improvement"):
@@ -231,7 +262,9 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
     invalid = list(results.reasons)
     if not measured and not invalid:
         invalid.append(Reason("nothing_measured"))
-    invalid += _about("benchmarks_invalid", keys.get("invalid", []))
+    uncompared = {one.key for one in measured if any(reason.kind in UNCOMPARED for reason in one.reasons)}
+    invalid += _about("not_compared", [key for key in keys.get("invalid", []) if key in uncompared])
+    invalid += _about("benchmarks_invalid", [key for key in keys.get("invalid", []) if key not in uncompared])
     invalid += _about("benchmarks_missing", keys.get("missing", []))
     bad = _failures(results, measured)
     if invalid:
@@ -271,12 +304,14 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool) -> list
     """Return the benchmarks to compare in pairs: those that the baseline check left open, the worst first.
 
     Then those whose baseline entry a proposed change has edited, and those with a count that has grown, which may
-    execute nothing that differs from the base. Without a baseline, the base alone judges a proposed change.
+    execute nothing that differs from the base. Of a proposed change, the base also judges benchmarks that the baseline
+    cannot: those that are new in it or have changed since, and all of them if there is no baseline.
     """
     if evidence.baseline is None:
         return [*record.benchmarks] if proposed else []
     timings = evidence.timings
-    undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict == "inconclusive"]
+    wanted = {"inconclusive", "new", "changed"} if proposed else {"inconclusive"}
+    undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict in wanted]
     undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
     also = {key for key, found in evidence.counts.items() if found.fails}
     also |= edited_entries(evidence.base_baseline, evidence.baseline)

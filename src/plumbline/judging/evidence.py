@@ -78,9 +78,13 @@ class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
 
 
 class NoComparison(Struct, frozen=True):
-    """Why a paired comparison found nothing: there is no usable base, or a side died or a control read wrong."""
+    """Why a paired comparison found nothing.
 
-    cause: Literal["no_base", "invalid"]
+    There is no usable base, the copy of the working tree does not run although the working tree does, or a side died
+    or a control read wrong.
+    """
+
+    cause: Literal["no_base", "copy", "invalid"]
     detail: str
 
 
@@ -96,7 +100,9 @@ class ComparisonEvidence(Struct, frozen=True):
     differences: Mapping[str, Sequence[float]] = {}
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}
     functions: Mapping[str, Sequence[FunctionTime]] = {}
-    failures: Mapping[str, str] = {}
+    failures: Mapping[str, str] = {}  # why benchmarks could not be compared
+    failed_in_head: Collection[str] = frozenset()  # keys of those that head, which is a copy, could not run
+    new: Collection[str] = frozenset()  # keys of benchmarks that the base commit does not have
     baseline_edited: Collection[str] = frozenset()  # keys whose entry in the baseline this change edits
     none: NoComparison | None = None
 
@@ -119,6 +125,6 @@ class Evidence(Struct, frozen=True):
     counts: Mapping[str, CountEvidence] = {}
     application_elsewhere: Collection[str] = frozenset()  # not compared in pairs: one application serves both sides
     comparison: ComparisonEvidence = ComparisonEvidence()
-    comparison_required: bool = False  # whether a run is invalid if there was no base to compare with
+    comparison_required: bool = False  # whether what could not be compared with the base is invalid
     confirmation: ConfirmationEvidence = ConfirmationEvidence()
     accepted: Mapping[str, Accepted] = {}

@@ -126,9 +126,12 @@ def headline(results: Results) -> str:
     """Return the verdict of the run in a word or two."""
     if results.exit_code in (EXIT_USAGE, EXIT_INTERRUPTED):
         return EXIT_CODES[results.exit_code]
-    if results.exit_code == EXIT_REGRESSION and results.verdict != "regression":
-        return "failed"
-    return results.verdict or "not judged"
+    verdict = results.verdict or "not judged"
+    if results.exit_code == EXIT_REGRESSION and verdict != "regression":
+        verdict = "failed"
+    if any(reason.kind == "unmeasured_allowed" for reason in results.reasons):
+        verdict += ", not compared" if results.reasons[0].detail else ", not all compared"
+    return verdict
 
 
 def exit_line(results: Results) -> str:
@@ -171,15 +174,13 @@ def next_step(results: Results) -> tuple[str, str] | None:
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
     unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
     # Not a service, but the suite, its arguments or the base.
-    ours = results.verdict == "invalid" and why in (
-        "nothing_measured",
-        "not_collected",
-        "pytest_failed",
-        "no_comparison",
-    )
+    ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
+    uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared")
+    compare_again = session, "runs again, once that is fixed; or allow_unmeasured in settings.toml makes it a warning"
     steps = [
         (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
+        (uncompared, compare_again),
         (nothing_selected, (session, "runs everything: the arguments selected no test")),
         (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
@@ -218,6 +219,7 @@ def reason_text(reason: Reason) -> str:
         listed=", ".join(names[:_MOST_LISTED]) + more,
         all="; ".join(reason.subjects),
         counts=", ".join(counts),
+        uncompared=reason.detail or ", ".join(names[:_MOST_LISTED]) + more,
         beyond=", ".join(counts) or f"at least {share} slower, after {accepted}",
     )
     return f"when measured again: {said}" if reason.when_repeated else said
@@ -252,7 +254,9 @@ _REASONS: dict[Kind, str] = {
     "compared": "compared in {reason.number} pairs",
     "pairs_inconclusive": "inconclusive after {reason.number} pairs",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
-    "no_time_left": "not compared with the base: the time was up",
+    "copy_failed": "the copy of the working tree can't run it, although the working tree can: {reason.detail}",
+    "new_in_change": "new in this change, so there is nothing to compare it with: {reason.detail}",
+    "no_time_left": "not compared with the base: the time was up (gate.duet_budget_s)",
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
     "baseline_edited": "this change edits its baseline",
     "not_slower_than_base": "slower than the baseline, not than the base",
@@ -268,6 +272,8 @@ _REASONS: dict[Kind, str] = {
     "pytest_failed": "pytest ended with exit code {reason.detail} before its end (see above)",
     "comparison_invalid": "{reason.detail}",
     "no_comparison": "no paired comparison: {reason.detail}",
+    "not_compared": "not compared with the base, for the reasons above: {listed}",
+    "unmeasured_allowed": "not compared with the base, which allow_unmeasured permits: {uncompared}",
     "nothing_measured": "nothing was measured",
     "benchmarks_invalid": "invalid: {listed}",
     "benchmarks_missing": "in the baseline, but not measured: {listed}",

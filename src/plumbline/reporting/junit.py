@@ -27,7 +27,7 @@ def render(results: Results) -> str:
     if results.created:
         suite.set("timestamp", results.created)
     environment = results.environment
-    run = {"verdict": results.verdict or "", "profile": results.profile}
+    run = {"verdict": results.verdict or "", "headline": content.headline(results), "profile": results.profile}
     run |= {"machine": environment.machine, "commit": environment.commit}
     _properties(suite, run | {f"service.{name}": backend for name, backend in environment.services.items()})
     failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())

@@ -41,6 +41,8 @@ Kind = Literal[
     "compared",  # number: of pairs
     "pairs_inconclusive",  # number: of pairs
     "comparison_failed",  # detail: why
+    "copy_failed",  # detail: why the copy of the working tree cannot run it
+    "new_in_change",  # detail: why the base cannot run it
     "no_time_left",
     "application_elsewhere",
     "baseline_edited",
@@ -60,6 +62,8 @@ Kind = Literal[
     "pytest_failed",  # detail: the exit code
     "comparison_invalid",  # detail
     "no_comparison",  # detail
+    "not_compared",  # subjects
+    "unmeasured_allowed",  # subjects; or detail: why nothing was compared
     "nothing_measured",
     "benchmarks_invalid",  # subjects
     "benchmarks_missing",  # subjects
