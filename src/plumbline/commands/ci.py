@@ -36,6 +36,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         record = with_gone_files(project, record, baseline, arguments)
         timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
         evidence = Evidence(
+            comparison_required=is_proposed(project.root),
             baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
             baseline=baseline,
             timings=timings,
@@ -49,7 +50,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
-    base, proposed = None, is_proposed(project.root)
+    base, proposed = None, evidence.comparison_required
     if evidence.baseline is not None and proposed:
         file = baseline_path(project.baselines, record.environment)
         try:

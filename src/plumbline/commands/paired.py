@@ -9,7 +9,8 @@ from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, functions_at
+from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_path, edited_entries
@@ -67,7 +68,22 @@ def with_pairs(
             notes=[*found.notes, *paired.notes],
             compared=keys,
             baseline_edited=edited_entries(base_baseline, evidence.baseline),
+            new=_new(project, base, [one for one in benchmarks if one.key in paired.failures]),
         )
-    except (NoBase, ComparisonInvalid) as error:
-        found = replace(found, none=NoComparison("no_base" if isinstance(error, NoBase) else "invalid", str(error)))
+    except NoBase as error:
+        found = replace(found, none=NoComparison("no_base", str(error)))
+    except CopyFailed as error:
+        found = replace(found, none=NoComparison("copy", str(error)))
+    except ComparisonInvalid as error:
+        found = replace(found, none=NoComparison("invalid", str(error)))
     return replace(evidence, comparison=found)
+
+
+def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set[str]:
+    """Return the keys of those benchmarks whose tests the base commit does not have."""
+    found = set()
+    for one in benchmarks:
+        tests = [name.partition("[")[0].split("::") for name in (one.key, one.renamed_from) if name]
+        if not any(test in functions_at(project.root, base, file) for file, *_, test in tests):
+            found.add(one.key)
+    return found

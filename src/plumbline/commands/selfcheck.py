@@ -9,6 +9,7 @@ from plumbline.commands.output import SELFCHECK, say
 from plumbline.comparing.comparison import plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.project import EXIT_INVALID, EXIT_PASS
 from plumbline.selfcheck.findings import findings_of, report_lines
@@ -39,7 +40,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         began_s = time.monotonic()
         with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", services) as runner:
             Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording).record()
-    except (NoBase, ComparisonInvalid) as error:
+    except (NoBase, CopyFailed, ComparisonInvalid) as error:
         raise CommandError(str(error), EXIT_INVALID) from None
     recording.findings = findings = findings_of(recording, {plan.key: plan.thresholds for plan in plans}, gate)
     write_recording(path, recording)

@@ -61,15 +61,22 @@ def compare(
         say(f"  {len(runner.unaffected)} of them execute nothing that differs")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    note = f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions"
+    notes = []
+    if runner.brought_along:
+        notes.append(
+            f"ignored by git, and copied for base and head, as they read it: {', '.join(runner.brought_along)}"
+        )
+    if len(profiled) < len(slower):
+        notes.append(f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions")
     return ComparisonEvidence(
-        notes=[note] if len(profiled) < len(slower) else [],
+        notes=notes,
         unaffected=runner.unaffected,
         judgements=found.judgements,
         differences=found.differences,
         samples_s=found.samples_s,
         functions=functions,
         failures=found.failures,
+        failed_in_head=runner.failed_in_head,
     )
 
 
@@ -93,7 +100,16 @@ def sides_of(
         cache = cache or state_folder() / "sides"
     except OSError as error:
         raise NoBase(str(error)) from None
-    return make_sides(root, commit, directories=directories, cache=cache, recorded_packages=recorded_packages, say=say)
+    return make_sides(
+        root,
+        commit,
+        directories=directories,
+        cache=cache,
+        results=settings.results,
+        also_copy=settings.compare.also_copy,
+        recorded_packages=recorded_packages,
+        say=say,
+    )
 
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:

@@ -126,9 +126,8 @@ def headline(results: Results) -> str:
     """Return the verdict of the run in a word or two."""
     if results.exit_code in (EXIT_USAGE, EXIT_INTERRUPTED):
         return EXIT_CODES[results.exit_code]
-    verdict = results.verdict or "not judged"
-    if results.exit_code == EXIT_REGRESSION and verdict != "regression":
-        verdict = "failed"
+    failed = results.exit_code == EXIT_REGRESSION and results.verdict != "regression"
+    verdict: str = "failed" if failed else results.verdict or "not judged"
     if any(reason.kind == "unmeasured_allowed" for reason in results.reasons):
         verdict += ", not compared" if results.reasons[0].detail else ", not all compared"
     return verdict

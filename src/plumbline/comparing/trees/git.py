@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.processes import last_lines, run_command
-from plumbline.project import nox_command
+from plumbline.project import SUITE, nox_command
 from plumbline.results.files import ResultsError, decode_results
 from plumbline.results.schema import Results
 
@@ -282,6 +282,13 @@ def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
     with contextlib.suppress(ResultsError):
         return decode_results(shown.encode(), file) if shown else None
     return None
+
+
+def functions_at(root: Path, base: Base, file: str) -> set[str]:
+    """Return the names of the functions and methods in a file of the suite as it is in the base commit."""
+    git = Git(root)
+    source = git.ask("show", f"{base.commit}:{git.prefix}{SUITE}/{file}")
+    return set(re.findall(r"^\s*(?:async\s+)?def\s+(\w+)", source, re.MULTILINE))
 
 
 def _merge_base(git: Git, target: _Target) -> str:

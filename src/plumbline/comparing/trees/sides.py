@@ -18,6 +18,7 @@ import plumbline
 from plumbline import cache as kept
 from plumbline.comparing.trees.environment import base_python, local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
+from plumbline.comparing.trees.ignored import Extras, find_extras
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
@@ -27,7 +28,9 @@ CODE = (".py", ".so", ".pyd")
 COMPILED_FOLDER = "__pycache__"
 LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
-TREE, MANIFEST = "tree", "manifest.json"
+MANIFEST = "manifest.json"
+# Three folders down: those above it hold what `also_copy` names outside of the repository.
+TREE, LEVELS = "above/above/above/tree", 3
 MOST_SHOWN = 5
 
 
@@ -51,6 +54,8 @@ class Sides:
     packages: list[tuple[str, str, str]]  # that differ: name, version in base and in head, empty if a side has none
     modules: list[str]  # top-level modules in both copies that differ, or contain a difference
     import_from: list[str]  # folders to import from below the project's root, the first one first
+    extras: Extras  # that git ignores, or that are not in the repository, and that both copies got
+    top: Path  # the repository's root
 
     @property
     def differ(self) -> bool:
@@ -59,6 +64,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class _Copy:
+    name: str
     tree: Path
     files: dict[str, str]  # by path with slashes: a file's hash and whether it is executable, or a link's target
 
@@ -69,14 +75,17 @@ def make_sides(
     *,
     directories: Sequence[str],
     cache: Path,
+    results: str = "",
+    also_copy: Sequence[str] = (),
     recorded_packages: Mapping[str, str] = {},
     say: Callable[[str], None] = lambda _: None,
 ) -> Sides:
     """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
 
     Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
-    from. `recorded_packages` are the baseline's, version by name. `say` reports steps that take time or could surprise.
-    Raises NoBase.
+    from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git.
+    `recorded_packages` are the baseline's, version by name. `say` reports steps that take time or could surprise.
+    Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     changes: dict[str, str] = {}
@@ -84,12 +93,12 @@ def make_sides(
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
-            head, not_in_git = _copy_of_working_tree(git, trees, say)
+            extras = find_extras(git, _submodules(git), root / results, also_copy, LEVELS)
+            head = _copy_of_working_tree(git, trees, extras)
             if commit is None:
-                name = head.tree.parent.name.replace("head-", "base-")
-                base = _kept_tree(trees, name, lambda tree: shutil.copytree(head.tree, tree, symlinks=True))
+                base = _copy_of_head(trees, head, extras)
             else:
-                base = _copy_of_commit(git, commit, trees, head, not_in_git)
+                base = _copy_of_commit(git, commit, trees, head, extras)
                 changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
             python = base_python(changes, environments, root, say)
     except OSError as error:
@@ -106,7 +115,7 @@ def make_sides(
     packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in changes.items()]
     base_side = Side("base", base.tree / git.prefix, python, base.tree)
     head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
-    return Sides(base_side, head_side, files, packages, modules, import_from)
+    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top)
 
 
 def describe(sides: Sides) -> list[str]:
@@ -121,8 +130,10 @@ def describe(sides: Sides) -> list[str]:
 
 
 def python_path(side: Side, sides: Sides) -> str:
-    """Return PYTHONPATH of a side, whose working directory is its root."""
-    return os.pathsep.join(os.path.normpath(side.root / folder) for folder in sides.import_from)
+    """Return PYTHONPATH of a side, whose working directory is its root: folders outside of the repository come last."""
+    given = [os.path.realpath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    outside = [folder for folder in given if not PurePath(folder).is_relative_to(sides.top)]
+    return os.pathsep.join([*(os.path.normpath(side.root / folder) for folder in sides.import_from), *outside])
 
 
 def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
@@ -130,32 +141,40 @@ def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
     return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree)]
 
 
-def _copy_of_working_tree(git: Git, folder: Path, say: Callable[[str], None]) -> tuple[_Copy, list[str]]:
-    """Return a copy, and those of its files that are not in git: the base's copy gets them, too."""
-    names = _listed_by_git(git)
-    # Code inside packages that git ignores because it is generated or compiled.
-    generated: list[str] = []
-    for name in git.names("--others", "--ignored", "--exclude-standard", "--directory"):
-        path = git.top / name
-        if str(PurePosixPath(name).parent / "__init__.py") in names:
-            found = path.rglob("*") if (path / "__init__.py").is_file() else [path]
-            code = [file for file in found if file.suffix in CODE and file.is_file()]
-            generated += sorted(file.relative_to(git.top).as_posix() for file in code)
-    if generated:
-        say(f"ignored by git, but in both copies as the code may need it: {_listed(generated)}")
-    # Settings that are not in git, such as `.env`, are linked: no second file may hold their secrets.
-    secrets = git.names("--others", "--", f"{git.prefix}.env", f"{git.prefix}.env.*")
-    copied = sorted({*names, *generated}.difference(secrets))
+def _copy_of_working_tree(git: Git, folder: Path, extras: Extras) -> _Copy:
+    copied = sorted({*_listed_by_git(git), *extras.copied}.difference(extras.linked))
 
     def make(tree: Path) -> None:
+        tree.mkdir(parents=True)
         for name in copied:
             _copy(git.top / name, tree / name)
-        for name in secrets:
-            (tree / name).symlink_to(git.top / name)
+        for name in extras.linked:
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).symlink_to(os.path.realpath(git.top / name))
 
     contents = {name: _fingerprint(git.top / name) for name in copied}
-    name = "head-" + kept.digest(contents, [str(git.top / name) for name in secrets])
-    return _kept_tree(folder, name, make), [*generated, *secrets]
+    name = "head-" + kept.digest(contents, [str(git.top / name) for name in extras.linked])
+    return _kept_tree(folder, name, make)
+
+
+def _copy_of_head(folder: Path, head: _Copy, extras: Extras) -> _Copy:
+    """Return a second copy of the working tree."""
+
+    def make(tree: Path) -> None:
+        shutil.copytree(head.tree, tree, symlinks=True)
+        _add_extras(extras, head, tree)
+
+    return _kept_tree(folder, head.name.replace("head-", "base-"), make)
+
+
+def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
+    """Copy from head what the tree does not have; generated code only if the tree has the package around it."""
+    names = {*extras.copied, *extras.linked}
+    for name in sorted(names):
+        package = _module_path(name, head.files)
+        is_wanted = str(package) == name or str(package / "__init__.py") in names or (tree / package).is_dir()
+        if is_wanted and not os.path.lexists(tree / name):
+            _copy(head.tree / name, tree / name)
 
 
 def _listed_by_git(git: Git) -> set[str]:
@@ -175,7 +194,7 @@ def _submodules(git: Git, environ: Mapping[str, str] = {}) -> dict[str, str]:
     return {path: commit for _, commit, _, path in links if (git.top / path / ".git").exists()}
 
 
-def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, not_in_git: Sequence[str]) -> _Copy:
+def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Extras) -> _Copy:
     """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository."""
     tree_id = git.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
     if not tree_id:
@@ -187,14 +206,15 @@ def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, not_in_git
 
     def make(tree: Path) -> None:
         _check_out(git, commit, tree, without=laid_over)
-        for name in [*overlay, *not_in_git]:
-            package = _module_path(name, head.files)
-            in_base = name in overlay or str(package) == name or (tree / package).is_dir()
-            if in_base and not (tree / name).exists():
+        for name in overlay:
+            if not os.path.lexists(tree / name):
                 _copy(head.tree / name, tree / name)
+        _add_extras(extras, head, tree)
 
-    contents = {name: head.files[name] for name in [*overlay, *not_in_git]}
-    return _kept_tree(folder, "base-" + kept.digest(tree_id, laid_over, contents, sorted(_submodules(git))), make)
+    contents = {name: head.files[name] for name in [*overlay, *extras.copied]}
+    links = [str(git.top / name) for name in extras.linked]
+    name = "base-" + kept.digest(tree_id, laid_over, contents, links, sorted(_submodules(git)))
+    return _kept_tree(folder, name, make)
 
 
 def _check_out(git: Git, commit: str, tree: Path, without: Sequence[str] = ()) -> None:
@@ -236,7 +256,7 @@ def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy
     if any(_fingerprint(made / TREE / name) != content for name, content in manifest.items()):
         kept.remove(made)
         kept.keep(folder, name, make_with_manifest)
-    return _Copy(made / TREE, manifest)
+    return _Copy(name, made / TREE, manifest)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from plumbline.comparing.trees.at_start.sitecustomize import NUMBER_BYTES, STAGE, STAGES, TRACE
+from plumbline.comparing.trees.at_start.sitecustomize import CALL, NUMBER_BYTES, PROGRAM, STAGE, STAGES, TRACE, WATCHED
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
 LINE_BYTES = 1000
@@ -35,6 +35,13 @@ def is_run_by_python(program: str, path: str | None = None) -> bool:
         line = file.readline(LINE_BYTES)
         return line.startswith(b"#!") and b"python" in line
     return False
+
+
+def paths_read(folder: Path) -> set[Path]:
+    """Return the paths of all that the processes with traces in `folder` have read, or have tried to."""
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    lines = {line for file in files for line in file.read_text("utf-8", errors="surrogateescape").splitlines()}
+    return {Path(line.removeprefix(WATCHED)) for line in lines if not line.startswith((CALL, PROGRAM))}
 
 
 class Stages:

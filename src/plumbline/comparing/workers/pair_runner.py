@@ -21,7 +21,9 @@ from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, Benchmark
 from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import Sides, foreign
+from plumbline.comparing.trees.ignored import CopyFailed, changed_in_working_tree, missing_in_copy, read_extras
+from plumbline.comparing.trees.sides import LEVELS, Sides, foreign
+from plumbline.comparing.trees.trace import paths_read
 from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
 from plumbline.comparing.workers.process import WorkerProcess, pytest_configuration, worker_command, worker_environment
 from plumbline.comparing.workers.profiles import slower_functions
@@ -39,11 +41,18 @@ Plans = Sequence[BenchmarkPlan]
 
 @contextlib.contextmanager
 def pair_runner(
-    settings: Settings, sides: Sides, plans: Plans, profile: str, backends: Mapping[str, str] = {}
+    settings: Settings,
+    sides: Sides,
+    plans: Plans,
+    profile: str,
+    backends: Mapping[str, str] = {},
+    *,
+    whole: bool = False,
 ) -> Iterator["PairRunner"]:
     """Start what both sides share, rehearse, and yield what runs pairs.
 
-    `backends`: the one to prefer of each server. Raises ComparisonInvalid, and NoBase if the base can't be run.
+    `backends`: the one to prefer of each server. `whole`: rehearse every benchmark. Raises ComparisonInvalid,
+    NoBase if the base can't be run, and CopyFailed if the copy of the working tree can't.
     """
     with contextlib.ExitStack() as stack:
         core = CoreLock.acquire(settings.pin)
@@ -51,10 +60,13 @@ def pair_runner(
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
         runner = stack.enter_context(PairRunner(settings, sides, services, core.core, profile))
         try:
-            runner.rehearse(settings, plans)
+            runner.rehearse(settings, plans, whole=whole)
         except ComparisonInvalid as error:
             if error.side == "base":
                 raise NoBase(f"the base can't be run: {error}") from None
+            if error.side == "head":
+                copy = "the copy of the working tree can't be run, although the working tree can"
+                raise CopyFailed(f"{copy}: {error}\n{runner.advice}") from None
             raise
         yield runner
 
@@ -91,6 +103,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
     def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
         self.unaffected: set[str] = set()  # keys of the benchmarks that need no pairs
+        self.failed_in_head: set[str] = set()  # keys of those that the copy of the working tree could not run
+        self.brought_along: list[str] = []  # what git ignores, and head's copy got and read
+        self.rehearsal_failures: dict[str, str] = {}
+        self.advice = ""  # on what the copy of the working tree may lack
         self._sides = sides
         self._services = services
         self._databases = Databases(services)
@@ -113,11 +129,11 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         finally:
             self._settle(patient=False)
 
-    def rehearse(self, settings: Settings, plans: Plans) -> None:
+    def rehearse(self, settings: Settings, plans: Plans, *, whole: bool = False) -> None:
         """Prepare the databases, check where both sides import from, and find the unaffected benchmarks.
 
-        Both workers run once without measuring. If the change may affect only some benchmarks, each one runs to see
-        whether it does: twice if functions decide that. Raises ComparisonInvalid.
+        Both workers run once without measuring. If the change may affect only some benchmarks, or for a `whole`
+        rehearsal, each one runs: twice if functions decide whether the change affects it. Raises ComparisonInvalid.
         """
         # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
         always = [PREPARE] if settings.prepare else []
@@ -127,7 +143,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             folder = Path(name)
             for side, paths in changed.items():
                 open_traces(folder / side, paths or {})
-            with self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _):
+            with (
+                self._noting_reads(folder),
+                self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _),
+            ):
                 for worker in pair.both:
                     if strange := ", ".join(foreign(worker.collected.origins, worker.side.tree)):
                         raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {strange}")
@@ -140,19 +159,47 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                         rehearsed |= users
                         if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
                             again |= users
-                order = [key for key in base.keys if key in rehearsed]
+                order = [key for key in base.keys if key in (keys if whole else rehearsed)]
                 if again:  # pytest leaves set up what the next test needs, so no test may follow itself
                     order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
                 for worker in pair.both:
                     worker.send(Order(order))
-                failed = {key for key in order for worker in pair.both if worker.end()}
+                for key in order:
+                    if why := self._problems(key, pair, [worker.end() for worker in pair.both]):
+                        self.rehearsal_failures[key] = why
                 for worker in pair.both:
                     worker.leave(worker.start_limit_s)
             self._settle()
             self._databases.keep_prepared(self._count % ROUNDS)
             for names, users in (always, keys - served), (serving, served):
                 if (found := _affected(names, sides, folder, changed)) is not None:
-                    self.unaffected |= (users & rehearsed) - failed - found
+                    self.unaffected |= (users & rehearsed) - self.rehearsal_failures.keys() - found
+
+    @contextlib.contextmanager
+    def _noting_reads(self, folder: Path) -> Iterator[None]:
+        """Note what the workers with traces in `folder` read; raises ComparisonInvalid if base read head's files."""
+        sides, copy = self._sides, self._sides.head.tree
+        try:
+            yield
+        finally:
+            paths = paths_read(folder / "head")
+            self.brought_along = read_extras(sides.extras, paths, copy)
+            missing = missing_in_copy(paths, copy, sides.top, LEVELS)
+            what = f"It lacks {', '.join(missing)}" if missing else "It may lack something outside of the repository"
+            self.advice = f"{what}: name that in also_copy under [compare] in settings.toml."
+        if strange := changed_in_working_tree(paths_read(folder / "base"), sides.files, sides.top):
+            raise ComparisonInvalid(
+                f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
+                " from the path of a module, or from the working directory"
+            )
+
+    def _problems(self, key: str, pair: WorkerPair, problems: Sequence[str]) -> str:
+        """Return the problems that base and head have with a benchmark as one, with advice; "" if there is none."""
+        why = pair.named(problems)
+        if problems[-1]:
+            self.failed_in_head.add(key)
+            why += f". {self.advice}"
+        return why
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
         """Run one pair with the controls, and start the next one meanwhile, for `then`; raises ComparisonInvalid."""
@@ -177,7 +224,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         with self._running(chosen, profiles=profiles) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
-                if why := pair.named(worker.collected.why_missing(plan.key) for worker in pair.both):
+                if why := self._problems(plan.key, pair, [one.collected.why_missing(plan.key) for one in pair.both]):
                     failures[plan.key] = why
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
@@ -187,7 +234,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 self._ahead = self._start(then, others, None, None)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
-                if why := pair.named([worker.end() for worker in pair.both]):
+                if why := self._problems(plan.key, pair, [worker.end() for worker in pair.both]):
                     failures[plan.key] = why
                 elif turns is not None:
                     differences[plan.key], samples_s[plan.key] = turns
@@ -214,7 +261,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             started = self._start(plans, (), traces, profiles)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
-            for worker in started.both:
+            for worker in reversed(started.both):  # head first: if it can't run, its copy is at fault and not the base
                 worker.listen()
             yield started, time.monotonic() - began_s if is_ahead else 0.0
             self._leaving.append(started)

@@ -28,11 +28,18 @@ print(json.dumps(origins(sys.argv[1:])))
 
 
 def make(
-    root: Path, cache: Path, commit: str = "HEAD", directories: Sequence[str] = (), reported: list[str] | None = None
+    root: Path,
+    cache: Path,
+    commit: str = "HEAD",
+    directories: Sequence[str] = (),
+    reported: list[str] | None = None,
+    also_copy: Sequence[str] = (),
 ) -> Sides:
     """Sides that run in our own environment."""
     say = (reported if reported is not None else []).append
-    return make_sides(root, commit, recorded_packages={}, directories=directories, cache=cache, say=say)
+    return make_sides(
+        root, commit, directories=directories, cache=cache, results="results", also_copy=also_copy, say=say
+    )
 
 
 def asked(root: Path, python: Path, path: str, modules: Sequence[str]) -> dict[str, str]:

@@ -7,12 +7,14 @@ import struct
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.sides import Side, Sides, describe, foreign, make_sides, python_path
+from plumbline.comparing.trees.ignored import Extras
+from plumbline.comparing.trees.sides import LEVELS, Side, Sides, describe, foreign, make_sides, python_path
 from plumbline.results.environment import origins
 from tests.support.project import ROOT, make_environment, pip_install
 from tests.support.repository import Repository
@@ -36,9 +38,9 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cache: Path) -> None:
-    """Uncommitted changes, untracked files and deletions are in head; ignored files in neither."""
+    """Uncommitted changes, untracked files and deletions are in head alone."""
     repository.commit({"app/gone.py": "", "app/moved.py": ""})
-    repository.write({"app/core.py": "new", "app/untracked.py": "", "app/run.log": ""})
+    repository.write({"app/core.py": "new", "app/untracked.py": ""})
     (repository.root / "app" / "gone.py").unlink()
     repository.git("mv", "app/moved.py", "app/there.py")
 
@@ -56,7 +58,7 @@ def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path
     before = repository.git("for-each-ref") + repository.git("worktree", "list")
     sides = make(repository.root, cache)
     assert len(str(sides.base.root)) == len(str(sides.head.root))
-    assert sides.base.root.parents[1] == sides.head.root.parents[1] == cache / "trees"
+    assert sides.base.tree.parents[LEVELS + 1] == sides.head.tree.parents[LEVELS + 1] == cache / "trees"
     assert repository.git("for-each-ref") + repository.git("worktree", "list") == before
     assert repository.git("status", "--porcelain") == ""
 
@@ -97,7 +99,7 @@ def test_a_workspace_is_copied_around_its_project(tmp_path: Path, cache: Path) -
 
     sides = make(repository.root / "services" / "api", cache, directories=["../../libs"])
 
-    assert sides.base.root == cache / "trees" / sides.base.root.parts[-4] / "tree" / "services" / "api"
+    assert sides.base.root == sides.base.tree / "services" / "api"
     assert (sides.base.root / "tests/performance/test_it.py").read_text() == "new"
     assert sides.files == ["libs/common.py", "tests/performance/test_other.py"]
     assert sides.import_from == [".", "../../libs"]
@@ -188,31 +190,6 @@ def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tm
     assert texts(sides.base.root / "vendor") == {}
 
 
-def test_generated_code_is_in_both(repository: Repository, cache: Path) -> None:
-    """A version file or a compiled extension that git ignores is copied and reported; other ignored files are not."""
-    repository.commit({".gitignore": "_version.py\n*.so\n*.log\n_made/\n.venv/\n__pycache__/\n"})
-    repository.write({"app/_version.py": "1", "app/fast.so": "2", "app/run.log": "3", "stray.so": "4"})
-    repository.write({"app/_made/__init__.py": "5", "app/_made/data.bin": "6", "app/__pycache__/core.py": "7"})
-    repository.write({".venv/lib/app/__init__.py": "8"})
-    reported: list[str] = []
-
-    sides = make(repository.root, cache, reported=reported)
-
-    assert not sides.differ
-    for side in (sides.base, sides.head):
-        assert sorted(texts(side.root / "app")) == [
-            "__init__.py",
-            "_made/__init__.py",
-            "_version.py",
-            "core.py",
-            "fast.so",
-        ]
-        assert not (side.root / ".venv").exists()
-        assert not (side.root / "stray.so").exists()
-    [line] = reported
-    assert line.endswith("in both copies as the code may need it: app/_made/__init__.py, app/_version.py, app/fast.so")
-
-
 def test_a_tracked_file_of_base_is_not_overwritten(repository: Repository, cache: Path) -> None:
     """A file that head generates and base has in git keeps base's content there."""
     base = repository.commit({"app/_version.py": "tracked"})
@@ -281,13 +258,14 @@ def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Pa
 def test_leftovers_of_a_killed_run_are_swept(repository: Repository, cache: Path) -> None:
     """Half a copy is made again under its name, and removed under any other."""
     sides = make(repository.root, cache)
-    (sides.base.root.parent / "made").unlink()
+    kept = [side.tree.parents[LEVELS] for side in (sides.base, sides.head)]
+    (kept[0] / "made").unlink()
     (sides.base.root / "app" / "core.py").unlink()
     (cache / "trees" / "head-half" / "tree").mkdir(parents=True)
     (cache / "environments" / "half").mkdir(parents=True)
     make(repository.root, cache)
     assert (sides.base.root / "app" / "core.py").read_text() == "old"
-    assert sorted((cache / "trees").iterdir()) == sorted([sides.base.root.parent, sides.head.root.parent])
+    assert sorted((cache / "trees").iterdir()) == sorted(kept)
     assert list((cache / "environments").iterdir()) == []
 
 
@@ -355,14 +333,14 @@ def test_the_description_is_short() -> None:
     """Packages with both versions first, then the files; of many, how many more there are."""
     side = Side("base", Path("/"), Path("/"), Path("/"))
     packages = [("redis", "6.2.0", "8.0.1"), ("hiredis", "", "3.0"), ("orjson", "3.10", "")]
-    sides = Sides(side, side, ["a.py"], packages, [], [])
+    sides = Sides(side, side, ["a.py"], packages, [], [], Extras([], []), Path("/"))
     assert describe(sides) == [
         "redis 6.2.0 → 8.0.1",
         "hiredis (none) → 3.0",
         "orjson 3.10 → (none)",
         "1 file differs: a.py",
     ]
-    many = Sides(side, side, [f"{number}.py" for number in range(9)], packages * 3, [], [])
+    many = replace(sides, files=[f"{number}.py" for number in range(9)], packages=packages * 3)
     assert describe(many)[5:] == ["and 4 more packages", "9 files differ: 0.py, 1.py, 2.py, 3.py, 4.py and 4 more"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from plumbline.comparing.statistics.plan import BenchmarkPlan
+from plumbline.comparing.trees.ignored import Extras
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.judging.evidence import Thresholds
 from plumbline.settings import Settings, load_settings
@@ -160,7 +161,16 @@ def left_in(folder: Path) -> list[list[str]]:
 
 def sides_in(folder: Path, python: Path) -> Sides:
     base, head = (Side(name, folder / name, python, folder / name) for name in ("base", "head"))
-    return Sides(base, head, files=["tested_code.py"], packages=[], modules=["tested_code"], import_from=["."])
+    return Sides(
+        base,
+        head,
+        files=["tested_code.py"],
+        packages=[],
+        modules=["tested_code"],
+        import_from=["."],
+        extras=Extras([], []),
+        top=folder / "repository",
+    )
 
 
 def copy_of(sides: Sides, folder: Path) -> Sides:

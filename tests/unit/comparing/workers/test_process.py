@@ -12,6 +12,7 @@ import pytest
 from plumbline import __version__
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER
+from plumbline.comparing.trees.ignored import Extras
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers import process as worker_process
 from plumbline.comparing.workers.process import (
@@ -45,7 +46,16 @@ def sides(tmp_path: Path) -> Sides:
     for name in ("base", "head"):
         (tmp_path / name / "tests/performance").mkdir(parents=True)
     base, head = (Side(name, tmp_path / name, Path(sys.executable), tmp_path / name) for name in ("base", "head"))
-    return Sides(base, head, files=[], packages=[], modules=[], import_from=[".", "src"])
+    return Sides(
+        base,
+        head,
+        files=[],
+        packages=[],
+        modules=[],
+        import_from=[".", "src"],
+        extras=Extras([], []),
+        top=tmp_path / "repository",
+    )
 
 
 def test_each_file_is_named_once_and_controls_are_not(sides: Sides) -> None:

@@ -1,0 +1,118 @@
+"""The files that git ignores and that code may read all the same: both sides of a comparison get them, too."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.comparing.trees.git import Git
+
+# A file or a folder that is larger, a folder of more files, and what goes beyond the total is linked.
+MOST_BYTES, MOST_FILES, MOST_BYTES_IN_TOTAL = 16 << 20, 2_000, 64 << 20
+# A folder that holds one of these, or a folder with one, is an environment or a cache.
+MARKERS = ("pyvenv.cfg", "CACHEDIR.TAG")
+LEFT_OUT_FOLDERS = {"__pycache__", ".git"}
+
+
+class CopyFailed(Exception):
+    """The copy of the working tree can't be made, or does not run although the working tree does."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Files for both copies beside those that git lists: paths below the repository's root, with slashes."""
+
+    copied: list[str]  # files
+    linked: list[str]  # files and folders; one outside of the repository begins with ".."
+
+
+def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: Sequence[str], levels: int) -> Extras:
+    """Return what git ignores, and what `also_copy` names: paths from the project's root.
+
+    Small files and folders are copied, because either side may write to them, and large ones are linked. `.env` files
+    are linked: no second file may hold their secrets. Environments, caches and the folder `results` are left out.
+    `levels`: how many folders above the repository `also_copy` can reach. Raises NoBase, and CopyFailed if `also_copy`
+    names what is not there.
+    """
+    options = ("--others", "--exclude-standard")
+    found = [git.top / name for name in git.names(*options, "--ignored", "--directory")]
+    for name in submodules:
+        inner = Git(git.top / name)
+        found += [inner.top / each for each in inner.names(*options, "--ignored", "--directory")]
+    wanted = [path for path in found if path != results and not _is_cache(path)]
+    files, linked = list[Path](), [git.top / name for name in git.names(*options) if is_secret(Path(name))]
+    left_bytes = MOST_BYTES_IN_TOTAL
+    for path in wanted:
+        small = _files(path, min(MOST_BYTES, left_bytes), MOST_FILES)
+        if small is None:
+            linked.append(path)
+        else:
+            files += small
+            left_bytes -= sum(one.lstat().st_size for one in small)
+    for name in also_copy:
+        path = Path(os.path.normpath(git.top / git.prefix / name))
+        if not path.exists():
+            raise CopyFailed(f"there is no {name}, which also_copy under [compare] in settings.toml names")
+        if path.is_relative_to(git.top):
+            files += _files(path) or []
+            linked = [one for one in linked if not one.is_relative_to(path)]
+        elif Path(os.path.relpath(path, git.top)).parts.count("..") <= levels:
+            linked.append(path)
+        elif not Path(name).is_absolute():
+            raise CopyFailed(f"{name} of also_copy is more than {levels} folders above the repository's root")
+    secret = [path for path in files if is_secret(path) or path.is_symlink()]
+
+    def names(paths: list[Path]) -> list[str]:
+        return sorted({Path(os.path.relpath(path, git.top)).as_posix() for path in paths})
+
+    return Extras(names([path for path in files if path not in secret]), names([*linked, *secret]))
+
+
+def _is_cache(path: Path) -> bool:
+    environment = Path(os.path.realpath(sys.prefix))
+    if path.name in LEFT_OUT_FOLDERS or environment.is_relative_to(path) or path.is_relative_to(environment):
+        return True
+    return any((path / marker).exists() or any(path.glob(f"*/{marker}")) for marker in MARKERS)
+
+
+def is_secret(path: Path) -> bool:
+    return path.name.startswith(".env")
+
+
+def _files(path: Path, most_bytes: float = float("inf"), most_files: float = float("inf")) -> list[Path] | None:
+    """Return the files at or below a path; None if they are too many or too large."""
+    found, total_bytes = list[Path](), 0
+    is_folder = path.is_dir() and not path.is_symlink()
+    for folder, folders, names in os.walk(path) if is_folder else [(path.parent, list[str](), [path.name])]:
+        folders[:] = [name for name in folders if name not in LEFT_OUT_FOLDERS]
+        for one in (
+            Path(folder, name) for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]
+        ):
+            if one.is_symlink() or one.is_file():  # neither a socket nor a pipe
+                total_bytes += one.lstat().st_size
+                found.append(one)
+        if total_bytes > most_bytes or len(found) > most_files:
+            return None
+    return found
+
+
+def read_extras(extras: Extras, paths: Iterable[Path], tree: Path) -> list[str]:
+    """Return those of the extras of the copy `tree` that are, or hold, one of these paths."""
+    below = {path.relative_to(tree) for path in paths if path.is_relative_to(tree)}
+    read = {one.as_posix() for path in below for one in (path, *path.parents)}
+    return [name for name in sorted([*extras.copied, *extras.linked]) if name in read]
+
+
+def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path, levels: int) -> list[str]:
+    """Return those of these paths that are not in the copy `tree`, although the repository in `top` has them.
+
+    A path is relative to the repository's root, from which it may lead some levels up.
+    """
+    names = {os.path.relpath(path, tree) for path in paths if path.is_relative_to(tree.parents[levels - 1])}
+    return sorted(name for name in names if not (tree / name).exists() and (top / name).exists())
+
+
+def changed_in_working_tree(paths: Iterable[Path], changed: Iterable[str], top: Path) -> list[str]:
+    """Return those of the changed files that are read from the working tree in `top`."""
+    return sorted(set(changed) & {path.relative_to(top).as_posix() for path in paths if path.is_relative_to(top)})
