@@ -4,7 +4,8 @@ import argparse
 
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
-from plumbline.commands.output import say
+from plumbline.commands.output import say, say_wrapped
+from plumbline.comparing.trees.git import NoBase
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
 from plumbline.judging.baseline import (
     baseline_path,
@@ -19,6 +20,7 @@ from plumbline.judging.baseline_check import differences
 from plumbline.judging.decide import missing_benchmarks
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.results.files import ResultsError, write_results
+from plumbline.results.schema import Results
 
 EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 
@@ -60,4 +62,26 @@ def run(project: Project, options: argparse.Namespace) -> int:
     say("\n".join(["", *changes(old, new), "", f"written: {project.shown(path)}; commit it"]))
     if new.environment.dirty:
         say("note: the working tree differs from its commit; this baseline says so")
-    return EXIT_PASS
+    return _check_base(project, runs[-1])
+
+
+def _check_base(project: Project, record: Results) -> int:
+    """Report on the first day that changes could not be compared with this commit; return the exit code."""
+    from plumbline.commands.paired import rehearse
+
+    say("\nchecking that later changes can be compared with this commit")
+    try:
+        problems = rehearse(project, record)
+    except NoBase as error:
+        say(f"not checked: {error}")
+        return EXIT_PASS
+    if not problems:
+        say("they can")
+        return EXIT_PASS
+    allowed = project.settings.gate.allow_unmeasured
+    say_wrapped("\n".join(problems))
+    if allowed:
+        say_wrapped("Changes are not compared with their base, which allow_unmeasured in settings.toml permits.")
+        return EXIT_PASS
+    advice = "fix that before you propose a change, or set allow_unmeasured = true under [gate] in settings.toml"
+    raise CommandError(f"the baseline is written, but later changes can't be compared: {advice}", EXIT_INVALID)

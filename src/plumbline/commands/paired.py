@@ -9,9 +9,10 @@ from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, functions_at
+from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base, functions_at
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
+from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_path, edited_entries
 from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoComparison
@@ -87,3 +88,24 @@ def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set
         if not any(test in functions_at(project.root, base, file) for file, *_, test in tests):
             found.add(one.key)
     return found
+
+
+def rehearse(project: Project, record: Results) -> list[str]:
+    """Run every benchmark of a record once in copies of the last commit and of the working tree, untimed.
+
+    Return why a change could not be compared with this commit, one text for each problem. Raises NoBase if there is no
+    commit.
+    """
+    if not (commit := Git(project.root).commit("HEAD")):
+        raise NoBase("nothing has been committed yet")
+    base = Base(commit, "the last commit")
+    try:
+        sides = sides_of(project.settings, project.root, commit, record.environment.packages, say_wrapped)
+        plans, services = plans_of(project.settings, record.benchmarks), record.environment.services
+        with pair_runner(project.settings, sides, plans, "ci", services, whole=True) as runner:
+            failures = runner.rehearsal_failures
+    except (NoBase, CopyFailed, ComparisonInvalid) as error:
+        return [str(error)]
+    failed = [one for one in record.benchmarks if one.key in failures]
+    new = _new(project, base, failed) - runner.failed_in_head
+    return [f"{one.key} can't be compared: {failures[one.key]}" for one in failed if one.key not in new]
