@@ -375,8 +375,8 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
 def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
     """The repository begins two folders above the project, and what is compared with is a commit before the last one.
 
-    A slow-down that stands in a file git has never heard of is convicted, and the file is named. One that skips in
-    base and one whose import fails there: both told, and the others are compared.
+    A slow-down that stands in a file git has never heard of fails, and the file is named. A benchmark that skips in
+    base is invalid, one that base does not have and can't run is new, and the others are compared.
     """
     project = create(tmp_path / "repository" / "services" / "api", environments)
     edit(project, "code_under_test.py", "ROUNDS = ", "HAS_IT = False\nROUNDS = ")
@@ -396,9 +396,9 @@ def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
     project.write("test_new.py", imports + SUITE.replace("code_under_test.work", "new").partition("def test_other")[0])
     done = run(project, "compare", "HEAD~1", "--limit=60", "--", "-q")
 
-    assert done.code == 1, done.output
+    assert done.code == 3, done.output
     new, skips = "test_new.py::test_work", "test_skips.py::test_skips"
-    assert project.verdicts() == {WORK: "regression", OTHER: "pass", skips: "inconclusive", new: "inconclusive"}
+    assert project.verdicts() == {WORK: "regression", OTHER: "pass", skips: "invalid", new: "new"}
     files = ", ".join(f"services/api/{name}" for name in ("README.md", "code_under_test.py", "untracked.py"))
     assert f"3 files differ: {files}" in done.output
     assert re.search(r"[Cc]ompared in pairs with [0-9a-f]{10}, as asked: HEAD~1", done.output)
@@ -431,10 +431,10 @@ def test_data_of_each_arm(project: Project) -> None:
     edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 100\n')
     edit(project, "cached.py", 'b"old"', 'b"new"')
     done = compare(project)
-    assert done.code == 1, done.output
+    assert done.code == 3, done.output
     own, shared = "test_code.py::test_answer[CACHE_URL]", "test_code.py::test_answer[SHARED_URL]"
     item = "test_served.py::test_item"
-    assert project.verdicts() == {own: "pass", shared: "inconclusive", item: "regression"}
+    assert project.verdicts() == {own: "pass", shared: "invalid", item: "regression"}
     assert reasons(project, own).startswith("compared in ")
     assert reasons(project, item).startswith("compared in ")
     assert "AssertionError: that is of another version" in reasons(project, shared)

@@ -33,6 +33,7 @@ from plumbline.results.schema import FunctionTime
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 
+ALSO_COPY = "name that in also_copy under [compare] in settings.toml"
 PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler
 LEAST_REST_S = 0.02  # shorter rests between turns are put together: other processes change the caches in each
 
@@ -66,7 +67,8 @@ def pair_runner(
                 raise NoBase(f"the base can't be run: {error}") from None
             if error.side == "head":
                 copy = "the copy of the working tree can't be run, although the working tree can"
-                raise CopyFailed(f"{copy}: {error}\n{runner.advice}") from None
+                advice = runner.advice or f"If it lacks something outside of the repository, {ALSO_COPY}."
+                raise CopyFailed(f"{copy}: {error}\n{advice}") from None
             raise
         yield runner
 
@@ -185,8 +187,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             paths = paths_read(folder / "head")
             self.brought_along = read_extras(sides.extras, paths, copy)
             missing = missing_in_copy(paths, copy, sides.top, LEVELS)
-            what = f"It lacks {', '.join(missing)}" if missing else "It may lack something outside of the repository"
-            self.advice = f"{what}: name that in also_copy under [compare] in settings.toml."
+            if missing:
+                self.advice = f"It lacks {', '.join(missing)}: {ALSO_COPY}."
         if strange := changed_in_working_tree(paths_read(folder / "base"), sides.files, sides.top):
             raise ComparisonInvalid(
                 f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
@@ -198,7 +200,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         why = pair.named(problems)
         if problems[-1]:
             self.failed_in_head.add(key)
-            why += f". {self.advice}"
+            why += f". {self.advice}" if self.advice else ""
         return why
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
