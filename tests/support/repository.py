@@ -1,5 +1,6 @@
 """A git repository in a folder of its own, for tests of what is asked of git."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,11 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message=Change")
         return self.head()
+
+    def give_away(self) -> None:
+        """Make everything another user's, as a checkout is that a container mounts."""
+        for path in [self.root, *self.root.rglob("*")]:
+            os.chown(path, 12345, 12345, follow_symlinks=False)
 
     def head(self) -> str:
         """The hash of the commit that is checked out."""

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from plumbline.repository import git_command
 from plumbline.results.schema import Environment
 
 
@@ -62,7 +63,7 @@ def cpu_model() -> str:
         name = fields.get("model name") or fields.get("CPU part") or platform.machine()
         numbers = [fields[key] for key in ("cpu family", "model", "stepping") if key in fields]
         return " ".join([name, "/".join(numbers)]).strip()
-    return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor() or platform.machine()
 
 
 def installed_packages() -> dict[str, str]:
@@ -76,17 +77,24 @@ def installed_packages() -> dict[str, str]:
 
 
 def git_state(root: Path) -> tuple[str, bool]:
-    """Return the commit that is checked out, and whether tracked files differ from it; ("", False) without git."""
-    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    return commit, bool(commit and _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"))
+    """Return the commit that is checked out, and whether tracked files differ from it; ("", False) without git.
+
+    They count as different if git cannot say.
+    """
+    commit = _output(*git_command(root, "rev-parse", "--verify", "--quiet", "HEAD"))
+    if not commit:
+        return "", False
+    changes = _output(*git_command(root, "status", "--porcelain", "--untracked-files=no", "--no-renames"))
+    return commit, changes is None or bool(changes)
 
 
-def _output(*command: str) -> str:
+def _output(command: list[str], environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the output of a command; None if it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environ)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from plumbline.processes import last_lines, run_command
 from plumbline.project import SUITE, nox_command
+from plumbline.repository import git_command
 from plumbline.results.files import ResultsError, decode_results
 from plumbline.results.schema import Results
 
@@ -20,8 +21,6 @@ FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
-FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")  # set in a git hook
-NO_PROMPT = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "false", "GCM_INTERACTIVE": "never"}
 # Variables that name the target of a change. The first that is set wins.
 TARGETS = (
     "PERF_BASE",
@@ -49,8 +48,6 @@ class Git:
     def __init__(self, folder: Path) -> None:
         """Raises NoBase if there is no git or no repository."""
         self.top = folder
-        ours = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS}
-        self._environ = {**ours, **NO_PROMPT, "LC_ALL": "C"}
         # `prefix` is the path of the folder below the root, with a slash at its end; empty if both are the same.
         self.prefix, top = self.run("rev-parse", "--show-prefix", "--show-toplevel").split("\n")[:2]
         self.top = Path(top).resolve()
@@ -146,9 +143,9 @@ class Git:
     def _run(
         self, *arguments: str, environ: Mapping[str, str] = {}, limit_s: float = COMMAND_LIMIT_S
     ) -> tuple[int, str, str]:
-        command = ["git", "-C", str(self.top), "-c", f"core.hooksPath={os.devnull}", *arguments]
+        command, around = git_command(self.top, *arguments)
         try:
-            return run_command(command, limit_s, {**self._environ, **environ})
+            return run_command(command, limit_s, {**around, **environ})
         except FileNotFoundError:
             raise NoBase("git is not installed, so there is no commit to compare with") from None
         except subprocess.TimeoutExpired:

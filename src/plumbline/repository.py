@@ -1,0 +1,34 @@
+"""The command that runs git in the repository around a folder, whoever owns it."""
+
+import os
+from pathlib import Path
+
+FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")  # set in a git hook
+ENVIRON = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "true",
+    "SSH_ASKPASS": "false",
+    "GCM_INTERACTIVE": "never",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+}
+
+
+def git_command(folder: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Return a git command that runs in a folder, without prompts and hooks, and its environment."""
+    ours = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS}
+    command = ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments]
+    return command, {**ours, **ENVIRON, **_location(folder.resolve())}
+
+
+def _location(folder: Path) -> dict[str, str]:
+    """Return the variables that name the repository.
+
+    Git refuses to look for one that belongs to another user (`safe.directory`), and reads one that is named. Whoever
+    runs the suite runs the code of this checkout anyway.
+    """
+    for top in (folder, *folder.parents):
+        git = top / ".git"
+        if git.is_file() or (git / "HEAD").exists():
+            return {"GIT_DIR": str(git), "GIT_WORK_TREE": str(top)}
+    return {}
