@@ -5,8 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from plumbline import __version__
-from plumbline.commands.base import documented_exit
+from plumbline import __version__, inherited
 
 COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",
@@ -22,6 +21,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `arguments` are those of the process by default."""
+    if arguments is None:
+        inherited.leave_behind()
+    from plumbline.commands.base import documented_exit  # which may not be found under a wrong PYTHONHOME
+
     parser = argparse.ArgumentParser(
         prog="plumbline",
         description="Report whether a change makes a Python service slower, or ask more of Redis and PostgreSQL.",

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
+from plumbline.inherited import HIDDEN
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, PYTEST_CAME_TO_ITS_END
@@ -48,7 +49,9 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
         code = _run(command, project.root, project.settings.gate.time_limit_s)
         if code == PYTEST_USAGE_ERROR:
-            raise _ended("pytest could not start (see above)", EXIT_USAGE)
+            hidden = os.environ.get(HIDDEN, "").split()
+            also = f"; hidden from it: {', '.join(hidden)}" if hidden else ""
+            raise _ended(f"pytest could not start (see above){also}", EXIT_USAGE)
         try:
             record = read_results(output)
         except FileNotFoundError:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from plumbline.inherited import HIDDEN
 from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.application import Application, Process
@@ -85,9 +86,9 @@ class Services:
         if a server cannot be started.
         """
         variables.check(self._settings)
-        if self._plain:
-            verb = "is" if len(self._plain) == 1 else "are"
-            self.notices.append(f"{', '.join(self._plain)} {verb} set: not used, and hidden from what this run starts")
+        if hidden := sorted({*self._plain, *self._environ.get(HIDDEN, "").split()}):
+            verb = "is" if len(hidden) == 1 else "are"
+            self.notices.append(f"{', '.join(hidden)} {verb} set: not used, and hidden from what this run starts")
         needed = [name for name in SERVERS if self._settings.backend(name) != "off"]
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):

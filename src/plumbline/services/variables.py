@@ -5,6 +5,7 @@ import string
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
+from plumbline.inherited import FOR_SERVERS, disturbing
 from plumbline.services.address import Address
 from plumbline.services.base import Service
 from plumbline.services.errors import ServiceError
@@ -56,13 +57,17 @@ def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefi
 
 
 def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
-    """Return variables that would lead a client to another server; `keep_tls` leaves libpq's PGSSL… out."""
-    return sorted(
+    """Return variables that would lead a client to another server, or configure the application's own server.
+
+    `keep_tls` leaves libpq's PGSSL… out.
+    """
+    elsewhere = (
         name
         for name, value in environ.items()
         if (PLAIN_NAME.fullmatch(name) and PLAIN_URL.match(value))
         or (LIBPQ_NAME.fullmatch(name) and not (keep_tls and name.startswith("PGSSL")))
     )
+    return sorted([*elsewhere, *disturbing(environ, FOR_SERVERS)])
 
 
 def overrides(

@@ -145,11 +145,14 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
         "REDIS_URL": "redis://:s3cret@staging.example",
         "PGHOST": "staging.example",
         "PGPASSWORD": "s3cret",
+        "UVICORN_RELOAD": "1",
+        "WEB_CONCURRENCY": "4",
+        "PERF_HIDDEN": "PYTHONOPTIMIZE",
         "PGDATA": "/not/libpq",
         "CACHE_URL": "locmem://",
         "HOME": "/home/me",
     }
-    services = make_services(EMBEDDED + '[env]\nREDIS_URL = "{redis.url}/0"\n', **set_by_user)
+    services = make_services(EMBEDDED + '[env]\nREDIS_URL = "{redis.url}/0"\nWEB_CONCURRENCY = "2"\n', **set_by_user)
     services.begin()
 
     changes = services.environment()
@@ -158,9 +161,11 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
     assert changes["REDIS_URL"] == server(services.redis).address.url + "/0"  # `env` has the last word
     assert changes["PGHOST"] is None
     assert changes["PGPASSWORD"] is None
+    assert changes["UVICORN_RELOAD"] is None
+    assert changes["WEB_CONCURRENCY"] == "2"
     assert {"PGDATA", "CACHE_URL", "HOME"}.isdisjoint(changes)
-    told = "DATABASE_URL, PGHOST, PGPASSWORD, REDIS_URL are set: not used, and hidden from what this run starts"
-    assert services.notices == [told]
+    told = "DATABASE_URL, PGHOST, PGPASSWORD, PYTHONOPTIMIZE, REDIS_URL, UVICORN_RELOAD, WEB_CONCURRENCY are set"
+    assert services.notices == [f"{told}: not used, and hidden from what this run starts"]
     assert "s3cret" not in str(services.notices)
 
 
