@@ -13,8 +13,8 @@ from pathlib import Path
 
 from plumbline.comparing.trees.at_start import sitecustomize as marks
 from plumbline.comparing.trees.environment import package_folders
-from plumbline.comparing.trees.sides import COMPILED_FOLDER, Sides
-from plumbline.comparing.trees.trace import is_run_by_python
+from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.trees.trace import is_run_by_python, source_of
 
 APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
@@ -47,7 +47,7 @@ def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | Non
     for distribution in (one for name in names for one in importlib.metadata.distributions(name=name, path=folders)):
         if distribution.files is None:
             return None
-        files = [_source_of(Path(file)) for file in distribution.files if ".." not in file.parts]
+        files = [source_of(Path(file)) for file in distribution.files if ".." not in file.parts]
         tops = {file.parts[0] for file in files}
         if any(top.endswith(".pth") for top in tops):
             return None
@@ -55,13 +55,6 @@ def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | Non
         placed = [Path(str(distribution.locate_file(top))) for top in tops if not top.endswith(".dist-info")]
         found |= {form: functions for path in placed for form in (path.absolute(), path.resolve())}
     return found
-
-
-def _source_of(path: Path) -> Path:
-    """Return the source of a compiled file; any other path as it is."""
-    if path.parent.name != COMPILED_FOLDER:
-        return path
-    return path.parent.parent / (path.name.partition(".")[0] + ".py")
 
 
 def changed_functions(base: Path, head: Path) -> set[str] | None:
@@ -195,5 +188,5 @@ def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
 @functools.cache  # each process of both sides reads most of these files
 def _with_parents(name: str) -> set[Path]:
     """Return a file and the folders around it, by the given path and by that without links."""
-    paths = [_source_of(Path(name)), _source_of(Path(os.path.realpath(name)))]
+    paths = [source_of(Path(name)), source_of(Path(os.path.realpath(name)))]
     return {one for path in paths for one in (path, *path.parents)}

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.comparing.trees.git import Git
+from plumbline.comparing.trees.trace import COMPILED_FOLDER
 
 # A file or a folder that is larger, a folder of more files, and what goes beyond the total is linked.
 MOST_BYTES, MOST_FILES, MOST_BYTES_IN_TOTAL = 16 << 20, 2_000, 64 << 20
-# A folder that holds one of these, or a folder with one, is an environment or a cache.
+# A folder that holds one of these is an environment or a cache.
 MARKERS = ("pyvenv.cfg", "CACHEDIR.TAG")
-LEFT_OUT_FOLDERS = {"__pycache__", ".git"}
+LEFT_OUT_FOLDERS = {COMPILED_FOLDER, ".git"}
 
 
 class CopyFailed(Exception):
@@ -40,7 +41,10 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     for name in submodules:
         inner = Git(git.top / name)
         found += [inner.top / each for each in inner.names(*options, "--ignored", "--directory")]
-    wanted = [path for path in found if path != results and not _is_cache(path)]
+    # A cache may hold a .gitignore of its own: then git lists the files in it.
+    folders = {folder for path in found for folder in (path, *path.parents) if folder.is_relative_to(git.top)}
+    left_out = {results, *filter(_is_cache, folders - {git.top})}
+    wanted = [path for path in found if left_out.isdisjoint((path, *path.parents)) and not _holds_environment(path)]
     files, linked = list[Path](), [git.top / name for name in git.names(*options) if is_secret(Path(name))]
     left_bytes = MOST_BYTES_IN_TOTAL
     for path in wanted:
@@ -69,11 +73,13 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     return Extras(names([path for path in files if path not in secret]), names([*linked, *secret]))
 
 
-def _is_cache(path: Path) -> bool:
-    environment = Path(os.path.realpath(sys.prefix))
-    if path.name in LEFT_OUT_FOLDERS or environment.is_relative_to(path) or path.is_relative_to(environment):
-        return True
-    return any((path / marker).exists() or any(path.glob(f"*/{marker}")) for marker in MARKERS)
+def _is_cache(folder: Path) -> bool:
+    return folder.name in LEFT_OUT_FOLDERS or any((folder / marker).exists() for marker in MARKERS)
+
+
+def _holds_environment(path: Path) -> bool:
+    """Return whether a folder that git ignores as a whole holds environments: ours, or as Nox and tox keep them."""
+    return Path(os.path.realpath(sys.prefix)).is_relative_to(path) or any(path.glob(f"*/{MARKERS[0]}"))
 
 
 def is_secret(path: Path) -> bool:

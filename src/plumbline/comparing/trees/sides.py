@@ -19,13 +19,13 @@ from plumbline import cache as kept
 from plumbline.comparing.trees.environment import base_python, local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
+from plumbline.comparing.trees.trace import COMPILED_FOLDER
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
 
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
 CODE = (".py", ".so", ".pyd")
-COMPILED_FOLDER = "__pycache__"
 LEAST_FREE_BYTES = 1 << 20
 SUBMODULE = "160000"
 MANIFEST = "manifest.json"

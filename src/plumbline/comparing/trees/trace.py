@@ -11,6 +11,7 @@ from typing import Literal
 from plumbline.comparing.trees.at_start.sitecustomize import CALL, NUMBER_BYTES, PROGRAM, STAGE, STAGES, TRACE, WATCHED
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
+COMPILED_FOLDER = "__pycache__"
 LINE_BYTES = 1000
 
 
@@ -38,10 +39,20 @@ def is_run_by_python(program: str, path: str | None = None) -> bool:
 
 
 def paths_read(folder: Path) -> set[Path]:
-    """Return the paths of all that the processes with traces in `folder` have read, or have tried to."""
+    """Return the paths of all that the processes with traces in `folder` have read, or have tried to.
+
+    The source stands for what Python has compiled of it.
+    """
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     lines = {line for file in files for line in file.read_text("utf-8", errors="surrogateescape").splitlines()}
-    return {Path(line.removeprefix(WATCHED)) for line in lines if not line.startswith((CALL, PROGRAM))}
+    return {source_of(Path(line.removeprefix(WATCHED))) for line in lines if not line.startswith((CALL, PROGRAM))}
+
+
+def source_of(path: Path) -> Path:
+    """Return the source of a compiled file; any other path as it is."""
+    if path.parent.name != COMPILED_FOLDER:
+        return path
+    return path.parent.parent / (path.name.partition(".")[0] + ".py")
 
 
 class Stages:

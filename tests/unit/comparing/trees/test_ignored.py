@@ -72,11 +72,13 @@ def test_generated_code_is_not_added_to_a_package_that_base_does_not_have(reposi
 def test_environments_caches_and_results_are_left_out(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """So is the environment that we run in, and what Python has compiled."""
     repository.write({".venv/pyvenv.cfg": "", ".venv/lib/a.py": "", ".cache/CACHEDIR.TAG": "", ".cache/a": ""})
+    repository.write({".pytest_cache/CACHEDIR.TAG": "", ".pytest_cache/.gitignore": "*", ".pytest_cache/v/a": ""})
     repository.write({"made/ci/pyvenv.cfg": "", "results/a.json": "", "app/__pycache__/core.pyc": "", "data/a": ""})
-    assert extras(repository) == Extras(["data/a"], [])
+    repository.write({"app/.venv/pyvenv.cfg": "", "app/b_pb2.py": ""})
+    assert extras(repository) == Extras(["app/b_pb2.py", "data/a"], [])
 
     monkeypatch.setattr(sys, "prefix", str(repository.root / "data/environment"))
-    assert extras(repository) == Extras([], [])
+    assert extras(repository) == Extras(["app/b_pb2.py"], [])
 
 
 def test_large_files_folders_and_secrets_are_linked(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,162 @@
+"""Pull requests as a pipeline sees them: a shallow clone of the merge commit, owned by somebody else, without baseline.
+
+Each one is slower in its own way. Each is compared with its base, or the run is not green.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import STEADY_SETTINGS, Done, Project
+
+KEY = "test_shop.py::test_total"
+SOMEBODY = 1234
+SETTINGS = f'{STEADY_SETTINGS}\n[app]\nasgi = "shop.web:app"\n'
+
+WEB = """\
+import json
+import pathlib
+import time
+
+import orders_pb2
+
+TARIFFS = json.loads((pathlib.Path(__file__).parent / "tariffs.json").read_text())
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"].endswith("shutdown"):
+                return
+    time.sleep(0.002 * orders_pb2.VERSION * TARIFFS["a"])
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+"""
+SUITE = """\
+import httpx
+
+from plumbline import Measure
+
+
+def test_total(api_url: str, measure: Measure) -> None:
+    with httpx.Client(base_url=api_url) as client:
+        for timer in measure():
+            with timer:
+                response = client.get("/health")
+            assert response.status_code == 200
+"""
+IGNORED = {"orders_pb2.py": "VERSION = 1\n", "shop/tariffs.json": '{"a": 1}'}
+
+
+@pytest.fixture
+def origin(environments: Path, tmp_path: Path) -> Project:
+    """The repository of an application that reads a generated module and a data file, which git ignores."""
+    project = Project.create(tmp_path / "origin", environments)
+    (project.suite / "test_suite.py").unlink()
+    project.write("settings.toml", SETTINGS)
+    project.write("test_shop.py", SUITE)
+    write(project.root, {".gitignore": "/perf-results/\n__pycache__/\n*_pb2.py\ntariffs.json\n"})
+    write(project.root, {"shop/__init__.py": "", "shop/web.py": WEB})
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.commit()
+    return project
+
+
+def write(root: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def checked_out(origin: Project, folder: Path, ignored: Mapping[str, str] = IGNORED) -> tuple[Project, dict[str, str]]:
+    """The checkout of the merge of branch `change` into `main`, and what GitHub says of it."""
+    origin.git("checkout", "--quiet", "--detach", "main")
+    origin.git("merge", "--quiet", "--no-ff", "--message=Merge", "change")
+    origin.git("update-ref", "refs/pull/7/merge", "HEAD")
+    bare, clone = folder / "bare.git", Project(folder / "clone", origin.environments)
+    subprocess.run(["git", "clone", "--quiet", "--mirror", str(origin.root), str(bare)], check=True)
+    clone.root.mkdir()
+    clone.git("init", "--quiet")
+    clone.git("remote", "add", "origin", f"file://{bare}")
+    clone.git("fetch", "--quiet", "--depth=1", "origin", "+refs/pull/7/merge:refs/remotes/pull/7/merge")
+    clone.git("checkout", "--quiet", "--detach", "refs/remotes/pull/7/merge")
+    write(clone.root, ignored)
+    commit = clone.git("rev-parse", "HEAD")
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", f"{SOMEBODY}:{SOMEBODY}", str(clone.root)], check=True)
+    names = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/7/merge"}
+    return clone, {**names, "GITHUB_SHA": commit, "XDG_CACHE_HOME": str(folder / "cache")}
+
+
+def change(origin: Project, path: str, old: str, new: str) -> None:
+    """Commit an edit on a branch of its own."""
+    origin.git("checkout", "--quiet", "-b", "change")
+    text = (origin.root / path).read_text()
+    assert old in text
+    (origin.root / path).write_text(text.replace(old, new))
+    origin.commit()
+
+
+def compared(clone: Project, done: Done) -> None:
+    """The change was compared with its base and failed."""
+    assert done.code == 1, done.output
+    assert clone.verdicts() == {KEY: "regression"}, done.output
+    assert "Compared in pairs with" in done.output
+
+
+def test_a_slower_handler_beside_ignored_files(origin: Project, tmp_path: Path) -> None:
+    """Base and head have the files that git ignores, and the report names them, but not what is in them."""
+    change(origin, "shop/web.py", "0.002 *", "0.02 *")
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    compared(clone, done)
+    report = (clone.root / "perf-results/report.md").read_text()
+    assert clone.results()["environment"]["commit"] == environ["GITHUB_SHA"]
+    for text in (report, " ".join(done.output.split())):
+        assert "orders" in text, done.output
+        assert "tariffs.json" in text
+        assert "VERSION" not in text
+
+
+def test_a_base_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) -> None:
+    """It lacks what the change brings: the reason and the next step are named, and a setting makes it a warning."""
+    write(origin.root, {"shop/web.py": "import not_there\n"})
+    origin.commit()
+    change(origin, "shop/web.py", "import not_there\n", WEB)
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    assert done.code == 3, done.output
+    assert "no paired comparison: the base can't be run" in done.output
+    assert "No module named 'not_there'" in done.output
+    assert "allow_unmeasured" in done.output
+
+    clone.edit("settings.toml", "[gate]", "[gate]\nallow_unmeasured = true")
+    allowed = clone.run("ci", **environ)
+    assert allowed.code == 0, allowed.output
+    assert "NEW, NOT COMPARED: not compared with the base, which allow_unmeasured permits" in allowed.output
+    assert (clone.root / "perf-results/report.md").read_text().startswith("## ⚠️ New, not compared\n")
+
+
+def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) -> None:
+    """The working tree reads a file outside of the repository, which is named with the setting that brings it along."""
+    change(origin, "shop/web.py", 'parent / "tariffs.json"', 'parents[2] / "tariffs.json"')
+    write(tmp_path, {"tariffs.json": '{"a": 5}'})
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    assert done.code == 3, done.output
+    assert "the copy of the working tree can't be run, although the working tree can" in " ".join(done.output.split())
+    assert "It lacks ../tariffs.json: name that in also_copy under [compare]" in " ".join(done.output.split())
+
+    clone.write("settings.toml", f'{SETTINGS}\n[compare]\nalso_copy = ["../tariffs.json"]\n')
+    compared(clone, clone.run("ci", **environ))

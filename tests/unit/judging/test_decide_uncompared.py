@@ -1,0 +1,137 @@
+"""A proposed change that could not be compared with its base, in whole or in part, is never green."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from plumbline.judging.decide import choose_pairs, decide
+from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, NoComparison
+from plumbline.reporting import content
+from plumbline.results.schema import Reason, Results, Verdict
+from plumbline.settings import BenchmarkSettings, GateSettings
+from tests.support.report_samples import benchmark, results
+
+GATE, ALLOWING = GateSettings(), GateSettings(allow_unmeasured=True)
+KEY = "test_a.py::test_a"
+WHY = "in base: failed: AssertionError"
+FAILED = ComparisonEvidence(base="0f1e2d3c4b", compared={KEY}, failures={KEY: WHY})
+NO_TIME = ComparisonEvidence(base="0f1e2d3c4b", compared={KEY})
+NO_BASE = ComparisonEvidence(none=NoComparison("no_base", "git is not installed"))
+OPEN = BaselineEvidence("inconclusive")
+TIMINGS = [None, OPEN, BaselineEvidence("new"), BaselineEvidence("changed")]
+
+
+def judged(
+    timings: BaselineEvidence | None,
+    gate: GateSettings = GATE,
+    own: BenchmarkSettings | None = None,
+    required: bool = True,
+    **evidence: Any,
+) -> Results:
+    nothing = dict.fromkeys(("change", "change_low", "change_high", "minimum_detectable_effect", "baseline_median"))
+    record = results(benchmark(KEY, None, **nothing), verdict=None, exit_code=None, baseline="")
+    known = {KEY: timings} if timings else {}
+    return decide(
+        record, Evidence(timings=known, comparison_required=required, **evidence), gate, {KEY: own} if own else {}
+    )
+
+
+@pytest.mark.parametrize("timings", TIMINGS)
+@pytest.mark.parametrize(
+    ("evidence", "kind"),
+    [
+        ({"comparison": FAILED}, "comparison_failed"),
+        ({"comparison": replace(FAILED, failed_in_head={KEY})}, "copy_failed"),
+        ({"comparison": NO_TIME}, "no_time_left"),
+        ({"application_elsewhere": {KEY}}, "application_elsewhere"),
+    ],
+)
+def test_a_benchmark_that_could_not_be_compared_is_invalid(
+    timings: BaselineEvidence | None, evidence: dict[str, Any], kind: str
+) -> None:
+    found = judged(timings, **evidence)
+    [one] = found.benchmarks
+    assert (one.verdict, one.reasons[-1].kind) == ("invalid", kind)
+    assert (found.verdict, found.exit_code) == ("invalid", 3)
+    assert found.reasons == [Reason("not_compared", subjects=[KEY])]
+
+
+@pytest.mark.parametrize("cause", ["no_base", "copy"])
+def test_a_run_that_could_not_be_compared_is_invalid(cause: Any) -> None:
+    """Also if every benchmark passes by the baseline."""
+    comparison = ComparisonEvidence(none=NoComparison(cause, "why"))
+    found = judged(BaselineEvidence("pass"), comparison=comparison)
+    assert (found.verdict, found.exit_code, found.reasons) == ("invalid", 3, [Reason("no_comparison", "why")])
+    assert content.headline(found) == "invalid"
+
+
+def test_a_copy_that_does_not_run_is_invalid_for_any_run() -> None:
+    """The working tree itself did run, so no change is to blame; a base that is not there is no fault by itself."""
+    copy = ComparisonEvidence(none=NoComparison("copy", "no module named made"))
+    assert judged(OPEN, required=False, comparison=copy).exit_code == 3
+    [one] = judged(OPEN, required=False, comparison=replace(FAILED, failed_in_head={KEY})).benchmarks
+    assert one.verdict == "invalid"
+
+    assert judged(OPEN, required=False, comparison=NO_BASE).exit_code == 0
+    assert judged(OPEN, required=False, comparison=FAILED).benchmarks[0].verdict == "inconclusive"
+
+
+def test_a_benchmark_that_the_baseline_passes_needs_no_pairs() -> None:
+    found = judged(BaselineEvidence("pass"), comparison=NO_TIME)
+    assert (found.verdict, found.exit_code) == ("pass", 0)
+
+
+def test_a_benchmark_that_the_base_commit_does_not_have_is_new() -> None:
+    """There is nothing to compare it with, unless the base can run it all the same."""
+    found = judged(None, comparison=replace(FAILED, new={KEY}))
+    [one] = found.benchmarks
+    assert (one.verdict, one.reasons) == ("new", [Reason("new_in_change", WHY)])
+    assert found.exit_code == 0
+    # The working tree ran it, so its copy is at fault.
+    assert judged(None, comparison=replace(FAILED, new={KEY}, failed_in_head={KEY})).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("gate", "own", "code"),
+    [
+        (ALLOWING, None, 0),
+        (GATE, BenchmarkSettings(allow_unmeasured=True), 0),
+        (ALLOWING, BenchmarkSettings(allow_unmeasured=False), 3),
+        (GATE, BenchmarkSettings(tolerance=0.5), 3),
+    ],
+)
+def test_allow_unmeasured_makes_that_a_warning(gate: GateSettings, own: BenchmarkSettings | None, code: int) -> None:
+    """The first that every report says. A benchmark's own setting counts more than that of the gate."""
+    for comparison, headline in ((FAILED, "not all compared"), (NO_BASE, "not compared")):
+        found = judged(OPEN, gate, own, comparison=comparison)
+        assert found.exit_code == code
+        if not code:
+            assert found.reasons[0].kind == "unmeasured_allowed"
+            assert content.headline(found) == f"inconclusive, {headline}"
+            assert not content.all_well(found)
+
+
+def test_allow_unmeasured_does_not_allow_a_comparison_that_measured_wrongly() -> None:
+    comparison = ComparisonEvidence(none=NoComparison("invalid", "a control read 3 %"))
+    assert judged(OPEN, ALLOWING, comparison=comparison).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("verdict", "proposed", "compared"),
+    [
+        ("inconclusive", False, True),
+        ("new", False, False),
+        ("changed", False, False),
+        ("new", True, True),
+        ("changed", True, True),
+        ("pass", True, False),
+        ("improvement", True, False),
+    ],
+)
+def test_of_a_proposed_change_all_is_compared_that_the_baseline_leaves_open(
+    verdict: Verdict, proposed: bool, compared: bool
+) -> None:
+    record = results(benchmark(KEY, None))
+    evidence = Evidence(baseline=record, timings={KEY: BaselineEvidence(verdict)})
+    assert [one.key for one in choose_pairs(record, evidence, proposed=proposed)] == ([KEY] if compared else [])
