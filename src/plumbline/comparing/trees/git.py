@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +58,20 @@ class Git:
 
     def run(self, *arguments: str, environ: Mapping[str, str] = {}) -> str:
         """Return the output of a command; raises NoBase with its last errors if it fails."""
-        code, output, errors = self._run(*arguments, environ=environ)
+        return self.checked(*arguments, environ=environ)[0]
+
+    def checked(
+        self,
+        *arguments: str,
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] = {},
+        limit_s: float = COMMAND_LIMIT_S,
+    ) -> tuple[str, str]:
+        """Return the output and the errors of a command that succeeds; raises NoBase with its last errors if not."""
+        code, output, errors = self._run(*arguments, options=options, environ=environ, limit_s=limit_s)
         if code:
             raise NoBase(f"`git {arguments[0]}` failed in {self.top}: {last_lines(errors, 3) or f'exit code {code}'}")
-        return output
+        return output, errors
 
     def ask(self, *arguments: str) -> str:
         """Return the output of a command, stripped; empty if it fails."""
@@ -141,9 +151,13 @@ class Git:
         return code == 0
 
     def _run(
-        self, *arguments: str, environ: Mapping[str, str] = {}, limit_s: float = COMMAND_LIMIT_S
+        self,
+        *arguments: str,
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] = {},
+        limit_s: float = COMMAND_LIMIT_S,
     ) -> tuple[int, str, str]:
-        command, around = git_command(self.top, *arguments)
+        command, around = git_command(self.top, *options, *arguments)
         try:
             return run_command(command, limit_s, {**around, **environ})
         except FileNotFoundError:

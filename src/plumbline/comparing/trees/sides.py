@@ -1,13 +1,11 @@
 """The two sides of a paired comparison: copies of the base commit and of the working tree, and their Pythons."""
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -16,6 +14,15 @@ from packaging.utils import canonicalize_name
 
 import plumbline
 from plumbline import cache as kept
+from plumbline.comparing.trees.checkout import (
+    Head,
+    check_out,
+    checkout_settings,
+    listed_by_git,
+    pointed_at,
+    retarget,
+    submodules,
+)
 from plumbline.comparing.trees.environment import base_python, local_packages, wanted_changes
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
@@ -26,8 +33,6 @@ from plumbline.results.environment import installed_packages, origins
 
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
 CODE = (".py", ".so", ".pyd")
-LEAST_FREE_BYTES = 1 << 20
-SUBMODULE = "160000"
 MANIFEST = "manifest.json"
 # Three folders down: those above it hold what `also_copy` names outside of the repository.
 TREE, LEVELS = "above/above/above/tree", 3
@@ -93,7 +98,7 @@ def make_sides(
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
-            extras = find_extras(git, _submodules(git), root / results, also_copy, LEVELS)
+            extras = find_extras(git, submodules(git), root / results, also_copy, LEVELS)
             head = _copy_of_working_tree(git, trees, extras)
             if commit is None:
                 base = _copy_of_head(trees, head, extras)
@@ -142,12 +147,13 @@ def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
 
 
 def _copy_of_working_tree(git: Git, folder: Path, extras: Extras) -> _Copy:
-    copied = sorted({*_listed_by_git(git), *extras.copied}.difference(extras.linked))
+    copied = sorted({*listed_by_git(git), *extras.copied}.difference(extras.linked))
 
     def make(tree: Path) -> None:
         tree.mkdir(parents=True)
         for name in copied:
             _copy(git.top / name, tree / name)
+        retarget(copied, tree, git.top)
         for name in extras.linked:
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).symlink_to(os.path.realpath(git.top / name))
@@ -177,35 +183,21 @@ def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
             _copy(head.tree / name, tree / name)
 
 
-def _listed_by_git(git: Git) -> set[str]:
-    """Return the files of the working tree: tracked and untracked, not ignored; those of submodules as well."""
-    paths = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
-    # Git also lists the files of a folder that was replaced by a link.
-    folders = {folder for folder in {path.parent for path in paths.values()} if folder.resolve() == folder}
-    files = {name for name, one in paths.items() if one.parent in folders and (one.is_symlink() or one.is_file())}
-    for name in _submodules(git):
-        files |= {f"{name}/{inner}" for inner in _listed_by_git(Git(git.top / name))}
-    return files
-
-
-def _submodules(git: Git, environ: Mapping[str, str] = {}) -> dict[str, str]:
-    """Return the commit of each submodule in the index, by its path, if the submodule is checked out."""
-    links = [line.split(maxsplit=3) for line in git.names("--stage", environ=environ) if line.startswith(SUBMODULE)]
-    return {path: commit for _, commit, _, path in links if (git.top / path / ".git").exists()}
-
-
 def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Extras) -> _Copy:
     """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository."""
     tree_id = git.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
     if not tree_id:
         raise NoBase(f"the base commit {commit[:12]} is not in this repository, or not any more")
     package = Path(plumbline.__file__).resolve().parent
-    laid_over = [git.prefix + item for item in OVERLAY]
-    laid_over += [package.relative_to(git.top).as_posix()] if package.is_relative_to(git.top) else []
+    paths = {form for item in OVERLAY for form in _with_links(git.top / git.prefix / item)} | {package}
+    laid_over = sorted(path.relative_to(git.top).as_posix() for path in paths if path.is_relative_to(git.top))
     overlay = [name for name in head.files if any(PurePosixPath(name).is_relative_to(item) for item in laid_over)]
 
+    pointers = sorted(name for name in head.files if pointed_at(head.tree / name))
+    by_hash = {fingerprint.split()[-1]: head.tree / name for name, fingerprint in head.files.items()}
+
     def make(tree: Path) -> None:
-        _check_out(git, commit, tree, without=laid_over)
+        check_out(git, commit, tree, Head(head.tree, by_hash, pointers), without=laid_over)
         for name in overlay:
             if not os.path.lexists(tree / name):
                 _copy(head.tree / name, tree / name)
@@ -213,31 +205,13 @@ def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Ex
 
     contents = {name: head.files[name] for name in [*overlay, *extras.copied]}
     links = [str(git.top / name) for name in extras.linked]
-    name = "base-" + kept.digest(tree_id, laid_over, contents, links, sorted(_submodules(git)))
+    name = "base-" + kept.digest(tree_id, laid_over, contents, links, pointers, checkout_settings(git))
     return _kept_tree(folder, name, make)
 
 
-def _check_out(git: Git, commit: str, tree: Path, without: Sequence[str] = ()) -> None:
-    """Write the files of a commit, with those of its submodules that are checked out in the working tree."""
-    tree.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:  # for an index: an archive would lack what is `export-ignore`
-        environ = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-        git.run("read-tree", commit, environ=environ)
-        patterns = [f":(literal){name}" for name in without]
-        if patterns and (names := git.names("--", *patterns, environ=environ)):
-            git.run("update-index", "--force-remove", "--", *names, environ=environ)
-        try:
-            git.run("checkout-index", "--all", "--quiet", f"--prefix={tree}/", environ=environ)
-        except NoBase:
-            if shutil.disk_usage(tree).free < LEAST_FREE_BYTES:  # git doesn't say why
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-            raise
-        submodules = _submodules(git, environ)
-    for name, wanted in submodules.items():
-        submodule = Git(git.top / name)
-        if not submodule.commit(wanted):
-            raise NoBase(f"commit {wanted[:12]} of the submodule {name} is not here: `git submodule update --init`")
-        _check_out(submodule, wanted, tree / name)
+def _with_links(path: Path) -> list[Path]:
+    """Return a path as the file system has it, and the links that lead there."""
+    return [path.resolve(), *(part for part in (path, *path.parents) if part.is_symlink())]
 
 
 def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy:

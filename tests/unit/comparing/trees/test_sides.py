@@ -175,7 +175,7 @@ def test_a_missing_commit_of_a_submodule_is_named(repository: Repository, tmp_pa
     repository.commit()
     shutil.rmtree(repository.root / "vendor")
     Repository.create(repository.root / "vendor", {"library.py": "another"})
-    with pytest.raises(NoBase, match="of the submodule vendor is not here: `git submodule update"):
+    with pytest.raises(NoBase, match=r"of the submodule vendor is not here \(.*: `git -C vendor fetch"):
         make(repository.root, cache)
 
 
