@@ -15,6 +15,7 @@ MARKERS = {
     "disruptive": "pauses or kills services: in the full profile, after all others",
     "unpinned": "concurrency: in the full profile measured without pinning to one core",
     "readiness": "what `nox -s readiness` runs",
+    "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
 }
 _SUITE = pytest.StashKey[Path]()
 
@@ -76,7 +77,7 @@ def _start(config: pytest.Config, suite: Path) -> Path:
 
 
 def _add_markers(config: pytest.Config) -> None:
-    known = {line.partition(":")[0] for line in config.getini("markers")}
+    known = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
     for name, meaning in MARKERS.items():
         if name not in known:
             config.addinivalue_line("markers", f"{name}: {meaning}")

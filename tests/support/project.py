@@ -61,26 +61,25 @@ REAL_CLOCK = '"""What benchmarks spend their time on."""\n\nfrom time import sle
 STEADY_CLOCK = '''\
 """A clock for `measure` that only benchmarks move on: figures that no busy machine can change."""
 
-import itertools
-
-from plumbline.measuring import loop
-from plumbline.measuring import machine_speed
-
-machine_speed.perf_counter = itertools.count().__next__  # always as fast as ever
+from plumbline.measuring.clock import Clock
+from plumbline.measuring.machine_speed import Disturbances
 
 
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
+def as_fast_as_ever(disturbances: Disturbances) -> float:
+    disturbances.machine_speed_s = 1.0
+    return 0.0
 
 
-clock = loop.perf_counter = Clock()
+Disturbances.slowness = as_fast_as_ever
+
+
+now_s = 0.0
+Clock.read = lambda: now_s
 
 
 def spend(time_s: float) -> None:
-    clock.now_s += time_s
+    global now_s
+    now_s += time_s
 '''
 
 SUITE = '''\

@@ -44,6 +44,7 @@ class RunContext:
         self.keys: dict[str, str] = {}  # of the suite's items by node id: the node id below the suite's folder
         self.reasons: list[Reason] = []  # why the run ended early, if it did
         self.exit_code: int | None = None  # the documented one of a run that ended early
+        self.refused: dict[str, str] = {}  # by node id, why a test cannot run
         self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
         self.at_stop = contextlib.ExitStack()
         self.lock = CoreLock(None)
@@ -148,6 +149,8 @@ class RunContext:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self.key_of(item):
             self.check_alive()
+            if why := self.refused.get(item.nodeid) or why_not_run(item):
+                pytest.fail(why, pytrace=False)
             is_free = self.profile_name == "full" and item.get_closest_marker("unpinned") is not None
             self.lock.move(self.services.running(), free=is_free)
             item.stash[_PORTS] = open_ports(self.services)
@@ -171,13 +174,21 @@ class RunContext:
             if left_s:
                 signal.setitimer(signal.ITIMER_REAL, left_s)
         if self.key_of(item):
-            if report.failed:
-                for service in self.services.running():
-                    if service.own and (state := service.state()) != "running":
-                        report.sections.append((f"service {service.name}: {state}", service.log_tail()))
-                        self.services.notices.append(f"{service.name}: {state}, when {self.key_of(item)} failed")
-            self._scrub_report(report)
+            try:
+                self._complete(item, report)
+            except Exception as error:  # it costs this test, not the run
+                report.outcome, report.sections = "failed", []
+                report.longrepr = f"this test could not be reported: {describe(error)}"
         return report
+
+    def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Add the state of services that have died to a failed test, and remove passwords."""
+        if report.failed:
+            for service in self.services.running():
+                if service.own and (state := service.state()) != "running":
+                    report.sections.append((f"service {service.name}: {state}", service.log_tail()))
+                    self.services.notices.append(f"{service.name}: {state}, when {self.key_of(item)} failed")
+        self._scrub_report(report)
 
     def _scrub_report(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         """Remove passwords from all that pytest prints and writes, also of tests that pass or are skipped."""
@@ -224,11 +235,25 @@ def uses_application(item: pytest.Item) -> bool:
     return not {"api_url", "services"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
+def why_not_run(item: pytest.Item) -> str:
+    """Return why a test cannot run as it is, "" if it can.
+
+    The plugin of anyio runs fixtures and tests in an event loop of its own, and would leave those of pytest-asyncio,
+    which later tests use, half set up.
+    """
+    if "anyio_backend" in getattr(item, "fixturenames", ()) and item.get_closest_marker("asyncio"):
+        return (
+            "this suite runs under pytest-asyncio, and this test under anyio's plugin as well:"
+            " remove the mark `anyio`, and `anyio_backend` from its fixtures"
+        )
+    return ""
+
+
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:
     """Return the outcome of a test, and the message if it failed or was skipped."""
     if report.failed:
         return "failed", report.longreprtext[-MESSAGE_CHARACTERS:]
     if report.skipped:
-        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
         return "skipped", reason.removeprefix("Skipped: ")
     return "passed", ""

@@ -8,12 +8,13 @@ import selectors
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
+
+from plumbline.measuring.clock import Clock
 
 # How long a task may take to end by itself, such as one in which a pool replaces a connection, or once cancelled.
 SETTLED_S = 1.0
@@ -37,7 +38,7 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             return await test(*args, **kwargs)
         test_id = object()
         _TEST.set(test_id)
-        started_s = time.monotonic()
+        started_s = Clock.read()
         standing: list[str] = []
         # Just before the limit: the cancellation that follows would show where the clean-up stands instead.
         dump = asyncio.get_running_loop().call_later(
@@ -58,7 +59,7 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
             failure = error
         dump.cancel()
         watch.cancel()
-        elapsed_s = time.monotonic() - started_s
+        elapsed_s = Clock.read() - started_s
         if limit.expired():
             text = "\n".join([f"not done after {limit_s:g} s; the position of every task:", *standing, *blocked])
             if failure is None or isinstance(failure, TimeoutError):  # None: it swallowed the cancellation

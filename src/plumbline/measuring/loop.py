@@ -4,9 +4,9 @@ import gc
 import math
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
-from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
+from plumbline.measuring.clock import Clock
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.schema import Counts
 from plumbline.settings import Budget, Profile
@@ -44,14 +44,14 @@ class Timer:
 
     def __init__(self, samples_s: list[float]) -> None:
         """Append the seconds of each block to `samples_s`."""
-        start = 0.0
+        start, clock = 0.0, Clock.read
 
         def enter() -> None:
             nonlocal start
-            start = perf_counter()
+            start = clock()
 
         def leave(_kind: object, _error: object, _traceback: object) -> None:
-            end = perf_counter()
+            end = clock()
             samples_s.append(end - start)
 
         self.__enter__ = enter  # type: ignore[method-assign]

@@ -4,8 +4,8 @@ import contextlib
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 
+from plumbline.measuring.clock import Clock
 from plumbline.measuring.statistics import Summary, unsteadiness
 
 UNSTEADY = 0.1
@@ -31,9 +31,9 @@ class Disturbances:
         """Return by which share the machine is slower now than usual in this run: 0.1 is 10 %."""
         times_s = []
         for _ in range(REPEATS):
-            start_s = perf_counter()
+            start_s = Clock.read()
             sum(WORK)
-            times_s.append(perf_counter() - start_s)
+            times_s.append(Clock.read() - start_s)
         self.machine_speed_s = statistics.median(times_s)
         self._seen_s.append(self.machine_speed_s)
         return self.machine_speed_s / statistics.median(self._seen_s) - 1
@@ -56,8 +56,8 @@ class Disturbances:
                 self.notes = [f"re-measured only {MOST_AGAIN} of the disturbed benchmarks (the limit per run)"]
                 return ""
             self._again += 1
-            until_s = perf_counter() + RECOVERY_LIMIT_S
-            while self.slowness() > UNSTEADY and perf_counter() < until_s:
+            until_s = Clock.read() + RECOVERY_LIMIT_S
+            while self.slowness() > UNSTEADY and Clock.read() < until_s:
                 pass
             return why
 

@@ -3,15 +3,14 @@
 import datetime
 import faulthandler
 import gc
-import hashlib
 import inspect
-import itertools
 import os
 import sys
-import textwrap
-from collections.abc import Callable, Collection, Generator
+from collections import Counter as Tally
+from collections.abc import Collection, Generator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
@@ -34,11 +33,15 @@ from plumbline.project import EXIT_REGRESSION, EXIT_USAGE
 from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.environment import describe_environment
-from plumbline.results.files import ResultsError, write_results
+from plumbline.results.files import ResultsError, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
 from plumbline.services.errors import describe
 from plumbline.services.services import Services
 from plumbline.settings import Budget, SettingsError, check_keys
+from plumbline.suite.limits import limit_of
+from plumbline.suite.sources import Source, source_of
+
+_SOURCE = pytest.StashKey[Source]()
 
 
 class SuiteRun:
@@ -93,12 +96,17 @@ class SuiteRun:
         items[:] = others + selected
         # Each is limited in its event loop, by pytest-timeout at twice that, and by faulthandler behind both.
         for item in selected:
-            marker = item.get_closest_marker("timeout")
-            limit_s = float(marker.args[0]) if marker and marker.args else self._context.settings.test_limit_s
-            if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
-                item.obj = guarded(item.obj, limit_s)
-                limit_s *= 2
-            item.add_marker(pytest.mark.timeout(limit_s, func_only=False), append=False)
+            try:
+                limit_s, func_only = limit_of(item, self._context.settings.test_limit_s)
+            except ValueError as error:
+                limit_s, func_only = self._context.settings.test_limit_s, False
+                self._context.refused[item.nodeid] = str(error)
+            if isinstance(item, pytest.Function):
+                item.stash[_SOURCE] = source_of(item, self._context.suite)
+                if inspect.iscoroutinefunction(item.obj):
+                    item.obj = guarded(item.obj, limit_s)
+                    limit_s *= 2
+            item.add_marker(pytest.mark.timeout(limit_s, func_only=func_only), append=False)
             self._limits_s[item.nodeid] = limit_s
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
@@ -139,18 +147,17 @@ class SuiteRun:
         self._context.check_alive()
         return outcome
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        if item.nodeid not in self._limits_s:
-            return (yield)
-        faulthandler.dump_traceback_later(self._limits_s[item.nodeid] * 2 + 30, exit=True, file=self._stderr)
-        try:
-            return (yield)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Watch one try of a test: other plugins may run it again."""
+        if limit_s := self._limits_s.get(nodeid):
+            faulthandler.dump_traceback_later(limit_s * 2 + 30, exit=True, file=self._stderr)
+
+    def pytest_runtest_logfinish(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        faulthandler.cancel_dump_traceback_later()
         if not self._output and not self._context.begun:
             return
         self._results = self._recorder.results(self._collected_files, self._deselected)
@@ -194,16 +201,20 @@ class Recorder:
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
         self._service_off: set[str] = set()
+        self._tries = Tally[str]()  # of each key: another plugin may run a test that failed again
 
     def start_measure(self, item: pytest.Item) -> Measure:
         """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
         if self._untimed:
             return Measure(self._context.profile, untimed_rounds=1)
+        key = self._context.key_of(item)
+        self._tries[key] += 1
+        self.benchmarks[:] = [benchmark for benchmark in self.benchmarks if benchmark.key != key]
         self._disturbances = self._disturbances or Disturbances()
         disturbed = self._disturbances.watch()
 
         def retry(summary: Summary, budget: Budget | None) -> str:
-            budget = budget or self._budget(self._context.key_of(item))
+            budget = budget or self._budget(key)
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
@@ -246,13 +257,17 @@ class Recorder:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if call.excinfo and call.excinfo.value in self._context.off_skips:  # a wider fixture raises it again
+        # A wider fixture raises it again.
+        if call.excinfo and any(call.excinfo.value is skip for skip in self._context.off_skips):
             self._service_off.add(self._context.key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
         is_recorded = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
         if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
             try:
-                self.benchmarks.append(self._benchmark(item, measure))
+                benchmark = self._benchmark(item, measure)
+                # What could not be written at the end would cost the whole run.
+                msgspec.convert(rounded(msgspec.to_builtins(benchmark), digits=5), Benchmark)
+                self.benchmarks.append(benchmark)
             except Exception as error:  # it costs this benchmark, not the run
                 is_misuse = isinstance(error, MeasureError)
                 report.longrepr = str(error) if is_misuse else f"it could not be recorded: {describe(error)}"
@@ -261,7 +276,7 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         key = self._context.keys.get(report.nodeid)
-        if key is None or (report.when != "call" and report.passed):
+        if key is None or (report.when != "call" and report.passed) or str(report.outcome) == "rerun":
             return
         outcome, message = outcome_of(report)
         is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
@@ -274,12 +289,10 @@ class Recorder:
             raise MeasureError("this test asked for the fixture `measure` and never called it")
         if measure.summary is None:
             raise MeasureError("the loop over measure() was left before its end: nothing was measured")
-        key, suite, summary = self._context.key_of(item), self._context.suite, measure.summary
+        key, source, summary = self._context.key_of(item), item.stash[_SOURCE], measure.summary
         if "app" in self._context.settings.external_urls and "api_url" in item.fixturenames:
             self._app_elsewhere.append(key)
-        fixtures = itertools.chain(*item._fixtureinfo.name2fixturedefs.values())
-        # The code of the test and of the suite's fixtures that it uses.
-        sources = {_source(function, suite) for function in (item.function, *(fixture.func for fixture in fixtures))}
+        tries = [f"passed only at try {self._tries[key]}"] if self._tries[key] > 1 else []
         budget = measure.budget or self._budget(key)
         return Benchmark(
             key=key,
@@ -301,13 +314,13 @@ class Recorder:
             process_medians=[summary.median_s],
             pin=self._context.lock.pinned,
             machine_speed_s=self._disturbances.machine_speed_s if self._disturbances else 0.0,
-            source_hash=hashlib.sha256("".join(sorted(sources)).encode()).hexdigest()[:12],
+            source_hash=source.hash,
             renamed_from=measure.renamed_from,
-            description=(inspect.getdoc(item.function) or "").partition("\n")[0],
+            description=source.description,
             line=item.location[1] or 0,
-            source=textwrap.dedent(_source(item.function)),
+            source=source.text,
             budgets=check_budget(budget, summary) if budget else [],
-            warnings=warnings_of(summary, measure.operations, measure.retried),
+            warnings=tries + warnings_of(summary, measure.operations, measure.retried),
         )
 
     def _budget(self, key: str) -> Budget | None:
@@ -341,7 +354,7 @@ class SuiteProgress:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         tests, benchmarks = self._recorder.tests, self._recorder.benchmarks
-        last = benchmarks[-1] if tests and tests[-1].benchmark else None
+        last = benchmarks[-1] if benchmarks and tests and tests[-1].benchmark else None
         figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
         self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
 
@@ -357,14 +370,4 @@ def why_untimed(config: pytest.Config) -> str:
         return "under coverage"
     if sys.gettrace() is not None:
         return "under a debugger or tracer"
-    return ""
-
-
-def _source(function: Callable[..., object], folder: Path | None = None) -> str:
-    """Return the code of a function; "" if it is not below the folder, or if its file has changed during the run."""
-    try:
-        if folder is None or Path(inspect.getfile(function)).is_relative_to(folder):
-            return inspect.getsource(function)
-    except (OSError, TypeError, SyntaxError):  # TypeError: a built-in or a callable object
-        pass
     return ""

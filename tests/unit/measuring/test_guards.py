@@ -3,12 +3,12 @@ import contextlib
 import contextvars
 import signal
 import threading
-import types
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from plumbline.measuring import guards
+from plumbline.measuring.clock import Clock
 from plumbline.measuring.guards import GuardError, guarded
 from tests.support.fixtures import Until
 
@@ -45,7 +45,7 @@ async def waits_for_a_reply() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The guard's own clock, which goes on only when a test adds to it; that of the event loop goes as ever."""
     now_s = [100.0]
-    monkeypatch.setattr(guards, "time", types.SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(Clock, "read", lambda: now_s[0])
     return now_s
 
 

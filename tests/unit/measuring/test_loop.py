@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from plumbline.measuring import loop as module
 from plumbline.measuring.loop import LEAST_SAMPLES, Measure, MeasureError, warnings_of
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.settings import Budget, Profile
@@ -28,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module, "perf_counter", clock)
+    monkeypatch.setattr("plumbline.measuring.clock.Clock.read", clock)
     return clock
 
 

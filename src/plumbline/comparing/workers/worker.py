@@ -14,7 +14,6 @@ import time
 import timeit
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from time import perf_counter
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +40,7 @@ from plumbline.comparing.workers.asgi_wrapper import (
 )
 from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
+from plumbline.measuring.clock import Clock
 from plumbline.measuring.context import RunContext, outcome_of, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
@@ -74,6 +74,7 @@ class Worker:
         self._start = self._line.expect(Start)
         self._stages = Stages(os.environ)
         self._ran: set[str] = set()
+        self._measured: set[str] = set()
         self._last: pytest.TestReport | None = None
         self._context = context = RunContext(config, suite, controlled=True)
         provide(context, self._start_measure)
@@ -84,7 +85,11 @@ class Worker:
         profile = self._context.profile
         if self._start.rehearses:
             return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
-        return TurnedMeasurement(profile, self._line, self._start, self._context.key_of(item))
+        key = self._context.key_of(item)
+        if key in self._measured:
+            raise MeasureError("a plugin runs this test again, which a paired comparison cannot measure")
+        self._measured.add(key)
+        return TurnedMeasurement(profile, self._line, self._start, key)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
@@ -144,13 +149,15 @@ class Worker:
         self._context.check_alive()
         return outcome
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run a test once, whichever plugins run tests that fail again: the coordinator waits for one outcome."""
         if self._stages.recorded:
             key = self._context.key_of(item)
             self._stages.begin("again" if key in self._ran else "first", [key])
             self._ran.add(key)
-        return (yield)
+        runner: Any = item.config.pluginmanager.get_plugin("runner")
+        return bool(runner.pytest_runtest_protocol(item, nextitem))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -192,10 +199,10 @@ class TurnedMeasurement(Measure):
         self._left = 0
 
     async def __anext__(self) -> Any:
-        waits, began_s = self._left == 0, time.monotonic()
+        waits, began_s = self._left == 0, Clock.read()
         timer = await super().__anext__()
-        if waits:
-            hold_clock(asyncio.get_running_loop(), time.monotonic() - began_s)
+        if waits and (loop := asyncio._get_running_loop()) is not None:  # it is Trio's loop otherwise
+            hold_clock(loop, Clock.read() - began_s)
             for _ in range(DRAINING_ROUNDS):
                 await asyncio.sleep(0)
         return timer
@@ -255,17 +262,17 @@ class SlowedTimer(WorkerTimer):
     """Makes each sample longer by a share of itself."""
 
     def __init__(self, samples_s: list[float], share: float) -> None:
-        start = 0.0
+        start, clock = 0.0, Clock.read
 
         def enter() -> None:
             nonlocal start
-            start = perf_counter()
+            start = clock()
 
         def leave(_kind: object, _error: object, _traceback: object) -> None:
-            end = until = perf_counter()
+            end = until = clock()
             until += (end - start) * share
             while end < until:
-                end = perf_counter()
+                end = clock()
             samples_s.append(end - start)
 
         self.__enter__ = enter  # type: ignore[method-assign]
@@ -313,7 +320,7 @@ class SlowedApplicationTimer(_SharedTimer):
 
 def step_now_s() -> float:
     """Return what a step of `work` takes at the moment, in seconds."""
-    times_s = timeit.repeat(lambda: work(STEPS_AT_ONCE), number=1, repeat=STEP_REPEATS)
+    times_s = timeit.repeat(lambda: work(STEPS_AT_ONCE), timer=Clock.read, number=1, repeat=STEP_REPEATS)
     return statistics.median(times_s) / STEPS_AT_ONCE
 
 

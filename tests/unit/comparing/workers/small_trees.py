@@ -17,6 +17,7 @@ WORK, ASYNC, ALIKE, BEFORE = (f"test_work.py::test_{name}" for name in ("work", 
 SKIPPED = {name: f"test_odd.py::test_skipped_in[{name}]" for name in ("base", "head")}
 FAILING, PRINTING, FIRST, PLAIN = (f"test_odd.py::test_{name}" for name in ("failing", "printing", "first", "plain"))
 NEW = "test_new.py::test_new"
+TWICE = "test_odd.py::test_twice"
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
 """What a busy machine can't turn into another verdict: what is slower here is slower by a factor of two."""
 
@@ -81,6 +82,7 @@ import os
 import pytest
 from tested_code import ARM, alike
 
+from plumbline.measuring.fixtures import _START_MEASURE
 from plumbline.measuring.loop import Measure
 
 
@@ -119,10 +121,32 @@ def test_first(measure: Measure) -> None:
             alike()
 
 
+def test_twice(measure: Measure, request: pytest.FixtureRequest) -> None:
+    for timer in measure():
+        with timer:
+            alike()
+    request.config.stash[_START_MEASURE](request.node)  # as a plugin that repeats a test by itself
+
+
 def test_plain(measure: Measure) -> None:
     for timer in measure():
         with timer:
             alike()
+"""
+
+# As pytest-rerunfailures.
+RERUNNING = """\
+from _pytest.runner import runtestprotocol
+
+
+def pytest_runtest_protocol(item, nextitem):
+    for _ in range(2):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, nextitem=nextitem)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        if not any(report.failed for report in reports):
+            break
+    return True
 """
 
 ODD_NEW = """\

@@ -36,7 +36,9 @@ from tests.unit.comparing.workers.small_trees import (
     ODD_NEW,
     PLAIN,
     PRINTING,
+    RERUNNING,
     SKIPPED,
+    TWICE,
     WORK,
     copy_of,
     edit,
@@ -73,7 +75,8 @@ def odd(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     for side in (sides.base, sides.head):
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
         (side.root / "tests/performance/test_new.py").write_text(ODD_NEW)
-    found = one_pair(sides, *SKIPPED.values(), FAILING, NEW, PRINTING, FIRST, PLAIN)
+        (side.root / "tests/performance/conftest.py").write_text(RERUNNING)
+    found = one_pair(sides, *SKIPPED.values(), FAILING, NEW, PRINTING, FIRST, TWICE, PLAIN)
     assert not left_in(folder)
     return found
 
@@ -202,6 +205,15 @@ def test_a_benchmark_that_one_side_fails_disturbs_no_other(odd: Pair) -> None:
     """It raises in the second block of base: reported, and the next benchmarks are compared, with the controls."""
     assert odd.failures[FAILING] == "in base: failed: assert 70 < 70"
     assert set(odd.block_differences) - {FIRST} == {*CONTROLS, PRINTING, PLAIN}
+
+
+def test_no_plugin_runs_a_test_again_in_a_worker(odd: Pair) -> None:
+    """The conftest.py of these trees would; what repeats a test in another way fails that test alone."""
+    for side in ("in base", "in head"):
+        assert (
+            f"{side}: failed: plumbline.measuring.loop.MeasureError: a plugin runs this test again"
+            in (odd.failures[TWICE])
+        )
 
 
 def test_a_benchmark_that_one_tree_lacks_is_reported(odd: Pair) -> None:

@@ -1,0 +1,217 @@
+"""Tests of many shapes, with marks and doings of other plugins: each costs at most itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.project import STEADY_SETTINGS, Done, Project
+
+# Like pytest-rerunfailures.
+CONFTEST = """\
+from _pytest.runner import runtestprotocol
+
+
+def pytest_runtest_protocol(item, nextitem):
+    if "again" not in item.name:
+        return None
+    for tries_left in (1, 0):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        failed = any(report.failed for report in reports)
+        for report in reports:
+            if report.failed and tries_left:
+                report.outcome = "rerun"
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        if not failed:
+            break
+    return True
+"""
+
+SUITE = """\
+import asyncio
+import functools
+import sys
+import time
+import unittest
+
+import pytest
+
+from plumbline import Measure
+
+TRIES: list[str] = []
+
+
+@pytest.fixture(scope="session")
+async def shared() -> int:
+    return 1
+
+
+async def work(measure: Measure) -> None:
+    async for timer in measure():
+        with timer:
+            await asyncio.sleep(0)
+
+
+def work_without_loop(measure: Measure, *_: object) -> None:
+    for timer in measure():
+        with timer:
+            sum(range(100))
+
+
+@pytest.mark.anyio
+async def test_with_anyio(shared: int, measure: Measure) -> None:
+    await work(measure)
+
+
+async def test_after_anyio(shared: int, measure: Measure) -> None:
+    await work(measure)
+
+
+@pytest.mark.timeout(0)
+async def test_without_limit(measure: Measure) -> None:
+    await work(measure)
+
+
+@pytest.mark.timeout(func_only=True, method="thread", timeout=9)
+async def test_limit_by_keyword(measure: Measure) -> None:
+    await work(measure)
+
+
+@pytest.mark.timeout("soon")
+async def test_odd_limit(measure: Measure) -> None:
+    await work(measure)
+
+
+def test_tried_again(measure: Measure) -> None:
+    TRIES.append("again")
+    work_without_loop(measure)
+    assert len(TRIES) > 1
+
+
+def test_failing_again(measure: Measure) -> None:
+    work_without_loop(measure)
+    raise ValueError("each time")
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    \"\"\"As Freezegun does.\"\"\"
+    for name in ("perf_counter", "monotonic", "time"):
+        real = getattr(time, name)
+        for module in [module for module in sys.modules.values() if vars(module).get(name) is real]:
+            monkeypatch.setattr(module, name, lambda: 0.0)
+
+
+def test_frozen(frozen: None, measure: Measure) -> None:
+    work_without_loop(measure)
+    assert measure.result.minimum_s > 0
+
+
+test_partial = functools.partial(work_without_loop)
+exec("def test_without_source(measure):\\n    work_without_loop(measure)")
+
+
+@pytest.mark.parametrize("value", [{}, lambda: 1, [1]], ids=["a/b::c[d]", "new\\nline", "é"])
+def test_ids(value: object, measure: Measure) -> None:
+    work_without_loop(measure)
+
+
+class TestOfUnittest(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def keep(self, measure: Measure) -> None:
+        self.measure = measure
+
+    def test_it(self) -> None:
+        work_without_loop(self.measure)
+
+
+@pytest.mark.xfail(strict=False, reason="not yet")
+def test_expected_to_fail(measure: Measure) -> None:
+    work_without_loop(measure)
+    raise ValueError
+
+
+def test_odd_name(measure: Measure) -> None:
+    for timer in measure(renamed_from=3):
+        with timer:
+            sum(range(100))
+"""
+
+SAVED = """\
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("text", ["x = (", "", None, ""])
+def test_saved(text, measure):
+    for timer in measure():
+        with timer:
+            sum(range(100))
+    if text is None:
+        Path(__file__).unlink()
+    else:
+        Path(__file__).write_text(text)
+"""
+FAILED = {
+    "test_suite.py::test_with_anyio[asyncio]": "remove the mark `anyio`",
+    "test_suite.py::test_odd_limit": "the mark `timeout` takes seconds, not 'soon'",
+    "test_suite.py::test_failing_again": "each time",
+    "test_suite.py::test_odd_name": "it could not be recorded: ",
+}
+
+
+@pytest.fixture(scope="module")
+def suite(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project.create(tmp_path_factory.mktemp("plugins") / "project", environments)
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("conftest.py", CONFTEST)
+    project.write("test_suite.py", SUITE)
+    project.write("test_saved.py", SAVED)
+    return project
+
+
+@pytest.fixture(scope="module")
+def done(suite: Project) -> Done:
+    # By its module: the project switches anyio's plugin off.
+    return suite.run("ci", "-p", "anyio.pytest_plugin")
+
+
+@pytest.fixture(scope="module")
+def benchmarks(suite: Project, done: Done) -> dict[str, dict[str, Any]]:
+    assert done.code == 1, done.output
+    return {benchmark["key"]: benchmark for benchmark in suite.results()["benchmarks"]}
+
+
+def test_only_what_is_wrong_fails_and_says_why(suite: Project, done: Done) -> None:
+    assert done.code == 1, done.output
+    tests = suite.results()["tests"]
+    failed = {test["key"]: test["message"] for test in tests if test["outcome"] == "failed"}
+    assert failed.keys() == FAILED.keys()
+    assert all(FAILED[key] in message for key, message in failed.items())
+
+
+def test_all_others_are_measured(benchmarks: dict[str, dict[str, Any]]) -> None:
+    names = {key.partition("::test_")[2] for key in benchmarks if "Unittest" not in key}
+    assert names == {
+        *("after_anyio", "without_limit", "limit_by_keyword", "tried_again", "frozen", "partial", "without_source"),
+        *(r"ids[a/b::c[d]]", r"ids[new\nline]", r"ids[\xe9]"),
+        *("saved[x = (]", "saved[0]", "saved[None]", "saved[1]"),
+    }
+    assert "test_suite.py::TestOfUnittest::test_it" in benchmarks
+
+
+def test_a_benchmark_that_passes_at_the_second_try_is_recorded_once_with_a_warning(
+    benchmarks: dict[str, dict[str, Any]],
+) -> None:
+    assert "passed only at try 2" in benchmarks["test_suite.py::test_tried_again"]["warnings"]
+
+
+def test_a_file_that_is_saved_during_the_run_keeps_the_code_that_was_measured(
+    benchmarks: dict[str, dict[str, Any]],
+) -> None:
+    saved = [one for key, one in benchmarks.items() if key.startswith("test_saved.py")]
+    assert len({one["source_hash"] for one in saved}) == 1
+    assert all(one["source"].endswith("write_text(text)\n") for one in saved)
