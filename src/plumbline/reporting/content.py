@@ -16,7 +16,7 @@ EXIT_CODES = {
     0: "nothing failed",
     1: "a regression, a broken budget or count, or a failed test",
     2: "wrong usage",
-    3: "invalid: something was not measured, or not reliably",
+    3: "invalid: something was not measured or compared, or not reliably",
     4: "inconclusive, and fail_on makes that fail",
     130: "interrupted",
 }

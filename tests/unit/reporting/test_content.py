@@ -36,6 +36,8 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
         (run("invalid", 3), "invalid", "nox -s readiness"),
         (run("invalid", 3, "pass", base="abc, as asked: main", reasons=["the side base"]), "invalid", "nox -s ci"),
         (run("invalid", 3, "pass", reasons=[Reason("no_comparison", "gone")]), "invalid", "nox -s ci"),
+        (run("invalid", 3, "invalid", "pass", reasons=[Reason("not_compared")]), "invalid", "nox -s ci"),
+        (run("pass", 0, "pass", reasons=[Reason("unmeasured_allowed")]), "pass, not all compared", None),
         (run("invalid", 3, "missing", "pass", base="abc, the newest"), "invalid", "nox -s baseline"),
         (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
         (run("invalid", 3, deselected=DESELECTED, reasons=[Reason("nothing_measured")]), "invalid", "nox -s ci"),

@@ -214,7 +214,7 @@ def test_the_verdict_stands_first_and_failing_benchmarks_are_open() -> None:
     assert headings.count("h1") == 1
     assert ("h1", {"class": "bad"}) in seen.tags
     assert "Invalid in the baseline, but not measured: test_postgres.py::test_select_1" in seen.text
-    assert "Exit code 3: invalid: something was not measured, or not reliably." in seen.text
+    assert "Exit code 3: invalid: something was not measured or compared, or not reliably." in seen.text
     assert 'Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"' in seen.text
     assert "assert 'OK' == 'NOAUTH'" in seen.text
     entries = [attributes for tag, attributes in seen.tags if tag == "details" and "data-verdict" in attributes]

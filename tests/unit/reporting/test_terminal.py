@@ -39,7 +39,7 @@ INVALID: in the baseline, but not measured: test_postgres.py::test_select_1
   slower than the baseline: test_redis.py::test_publish_latency
   budget broken: test_redis.py::test_get[100 B]
   test failed: test_readiness.py::test_login
-Exit code 3: invalid: something was not measured, or not reliably.
+Exit code 3: invalid: something was not measured or compared, or not reliably.
 Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"
       runs only these.
 """
