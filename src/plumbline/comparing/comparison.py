@@ -71,6 +71,8 @@ def compare(
     return ComparisonEvidence(
         notes=notes,
         unaffected=runner.unaffected,
+        unjudged=runner.unjudged,
+        unjudged_packages=sides.unjudged,
         judgements=found.judgements,
         differences=found.differences,
         samples_s=found.samples_s,

@@ -70,6 +70,7 @@ def decide(
         baseline=evidence.baseline_file,
         base="" if none and none.cause == "no_base" else comparison.base,
         base_differences=comparison.base_differences,
+        unjudged_packages=comparison.unjudged_packages,
     )
     verdict, code, reasons = run_verdict(judged, gate.fail_on)
     return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=[*warnings, *reasons])
@@ -118,6 +119,7 @@ def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -
         again = None if again and again.verdict == "new" else again
     if key in evidence.comparison.compared:
         benchmark = _with_comparison(benchmark, evidence.comparison, gate)
+        benchmark = _with_unjudged(benchmark, evidence.comparison.unjudged.get(key, []))
     return _with_baseline(benchmark, again) if again else benchmark
 
 
@@ -167,6 +169,14 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
         head_samples_s=_thinned(head_s),
         functions=comparison.functions.get(key, []),
     )
+
+
+def _with_unjudged(benchmark: Benchmark, packages: Sequence[str]) -> Benchmark:
+    """Let no benchmark pass that runs packages whose change was not compared; a regression has other causes."""
+    if not packages or benchmark.verdict not in ("pass", "improvement", "drift", "inconclusive"):
+        return benchmark
+    reason = Reason("packages_unjudged", subjects=packages)
+    return replace(benchmark, verdict="inconclusive", reasons=[reason, *benchmark.reasons])
 
 
 def _thinned(samples_s: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Reason, Results, Verdict
+from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Reason, Results, UnjudgedPackage, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 
@@ -96,6 +96,8 @@ class ComparisonEvidence(Struct, frozen=True):
     notes: Sequence[str] = []
     compared: Collection[str] = frozenset()  # keys that it was to compare; the fields below are about these
     unaffected: Collection[str] = frozenset()  # keys of those that execute nothing that differs from the base
+    unjudged: Mapping[str, Sequence[str]] = {}  # the packages among those below that a benchmark runs
+    unjudged_packages: Sequence[UnjudgedPackage] = []
     judgements: Mapping[str, Judgement] = {}
     differences: Mapping[str, Sequence[float]] = {}
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}

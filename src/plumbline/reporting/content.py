@@ -8,7 +8,16 @@ from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
 from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, SUITE, nox_command
 from plumbline.reporting import format as form
-from plumbline.results.schema import Benchmark, CountGrowth, Kind, Reason, Results, TestOutcome
+from plumbline.results.schema import (
+    Benchmark,
+    CountGrowth,
+    Kind,
+    Reason,
+    Results,
+    TestOutcome,
+    UnjudgedCause,
+    UnjudgedPackage,
+)
 
 FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
 
@@ -97,8 +106,15 @@ def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
 
 
 def notes(results: Results) -> list[str]:
-    """Return the notes on a run, beginning with the counts that changed but fail nothing."""
-    return [*map(count_text, group_changes(results.benchmarks, gated=False)), *results.notes]
+    """Return the notes on a run, beginning with what was not compared, and the counts that changed but fail nothing."""
+    counts = map(count_text, group_changes(results.benchmarks, gated=False))
+    return [*map(unjudged_text, results.unjudged_packages), *counts, *results.notes]
+
+
+def unjudged_text(package: UnjudgedPackage) -> str:
+    """`fastapi 0.116.0 → 0.118.0 (uv.lock) was not compared: 0.117.0 is installed: install from the lock file`"""
+    versions = f" {package.base or '(none)'} → {package.head or '(none)'} ({package.file})" if package.file else ""
+    return f"{package.name}{versions} was not compared: {_UNJUDGED[package.cause].format(package=package)}"
 
 
 def environment(results: Results) -> dict[str, str]:
@@ -258,6 +274,7 @@ _REASONS: dict[Kind, str] = {
     "no_time_left": "not compared with the base: the time was up (gate.duet_budget_s)",
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
     "baseline_edited": "this change edits its baseline",
+    "packages_unjudged": "runs code of which the change was not compared: {listed}",
     "not_slower_than_base": "slower than the baseline, not than the base",
     "count_grown": "{counts}",
     "accepted": "accepted: {reason.detail}",
@@ -286,4 +303,16 @@ _REASONS: dict[Kind, str] = {
     "no_baseline": "there is no baseline to compare with",
     "sources_changed": "nothing was judged, as the source changed: {listed}",
     "within_limits": "{reason.number} benchmarks within their limits",
+}
+
+_UNJUDGED: dict[UnjudgedCause, str] = {
+    "installed_otherwise": "{package.installed} is installed: install what the lock file has",
+    "not_installed": "it is not installed: install what the lock file has",
+    "still_installed": "it is still installed: remove it, or make the environment again",
+    "held_back": "Plumbline does not work with the base's version",
+    "not_pinned": "the base does not pin it, so that its version is not known",
+    "not_a_release": "it is a file, a branch or a local build, so that the base's can't be installed with certainty",
+    "unreadable": "its pin is not a single version",
+    "unknown_format": "Plumbline does not know this format, or not in this version: a newer Plumbline may",
+    "no_base_lock": "the base has no lock file, so that its versions are not known",
 }

@@ -29,7 +29,8 @@ def render(results: Results) -> str:
     environment = results.environment
     run = {"verdict": results.verdict or "", "headline": content.headline(results), "profile": results.profile}
     run |= {"machine": environment.machine, "commit": environment.commit}
-    _properties(suite, run | {f"service.{name}": backend for name, backend in environment.services.items()})
+    run |= {f"service.{name}": backend for name, backend in environment.services.items()}
+    _properties(suite, run | {f"unjudged.{one.name}": content.unjudged_text(one) for one in results.unjudged_packages})
     failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}

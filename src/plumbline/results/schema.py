@@ -46,6 +46,7 @@ Kind = Literal[
     "no_time_left",
     "application_elsewhere",
     "baseline_edited",
+    "packages_unjudged",  # subjects: the packages, or lock files
     "not_slower_than_base",
     # Of a benchmark, from its counts and what has been accepted
     "count_grown",  # counts
@@ -82,6 +83,21 @@ Kind = Literal[
 ]
 
 
+UnjudgedCause = Literal[
+    # Of a package
+    "installed_otherwise",  # than head's lock file says
+    "not_installed",  # although head's lock file has it
+    "still_installed",  # although head's lock file has it no more
+    "held_back",  # Plumbline does not work with the base's version
+    "not_pinned",  # in the base
+    "not_a_release",  # but a file, a branch or a local build
+    "unreadable",
+    # Of a lock file
+    "unknown_format",
+    "no_base_lock",
+]
+
+
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
@@ -104,6 +120,17 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     share: float = 0.0
     accepted_share: float = 0.0
     when_repeated: bool = False  # whether it arose when benchmarks were measured again
+
+
+class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
+    """A package that a change affects without a comparison of its versions, or a lock file of such packages."""
+
+    name: str
+    cause: UnjudgedCause
+    base: str = ""  # what the lock file of each side has; "" if it has nothing, or no certain version
+    head: str = ""
+    installed: str = ""
+    file: str = ""  # the lock file
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
@@ -237,6 +264,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     baseline_differences: Sequence[str] = []  # of machine, servers and packages, one line each
     base: str = ""  # the commit that it was compared with in pairs, and why that one
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
+    unjudged_packages: Sequence[UnjudgedPackage] = []  # that differ from the base, and could not be compared
     collected_files: Sequence[str] = []  # whole: a benchmark of these that the baseline has must not be missing
     deselected: Sequence[str] = []
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree

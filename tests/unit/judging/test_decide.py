@@ -15,7 +15,16 @@ from plumbline.judging.evidence import (
     Judgement,
     NoComparison,
 )
-from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, Reason, Results, TestOutcome, Verdict
+from plumbline.results.schema import (
+    Benchmark,
+    BudgetResult,
+    FunctionTime,
+    Reason,
+    Results,
+    TestOutcome,
+    UnjudgedPackage,
+    Verdict,
+)
 from plumbline.settings import BenchmarkSettings, GateSettings
 from tests.support.report_samples import benchmark, results
 
@@ -144,6 +153,24 @@ def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_pa
     assert judged(None, comparison=untimed).verdict == "inconclusive"
     assert judged(PASSED, comparison=untimed).verdict == "pass"
     assert judged(replace(PASSED, verdict="improvement"), comparison=untimed).verdict == "improvement"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [("pass", "inconclusive"), ("improvement", "inconclusive"), ("inconclusive", "inconclusive"), ("regression",) * 2],
+)
+def test_a_benchmark_that_runs_what_was_not_compared_does_not_pass(verdict: Verdict, expected: Verdict) -> None:
+    """The packages are named, in the results as well. A regression stays one: both sides have these packages alike."""
+    named = [UnjudgedPackage("fastapi", "not_pinned", "any", "0.118.0", "0.118.0", "uv.lock")]
+    unjudged = {"unjudged": {KEY: ["fastapi"]}, "unjudged_packages": named}
+    comparison = pairs(verdict, **unjudged)
+    one = judged(comparison=comparison)
+    assert one.verdict == expected
+    assert (Reason("packages_unjudged", subjects=["fastapi"]) in one.reasons) == (expected == "inconclusive")
+    assert decide(record(), Evidence(comparison=comparison), GATE).unjudged_packages == named
+    unaffected = judged(comparison=pairs(verdict, unaffected={KEY}, **unjudged))
+    assert unaffected.verdict == "inconclusive"
+    assert judged(comparison=pairs(verdict, unjudged_packages=named)).verdict == verdict
 
 
 def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:

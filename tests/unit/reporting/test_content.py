@@ -5,7 +5,17 @@ import typing
 import pytest
 
 from plumbline.reporting import content
-from plumbline.results.schema import BudgetResult, CountGrowth, Kind, Reason, Results, TestOutcome, Verdict
+from plumbline.results.schema import (
+    BudgetResult,
+    CountGrowth,
+    Kind,
+    Reason,
+    Results,
+    TestOutcome,
+    UnjudgedCause,
+    UnjudgedPackage,
+    Verdict,
+)
 from tests.support.report_samples import benchmark, results, unmeasured
 
 
@@ -150,6 +160,24 @@ def test_each_kind_of_reason_has_a_text(kind: Kind) -> None:
     said = content.reason_text(Reason(kind, "why", subjects=["one"], counts=[growth], number=2, of=3))
     assert said
     assert not said.endswith(".")
+
+
+@pytest.mark.parametrize("cause", typing.get_args(UnjudgedCause))
+def test_each_cause_of_not_comparing_a_package_has_a_text(cause: UnjudgedCause) -> None:
+    """It is the first of the notes."""
+    package = UnjudgedPackage("fastapi", cause, "0.116.0", "0.118.0", "0.117.0", "uv.lock")
+    said, note = content.notes(results(unjudged_packages=[package], notes=["a note"]))
+    assert said.startswith("fastapi 0.116.0 → 0.118.0 (uv.lock) was not compared: ")
+    assert not said.endswith(".")
+    assert ("0.117.0" in said) == (cause == "installed_otherwise")
+    assert note == "a note"
+
+
+def test_a_lock_file_that_was_not_compared_has_no_versions() -> None:
+    said = content.unjudged_text(UnjudgedPackage("uv.lock", "unknown_format"))
+    assert said.startswith("uv.lock was not compared: Plumbline does not know")
+    added = content.unjudged_text(UnjudgedPackage("orjson", "not_installed", "", "3.1", "", "uv.lock"))
+    assert added.startswith("orjson (none) → 3.1 (uv.lock) was not compared: ")
 
 
 def test_a_long_list_of_benchmarks_is_cut() -> None:

@@ -4,7 +4,7 @@ from xml.etree.ElementTree import Element
 import pytest
 
 from plumbline.reporting import junit
-from plumbline.results.schema import BudgetResult, Results, TestOutcome, Verdict
+from plumbline.results.schema import BudgetResult, Results, TestOutcome, UnjudgedPackage, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
 ATTRIBUTES = {
@@ -84,6 +84,13 @@ def test_the_figures_are_properties() -> None:
     assert values["count.commands.PUBLISH"] == "1"
     assert values["budget.p95_ms"] == "2"
     assert "p99" not in values  # not known
+
+
+def test_what_was_not_compared_is_a_property_of_the_run() -> None:
+    """So that it is named even if no benchmark runs it."""
+    suite = parsed(results(unjudged_packages=[UnjudgedPackage("uv.lock", "unknown_format")]))
+    found = {one.get("name"): one.get("value") for one in suite.findall("properties/property")}
+    assert str(found["unjudged.uv.lock"]).startswith("uv.lock was not compared: ")
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,22 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from pathlib import Path
 
 from plumbline.comparing.trees.at_start import sitecustomize as marks
 from plumbline.comparing.trees.environment import package_folders
-from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.trees.trace import is_run_by_python, source_of
+from plumbline.results.schema import UnjudgedCause
 
 APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
 # In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
 EVERY = frozenset({marks.ANY})
+# Causes for which nobody knows what a benchmark would run: a lock file, or a package that is not there.
+OF_ALL_PROCESSES: Collection[UnjudgedCause] = {"unknown_format", "no_base_lock", "not_installed"}
 # By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
 # code; None if it can act without a call.
 Changed = Mapping[Path, Set[str] | None]
@@ -31,11 +34,25 @@ def changed_paths(sides: Sides) -> dict[str, Changed | None]:
     functions = {name: changed_functions(sides.base.tree / name, sides.head.tree / name) for name in sides.files}
     found: dict[str, Changed | None] = {}
     for side in (sides.base, sides.head):
-        folders = sys.path if side.python == Path(sys.executable) else package_folders(side.python)
-        packages = paths_of_packages([name for name, _, _ in sides.packages], folders)
+        packages = paths_of_packages([name for name, _, _ in sides.packages], _folders(side))
         files = {side.tree / name: changed for name, changed in functions.items()}
         found[side.name] = None if packages is None else {**packages, **files}
     return found
+
+
+def unjudged_paths(sides: Sides) -> dict[str, dict[str, Changed | None]]:
+    """Return where the packages lie that cannot be judged: by package, then as `changed_paths`."""
+    return {
+        one.name: {
+            side.name: None if one.cause in OF_ALL_PROCESSES else paths_of_packages([one.name], _folders(side))
+            for side in (sides.base, sides.head)
+        }
+        for one in sides.unjudged
+    }
+
+
+def _folders(side: Side) -> list[str]:
+    return sys.path if side.python == Path(sys.executable) else package_folders(side.python)
 
 
 def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | None:
@@ -147,7 +164,8 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
         for line in lines:
             if line.startswith(marks.CALL):
                 number, process, function, path = line.removeprefix(marks.CALL).split(" ", 3)
-                calls[process, function, path].add(int(number))
+                if Path(path) in changed:
+                    calls[process, function, path].add(int(number))
             elif line.startswith(marks.PROGRAM):
                 if not is_run_by_python(line.removeprefix(marks.PROGRAM)):
                     return None

@@ -9,106 +9,19 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from plumbline import cache
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.locks import Pins, locked_versions, parse_requirement, read_toml
 from plumbline.processes import last_lines, run_command, without_secrets
-from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 
 PLUMBLINE = "pytest-plumbline"
-UNDER_TEST = {"redis", "asyncpg", "httpx"}  # Plumbline depends on these, but the user's code runs on them
-RUNNERS = {"nox", "pytest"}  # they run the suite, whatever else needs them
-INSTALLERS = {"pip", "setuptools", "uv", "wheel"}
 INSTALL_LIMIT_S = 180.0
 LINES_SHOWN = 6
-
-
-def wanted_changes(base: Path, head: Path, prefix: str, recorded: Pins, say: Callable[[str], None]) -> dict[str, str]:
-    """Return what turns this environment into the base's: a version by name, or "" for a package to remove.
-
-    `base` and `head` are the trees, `prefix` is the project's folder in both. If the installed packages are those of
-    head's lock file, the base's lock file counts, otherwise the versions that the baseline recorded. The packages that
-    Plumbline needs stay as they are. Raises NoBase if a lock file cannot be read.
-    """
-    installed = installed_packages()
-    own, forbids = own_packages(head / prefix)
-    kept = own | local_packages() | INSTALLERS
-    lock, now = locked_versions(head, prefix)
-    _, before = locked_versions(base, prefix)
-    comparable = now.keys() & installed.keys() - kept
-    astray = sorted(name for name in comparable if now[name] != installed[name] and "://" not in now[name])
-    if astray:
-        name = astray[0]
-        say(f"{name} {installed[name]} is installed, not the {now[name]} of {lock}: base gets the baseline's versions")
-    if before and now and not astray:
-        changes = changed_versions(before, now, installed, kept)
-    else:
-        changes = changed_versions(recorded, installed, installed, kept) if recorded else {}
-    for name in [name for name, version in changes.items() if forbids(name, version)]:
-        version = changes.pop(name) or "none"
-        say(f"{name} stays at {installed[name]} in the base: Plumbline does not work with {version}")
-    return changes
-
-
-def changed_versions(before: Pins, now: Pins, installed: Pins, kept: Iterable[str]) -> dict[str, str]:
-    """Return the differences of two lists of packages as changes of the installed ones; `kept` stay as they are."""
-    changes = {}
-    for name in sorted((before.keys() | now.keys()) - set(kept)):
-        wanted, has = before.get(name, ""), installed.get(name, "")
-        # Head may list a package that is not installed (another extra, another group): the base doesn't get it either.
-        if wanted != now.get(name, "") and wanted != has and (has or name not in now):
-            changes[name] = wanted
-    return changes
-
-
-def own_packages(project: Path) -> tuple[set[str], Callable[[str, str], bool]]:
-    """Return the packages that are here for Plumbline alone, and whether those forbid a version of another package.
-
-    They are the installed requirements of Plumbline with all its extras, and theirs, without what the code under test
-    needs: what pyproject.toml of the folder `project` declares, and requirements.txt of its suite.
-    """
-    requirements = project / SUITE / "requirements.txt"
-    declared = requirements.read_text(encoding="utf-8", errors="replace").splitlines() if requirements.is_file() else []
-    pyproject = read_toml(project / "pyproject.toml")
-    declared += pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
-    if canonicalize_name(pyproject.get("project", {}).get("name", "")) != PLUMBLINE:
-        declared += pyproject.get("project", {}).get("dependencies", [])
-    names = {canonicalize_name(re.split(r"[^\w.-]", line.strip())[0]) for line in declared if isinstance(line, str)}
-    needs: dict[str, list[Requirement]] = {}
-    for name, distribution in distributions().items():
-        extras = ["", *(distribution.metadata.get_all("Provides-Extra") or [] if name == PLUMBLINE else [])]
-        listed = [need for line in distribution.requires or [] if (need := parse_requirement(line))]
-        needs[name] = [one for one in listed if any(_applies(one, extra) for extra in extras)]
-    # A project that depends on Plumbline does not put Plumbline under test.
-    under_test = _with_needs({*UNDER_TEST, *local_packages(), *names}, {**needs, PLUMBLINE: []}) - {PLUMBLINE}
-    own = _with_needs({PLUMBLINE, *RUNNERS}, needs) - under_test
-
-    def forbids(name: str, version: str) -> bool:
-        asked = [need for package in own for need in needs.get(package, []) if need.name == name]
-        if version:
-            return any(not need.specifier.contains(version, prereleases=True) for need in asked)
-        return any(_applies(need, "") for need in asked)
-
-    return own, forbids
-
-
-def _applies(need: Requirement, extra: str) -> bool:
-    return need.marker is None or need.marker.evaluate({"extra": extra})
-
-
-def _with_needs(names: set[str], needs: Mapping[str, list[Requirement]]) -> set[str]:
-    found: set[str] = set()
-    while names := names - found:
-        found |= names
-        names = {need.name for name in names for need in needs.get(name, [])}
-    return found
 
 
 def distributions() -> dict[str, importlib.metadata.Distribution]:

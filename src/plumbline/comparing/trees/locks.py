@@ -1,38 +1,57 @@
-"""The versions that lock files pin: those of uv, Poetry and PDM, pylock.toml and requirements*.txt."""
+"""The lock file of a tree as pins by package: of uv, Poetry and PDM, pylock.toml, and requirements*.txt."""
 
+import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packaging.markers import Marker
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.pins import LOCAL_FILE
+from plumbline.comparing.trees.requirements import ARCHIVES, applies, joined, lines_of, read_requirements, to_pins
 
-LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
-LOCAL = {"editable", "virtual", "directory", "path"}  # in the source of a package that is a folder or a file here
-Pins = Mapping[str, str]  # by normalized name a version, or the URL that pip installs the package from
+LOCK_FILES = {"uv.lock": 1, "poetry.lock": 2, "pdm.lock": 4, "pylock.toml": 1}  # with the newest format that is known
+UNKNOWN_LOCK_FILES = ("Pipfile.lock", "pixi.lock", "conda-lock.yml")
+FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|\bci\b")  # in the name of a requirements file
+FOLDERS = {"editable", "virtual", "directory"}  # in the source of a package that is a folder here
+
+Pins = Mapping[str, str]  # by normalized name
+Table = Mapping[str, Any]
 
 
-def locked_versions(tree: Path, prefix: str) -> tuple[str, dict[str, str]]:
-    """Return the lock file that counts for the folder `prefix` of a tree, and its pins for this Python and platform.
+@dataclass(frozen=True)
+class Lock:
+    """The content of a lock file; empty if there is none."""
 
-    Without a lock file, the versions that `requirements*.txt` pin count. Raises NoBase if the file cannot be read.
+    file: str = ""
+    pins: Pins = field(default_factory=dict)  # for this Python and platform
+    optional: frozenset[str] = frozenset()  # names of those that only a group or an extra asks for
+    complete: bool = True  # whether what it lacks is not wanted: requirements files may leave out what others need
+    known: bool = True  # whether its format is known
+    text: str = ""
+
+
+def read_lock(tree: Path, prefix: str) -> Lock:
+    """Return the lock file that counts for the folder `prefix` of a tree: the nearest one, up to the tree's root.
+
+    Requirements files count if there is no other. Raises NoBase if a file cannot be read.
     """
     project = tree / prefix
     for folder in [project, *(parent for parent in project.parents if parent.is_relative_to(tree))]:
-        for name in LOCK_FILES:
-            if (folder / name).is_file():
-                return name, _lock_pins(read_toml(folder / name))
-        pins: dict[str, str] = {}
-        for path in sorted(folder.glob("requirements*.txt")):
-            pins |= _requirements_pins(path.read_text(encoding="utf-8", errors="replace"))
-        if pins:
-            return "requirements*.txt", pins
-    return "", {}
+        for file in (folder / name for name in LOCK_FILES):
+            if file.is_file():
+                return _read_toml_lock(file, project)
+        if (lock := _read_requirements(folder)).pins:
+            return lock
+        for file in (folder / name for name in UNKNOWN_LOCK_FILES):
+            if file.is_file():
+                return Lock(file.name, known=False, text=file.read_text(encoding="utf-8", errors="replace"))
+    return Lock()
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -45,44 +64,111 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise NoBase(f"{path.name} can't be read: {error}") from None
 
 
-def parse_requirement(line: str) -> Requirement | None:
-    """Parse a requirement, its name normalized; None if it is none."""
+def _read_requirements(folder: Path) -> Lock:
+    files = sorted(folder.glob("requirements*.txt")) or sorted(folder.glob("requirements/*.txt"))
+    main = [file for file in files if file.name == "requirements.txt"]
+    main = main or [file for file in files if not FOR_DEVELOPERS.search(file.name)]
+    wanted, texts = dict[Path, str](), dict[Path, str]()
+    for file in files:
+        try:
+            read_requirements(file.resolve(), texts)
+            if file in main:
+                read_requirements(file.resolve(), wanted)
+        except (OSError, ValueError) as error:
+            raise NoBase(f"{file.relative_to(folder)} can't be read: {error}") from None
+    pins, own = (to_pins(line for text in some.values() for line in lines_of(text)) for some in (texts, wanted))
+    shown, text = files[0].name if len(files) == 1 else "requirements*.txt", "\n".join(texts.values())
+    return Lock(shown, {**pins, **own}, frozenset(pins.keys() - own.keys()), complete=False, text=text)
+
+
+def _read_toml_lock(file: Path, project: Path) -> Lock:
+    lock, text = read_toml(file), file.read_text(encoding="utf-8")
     try:
-        requirement = Requirement(line)
-    except InvalidRequirement:
-        return None
-    requirement.name = canonicalize_name(requirement.name)
-    return requirement
+        if _format(lock) > LOCK_FILES[file.name]:
+            return Lock(file.name, known=False, text=text)
+        packages = lock.get("package") or lock.get("packages") or []
+        groups = frozenset(lock.get("default-groups") or [])
+        if file.name == "uv.lock":
+            wanted = _asked_for(packages, _project_in(packages, file, project))
+        else:
+            wanted = [package for package in packages if _is_wanted(package)]
+        pins, own = (_pins(some, groups) for some in (packages, wanted))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise NoBase(f"{file.name} can't be read: {error!r}") from None
+    return Lock(file.name, {**pins, **own}, frozenset(pins.keys() - own.keys()), text=text)
 
 
-def _lock_pins(lock: Mapping[str, Any]) -> dict[str, str]:
-    pins: dict[str, str] = {}
-    for package in lock.get("package") or lock.get("packages") or []:
-        source = package.get("source") or package.get("vcs") or package
-        is_local = source.get("type") in ("directory", "file") or not LOCAL.isdisjoint(source)
+def _format(lock: Table) -> int:
+    """Return the major version of the format."""
+    metadata = lock.get("metadata") or {}
+    version = lock.get("version") or lock.get("lock-version") or metadata.get("lock-version")
+    return int(str(version or metadata.get("lock_version") or 1).partition(".")[0])
+
+
+def _pins(packages: Iterable[Table], groups: frozenset[str]) -> dict[str, str]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for package in packages:
         markers = package.get("resolution-markers") or package.get("markers") or package.get("marker") or [""]
-        markers = [markers] if isinstance(markers, str) else markers
-        markers = markers.values() if isinstance(markers, dict) else markers
-        applies = any(not marker or Marker(marker).evaluate({"extra": ""}) for marker in markers)
-        if "version" not in package or is_local or not applies:
-            continue
-        pin = package["version"]
-        # Installed from git. uv, PDM and Poetry each write that in their own way.
-        if url := source.get("git") or (source.get("url") if source.get("type") == "git" else ""):
-            url, _, commit = str(url).partition("#")
-            commit = commit or source.get("resolved_reference") or source.get("revision") or source.get("commit-id")
-            pin = f"git+{url.partition('?')[0]}@{commit or ''}"
-        pins[canonicalize_name(package["name"])] = pin
-    return pins
+        markers = markers.values() if isinstance(markers, dict) else [markers] if isinstance(markers, str) else markers
+        here = {applies(marker, {"extras": frozenset(), "dependency_groups": groups}) for marker in markers}
+        if here != {False} and (pin := _pin(package)):
+            found[canonicalize_name(package["name"])].append(pin if True in here else f"{pin} ; {markers}")
+    return {name: joined(pins) for name, pins in found.items()}
 
 
-def _requirements_pins(text: str) -> dict[str, str]:
-    pins = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        requirement = parse_requirement(re.split(r"\s#|\s--", line)[0].strip())
-        if requirement is None:  # an option, a comment, another file
+def _pin(package: Table) -> str:
+    """Return the pin of a package; "" for a folder here, whose code is part of the tree."""
+    source = package.get("source") or package.get("vcs") or package.get("archive") or package
+    kind, url, path = source.get("type", ""), str(source.get("url") or ""), str(source.get("path") or "")
+    path = url if kind == "file" else path
+    if kind == "directory" or not FOLDERS.isdisjoint(source) or (path and not path.endswith(ARCHIVES)):
+        return ""
+    if path:
+        content = re.search(r"sha256:\w+", repr(package))  # the file can change without its name
+        return f"{LOCAL_FILE}{path}#{content[0] if content else ''}"
+    # Each tool has a way of its own to write that a package is installed from git.
+    if git := source.get("git") or (url if kind == "git" else ""):
+        place, _, commit = str(git).partition("#")
+        commit = commit or source.get("resolved_reference") or source.get("revision") or source.get("commit-id") or ""
+        return f"git+{place.partition('?')[0]}@{commit}"
+    return url if url and kind in ("", "url") else str(package.get("version") or "")
+
+
+def _is_wanted(package: Table) -> bool:
+    """Return whether the project needs a package of poetry.lock, pdm.lock or pylock.toml without group and extra."""
+    groups = package.get("groups") or ["main"]
+    optional = package.get("optional") or package.get("category") == "dev"
+    return not optional and not {"main", "default"}.isdisjoint(groups)
+
+
+def _project_in(packages: Iterable[Table], file: Path, project: Path) -> Table:
+    """Return the project's own entry of uv.lock, by its folder or its name."""
+    name = canonicalize_name(str(read_toml(project / "pyproject.toml").get("project", {}).get("name", "")))
+    for package in packages:
+        source = package.get("source") or {}
+        folder = source.get("editable") or source.get("virtual") or source.get("directory")
+        if folder and os.path.normpath(file.parent / folder) == os.path.normpath(project):
+            return package
+        if folder and canonicalize_name(package["name"]) == name:
+            return package
+    return {}
+
+
+def _asked_for(packages: Iterable[Table], project: Table) -> list[Table]:
+    """Return the packages of uv.lock that a project needs here, by the dependencies that the file notes."""
+    by_name: dict[str, list[Table]] = defaultdict(list)
+    for package in packages:
+        by_name[canonicalize_name(package["name"])].append(package)
+    found: dict[tuple[int, str], Table] = {}
+    left = [(project, "")]
+    while left:
+        package, extra = left.pop()
+        if (id(package), extra) in found:
             continue
-        pinned = re.fullmatch(r"===?([^*,]+)", str(requirement.specifier))
-        if (pinned or requirement.url) and (not requirement.marker or requirement.marker.evaluate()):
-            pins[requirement.name] = pinned[1] if pinned else str(requirement.url)
-    return pins
+        found[id(package), extra] = package
+        needs = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+        for need in (one for one in needs if applies(one.get("marker", "")) is not False):
+            for other in by_name[canonicalize_name(need["name"])]:
+                if need.get("version") in (None, other.get("version")):
+                    left += [(other, one) for one in ("", *need.get("extra", []))]
+    return [package for (_, extra), package in found.items() if package and not extra]

@@ -23,13 +23,15 @@ from plumbline.comparing.trees.checkout import (
     retarget,
     submodules,
 )
-from plumbline.comparing.trees.environment import base_python, local_packages, wanted_changes
+from plumbline.comparing.trees.environment import base_python, local_packages
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
+from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
 from plumbline.comparing.trees.trace import COMPILED_FOLDER
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
+from plumbline.results.schema import UnjudgedPackage
 
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
 CODE = (".py", ".so", ".pyd")
@@ -61,6 +63,7 @@ class Sides:
     import_from: list[str]  # folders to import from below the project's root, the first one first
     extras: Extras  # that git ignores, or that are not in the repository, and that both copies got
     top: Path  # the repository's root
+    unjudged: Sequence[UnjudgedPackage] = ()  # packages that should differ, and do not
 
     @property
     def differ(self) -> bool:
@@ -93,7 +96,7 @@ def make_sides(
     Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
-    changes: dict[str, str] = {}
+    wanted = PackageChanges()
     try:
         with kept.locked(cache):
             kept.sweep(trees)
@@ -104,23 +107,23 @@ def make_sides(
                 base = _copy_of_head(trees, head, extras)
             else:
                 base = _copy_of_commit(git, commit, trees, head, extras)
-                changes = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
-            python = base_python(changes, environments, root, say)
+                wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
+            python = base_python(wanted.changes, environments, root, say)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
     # The usual folders, the given ones, and those of this process.
     used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
-    wanted = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
-    folders = dict.fromkeys(os.path.normpath(folder) for folder in wanted)
+    usual = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
+    folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
     import_from = [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
     modules = _changed_modules(git, files, base, head, import_from)
     installed = installed_packages()
-    packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in changes.items()]
+    packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in wanted.changes.items()]
     base_side = Side("base", base.tree / git.prefix, python, base.tree)
     head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
-    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top)
+    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, wanted.unjudged)
 
 
 def describe(sides: Sides) -> list[str]:

