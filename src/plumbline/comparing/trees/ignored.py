@@ -37,7 +37,9 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     names what is not there.
     """
     options = ("--others", "--exclude-standard")
+    untracked = git.names(*options)
     found = [git.top / name for name in git.names(*options, "--ignored", "--directory")]
+    found += [git.top / name for name in untracked if name.endswith("/")]  # repositories that are no submodules
     for name in submodules:
         inner = Git(git.top / name)
         found += [inner.top / each for each in inner.names(*options, "--ignored", "--directory")]
@@ -45,7 +47,7 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     folders = {folder for path in found for folder in (path, *path.parents) if folder.is_relative_to(git.top)}
     left_out = {results, *filter(_is_cache, folders - {git.top})}
     wanted = [path for path in found if left_out.isdisjoint((path, *path.parents)) and not _holds_environment(path)]
-    files, linked = list[Path](), [git.top / name for name in git.names(*options) if is_secret(Path(name))]
+    files, linked = list[Path](), [git.top / name for name in untracked if is_secret(Path(name))]
     left_bytes = MOST_BYTES_IN_TOTAL
     for path in wanted:
         small = _files(path, min(MOST_BYTES, left_bytes), MOST_FILES)
@@ -108,6 +110,12 @@ def read_extras(extras: Extras, paths: Iterable[Path], tree: Path) -> list[str]:
     below = {path.relative_to(tree) for path in paths if path.is_relative_to(tree)}
     read = {one.as_posix() for path in below for one in (path, *path.parents)}
     return [name for name in sorted([*extras.copied, *extras.linked]) if name in read]
+
+
+def env_files_above(top: Path, levels: int) -> list[str]:
+    """Return the `.env` files up to some levels above the repository in `top`: libraries look for them there."""
+    names = ["../" * level + ".env" for level in range(1, levels + 1)]
+    return [name for name in names if (top / name).is_file()]
 
 
 def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path, levels: int) -> list[str]:

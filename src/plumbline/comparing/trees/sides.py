@@ -117,7 +117,7 @@ def make_sides(
     used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
     usual = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
     folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
-    import_from = [folder for folder in folders if (head.tree / git.prefix / folder).is_dir()]
+    import_from = [folder for folder in folders if (head.tree / git.prefix / folder).exists()]
     modules = _changed_modules(git, files, base, head, import_from)
     installed = installed_packages()
     packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in wanted.changes.items()]

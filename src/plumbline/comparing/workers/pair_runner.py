@@ -30,7 +30,13 @@ from plumbline.comparing.trees.affected import (
 )
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.ignored import CopyFailed, changed_in_working_tree, missing_in_copy, read_extras
+from plumbline.comparing.trees.ignored import (
+    CopyFailed,
+    changed_in_working_tree,
+    env_files_above,
+    missing_in_copy,
+    read_extras,
+)
 from plumbline.comparing.trees.sides import LEVELS, Sides, foreign
 from plumbline.comparing.trees.trace import paths_read
 from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
@@ -76,7 +82,8 @@ def pair_runner(
                 raise NoBase(f"the base can't be run: {error}") from None
             if error.side == "head":
                 copy = "the copy of the working tree can't be run, although the working tree can"
-                advice = runner.advice or f"If it lacks something outside of the repository, {ALSO_COPY}."
+                outside = ", ".join(env_files_above(sides.top, LEVELS)) or "something outside of the repository"
+                advice = runner.advice or f"If it reads {outside}, {ALSO_COPY}."
                 raise CopyFailed(f"{copy}: {error}\n{advice}") from None
             raise
         yield runner

@@ -11,6 +11,7 @@ from plumbline.comparing.trees.ignored import (
     CopyFailed,
     Extras,
     changed_in_working_tree,
+    env_files_above,
     find_extras,
     missing_in_copy,
     read_extras,
@@ -125,6 +126,21 @@ def test_what_is_outside_of_the_repository_is_found_from_both_copies(repository:
 def test_also_copy_names_what_cannot_be_copied(repository: Repository, name: str, problem: str) -> None:
     with pytest.raises(CopyFailed, match=problem):
         extras(repository, name)
+
+
+def test_a_repository_in_the_repository_is_in_both_copies(repository: Repository, cache: Path) -> None:
+    """One that is no submodule: git lists neither its files nor that it ignores them."""
+    Repository.create(repository.root / "libs/prices", {"prices.py": "1"})
+    sides = make(repository.root, cache)
+    assert [(side.tree / "libs/prices/prices.py").read_text() for side in (sides.base, sides.head)] == ["1", "1"]
+    assert not (sides.head.tree / "libs/prices/.git").exists()
+
+
+def test_env_files_above_the_repository_are_found(tmp_path: Path) -> None:
+    top = tmp_path / "a/b/repository"
+    top.mkdir(parents=True)
+    (tmp_path / "a/.env").touch()
+    assert env_files_above(top, 3) == ["../../.env"]
 
 
 def test_what_a_copy_lacks_is_what_was_looked_for_and_is_in_the_repository(tmp_path: Path) -> None:
