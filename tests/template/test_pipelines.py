@@ -375,12 +375,19 @@ class Runner:
         job = load(GITHUB)["jobs"]["performance"]
         contexts["env"] = {name: substitute(value, contexts) for name, value in job["env"].items()}
         summary = self.folder / f"summary-{root.name}.md"
+        described = self.folder / f"event-{root.name}.json"
+        described.write_text(json.dumps({"repository": {"default_branch": "main"}, **more}))
         environ = {
             **self.installed.environ,
             **contexts["env"],
             "HOME": str(self.folder),
             "CI": "true",
             "GITHUB_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": event,
+            "GITHUB_EVENT_PATH": str(described),
+            "GITHUB_REF": f"refs/heads/{branch}",
+            "GITHUB_REF_NAME": branch,
+            "GITHUB_REF_TYPE": "branch",
             "GITHUB_STEP_SUMMARY": str(summary),
             "GITHUB_ENV": str(self.folder / "env"),
             "GITHUB_PATH": str(self.folder / "path"),
@@ -388,7 +395,7 @@ class Runner:
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
         if event == "pull_request":
-            environ |= {"GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/1/merge"}
+            environ |= {"GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/1/merge", "GITHUB_REF_NAME": "1/merge"}
         result = Job(project, contexts["env"]["SESSION"], summary)
         for step in job["steps"]:
             condition = step.get("if", "")
@@ -473,9 +480,12 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
     assert "actions/cache/save" not in job.used
 
 
-def test_github_pull_request_that_is_not(runner: Runner, tmp_path: Path) -> None:
-    """Compared with its base, it passes without a baseline."""
-    job = runner.run(tmp_path / "other", "other", "pull_request", pull_request={"number": 1})
+def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
+    """Compared with the commit that the queue builds on, it passes without a baseline."""
+    group = {"base_sha": runner.installed.origin.git("rev-parse", "main").strip(), "base_ref": "refs/heads/main"}
+    job = runner.run(tmp_path / "other", "other", "merge_group", merge_group=group)
+    assert "merge_group" in load(GITHUB)[True]
+    assert job.project.results()["base"].endswith("(merge queue)")
     assert job.code == 0, job.outputs
     assert job.project.verdicts() == {"test_suite.py::test_work": "pass"}
     assert "::" not in [line[:2] for text in job.outputs.values() for line in text.splitlines()]
