@@ -254,3 +254,42 @@ def test_a_diff_of_the_baseline_can_be_read(recorded_project: Project) -> None:
     keys = [benchmark["key"] for benchmark in baseline["benchmarks"]]
     assert keys == sorted(keys)
     assert sum('"key": ' in line for line in text.splitlines()) == len(keys)
+
+
+# ---- what a later change will be compared with
+
+
+def test_a_commit_that_cannot_be_run_is_reported_on_the_first_day(recorded_project: Project, tmp_path: Path) -> None:
+    """The baseline is written all the same. A setting makes it a warning."""
+    project = recorded_project.copy(tmp_path / "project")
+    project.edit("test_suite.py", "import os\n", "import os\n\nimport shop\n")
+    (project.root / "shop.py").write_text("import not_there\n")
+    project.commit()
+    (project.root / "shop.py").write_text("")
+
+    found = record(project, "-k", "addition")
+
+    assert found.done.code == 3, found.done.output
+    assert "the baseline is written, but later changes can't be compared" in found.done.output
+    assert "No module named 'not_there'" in found.done.output
+    assert found.new.created > found.old.created
+
+    project.edit("settings.toml", "[gate]", "[gate]\nallow_unmeasured = true")
+    allowed = record(project, "-k", "addition")
+    assert allowed.done.code == 0, allowed.done.output
+    assert "which allow_unmeasured in settings.toml permits" in allowed.done.output
+
+
+def test_a_benchmark_that_the_last_commit_does_not_have_is_no_problem(
+    recorded_project: Project, tmp_path: Path
+) -> None:
+    """The code that it needs is as new as it is."""
+    project = recorded_project.copy(tmp_path / "project")
+    (project.root / "shop.py").write_text("")
+    body = "    for timer in measure():\n        with timer:\n            sum(range(99))\n"
+    project.write("test_new.py", f"import shop\n\n\ndef test_new(measure):\n{body}")
+
+    done = project.run("baseline", "tests/performance/test_new.py")
+
+    assert done.code == 0, done.output
+    assert "checking that later changes can be compared with this commit\nthey can" in done.output.replace("\n\n", "\n")

@@ -185,9 +185,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
                 for worker in pair.both:
                     worker.send(Order(order))
-                for key in order:
-                    if why := self._problems(key, pair, [worker.end() for worker in pair.both]):
-                        self.rehearsal_failures[key] = why
+                problems = [(plan.key, self._why_missing(plan.key, pair)) for plan in plans]
+                problems += [(key, self._problems(key, pair, [worker.end() for worker in pair.both])) for key in order]
+                self.rehearsal_failures = {key: why for key, why in problems if why}
                 for worker in pair.both:
                     worker.leave(worker.start_limit_s)
             self._settle()
@@ -217,6 +217,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
                 " from the path of a module, or from the working directory"
             )
+
+    def _why_missing(self, key: str, pair: WorkerPair) -> str:
+        return self._problems(key, pair, [worker.collected.why_missing(key) for worker in pair.both])
 
     def _problems(self, key: str, pair: WorkerPair, problems: Sequence[str]) -> str:
         """Return the problems that base and head have with a benchmark as one, with advice; "" if there is none."""
@@ -249,7 +252,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         with self._running(chosen, profiles=profiles) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
-                if why := self._problems(plan.key, pair, [one.collected.why_missing(plan.key) for one in pair.both]):
+                if why := self._why_missing(plan.key, pair):
                     failures[plan.key] = why
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
