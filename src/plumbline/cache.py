@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import filelock
 import platformdirs
 
 from plumbline import held
+from plumbline.folders import make_folder, temporary_folders
 
 LOCK_LIMIT_S = 300.0
 KEPT_S = 7 * 24 * 3600.0
@@ -25,21 +25,50 @@ MADE = "made"
 
 def state_folder() -> Path:
     """Return the folder of this user's records and cached data, and make it if it is missing. Raises OSError."""
-    wanted = Path(platformdirs.user_cache_dir("plumbline"))
-    user = os.getuid() if hasattr(os, "getuid") else None
+    wanted = _home_cache()
+    user = os.getuid()
+    with contextlib.suppress(OSError):
+        if _is_place_of(user, wanted):
+            wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = wanted.stat()
+            if found.st_uid == user and os.access(wanted, os.W_OK | os.X_OK):
+                wanted.chmod(found.st_mode & ~0o022)
+                _ignored_by_git(wanted)
+                return wanted
     # Others can write to the temporary folder, so this must be a real folder, the user's own and closed to them.
-    fallback = Path(tempfile.gettempdir()) / f"plumbline-{user or 0}"
-    for folder in (wanted, fallback):
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat() if folder == fallback else folder.stat()
-            private = folder == wanted or (stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700)
-            if user is None or (found.st_uid == user and private and os.access(folder, os.W_OK | os.X_OK)):
-                return folder
+    fallback = temporary_folders()[0] / f"plumbline-{user}"
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            make_folder(fallback, 0o700)
+        found = fallback.lstat()
+        private = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700
+        if found.st_uid == user and private and os.access(fallback, os.W_OK | os.X_OK):
+            return fallback
     raise OSError(
         f"there is no folder for the cache: {wanted} cannot be made or written to, and {fallback} must be a folder of"
         " this user with mode 0700"
     )
+
+
+def _home_cache() -> Path:
+    """Return the folder in this user's home, or a relative one without a home, as of a user that has only a number."""
+    try:
+        return Path(platformdirs.user_cache_dir("plumbline"))
+    except RuntimeError:
+        return Path("~/.cache/plumbline")
+
+
+def _is_place_of(user: int, folder: Path) -> bool:
+    """Return whether this user may make the folder there: not without a home, and root not in another user's."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    has_home = folder.is_absolute() and (bool(os.environ.get("XDG_CACHE_HOME")) or folder.parents[1].is_dir())
+    return has_home and (user != 0 or nearest.stat().st_uid == user)
+
+
+def _ignored_by_git(folder: Path) -> None:
+    """Keep git from listing a folder that lies in a repository, as in some pipelines."""
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as file:
+        file.write("*\n")
 
 
 @contextlib.contextmanager

@@ -35,8 +35,21 @@ def leave_behind(environ: MutableMapping[str, str] = os.environ) -> None:
     # Only a virtual environment finds its own home without it.
     if environ.get("PYTHONHOME") and Path(sys.executable).parents[1].joinpath("pyvenv.cfg").is_file():
         found.append("PYTHONHOME")
+    if _is_closed(environ.get("HOME", "")):
+        found.append("HOME")
     if found:
         for name in found:
             del environ[name]
         environ[HIDDEN] = " ".join(found)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], dict(environ))  # noqa: S606
+
+
+def _is_closed(home: str) -> bool:
+    """Return whether this is a folder that this user may not enter, as after `su` from root: clients look for files."""
+    try:
+        os.stat(f"{home}/.")  # noqa: PTH116
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -1,4 +1,5 @@
 import os
+import pwd
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,44 @@ def test_the_cache_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache.state_folder() == tmp_path / "cache" / "plumbline"
     assert cache.state_folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_git_does_not_list_a_cache_in_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipelines set XDG_CACHE_HOME to a folder of the checkout, which they keep."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert (cache.state_folder() / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("home", ["", "missing", "another user's"])
+def test_without_a_home_of_its_own_the_fallback_is_taken(
+    fallback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    """A user may be a bare number without one; and what root makes in another's home would be in that user's way."""
+    homes = {"missing": tmp_path / "missing", "another user's": tmp_path / "other"}
+    (tmp_path / "other").mkdir()
+    if home == "another user's":
+        if os.getuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(tmp_path / "other", 65534, 65534)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.chdir(tmp_path)
+    if home:
+        monkeypatch.setenv("HOME", str(homes[home]))
+    else:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+
+    assert cache.state_folder() == fallback
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other", fallback.name]
+    assert [*(tmp_path / "other").iterdir()] == []
+
+
+def test_a_cache_folder_that_others_can_write_to_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes a record there could have a run remove what it names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "plumbline").mkdir()
+    (tmp_path / "plumbline").chmod(0o777)
+    assert cache.state_folder().stat().st_mode & 0o777 == 0o755
 
 
 def test_the_temporary_folder_is_the_fallback(fallback: Path) -> None:

@@ -39,7 +39,7 @@ class RunEnded(CommandError):
 
 def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
     """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none."""
-    with tempfile.TemporaryDirectory(prefix="perf-") as folder:
+    with _temporary_folder() as folder:
         output = Path(folder) / "results.json"
         suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
@@ -106,6 +106,15 @@ def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
     """Files and folders of the suite that pytest's arguments name; `redis` of `-k redis` is none."""
     paths = [(project.root / one.partition("::")[0]).resolve() for one in arguments if not one.startswith("-")]
     return [path for path in paths if path.is_relative_to(project.suite) and path.exists()]
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="perf-")
+    except OSError as error:
+        raise CommandError(
+            f"no temporary folder can be made: {error}; set TMPDIR to one with room", EXIT_INVALID
+        ) from None
 
 
 def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:

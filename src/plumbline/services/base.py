@@ -1,6 +1,7 @@
 """The interface of every service, and the part that child processes of the run share."""
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -32,6 +33,14 @@ PORT_TRIES = 5
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
 EMPTY = '""'
+# What to do next if a server has exited, by its own words.
+CAUSES_OF_EXIT = {
+    os.strerror(errno.ENOSPC): "make room on the disk",
+    os.strerror(errno.EACCES): "give the server's user access to the path, or set TMPDIR to another folder",
+    os.strerror(errno.EROFS): "set TMPDIR to a folder that can be written to",
+    os.strerror(errno.ENOMEM): "give the server more memory, or lower its options",
+    os.strerror(errno.EMFILE): "raise the limit of open files (ulimit -n)",
+}
 
 Options = dict[str, ServerOption]
 Ids = tuple[int, int] | None  # a user and a group; None: our own
@@ -80,7 +89,7 @@ class Service:
         while True:
             left_s = limit_s - (time.monotonic() - started_s)
             if not self.running():
-                reason, advice = "it has exited", "read its last output above; a wrong server option is the usual cause"
+                reason, advice = "it has exited", self.advice_at_exit()
                 break
             if left_s <= 0:
                 reason, advice = "the time is up", self.advice_at_limit
@@ -111,6 +120,12 @@ class Service:
     def advice(self, error: BaseException) -> str:
         """Return what to do next if this error is final; "" if a retry may help."""
         return advice(error)
+
+    def advice_at_exit(self) -> str:
+        """Return what to do next if its process or container has exited, by what it printed last."""
+        output = self.log_tail()
+        found = (f"{step}: see its last output above" for text, step in CAUSES_OF_EXIT.items() if text in output)
+        return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
     def running(self) -> bool:
         """Return False once its process or container has exited; True if that cannot be known. Cheap once ready."""

@@ -32,6 +32,7 @@ ADVICE = {
     "httpx.UnsupportedProtocol": "check the address",
     "httpx.InvalidURL": "check the address",
     "httpx.TransportError": "",
+    "builtins.PermissionError": "give this user access to that file, or set HOME to a folder of this user",
     "builtins.OSError": "",
 }
 

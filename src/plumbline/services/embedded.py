@@ -11,17 +11,21 @@ import secrets
 import shutil
 import signal
 import tarfile
-import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import quote
 
 from plumbline.cache import first_failure, make_once, state_folder
+from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.services.address import own_postgres, own_redis
 from plumbline.services.base import HOST, Context, LocalService, Options, not_ready, postgres_options, redis_config
 from plumbline.services.clients import run_sql
 from plumbline.services.errors import Unavailable
 
 SCRAM_ITERATIONS = 4096
+SOCKET = ".s.PGSQL.{}"
+SOCKET_BYTES = 103  # of its path, on macOS; 107 on Linux
+MOST_PORT = 65535
+NOT_AS_ROOT = "PostgreSQL refuses root, and runs as the user nobody"
 INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or use docker"
 # A data directory that `initdb` made: see scripts/postgres_template.py.
 TEMPLATE = Path(__file__).with_name("postgres-18.tar.xz")
@@ -41,7 +45,8 @@ class EmbeddedRedis(LocalService):
         try:
             self.take_port()
             ours: Options = {"bind": HOST, "port": self.address.port, "requirepass": self.address.password}
-            ours |= {"dir": str(directory), "daemonize": False, "logfile": ""}
+            # The folder that it is started in: the path itself may hold what would have to be quoted.
+            ours |= {"dir": ".", "daemonize": False, "logfile": ""}
             # Over standard input: an argument would show the password to everyone.
             config = redis_config({**self._config, **ours})
             self.spawn([binary, "-"], environ={}, cwd=directory, stdin=config.encode())
@@ -60,30 +65,35 @@ class EmbeddedPostgres(LocalService):
         self._data = self.run.directory / self.name
         self._binaries: Path | None = None
         self._ids = _server_ids()
+        self._socket_folder = self._data
         self._password_set = False
 
     def probe(self, limit_s: float) -> str:
         if not self._password_set:
             # Over the socket, which asks for none. Then the socket goes.
             statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
-            port = self.address.port
-            socket_url = f"postgresql://perf@/perf?host={quote(str(self._data))}&port={port}"
-            run_sql(socket_url, statement, limit_s=limit_s, password="")
-            (self._data / f".s.PGSQL.{port}").unlink(missing_ok=True)
+            folder, port = str(self._socket_folder), self.address.port
+            run_sql("postgresql://perf@/perf", statement, limit_s=limit_s, host=folder, port=port, password="")
+            (self._socket_folder / SOCKET.format(port)).unlink(missing_ok=True)
+            if self._socket_folder != self._data:
+                self.run.remove(f"directory {self._socket_folder}")
             self._password_set = True
         return super().probe(limit_s)
 
     def start(self) -> None:
         try:
             self.take_port()
+            if self._ids and (closed := closed_to_others(self.run.directory)):
+                raise PermissionError(f"{NOT_AS_ROOT}, who cannot pass through {closed}")
             self._binaries = self._binaries or self._find_binaries()
             if not self._data.exists():
                 self._copy_template()
+                self._socket_folder = self._find_socket_folder()
             ours: Options = {
                 "listen_addresses": HOST,
                 "port": self.address.port,
-                # A socket for us and the server alone, and only until the password is set.
-                "unix_socket_directories": "" if self._password_set else str(self._data),
+                # A socket for us and the server alone, and only until the password is set. Quoted: it is a list.
+                "unix_socket_directories": "" if self._password_set else _quoted(str(self._socket_folder)),
                 # Not POSIX, whose segments outlive a server that was killed.
                 "dynamic_shared_memory_type": "mmap",
             }
@@ -92,25 +102,48 @@ class EmbeddedPostgres(LocalService):
             self.spawn(command, environ={"LC_ALL": "C"}, cwd=self._data, ids=self._ids)
         except OSError as error:
             failure = first_failure(error)
-            full = os.strerror(errno.ENOSPC) in str(failure)
-            step = "make room on the disk" if full else "use docker"
-            raise not_ready(self, "PostgreSQL can't be started", failure, step) from None
+            if self._ids and any(os.strerror(number) in str(failure) for number in (errno.EPERM, errno.EINVAL)):
+                failure = PermissionError(f"{NOT_AS_ROOT}, which this system does not allow: {failure}")
+            raise not_ready(self, "PostgreSQL can't be started", failure, _step(str(failure))) from None
 
     def _find_binaries(self) -> Path:
         """Return the folder of the binaries, or of a copy if the user that runs the server cannot read them."""
         binaries = find_postgres()
-        if self._ids is None or _open_to_all(binaries):
-            return binaries
-        folder = Path(tempfile.mkdtemp(prefix="plumbline-bin-"))
-        self.run.add_directory(folder)
-        folder.chmod(0o755)
         package = binaries.parents[1]
-        for part in ("pginstall/bin", "pginstall/lib", "pginstall/share"):
-            shutil.copytree(package / part, folder / package.name / part, ignore=shutil.ignore_patterns("*.a"))
         libraries = package.with_name(f"{package.name}.libs")
-        if libraries.is_dir():
-            shutil.copytree(libraries, folder / libraries.name)
-        return folder / package.name / "pginstall/bin"
+        parts = [package / "pginstall" / part for part in ("bin", "lib", "share")]
+        parts += [libraries] if libraries.is_dir() else []
+        if self._ids is None or _open_to_all(parts):
+            return binaries
+        folder = self._make_folder("bin", executable=True)
+        for part in parts:
+            copy = folder / part.relative_to(package.parent)
+            shutil.copytree(part, copy, ignore=shutil.ignore_patterns("*.a"), copy_function=_copy_for_all)
+        for path, _, _ in os.walk(folder):
+            Path(path).chmod(0o755)
+        return folder / binaries.relative_to(package.parent)
+
+    def _find_socket_folder(self) -> Path:
+        """Return the data directory, or a folder of its own if the path of a socket in there would be too long."""
+        if len(os.fsencode(self._data / SOCKET.format(MOST_PORT))) <= SOCKET_BYTES:
+            return self._data
+        folder = self._make_folder("sock", SOCKET_BYTES - len(f"/{SOCKET.format(MOST_PORT)}"))
+        if self._ids:
+            os.chown(folder, *self._ids)
+        return folder
+
+    def _make_folder(self, use: str, most_bytes: int = 4096, *, executable: bool = False) -> Path:
+        """Make a folder that the server's user can get to, and that is removed with the run. Raises OSError."""
+        name = f"plumbline-{use}-{self.run.id}"
+        for parent in temporary_folders():
+            runs_programs = not executable or not os.statvfs(parent).f_flag & os.ST_NOEXEC
+            is_open = self._ids is None or closed_to_others(parent) is None
+            if runs_programs and is_open and len(os.fsencode(parent / name)) <= most_bytes:
+                self.run.add_directory(parent / name)
+                make_folder(parent / name, 0o755 if executable else 0o700)
+                return parent / name
+        wanted = ["short enough for a socket" if most_bytes < 4096 else "", "runs programs" if executable else ""]
+        raise PermissionError(f"no temporary folder is open to the user that runs it and {''.join(wanted)}")
 
     def _copy_template(self) -> None:
         """Make the data directory of this run from the one in the cache, which is unpacked on first use.
@@ -122,14 +155,15 @@ class EmbeddedPostgres(LocalService):
 
         def copy(source: str, target: str) -> None:
             shutil.copyfile(source, target)
+            Path(target).chmod(0o600)
             if self._ids:
                 os.chown(target, *self._ids)
 
         shutil.copytree(template / "data", self._data, copy_function=copy)
-        if self._ids:
-            for folder, _, _ in os.walk(self._data):
+        for folder, _, _ in os.walk(self._data):
+            Path(folder).chmod(0o700)
+            if self._ids:
                 os.chown(folder, *self._ids)
-        self._data.chmod(0o700)
 
 
 def find_valkey() -> Path:
@@ -175,10 +209,29 @@ def _server_ids() -> tuple[int, int] | None:
     return 65534, 65534
 
 
-def _open_to_all(path: Path) -> bool:
-    return all(folder.stat().st_mode & 0o005 == 0o005 for folder in (path, path / "postgres")) and all(
-        folder.stat().st_mode & 0o001 for folder in path.resolve().parents
-    )
+def _open_to_all(folders: Iterable[Path]) -> bool:
+    """Return whether every user can get to these folders, read what is in them, and run the server."""
+    paths = [Path(path) for folder in folders for path, _, _ in os.walk(folder)]
+    paths += [path / "postgres" for path in paths if (path / "postgres").is_file()]
+    return all(path.stat().st_mode & 0o005 == 0o005 and not closed_to_others(path.parent) for path in paths)
+
+
+def _copy_for_all(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    Path(target).chmod(0o755)
+
+
+def _quoted(path: str) -> str:
+    return '"{}"'.format(path.replace('"', '""'))
+
+
+def _step(failure: str) -> str:
+    """Return what to do next about a failure to start PostgreSQL."""
+    if os.strerror(errno.ENOSPC) in failure:
+        return "make room on the disk"
+    if "pass through" in failure or "temporary folder" in failure:
+        return "set TMPDIR to a short path that every user can pass through, run as an ordinary user, or use docker"
+    return "run as an ordinary user, or use docker" if os.getuid() == 0 else "use docker"
 
 
 def _scram_verifier(password: str) -> str:

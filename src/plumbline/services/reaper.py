@@ -8,6 +8,7 @@ removes what is left and exits. If a process that started the run ends first, th
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -100,6 +101,7 @@ def remove_all(run: str, things: list[Thing], spare: Iterable[int] = ()) -> list
     Beside the things named, this ends every process that carries the run in its environment or works below one of its
     directories, except this process and those to spare.
     """
+    things = [thing for thing in things if thing["kind"] != "directory" or _is_of_run(run, Path(thing["path"]))]
     left: list[Thing] = []
 
     def attempt(thing: Thing) -> None:
@@ -138,6 +140,13 @@ def remove(run: str, thing: Thing) -> None:
             run_sql(thing["url"], drop, limit_s=SQL_LIMIT_S)
         case "schema":
             run_sql(thing["url"], f'DROP SCHEMA IF EXISTS "{thing["name"]}" CASCADE', limit_s=SQL_LIMIT_S)
+
+
+def _is_of_run(run: str, folder: Path) -> bool:
+    """Return whether a folder has a name that only a run gives: a damaged record must not name the user's own."""
+    return (
+        re.fullmatch(rf"(plumbline|perf)-(\w+-)?{re.escape(run)}", folder.name) is not None and not folder.is_symlink()
+    )
 
 
 def remove_record(record: Path) -> None:

@@ -7,13 +7,13 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from plumbline import held
 from plumbline.cache import state_folder
+from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.processes import WATCHED, host_name, identity
 from plumbline.services.errors import ServiceError
 from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
@@ -76,7 +76,7 @@ class ServiceRun:
         self._send({"run": self.id, "owner": identity(os.getpid()), "watched": watched, "record": str(self._record)})
         self.add_directory(self.directory)
         # Root's PostgreSQL runs as another user, who must get to the data directory.
-        self.directory.mkdir(mode=0o711 if os.getuid() == 0 else 0o700)
+        make_folder(self.directory, 0o711 if os.getuid() == 0 else 0o700)
 
     def end(self) -> None:
         """Remove the directory, let the reaper remove what else is left, and wait for it. May be called again."""
@@ -172,8 +172,15 @@ def _records() -> Path:
 
 
 def _roomy_folder() -> Path:
-    """Return a folder in memory if there is room, so that no disk disturbs the figures."""
+    """Return a folder in memory if there is room, so that no disk disturbs the figures; else a temporary one.
+
+    For root it is one that other users can pass through, if there is one: root's PostgreSQL runs as another user.
+    """
     with contextlib.suppress(OSError):
         if os.access(MEMORY_FOLDER, os.W_OK) and shutil.disk_usage(MEMORY_FOLDER).free >= MEMORY_NEEDED_BYTES:
             return MEMORY_FOLDER
-    return Path(tempfile.gettempdir())
+    try:
+        folders = temporary_folders()
+    except OSError as error:
+        raise ServiceError(str(error)) from None
+    return next((one for one in folders if os.getuid() != 0 or not closed_to_others(one)), folders[0])

@@ -19,7 +19,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import plumbline
+from plumbline import folders
 from plumbline.services import base, embedded
+from plumbline.services import run as runs
 from plumbline.services.address import Address
 from plumbline.services.base import Service
 from plumbline.services.clients import run_alone
@@ -345,6 +347,98 @@ def test_root_with_a_virtual_environment_closed_to_others(
     services.stop()
 
     assert not binary.exists()
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that every user can pass through; without room in memory, runs use what `tempfile.tempdir` names."""
+    monkeypatch.setattr(runs, "MEMORY_NEEDED_BYTES", 1 << 60)
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", ["long" * 25, "a 'b' \"c\", d%20\\é"], ids=["long", "odd"])
+def test_any_path_of_the_temporary_folder(
+    make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A socket's path has at most 107 bytes, and a file of options gives some characters a meaning; umask 077."""
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / name))
+    (temporary / name).mkdir()
+    before = os.umask(0o077)
+    try:
+        services = make_services(EMBEDDED)
+        begin_and_wait(services)
+        assert services.directory.parent == temporary / name
+        assert [path for one in folders.SHARED for path in one.glob(f"plumbline-sock-{services._run.id}")] == []
+        services.stop()
+    finally:
+        os.umask(before)
+    assert [*(temporary / name).iterdir()] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_with_a_temporary_folder_of_its_own(
+    make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pam_tmpdir and `mktemp -d` make it: the server's user could not get through, so another one is taken."""
+    temporary.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(embedded, "_open_to_all", lambda _: False)
+
+    begin_and_wait(make_services(POSTGRES_ONLY))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_without_a_folder_for_the_server_s_user(
+    make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder in the way is named, and no option of the server is blamed."""
+    temporary.chmod(0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(folders, "SHARED", ())
+
+    with pytest.raises(NotReady) as failed:
+        make_services(POSTGRES_ONLY).begin()
+
+    assert f"PostgreSQL refuses root, and runs as the user nobody, who cannot pass through {temporary}" in str(
+        failed.value
+    )
+    assert "set TMPDIR to a short path that every user can pass through" in str(failed.value)
+
+
+@pytest.mark.parametrize("closed", ["lib", "lib/inner", "bin/postgres"])
+def test_binaries_that_others_cannot_read(closed: str) -> None:
+    """An environment that was made under umask 077 is closed at each folder."""
+    root = Path(tempfile.mkdtemp())
+    for folder in ("bin", "lib/inner"):
+        (root / folder).mkdir(parents=True)
+    (root / "bin/postgres").touch()
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o755)
+    assert embedded._open_to_all([root / "bin", root / "lib"])
+
+    (root / closed).chmod(0o700)
+
+    assert not embedded._open_to_all([root / "bin", root / "lib"])
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    ("output", "advice"),
+    [
+        ("FATAL: could not open file: Permission denied", "give the server's user access to the path"),
+        ("FATAL: could not write: No space left on device", "make room on the disk"),
+        ("unrecognized configuration parameter", "it has the options of [postgres.config]"),
+    ],
+)
+def test_advice_about_a_server_that_has_exited(make_services: MakeServices, output: str, advice: str) -> None:
+    """By its own words: an option is not to blame for a path."""
+    service = embedded.EmbeddedPostgres("", make_services(POSTGRES_ONLY)._context)
+    service.log_tail = lambda *_: output  # type: ignore[method-assign]
+
+    assert advice in service.advice_at_exit()
 
 
 SCRIPT = """

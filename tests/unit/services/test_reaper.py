@@ -377,6 +377,27 @@ def test_sweep_bears_a_broken_record(cache_home: Path, text: str) -> None:
     path.unlink()
 
 
+@pytest.mark.parametrize("name", ["mine", "plumbline-other", "plumbline-planted"])
+def test_a_record_removes_only_folders_that_its_run_has_named(cache_home: Path, tmp_path: Path, name: str) -> None:
+    """Somebody may have planted it, or damaged it: neither another folder goes, nor what a link points at."""
+    folder = cache_home / "plumbline" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "precious").mkdir()
+    if name == "plumbline-planted":
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    else:
+        (tmp_path / name).mkdir()
+    thing = {"kind": "directory", "path": str(tmp_path / name)}
+    path = folder / "planted.json"
+    path.write_text(json.dumps({"run": "planted", "host": host_name(), "things": [thing]}))
+    path.with_suffix(".lock").touch()
+
+    sweep({})
+
+    assert (tmp_path / name).exists()
+    assert not path.exists()
+
+
 def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path) -> None:
     """A home folder may be shared between machines: their process ids mean nothing here."""
     folder = cache_home / "plumbline" / "runs"
