@@ -184,6 +184,7 @@ def next_step(results: Results) -> tuple[str, str] | None:
     verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
     bad = [one.key for one in results.benchmarks if verdict(one) in FAILING - {"missing"}]
     bad += [test.key for test in failed_tests(results)]
+    unjudged = any(reason.kind == "packages_unjudged" for one in results.benchmarks for reason in one.reasons)
     unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]
     why = results.reasons[0].kind if results.reasons else None
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
@@ -201,6 +202,7 @@ def next_step(results: Results) -> tuple[str, str] | None:
         (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
         (bad, _only(session, bad, "runs {}")),
         ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
+        (unjudged, after_fixing),  # measuring again would not help
         (unsure, _only(session, unsure, "measures {}; run nothing else meanwhile")),
         ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
         (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),

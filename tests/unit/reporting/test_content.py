@@ -106,6 +106,13 @@ def test_the_command_for_inconclusive_benchmarks_says_when_it_measures_all() -> 
     assert step == ("nox -s ci", "measures all again; run nothing else meanwhile")
 
 
+def test_what_was_not_compared_is_not_measured_again() -> None:
+    """The cause is to be removed first."""
+    reason = Reason("packages_unjudged", subjects=["fastapi"])
+    found = results(benchmark("test_a.py::test_a", "inconclusive", reasons=[reason]), verdict="inconclusive")
+    assert content.next_step(found) == ("nox -s ci", "runs again, once the problem above is fixed")
+
+
 def test_a_missing_benchmark_shows_its_baseline_and_nothing_as_measured() -> None:
     entry = unmeasured("a.py::test_a", median=5e-6, baseline_median=None)
 

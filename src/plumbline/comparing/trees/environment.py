@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -39,10 +39,13 @@ def local_packages() -> set[str]:
     return {name for name, url in urls.items() if '"dir_info"' in url}
 
 
-def base_python(changes: Mapping[str, str], folder: Path, project: Path, say: Callable[[str], None]) -> Path:
+def base_python(
+    changes: Mapping[str, str], folder: Path, project: Path, say: Callable[[str], None], *, complete: bool = True
+) -> Path:
     """Return the Python of an environment like this one with these changes, made in the cache `folder` if need be.
 
-    `project` is the folder whose pip or uv settings count. The caller holds the lock of the cache. Raises NoBase if a
+    `project` is the folder whose pip or uv settings count. If the changes are not `complete`, packages that they need
+    change with them, where the installed ones do not fit. The caller holds the lock of the cache. Raises NoBase if a
     version cannot be installed, and OSError.
     """
     if not changes:
@@ -51,14 +54,14 @@ def base_python(changes: Mapping[str, str], folder: Path, project: Path, say: Ca
     def make(target: Path) -> None:
         say(f"making the base environment: {_shown(changes)}")
         _copy_environment(target)
-        _install(changes, _paths(target)["python"], project)
+        _install(changes, _paths(target)["python"], project, complete)
         # The installers note where packages came from: such a URL can hold a token.
         for packages in package_folders(_paths(target)["python"]):
             for file in Path(packages).glob("*.dist-info/direct_url.json"):
                 if '"file://' not in file.read_text(encoding="utf-8"):
                     file.unlink()
 
-    name = cache.digest(changes, installed_packages(), sys.version, sys.executable, sys.base_prefix)
+    name = cache.digest(changes, complete, installed_packages(), sys.version, sys.executable, sys.base_prefix)
     return _paths(cache.keep(folder, name, make))["python"]
 
 
@@ -66,6 +69,12 @@ def package_folders(python: Path) -> list[str]:
     """Return the folders of the packages of an environment, given its Python."""
     paths = _paths(python.parent.parent)
     return sorted({str(paths["purelib"]), str(paths["platlib"])})
+
+
+def packages_in(folders: Iterable[str]) -> dict[str, str]:
+    """Return the versions of the packages in some folders, by normalized name."""
+    found = importlib.metadata.distributions(path=[*folders])
+    return {canonicalize_name(name): one.version for one in found if (name := one.metadata["Name"])}
 
 
 def find_uv() -> list[str]:
@@ -114,7 +123,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _install(changes: Mapping[str, str], python: Path, project: Path) -> None:
+def _install(changes: Mapping[str, str], python: Path, project: Path, complete: bool) -> None:
     """Use the tool that installed this environment, because its settings name the package indexes."""
     by_uv = any((one.read_text("INSTALLER") or "").strip() == "uv" for one in distributions().values())
     has_pip = importlib.util.find_spec("pip") is not None
@@ -131,11 +140,16 @@ def _install(changes: Mapping[str, str], python: Path, project: Path) -> None:
     if removed and (problem := _run_installer([*uninstall, *removed], project)):
         raise NoBase(f"{', '.join(removed)} can't be removed from the base environment: {problem}")
     added = {name: pin for name, pin in changes.items() if pin}
-    install += [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
-    # From uv's cache first: faster, and it needs no network.
-    if not added or (uv and not _run_installer([*install, "--offline"], project)):
-        return
-    if problem := _run_installer(install, project):
+    asked = [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
+    steps = [[*install, *asked]]
+    if not complete:
+        steps.append([word for word in steps[0] if word not in ("--no-deps", "--force-reinstall")])
+    for command in steps if added else []:
+        # From uv's cache first: faster, and it needs no network.
+        if (uv and not _run_installer([*command, "--offline"], project)) or not (
+            problem := _run_installer(command, project)
+        ):
+            continue
         named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
         raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
 

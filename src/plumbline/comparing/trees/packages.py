@@ -44,6 +44,7 @@ class PackageChanges:
     changes: Mapping[str, str] = field(default_factory=dict)  # by name a version or URL to install, or "" to remove it
     unjudged: list[UnjudgedPackage] = field(default_factory=list)  # that differ, and base has like head all the same
     astray: list[str] = field(default_factory=list)  # installed in another version than both lock files have
+    complete: bool = True  # whether nothing else changes with them
 
 
 def wanted_changes(
@@ -57,12 +58,13 @@ def wanted_changes(
     """
     before, now = read_lock(base, prefix), read_lock(head, prefix)
     installed = head_packages(head / prefix, now)
-    if before.file:
-        now = now if now.file else Lock(pins=installed.versions)
-    elif recorded:
+    if not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
-    elif not now.file:
+    elif not before.file and not now.file:
         before, now = _declared(base / prefix), _declared(head / prefix)
+    elif not now.file:
+        listed = installed.versions.keys() if before.complete else before.pins.keys()
+        now = Lock(pins={name: installed.versions[name] for name in listed & installed.versions.keys()})
     found = compare_packages(before, now, installed)
     if found.astray:
         named = [f"{name} {installed.versions[name]}, not {now.pins[name]}" for name in found.astray[:MOST_NAMED]]
@@ -101,7 +103,7 @@ def compare_packages(base: Lock, head: Lock, installed: Installed) -> PackageCha
             unjudged.append(UnjudgedPackage(name, cause, before, now, one.has, file))
         elif not one.is_alike:
             found[name] = one.before or ""
-    return PackageChanges(found, unjudged, astray)
+    return PackageChanges(found, unjudged, astray, base.complete)
 
 
 def _with_unlisted(lock: Lock, other: Lock, installed: Installed) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -23,7 +24,7 @@ from plumbline.comparing.trees.checkout import (
     retarget,
     submodules,
 )
-from plumbline.comparing.trees.environment import base_python, local_packages
+from plumbline.comparing.trees.environment import base_python, local_packages, package_folders, packages_in
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
 from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
@@ -108,7 +109,7 @@ def make_sides(
             else:
                 base = _copy_of_commit(git, commit, trees, head, extras)
                 wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
-            python = base_python(wanted.changes, environments, root, say)
+            python = base_python(wanted.changes, environments, root, say, complete=wanted.complete)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
@@ -119,11 +120,20 @@ def make_sides(
     folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
     import_from = [folder for folder in folders if (head.tree / git.prefix / folder).exists()]
     modules = _changed_modules(git, files, base, head, import_from)
-    installed = installed_packages()
-    packages = [(name, without_secrets(pin), installed.get(name, "")) for name, pin in wanted.changes.items()]
+    packages = _packages(wanted, python)
     base_side = Side("base", base.tree / git.prefix, python, base.tree)
     head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
     return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, wanted.unjudged)
+
+
+def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]]:
+    """Return the packages that differ: name, version in base and in head; `python` is base's."""
+    changes, installed = {**wanted.changes}, installed_packages()
+    if not wanted.complete and changes:  # others have changed with them
+        before = packages_in(package_folders(python))
+        now = packages_in({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
+        changes |= {one: before.get(one, "") for one in before.keys() | now.keys() if before.get(one) != now.get(one)}
+    return [(name, without_secrets(pin), installed.get(name, "")) for name, pin in sorted(changes.items())]
 
 
 def describe(sides: Sides) -> list[str]:

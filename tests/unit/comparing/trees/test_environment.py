@@ -78,6 +78,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder.mkdir(parents=True)
     wheels = [make_wheel(folder, version).name for version in ("1.0", "2.0")]
     (folder / "index.html").write_text("".join(f'<a href="{name}">{name}</a>' for name in wheels))
+    above = pages / "simple" / "plumb-above"
+    above.mkdir()
+    (above / "index.html").write_text(f'<a href="{make_wheel_above(above).name}">1.0</a>')
     expected = "Basic " + base64.b64encode(f"me:{TOKEN}".encode()).decode()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -114,6 +117,18 @@ def make_wheel(folder: Path, version: str) -> Path:
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nplumb-tiny = plumb_tiny:main\n")
         wheel.writestr(f"{info}/RECORD", f"plumb_tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return path
+
+
+def make_wheel_above(folder: Path) -> Path:
+    """A wheel that needs version 1.0 of plumb-tiny."""
+    path = folder / "plumb_above-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        info = "plumb_above-1.0.dist-info"
+        needs = "Requires-Dist: plumb-tiny==1.0\n"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: plumb-above\nVersion: 1.0\n{needs}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
     return path
 
 
@@ -269,6 +284,19 @@ def test_a_package_that_base_lacked_is_removed(tmp_path: Path, with_pip: Path) -
     assert answer(with_pip, find, cwd=tmp_path) is False
     pip = (base.parent / "pip").read_text()
     assert pip.startswith(f"#!{base}")
+
+
+def test_what_a_change_needs_changes_with_it(tmp_path: Path, index: str) -> None:
+    """If the base's requirements leave it out: the version that head has does not fit. It is a difference, too."""
+    if not find_uv():
+        pytest.skip("uv is not installed")
+    repository = Repository.create(tmp_path / "repository", {"requirements.txt": "plumb-above==1.0\n"})
+    (repository.root / "requirements.txt").write_text("")
+    python = environment_with_tiny(tmp_path / "environment", index, "uv")
+    arguments = [str(repository.root), str(tmp_path / "cache"), "{}"]
+    base, _, lines, _ = answer(python, RECORD, *arguments, cwd=tmp_path, **secretless(index, tmp_path))
+    assert lines == ["plumb-above 1.0 → (none)", "plumb-tiny 1.0 → 2.0", "1 file differs: requirements.txt"]
+    assert answer(Path(base), VERSIONS, cwd=tmp_path) == ["1.0", "1.0"]
 
 
 def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
