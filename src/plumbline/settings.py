@@ -16,6 +16,8 @@ ServerOption = str | int | float | bool
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
+PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
+
 OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 # Each means `external` for its service.
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
@@ -104,6 +106,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
     machine: str = ""  # your name for it; "": a hash of its machine id and hardware
     allow_external: list[str] = []  # hosts other than loopback that a PERF_…_URL may point at
+    also_allowed: list[str] = []  # Redis and PostgreSQL servers that your code may use beside ours: "host:port"
     results: str = "perf-results"
     ready_limit_s: Positive = 60.0  # for all services together
     test_limit_s: Positive = 30.0  # for one coroutine test
@@ -147,7 +150,14 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         raise SettingsError(f"{path.name} can't be read: {error}") from None
     if "external_urls" in raw:
         raise SettingsError(f"{path.name}: URLs may hold passwords: set {', '.join(URL_VARIABLES.values())} instead")
+    if isinstance(table := raw.get("services"), dict):  # another way to write both
+        raw |= {"services": table.pop("backend", "auto"), "also_allowed": table.pop("also_allowed", [])}
+        for name in table:
+            raise SettingsError(f"{path.name}: unknown key {name!r} in [services]; it has backend and also_allowed")
     settings = _convert(raw, path.name)
+    for place in settings.also_allowed:
+        if not PLACE.fullmatch(place):
+            raise SettingsError(f'{path.name}: also_allowed: {place!r} is not "host:port", nor the path of a socket')
     for variable, key in OVERRIDES.items():
         if value := environ.get(variable):
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value

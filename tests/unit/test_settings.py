@@ -45,7 +45,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
     settings = load_settings(SHIPPED, {})
 
     for name in (
-        *("services", "pin", "machine", "allow_external", "results", "ready_limit_s", "test_limit_s"),
+        *("services", "pin", "machine", "allow_external", "also_allowed", "results", "ready_limit_s", "test_limit_s"),
         *("profiles", "gate"),
     ):
         assert getattr(settings, name) == getattr(Settings(), name)

@@ -5,22 +5,19 @@ sockets that are destroyed. It needs neither privileges nor the cooperation of t
 """
 
 import errno
-import os
 import socket
 import struct
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from plumbline.counting.families import SOCKETS, CannotCount, Numbers
+from plumbline.services.netlink import ANSWER_LIMIT_S, NETLINK_SOCK_DIAG, answers, attribute, messages
 
-NETLINK_SOCK_DIAG = 4
 # Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
 # through the kernel's table, however few there are.
 TCPDIAG_GETSOCK = 18
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
-NLMSG_ERROR, NLMSG_DONE = 2, 3
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 270, 1, 2
 DESTROY_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 INET_DIAG_INFO = 2
@@ -28,14 +25,10 @@ SO_COOKIE = 57
 # Without sockets that listen, and those in TIME_WAIT, of which there can be thousands.
 ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 2, 4, 5, 8, 9, 11
 STATES = sum(1 << state for state in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
-NETLINK_HEADER = struct.Struct("=IHHII")
-ATTRIBUTE_HEADER = struct.Struct("=HH")
 DIAG_BYTES = 72  # size of an inet_diag_msg; its attributes follow
 INFO_WITH_BYTES_SENT = 216  # size of a tcp_info of Linux 4.19 and later
 MAPPED = bytes(10) + b"\xff\xff"
 QUEUE_BYTES = 1 << 20
-MESSAGE_BYTES = 1 << 16
-ANSWER_LIMIT_S = 1.0
 
 Peer = tuple[bytes, int]  # packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too
 
@@ -75,15 +68,8 @@ class SocketWatch:
     def open(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
         """Return the connections to these peers that are open now, by cookie; raises OSError."""
         request = struct.pack("=BBBB48xII", 0, 0, 0, 1 << (INET_DIAG_INFO - 1), STATES, 0)
-        flags, size = NLM_F_REQUEST | NLM_F_DUMP, NETLINK_HEADER.size + len(request)
-        self._asking.send(NETLINK_HEADER.pack(size, TCPDIAG_GETSOCK, flags, 0, 0) + request)
         found: dict[bytes, Connection] = {}
-        for kind, body in _messages(self._asking):
-            if kind == NLMSG_DONE:
-                break
-            if kind == NLMSG_ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                raise OSError(number, os.strerror(number))
+        for body in answers(self._asking, TCPDIAG_GETSOCK, request):
             if connection := _connection(body, peers):
                 found[connection.cookie] = connection
         return found
@@ -99,7 +85,7 @@ class SocketWatch:
         # The kernel reports ends a moment later, in their order: once it has reported this one, it has reported all.
         with socket.socket() as last:
             mark = last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
-        for _, body in _messages(self._listening):
+        for _, body in messages(self._listening):
             if body[44:52] == mark:
                 break
             if connection := _connection(body, peers):
@@ -120,19 +106,10 @@ def peers_of(host: str, port: int) -> list[Peer]:
     return sorted({(_plain(socket.inet_pton(family, str(address[0]))), port) for family, _, _, _, address in found})
 
 
-def _messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    while True:
-        data, at = netlink.recv(MESSAGE_BYTES), 0
-        while at + NETLINK_HEADER.size <= len(data):
-            size, kind, *_ = NETLINK_HEADER.unpack_from(data, at)
-            yield kind, data[at + NETLINK_HEADER.size : at + size]
-            at += (size + 3) & ~3
-
-
 def _connection(body: bytes, peers: Collection[Peer]) -> Connection | None:
     """Parse an inet_diag_msg with its tcp_info (linux/inet_diag.h, linux/tcp.h); None if its peer is another one."""
     peer = _plain(body[24:28] if body[0] == socket.AF_INET else body[24:40]), int.from_bytes(body[6:8])
-    info = _attribute(body, INET_DIAG_INFO) if peer in peers else b""
+    info = attribute(body, DIAG_BYTES, INET_DIAG_INFO) if peer in peers else b""
     if not info:
         return None
     (segment_bytes,) = struct.unpack_from("=I", info, 16)
@@ -144,16 +121,6 @@ def _connection(body: bytes, peers: Collection[Peer]) -> Connection | None:
         sent, again = struct.unpack_from("=QQ", info, 200)
         sent -= again
     return Connection(body[44:52], peer, segments - segments_again, sent, received, segment_bytes)
-
-
-def _attribute(body: bytes, wanted: int) -> bytes:
-    at = DIAG_BYTES
-    while at + ATTRIBUTE_HEADER.size <= len(body):
-        size, kind = ATTRIBUTE_HEADER.unpack_from(body, at)
-        if kind == wanted:
-            return body[at + ATTRIBUTE_HEADER.size : at + size]
-        at += max(size + 3 & ~3, ATTRIBUTE_HEADER.size)
-    return b""
 
 
 def _plain(address: bytes) -> bytes:

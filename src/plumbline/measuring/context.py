@@ -105,6 +105,11 @@ class RunContext:
         return sorted(selected, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
     def check_alive(self) -> None:
+        """End the run if a service has died, or connects to a server that is not one of the run."""
+        try:
+            self.services.check_connections()
+        except NotReady as error:
+            self.end(str(error), EXIT_INVALID)
         for service in self.services.running():
             if not service.running():
                 self.end(service.obituary(), EXIT_INVALID)

@@ -16,10 +16,12 @@ from plumbline.services.address import Address
 from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
+from plumbline.services.guard import Guard
 from plumbline.services.run import ServiceRun
 from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
+POLL_S = 0.003
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
 
@@ -27,7 +29,8 @@ KEEP_ALIVE_S = 3600
 class Process(LocalService):
     """A command beside the application, such as a worker. It is ready once its output says so, or else once started.
 
-    `environment` changes our own; None removes a variable. `scrub` hides passwords in its output.
+    `environment` changes our own; None removes a variable. `scrub` hides passwords in its output. `guard`
+    watches what it connects to.
     """
 
     stops_children = False
@@ -40,6 +43,7 @@ class Process(LocalService):
         environment: Mapping[str, str | None],
         run: ServiceRun,
         scrub: Callable[[str], str] = str,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", Address("", "", 0), run)
         is_app = isinstance(settings, AppSettings)
@@ -50,6 +54,8 @@ class Process(LocalService):
         # The application works where it is started by hand, so that it finds its .env and its templates.
         self._works_in = root if is_app else self._directory
         self._scrub = scrub
+        self._guard = guard
+        self._kept = {key: text for key, text in environment.items() if text is not None and key != "PYTHONPATH"}
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
         # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
@@ -66,9 +72,10 @@ class Process(LocalService):
             advice = "correct `directory` in settings.toml: it starts at the repository's root"
             raise not_ready(self, f"there is no folder {self._settings.directory!r}", None, advice)
         command = self._command()
+        environ = self._guard.environ(self.name, self._environ, self._kept) if self._guard else self._environ
         self._started_s = time.monotonic()
         try:
-            self.spawn(command, environ=self.run.child_environ(self.name, command, self._environ), cwd=self._works_in)
+            self.spawn(command, environ=self.run.child_environ(self.name, command, environ), cwd=self._works_in)
         except OSError as error:
             advice = "check the command in settings.toml"
             raise not_ready(self, f"{command[0]} can't be started", error, advice) from None
@@ -79,19 +86,31 @@ class Process(LocalService):
         except NotReady as error:
             raise error if self.running() else self._exited() from None
 
-    def run_to_end(self, limit_s: float) -> None:
-        """Start it and wait until it ends by itself. Raises NotReady if it fails or takes longer than the limit."""
+    def run_to_end(self, limit_s: float) -> set[str]:
+        """Start it, wait until it ends by itself, and return the run's servers that it was seen to connect to.
+
+        Raises NotReady if it fails, takes longer than the limit, or connects to another Redis or PostgreSQL.
+        """
         self.start()
         assert self._child is not None
+        touched, deadline_s = set[str](), self._started_s + limit_s
         try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                if self._child.wait(limit_s) == 0:
-                    return
+            while self.running() and (began_s := time.monotonic()) < deadline_s:
+                touched |= self.check_connections()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._child.wait(max(POLL_S, time.monotonic() - began_s))
+            touched |= self.check_connections()
             if self.running():
                 raise not_ready(self, f"still running after {limit_s:g} s", None, "read its last output above")
-            raise self._exited()
+            if self._child.returncode:
+                raise self._exited()
+            return touched
         finally:
             self.stop()
+
+    def check_connections(self) -> set[str]:
+        """Return the run's servers that it has connected to. Raises NotReady if it connects to any other."""
+        return self._guard.check(self.name, self.pids()) if self._guard else set()
 
     def probe(self, limit_s: float) -> str:
         del limit_s

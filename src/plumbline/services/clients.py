@@ -115,6 +115,22 @@ def probe(address: Address, limit_s: float) -> str:
     return f"Redis {information['redis_version']}"
 
 
+def connections_made(address: Address, limit_s: float) -> int | None:
+    """Return how many connections a Redis, or a database of PostgreSQL, has had; None if that is unknown.
+
+    This call is a connection to Redis itself, and to another database of PostgreSQL.
+    """
+    try:
+        if address.scheme.startswith("redis"):
+            with redis_client(address.url, limit_s) as client:
+                return int(client.info("stats")["total_connections_received"])
+        statement = "SELECT sessions FROM pg_stat_database WHERE datname = $1"  # since PostgreSQL 14
+        rows = run_sql(address.with_database("postgres").url, statement, address.database, limit_s=limit_s)
+        return int(rows[0][0]) if rows else None
+    except client_errors(address.scheme):
+        return None
+
+
 def probe_http(url: str, limit_s: float) -> str:
     """GET the health route and return the Server header. Raises BadStatus."""
     import httpx

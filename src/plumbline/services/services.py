@@ -19,6 +19,8 @@ from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
+from plumbline.services.guard import Guard
+from plumbline.services.preparing import run_prepare
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.settings import URL_VARIABLES, ProcessSettings, Settings
 
@@ -73,6 +75,7 @@ class Services:
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  # for files of this run; removed with it
+        self._guard = Guard(root, settings, self._environ, self.directory)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
         self.key_prefix = key_prefix or self._run.key_prefix  # of each Redis key of this run
         self._starting: list[Future[Service]] = []
@@ -131,15 +134,19 @@ class Services:
             common = self.environment()
             if settings.app and not missing and self.app is None:
                 environment = {**common, **self._rendered(settings.app.env)}
-                self.app = Application("app", settings.app, self._root, environment, self._run, self.scrub)
+                self.app = Application("app", settings.app, self._root, environment, self._run, self.scrub, self._guard)
             for name, process in ({} if missing else settings.processes).items():
                 environment = {**common, **self._rendered(process.env)}
-                self.processes[name] = Process(name, process, self._root, environment, self._run, self.scrub)
+                self.processes[name] = Process(
+                    name, process, self._root, environment, self._run, self.scrub, self._guard
+                )
             app = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
             beside = [(one, settings.processes[name].ready_limit_s) for name, one in self.processes.items()]
             self._bring_up([*app, *beside])
             self.wait_ready()
+            self.check_connections()
         except NotReady as error:
+            self.check_connections()  # it may not be ready as it was refused one
             found = EXTENSION_MISSING.search(str(error))
             if not found or self.postgres is None or self.postgres.backend != "embedded":
                 raise
@@ -148,17 +155,26 @@ class Services:
 
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
+        self._guard.know(self.running())
         if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
             command = ProcessSettings(command=self._settings.prepare)
-            process = Process("prepare", command, self._root, self.environment(), self._run, self.scrub)
-            process.run_to_end(self._settings.ready_limit_s)
+            process = Process("prepare", command, self._root, self.environment(), self._run, self.scrub, self._guard)
+            servers = [one for one in (self.postgres, self.redis) if one]
+            run_prepare(process, servers, self._settings.env, self._settings.ready_limit_s)
 
     def _missing(self) -> str:
         """Return a server that the environment of the code under test names and that is off; "" if there is none."""
         settings = self._settings
         named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
         return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+
+    def check_connections(self) -> None:
+        """Raise NotReady if the application or a process connects to a Redis or PostgreSQL that is not the run's."""
+        self._guard.know(self.running())
+        for one in (self.app, *self.processes.values()):
+            if isinstance(one, Process):
+                one.check_connections()
 
     def running(self) -> list[Service]:
         """Return the services that have been chosen so far, servers first."""

@@ -15,7 +15,7 @@ FIELDS = ("user", "password", "host", "port", "database", "options", "url")
 PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
 # Variables that often point at somebody's staging.
 PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
-PLAIN_URL = re.compile(r"(?P<redis>rediss?)://|(?P<postgres>(postgres(ql)?|psql|pgsql)(\+\w+)?)://")
+PLAIN_URL = re.compile(r"(?P<redis>rediss?|valkeys?)://|(?P<postgres>(postgres(ql)?|psql|pgsql|postgis)(\+\w+)?)://")
 LIBPQ_NAME = re.compile(
     r"PG(HOST|HOSTADDR|PORT|DATABASE|USER|PASSWORD|PASSFILE|SERVICE|SERVICEFILE|OPTIONS|APPNAME|REQUIREAUTH"
     r"|TARGETSESSIONATTRS|CHANNELBINDING|GSSENCMODE|KRBSRVNAME|REQUIRESSL|SSL[A-Z]+)"

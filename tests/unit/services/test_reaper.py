@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,13 @@ class Owner:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def kill_with_reaper(self) -> None:
+        """Both, and return once the reaper has ended: until then it holds the run's lock."""
+        os.kill(self.reaper, signal.SIGKILL)
+        self.kill()
+        while is_alive(self.reaper):
+            time.sleep(0.01)
 
     def left(self) -> list[object]:
         """What there still is of the run."""
@@ -133,8 +141,7 @@ def test_signals_of_the_terminal_do_not_end_the_reaper(start_owner: Callable[...
 def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services: MakeServices, until: Until) -> None:
     """When both die, the next start removes what is left, and says so."""
     owner = start_owner()
-    os.kill(owner.reaper, signal.SIGKILL)
-    owner.kill()
+    owner.kill_with_reaper()
     assert all(is_alive(pid) for pid in owner.pids[:2])
 
     services = make_services('services = "off"')
@@ -250,9 +257,7 @@ def test_external_data_of_a_killed_run(
     assert query(database, count) == 1
     with redis.Redis.from_url(cache.url) as client:
         client.mset({f"perf:{owner.run}:key": 1, "theirs": 1})
-        if reaper == "reaper killed":
-            os.kill(owner.reaper, signal.SIGKILL)
-        owner.kill()
+        owner.kill_with_reaper() if reaper == "reaper killed" else owner.kill()
 
         if reaper == "reaper killed":
             # A start without these URLs can't remove them, and keeps them in mind.
@@ -282,9 +287,7 @@ def test_containers_of_a_killed_run(
     owner = start_owner('services = "docker"\npostgres.backend = "off"\n')
     label = {"label": f"{LABEL}={owner.run}"}
     assert len(client.containers.list(all=True, filters=label, ignore_removed=True)) == 1
-    if reaper == "reaper killed":
-        os.kill(owner.reaper, signal.SIGKILL)
-    owner.kill()
+    owner.kill_with_reaper() if reaper == "reaper killed" else owner.kill()
     if reaper == "reaper killed":
         make_services('services = "off"').begin()
 

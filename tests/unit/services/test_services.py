@@ -223,6 +223,13 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": os.environ["APP_DSN"].encode()})
 """
+PREPARE = """
+import os, pathlib, socket, urllib.parse
+dsn = os.environ["APP_DSN"]
+parts = urllib.parse.urlsplit(dsn)
+socket.create_connection((parts.hostname, parts.port)).close()
+pathlib.Path("prepared").write_text(dsn)
+"""
 SETTINGS = """
 services = "embedded"
 redis.backend = "off"
@@ -241,9 +248,7 @@ def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
     """`prepare`, then the application and the processes, from the repository's root; all gone at the end."""
     assert cache_home.is_dir()
     (tmp_path / "served.py").write_text(APPLICATION)
-    (tmp_path / "prepare.py").write_text(
-        "import os, pathlib; pathlib.Path('prepared').write_text(os.environ['APP_DSN'])"
-    )
+    (tmp_path / "prepare.py").write_text(PREPARE)
     (tmp_path / "settings.toml").write_text(SETTINGS)
     services = Services(load_settings(tmp_path / "settings.toml", {}), tmp_path, environ={})
     try:

@@ -1,0 +1,72 @@
+"""The kernel's sock_diag(7), by netlink: what it says about sockets. It asks for no privileges."""
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator
+
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY = 4, 20
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NETLINK_HEADER = struct.Struct("=IHHII")
+ATTRIBUTE_HEADER = struct.Struct("=HH")
+MESSAGE_BYTES = 1 << 16
+ANSWER_LIMIT_S = 1.0
+UNIX_REQUEST = struct.Struct("=BBHIIIQ")
+UNIX_BYTES = 16  # size of a unix_diag_msg; its attributes follow
+UNIX_NAME, UNIX_PEER = 0, 2
+SHOW_NAME, SHOW_PEER = 1, 4
+ALL_STATES = 0xFFFFFFFF
+
+
+def messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the kind and the body of each message that arrives."""
+    while True:
+        data, at = netlink.recv(MESSAGE_BYTES), 0
+        while at + NETLINK_HEADER.size <= len(data):
+            size, kind, *_ = NETLINK_HEADER.unpack_from(data, at)
+            yield kind, data[at + NETLINK_HEADER.size : at + size]
+            at += (size + 3) & ~3
+
+
+def answers(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
+    """Ask for all sockets that a request means, and yield the body of each answer. Raises OSError."""
+    size = NETLINK_HEADER.size + len(request)
+    netlink.send(NETLINK_HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + request)
+    for answer, body in messages(netlink):
+        if answer == NLMSG_DONE:
+            return
+        if answer == NLMSG_ERROR:
+            number = -struct.unpack_from("=i", body)[0]
+            raise OSError(number, os.strerror(number))
+        yield body
+
+
+def attribute(body: bytes, at: int, wanted: int) -> bytes:
+    """Return an attribute of an answer, whose first one is `at` so many bytes; empty if there is none."""
+    while at + ATTRIBUTE_HEADER.size <= len(body):
+        size, kind = ATTRIBUTE_HEADER.unpack_from(body, at)
+        if kind == wanted:
+            return body[at + ATTRIBUTE_HEADER.size : at + size]
+        at += max(size + 3 & ~3, ATTRIBUTE_HEADER.size)
+    return b""
+
+
+def unix_peers(inodes: Collection[int]) -> set[str]:
+    """Return the paths of the Unix sockets that these sockets are connected to; none if the kernel does not say."""
+    names: dict[int, str] = {}
+    peers: set[int] = set()
+    if inodes and hasattr(socket, "AF_NETLINK"):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink,
+        ):
+            netlink.settimeout(ANSWER_LIMIT_S)
+            request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, ALL_STATES, 0, SHOW_NAME | SHOW_PEER, 0)
+            for body in answers(netlink, SOCK_DIAG_BY_FAMILY, request):
+                (inode,) = struct.unpack_from("=I", body, 4)
+                names[inode] = os.fsdecode(attribute(body, UNIX_BYTES, UNIX_NAME).rstrip(b"\0"))
+                if inode in inodes and (peer := attribute(body, UNIX_BYTES, UNIX_PEER)):
+                    peers |= {struct.unpack("=I", peer)[0]}
+    return {names[peer] for peer in peers if names.get(peer)}

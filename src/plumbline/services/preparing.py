@@ -1,0 +1,56 @@
+"""Runs `prepare`, and makes sure that it has prepared a server of the run and no other one."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from plumbline.services.application import Process
+from plumbline.services.base import Service
+from plumbline.services.clients import connections_made
+from plumbline.services.errors import NotReady
+from plumbline.services.variables import servers_named
+
+ANSWER_LIMIT_S = 3.0
+# How long after its end a connection may not be counted yet, and how often to look.
+COUNTED_S, LOOK_S = 1.5, 0.05
+
+
+def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, str], limit_s: float) -> None:
+    """Run the command to its end. Raises NotReady if it fails, or has connected to none of the servers meant for it.
+
+    Those are the PostgreSQL that `env`, the table [env], names; else the Redis; if it names neither, any will do.
+    """
+    named = {one.name: [key for key in env if one.name in servers_named({key: env[key]})] for one in servers}
+    by_name = sorted((one for one in servers if named[one.name]), key=lambda one: one.name)
+    wanted = by_name[:1] or servers
+    made = {one.name: connections_made(one.address, ANSWER_LIMIT_S) for one in wanted}
+    touched = process.run_to_end(limit_s)
+    if wanted and touched.isdisjoint(made) and not any(_was_used(one, made[one.name]) for one in wanted):
+        raise _untouched(process, wanted, named[wanted[0].name])
+
+
+def _was_used(server: Service, before: int | None) -> bool:
+    """Return whether a server has had a connection since, or may have had one."""
+    own = 1 if server.name == "redis" else 0  # our question to Redis is a connection, too
+    until_s = time.monotonic() + COUNTED_S
+    while before is not None and (now := connections_made(server.address, ANSWER_LIMIT_S)) is not None:
+        if now > before + own:
+            break
+        if own or time.monotonic() > until_s:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _untouched(process: Process, wanted: Sequence[Service], variables: Sequence[str]) -> NotReady:
+    given = ", ".join(variables)
+    log = process.log_tail().splitlines()
+    lines = [
+        f"{process.name} did not connect to a server of this run: what it prepares is not what is measured",
+        *(f"  server      {one.name} at {one.address.host}:{one.address.port}" for one in wanted),
+        f"  given by    {given or 'no variable'} of [env] in settings.toml",
+        "  last output" + ("" if log else " none"),
+        *(f"    | {line}" for line in log),
+        f"  next        {f'let it read {given}' if given else 'add the variable that it reads to [env]'};"
+        " if it needs no database, run it before, and remove `prepare` from settings.toml",
+    ]
+    return NotReady("\n".join(lines))
