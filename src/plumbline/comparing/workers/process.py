@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -47,12 +48,21 @@ def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPla
 def worker_environment(side: Side, sides: Sides, hash_seed: int, notes_into: Path | None) -> dict[str, str]:
     """Return the environment of a worker; `notes_into`: the folder for notes of what the sides read, in a rehearsal."""
     path = python_path(side, sides)
-    environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
+    environ = {name: _in_copy(value, side, sides.top) for name, value in os.environ.items()}
+    environ |= {"PWD": str(side.root), "PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
     # The same on both sides, another one in each pair: the order of sets is no difference between the trees.
     environ |= {"PYTHONPATH": path, "PYTHONHASHSEED": str(hash_seed)}
     if notes_into:
         environ |= {TRACE: str(notes_into / side.name / TESTS), "PYTHONPATH": f"{AT_START}{os.pathsep}{path}"}
     return {**environ, "PATH": os.pathsep.join([str(side.python.parent), environ.get("PATH", os.defpath)])}
+
+
+def _in_copy(value: str, side: Side, top: Path) -> str:
+    """Return the path in a side's copy for one in the repository, but not in the environment; else the value itself."""
+    path = Path(os.path.realpath(value)) if os.path.isabs(value) else None  # noqa: PTH117
+    if path is None or not path.is_relative_to(top) or path.is_relative_to(os.path.realpath(sys.prefix)):
+        return value
+    return str(side.tree / path.relative_to(top))
 
 
 def pytest_configuration(root: Path) -> Path | None:

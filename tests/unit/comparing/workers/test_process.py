@@ -100,6 +100,20 @@ def test_a_worker_imports_from_its_own_tree_and_with_the_hash_seed_of_its_pair(s
     assert environ["PATH"].partition(os.pathsep)[0] == str(Path(sys.executable).parent)
 
 
+def test_variables_that_lead_into_the_repository_lead_into_the_copy(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise base would read head's files. The environment in the repository is the same for both."""
+    monkeypatch.setattr(sys, "prefix", str(sides.top / ".venv"))
+    given = {"CONFIG": f"{sides.top}/a/b.toml", "VIRTUAL_ENV": f"{sides.top}/.venv", "ELSEWHERE": "/etc/a", "NAME": "a"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    environ = worker_environment(sides.base, sides, 7, None)
+    moved = {**given, "CONFIG": str(sides.base.tree / "a/b.toml")}
+    assert {name: environ[name] for name in given} == moved
+    assert environ["PWD"] == str(sides.base.root)
+
+
 def test_in_a_rehearsal_a_worker_traces_what_it_reads(sides: Sides, tmp_path: Path) -> None:
     """Into a folder for its side, from the first import on."""
     plain, traced = (worker_environment(sides.head, sides, 7, folder) for folder in (None, tmp_path))
