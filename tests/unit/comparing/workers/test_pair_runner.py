@@ -364,6 +364,21 @@ def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it
     assert found.unjudged_packages == sides.unjudged
 
 
+def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparison_invalid(reading: Sides) -> None:
+    """Both sides would read the same, and no difference could be seen."""
+    reading.top.mkdir()
+    data = reading.top / "data.txt"
+    data.touch()
+    for side in (reading.base, reading.head):
+        (side.root / "lazy.py").write_text(f"def work():\n    open({str(data)!r}).close()\n")
+    sides = Sides(**{**vars(reading), "files": ["README.md", "data.txt"]})
+    with (
+        pytest.raises(ComparisonInvalid, match=r"base reads data\.txt from the working tree and not from its own copy"),
+        pair_runner(settings_of(sides), sides, plans_of(LAZY), "ci"),
+    ):
+        pass
+
+
 def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
     """Neither controls nor a profiler run; pytest's configuration is head's on both sides."""
     sides = Sides(**{**vars(reading), "files": ["README.md", "pyproject.toml"]})
