@@ -6,7 +6,6 @@
 import os
 import signal
 import sys
-from pathlib import Path
 
 import nox
 from nox.command import CommandFailed
@@ -17,7 +16,8 @@ nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
-REQUIREMENTS = Path("tests/performance/requirements.txt")
+REQUIREMENTS = "tests/performance/requirements.txt"
+HAS_PLUMBLINE = ("python", "-c", "import plumbline.install")
 INVALID = 3
 
 
@@ -71,23 +71,25 @@ def report(session: nox.Session) -> None:
 
 def plumbline(session: nox.Session, *command: str) -> None:
     """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
-    own = nox.project.load_toml("pyproject.toml") if Path("pyproject.toml").exists() else {}
-    # Your project if it can be built, otherwise its dependencies; a line "-e ." in the requirements is faster.
-    project = ["-e", "."] if "build-system" in own else own.get("project", {}).get("dependencies", [])
-    if any(line == "-e ." or line.startswith("-e .[") for line in REQUIREMENTS.read_text("utf-8").splitlines()):
-        project = []
-    session.install("-r", str(REQUIREMENTS), *project)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
     # If this process dies, the command ends too. Compiled modules make its many processes start faster.
     environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}
+    ours = False  # whether an exit code is one of Plumbline's
     try:  # with 1 s to end by itself on Ctrl-C, and 20 s to stop its services
+        if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):  # prints an error
+            session.install("-r", REQUIREMENTS)
+        ours = True
+        # This installs what your lock file and the suite ask for, and removes the rest.
+        session.run_install("python", "-m", "plumbline.install", "" if session.python else sys.executable, log=False)
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
     except CommandFailed as failure:
         ended_by_signal = failure.return_code is None or failure.return_code < 0
-        sys.exit(INVALID if ended_by_signal else failure.return_code)
+        sys.exit(failure.return_code if ours and not ended_by_signal else INVALID)
 
 
 # Your own sessions go below this line.
+
+from pathlib import Path  # noqa: E402
 
 PLUMBLINE = ["-e", ".[docker,embedded,html,postgres,redis]"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")

@@ -4,8 +4,8 @@ The names in `__all__` are public. All other modules and names may change at any
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # without the time that importing typing takes
 if TYPE_CHECKING:
     from plumbline.measuring.loop import Measure, MeasureError, Timer
     from plumbline.measuring.statistics import Summary, slope

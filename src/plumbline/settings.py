@@ -59,6 +59,15 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_limit_s: Positive = 20.0
 
 
+class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The application in the environment that the sessions measure in."""
+
+    application: Literal["auto", "dependencies", "off"] = "auto"  # auto: with its dependencies, if it can be built
+    extras: list[str] = []  # optional dependencies of the application
+    groups: list[str] = []  # dependency groups of pyproject.toml
+    requirements: list[str] = []  # its requirements files; by default requirements.txt
+
+
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, Meta(ge=7)]
     warmup: Annotated[int, Meta(ge=0)]  # operations; at least a round, of which one may hold many
@@ -105,6 +114,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     services: BackendChoice = "auto"
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
     machine: str = ""  # your name for it; "": a hash of its machine id and hardware
+    python: str = ""  # the version that the sessions run on, as 3.13 or >=3.12; "": as the project asks
+    install: InstallSettings = InstallSettings()
     allow_external: list[str] = []  # hosts other than loopback that a PERF_…_URL may point at
     also_allowed: list[str] = []  # Redis and PostgreSQL servers that your code may use beside ours: "host:port"
     results: str = "perf-results"
@@ -197,6 +208,7 @@ TABLES = {
     "budgets.KEY": Budget,
     "benchmarks.KEY": BenchmarkSettings,
     "app": AppSettings,
+    "install": InstallSettings,
     "postgres": PostgresSettings,
     "redis": RedisSettings,
     "gate": GateSettings,

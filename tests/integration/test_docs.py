@@ -511,7 +511,7 @@ def test_tox(small: Project) -> None:
     [file] = re.findall(r"^deps = -r (\S+)$", block.text, re.MULTILINE)
     assert (ROOT / file).is_file()
     noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
-    assert f'REQUIREMENTS = Path("{file}")' in noxfile
+    assert f'REQUIREMENTS = "{file}"' in noxfile
     assert 'session.install("-r", str(REQUIREMENTS)' in noxfile
 
 

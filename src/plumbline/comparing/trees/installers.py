@@ -1,0 +1,141 @@
+"""Resolving and installing packages: by uv, or by pip if there is no uv."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from plumbline.comparing.trees.environment import find_uv
+from plumbline.processes import run_command, without_secrets
+
+INSTALL_LIMIT_S = 600.0
+LINES_SHOWN = 15
+KEPT_BY_PIP = {"pip", "setuptools", "wheel"}
+UV_COMPILE = (
+    *("pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-generate-hashes", "--no-universal"),
+    *("--emit-index-url", "--emit-find-links"),
+)
+
+
+class InstallError(Exception):
+    """Packages cannot be resolved or installed: the last lines of the tool that tried."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The packages that a tree asks for. Relative paths count from `folder`."""
+
+    folder: Path
+    files: Sequence[str]  # requirements files
+    lines: Sequence[str] = ()  # requirements beside them
+    declared: bool = False  # whether the dependencies in pyproject.toml of `folder` count, without the project itself
+    extras: Sequence[str] = ()  # of those
+    groups: Sequence[str] = ()  # dependency groups in pyproject.toml of `folder`
+    pins: Sequence[str] = ()  # versions that have to be taken, if a package is needed
+    preferred: Sequence[str] = field(default=())  # versions that are taken if nothing forbids them
+
+
+def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
+    """Return all packages that are asked for, and that those need, as lines of a requirements file.
+
+    If `from_cache`, uv asks an index only if its cache is not enough, otherwise the other way round.
+    Raises InstallError.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        lines, pins, output = (Path(temporary, name) for name in ("lines.in", "pins.txt", "packages.txt"))
+        lines.write_text("\n".join(asked.lines), encoding="utf-8")
+        pins.write_text("\n".join(asked.pins), encoding="utf-8")
+        if not (uv := find_uv()):
+            return _resolve_by_pip(asked, lines, pins, output)
+        output.write_text("\n".join(asked.preferred), encoding="utf-8")
+        command = [*uv, *UV_COMPILE, f"--python={sys.executable}", f"--constraint={pins}", f"--output-file={output}"]
+        command += [f"--group={name}" for name in asked.groups]
+        command += [*asked.files, *([str(lines)] if asked.lines else [])]
+        if asked.declared:
+            command += ["pyproject.toml", *(f"--extra={name}" for name in asked.extras)]
+        _run_uv(command, asked.folder, from_cache=from_cache)
+        return [line for line in output.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def synchronise(lines: Sequence[str], folder: Path) -> None:
+    """Make this environment hold these packages and no others; relative paths count from `folder`.
+
+    Raises InstallError.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, "packages.txt")
+        file.write_text("\n".join(lines), encoding="utf-8")
+        if uv := find_uv():
+            command = [*uv, "pip", "sync", "--quiet", f"--python={sys.executable}", str(file)]
+            _run_uv(command, folder, from_cache=True)
+            return
+        run_installer([*_pip(), "install", "--no-deps", "-r", str(file)], folder)
+    found = (re.match(r"([\w.-]+) *(?:==|@)|-e .*#egg=([\w.-]+)", line) for line in lines)
+    wanted = {canonicalize_name(one[1] or one[2]) for one in found if one} | KEPT_BY_PIP
+    installed = {canonicalize_name(one.metadata["Name"]) for one in importlib.metadata.distributions()}
+    if surplus := sorted(installed - wanted):
+        run_installer([*_pip(), "uninstall", "--yes", *surplus], folder)
+
+
+def _run_uv(command: Sequence[str], folder: Path, *, from_cache: bool) -> None:
+    """Run uv with and without its cache alone; raise the error of the run with an index if both fail."""
+    offline = [*command, "--offline"]
+    first, second = (offline, command) if from_cache else (command, offline)
+    try:
+        run_installer(first, folder)
+    except InstallError as error:
+        try:
+            run_installer(second, folder)
+        except InstallError:
+            if from_cache:
+                raise
+            raise error from None
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is None:
+        run_command([sys.executable, "-I", "-m", "ensurepip"], INSTALL_LIMIT_S)
+    return [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
+
+
+def _resolve_by_pip(asked: Asked, lines: Path, pins: Path, output: Path) -> list[str]:
+    """Let pip resolve as if nothing were installed. It knows no preferences, and does not read pyproject.toml."""
+    command = [*_pip(), "install", "--dry-run", "--ignore-installed", "--report", str(output), "-c", str(pins)]
+    command += [part for name in (*asked.files, str(lines)) for part in ("-r", name)]
+    command += [part for name in asked.groups for part in ("--group", name)]
+    run_installer(command, asked.folder)
+    found = []
+    for package in json.loads(output.read_text(encoding="utf-8"))["install"]:
+        name, source = package["metadata"]["name"], package["download_info"]
+        if source.get("dir_info", {}).get("editable"):
+            found.append(f"-e {source['url'].removeprefix('file://')}#egg={name}")
+        elif package["is_direct"]:
+            vcs = source.get("vcs_info")
+            found.append(
+                f"{name} @ {vcs['vcs']}+{source['url']}@{vcs['commit_id']}" if vcs else f"{name} @ {source['url']}"
+            )
+        else:
+            found.append(f"{name}=={package['metadata']['version']}")
+    return found
+
+
+def run_installer(command: Sequence[str], folder: Path) -> None:
+    """Run a command in a folder. Raises InstallError with its last lines, without secrets, if it fails."""
+    try:
+        code, output, errors = run_command(command, INSTALL_LIMIT_S, {**os.environ, "NO_COLOR": "1"}, folder)
+    except subprocess.TimeoutExpired:
+        raise InstallError(f"not done within {INSTALL_LIMIT_S:g} s") from None
+    if code:
+        # If pip cannot reach an index, it prints the URL's path alone.
+        text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        raise InstallError("\n".join(lines[-LINES_SHOWN:]) or f"exit code {code}")

@@ -1,0 +1,110 @@
+"""The version of Python that the sessions run on, and an environment that is made again for another one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from plumbline.comparing.trees.asked import SUITE_REQUIREMENTS
+from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, run_installer
+from plumbline.comparing.trees.locks import read_toml
+from plumbline.processes import run_command
+from plumbline.project import SETTINGS, SUITE
+
+NEWEST_MINOR = 30
+VERSION = "import platform; print(platform.python_version(), end='')"
+SETTING = f"`python` in {SUITE}/{SETTINGS}"
+
+
+def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet, str]:
+    """Return the versions of Python that a project asks for, and where it does; "" if it leaves that open.
+
+    The setting counts first, then `.python-version`, of which the patch release is ignored, then `requires-python`.
+    Raises InstallError.
+    """
+    if setting:
+        try:
+            return SpecifierSet(f"=={setting}.*" if re.fullmatch(r"\d+(\.\d+){0,2}", setting) else setting), SETTING
+        except InvalidSpecifier:
+            raise InstallError(f"{SETTING} is {setting!r}: write a version, as 3.13, or versions, as >=3.12") from None
+    for file in (folder / ".python-version" for folder in (project, *project.parents) if folder.is_relative_to(top)):
+        if file.is_file() and (found := re.match(r"(?:cpython-|python)?(\d+\.\d+)", file.read_text(encoding="utf-8"))):
+            return SpecifierSet(f"=={found[1]}.*"), file.name
+    pyproject = read_toml(project / "pyproject.toml")
+    poetry = pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
+    asked = str(pyproject.get("project", {}).get("requires-python") or poetry.get("python") or "")
+    if found := re.fullmatch(r"([\^~])(\d+)(\.\d+)?(\.\d+)?", asked):  # as Poetry writes it
+        next_one = f"{int(found[2]) + 1}" if found[1] == "^" or not found[3] else f"{found[2]}.{int(found[3][1:]) + 1}"
+        asked = f">={asked[1:]},<{next_one}"
+    try:
+        return SpecifierSet(asked), "pyproject.toml" if asked else ""
+    except InvalidSpecifier:
+        return SpecifierSet(), ""
+
+
+def use_python(asked: SpecifierSet, source: str, nox_python: str, project: Path) -> None:
+    """Make this environment again if it has another Python than the sessions are to run on, and start over in it.
+
+    Nox's own Python is taken if it is one of those that are `asked` for. Raises InstallError.
+    """
+    own = run_command([nox_python, "-c", VERSION], INSTALL_LIMIT_S)[1]
+    here = ".".join(map(str, sys.version_info[:3]))
+    if own == here and own in asked:
+        return
+    if own not in asked and here in asked:
+        return
+    command = [nox_python] if own in asked else _find(asked, source)
+    if uv := find_uv():
+        run_installer([*uv, "venv", "--quiet", "--clear", "--python", *command, sys.prefix], project)
+        install = [*uv, "pip", "install", "--quiet", "--python", sys.executable]
+    else:
+        run_installer([*command, "-m", "venv", "--clear", sys.prefix], project)
+        install = [sys.executable, "-m", "pip", "install", "--quiet"]
+    try:
+        run_installer([*install, "-r", SUITE_REQUIREMENTS], project)
+    except InstallError:
+        shutil.rmtree(sys.prefix, ignore_errors=True)  # without Plumbline, the next run could not go on
+        raise
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "plumbline.install", *sys.argv[1:]])  # noqa: S606
+
+
+def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
+    """Return a Python of this machine, or one that uv has just installed. Raises InstallError."""
+    if uv := find_uv():
+        # uv takes 3.13 for any of its releases.
+        request = re.sub(r"^==([\d.]+)\.\*$", r"\1", str(asked))
+        for command in (["find", "--system"], ["install", "--quiet"], ["find", "--system"]):
+            code, output, errors = _asked_of([*uv, "python", *command, request])
+            if code == 0 and command[0] == "find":
+                return [output.strip()]
+            if code == 0 or command[0] == "find":
+                continue
+            problem = errors.strip().splitlines()[-1:] or [f"exit code {code}"]
+            raise InstallError(_missing(asked, source, problem[0]))
+        raise InstallError(_missing(asked, source, "uv does not find what it has installed"))
+    for minor in range(NEWEST_MINOR, 10, -1):
+        python = shutil.which(f"python3.{minor}")
+        if python and _asked_of([python, "-c", VERSION])[1] in asked:
+            return [python]
+    raise InstallError(_missing(asked, source, "neither it nor uv is on the PATH"))
+
+
+def _asked_of(command: Sequence[str]) -> tuple[int, str, str]:
+    try:
+        return run_command(command, INSTALL_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, "", str(error)
+
+
+def _missing(asked: SpecifierSet, source: str, problem: str) -> str:
+    return (
+        f"there is no Python {asked} here, which {source} asks for: {problem}\n"
+        f"Install one (`uv python install VERSION`), or set {SETTING} to one that you have."
+    )

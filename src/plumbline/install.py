@@ -1,0 +1,30 @@
+"""`python -m plumbline.install`: make this environment hold exactly what the project's lock file and its suite ask for.
+
+The noxfile runs it before each command, so it imports little if nothing has changed.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from plumbline.installed import digest, read_record, top_of
+from plumbline.project import EXIT_INVALID, find_project
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return an exit code. The argument is the path of the Python that Nox runs on; "" if the noxfile names another."""
+    [nox_python] = arguments
+    project, record = find_project(Path.cwd()) or Path.cwd(), read_record()
+    if record and record["digest"] == [digest(project, top_of(project), record["files"], sys.version, nox_python)]:
+        print(f"environment: {', '.join(record['source'])}")  # noqa: T201
+        return 0
+    try:
+        from plumbline.commands.install import install
+    except ImportError as error:
+        print(f"{error}: remove the folder {sys.prefix}, which lacks a package of Plumbline, and run this again")  # noqa: T201
+        return EXIT_INVALID
+    return install(nox_python)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

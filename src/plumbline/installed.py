@@ -1,0 +1,58 @@
+"""The record of what an environment was installed from, by `plumbline.install`.
+
+It is read before each command, so this module imports little.
+"""
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from plumbline.project import SETTINGS, SUITE
+
+RECORD = "plumbline.json"  # in the environment
+NAMED = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock", "uv.toml", ".python-version")
+METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
+PATTERNS = ("requirements*.txt", "requirements/*.txt")
+
+# An environment that holds exactly what a tree asked for. By key: `digest` of the files that said so and of the Python;
+# `source`: their names for the reader; `packages`: lines of a requirements file; `files`: further files that count.
+Record = dict[str, list[str]]
+
+
+def read_record() -> Record | None:
+    """Return the record of this environment; None if it was made otherwise."""
+    with contextlib.suppress(OSError, ValueError):
+        record: Record = json.loads(Path(sys.prefix, RECORD).read_text(encoding="utf-8"))
+        return record
+    return None
+
+
+def write_record(record: Record | None) -> None:
+    """Write the record of this environment, or remove it while the environment changes."""
+    path = Path(sys.prefix, RECORD)
+    path.unlink(missing_ok=True)
+    if record:
+        path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def top_of(project: Path) -> Path:
+    """Return the root of the repository that a project lies in; the project itself if it lies in none."""
+    return next((folder for folder in (project, *project.parents) if (folder / ".git").exists()), project)
+
+
+def digest(project: Path, top: Path, files: Iterable[str], *others: str) -> str:
+    """Return a digest of all files that can say what the environment of a project has to hold, and of other values."""
+    folders = [project, *(parent for parent in project.parents if parent.is_relative_to(top))]
+    paths = [folder / name for folder in folders for name in (*NAMED, *METADATA)]
+    paths += [path for folder in folders for pattern in PATTERNS for path in sorted(folder.glob(pattern))]
+    paths += [project / SUITE / SETTINGS, *sorted((project / SUITE).glob("requirements*.txt"))]
+    found = hashlib.sha256("\0".join(others).encode())
+    for path in [*paths, *(project / name for name in files)]:
+        with contextlib.suppress(OSError):
+            content = path.read_bytes()
+            name = path.relative_to(top).as_posix() if path.is_relative_to(top) else path.name
+            found.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return found.hexdigest()
