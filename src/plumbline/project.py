@@ -20,6 +20,17 @@ def is_suite(folder: Path) -> bool:
     return folder.name == "performance" and folder.parent.name == "tests" and (folder / SETTINGS).is_file()
 
 
+def below(path: Path, folder: Path) -> Path | None:
+    """Return a path from `folder` on, whether links lead to either or not; None if it is not in there.
+
+    A link inside of `folder` is not followed: it belongs to the folder, wherever it leads.
+    """
+    if path.is_relative_to(folder):
+        return path.relative_to(folder)
+    real = folder.resolve()
+    return next((path.relative_to(one) for one in (path, *path.parents) if one.resolve() == real), None)
+
+
 def find_suite(*paths: Path) -> Path | None:
     """Return the nearest suite that is, or holds, one of `paths`; None if there is none."""
     return next((folder for path in paths for folder in (path, *path.parents) if is_suite(folder)), None)

@@ -46,7 +46,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     """Start the run of a suite once pytest collects the suite's folder."""
     if isinstance(collector, pytest.Directory) and is_suite(collector.path):
         suite = collector.config.stash.get(_SUITE, None) or _start(collector.config, collector.path)
-        if suite != collector.path:
+        if suite.resolve() != collector.path.resolve():
             raise pytest.UsageError(f"pytest can run one performance suite at a time: {suite} or {collector.path}")
         from plumbline.measuring.fixtures import declare
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.results.files import read_results
+
 SETTINGS = 'services = "off"\npin = "off"\n\n[profiles.ci]\nsamples = 10\nwarmup = 1\ntimed_limit_s = 0.1\n'
 BENCHMARK = """\
 def test_addition(measure, key_prefix):
@@ -140,6 +142,35 @@ def test_the_suite_is_found_from_any_folder_and_keys_are_below_it(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert "test_suite.py\naddition" in done.stdout
+
+
+@pytest.mark.parametrize("linked", [".", "tests", "tests/performance", "tests/performance/test_suite.py"])
+def test_links_on_the_way_to_a_test_are_no_other_suite(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, linked: str
+) -> None:
+    """Nor is the benchmark another one; one of a file's benchmarks is not the whole file."""
+    folder = tmp_path_factory.mktemp("moved")
+    (project / linked).rename(folder / "moved")
+    (project / linked).symlink_to(folder / "moved")
+    output = folder / "results.json"
+
+    done = run(project, f"{project}/tests/performance/test_suite.py::test_addition", f"--perf-output={output}")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = read_results(output)
+    assert [one.key for one in record.benchmarks] == ["test_suite.py::test_addition"]
+    assert record.collected_files == []
+
+
+def test_a_linked_suite_that_cannot_be_imported_is_invalid(project: Path) -> None:
+    suite, output = project / "tests" / "performance", project / "results.json"
+    (suite / "test_suite.py").write_text("import nothing_here\n")
+    suite.rename(project / "moved")
+    suite.symlink_to(project / "moved")
+
+    run(project, "tests/performance", f"--perf-output={output}")
+
+    assert [reason.kind for reason in read_results(output).reasons] == ["not_collected"]
 
 
 def test_markers_are_registered_where_a_suite_is(project: Path) -> None:

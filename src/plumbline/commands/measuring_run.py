@@ -17,7 +17,7 @@ from plumbline.commands.output import say, say_wrapped
 from plumbline.inherited import HIDDEN
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, PYTEST_CAME_TO_ITS_END
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, PYTEST_CAME_TO_ITS_END, below
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
@@ -95,7 +95,7 @@ def measure_again(project: Project, profile: str, again: Again) -> dict[str, lis
 
 def with_gone_files(project: Project, record: Results, baseline: Results | None, arguments: Sequence[str]) -> Results:
     """Return a record whose collected files include the baseline's that are gone, if all were to be collected."""
-    if baseline is None or any(path != project.suite for path in _named_paths(project, arguments)):
+    if baseline is None or any(path != Path() for path in _named_paths(project, arguments)):
         return record
     files = {benchmark.key.partition("::")[0] for benchmark in baseline.benchmarks}
     gone = sorted(file for file in files if not (project.suite / file).exists())
@@ -103,9 +103,11 @@ def with_gone_files(project: Project, record: Results, baseline: Results | None,
 
 
 def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
-    """Files and folders of the suite that pytest's arguments name; `redis` of `-k redis` is none."""
-    paths = [(project.root / one.partition("::")[0]).resolve() for one in arguments if not one.startswith("-")]
-    return [path for path in paths if path.is_relative_to(project.suite) and path.exists()]
+    """Files and folders that pytest's arguments name, from the suite's folder on; `redis` of `-k redis` is none."""
+    names = [one.partition("::")[0] for one in arguments if not one.startswith("-")]
+    paths = [Path(os.path.normpath(project.root / name)) for name in names]
+    found = [below(path, project.suite) for path in paths if path.exists()]
+    return [path for path in found if path is not None]
 
 
 def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":

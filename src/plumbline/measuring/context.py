@@ -13,7 +13,7 @@ import pytest
 
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import Services
@@ -137,13 +137,13 @@ class RunContext:
                 signal.signal(number, signal.SIG_IGN)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        if item.path.is_relative_to(self.suite):
+        if path := below(item.path, self.suite):
             name = "".join(item.nodeid.partition("::")[1:])
-            self.keys[item.nodeid] = item.path.relative_to(self.suite).as_posix() + name
+            self.keys[item.nodeid] = path.as_posix() + name
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be imported makes the run invalid."""
-        if report.failed and (self.config.rootpath / report.nodeid).resolve().is_relative_to(self.suite):
+        if report.failed and below(self.config.rootpath / report.nodeid, self.suite):
             self._scrub_report(report)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
             errors = [line[1:].strip() for line in lines if line.startswith("E ")] or lines

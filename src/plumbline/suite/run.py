@@ -29,7 +29,7 @@ from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
-from plumbline.project import EXIT_REGRESSION, EXIT_USAGE
+from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
 from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.environment import describe_environment
@@ -73,13 +73,14 @@ class SuiteRun:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
-        if not isinstance(collector, pytest.Module) or not collector.path.is_relative_to(self._context.suite):
+        path = below(collector.path, self._context.suite)
+        if not isinstance(collector, pytest.Module) or path is None:
             return
         # Nothing else was to be collected of a file of which the arguments name single tests.
         named = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
         in_part = {(self._config.invocation_params.dir / name).resolve() for name in named}
-        if not self._config.getoption("lf", default=False) and collector.path not in in_part:
-            self._collected_files.add(collector.path.relative_to(self._context.suite).as_posix())
+        if not self._config.getoption("lf", default=False) and collector.path.resolve() not in in_part:
+            self._collected_files.add(path.as_posix())
         if not self._context.begun and not self._config.option.collectonly:
             if wrong := not_allowed(self._context.settings.pin):
                 self._context.end(wrong, EXIT_USAGE)

@@ -39,6 +39,17 @@ def test_without_the_whole_suite_no_file_is_gone(project: Project) -> None:
     assert with_gone_files(project, run, None, []) == run
 
 
+def test_a_linked_suite_is_the_suite(project: Project) -> None:
+    """By its name and by any other path, a file of it is one file, and its folder is all of it."""
+    project.suite.rename(project.root / "elsewhere")
+    project.suite.symlink_to(project.root / "elsewhere")
+    run = results(collected_files=["test_here.py"])
+
+    for named in ("tests/performance/test_here.py", str(project.root / "elsewhere" / "test_here.py")):
+        assert with_gone_files(project, run, BASELINE, [named]) == run
+    assert with_gone_files(project, run, BASELINE, ["elsewhere"]).collected_files == ["test_here.py", "test_gone.py"]
+
+
 def test_a_run_that_ended_early_says_why() -> None:
     """All reasons are in the message."""
     error = RunEnded([Reason("ended", "redis died"), Reason("pytest_failed", "7")], 3)

@@ -47,6 +47,7 @@ from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure, MeasureError, Steps, Timer
 from plumbline.measuring.statistics import summarize
+from plumbline.project import below
 from plumbline.results.environment import origins
 from plumbline.services.services import Services
 from plumbline.settings import Profile
@@ -94,7 +95,7 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Start the servers before the first test module is imported: user code reads its settings at import."""
-        is_ours = isinstance(collector, pytest.Module) and collector.path.is_relative_to(self._context.suite)
+        is_ours = isinstance(collector, pytest.Module) and below(collector.path, self._context.suite)
         if is_ours and not self._context.begun:
             self._context.begin(self._services)
 
