@@ -182,6 +182,24 @@ def test_markers_are_registered_where_a_suite_is(project: Path) -> None:
     assert "@pytest.mark.readiness" in run(project, "--markers").stdout
 
 
+def test_what_env_sets_wins_over_a_file_that_a_test_loads(project: Path) -> None:
+    """Tests import the application, whose settings may come from a file."""
+    suite = project / "tests" / "performance"
+    (suite / "settings.toml").write_text(f'{SETTINGS}\n[env]\nDSN = "ours"\n')
+    (project / ".env").write_text("DSN=theirs\nMORE=theirs\n")
+    (suite / "test_suite.py").write_text(
+        "import os\nimport dotenv\ndotenv.load_dotenv('.env', override=True)\n\n"
+        "def test_variables(monkeypatch):\n"
+        "    assert (os.environ['DSN'], os.environ['MORE']) == ('ours', 'theirs')\n"
+        "    monkeypatch.setenv('DSN', 'of the test')\n"
+        "    assert os.environ['DSN'] == 'of the test'\n"
+    )
+
+    done = run(project, "tests/performance")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_an_option_of_the_gate_without_a_suite_is_wrong_usage(tmp_path: Path) -> None:
     done = run(tmp_path, f"--perf-output={tmp_path}/results.json")
 

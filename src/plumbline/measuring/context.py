@@ -15,6 +15,7 @@ from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
 from plumbline.results.schema import Outcome, Reason
+from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings
@@ -68,11 +69,17 @@ class RunContext:
             self.begun = True
             self.at_stop.callback(self.services.stop)
             self.services.begin()
-            for name, value in self.services.environment().items():
+            environment = self.services.environment()
+            for name, value in environment.items():
                 if value is None:
                     environ.delenv(name, raising=False)
                 else:
                     environ.setenv(name, value)
+            # The tests may import the application, and that may load a `.env` file.
+            kept = Variables(
+                {name: value for name, value in environment.items() if value is not None}, [str(self.root)]
+            )
+            environ.setattr(type(os.environ), "__setitem__", lambda *change: kept.set(*change))
         except (ServiceError, NotReady) as error:
             self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
 
