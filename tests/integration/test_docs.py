@@ -512,7 +512,7 @@ def test_tox(small: Project) -> None:
     assert (ROOT / file).is_file()
     noxfile = (ROOT / "noxfile.py").read_text(encoding="utf-8")
     assert f'REQUIREMENTS = "{file}"' in noxfile
-    assert 'session.install("-r", str(REQUIREMENTS)' in noxfile
+    assert 'session.install("-r", REQUIREMENTS)' in noxfile
 
 
 def test_monorepo(small: Project, tmp_path: Path) -> None:
