@@ -23,6 +23,14 @@ OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "ma
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
 
 
+# Options that Plumbline sets itself, by server. Case means nothing in them.
+REDIS_OPTIONS = ("bind", "port", "dir", "daemonize", "logfile", "requirepass")
+POSTGRES_OPTIONS = (
+    *("listen_addresses", "port", "unix_socket_directories", "dynamic_shared_memory_type"),
+    *("data_directory", "config_file", "hba_file", "ident_file", "password"),
+)
+
+
 class SettingsError(Exception):
     """The settings or the environment can't be used as they are: wrong usage, exit code 2."""
 
@@ -32,6 +40,11 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "redis:8-alpine"
     minimum_version: str = "7.0"
     config: dict[str, ServerOption] = {}  # options of servers that we start, as in redis.conf
+
+    @property
+    def without_password(self) -> bool:
+        """Whether a Redis that we start lets everybody on this machine in."""
+        return any(name.lower() == "requirepass" for name in self.config)  # which can only be ""
 
 
 class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,6 +186,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         if value := environ.get(variable):
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value
             settings = _convert(raw, variable)
+    _check_server_options(settings, path.name)
     urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
     changed: dict[str, Any] = {}
     for name in ("redis", "postgres"):
@@ -182,6 +196,20 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         elif environ.get("PERF_SERVICES") and server.backend != "off":  # what is off in the file isn't needed
             changed[name] = msgspec.structs.replace(server, backend=settings.services)
     return msgspec.structs.replace(settings, **changed, external_urls=urls)
+
+
+def _check_server_options(settings: Settings, source: str) -> None:
+    """Refuse server options that would be overridden silently."""
+    for server, ours in (("redis", REDIS_OPTIONS), ("postgres", POSTGRES_OPTIONS)):
+        for name, value in getattr(settings, server).config.items():
+            option = name.lower()
+            if option not in ours or (option == "requirepass" and value == ""):
+                continue
+            advice = f"Plumbline sets it itself: remove it, and read the address from {{{server}.url}} in [env]"
+            if option in {"requirepass", "password"}:
+                advice = f"each run has a password of its own: remove it, and use {{{server}.password}} in [env]"
+                advice += '; requirepass = "" lets clients in without one' if server == "redis" else ""
+            raise SettingsError(f"{source}: {server}.config.{name}: {advice}")
 
 
 def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[str], bool]) -> None:

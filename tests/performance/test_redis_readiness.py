@@ -32,6 +32,8 @@ def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG00
 @pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
 async def test_redis_refuses(redis_service: Service, password: str) -> None:
     """Redis lets nobody in without the right password."""
+    if redis_service.own and not redis_service.address.password:
+        pytest.skip('requirepass = "" in settings.toml switches the password off')
     async with Redis.from_url(replace(redis_service.address, password=password).url) as client:
         with pytest.raises(AuthenticationError):
             await client.ping()

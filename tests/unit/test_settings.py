@@ -375,3 +375,26 @@ def test_settings_can_t_be_changed() -> None:
     """Settings are read once and then stay as they are."""
     with pytest.raises(AttributeError):
         Settings().services = "off"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[redis.config]\nport = 6379", ["redis.config.port", "Plumbline sets it itself", "{redis.url}"]),
+        ('[redis.config]\nBind = "0.0.0.0"', ["redis.config.Bind", "Plumbline sets it itself"]),
+        ('[redis.config]\nrequirepass = "mine"', ["each run has a password of its own", "{redis.password}"]),
+        ("[redis.config]\nrequirepass = false", ["each run has a password of its own"]),
+        ('[postgres.config]\nlisten_addresses = "*"', ["postgres.config.listen_addresses", "{postgres.url}"]),
+        ('[postgres.config]\npassword = ""', ["each run has a password of its own", "{postgres.password}"]),
+    ],
+)
+def test_options_that_would_be_overridden_are_refused(tmp_path: Path, text: str, told: list[str]) -> None:
+    """A setting that is taken and ignored would mislead."""
+    message = refusal(tmp_path, text)
+    assert all(words in message for words in told)
+
+
+def test_a_redis_without_a_password_can_be_asked_for(tmp_path: Path) -> None:
+    """As for an application that takes only a host and a port."""
+    assert load(tmp_path, '[redis.config]\nRequirePass = ""').redis.without_password
+    assert not load(tmp_path, '[redis.config]\nsave = ""').redis.without_password

@@ -82,9 +82,9 @@ class Address:
         return f"{self.scheme}://{credentials}{at}{host}:{self.port}{path}{'?' if options else ''}{options}"
 
 
-def own_redis(host: str, port: int = 0) -> Address:
-    """Return the address of a Redis server that we start, with a fresh password."""
-    return Address("redis", host, port, password=secrets.token_urlsafe(24), database="0")
+def own_redis(host: str, port: int = 0, *, password: bool = True) -> Address:
+    """Return the address of a Redis server that we start, with a fresh password or none."""
+    return Address("redis", host, port, password=secrets.token_urlsafe(24) if password else "", database="0")
 
 
 def own_postgres(host: str, port: int = 0) -> Address:

@@ -15,6 +15,7 @@ from plumbline.processes import host_name, identity, is_running, tree
 from plumbline.services.address import Address, own_postgres, own_redis
 from plumbline.services.base import Context, Options, Service, not_ready, postgres_options, redis_config
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
+from plumbline.services.errors import Unavailable
 from plumbline.services.reaper import LABEL
 
 STOP_LIMIT_S = 5
@@ -46,6 +47,8 @@ class _Docker(Service):
             self._container = self._make(client)
             self._container.start()
             self._locate()
+        except Unavailable:
+            raise
         except Exception as error:
             raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
 
@@ -64,6 +67,9 @@ class _Docker(Service):
         if not self._direct:
             # The port is published on loopback only if the engine is on this machine.
             local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
+            if not local and not self.address.password:
+                reason = "without a password it would be open to the network, as the engine is not on this machine"
+                raise Unavailable(reason, 'use embedded, or remove requirepass = "" from [redis.config]')
             published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
@@ -163,12 +169,15 @@ class DockerRedis(_Docker):
     """Redis in a container."""
 
     def __init__(self, why: str, context: Context) -> None:
-        settings, address = context.settings.redis, own_redis("localhost", 6379)
+        settings = context.settings.redis
+        address = own_redis("localhost", 6379, password=not settings.without_password)
         super().__init__("redis", why, address, settings.image, context)
         self._command = ["sh", "-c", REDIS_COMMAND]
         # Not in the arguments, where everyone on the host would see the password.
         ours: Options = {"port": address.port, "requirepass": address.password, "daemonize": False}
-        self._environ = {"PLUMBLINE_CONFIG": redis_config({**settings.config, **ours})}
+        # Without a password, protected-mode refuses all that do not come from within the container.
+        protected: Options = {"protected-mode": False} if settings.without_password else {}
+        self._environ = {"PLUMBLINE_CONFIG": redis_config({**protected, **settings.config, **ours})}
 
 
 class DockerPostgres(_Docker):

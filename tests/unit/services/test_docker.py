@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -313,3 +314,12 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
     services.wait_ready()
     assert "redis      embedded Valkey" in services.lines({})[0]
     assert "(no Docker engine answers)" in services.lines({})[0]
+
+
+def test_a_redis_without_a_password_is_never_published_to_the_network(make_services: MakeServices) -> None:
+    """An engine on another machine publishes ports on all addresses of that machine."""
+    services = make_services(DOCKER + '[redis.config]\nrequirepass = ""\n')
+    container = docker.DockerRedis("", services._context)
+    remote = SimpleNamespace(api=SimpleNamespace(base_url="http://other.example:2375", api_version="1.44"))
+    with pytest.raises(Unavailable, match="open to the network"):
+        container._make(remote)

@@ -98,6 +98,18 @@ def test_both_answer_and_want_their_password(make_services: MakeServices) -> Non
         assert set(listening) == {"127.0.0.1"}
 
 
+def test_a_redis_without_a_password(make_services: MakeServices) -> None:
+    """Clients get in with host and port alone, on this machine, and one line says so."""
+    services = make_services(REDIS_ONLY + '[redis.config]\nrequirepass = ""\n[env]\nURL = "{redis.url}"\n')
+    begin_and_wait(services)
+    address = server(services.redis).address
+
+    with redis.Redis(address.host, address.port, retry=Retry(NoBackoff(), 0)) as client:
+        assert client.ping()
+    assert services.environment()["URL"] == f"redis://127.0.0.1:{address.port}/0"
+    assert services.notices == ["redis has no password, as requirepass says: every process of this machine can use it"]
+
+
 def test_no_password_in_arguments_environments_or_files(make_services: MakeServices) -> None:
     """Neither `ps` nor a file of the run shows a password."""
     services = make_services(EMBEDDED + '[postgres.config]\nlog_statement = "all"\n')
