@@ -73,7 +73,9 @@ def decide(
         unjudged_packages=comparison.unjudged_packages,
     )
     verdict, code, reasons = run_verdict(judged, gate.fail_on)
-    return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=[*warnings, *reasons])
+    new = [one.key for one in benchmarks if any(reason.kind == "new_in_change" for reason in one.reasons)]
+    reasons = [*warnings, *reasons, *_about("new_benchmarks", new)]
+    return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=reasons)
 
 
 def _with_own_thresholds(benchmark: Benchmark, own: BenchmarkSettings) -> Benchmark:

@@ -291,6 +291,7 @@ _REASONS: dict[Kind, str] = {
     "comparison_invalid": "{reason.detail}",
     "no_comparison": "no paired comparison: {reason.detail}",
     "not_compared": "not compared with the base, for the reasons above: {listed}",
+    "new_benchmarks": "new in this change, and so compared with nothing: {listed}",
     "unmeasured_allowed": "not compared with the base, which allow_unmeasured permits: {uncompared}",
     "nothing_measured": "nothing was measured",
     "benchmarks_invalid": "invalid: {listed}",

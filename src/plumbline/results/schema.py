@@ -64,6 +64,7 @@ Kind = Literal[
     "comparison_invalid",  # detail
     "no_comparison",  # detail
     "not_compared",  # subjects
+    "new_benchmarks",  # subjects
     "unmeasured_allowed",  # subjects; or detail: why nothing was compared
     "nothing_measured",
     "benchmarks_invalid",  # subjects

@@ -87,7 +87,7 @@ def test_a_benchmark_that_the_base_commit_does_not_have_is_new() -> None:
     found = judged(None, comparison=replace(FAILED, new={KEY}))
     [one] = found.benchmarks
     assert (one.verdict, one.reasons) == ("new", [Reason("new_in_change", WHY)])
-    assert found.exit_code == 0
+    assert (found.exit_code, found.reasons[-1]) == (0, Reason("new_benchmarks", subjects=[KEY]))
     # The working tree ran it, so its copy is at fault.
     assert judged(None, comparison=replace(FAILED, new={KEY}, failed_in_head={KEY})).exit_code == 3
 

@@ -104,8 +104,9 @@ class WorkerPair:
 
     def named(self, problems: Iterable[str]) -> str:
         """Return the problems of base and of head as one, "" if neither has one."""
-        named = zip(self.both, problems, strict=True)
-        return "; ".join(f"in {worker.side.name}: {problem}" for worker, problem in named if problem)
+        sides = [worker.side for worker in self.both]
+        named = [(side, problem.replace(f"{side.tree}/", "")) for side, problem in zip(sides, problems, strict=True)]
+        return "; ".join(f"in {side.name}: {problem}" for side, problem in named if problem)
 
     def end(self, *, patient: bool) -> None:
         """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""

@@ -201,4 +201,5 @@ class WorkerProcess:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
         lines = self._scrub(self._log.read().decode(errors="replace")).rstrip().splitlines()[-LOG_LINES:]
         text = "\n".join([f"the worker of {self.side.name} failed: {problem}; its last output:", *lines])
+        text = text.replace(f"{self.side.tree}/", "")
         return ComparisonInvalid(text, side=self.side.name)
