@@ -81,6 +81,15 @@ class Git:
     def names(self, *options: str, environ: Mapping[str, str] = {}) -> list[str]:
         return self.run("ls-files", "-z", *options, environ=environ).split("\0")[:-1]
 
+    def contents(self, commit: str, file: Path) -> str:
+        """Return a file of the working tree as it is in a commit, stripped; empty if it is not there."""
+        path = file.resolve()  # git follows no link
+        return (
+            self.ask("show", f"{commit}:{path.relative_to(self.top).as_posix()}")
+            if path.is_relative_to(self.top)
+            else ""
+        )
+
     def commit(self, *names: str) -> str:
         """Return the full hash of the commit that the first of these revisions names; empty if none is here."""
         command = ("rev-parse", "--verify", "--quiet", "--end-of-options")
@@ -289,7 +298,7 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
 def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
     """Return the baseline file as it is in the base commit; None if it is not there, or cannot be used."""
     git = Git(root)
-    shown = git.ask("show", f"{base.commit}:{git.prefix}{file.relative_to(root).as_posix()}")
+    shown = git.contents(base.commit, file)
     with contextlib.suppress(ResultsError):
         return decode_results(shown.encode(), file) if shown else None
     return None
@@ -298,7 +307,7 @@ def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
 def functions_at(root: Path, base: Base, file: str) -> set[str]:
     """Return the names of the functions and methods in a file of the suite as it is in the base commit."""
     git = Git(root)
-    source = git.ask("show", f"{base.commit}:{git.prefix}{SUITE}/{file}")
+    source = git.contents(base.commit, root / SUITE / file)
     return set(re.findall(r"^\s*(?:async\s+)?def\s+(\w+)", source, re.MULTILINE))
 
 
@@ -323,5 +332,5 @@ def _merge_base(git: Git, target: _Target) -> str:
 
 
 def _last_change(git: Git, file: Path) -> str:
-    commit = git.ask("log", "-1", "--format=%H", "--", str(file.absolute()))
+    commit = git.ask("log", "-1", "--format=%H", "--", str(file.resolve()))
     return "" if commit in git.boundaries() else commit  # where a shallow clone ends, a commit seems to make every file

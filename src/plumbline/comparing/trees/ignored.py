@@ -128,5 +128,6 @@ def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path, levels: int) -
 
 
 def changed_in_working_tree(paths: Iterable[Path], changed: Iterable[str], top: Path) -> list[str]:
-    """Return those of the changed files that are read from the working tree in `top`."""
-    return sorted(set(changed) & {path.relative_to(top).as_posix() for path in paths if path.is_relative_to(top)})
+    """Return those of the changed files that are read from the working tree in `top`, by links or not."""
+    real = {path.resolve() for path in paths}
+    return sorted(set(changed) & {path.relative_to(top).as_posix() for path in real if path.is_relative_to(top)})

@@ -102,7 +102,7 @@ def make_sides(
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
-            extras = find_extras(git, submodules(git), root / results, also_copy, LEVELS)
+            extras = find_extras(git, submodules(git), root.resolve() / results, also_copy, LEVELS)
             head = _copy_of_working_tree(git, trees, extras)
             if commit is None:
                 base = _copy_of_head(trees, head, extras)

@@ -138,6 +138,26 @@ def test_links_lead_into_the_copy_or_to_what_is_outside(tmp_path: Path) -> None:
         assert (side.root / "outside").resolve() == tmp_path / "outside"
 
 
+def test_a_repository_is_one_by_whichever_path(tmp_path: Path) -> None:
+    """Links may lead to it and to the cache."""
+    repository = Repository.create(tmp_path / "real" / "repository", {"app.py": "old", **SUITE})
+    repository.commit({"app.py": "new"})
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    sides = sides_of(Repository(tmp_path / "link" / "repository"), "HEAD~1")
+    assert (sides.files, sides.top) == (["app.py"], repository.root)
+    assert sides.base.tree.is_relative_to(tmp_path / "real" / "cache")
+
+
+def test_a_linked_worktree_has_its_own_head(tmp_path: Path) -> None:
+    """Its `.git` is a file; what it ignores and its sparse checkout are its own."""
+    repository = Repository.create(tmp_path / "repository", {"app.py": "old", **SUITE})
+    repository.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
+    linked = Repository(tmp_path / "linked")
+    linked.commit({"app.py": "new"})
+    assert sides_of(linked, "main").files == ["app.py"]
+    assert sides_of(repository, "main").files == []
+
+
 @pytest.mark.parametrize("linked", ["tests", "tests/performance"])
 def test_a_linked_suite_is_the_working_trees_on_both_sides(tmp_path: Path, linked: str) -> None:
     """Whether base has the link as well, or the folder itself."""

@@ -262,3 +262,19 @@ def test_the_baseline_of_the_base_is_read_from_its_commit(tmp_path: Path) -> Non
     assert found.benchmarks[0].process_medians == [1.0]
     assert baseline_at(repository.root, second, file) is None
     assert baseline_at(repository.root, first, file.with_name("other.json")) is None
+
+
+@pytest.mark.parametrize("linked", [".", "tests"])
+def test_a_baseline_is_found_through_links(tmp_path: Path, linked: str) -> None:
+    """Git itself follows none, whether it leads to the repository or to a folder in it."""
+    repository = Repository.create(tmp_path / "repository", {"app.py": "one"})
+    (repository.root / "moved" / "performance" / "baselines").mkdir(parents=True)
+    (repository.root / "tests").symlink_to("moved")
+    recorded = repository.commit({BASELINE: dump_results(results(benchmark("a.py::test_it", None)))})
+    (tmp_path / "link").symlink_to(repository.root)
+    root = tmp_path / "link" if linked == "." else repository.root
+
+    found = base_of(root, baseline=root / BASELINE)
+
+    assert found.commit == recorded
+    assert baseline_at(root, found, root / BASELINE) is not None

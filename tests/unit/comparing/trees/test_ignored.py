@@ -162,3 +162,5 @@ def test_extras_that_were_read_are_listed(tmp_path: Path) -> None:
 def test_changed_files_that_are_read_from_the_working_tree(tmp_path: Path) -> None:
     paths = {tmp_path / "a.json", tmp_path / "same.json", Path("/a.json")}
     assert changed_in_working_tree(paths, ["a.json", "b.json"], tmp_path) == ["a.json"]
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert changed_in_working_tree([tmp_path / "link" / "b.json"], ["a.json", "b.json"], tmp_path) == ["b.json"]
