@@ -31,8 +31,10 @@ def pytest_runtest_protocol(item, nextitem):
 
 SUITE = """\
 import asyncio
+import contextlib
 import functools
 import sys
+import threading
 import time
 import unittest
 
@@ -133,6 +135,12 @@ def test_expected_to_fail(measure: Measure) -> None:
     raise ValueError
 
 
+async def test_leaving_a_job(measure: Measure) -> None:
+    await work(measure)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.to_thread(threading.Event().wait), 0.01)
+
+
 def test_odd_name(measure: Measure) -> None:
     for timer in measure(renamed_from=3):
         with timer:
@@ -197,6 +205,7 @@ def test_all_others_are_measured(benchmarks: dict[str, dict[str, Any]]) -> None:
     names = {key.partition("::test_")[2] for key in benchmarks if "Unittest" not in key}
     assert names == {
         *("after_anyio", "without_limit", "limit_by_keyword", "tried_again", "frozen", "partial", "without_source"),
+        "leaving_a_job",
         *(r"ids[a/b::c[d]]", r"ids[new\nline]", r"ids[\xe9]"),
         *("saved[x = (]", "saved[0]", "saved[None]", "saved[1]"),
     }
@@ -207,6 +216,14 @@ def test_a_benchmark_that_passes_at_the_second_try_is_recorded_once_with_a_warni
     benchmarks: dict[str, dict[str, Any]],
 ) -> None:
     assert "passed only at try 2" in benchmarks["test_suite.py::test_tried_again"]["warnings"]
+
+
+def test_a_job_that_does_not_end_is_named_and_does_not_hold_the_run(suite: Project, done: Done) -> None:
+    """Without the end by force, this would take until `gate.time_limit_s`."""
+    assert done.code == 1
+    [note] = [note for note in suite.results()["notes"] if "still running" in note]
+    assert note.startswith("the thread 'asyncio_0' was still running after the last test, and pytest ended without it:")
+    assert "threading.py" in note
 
 
 def test_a_file_that_is_saved_during_the_run_keeps_the_code_that_was_measured(

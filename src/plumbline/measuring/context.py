@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,8 @@ import pytest
 
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
+from plumbline.measuring.ending import end_within_seconds
+from plumbline.measuring.guards import LOOPS
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.at_start.sitecustomize import Variables
@@ -48,6 +51,8 @@ class RunContext:
         self.refused: dict[str, str] = {}  # by node id, why a test cannot run
         self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
         self.at_stop = contextlib.ExitStack()
+        self.at_hold: Callable[[str], object] = print  # gets what holds this process at its end, if something does
+        self._session: pytest.Session | None = None  # once it has finished
         self.lock = CoreLock(None)
         self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
         self.begun = False  # whether the services have been asked to start
@@ -168,7 +173,13 @@ class RunContext:
             item.stash[_PORTS] = open_ports(self.services)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        # An event loop that is closed would wait for jobs of `to_thread` without a limit, as a part of this test. The
+        # interpreter waits for them at its end, which is limited.
+        for loop in LOOPS if self.controlled and nextitem is None else ():
+            loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
         try:
             return (yield)
         finally:
@@ -219,9 +230,10 @@ class RunContext:
             self.exit_code = EXIT_INTERRUPTED
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Let session fixtures be torn down while the servers still run. After an early end they may hang or fail."""
         self.ignore_signals()
+        self._session = session
         patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
         if self.exit_code is not None:
             patience.start()
@@ -238,8 +250,11 @@ class RunContext:
                 patience.join()
             self.at_stop.close()
 
+    @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         self.at_stop.close()
+        if self.controlled and self._session is not None:
+            end_within_seconds(int(self._session.exitstatus), lambda held: self.at_hold(self.scrub(held)))
 
 
 def uses_application(item: pytest.Item) -> bool:

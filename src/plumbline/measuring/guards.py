@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from types import FrameType
@@ -18,6 +19,8 @@ from plumbline.measuring.clock import Clock
 
 # How long a task may take to end by itself, such as one in which a pool replaces a connection, or once cancelled.
 SETTLED_S = 1.0
+
+LOOPS = weakref.WeakSet[asyncio.AbstractEventLoop]()  # in which tests have run
 
 # The test that runs. A task copies the context of its maker, so this marks all tasks that a test's own tasks make.
 # Tasks of wider fixtures, and those that they make during a test, have an older context.
@@ -36,6 +39,7 @@ def guarded(test: Callable[..., Awaitable[None]], limit_s: float) -> Callable[..
         __tracebackhide__ = True
         if asyncio._get_running_loop() is None:  # Trio's loop: pytest-timeout alone limits the test
             return await test(*args, **kwargs)
+        LOOPS.add(asyncio.get_running_loop())
         test_id = object()
         _TEST.set(test_id)
         started_s = Clock.read()

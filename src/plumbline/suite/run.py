@@ -64,6 +64,7 @@ class SuiteRun:
         self._recorder = Recorder(context, self._untimed)
         self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
         context.at_stop.callback(os.close, self._stderr)
+        context.at_hold = self._held
         provide(context, self._recorder.start_measure)
         config.pluginmanager.register(context)
         config.pluginmanager.register(self._recorder)
@@ -169,6 +170,11 @@ class SuiteRun:
                 self._context.say(["", str(error)])
         elif any(map(broken, self._recorder.benchmarks)):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
+
+    def _held(self, by: str) -> None:
+        """Write the results again, with what holds this process at its end."""
+        if self._output and self._results is not None:
+            write_results(Path(self._output), replace(self._results, notes=[*self._results.notes, by]))
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:

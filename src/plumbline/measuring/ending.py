@@ -1,0 +1,50 @@
+"""The end of a pytest process that has done its work, and is held by a thread or an exit handler that does not end."""
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+PATIENCE_S = 3.0
+MOST_LINES = 3
+
+
+def end_within_seconds(exit_code: int, report: Callable[[str], object]) -> None:
+    """Let the interpreter end, and end the process at once if that takes too long; then `report` is told what held it.
+
+    Python waits for each thread that is no daemon, for the jobs of executors, and for child processes.
+    """
+    threading.Thread(target=_watch, args=(exit_code, report), name="plumbline-end", daemon=True).start()
+
+
+def _watch(exit_code: int, report: Callable[[str], object]) -> None:
+    while True:
+        threading.Event().wait(PATIENCE_S)
+        frames = sys._current_frames()
+        main = [*_chain(frames.get(threading.main_thread().ident or 0))]
+        if not any(frame.f_code.co_name == "<module>" for frame in main):  # pytest itself has returned
+            break
+    try:
+        report("\n".join(_holding(frames, main)))
+        sys.stdout.flush()
+    finally:
+        os._exit(exit_code)
+
+
+def _holding(frames: dict[int, FrameType], main: list[FrameType]) -> Iterator[str]:
+    """Describe the threads that the interpreter waits for; without any, what its main thread does."""
+    threads = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    held = {f"the thread {thread.name!r}": [*_chain(frames.get(thread.ident or 0))] for thread in threads}
+    for name, chain in (held or {"an exit handler": main}).items():
+        yield f"{name} was still running after the last test, and pytest ended without it:"
+        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in chain[:MOST_LINES]):
+            yield f"  {line.filename}:{line.lineno} {line.name}: {line.line}"
+
+
+def _chain(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield a frame and those that called it."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
