@@ -1,6 +1,7 @@
 """Processes of this machine: signals to them, their threads and cores, and commands with a time limit."""
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -9,11 +10,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
+OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a terminal that is gone
 # Process ids of the commands above this one: the reaper of the services ends the run when one of them dies.
 WATCHED = "PERF_WATCH_PIDS"
+URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, which no command of ours needs
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -58,6 +62,13 @@ def is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def drop_output(file: TextIO) -> None:
+    """Send a stream nowhere from now on, with what it still holds: its last flush would change the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    with contextlib.suppress(OSError):
+        file.flush()
 
 
 def host_name() -> str:
@@ -125,10 +136,11 @@ def run_command(
 
     Returns its exit code, output and errors. Raises FileNotFoundError and subprocess.TimeoutExpired.
     """
+    environ = os.environ if environ is None else environ
     with subprocess.Popen(
         command,
         cwd=cwd,
-        env=environ,
+        env={name: value for name, value in environ.items() if not URL_VARIABLE.fullmatch(name)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,6 +1,5 @@
 """What all commands share: the project that one runs in, and a documented exit code for whatever ends it."""
 
-import errno
 import os
 import signal
 import sys
@@ -8,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError
+from plumbline.services.redaction import known_secrets, redactor
 from plumbline.settings import Settings, SettingsError, load_settings
-
-OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a terminal that is gone
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,10 @@ class Project:
     def results(self) -> Path:
         """The folder of the last run's results."""
         return self.root / self.settings.results
+
+    def scrub(self, text: str) -> str:
+        """Return a text without the passwords in the environment and the settings."""
+        return redactor(known_secrets(os.environ, self.settings))(text)
 
     def shown(self, path: Path) -> str:
         """Return a path as the reader knows it: from the project's root, if it is below that."""
@@ -68,19 +71,15 @@ def documented_exit(command: Callable[[Project], int]) -> int:
     except OSError as error:
         if error.errno not in OUTPUT_ENDED:
             raise
-        drop_output()
+        drop_output(sys.stdout)
         return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
 
 
-def drop_output() -> None:
-    """Send the standard output nowhere from now on, so that its last flush does not change the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _fail(message: str, code: int) -> int:
+    message = redactor(known_secrets(os.environ))(message)
     try:
         sys.stdout.flush()
         sys.stderr.write(f"\n{message}\nexit code {code}\n")
     except OSError:
-        drop_output()
+        drop_output(sys.stdout)
     return code

@@ -8,15 +8,26 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.console import Console
 
-from plumbline.commands.base import OUTPUT_ENDED, CommandError, Project, drop_output
+from plumbline.commands.base import CommandError, Project
 from plumbline.judging.baseline import find_baseline
+from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, nox_command
 from plumbline.reporting import github, junit, terminal
-from plumbline.results.files import ResultsError, earlier_runs, keep_run, read_results, write_results, write_whole
+from plumbline.results.files import (
+    ResultsError,
+    earlier_runs,
+    keep_run,
+    read_results,
+    redacted,
+    write_results,
+    write_whole,
+)
 from plumbline.results.schema import Results
+from plumbline.services.redaction import Terminal, known_secrets, redactor
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 
@@ -32,7 +43,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
 
     `html`: write the HTML report as well. `keep`: keep the run in the history.
     """
-    folder = project.results
+    folder, results = project.results, redacted(results, project.scrub)
     write_results(folder / RESULTS, results)
     write_whole(folder / REPORT, github.markdown(results))
     write_whole(folder / JUNIT, junit.render(results))
@@ -40,8 +51,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         keep_run(folder, results)
     with _output_may_end():
         terminal.render(results, _Console())
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            say("\n".join(github.annotations(results)))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        say("\n".join(github.annotations(results)))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
@@ -58,8 +69,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
                 baseline = find_baseline(project.baselines, results.environment)
             write_whole(folder / HTML, render(results, baseline, earlier_runs(folder)))
             message = f"Report: {project.shown(folder / HTML)}"
-        with _output_may_end():
-            say(message)
+        say(message)
     return results.exit_code or EXIT_PASS
 
 
@@ -91,8 +101,9 @@ def last_results(folder: Path) -> Results:
 
 
 def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print lines without passwords. If nobody reads them any more, the command goes on: its files are still wanted."""
+    with _output_may_end():
+        sys.stdout.write(redactor(known_secrets(os.environ))(text) + "\n")
 
 
 def say_wrapped(text: str) -> None:
@@ -106,7 +117,7 @@ def say_wrapped(text: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows how far something is, and remove that line at the end."""
-    with contextlib.closing(terminal.Progress(sys.stdout)) as line:
+    with contextlib.closing(terminal.Progress(cast(TextIO, Terminal(sys.stdout, str)))) as line:
         yield line.say
 
 
@@ -119,4 +130,4 @@ def _output_may_end() -> Iterator[None]:
     except OSError as error:
         if error.errno not in OUTPUT_ENDED:
             raise
-        drop_output()
+        drop_output(sys.stdout)

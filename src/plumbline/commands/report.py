@@ -1,13 +1,14 @@
 """`plumbline report`: show the last results again, or export them for another tool."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from plumbline.commands.base import CommandError, Project
-from plumbline.commands.output import last_results, report, say
+from plumbline.commands.output import last_results, report
 from plumbline.project import EXIT_PASS, EXIT_USAGE
 from plumbline.reporting import exports
-from plumbline.results.files import write_whole
+from plumbline.results.files import redacted, write_whole
 
 EXAMPLE = "plumbline report --format bencher --output bencher.json"
 
@@ -24,9 +25,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
         return report(project, last_results(project.results), html=True, keep=False)
     if options.format not in exports.FORMATS:
         raise CommandError(f"there is no format {options.format!r}: {', '.join(exports.FORMATS)}", EXIT_USAGE)
-    text = exports.FORMATS[options.format](last_results(project.results))
+    text = exports.FORMATS[options.format](redacted(last_results(project.results), project.scrub))
     if options.output is None:
-        say(text.rstrip("\n"))
+        sys.stdout.write(text.rstrip("\n") + "\n")
     else:
         write_whole(options.output, text)
     return EXIT_PASS

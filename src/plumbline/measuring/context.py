@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 import pytest
 
@@ -16,10 +16,12 @@ from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.ending import end_within_seconds
 from plumbline.measuring.guards import LOOPS
+from plumbline.measuring.secrecy import scrub_names, scrub_report
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
+from plumbline.services.redaction import Terminal
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings
 
@@ -39,6 +41,9 @@ class RunContext:
         self.suite = suite
         self.root = suite.parents[1]
         self.controlled = controlled  # a caller reads the outcome, reports the end, and interrupts by SIGTERM as well
+        self.is_worker: bool = (
+            config.getoption("--perf-worker") is not None
+        )  # its output goes to a file of its coordinator
         self.profile_name: str = config.getoption("--perf-profile")
         try:
             self.settings = load_settings(suite / SETTINGS)
@@ -73,6 +78,7 @@ class RunContext:
             self.services = make_services()
             self.begun = True
             self.at_stop.callback(self.services.stop)
+            self._hide_passwords()
             self.services.begin()
             environment = self.services.environment()
             for name, value in environment.items():
@@ -87,6 +93,17 @@ class RunContext:
             environ.setattr(type(os.environ), "__setitem__", lambda *change: kept.set(*change))
         except (ServiceError, NotReady) as error:
             self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
+
+    def _hide_passwords(self) -> None:
+        """Keep passwords out of all that pytest prints from now on."""
+        writer = self.config.get_terminal_writer() if self.config.pluginmanager.hasplugin("terminalreporter") else None
+        if writer is not None:
+            writer._file = cast(TextIO, Terminal(writer._file, self.scrub))
+        if self.config.option.capture == "no" and not self.is_worker:
+            for stream in ("stdout", "stderr"):
+                original = getattr(sys, stream)
+                self.at_stop.callback(setattr, sys, stream, original)
+                setattr(sys, stream, Terminal(original, self.scrub))
 
     def _on_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
         """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
@@ -140,6 +157,7 @@ class RunContext:
                 reporter.write_line(self.scrub(line))
 
     def scrub(self, text: str) -> str:
+        """Return a text without passwords."""
         return self.services.scrub(text) if self.begun else text
 
     def ignore_signals(self) -> None:
@@ -147,6 +165,12 @@ class RunContext:
         if self.controlled:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
+        yield
+        if self.begun and metafunc.definition.path.is_relative_to(self.suite):
+            scrub_names(metafunc, self.services.scrub_name)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if path := below(item.path, self.suite):
@@ -156,7 +180,7 @@ class RunContext:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be imported makes the run invalid."""
         if report.failed and below(self.config.rootpath / report.nodeid, self.suite):
-            self._scrub_report(report)
+            scrub_report(report, self.scrub)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
             errors = [line[1:].strip() for line in lines if line.startswith("E ")] or lines
             self.reasons.append(Reason("not_collected", "\n".join(errors[:ERROR_LINES]), subjects=[report.nodeid]))
@@ -211,16 +235,7 @@ class RunContext:
                 if service.own and (state := service.state()) != "running":
                     report.sections.append((f"service {service.name}: {state}", service.log_tail()))
                     self.services.notices.append(f"{service.name}: {state}, when {self.key_of(item)} failed")
-        self._scrub_report(report)
-
-    def _scrub_report(self, report: pytest.TestReport | pytest.CollectReport) -> None:
-        """Remove passwords from all that pytest prints and writes, also of tests that pass or are skipped."""
-        if isinstance(report.longrepr, tuple):
-            path, line, reason = report.longrepr
-            report.longrepr = (path, line, self.scrub(reason))
-        elif (text := self.scrub(report.longreprtext)) != report.longreprtext:
-            report.longrepr = text
-        report.sections = [(title, self.scrub(text)) for title, text in report.sections]
+        scrub_report(report, self.scrub)
 
     @pytest.hookimpl(tryfirst=True)  # before pytest renders the traceback, which takes its time
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -6,8 +6,9 @@ import math
 import os
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -15,7 +16,14 @@ from plumbline.project import nox_command
 from plumbline.results.schema import SCHEMA, Benchmark, Results
 
 MOST_RUNS = 200
+T = TypeVar("T")
 _KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
+# Names: of benchmarks, tests, files, counts, and of what the schema enumerates.
+_MATCHED = {
+    *("key", "renamed_from", "subjects", "name", "file", "where", "collected_files", "deselected", "app_elsewhere"),
+    *("environment", "profile", "created", "baseline", "baseline_commit", "baseline_created"),
+    *("verdict", "kind", "outcome", "unit", "source_hash", "counts_varying", "counted"),
+}
 _NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines")
 
 
@@ -89,6 +97,18 @@ def write_whole(path: Path, text: str) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def redacted(record: T, scrub: Callable[[str], str]) -> T:
+    """Return a record whose texts for readers `scrub` has gone over; what is matched with other records stays."""
+    if isinstance(record, str):
+        return cast(T, scrub(record))
+    if isinstance(record, list | tuple) and record and isinstance(record[0], str | msgspec.Struct):
+        return cast(T, [redacted(one, scrub) for one in record])
+    if isinstance(record, msgspec.Struct):
+        texts = {name: getattr(record, name) for name in record.__struct_fields__ if name not in _MATCHED}
+        return msgspec.structs.replace(record, **{name: redacted(text, scrub) for name, text in texts.items()})
+    return record
 
 
 def dump_results(results: Results) -> str:

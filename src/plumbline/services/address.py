@@ -6,10 +6,9 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from plumbline.services.errors import ServiceError
+from plumbline.services.redaction import HIDDEN, SECRET_OPTION, Secret, redactor, secrets_of
 
 DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
-
-COMMON_PASSWORDS = {"postgres", "redis", "password", "test", "app"}
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,18 @@ class Address:
         if not self.host:
             return "-"
         pairs = parse_qsl(self.options, keep_blank_values=True)
-        options = urlencode([(key, "***" if "password" in key else value) for key, value in pairs], safe="*/")
+        hidden = [(key, HIDDEN if SECRET_OPTION.search(key) else value) for key, value in pairs]
+        options = urlencode(hidden, safe="*/")
         return self._spelt(quote(self.user, safe=""), options)
 
     def redact(self, text: str) -> str:
         """Return the text with *** in place of each password of this address."""
-        secrets = [value for key, value in parse_qsl(self.options) if "password" in key] + [self.password]
-        for secret in {spelt for one in filter(None, secrets) for spelt in (one, quote(one, safe=""))}:
-            text = text.replace(f":{secret}@", ":***@")
-            # A word like "postgres" is no secret, and without it no message can be read.
-            if secret not in {self.user, self.database, *COMMON_PASSWORDS}:
-                text = text.replace(secret, "***")
-        return text
+        return redactor(self.secrets)(text) if text else text
+
+    @property
+    def secrets(self) -> frozenset[Secret]:
+        """The passwords of this address."""
+        return frozenset(secrets_of(self.url))
 
     def with_database(self, database: str) -> Self:
         """Return the address of another database on the same server."""

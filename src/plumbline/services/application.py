@@ -139,8 +139,8 @@ class Process(LocalService):
         by_hand = f"read its last output above, or run it by hand: {shlex.join(self._command())}"
         return not_ready(self, headline, None, advice or by_hand)
 
-    def _output(self, limit_bytes: int) -> str:
-        return self._scrub(super()._output(limit_bytes))
+    def redact(self, text: str) -> str:
+        return self._scrub(text)
 
 
 class Application(Process):

@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 PORT_TRIES = 5
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
+SHOWN_LINES = 40  # of a log, in a report
 EMPTY = '""'
 # What to do next if a server has exited, by its own words.
 CAUSES_OF_EXIT = {
@@ -139,16 +140,24 @@ class Service:
         """Return the state of its process or container, in words."""
         return "unknown: it is external"
 
-    def log_tail(self, lines: int = 40) -> str:
+    def log_tail(self, lines: int = SHOWN_LINES) -> str:
         """Return the last lines of its output, without passwords."""
+        return self.redact(self.raw_log(lines))
+
+    def raw_log(self, lines: int) -> str:
+        """Return the last lines of its output as they are: to decide by, never to be shown."""
         del lines
         return ""
 
+    def redact(self, text: str) -> str:
+        """Return the text without the passwords that this service knows."""
+        return self.address.redact(text)
+
     def log_since(self, first: str, last: str, limit_s: float) -> str:
-        """Return its last output as soon as both texts are in it; "" if that takes longer than the limit."""
+        """Return its last output, as it is, as soon as both texts are in it; "" after the limit."""
         lines, deadline_s = 120, time.monotonic() + limit_s
         while time.monotonic() < deadline_s:
-            text = self.log_tail(lines)
+            text = self.raw_log(lines)
             if first in text and last in text:
                 return text
             if last in text:
@@ -185,18 +194,19 @@ class Service:
 
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
     """Return the whole message about one service, without passwords. `headline` and `advice` hold none."""
-    log = service.address.redact(service.log_tail()).splitlines()
+    output = service.raw_log(SHOWN_LINES)
+    log = service.redact(output).splitlines()
     lines = [
         f"{service.name} is not ready: {headline}",
         f"  backend     {service.backend}" + (f" ({service.why})" if service.why else ""),
         f"  address     {service.address.shown}",
-        f"  last error  {service.address.redact(describe(error)) if error else 'none'}",
+        f"  last error  {service.redact(describe(error)) if error else 'none'}",
         f"  state       {service.state()}",
         "  last output" + ("" if log else " none"),
         *(f"    | {line}" for line in log),
         f"  next        {advice}",
     ]
-    return NotReady("\n".join(lines))
+    return NotReady("\n".join(lines), output)
 
 
 class LocalService(Service):
@@ -283,14 +293,14 @@ class LocalService(Service):
             return "stopped by a signal (paused)" if paused else "running"
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
-    def log_tail(self, lines: int = 40) -> str:
+    def raw_log(self, lines: int) -> str:
         return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
-        """Return the end of its output since it was last started, without passwords."""
+        """Return the end of its output since it was last started, as it is."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
-            return self.address.redact(log.read().decode(errors="replace"))
+            return log.read().decode(errors="replace")
         return ""
 
     def pids(self) -> list[int]:

@@ -94,9 +94,9 @@ class _Docker(Service):
             return f"exited with code {found['ExitCode']}" + (" (out of memory)" if found.get("OOMKilled") else "")
         return str(status)
 
-    def log_tail(self, lines: int = 40) -> str:
+    def raw_log(self, lines: int) -> str:
         with contextlib.suppress(Exception):
-            return self.address.redact(self._wrapped().logs(tail=lines).decode(errors="replace").rstrip())
+            return str(self._wrapped().logs(tail=lines).decode(errors="replace").rstrip())
         return ""
 
     def pids(self) -> list[int]:

@@ -6,7 +6,14 @@ class ServiceError(Exception):
 
 
 class NotReady(Exception):
-    """A service that the run needs is not ready. str() is the whole report, without passwords."""
+    """A service that the run needs is not ready. str() is the whole report, without passwords.
+
+    `output` is the last output as it is: to decide by, never to be shown.
+    """
+
+    def __init__(self, report: str, output: str = "") -> None:
+        super().__init__(report)
+        self.output = output
 
 
 class Unavailable(Exception):

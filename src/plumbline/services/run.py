@@ -17,6 +17,7 @@ from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.processes import WATCHED, host_name, identity
 from plumbline.services.errors import ServiceError
 from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
+from plumbline.settings import URL_VARIABLES
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED_BYTES = 1 << 30
@@ -57,7 +58,8 @@ class ServiceRun:
             self._lock_file.unlink(missing_ok=True)
         self._write_record()
         # Not part of any run, as it must outlive its own, and quick to start: without `site`.
-        environ = {key: text for key, text in os.environ.items() if key != RUN_VARIABLE and key[:6] != "PYTHON"}
+        left_out = {RUN_VARIABLE, *URL_VARIABLES.values()}
+        environ = {key: text for key, text in os.environ.items() if key not in left_out and key[:6] != "PYTHON"}
         library = Path(os.__file__).parent  # first: a module of the user's may have the name of one of Python's own
         path = [library, library / "lib-dynload", *(Path(entry).resolve() for entry in sys.path if entry)]
         environ["PYTHONPATH"] = os.pathsep.join(map(str, path))

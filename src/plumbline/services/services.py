@@ -21,6 +21,7 @@ from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
 from plumbline.services.guard import Guard
 from plumbline.services.preparing import run_prepare
+from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.settings import URL_VARIABLES, ProcessSettings, Settings
 
@@ -72,6 +73,7 @@ class Services:
         self._shared = shared
         self._prepare = prepare
         self._environ = dict(environ)
+        self._secrets = known_secrets(environ, settings)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  # for files of this run; removed with it
@@ -116,7 +118,10 @@ class Services:
         errors = [error for task in self._waiting if (error := task.exception())]
         unexpected = [error for error in errors if not isinstance(error, NotReady)]
         if errors:
-            raise unexpected[0] if unexpected else NotReady("\n".join(map(str, errors)))
+            if unexpected:
+                raise unexpected[0]
+            output = "\n".join(error.output for error in errors if isinstance(error, NotReady))
+            raise NotReady("\n".join(map(str, errors)), output)
 
     def start_application(self) -> None:
         """Run `prepare`, then start the application and the processes side by side and wait. Raises NotReady."""
@@ -149,7 +154,7 @@ class Services:
             self.check_connections()
         except NotReady as error:
             self.check_connections()  # it may not be ready as it was refused one
-            found = EXTENSION_MISSING.search(str(error))
+            found = EXTENSION_MISSING.search(error.output)
             if not found or self.postgres is None or self.postgres.backend != "embedded":
                 raise
             advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
@@ -193,7 +198,8 @@ class Services:
             # Other commands can import what the application can import.
             path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
             imports["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-        return {**imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
+        hidden = dict.fromkeys(URL_VARIABLES.values())  # who needs them has their URLs by now
+        return {**hidden, **imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
 
     def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
         """Return one line for each service: its backend, its version, its core of `pinned`, and why this backend."""
@@ -217,9 +223,15 @@ class Services:
         return [*text, *(f"{name}  skipped: {reason}" for name, reason in self.skipped.items())]
 
     def scrub(self, text: str) -> str:
-        for service in self.running():
-            text = service.address.redact(text)
-        return text
+        """Return a text that is to be shown without all passwords that this run knows."""
+        return redactor(self._known())(text) if text else text
+
+    def scrub_name(self, name: str) -> str:
+        """Return the name of a test without passwords; one of letters alone is taken for a part of the name."""
+        return redactor(frozenset(secret for secret in self._known() if not secret.is_word))(name)
+
+    def _known(self) -> frozenset[Secret]:
+        return self._secrets.union(*(service.address.secrets for service in self.running()))
 
     def stop(self) -> None:
         """Stop and remove everything. Never raises for a service that has died."""

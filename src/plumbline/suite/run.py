@@ -33,7 +33,7 @@ from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
 from plumbline.reporting.format import duration, file_and_name
 from plumbline.reporting.terminal import Progress, render_table
 from plumbline.results.environment import describe_environment
-from plumbline.results.files import ResultsError, rounded, write_results
+from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
 from plumbline.services.errors import describe
 from plumbline.services.services import Services
@@ -165,7 +165,7 @@ class SuiteRun:
         self._results = self._recorder.results(self._collected_files, self._deselected)
         if self._output:
             try:
-                write_results(Path(self._output), self._results)
+                write_results(Path(self._output), redacted(self._results, self._context.scrub))
             except ResultsError as error:  # the caller reports that nothing arrived
                 self._context.say(["", str(error)])
         elif any(map(broken, self._recorder.benchmarks)):

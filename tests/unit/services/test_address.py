@@ -27,10 +27,10 @@ def test_redis_url_with_a_password_alone() -> None:
 
 def test_passwords_among_the_options_are_hidden() -> None:
     """sslpassword and the like are passwords too."""
-    address = Address.parse("postgresql://h/d?sslmode=verify-full&sslpassword=k3y", "URL", ("postgresql",))
+    address = Address.parse("postgresql://h/d?sslmode=verify-full&sslpassword=k3y-0f-m1ne", "URL", ("postgresql",))
 
     assert address.shown == "postgresql://h:5432/d?sslmode=verify-full&sslpassword=***"
-    assert address.redact("the key k3y is wrong") == "the key *** is wrong"
+    assert address.redact("the key k3y-0f-m1ne is wrong") == "the key *** is wrong"
 
 
 @pytest.mark.parametrize(

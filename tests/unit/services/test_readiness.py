@@ -57,7 +57,7 @@ class Subject(Service):
     def state(self) -> str:
         return "exited with code 3" if self.looks_left < 0 else "running"
 
-    def log_tail(self, lines: int = 20) -> str:
+    def raw_log(self, lines: int) -> str:
         return f"loading the data, {lines} lines at most\nrequirepass p4ss/word is set"
 
 
