@@ -13,18 +13,21 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from plumbline.counting.families import SOCKETS, CannotCount, Numbers
-from plumbline.services.netlink import ANSWER_LIMIT_S, NETLINK_SOCK_DIAG, answers, attribute, messages
+from plumbline.services.netlink import (
+    ANSWER_LIMIT_S,
+    CONNECTED,
+    NETLINK_SOCK_DIAG,
+    TCP_REQUEST,
+    TCPDIAG_GETSOCK,
+    answers,
+    attribute,
+    messages,
+)
 
-# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
-# through the kernel's table, however few there are.
-TCPDIAG_GETSOCK = 18
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 270, 1, 2
 DESTROY_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY and SKNLGRP_INET6_TCP_DESTROY
 INET_DIAG_INFO = 2
 SO_COOKIE = 57
-# Without sockets that listen, and those in TIME_WAIT, of which there can be thousands.
-ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING = 1, 2, 4, 5, 8, 9, 11
-STATES = sum(1 << state for state in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
 DIAG_BYTES = 72  # size of an inet_diag_msg; its attributes follow
 INFO_WITH_BYTES_SENT = 216  # size of a tcp_info of Linux 4.19 and later
 MAPPED = bytes(10) + b"\xff\xff"
@@ -67,7 +70,7 @@ class SocketWatch:
 
     def open(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
         """Return the connections to these peers that are open now, by cookie; raises OSError."""
-        request = struct.pack("=BBBB48xII", 0, 0, 0, 1 << (INET_DIAG_INFO - 1), STATES, 0)
+        request = TCP_REQUEST.pack(0, 0, 0, 1 << (INET_DIAG_INFO - 1), CONNECTED, 0)
         found: dict[bytes, Connection] = {}
         for body in answers(self._asking, TCPDIAG_GETSOCK, request):
             if connection := _connection(body, peers):

@@ -29,7 +29,7 @@ from plumbline.services.at_start.sitecustomize import (
 )
 from plumbline.services.base import Service
 from plumbline.services.errors import NotReady
-from plumbline.services.netlink import unix_peers
+from plumbline.services.netlink import tcp_peers, unix_peers
 from plumbline.services.variables import PLAIN_URL
 from plumbline.settings import Settings
 
@@ -178,16 +178,18 @@ def _places(host: str, port: int) -> list[Place]:
 
 def _connected(pids: Sequence[int]) -> set[Place]:
     """Return what these processes are connected to now, by the kernel's table of sockets."""
-    connections, inodes = [], set[int]()
-    for pid in pids:
-        with contextlib.suppress(psutil.Error, OSError):
-            connections += psutil.Process(pid).net_connections("tcp")
-            links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").glob("*")]
-            inodes |= {int(link[8:-1]) for link in links if link.startswith("socket:[")}
-    listening = {one.laddr[1] for one in connections if one.status == psutil.CONN_LISTEN}
-    found = {place_of(tuple(one.raddr)) for one in connections if one.raddr and one.laddr[1] not in listening}
-    found |= {place_of(path) for path in unix_peers(inodes)}
-    return {place for place in found if place}
+    found, inodes = set[object](), set[int]()
+    for file in (file for pid in pids for file in Path("/proc").glob(f"{pid}/fd/*")):
+        with contextlib.suppress(OSError):
+            kind, _, number = str(file.readlink()).partition(":")
+            inodes |= {int(number[1:-1])} if kind == "socket" else set()
+    try:
+        found |= tcp_peers(inodes) | unix_peers(inodes)
+    except OSError:  # another system, or a sandbox
+        for pid in pids:
+            with contextlib.suppress(psutil.Error):
+                found |= {tuple(one.raddr) for one in psutil.Process(pid).net_connections("tcp") if one.raddr}
+    return {place for place in map(place_of, found) if place}
 
 
 def _shown(file: Path, root: Path) -> str:

@@ -1,6 +1,7 @@
 """The kernel's sock_diag(7), by netlink: what it says about sockets. It asks for no privileges."""
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -13,6 +14,13 @@ NETLINK_HEADER = struct.Struct("=IHHII")
 ATTRIBUTE_HEADER = struct.Struct("=HH")
 MESSAGE_BYTES = 1 << 16
 ANSWER_LIMIT_S = 1.0
+# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
+# through the kernel's table, however few there are.
+TCPDIAG_GETSOCK = 18
+TCP_REQUEST = struct.Struct("=BBBB48xII")
+# Without sockets in TIME_WAIT, of which there can be thousands.
+ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 1, 2, 4, 5, 8, 9, 10, 11
+CONNECTED = sum(1 << one for one in (ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING))
 UNIX_REQUEST = struct.Struct("=BBHIIIQ")
 UNIX_BYTES = 16  # size of a unix_diag_msg; its attributes follow
 UNIX_NAME, UNIX_PEER = 0, 2
@@ -53,20 +61,43 @@ def attribute(body: bytes, at: int, wanted: int) -> bytes:
     return b""
 
 
+def tcp_peers(inodes: Collection[int]) -> set[tuple[str, int]]:
+    """Return the hosts and ports that these sockets have connected to, not those that connected to them.
+
+    Raises OSError if the kernel does not say.
+    """
+    listening, peers = set[int](), list[tuple[int, str, int]]()
+    with asking() as netlink:
+        request = TCP_REQUEST.pack(0, 0, 0, 0, CONNECTED | 1 << LISTEN, 0)
+        for body in answers(netlink, TCPDIAG_GETSOCK, request):
+            # An inet_diag_msg: linux/inet_diag.h.
+            family, state, port, peer_port = struct.unpack_from(">BBxxHH", body)
+            if struct.unpack_from("=I", body, 68)[0] in inodes:
+                host = socket.inet_ntop(family, body[24:28] if family == socket.AF_INET else body[24:40])
+                listening |= {port} if state == LISTEN else set()
+                peers += [] if state == LISTEN else [(port, host, peer_port)]
+    return {(host, peer_port) for port, host, peer_port in peers if port not in listening}
+
+
+@contextlib.contextmanager
+def asking() -> Iterator[socket.socket]:
+    """Yield a socket for questions. Raises OSError."""
+    if not hasattr(socket, "AF_NETLINK"):
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
+        netlink.settimeout(ANSWER_LIMIT_S)
+        yield netlink
+
+
 def unix_peers(inodes: Collection[int]) -> set[str]:
-    """Return the paths of the Unix sockets that these sockets are connected to; none if the kernel does not say."""
+    """Return the paths of the Unix sockets that these sockets are connected to. Raises OSError as well."""
     names: dict[int, str] = {}
     peers: set[int] = set()
-    if inodes and hasattr(socket, "AF_NETLINK"):
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink,
-        ):
-            netlink.settimeout(ANSWER_LIMIT_S)
-            request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, ALL_STATES, 0, SHOW_NAME | SHOW_PEER, 0)
-            for body in answers(netlink, SOCK_DIAG_BY_FAMILY, request):
-                (inode,) = struct.unpack_from("=I", body, 4)
-                names[inode] = os.fsdecode(attribute(body, UNIX_BYTES, UNIX_NAME).rstrip(b"\0"))
-                if inode in inodes and (peer := attribute(body, UNIX_BYTES, UNIX_PEER)):
-                    peers |= {struct.unpack("=I", peer)[0]}
+    with asking() as netlink:
+        request = UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, ALL_STATES, 0, SHOW_NAME | SHOW_PEER, 0)
+        for body in answers(netlink, SOCK_DIAG_BY_FAMILY, request):
+            (inode,) = struct.unpack_from("=I", body, 4)
+            names[inode] = os.fsdecode(attribute(body, UNIX_BYTES, UNIX_NAME).rstrip(b"\0"))
+            if inode in inodes and (peer := attribute(body, UNIX_BYTES, UNIX_PEER)):
+                peers |= {struct.unpack("=I", peer)[0]}
     return {names[peer] for peer in peers if names.get(peer)}
