@@ -34,8 +34,10 @@ TARGETS = (
     "CHANGE_TARGET",  # Jenkins
     "SYSTEM_PULLREQUEST_TARGETBRANCH",  # Azure Pipelines
 )
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
-ADVICE = "Fetch it by hand, or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT_DEPTH: 0`)."
+NOT_READ = "fatal: Could not read from remote repository."  # and more lines, after the cause
+ADVICE = "or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT_DEPTH: 0`)."
 
 
 class NoBase(Exception):
@@ -54,7 +56,7 @@ class Git:
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
         self._began_s = time.monotonic()
-        self._failed_fetches: list[str] = []
+        self._failed_fetches: dict[str, list[str]] = {}  # by their last errors
 
     def run(self, *arguments: str, environ: Mapping[str, str] = {}) -> str:
         """Return the output of a command; raises NoBase with its last errors if it fails."""
@@ -140,8 +142,8 @@ class Git:
 
     def attempts(self) -> str:
         """Return the fetches that failed and why, in brackets, for the end of a message."""
-        failed = list(dict.fromkeys(self._failed_fetches))[:MOST_SHOWN]
-        tried = f" (tried: {'; '.join(failed)})" if failed else ""
+        failed = [f"{', '.join(fetches[:MOST_SHOWN])}: {errors}" for errors, fetches in self._failed_fetches.items()]
+        tried = f" (tried: {'; '.join(failed[:MOST_SHOWN])})" if failed else ""
         return tried if self.remote else " (there is no remote to fetch from)"
 
     def _fetch(self, option: str, *names: str) -> bool:
@@ -156,7 +158,8 @@ class Git:
                 code, _, errors = self._run(*command, limit_s=left_s)
         if code:
             shown = " ".join(["git fetch", *options, self.remote, *names[-1:]])
-            self._failed_fetches.append(f"`{shown}`: {last_lines(errors, 1)}")
+            cause = last_lines(errors.partition(NOT_READ)[0] or errors, 3)
+            self._failed_fetches.setdefault(cause, []).append(f"`{shown}`")
         return code == 0
 
     def _run(
@@ -277,8 +280,8 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
         if not target.name:
             raise NoBase(f"the target of this {target.source} is not known: name its branch by PERF_BASE=NAME")
         found = _merge_base(git, target)
-        why = f"merge base with {target.name} ({target.source})"
-        problem = f"no merge base with {target.name} ({target.source}) can be found"
+        named = f"{target.name[:12] if HASH.fullmatch(target.name) else target.name} ({target.source})"
+        why, problem = f"merge base with {named}", f"no merge base with {named} can be found"
     elif baseline is not None:
         find = functools.partial(_last_change, git, baseline)
         found = find() or git.deepen(find)
@@ -291,7 +294,8 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
             f" `{nox_command()} -s baseline`, or name the commit, as in `{nox_command()} -s compare -- main`"
         )
     if not found:
-        raise NoBase(f"{problem}{git.attempts()}. {ADVICE}")
+        fetch = f"git fetch {'--unshallow ' if git.boundaries() else ''}{git.remote or 'origin'}"
+        raise NoBase(f"{problem}{git.attempts()}. Run `{fetch}` first, {ADVICE}")
     return Base(found, why)
 
 
@@ -320,7 +324,7 @@ def _merge_base(git: Git, target: _Target) -> str:
         tips = git.tips(name) if source == "default branch" else list(filter(None, [git.commit(*names)]))
         return git.ask("merge-base", "HEAD", *tips) if tips else ""
 
-    is_hash = re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) is not None
+    is_hash = HASH.fullmatch(name) is not None
     known, ref, merge = "", os.environ.get("GITHUB_REF", ""), os.environ.get("GITHUB_SHA")
     if is_hash and source != "PERF_BASE":
         known = name  # GitLab names the merge base itself, as does GitHub's queue: the newest commit that it builds on
