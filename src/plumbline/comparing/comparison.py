@@ -64,7 +64,7 @@ def compare(
     notes = []
     if runner.brought_along:
         notes.append(
-            f"ignored by git, and copied for base and head, as they read it: {', '.join(runner.brought_along)}"
+            f"base and head also have what git ignores, as they read it: {', '.join(runner.brought_along)}"
         )
     if len(profiled) < len(slower):
         notes.append(f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions")
