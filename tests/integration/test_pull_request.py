@@ -5,12 +5,14 @@ Each one is slower in its own way. Each is compared with its base, or the run is
 
 import os
 import subprocess
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.support.project import STEADY_SETTINGS, Done, Project
+from plumbline.comparing.trees.environment import find_uv
+from tests.support.project import PYPROJECT, ROOT, STEADY_SETTINGS, Done, Project
 
 KEY = "test_shop.py::test_total"
 SOMEBODY = 1234
@@ -160,3 +162,130 @@ def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
 
     clone.write("settings.toml", f'{SETTINGS}\n[compare]\nalso_copy = ["../tariffs.json"]\n')
     compared(clone, clone.run("ci", **environ))
+
+
+# ---- packages
+
+LIBRARY = """\
+import time
+
+try:
+    import speedups as _
+except ImportError:
+    DURATION_S = {slow_s}
+else:
+    DURATION_S = 0.002
+
+
+def work():
+    time.sleep(DURATION_S)
+"""
+OF_LIBRARY = """\
+from library import work
+
+from plumbline import Measure
+
+
+def test_total(measure: Measure) -> None:
+    for timer in measure():
+        with timer:
+            work()
+"""
+PROJECT = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["library"]\n'
+POETRY = '[tool.poetry]\npackage-mode = false\n\n[tool.poetry.dependencies]\npython = ">=3.11"\nlibrary = "*"\n'
+POETRY_LOCK = """\
+[[package]]
+name = "library"
+version = "1.0"
+description = ""
+optional = false
+python-versions = "*"
+groups = ["main"]
+files = []
+
+[metadata]
+lock-version = "2.1"
+python-versions = ">=3.11"
+content-hash = "0"
+"""
+
+
+def write_wheel(folder: Path, name: str, version: str, code: str, extra: str = "") -> None:
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{extra}"
+    about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": code,
+        f"{about}/METADATA": metadata,
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, text in {**files, f"{about}/RECORD": "".join(f"{path},,\n" for path in files)}.items():
+            wheel.writestr(path, text)
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages of an index of its own: a library whose version 2 is slower, as it is without its extra."""
+    folder = tmp_path_factory.mktemp("wheels")
+    extra = 'Provides-Extra: fast\nRequires-Dist: speedups; extra == "fast"\n'
+    for version, slow_s in (("1.0", 0.002), ("2.0", 0.01)):
+        write_wheel(folder, "library", version, LIBRARY.format(slow_s=slow_s), extra)
+    write_wheel(folder, "speedups", "1.0", "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Nox keeps its environment, which one pull request leaves to the next."""
+    return tmp_path_factory.mktemp("environments")
+
+
+@pytest.mark.skipif(not find_uv(), reason="uv is not installed")
+@pytest.mark.parametrize("changed", ["uv.lock", "poetry.lock", "requirements.txt", "an extra"])
+def test_a_slower_package(changed: str, wheels: Path, own_environments: Path, tmp_path: Path) -> None:
+    """An upgrade in a lock file, or an extra that is not asked for any more, from a reused environment."""
+    project = Project.create(tmp_path / "origin", own_environments)
+    (project.suite / "test_suite.py").unlink()
+    project.write("requirements.txt", f"-e {ROOT}\n")
+    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("test_shop.py", OF_LIBRARY)
+    old, new, before, after, files = {
+        "uv.lock": ("", "", "1.0", "2.0", {"pyproject.toml": f"{PROJECT}\n{PYPROJECT}"}),
+        "poetry.lock": (
+            '"1.0"',
+            '"2.0"',
+            "",
+            "",
+            {"pyproject.toml": f"{POETRY}\n{PYPROJECT}", "poetry.lock": POETRY_LOCK},
+        ),
+        "requirements.txt": ("==1.0", "==2.0", "", "", {"requirements.txt": "library==1.0\n"}),
+        "an extra": ("[fast]", "", "", "", {"requirements.txt": "library[fast]==2.0\nspeedups==1.0\n"}),
+    }[changed]
+    write(project.root, files)
+    environ = {"UV_FIND_LINKS": str(wheels)}
+
+    def lock(version: str) -> None:
+        command = [*find_uv(), "lock", "--quiet", f"--upgrade-package=library=={version}"]
+        subprocess.run(command, cwd=project.root, env={**os.environ, **environ}, check=True)
+
+    if before:
+        lock(before)
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.commit()
+    if after:
+        project.git("checkout", "--quiet", "-b", "change")
+        lock(after)
+        project.commit()
+    else:
+        change(project, [*files][-1], old, new)
+        if changed == "an extra":
+            change_again = (project.root / "requirements.txt").read_text().replace("speedups==1.0\n", "")
+            (project.root / "requirements.txt").write_text(change_again)
+            project.commit()
+    clone, of_github = checked_out(project, tmp_path, {})
+
+    done = clone.fresh_nox("ci", **environ, **of_github)
+
+    compared(clone, done)
+    expected = "speedups 1.0" if changed == "an extra" else "library 1.0 → 2.0"
+    assert expected in done.output

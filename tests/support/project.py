@@ -242,6 +242,11 @@ class Project:
         command = [sys.executable, "-m", "nox", "-R", "--envdir", str(self.environments), "-s", session]
         return self._start([*command, "--", *arguments], environ)
 
+    def fresh_nox(self, session: str, *arguments: str, **environ: str) -> Done:
+        """Run a Nox session to its end that installs what it needs first."""
+        command = [sys.executable, "-m", "nox", "--envdir", str(self.environments), "-s", session]
+        return finish(self._start([*command, "--", *arguments], environ))
+
     def nox(self, session: str, *arguments: str, **environ: str) -> Done:
         """Run a Nox session to its end."""
         return finish(self.start(session, *arguments, **environ))

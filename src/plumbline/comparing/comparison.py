@@ -63,9 +63,7 @@ def compare(
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
     notes = []
     if runner.brought_along:
-        notes.append(
-            f"base and head also have what git ignores, as they read it: {', '.join(runner.brought_along)}"
-        )
+        notes.append(f"base and head also have what git ignores, as they read it: {', '.join(runner.brought_along)}")
     if len(profiled) < len(slower):
         notes.append(f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions")
     return ComparisonEvidence(
