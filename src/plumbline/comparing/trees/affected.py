@@ -35,6 +35,9 @@ def changed_paths(sides: Sides) -> dict[str, Changed | None]:
     found: dict[str, Changed | None] = {}
     for side in (sides.base, sides.head):
         packages = paths_of_packages([name for name, _, _ in sides.packages], _folders(side))
+        if packages is not None:  # what only one side has acts by being there, such as a library's optional speed-ups
+            alone = [name for name, base, head in sides.packages if not (base and head)]
+            packages = {**packages, **dict.fromkeys(paths_of_packages(alone, _folders(side)) or {})}
         files = {side.tree / name: changed for name, changed in functions.items()}
         found[side.name] = None if packages is None else {**packages, **files}
     return found

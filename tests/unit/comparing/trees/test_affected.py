@@ -3,8 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.affected import EVERY, Changed, affected, changed_functions, may_make, paths_of_packages
+from plumbline.comparing.trees.affected import (
+    EVERY,
+    Changed,
+    affected,
+    changed_functions,
+    changed_paths,
+    may_make,
+    paths_of_packages,
+)
 from plumbline.comparing.trees.at_start.sitecustomize import STAGES
+from plumbline.comparing.trees.ignored import Extras
+from plumbline.comparing.trees.sides import Side, Sides
 from tests.unit.comparing.trees.helpers import reads
 
 
@@ -126,6 +136,16 @@ def test_paths_are_unknown_without_a_record_or_with_code_at_the_start(tmp_path: 
     install(tmp_path, "pure", ["pure/__init__.py"])
     install(tmp_path, "early", files)
     assert paths_of_packages(["pure", "early"], [str(tmp_path)]) is None
+
+
+@pytest.mark.parametrize(("base", "head", "functions"), [("1", "2", EVERY), ("", "2", None), ("1", "", None)])
+def test_a_package_that_one_side_lacks_acts_without_a_call(base: str, head: str, functions: object) -> None:
+    """Whether it can be imported makes a difference."""
+    side = Side("head", Path("/tree"), Path(sys.executable), Path("/tree"))
+    sides = Sides(side, side, [], [("pytest", base, head)], [], [], Extras([], []), Path("/"))
+    changed = changed_paths(sides)["head"]
+    assert changed is not None
+    assert changed[Path(pytest.__file__).parent] == functions
 
 
 def test_packages_of_this_environment_are_found() -> None:
