@@ -12,6 +12,7 @@ EXIT_INVALID = 3  # no verdict can be trusted: a service not ready, nothing meas
 EXIT_INCONCLUSIVE = 4
 EXIT_INTERRUPTED = 130
 
+NOT_IMPORTED = ".conftest"  # ends the name of a file that stands for results if a conftest.py cannot be imported
 PYTEST_CAME_TO_ITS_END = {0, 1, 5}  # its exit codes: all passed, some failed or not collected, nothing to run
 
 

@@ -4,11 +4,12 @@ Every pytest process of an environment imports this module, so it imports nothin
 """
 
 from argparse import SUPPRESS
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from plumbline.project import SUITE, find_project, find_suite, is_suite
+from plumbline.project import NOT_IMPORTED, SUITE, find_project, find_suite, is_suite
 
 MARKERS = {
     "full": "belongs to the full profile",
@@ -27,6 +28,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--perf-output", help=SUPPRESS)
     group.addoption("--perf-worker", type=int, help=SUPPRESS)
     group.addoption("--perf-table", action="store_true", help=SUPPRESS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    """Let the gate know whether a conftest.py is what pytest cannot begin with, or an argument."""
+    try:
+        return (yield)
+    except Exception as error:
+        output = getattr(early_config.known_args_namespace, "perf_output", None)
+        if output and not isinstance(error, pytest.UsageError):
+            Path(output).with_suffix(NOT_IMPORTED).touch()
+        raise
 
 
 def pytest_configure(config: pytest.Config) -> None:

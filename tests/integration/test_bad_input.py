@@ -248,23 +248,29 @@ def test_an_unknown_profile_is_refused(project: Project) -> None:
     ids=["option", "node id", "file", "debugger"],
 )
 def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, arguments: tuple[str, ...], told: str) -> None:
-    """pytest's own words say why."""
+    """pytest's own words say why, and the last run's results stay."""
+    (project.root / "perf-results").mkdir()
+    (project.root / "perf-results" / "results.json").write_text("{}")
+
     done = project.nox("ci", *arguments)
 
     assert done.code == 2, done.output
     assert told in done.output
+    assert project.results() == {}
 
 
 def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: Project) -> None:
-    """pytest ends as it does for a wrong argument; its own words say which it was."""
+    """As a test file that can't be imported; results of an earlier run would be taken for this one's."""
+    (project.root / "perf-results").mkdir()
+    (project.root / "perf-results" / "results.json").write_text("{}")
     project.write("conftest.py", "import no_such_module\n")
 
     done = project.run("ci")
 
-    assert done.code == 2, done.output
+    assert done.code == 3, done.output
     assert "No module named 'no_such_module'" in done.output
-    assert "pytest could not start (see above)" in done.output
-    assert "arguments" not in done.output
+    assert "a conftest.py can't be imported (see above)" in done.output
+    assert not (project.root / "perf-results" / "results.json").exists()
 
 
 def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None:

@@ -28,8 +28,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
     profile, arguments = options.profile, options.pytest
     project.settings.profile(profile)
     check_baselines(project.baselines)
-    make_room(project.results)
-    record = measure(project, profile, arguments)
+    with make_room(project.results):
+        record = measure(project, profile, arguments)
     evidence = Evidence()
     if record.exit_code is None:
         baseline = find_baseline(project.baselines, record.environment)

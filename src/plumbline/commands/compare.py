@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    make_room(project.results)
-    try:
-        base = find_base(project.root, options.revision)
-    except NoBase as error:
-        raise CommandError(str(error), EXIT_USAGE) from None
-    record = measure(project, "ci", options.pytest)
+    with make_room(project.results):
+        try:
+            base = find_base(project.root, options.revision)
+        except NoBase as error:
+            raise CommandError(str(error), EXIT_USAGE) from None
+        record = measure(project, "ci", options.pytest)
     evidence = Evidence(comparison_required=True)
     if record.exit_code is None:
         evidence = with_pairs(project, record, evidence, record.benchmarks, options.limit, base)

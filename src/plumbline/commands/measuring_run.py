@@ -17,7 +17,7 @@ from plumbline.commands.output import say, say_wrapped
 from plumbline.inherited import HIDDEN
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, watched_with_us
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, PYTEST_CAME_TO_ITS_END, below
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, NOT_IMPORTED, PYTEST_CAME_TO_ITS_END, below
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
@@ -48,6 +48,8 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
         # The wheel of the embedded Redis brings a plugin that nobody here uses.
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
         code = _run(command, project.root, project.settings.gate.time_limit_s)
+        if output.with_suffix(NOT_IMPORTED).exists():
+            raise _ended("a conftest.py can't be imported (see above)")
         if code == PYTEST_USAGE_ERROR:
             hidden = os.environ.get(HIDDEN, "").split()
             also = f"; hidden from it: {', '.join(hidden)}" if hidden else ""

@@ -15,7 +15,7 @@ from rich.console import Console
 from plumbline.commands.base import CommandError, Project
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
-from plumbline.project import EXIT_INVALID, EXIT_PASS, nox_command
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.results.files import (
     ResultsError,
@@ -30,6 +30,8 @@ from plumbline.results.schema import Results
 from plumbline.services.redaction import Terminal, known_secrets, redactor
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
+
+ASIDE = ".last-"  # begins the names of an earlier run's files until this run has begun
 
 
 class _Console(Console):
@@ -73,20 +75,41 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     return results.exit_code or EXIT_PASS
 
 
-def make_room(folder: Path) -> None:
-    """Remove the files of an earlier run; raises ResultsError now, before measuring, if the folder can't be written.
+@contextlib.contextmanager
+def make_room(folder: Path) -> Iterator[None]:
+    """Remove the files of an earlier run, and bring them back if the arguments are wrong, so that nothing runs.
 
-    Git ignores what is in a new folder: results that are committed would differ in each comparison with the base.
+    Raises ResultsError now, before measuring, if the folder can't be written. Git ignores what is in a new folder:
+    results that are committed would differ in each comparison with the base.
     """
     is_new = not folder.exists()
     write_whole(folder / ".writable", "")
     if is_new:
         write_whole(folder / ".gitignore", "*\n")
-    for name in (".writable", RESULTS, REPORT, JUNIT, HTML):
+    (folder / ".writable").unlink()
+    _remove_asides(folder)  # of a run that was killed
+    for path in [*(folder / name for name in (RESULTS, REPORT, JUNIT, HTML)), *folder.glob("*.log")]:
         try:
-            (folder / name).unlink(missing_ok=True)
+            path.replace(folder / f"{ASIDE}{path.name}")
+        except FileNotFoundError:
+            continue
         except OSError as error:
-            raise ResultsError(f"{folder / name} can't be removed: {error.strerror}") from None
+            raise ResultsError(f"{path} can't be removed: {error.strerror}") from None
+    try:
+        yield
+    except CommandError as error:
+        if error.exit_code == EXIT_USAGE:
+            for aside in folder.glob(f"{ASIDE}*"):
+                aside.replace(folder / aside.name.removeprefix(ASIDE))
+        raise
+    finally:
+        _remove_asides(folder)
+
+
+def _remove_asides(folder: Path) -> None:
+    for aside in folder.glob(f"{ASIDE}*"):
+        with contextlib.suppress(OSError):
+            aside.unlink()
 
 
 def last_results(folder: Path) -> Results:

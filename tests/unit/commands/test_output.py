@@ -4,27 +4,43 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.output import JUNIT, RESULTS, make_room
+from plumbline.commands.base import CommandError
+from plumbline.commands.output import ASIDE, JUNIT, RESULTS, make_room
+from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.results.files import ResultsError
 
 
 def test_results_are_none_of_the_files_that_git_lists(tmp_path: Path) -> None:
     """Of a new folder: one that was there before may have its own .gitignore, or hold more than results."""
-    make_room(tmp_path / "new")
+    with make_room(tmp_path / "new"):
+        pass
     assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
     (tmp_path / "old").mkdir()
-    make_room(tmp_path / "old")
+    with make_room(tmp_path / "old"):
+        pass
     assert not [*(tmp_path / "old").iterdir()]
 
 
 def test_room_is_made_for_the_files_of_a_run(tmp_path: Path) -> None:
-    for name in (RESULTS, JUNIT, "mine.txt"):
+    for name in (RESULTS, JUNIT, "app.log", "mine.txt"):
         (tmp_path / name).touch()
-    make_room(tmp_path)
+    with make_room(tmp_path):
+        assert not (tmp_path / RESULTS).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(("code", "kept"), [(EXIT_USAGE, True), (EXIT_INVALID, False)])
+def test_a_run_that_wrong_arguments_prevent_leaves_the_last_one_s_files(tmp_path: Path, code: int, kept: bool) -> None:
+    """Whatever else ends it leaves none, as they would be taken for its own; nor do runs that were killed."""
+    (tmp_path / f"{ASIDE}{JUNIT}").touch()
+    for name in (RESULTS, "app.log"):
+        (tmp_path / name).write_text("the last run's")
+    with pytest.raises(CommandError), make_room(tmp_path):
+        raise CommandError("", code)
+    assert sorted(path.name for path in tmp_path.iterdir()) == (["app.log", RESULTS] if kept else [])
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=r"can't be written"):
-        make_room(tmp_path / "file")
+    with pytest.raises(ResultsError, match=r"can't be written"), make_room(tmp_path / "file"):
+        pass
