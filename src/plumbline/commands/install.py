@@ -31,7 +31,10 @@ def _install(project: Project, nox_python: str) -> int:
         packages = resolve(asked)
         write_record(None)
         synchronise(packages, root)
-    except (InstallError, NoBase) as error:
+    except NoBase as error:
+        message = f"the environment can't be made: {error}\nCorrect that file, or let its tool write it again."
+        raise CommandError(message, EXIT_INVALID) from None
+    except InstallError as error:
         what = f" for {', '.join(source)}" if source else ""
         step = next_step(str(error)) if source else ""
         raise CommandError(f"the environment can't be made{what}:\n{error}{step}", EXIT_INVALID) from None
@@ -39,7 +42,7 @@ def _install(project: Project, nox_python: str) -> int:
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]
     key = digest(root, top, files, sys.version, nox_python)
-    write_record({"digest": [key], "source": source, "packages": packages, "files": files})
+    write_record({"digest": [key], "source": source, "packages": packages, "files": files, "nox_python": [nox_python]})
     say(f"environment: {', '.join(source)}: {len(packages)} packages installed")
     return 0
 

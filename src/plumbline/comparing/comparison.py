@@ -107,6 +107,7 @@ def sides_of(
         cache=cache,
         results=settings.results,
         also_copy=settings.compare.also_copy,
+        install=settings.install,
         recorded_packages=recorded_packages,
         say=say,
     )

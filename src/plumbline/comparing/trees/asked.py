@@ -67,7 +67,8 @@ def asked_for(
         pins=pins,
         preferred=preferred,
     )
-    locked_by = f"{lock.file} by `{' '.join(EXPORTS[lock.file][0].split()[:2])}`" if exported else lock.file
+    file = "" if own else lock.file
+    locked_by = f"{lock.file} by `{' '.join(EXPORTS[lock.file][0].split()[:2])}`" if exported else file
     named = [locked_by if lock.known else f"{lock.file} is not read, as its format is unknown", *own, source, *files]
     return asked, list(dict.fromkeys(name for name in named if name))
 

@@ -55,7 +55,12 @@ def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
         lines.write_text("\n".join(asked.lines), encoding="utf-8")
         pins.write_text("\n".join(asked.pins), encoding="utf-8")
         if not (uv := find_uv()):
-            return _resolve_by_pip(asked, lines, pins, output)
+            try:  # pip knows no preferences
+                pins.write_text("\n".join([*asked.pins, *asked.preferred]), encoding="utf-8")
+                return _resolve_by_pip(asked, lines, pins, output)
+            except InstallError:
+                pins.write_text("\n".join(asked.pins), encoding="utf-8")
+                return _resolve_by_pip(asked, lines, pins, output)
         output.write_text("\n".join(asked.preferred), encoding="utf-8")
         command = [*uv, *UV_COMPILE, f"--python={sys.executable}", f"--constraint={pins}", f"--output-file={output}"]
         command += [f"--group={name}" for name in asked.groups]

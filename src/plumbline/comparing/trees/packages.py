@@ -48,17 +48,25 @@ class PackageChanges:
 
 
 def wanted_changes(
-    base: Path, head: Path, prefix: str, recorded: Pins, say: Callable[[str], None] = lambda _: None
+    base: Path,
+    head: Path,
+    prefix: str,
+    recorded: Pins,
+    say: Callable[[str], None] = lambda _: None,
+    resolved: tuple[Lock, Lock] | None = None,
 ) -> PackageChanges:
     """Return what turns this environment into the base's.
 
-    `base` and `head` are the trees, `prefix` is the project's folder in both. Their lock files say which packages
-    differ; without one, the versions that the baseline `recorded` do, or else the dependencies of pyproject.toml.
+    `base` and `head` are the trees, `prefix` is the project's folder in both. What is `resolved` for them says which
+    packages differ. Otherwise their lock files do; without one, the versions that the baseline `recorded` do, or else
+    the dependencies of pyproject.toml.
     Raises NoBase if a file cannot be read.
     """
     before, now = read_lock(base, prefix), read_lock(head, prefix)
     installed = head_packages(head / prefix, now)
-    if not before.file and recorded:
+    if resolved:
+        before, now = resolved
+    elif not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
     elif not before.file and not now.file:
         before, now = _declared(base / prefix), _declared(head / prefix)

@@ -14,7 +14,7 @@ from plumbline.comparing.trees.asked import SUITE_REQUIREMENTS
 from plumbline.comparing.trees.environment import find_uv
 from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, run_installer
 from plumbline.comparing.trees.locks import read_toml
-from plumbline.processes import run_command
+from plumbline.processes import last_lines, run_command
 from plumbline.project import SETTINGS, SUITE
 
 NEWEST_MINOR = 30
@@ -80,25 +80,30 @@ def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
     if uv := find_uv():
         # uv takes 3.13 for any of its releases.
         request = re.sub(r"^==([\d.]+)\.\*$", r"\1", str(asked))
-        for command in (["find", "--system"], ["install", "--quiet"], ["find", "--system"]):
+        for command in (["find", "--system"], ["install"], ["find", "--system"]):
             code, output, errors = _asked_of([*uv, "python", *command, request])
             if code == 0 and command[0] == "find":
                 return [output.strip()]
             if code == 0 or command[0] == "find":
                 continue
-            problem = errors.strip().splitlines()[-1:] or [f"exit code {code}"]
-            raise InstallError(_missing(asked, source, problem[0]))
+            raise InstallError(_missing(asked, source, last_lines(errors, 2) or f"exit code {code}"))
         raise InstallError(_missing(asked, source, "uv does not find what it has installed"))
     for minor in range(NEWEST_MINOR, 10, -1):
-        python = shutil.which(f"python3.{minor}")
+        python = shutil.which(f"python3.{minor}", path=_path())
         if python and _asked_of([python, "-c", VERSION])[1] in asked:
             return [python]
     raise InstallError(_missing(asked, source, "neither it nor uv is on the PATH"))
 
 
+def _path() -> str:
+    """Return the PATH, and the folders of pyenv, which puts only some of its Pythons on it."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or f"{os.environ.get('HOME', '')}/.pyenv")
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, sorted(pyenv.glob("versions/*/bin")))])
+
+
 def _asked_of(command: Sequence[str]) -> tuple[int, str, str]:
     try:
-        return run_command(command, INSTALL_LIMIT_S)
+        return run_command(command, INSTALL_LIMIT_S, {**os.environ, "PATH": _path()})
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, "", str(error)
 

@@ -28,11 +28,13 @@ from plumbline.comparing.trees.environment import base_python, local_packages, p
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
 from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
+from plumbline.comparing.trees.resolved import resolved_packages
 from plumbline.comparing.trees.trace import COMPILED_FOLDER
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
 from plumbline.results.environment import installed_packages, origins
 from plumbline.results.schema import UnjudgedPackage
+from plumbline.settings import InstallSettings
 
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
 CODE = (".py", ".so", ".pyd")
@@ -86,15 +88,16 @@ def make_sides(
     cache: Path,
     results: str = "",
     also_copy: Sequence[str] = (),
+    install: InstallSettings = InstallSettings(),  # noqa: B008 - frozen
     recorded_packages: Mapping[str, str] = {},
     say: Callable[[str], None] = lambda _: None,
 ) -> Sides:
     """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
 
     Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
-    from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git.
-    `recorded_packages` are the baseline's, version by name. `say` reports steps that take time or could surprise.
-    Raises NoBase and CopyFailed.
+    from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git. `install` says
+    what an environment holds. `recorded_packages` are the baseline's, version by name. `say` reports steps that take
+    time or could surprise. Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     wanted = PackageChanges()
@@ -108,7 +111,8 @@ def make_sides(
                 base = _copy_of_head(trees, head, extras)
             else:
                 base = _copy_of_commit(git, commit, trees, head, extras)
-                wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say)
+                resolved = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
+                wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say, resolved)
             python = base_python(wanted.changes, environments, root, say, complete=wanted.complete)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
