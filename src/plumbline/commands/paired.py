@@ -103,9 +103,9 @@ def rehearse(project: Project, record: Results) -> list[str]:
         sides = sides_of(project.settings, project.root, commit, record.environment.packages, say_wrapped)
         plans, services = plans_of(project.settings, record.benchmarks), record.environment.services
         with pair_runner(project.settings, sides, plans, "ci", services, whole=True) as runner:
-            failures = runner.rehearsal_failures
+            failures = runner.rehearsal.failures
     except (NoBase, CopyFailed, ComparisonInvalid) as error:
         return [str(error)]
     failed = [one for one in record.benchmarks if one.key in failures]
-    new = _new(project, base, failed) - runner.failed_in_head
+    new = _new(project, base, failed) - runner.rehearsal.failed_in_head
     return [f"{one.key} can't be compared: {failures[one.key]}" for one in failed if one.key not in new]

@@ -50,33 +50,33 @@ def compare(
             on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
-        found = PairedComparison()
-        if left := [plan for plan in plans if plan.key not in runner.unaffected]:
+        found, rehearsal = PairedComparison(), runner.rehearsal
+        if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
             found = conduct(left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
         profiled = slower[:MOST_PROFILED]
         functions = runner.slower_functions(profiled)
-    if runner.unaffected:
-        say(f"  {len(runner.unaffected)} of them execute nothing that differs")
+    if rehearsal.unaffected:
+        say(f"  {len(rehearsal.unaffected)} of them execute nothing that differs")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
     notes = []
-    if runner.brought_along:
-        notes.append(f"base and head also have what git ignores, as they read it: {', '.join(runner.brought_along)}")
+    if rehearsal.brought_along:
+        notes.append(f"base and head also have what git ignores, as they read it: {', '.join(rehearsal.brought_along)}")
     if len(profiled) < len(slower):
         notes.append(f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions")
     return ComparisonEvidence(
         notes=notes,
-        unaffected=runner.unaffected,
-        unjudged=runner.unjudged,
+        unaffected=rehearsal.unaffected,
+        unjudged=rehearsal.unjudged,
         unjudged_packages=sides.unjudged,
         judgements=found.judgements,
         differences=found.differences,
         samples_s=found.samples_s,
         functions=functions,
         failures=found.failures,
-        failed_in_head=runner.failed_in_head,
+        failed_in_head=rehearsal.failed_in_head,
     )
 
 

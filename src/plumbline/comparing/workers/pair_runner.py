@@ -12,43 +12,25 @@ import os
 import random
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
-from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, controls
-from plumbline.comparing.trees.affected import (
-    PREPARE,
-    Changed,
-    affected,
-    changed_paths,
-    may_make,
-    open_traces,
-    unjudged_paths,
-)
-from plumbline.comparing.trees.at_start.sitecustomize import TESTS
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, controls
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.ignored import (
-    CopyFailed,
-    changed_in_working_tree,
-    env_files_above,
-    missing_in_copy,
-    read_extras,
-)
-from plumbline.comparing.trees.sides import LEVELS, Sides, foreign
-from plumbline.comparing.trees.trace import paths_read
+from plumbline.comparing.trees.ignored import CopyFailed
+from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
-from plumbline.comparing.workers.process import WorkerProcess, pytest_configuration, worker_command, worker_environment
+from plumbline.comparing.workers.process import WorkerProcess, worker_command, worker_environment
 from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order, Start
+from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.results.schema import FunctionTime
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 
-ALSO_COPY = "name that in also_copy under [compare] in settings.toml"
 PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler
 LEAST_REST_S = 0.02  # shorter rests between turns are put together: other processes change the caches in each
 
@@ -75,17 +57,7 @@ def pair_runner(
         stack.callback(core.release)
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
         runner = stack.enter_context(PairRunner(settings, sides, services, core.core, profile))
-        try:
-            runner.rehearse(settings, plans, whole=whole)
-        except ComparisonInvalid as error:
-            if error.side == "base":
-                raise NoBase(f"the base can't be run: {error}") from None
-            if error.side == "head":
-                copy = "the copy of the working tree can't be run, although the working tree can"
-                outside = ", ".join(env_files_above(sides.top, LEVELS)) or "something outside of the repository"
-                advice = runner.advice or f"If it reads {outside}, {ALSO_COPY}."
-                raise CopyFailed(f"{copy}: {error}\n{advice}") from None
-            raise
+        runner.rehearse(settings, plans, whole=whole)
         yield runner
 
 
@@ -121,12 +93,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     """Runs pairs of fresh processes: starts the workers, has them measure in turn, and sees them end."""
 
     def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
-        self.unaffected: set[str] = set()  # keys of the benchmarks that need no pairs
-        self.failed_in_head: set[str] = set()  # keys of those that the copy of the working tree could not run
-        self.brought_along: list[str] = []  # what git ignores, and head's copy got and read
-        self.rehearsal_failures: dict[str, str] = {}
-        self.advice = ""  # on what the copy of the working tree may lack
-        self.unjudged: dict[str, list[str]] = defaultdict(list)  # by key, packages that it runs and no pair can judge
+        self.rehearsal: Rehearsal
         self._sides = sides
         self._services = services
         self._databases = Databases(services)
@@ -152,72 +119,41 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def rehearse(self, settings: Settings, plans: Plans, *, whole: bool = False) -> None:
         """Prepare the databases, check where both sides import from, and find the unaffected benchmarks.
 
-        Both workers run once without measuring. If the change may affect only some benchmarks, or for a `whole`
-        rehearsal, each one runs: twice if functions decide whether the change affects it. Raises ComparisonInvalid.
+        Both workers run once without measuring. `whole`: every benchmark runs. Raises ComparisonInvalid, NoBase if the
+        base can't be run, and CopyFailed if the copy of the working tree can't.
         """
-        # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
-        always = [PREPARE] if settings.prepare else []
-        serving = [*always, *(["app"] if settings.app else []), *settings.processes]
-        sides, changed, unjudged = self._sides, changed_paths(self._sides), unjudged_paths(self._sides)
         with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
-            folder = Path(name)
-            for side, paths in changed.items():
-                packages = {path: what for one in unjudged.values() for path, what in (one[side] or {}).items()}
-                open_traces(folder / side, {**packages, **(paths or {})})
-            with (
-                self._noting_reads(folder),
-                self._running([*controls(plans[0].thresholds), *plans], traces=folder) as (pair, _),
-            ):
-                for worker in pair.both:
-                    if strange := ", ".join(foreign(worker.collected.origins, worker.side.tree)):
-                        raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {strange}")
-                base, head = (worker.collected for worker in pair.both)
-                keys = {plan.key for plan in plans}.intersection(base.keys, head.keys) - CONTROLS.keys()
-                served = keys.intersection(base.served, head.served)
-                rehearsed, again = set[str](), set[str]()
-                for names, users in (always, keys - served), (serving, served):
-                    several = (changed, *unjudged.values())
-                    if sides.differ and any(_affected(names, sides, folder, one) is not None for one in several):
-                        rehearsed |= users
-                        if any(may_make([TESTS, *names], folder / one, paths or {}) for one, paths in changed.items()):
-                            again |= users
-                order = [key for key in base.keys if key in (keys if whole else rehearsed)]
-                if again:  # pytest leaves set up what the next test needs, so no test may follow itself
-                    order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
-                for worker in pair.both:
-                    worker.send(Order(order))
-                problems = [(plan.key, self._why_missing(plan.key, pair)) for plan in plans]
-                problems += [(key, self._problems(key, pair, [worker.end() for worker in pair.both])) for key in order]
-                self.rehearsal_failures = {key: why for key, why in problems if why}
-                for worker in pair.both:
-                    worker.leave(worker.start_limit_s)
-            self._settle()
+            rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
+            try:
+                with (
+                    rehearsal.noting_reads(),
+                    self._running([*controls(plans[0].thresholds), *plans], traces=Path(name)) as (pair, _),
+                ):
+                    self._run_once(pair, plans, whole=whole)
+                self._settle()
+            except ComparisonInvalid as error:
+                if error.side == "base":
+                    raise NoBase(f"the base can't be run: {error}") from None
+                if error.side == "head":
+                    copy = "the copy of the working tree can't be run, although the working tree can"
+                    raise CopyFailed(f"{copy}: {error}\n{rehearsal.advice}") from None
+                raise
             self._databases.keep_prepared(self._count % ROUNDS)
-            for names, users in (always, keys - served), (serving, served):
-                if (found := _affected(names, sides, folder, changed)) is not None:
-                    self.unaffected |= (users & rehearsed) - self.rehearsal_failures.keys() - found
-                for package, places in unjudged.items():
-                    reached = _affected(names, sides, folder, places)
-                    for key in users if reached is None else users & (reached | self.rehearsal_failures.keys()):
-                        self.unjudged[key].append(package)
+            rehearsal.conclude()
 
-    @contextlib.contextmanager
-    def _noting_reads(self, folder: Path) -> Iterator[None]:
-        """Note what the workers with traces in `folder` read; raises ComparisonInvalid if base read head's files."""
-        sides, copy = self._sides, self._sides.head.tree
-        try:
-            yield
-        finally:
-            paths = paths_read(folder / "head")
-            self.brought_along = read_extras(sides.extras, paths, copy)
-            missing = missing_in_copy(paths, copy, sides.top, LEVELS)
-            if missing:
-                self.advice = f"It lacks {', '.join(missing)}: {ALSO_COPY}."
-        if strange := changed_in_working_tree(paths_read(folder / "base"), sides.files, sides.top):
-            raise ComparisonInvalid(
-                f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
-                " from the path of a module, or from the working directory"
-            )
+    def _run_once(self, pair: WorkerPair, plans: Plans, *, whole: bool) -> None:
+        for worker in pair.both:
+            if strange := ", ".join(foreign(worker.collected.origins, worker.side.tree)):
+                raise ComparisonInvalid(f"{worker.side.name} imports from outside its own tree: {strange}")
+        base, head = (worker.collected for worker in pair.both)
+        order = self.rehearsal.order({plan.key for plan in plans}, base, head, whole=whole)
+        for worker in pair.both:
+            worker.send(Order(order))
+        problems = [(plan.key, self._why_missing(plan.key, pair)) for plan in plans]
+        problems += [(key, self._problems(key, pair, [worker.end() for worker in pair.both])) for key in order]
+        self.rehearsal.failures = {key: why for key, why in problems if why}
+        for worker in pair.both:
+            worker.leave(worker.start_limit_s)
 
     def _why_missing(self, key: str, pair: WorkerPair) -> str:
         return self._problems(key, pair, [worker.collected.why_missing(key) for worker in pair.both])
@@ -226,8 +162,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         """Return the problems that base and head have with a benchmark as one, with advice; "" if there is none."""
         why = pair.named(problems)
         if problems[-1]:
-            self.failed_in_head.add(key)
-            why += f". {self.advice}" if self.advice else ""
+            self.rehearsal.failed_in_head.add(key)
+            why += f". {self.rehearsal.lacking}" if self.rehearsal.lacking else ""
         return why
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
@@ -347,25 +283,6 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.send(start)
             stack.pop_all()
         return WorkerPair(workers, plans, round_)
-
-
-def _affected(
-    processes: Sequence[str], sides: Sides, folder: Path, changed: Mapping[str, Changed | None]
-) -> set[str] | None:
-    """Return the benchmarks that the change affects in the tests or these processes, by their traces; None for all."""
-    # Both sides use head's configuration of pytest: it is no difference between their tests.
-    configuration = pytest_configuration(sides.head.root)
-    found = set[str]()
-    for side, paths in changed.items():
-        if paths is None:
-            return None
-        of_tests = {path: functions for path, functions in paths.items() if path != configuration}
-        for names, differing in ([TESTS], of_tests), (processes, paths):
-            keys = affected(names, folder / side, differing)
-            if keys is None:
-                return None
-            found |= keys
-    return found
 
 
 def _in_turns(

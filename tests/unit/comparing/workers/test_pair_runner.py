@@ -328,7 +328,7 @@ def test_only_benchmarks_that_read_changed_files_are_affected(
     """A changed process affects only the benchmarks that use it."""
     sides = Sides(**{**vars(reading), "files": differing})
     with pair_runner(settings_of(sides), sides, plans_of(LAZY, SERVED), "ci") as both:
-        assert both.unaffected == {LAZY, SERVED} - affected
+        assert both.rehearsal.unaffected == {LAZY, SERVED} - affected
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_only_benchmarks_that_run_changed_functions_are_affected(
     edit(trees.head, old, new)
     edit(trees.head, "def alike():", "def alike():\n    # nothing")
     with pair_runner(settings_of(trees), trees, plans_of(WORK, ASYNC, ALIKE, BEFORE), "ci") as both:
-        assert both.unaffected == {WORK, ASYNC, ALIKE, BEFORE} - affected
+        assert both.rehearsal.unaffected == {WORK, ASYNC, ALIKE, BEFORE} - affected
 
 
 def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it(reading: Sides) -> None:
@@ -356,8 +356,8 @@ def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it
     unjudged = [UnjudgedPackage("h11", "not_pinned"), UnjudgedPackage("gone", "not_pinned")]
     sides = Sides(**{**vars(reading), "files": ["README.md"], "unjudged": unjudged})
     with pair_runner(settings_of(sides), sides, plans_of(LAZY, SERVED), "ci") as both:
-        assert both.unjudged == {LAZY: ["h11"]}
-        assert both.unaffected == {LAZY, SERVED}
+        assert both.rehearsal.unjudged == {LAZY: ["h11"]}
+        assert both.rehearsal.unaffected == {LAZY, SERVED}
     sides = Sides(**{**vars(sides), "unjudged": [UnjudgedPackage("uv.lock", "unknown_format")]})
     found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), budget_s=60)
     assert found.unjudged == {LAZY: ["uv.lock"], SERVED: ["uv.lock"]}
@@ -395,7 +395,7 @@ def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compil
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
     sides = Sides(**{**vars(sides), "files": ["README.md"]})
     with pair_runner(settings_of(sides), sides, plans_of(SKIPPED["base"], PLAIN), "ci") as both:
-        assert both.unaffected == {PLAIN}
+        assert both.rehearsal.unaffected == {PLAIN}
 
 
 def test_a_side_that_imports_from_elsewhere_makes_the_comparison_invalid(trees: Sides, tmp_path: Path) -> None:
