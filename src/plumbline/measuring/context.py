@@ -21,6 +21,7 @@ from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTIN
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
+from plumbline.services.liveness import silence
 from plumbline.services.redaction import Terminal
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings
@@ -28,6 +29,7 @@ from plumbline.settings import SettingsError, load_settings
 INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.
 TEARDOWN_LIMIT_S = 1.0
+ANSWER_LIMIT_S = 5.0
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
@@ -60,6 +62,7 @@ class RunContext:
         self._session: pytest.Session | None = None  # once it has finished
         self.lock = CoreLock(None)
         self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
+        self._has_failed = False  # whether a test has since the services were last asked for an answer
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
         if self.settings.app:
@@ -133,8 +136,11 @@ class RunContext:
         selected = [item for item in items if self.key_of(item) and (is_full or not item.get_closest_marker("full"))]
         return sorted(selected, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
-    def check_alive(self) -> None:
-        """End the run if a service has died, or connects to a server that is not one of the run."""
+    def check_alive(self, *, answers: bool = False) -> None:
+        """End the run if a service has died, or connects to a server that is not one of the run.
+
+        `answers`: also if one no longer answers, as it is paused or external. Looked at after a failed test as well.
+        """
         try:
             self.services.check_connections()
         except NotReady as error:
@@ -142,6 +148,10 @@ class RunContext:
         for service in self.services.running():
             if not service.running():
                 self.end(service.obituary(), EXIT_INVALID)
+        failed, self._has_failed = self._has_failed, False
+        for service in self.services.running() if answers or failed else ():
+            if silent := silence(service, ANSWER_LIMIT_S, failed=failed):
+                self.end(str(silent), EXIT_INVALID)
 
     def end(self, reason: str, exit_code: int) -> NoReturn:
         """End the run early, with a documented exit code."""
@@ -231,6 +241,7 @@ class RunContext:
     def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Add the state of services that have died to a failed test, and remove passwords."""
         if report.failed:
+            self._has_failed = not self.is_worker
             for service in self.services.running():
                 if service.own and (state := service.state()) != "running":
                     report.sections.append((f"service {service.name}: {state}", service.log_tail()))

@@ -112,6 +112,9 @@ class Process(LocalService):
         """Return the run's servers that it has connected to. Raises NotReady if it connects to any other."""
         return self._guard.check(self.name, self.pids()) if self._guard else set()
 
+    def answer(self, limit_s: float) -> None:
+        """Nothing: a process has no port that is known, and `silence` looks at its state."""
+
     def probe(self, limit_s: float) -> str:
         del limit_s
         assert isinstance(self._settings, ProcessSettings)
@@ -167,6 +170,9 @@ class Application(Process):
         if not ours:
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
+
+    def answer(self, limit_s: float) -> None:
+        self.probe(limit_s)
 
     def advice(self, error: BaseException) -> str:
         if isinstance(error, BadStatus) and error.status == 404:

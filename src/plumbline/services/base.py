@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 PORT_TRIES = 5
 LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # of a log, roughly
+PAUSED = "stopped by a signal (paused)"  # a state
 SHOWN_LINES = 40  # of a log, in a report
 EMPTY = '""'
 # What to do next if a server has exited, by its own words.
@@ -63,6 +64,7 @@ class Service:
 
     own = False  # True: the run has started it, and may pause, kill and pin it
     advice_at_limit = "read its last output above, or raise ready_limit_s in settings.toml"
+    advice_if_silent = "read its last output above; let each test resume what it has paused; run the last test alone"
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
         self.name = name
@@ -124,7 +126,7 @@ class Service:
 
     def advice_at_exit(self) -> str:
         """Return what to do next if its process or container has exited, by what it printed last."""
-        output = self.log_tail()
+        output = self.raw_log(SHOWN_LINES)
         found = (f"{step}: see its last output above" for text, step in CAUSES_OF_EXIT.items() if text in output)
         return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
@@ -135,6 +137,14 @@ class Service:
     def obituary(self) -> str:
         """Return the report of its death: its backend, its state, its last output."""
         return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
+
+    def answer(self, limit_s: float) -> None:
+        """Do real work once, as a service in use must be able to. Raises what its client raises."""
+        self.probe(limit_s)
+
+    def was_restarted(self) -> bool:
+        """Return whether somebody else has restarted it since it became ready, if that can be known."""
+        return False
 
     def state(self) -> str:
         """Return the state of its process or container, in words."""
@@ -290,7 +300,7 @@ class LocalService(Service):
             paused = False
             with contextlib.suppress(psutil.Error):
                 paused = psutil.Process(self._child.pid).status() == psutil.STATUS_STOPPED
-            return "stopped by a signal (paused)" if paused else "running"
+            return PAUSED if paused else "running"
         return f"exited with code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
     def raw_log(self, lines: int) -> str:

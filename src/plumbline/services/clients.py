@@ -131,6 +131,16 @@ def connections_made(address: Address, limit_s: float) -> int | None:
         return None
 
 
+def start_mark(address: Address, limit_s: float) -> str:
+    """Return what is another one after each start of a Redis or PostgreSQL; "" if it does not tell."""
+    if address.scheme.startswith("redis"):
+        with redis_client(address.url, limit_s) as client:
+            return str(client.info("server").get("run_id", ""))
+    if address.scheme.startswith("postgres"):
+        return str(run_sql(address.url, "SELECT pg_postmaster_start_time()::text", limit_s=limit_s)[0][0])
+    return ""
+
+
 def probe_http(url: str, limit_s: float) -> str:
     """GET the health route and return the Server header. Raises BadStatus."""
     import httpx

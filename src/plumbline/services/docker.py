@@ -13,7 +13,7 @@ import psutil
 
 from plumbline.processes import host_name, identity, is_running, tree
 from plumbline.services.address import Address, own_postgres, own_redis
-from plumbline.services.base import Context, Options, Service, not_ready, postgres_options, redis_config
+from plumbline.services.base import PAUSED, Context, Options, Service, not_ready, postgres_options, redis_config
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
 from plumbline.services.errors import Unavailable
 from plumbline.services.reaper import LABEL
@@ -89,7 +89,7 @@ class _Docker(Service):
         found = self._inspect()
         status = found.get("Status", "unknown: the engine doesn't answer" if self._container else "not started")
         if status == "paused":
-            return "stopped by a signal (paused)"
+            return PAUSED
         if status == "exited":
             return f"exited with code {found['ExitCode']}" + (" (out of memory)" if found.get("OOMKilled") else "")
         return str(status)

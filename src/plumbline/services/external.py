@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready
-from plumbline.services.clients import client_errors, probe_http, run_sql
+from plumbline.services.clients import client_errors, probe_http, run_sql, start_mark
 from plumbline.services.errors import ServiceError
 from plumbline.services.reaper import Thing
 from plumbline.settings import URL_VARIABLES
@@ -44,7 +44,21 @@ class _External(Service):
         self.run = context.run
         self._limit_s = settings.ready_limit_s
         self._stopped = False
+        self._start_mark = ""
+        self.advice_if_silent = f"check that it still runs, and that {variable} is right; then run again"
         self._made = ""  # what this run has made there, by its key in the record
+
+    def wait_ready(self, limit_s: float) -> None:
+        super().wait_ready(limit_s)
+        self._start_mark = self._mark_now()
+
+    def was_restarted(self) -> bool:
+        return bool(self._start_mark) and self._mark_now() not in ("", self._start_mark)
+
+    def _mark_now(self) -> str:
+        with contextlib.suppress(Exception):  # without the right to ask for it, it is not known
+            return start_mark(self.address, self._limit_s)
+        return ""
 
     def running(self) -> bool:
         # Not known, but when the run ends, waiting for it ends.

@@ -146,7 +146,7 @@ class SuiteRun:
         gc.collect()
         gc.freeze()  # out of later collections: of those before measurements, and at the end, where one takes 0.5 s
         outcome = yield
-        self._context.check_alive()
+        self._context.check_alive(answers=True)
         return outcome
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:

@@ -265,14 +265,15 @@ def test_service_dies(project: Project, tests: str) -> None:
 
 
 def test_service_hangs(project: Project) -> None:
-    """A test on a Redis that has been stopped fails at its limit, and the report says so."""
+    """A test on a Redis that has been stopped fails at its limit. As the Redis stays so, the run is invalid."""
     text = settings(more='\n[postgres]\nbackend = "off"\n').replace("test_limit_s = 10", "test_limit_s = 3")
     project.write("settings.toml", text)
     project.write("test_faults.py", FAULTS + IS_PAUSED)
 
     done = project.nox("ci")
 
-    assert done.code == 1, done.output
+    assert done.code == 3, done.output
+    assert "redis is not ready: it no longer answers" in done.output
     assert "not done after 3 s; the position of every task" in done.output
     said = "redis: stopped by a signal (paused), when test_faults.py::test_works failed"
     assert said in done.output

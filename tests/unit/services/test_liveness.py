@@ -1,0 +1,60 @@
+"""Services that no longer answer: paused by a test, or external and gone."""
+
+import pytest
+import redis
+
+from plumbline.services.liveness import silence
+from plumbline.services.services import Services
+from tests.support.fixtures import MakeServices
+from tests.unit.services.test_embedded import server
+
+REDIS = 'services = "embedded"\n[postgres]\nbackend = "off"\n'
+LIMIT_S = 1.0
+
+
+def ready(make_services: MakeServices, text: str = REDIS, **environ: str) -> Services:
+    services = make_services(text, **environ)
+    services.begin()
+    services.wait_ready()
+    return services
+
+
+def report(services: Services, *, failed: bool = False) -> str:
+    return str(silence(server(services.redis), LIMIT_S, failed=failed) or "")
+
+
+def test_a_server_that_is_paused_does_not_answer(make_services: MakeServices) -> None:
+    """By a signal, which its state shows, or by itself, which only a question shows."""
+    services = ready(make_services)
+    assert not report(services, failed=True)
+
+    server(services.redis).pause()
+    assert "redis is not ready: it no longer answers" in report(services)
+    assert "stopped by a signal (paused)" in report(services)
+    server(services.redis).resume()
+    assert not report(services)
+
+    with redis.Redis.from_url(server(services.redis).address.url) as client:
+        client.client_pause(60_000)
+    assert "let each test resume what it has paused" in report(services)
+
+
+@pytest.mark.parametrize("starts_again", [True, False])
+def test_an_external_server_that_dies(make_services: MakeServices, starts_again: bool) -> None:
+    """It is named, also if somebody has started it again at once; that matters only for a test that has failed."""
+    theirs = ready(make_services)
+    services = ready(make_services, REDIS, PERF_REDIS_URL=server(theirs.redis).address.url)
+    assert not report(services, failed=True)
+
+    server(theirs.redis).kill()
+    if starts_again:
+        server(theirs.redis).restart()
+        theirs.wait_ready()
+        server(theirs.redis).wait_ready(20)
+        assert not report(services)
+        assert "redis is not ready: it was started again during the run" in report(services, failed=True)
+    else:
+        said = report(services)
+        assert "redis is not ready: it no longer answers" in said
+        assert "ConnectionError" in said
+        assert "check that it still runs, and that PERF_REDIS_URL is right" in said
