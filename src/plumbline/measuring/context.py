@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn, TextIO, cast
@@ -18,7 +19,9 @@ from plumbline.measuring.ending import end_within_seconds
 from plumbline.measuring.guards import LOOPS
 from plumbline.measuring.secrecy import scrub_names, scrub_report
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
+from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Outcome, Reason
+from plumbline.services.application import Process
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.liveness import silence
@@ -32,7 +35,13 @@ TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
+# How long the application may take to write down why it has failed; it may have answered before.
+OUTPUT_LIMIT_S, OUTPUT_SETTLED_S = 0.3, 0.05
+OUTPUT_LINES, KEPT_OUTPUT_BYTES = 40, 1 << 20
+OUTPUT_OF = "output of "  # begins the titles of sections of reports
+
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
+_OUTPUT_ENDS = pytest.StashKey[Mapping[Process, int]]()
 
 
 class RunContext:
@@ -42,6 +51,7 @@ class RunContext:
         self.config = config
         self.suite = suite
         self.root = suite.parents[1]
+        self.keeps_output = False  # whether output of the application is kept among the results
         self.controlled = controlled  # a caller reads the outcome, reports the end, and interrupts by SIGTERM as well
         self.is_worker: bool = (
             config.getoption("--perf-worker") is not None
@@ -81,6 +91,7 @@ class RunContext:
             self.services = make_services()
             self.begun = True
             self.at_stop.callback(self.services.stop)
+            self.at_stop.callback(self._keep_output)
             self._hide_passwords()
             self.services.begin()
             environment = self.services.environment()
@@ -205,6 +216,7 @@ class RunContext:
             is_free = self.profile_name == "full" and item.get_closest_marker("unpinned") is not None
             self.lock.move(self.services.running(), free=is_free)
             item.stash[_PORTS] = open_ports(self.services)
+            item.stash[_OUTPUT_ENDS] = {one: one.output_end() for one in self._code_under_test()}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
@@ -239,9 +251,10 @@ class RunContext:
         return report
 
     def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Add the state of services that have died to a failed test, and remove passwords."""
+        """Add new output and the state of services that have died to a failed test, and remove passwords."""
         if report.failed:
             self._has_failed = not self.is_worker
+            report.sections += _new_output(item.stash.get(_OUTPUT_ENDS, {}))
             for service in self.services.running():
                 if service.own and (state := service.state()) != "running":
                     report.sections.append((f"service {service.name}: {state}", service.log_tail()))
@@ -276,11 +289,36 @@ class RunContext:
                 patience.join()
             self.at_stop.close()
 
+    def _code_under_test(self) -> list[Process]:
+        return [service for service in self.services.running() if isinstance(service, Process)]
+
+    def _keep_output(self) -> None:
+        """Add the output of the application and of each process to its log, of which the end is kept."""
+        for process in self._code_under_test() if self.keeps_output else ():
+            path = self.root / self.settings.results / f"{process.name}.log"
+            text = process.output_after(0, KEPT_OUTPUT_BYTES)
+            if text and path.parent.is_dir():
+                with contextlib.suppress(OSError, ResultsError):
+                    text = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "") + text
+                    write_whole(path, text[-KEPT_OUTPUT_BYTES:])
+
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         self.at_stop.close()
         if self.controlled and self._session is not None:
             end_within_seconds(int(self._session.exitstatus), lambda held: self.at_hold(self.scrub(held)))
+
+
+def _new_output(ends: Mapping[Process, int]) -> list[tuple[str, str]]:
+    """Return titles and last lines of what processes have written since these ends of their output."""
+    known, deadline_s = [*ends.values()], time.monotonic() + OUTPUT_LIMIT_S
+    while (now := [one.output_end() for one in ends]) != known or now == [*ends.values()]:
+        if not ends or time.monotonic() > deadline_s:
+            break
+        known = now
+        time.sleep(OUTPUT_SETTLED_S)
+    found = {process.name: process.output_after(end).splitlines()[-OUTPUT_LINES:] for process, end in ends.items()}
+    return [(f"{OUTPUT_OF}{name}", "\n".join(lines)) for name, lines in found.items() if lines]
 
 
 def uses_application(item: pytest.Item) -> bool:
@@ -300,6 +338,11 @@ def why_not_run(item: pytest.Item) -> str:
             " remove the mark `anyio`, and `anyio_backend` from its fixtures"
         )
     return ""
+
+
+def output_in(report: pytest.TestReport) -> str:
+    """Return what the application and the processes wrote during a test that failed, under their names."""
+    return "\n".join(f"{title}:\n{text}" for title, text in report.sections if title.startswith(OUTPUT_OF))
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:

@@ -115,6 +115,20 @@ class Process(LocalService):
     def answer(self, limit_s: float) -> None:
         """Nothing: a process has no port that is known, and `silence` looks at its state."""
 
+    def output_end(self) -> int:
+        """Return how many bytes it has written since it was last started."""
+        with contextlib.suppress(OSError):
+            return self._log.stat().st_size
+        return 0
+
+    def output_after(self, begin: int, most_bytes: int = LOG_TAIL_BYTES) -> str:
+        """Return the last lines that it has written after its first `begin` bytes, without passwords."""
+        written = self.output_end() - begin
+        if written < 0:  # it was started again
+            written += begin
+        text = self._output(min(written, most_bytes))
+        return self.redact(text if written <= most_bytes else text.partition("\n")[2])
+
     def probe(self, limit_s: float) -> str:
         del limit_s
         assert isinstance(self._settings, ProcessSettings)

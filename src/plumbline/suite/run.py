@@ -21,7 +21,7 @@ from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import broken, check_budget, judge_benchmarks
 from plumbline.judging.evidence import Evidence
-from plumbline.measuring.context import RunContext, outcome_of
+from plumbline.measuring.context import RunContext, outcome_of, output_in
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
 from plumbline.measuring.guards import guarded
@@ -65,6 +65,7 @@ class SuiteRun:
         self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
         context.at_stop.callback(os.close, self._stderr)
         context.at_hold = self._held
+        context.keeps_output = bool(self._output)
         provide(context, self._recorder.start_measure)
         config.pluginmanager.register(context)
         config.pluginmanager.register(self._recorder)
@@ -286,6 +287,8 @@ class Recorder:
         if key is None or (report.when != "call" and report.passed) or str(report.outcome) == "rerun":
             return
         outcome, message = outcome_of(report)
+        if output := output_in(report):
+            message = f"{message}\n\n{output}"
         is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
         self.tests[:] = [test for test in self.tests if test.key != key or test.outcome != "passed"]
         service_off = key in self._service_off

@@ -19,7 +19,10 @@ import msgspec
 from msgspec import Struct
 
 from plumbline.comparing.statistics.plan import Where
+from plumbline.processes import last_lines
 from plumbline.services.address import Address
+
+OUTPUT_LINES = 2
 
 Kind = TypeVar("Kind", bound=Struct)
 
@@ -80,14 +83,17 @@ class Block(_Message, frozen=True):
 class Over(_Message, frozen=True):
     outcome: str
     message: str = ""
+    output: str = ""  # the last one of the application and of the processes, if the test failed
 
     def why_not_passed(self) -> str:
-        """Return the outcome and the error, in one line; "" if the test passed."""
+        """Return the outcome, the error and the end of the output, in one line; "" if the test passed."""
         if self.outcome == "passed":
             return ""
         lines = [line for line in self.message.splitlines() if line.strip()]
         errors = [line[1:].strip() for line in lines if line.startswith("E ")]  # how pytest marks an exception
-        return f"{self.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}"
+        worded = "\n".join(line for line in self.output.splitlines() if any(map(str.isalnum, line)))  # not "^^^^"
+        output = f"; last output: {last_lines(worded, OUTPUT_LINES)}" if worded else ""
+        return f"{self.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}{output}"
 
 
 Message = Start | Order | Turn | Imported | Collected | Begins | Block | Over

@@ -41,7 +41,7 @@ from plumbline.comparing.workers.asgi_wrapper import (
 from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
 from plumbline.measuring.clock import Clock
-from plumbline.measuring.context import RunContext, outcome_of, uses_application
+from plumbline.measuring.context import RunContext, outcome_of, output_in, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
@@ -181,7 +181,7 @@ class Worker:
     def pytest_runtest_logfinish(self) -> None:
         if (report := self._last) is not None:
             outcome, message = outcome_of(report)
-            self._line.send(Over(outcome, self._context.scrub(message)))
+            self._line.send(Over(outcome, self._context.scrub(message), output_in(report)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:

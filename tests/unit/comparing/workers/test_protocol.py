@@ -88,8 +88,16 @@ def test_a_benchmark_that_was_not_collected_has_a_reason() -> None:
         (Over("skipped", "not today"), "skipped: not today"),
         (Over("failed", ">   assert 1 == 2\nE   assert 1 == 2\nE    more\n\ntest.py:3"), "failed: assert 1 == 2"),
         (Over("failed"), "failed: "),
+        (
+            Over(
+                "failed",
+                "E   assert 500 == 200",
+                "output of app:\nan early line\n    raise KeyError\n    ^^^^^\nKeyError\n",
+            ),
+            "failed: assert 500 == 200; last output: raise KeyError / KeyError",
+        ),
     ],
 )
 def test_a_test_that_did_not_pass_has_a_reason_in_one_line(over: Over, why: str) -> None:
-    """The first line that pytest marks as an error, or else the last line."""
+    """The first line that pytest marks as an error, or else the last line, and the end of the output."""
     assert over.why_not_passed() == why
