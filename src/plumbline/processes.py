@@ -17,6 +17,9 @@ import psutil
 OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a terminal that is gone
 # Process ids of the commands above this one: the reaper of the services ends the run when one of them dies.
 WATCHED = "PERF_WATCH_PIDS"
+# By ECMA-48: with parameters, up to a terminator of a string (as a title), or of two characters.
+ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b\n]*(\x07|\x1b\\)|[ -/]*[0-~])?")
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, which no command of ours needs
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -157,9 +160,14 @@ def run_command(
     return child.returncode, output, errors
 
 
+def printable(text: str) -> str:
+    """Return a child's output without what would control a terminal: colours, moves, titles, clipboards."""
+    return CONTROLS.sub("", ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
 def last_lines(text: str, count: int) -> str:
     """Return the last lines of some output in one line, without secrets."""
-    lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]
+    lines = [line.strip() for line in without_secrets(printable(text)).splitlines() if line.strip()]
     return " / ".join(lines[-count:])
 
 

@@ -303,6 +303,17 @@ def test_a_suite_without_benchmarks_is_invalid(project: Project) -> None:
     assert "nox -s readiness" not in done.output
 
 
+def test_a_file_that_exits_when_it_is_imported_is_named(project: Project) -> None:
+    """In every report, with the line, and without a traceback through pytest."""
+    project.write("test_exits.py", "import sys\n\nsys.exit(0)\n")
+
+    done = project.run("ci")
+
+    assert done.code == 3, done.output
+    assert "INVALID: tests/performance/test_exits.py, line 3, exits with sys.exit(0)" in done.output
+    assert "INTERNALERROR" not in done.output
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [("import no_such_package\n", "No module named 'no_such_package'"), ("def test_a(:\n", "SyntaxError")],

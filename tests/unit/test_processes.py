@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.processes import pinned_core, run_command, set_affinity, threads, without_secrets
+from plumbline.processes import pinned_core, printable, run_command, set_affinity, threads, without_secrets
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
@@ -123,3 +123,19 @@ def test_children_of_a_late_command_are_killed_with_it(tmp_path: Path) -> None:
 def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
     """User, password, path and query of a URL go; its scheme and host stay."""
     assert without_secrets(text) == scrubbed
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a \x1b[1;31mred\x1b[0m word", "a red word"),
+        ("\x1b]0;title\x07a \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "a link"),
+        ("\x1b[2J\x1b(Bcleared\x1b", "cleared"),
+        ("10 %\r20 %\r\nend\tof \x00it\x9b31m", "10 %\n20 %\nend\tof it31m"),
+        ("written \u202ebackwards\u2069", "written backwards"),
+    ],
+    ids=["colour", "title and link", "screen", "moves", "direction"],
+)
+def test_output_of_a_child_cannot_control_a_terminal(text: str, shown: str) -> None:
+    """Its words stay, in lines."""
+    assert printable(text) == shown

@@ -58,7 +58,8 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
             record = read_results(output)
         except FileNotFoundError:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise _ended(f"pytest {how} and left no results (see above)") from None
+            cause = ": a conftest.py, a plugin or a test calls sys.exit() or os._exit()" if code == 0 else ""
+            raise _ended(f"pytest {how} and left no results (see above){cause}") from None
     if record.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if record.exit_code is None and code not in PYTEST_CAME_TO_ITS_END:

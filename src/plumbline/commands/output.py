@@ -51,28 +51,33 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
         keep_run(folder, results)
-    with _output_may_end():
-        terminal.render(results, _Console())
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        say("\n".join(github.annotations(results)))
+    messages = [_write_html(project, results)] if html else []
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(github.markdown(results, github.SUMMARY_BYTES))
         except OSError as error:
-            say(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
-    if html:
-        message = "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
-        if importlib.util.find_spec("vl_convert") is not None:
-            from plumbline.reporting.html import render
-
-            baseline = None
-            with contextlib.suppress(ResultsError):
-                baseline = find_baseline(project.baselines, results.environment)
-            write_whole(folder / HTML, render(results, baseline, earlier_runs(folder)))
-            message = f"Report: {project.shown(folder / HTML)}"
+            messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
+    with _output_may_end():
+        terminal.render(results, _Console())
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        say("\n".join(github.annotations(results)))
+    for message in messages:
         say(message)
     return results.exit_code or EXIT_PASS
+
+
+def _write_html(project: Project, results: Results) -> str:
+    """Write the HTML report and return what to print about it; raises ResultsError."""
+    if importlib.util.find_spec("vl_convert") is None:
+        return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
+    from plumbline.reporting.html import render
+
+    baseline = None
+    with contextlib.suppress(ResultsError):
+        baseline = find_baseline(project.baselines, results.environment)
+    write_whole(project.results / HTML, render(results, baseline, earlier_runs(project.results)))
+    return f"Report: {project.shown(project.results / HTML)}"
 
 
 @contextlib.contextmanager

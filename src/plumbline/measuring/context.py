@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO, cast
 
 import pytest
 
+from plumbline.measuring.causes import KnownCauses
 from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.ending import end_within_seconds
@@ -75,6 +76,9 @@ class RunContext:
         self._has_failed = False  # whether a test has since the services were last asked for an answer
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
+        self.causes = KnownCauses(self.root, self.end)
+        config.pluginmanager.register(self.causes)
+        self.at_stop.callback(self.causes.close)
         if self.settings.app:
             sys.path.insert(1, str(self.root / self.settings.app.directory))  # behind the repository's root
 

@@ -6,19 +6,25 @@ from collections.abc import Callable
 
 import pytest
 
+from plumbline.processes import printable
+
 Scrub = Callable[[str], str]
 
 
 def scrub_report(report: pytest.TestReport | pytest.CollectReport, scrub: Scrub) -> None:
-    """Remove passwords from a report, also of a test that passes or is skipped."""
+    """Remove passwords, and what controls a terminal, from a report, also of a test that passes or is skipped."""
+
+    def clean(text: str) -> str:
+        return scrub(printable(text))
+
     if isinstance(report.longrepr, tuple):
         path, line, reason = report.longrepr
-        report.longrepr = (path, line, scrub(reason))
-    elif (text := scrub(report.longreprtext)) != report.longreprtext:
+        report.longrepr = (path, line, clean(reason))
+    elif (text := clean(report.longreprtext)) != report.longreprtext:
         report.longrepr = text
-    report.sections = [(title, scrub(text)) for title, text in report.sections]
+    report.sections = [(title, clean(text)) for title, text in report.sections]
     if isinstance(report, pytest.TestReport):
-        properties = [(name, value, scrub(str(value))) for name, value in report.user_properties]
+        properties = [(name, value, clean(str(value))) for name, value in report.user_properties]
         report.user_properties = [(name, value if str(value) == text else text) for name, value, text in properties]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from plumbline.processes import printable
 from plumbline.services.address import Address
 from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
@@ -132,7 +133,7 @@ class Process(LocalService):
     def probe(self, limit_s: float) -> str:
         del limit_s
         assert isinstance(self._settings, ProcessSettings)
-        if self._settings.ready_output not in self._output(LOG_LIMIT_BYTES):
+        if self._settings.ready_output not in printable(self._output(LOG_LIMIT_BYTES)):
             raise NotYet(f"no line of its output contains {self._settings.ready_output!r}")
         return ""
 

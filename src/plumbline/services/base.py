@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from plumbline.processes import end_all, identity, is_running, set_affinity, signal_all, tree
+from plumbline.processes import end_all, identity, is_running, printable, set_affinity, signal_all, tree
 from plumbline.services.address import Address
 from plumbline.services.clients import advice, probe
 from plumbline.services.docker_engine import Engine
@@ -152,7 +152,7 @@ class Service:
 
     def log_tail(self, lines: int = SHOWN_LINES) -> str:
         """Return the last lines of its output, without passwords."""
-        return self.redact(self.raw_log(lines))
+        return self.redact(printable(self.raw_log(lines)))
 
     def raw_log(self, lines: int) -> str:
         """Return the last lines of its output as they are: to decide by, never to be shown."""
@@ -205,7 +205,7 @@ class Service:
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
     """Return the whole message about one service, without passwords. `headline` and `advice` hold none."""
     output = service.raw_log(SHOWN_LINES)
-    log = service.redact(output).splitlines()
+    log = service.redact(printable(output)).splitlines()
     lines = [
         f"{service.name} is not ready: {headline}",
         f"  backend     {service.backend}" + (f" ({service.why})" if service.why else ""),

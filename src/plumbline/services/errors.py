@@ -1,5 +1,7 @@
 """Errors of the services."""
 
+from plumbline.processes import printable
+
 
 class ServiceError(Exception):
     """The services cannot be used in this way: wrong usage, exit code 2."""
@@ -26,4 +28,4 @@ class Unavailable(Exception):
 
 def describe(error: BaseException) -> str:
     """Return the type and the text of an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    return f"{type(error).__name__}: {' '.join(printable(str(error)).split())}".rstrip(": ")

@@ -131,6 +131,14 @@ class SuiteRun:
         items = [item for item in session.items if self._context.key_of(item)]
         if not items or not self._context.begun:
             return (yield)
+        with self._context.causes.named():
+            self._begin(items)
+            outcome = yield
+            self._context.check_alive(answers=True)
+        return outcome
+
+    def _begin(self, items: list[pytest.Item]) -> None:
+        """Wait for the services, and prepare this process for measuring."""
         self._context.wait_ready(items)
         if not self._untimed:
             self._recorder.counter = Counter(self._context.services)
@@ -146,9 +154,6 @@ class SuiteRun:
             self._context.say(services.table())
         gc.collect()
         gc.freeze()  # out of later collections: of those before measurements, and at the end, where one takes 0.5 s
-        outcome = yield
-        self._context.check_alive(answers=True)
-        return outcome
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Watch one try of a test: other plugins may run it again."""

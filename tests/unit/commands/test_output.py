@@ -4,10 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.base import CommandError
-from plumbline.commands.output import ASIDE, JUNIT, RESULTS, make_room
+from plumbline.commands import output
+from plumbline.commands.base import CommandError, Project
+from plumbline.commands.output import ASIDE, HTML, JUNIT, RESULTS, make_room
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
+from plumbline.reporting import html
 from plumbline.results.files import ResultsError
+from plumbline.settings import Settings
+from tests.support.report_samples import small
 
 
 def test_results_are_none_of_the_files_that_git_lists(tmp_path: Path) -> None:
@@ -44,3 +48,23 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(tm
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"can't be written"), make_room(tmp_path / "file"):
         pass
+
+
+def test_no_verdict_is_printed_before_all_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk makes a run invalid, and nobody reads PASS above that."""
+
+    def full(path: Path, text: str) -> None:
+        if path.name == HTML:
+            raise ResultsError(f"{path} can't be written: No space left on device")
+        path.write_text(text, encoding="utf-8")
+
+    monkeypatch.setattr(output, "write_whole", full)
+    monkeypatch.setattr(html, "render", lambda *_: "")
+    (tmp_path / "perf-results").mkdir()
+
+    with pytest.raises(ResultsError, match="No space left on device"):
+        output.report(Project(tmp_path, Settings()), small(), html=True, keep=False)
+
+    assert capsys.readouterr().out == ""

@@ -242,6 +242,16 @@ def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: ServiceR
     assert "| relation missing" in str(caught.value)
 
 
+def test_output_of_prepare_cannot_control_a_terminal(tmp_path: Path, run: ServiceRun) -> None:
+    source = r"import sys; sys.exit('\x1b]0;title\x07\x1b[31mrelation\x1b[0m missing')"
+
+    with pytest.raises(NotReady) as caught:
+        run_prepare(["python", "-c", source], tmp_path, LIMIT_S, run)
+
+    assert "| relation missing" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
 def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: ServiceRun) -> None:
     source = "import time; print('locked', flush=True); time.sleep(601)"
 

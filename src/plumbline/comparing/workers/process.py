@@ -18,7 +18,7 @@ from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
-from plumbline.processes import WATCHED, set_affinity, signal_all, tree, watched_with_us
+from plumbline.processes import WATCHED, printable, set_affinity, signal_all, tree, watched_with_us
 from plumbline.project import PYTEST_CAME_TO_ITS_END, SUITE
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
@@ -199,7 +199,7 @@ class WorkerProcess:
 
     def _invalid(self, problem: str) -> ComparisonInvalid:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        lines = self._scrub(self._log.read().decode(errors="replace")).rstrip().splitlines()[-LOG_LINES:]
+        lines = self._scrub(printable(self._log.read().decode(errors="replace"))).rstrip().splitlines()[-LOG_LINES:]
         text = "\n".join([f"the worker of {self.side.name} failed: {problem}; its last output:", *lines])
         text = text.replace(f"{self.side.tree}/", "")
         return ComparisonInvalid(text, side=self.side.name)
