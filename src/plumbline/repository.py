@@ -12,12 +12,14 @@ ENVIRON = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
+# Without hooks, without a process that git leaves running, and without files that it leaves beside an index.
+OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "core.splitIndex=false")
 
 
 def git_command(folder: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """Return a git command that runs in a folder, without prompts and hooks, and its environment."""
     ours = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS}
-    command = ["git", "-C", str(folder), "-c", f"core.hooksPath={os.devnull}", *arguments]
+    command = ["git", "-C", str(folder), *OPTIONS, *arguments]
     return command, {**ours, **ENVIRON, **_location(folder.resolve())}
 
 

@@ -18,6 +18,7 @@ LINK, SUBMODULE = "120000", "160000"
 # Git LFS keeps the contents of a file elsewhere. Its specification limits the pointer to less than this size.
 LFS_POINTER = re.compile(rb"version https?://[^\n]+\n(?:ext-[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
 MOST_BYTES_IN_POINTER = 1024
+FILTER_ADVICE = "See `git config --get-regexp ^filter`: the command must run in any folder"
 WITHOUT_LFS = ("-c", "filter.lfs.process=", "-c", "filter.lfs.smudge=", "-c", "filter.lfs.required=false")
 
 
@@ -124,15 +125,14 @@ def _write_files(git: Git, commit: str, tree: Path, environ: Mapping[str, str]) 
     except NoBase as error:
         if shutil.disk_usage(tree).free < LEAST_FREE_BYTES:  # git doesn't say why
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        if "smudge filter" in str(error):
+            raise NoBase(f"{error}. {FILTER_ADVICE}") from None
         if git.ask("config", "--get-regexp", r"^remote\..*\.promisor$"):
             advice = "This clone is partial and its remote did not answer: make a `git clone` without `--filter`"
             raise NoBase(f"{error}. {advice}") from None
         raise
     if "external filter" in errors:  # git keeps a file as it is if the filter is not required
-        raise NoBase(
-            f"a filter of .gitattributes has failed for the base: {last_lines(errors, 1)}."
-            " See `git config --get-regexp ^filter`: the command must run in any folder"
-        )
+        raise NoBase(f"a filter of .gitattributes has failed for the base: {last_lines(errors, 1)}. {FILTER_ADVICE}")
 
 
 def _remove(tree: Path, name: str) -> None:

@@ -37,7 +37,12 @@ TARGETS = (
 )
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
-NOT_READ = "fatal: Could not read from remote repository."  # and more lines, after the cause
+# Git adds this to each cause.
+NOT_READ = """fatal: Could not read from remote repository.
+
+Please make sure you have the correct access rights
+and the repository exists.
+"""
 ADVICE = "or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT_DEPTH: 0`)."
 
 
@@ -73,7 +78,8 @@ class Git:
         """Return the output and the errors of a command that succeeds; raises NoBase with its last errors if not."""
         code, output, errors = self._run(*arguments, options=options, environ=environ, limit_s=limit_s)
         if code:
-            raise NoBase(f"`git {arguments[0]}` failed in {self.top}: {last_lines(errors, 3) or f'exit code {code}'}")
+            cause = last_lines(errors.replace(NOT_READ, ""), 3) or f"exit code {code}"
+            raise NoBase(f"`git {arguments[0]}` failed in {self.top}: {cause}")
         return output, errors
 
     def ask(self, *arguments: str) -> str:
@@ -159,7 +165,7 @@ class Git:
                 code, _, errors = self._run(*command, limit_s=left_s)
         if code:
             shown = " ".join(["git fetch", *options, self.remote, *names[-1:]])
-            cause = last_lines(errors.partition(NOT_READ)[0] or errors, 3)
+            cause = last_lines(errors.replace(NOT_READ, "") or errors, 3)
             self._failed_fetches.setdefault(cause, []).append(f"`{shown}`")
         return code == 0
 

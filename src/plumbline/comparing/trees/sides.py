@@ -202,7 +202,7 @@ def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
 
 def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Extras) -> _Copy:
     """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository."""
-    tree_id = git.ask("rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
+    tree_id = git.ask("log", "-1", "--format=%T", commit)
     if not tree_id:
         raise NoBase(f"the base commit {commit[:12]} is not in this repository, or not any more")
     package = Path(plumbline.__file__).resolve().parent

@@ -73,12 +73,13 @@ def test_a_partial_clone_fetches_the_files_of_the_base(tmp_path: Path) -> None:
     repository = Repository.create(tmp_path / "repository", {"a.py": "old", **SUITE})
     repository.commit({"a.py": "new"})
     repository.git("config", "uploadpack.allowFilter", "true")
-    clones = [repository.clone(tmp_path / name, "--filter=blob:none") for name in ("good", "bad")]
+    clones = [repository.clone(tmp_path / name, f"--filter={name}") for name in ("blob:none", "tree:0")]
+    for clone in clones:
+        clone.git("remote", "set-url", "origin", "file:///gone")
+        with pytest.raises(NoBase, match=r"`git read-tree` failed in .*This clone is partial .*without `--filter`"):
+            sides_of(clone, "HEAD~1")
+    clones[0].git("remote", "set-url", "origin", f"file://{repository.root}")
     assert (sides_of(clones[0], "HEAD~1").base.root / "a.py").read_text() == "old"
-    clones[1].git("remote", "set-url", "origin", "file:///gone")
-    shutil.rmtree(tmp_path / "cache")
-    with pytest.raises(NoBase, match=r"`git read-tree` failed in .*This clone is partial .*without `--filter`"):
-        sides_of(clones[1], "HEAD~1")
 
 
 def test_contents_that_git_lfs_keeps_are_filled_in(with_lfs: Repository) -> None:
@@ -118,6 +119,9 @@ def test_a_filter_that_fails_is_reported(tmp_path: Path) -> None:
     assert (sides_of(repository).base.root / "a.txt").read_text() == "ene"
     repository.git("config", "filter.odd.smudge", "./gone.sh")
     with pytest.raises(NoBase, match=r"a filter of \.gitattributes has failed for the base: .*gone\.sh"):
+        sides_of(repository)
+    repository.git("config", "filter.odd.required", "true")
+    with pytest.raises(NoBase, match=r"smudge filter odd failed\. See `git config --get-regexp"):
         sides_of(repository)
 
 
