@@ -7,8 +7,9 @@ import platform
 import re
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +22,10 @@ WATCHED = "PERF_WATCH_PIDS"
 ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b\n]*(\x07|\x1b\\)|[ -/]*[0-~])?")
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, which no command of ours needs
+PR_SET_CHILD_SUBREAPER = 36
+# The reaper of the services, and how long it may take.
+CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
+TERM_LIMIT_S = 1.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -106,6 +111,41 @@ def end_all(find: Callable[[], list[psutil.Process]], number: signal.Signals, li
         signal_all(new, signal.SIGCONT)
         signalled += new
         time.sleep(0.005)
+
+
+def adopt_orphans() -> set[int]:
+    """Become the parent of descendants that lose theirs, on Linux, and return the ids of the descendants so far.
+
+    A daemon has another session, folder and environment than what it comes from. So nothing else finds it again.
+    """
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    return {process.pid for process in tree(os.getpid())}
+
+
+def end_descendants(spare: Collection[int]) -> None:
+    """End the descendants of this process but for these, once what cleans up after others has had its time.
+
+    Python's own resource tracker stays: it removes what they leave, and ends by itself.
+    """
+
+    def found(part: str = "", but: str = "\0") -> list[psutil.Process]:
+        commands = {process: _command_of(process) for process in tree(os.getpid()) if process.pid not in spare}
+        return [process for process, text in commands.items() if part in text and but not in text]
+
+    deadline_s = time.monotonic() + CLEANING_LIMIT_S
+    while any(map(is_running, found(CLEANING_MODULE))) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        end_all(lambda: found(but="resource_tracker"), number, TERM_LIMIT_S)
+
+
+def _command_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def threads(pids: Iterable[int]) -> Iterator[int]:

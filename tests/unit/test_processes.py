@@ -5,9 +5,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from plumbline.processes import pinned_core, printable, run_command, set_affinity, threads, without_secrets
+from plumbline.processes import (
+    is_running,
+    pinned_core,
+    printable,
+    run_command,
+    set_affinity,
+    threads,
+    without_secrets,
+)
 
 LINUX = sys.platform.startswith("linux")
 CORES = sorted(os.sched_getaffinity(0)) if LINUX else []
@@ -139,3 +148,34 @@ def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
 def test_output_of_a_child_cannot_control_a_terminal(text: str, shown: str) -> None:
     """Its words stay, in lines."""
     assert printable(text) == shown
+
+
+DAEMON = """
+import os, sys, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+os.chdir("/")
+os.execve(sys.executable, [sys.executable, "-c", "import os, time; print(os.getpid(), flush=1); time.sleep(600)"], {})
+"""
+
+
+@on_linux
+def test_daemons_are_found_again_and_ended() -> None:
+    """Another session, folder and environment, and no parent: a daemon has nothing that says whose it is."""
+    code = (
+        "import multiprocessing, subprocess, sys\nfrom plumbline.processes import adopt_orphans, end_descendants\n"
+        "kept = subprocess.Popen(['sleep', '600'])\nspare = adopt_orphans()\n"
+        f"daemon = subprocess.run([sys.executable, '-c', {DAEMON!r}], stdout=sys.stdout)\nsys.stdin.readline()\n"
+        "end_descendants(spare)\nprint(kept.poll(), flush=True)\nkept.kill()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        daemon = psutil.Process(int(process.stdout.readline()))
+        assert daemon.ppid() == process.pid
+        assert process.communicate("\n")[0] == "None\n"
+    assert not is_running(daemon)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.processes import OUTPUT_ENDED, drop_output
+from plumbline.processes import OUTPUT_ENDED, adopt_orphans, drop_output, end_descendants
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError
 from plumbline.services.redaction import known_secrets, redactor
@@ -55,6 +55,9 @@ class CommandError(Exception):
 def documented_exit(command: Callable[[Project], int]) -> int:
     """Run a command in the project around the current folder; every error ends in a message and its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    children = adopt_orphans()
     root = find_project(Path.cwd()) or Path.cwd()
     try:
         code = command(Project(root, load_settings(root / SUITE / SETTINGS)))
@@ -73,6 +76,8 @@ def documented_exit(command: Callable[[Project], int]) -> int:
             raise
         drop_output(sys.stdout)
         return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
+    finally:
+        end_descendants(children)
 
 
 def _fail(message: str, code: int) -> int:

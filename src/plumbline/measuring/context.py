@@ -19,6 +19,7 @@ from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.ending import end_within_seconds
 from plumbline.measuring.guards import LOOPS
 from plumbline.measuring.secrecy import scrub_names, scrub_report
+from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
 from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Outcome, Reason
@@ -89,6 +90,7 @@ class RunContext:
         if self.controlled:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        self.at_stop.callback(end_descendants, adopt_orphans())  # once the services have stopped
         environ = pytest.MonkeyPatch()
         self.at_stop.callback(environ.undo)
         try:

@@ -53,6 +53,8 @@ def main() -> None:
     def read() -> None:
         for line in sys.stdin:
             message = json.loads(line)
+            if message is None:  # the run's last word: a child that it forked may hold the pipe open
+                break
             things.pop(message["key"], None)
             if message["thing"]:
                 things[message["key"]] = message["thing"]

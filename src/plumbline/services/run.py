@@ -14,14 +14,13 @@ from pathlib import Path
 from plumbline import held
 from plumbline.cache import state_folder
 from plumbline.folders import closed_to_others, make_folder, temporary_folders
-from plumbline.processes import WATCHED, host_name, identity
+from plumbline.processes import CLEANING_LIMIT_S, CLEANING_MODULE, WATCHED, host_name, identity
 from plumbline.services.errors import ServiceError
 from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 from plumbline.settings import URL_VARIABLES
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED_BYTES = 1 << 30
-REAPER_LIMIT_S = 6.0
 
 # From a child's name, its command and its environment to the environment that it gets.
 ChildEnviron = Callable[[str, Sequence[str], Mapping[str, str]], Mapping[str, str]]
@@ -64,7 +63,7 @@ class ServiceRun:
         path = [library, library / "lib-dynload", *(Path(entry).resolve() for entry in sys.path if entry)]
         environ["PYTHONPATH"] = os.pathsep.join(map(str, path))
         self._reaper = subprocess.Popen(
-            [sys.executable, "-S", "-P", "-m", "plumbline.services.reaper"],
+            [sys.executable, "-S", "-P", "-m", CLEANING_MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -86,10 +85,11 @@ class ServiceRun:
             self.remove(key)
         if self._reaper is not None:
             assert self._reaper.stdin is not None
+            self._send(None)
             with contextlib.suppress(OSError):
                 self._reaper.stdin.close()
             try:
-                self._reaper.wait(REAPER_LIMIT_S)
+                self._reaper.wait(CLEANING_LIMIT_S)
             except subprocess.TimeoutExpired:
                 return
             self._reaper = None

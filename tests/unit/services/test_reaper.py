@@ -15,6 +15,7 @@ import psutil
 import pytest
 import redis
 
+from plumbline import held
 from plumbline.processes import host_name
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
@@ -70,11 +71,13 @@ class Owner:
         self.process.wait()
 
     def kill_with_reaper(self) -> None:
-        """Both, and return once the reaper has ended: until then it holds the run's lock."""
+        """Both, and return once the reaper's last thread has ended: until then it holds the run's lock."""
         os.kill(self.reaper, signal.SIGKILL)
         self.kill()
-        while is_alive(self.reaper):
-            time.sleep(0.01)
+        free = False
+        while not free:
+            with held.unless_held(self.lock) as free:
+                time.sleep(0.01)
 
     def left(self) -> list[object]:
         """What there still is of the run."""
