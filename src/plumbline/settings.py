@@ -62,6 +62,17 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: a free one
     env: dict[str, str] = {}
     ready_limit_s: Positive = 20.0
+    # "own": it runs with `prepare` and the processes in an environment of its own, made from its lock file.
+    environment: Literal["shared", "own"] = "shared"
+    python: str = ""  # the Python of an environment that exists, for the same; from the repository's root
+
+    def __post_init__(self) -> None:
+        if self.python and self.environment == "own":
+            raise ValueError('`python` names an environment that exists, and `environment = "own"` makes one: keep one')
+
+    @property
+    def has_own_environment(self) -> bool:
+        return bool(self.python) or self.environment == "own"
 
 
 class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -133,6 +133,10 @@ def test_an_unknown_key_like_no_other_is_told_without_a_guess(tmp_path: Path) ->
         ("gate.baseline_processes = 2", "gate.baseline_processes: Expected `int` >= 3"),
         ("test_limit_s = 0", "test_limit_s: Expected `float` > 0.0"),
         ("app.factory = true", "app: Object missing required field `asgi`"),
+        (
+            "app = { asgi = 'a:b', python = 'c', environment = 'own' }",
+            'app: `python` names an environment that exists, and `environment = "own"` makes one: keep one',
+        ),
         ("[budgets]\n'a.py::b' = { p95_ms = 0 }", 'budgets."a.py::b".p95_ms: Expected `float` > 0.0'),
     ],
 )

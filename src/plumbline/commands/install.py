@@ -5,7 +5,7 @@ import sys
 
 from plumbline.commands.base import CommandError, Project, documented_exit
 from plumbline.commands.output import say
-from plumbline.comparing.trees.asked import asked_for, local_files
+from plumbline.comparing.trees.asked import Part, asked_for, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
@@ -27,7 +27,8 @@ def _install(project: Project, nox_python: str) -> int:
             raise InstallError("it would remove packages of the machine's own Python: run it by Nox")
         if nox_python:
             use_python(*wanted_python(root, top, settings.python), nox_python, root)
-        asked, source = asked_for(top, root, settings.install, before.get("packages", []))
+        part: Part = "suite" if settings.app and settings.app.has_own_environment else "all"
+        asked, source = asked_for(top, root, settings.install, before.get("packages", []), part)
         packages = resolve(asked)
         write_record(None)
         synchronise(packages, root)

@@ -11,6 +11,7 @@ from pathlib import Path
 from plumbline.cache import state_folder
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.trees.application import SIDES, application_environment
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, make_sides
@@ -97,7 +98,7 @@ def sides_of(
         folders = folders.split() if isinstance(folders, str) else folders
         directories += [os.path.relpath(file.parent / folder, root) for folder in folders]
     try:
-        cache = cache or state_folder() / "sides"
+        cache = cache or state_folder() / SIDES
     except OSError as error:
         raise NoBase(str(error)) from None
     return make_sides(
@@ -109,6 +110,7 @@ def sides_of(
         also_copy=settings.compare.also_copy,
         install=settings.install,
         recorded_packages=recorded_packages,
+        application=lambda tree, project, folder: application_environment(settings, root, tree, project, folder, say),
         say=say,
     )
 

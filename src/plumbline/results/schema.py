@@ -92,6 +92,7 @@ UnjudgedCause = Literal[
     "held_back",  # Plumbline does not work with the base's version
     "not_pinned",  # in the base
     "not_a_release",  # but a file, a branch or a local build
+    "one_environment",  # the application's, named in the settings, is that of both sides
     "unreadable",
     # Of a lock file
     "unknown_format",

@@ -5,8 +5,8 @@ is slowed down in head, then single pairs of a few benchmarks that are slowed do
 three places:
 
 - the timed block, for any benchmark: each sample is made longer by a share of itself;
-- the application's own process (`asgi_wrapper.py`), for benchmarks that send it requests, one operation a sample: if
-  many are under way at the same time, the total is unknown;
+- the application's own process (`plumbline_asgi_wrapper.py`), for benchmarks that send it requests, one operation a
+  sample: if many are under way at the same time, the total is unknown;
 - PostgreSQL, for a benchmark of this package that sleeps there (`controls.py`).
 """
 

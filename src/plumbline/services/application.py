@@ -25,6 +25,7 @@ LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
+IMPORT_FROM = "PERF_IMPORT_FROM"  # variable with a further folder to import from
 
 
 class Process(LocalService):
@@ -45,12 +46,14 @@ class Process(LocalService):
         run: ServiceRun,
         scrub: Callable[[str], str] = str,
         guard: Guard | None = None,
+        python: Path | None = None,
     ) -> None:
         super().__init__(name, "process", "named in settings.toml", Address("", "", 0), run)
         is_app = isinstance(settings, AppSettings)
         table = "app" if is_app else f"processes.{name}"
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
+        self._python = python or Path(sys.executable)
         self._directory = root / settings.directory
         # The application works where it is started by hand, so that it finds its .env and its templates.
         self._works_in = root if is_app else self._directory
@@ -60,9 +63,10 @@ class Process(LocalService):
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
         # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
-        python_path = filter(None, [str(self._directory), str(root), self._environ.get("PYTHONPATH")])
+        further = [self._environ.get("PYTHONPATH"), self._environ.pop(IMPORT_FROM, None)]
+        python_path = filter(None, [str(self._directory), str(root), *further])
         self._environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
-        path = [str(Path(sys.executable).parent), self._environ.get("PATH", os.defpath)]
+        path = [str(self._python.parent), self._environ.get("PATH", os.defpath)]
         self._environ["PATH"] = os.pathsep.join(path)
         # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
         self._environ.setdefault("PYTHONUNBUFFERED", "1")
@@ -150,7 +154,7 @@ class Process(LocalService):
     def _command(self) -> list[str]:
         assert isinstance(self._settings, ProcessSettings)
         first, *rest = self._settings.command
-        return [sys.executable if first == "python" else first, *rest]
+        return [str(self._python) if first == "python" else first, *rest]
 
     def _exited(self, advice: str = "") -> NotReady:
         headline = f"{self.state()}, {time.monotonic() - self._started_s:.1f} s after its start"
@@ -195,7 +199,7 @@ class Application(Process):
         return super().advice(error)
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
+        command = [str(self._python), "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
         command += ["--host", HOST, "--port", str(self.address.port)]
         # One worker, whatever WEB_CONCURRENCY says.
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
@@ -215,7 +219,9 @@ class Application(Process):
         if self.lost_port():
             return self._port_taken()
         causes = {
-            "No module named uvicorn": "add uvicorn to tests/performance/requirements.txt",
+            "No module named uvicorn": f"install uvicorn for {self._python}"
+            if self._python != Path(sys.executable)
+            else "add uvicorn to tests/performance/requirements.txt",
             "Error loading ASGI app": "check `asgi` and `directory` of [app] in settings.toml: "
             f"asgi is {self._settings.asgi!r}",
             "Application startup failed": "its lifespan failed: read its last output above",

@@ -3,11 +3,12 @@
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from plumbline.inherited import HIDDEN
 from plumbline.services import variables
@@ -23,9 +24,10 @@ from plumbline.services.guard import Guard
 from plumbline.services.preparing import run_prepare
 from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
-from plumbline.settings import URL_VARIABLES, ProcessSettings, Settings
+from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings
 
 STOP_LIMIT_S = 20.0
+Made = TypeVar("Made", bound=Process)
 ServerName = Literal["redis", "postgres"]
 SERVERS: tuple[ServerName, ...] = ("redis", "postgres")
 BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
@@ -55,12 +57,14 @@ class Services:
         shared: Mapping[str, Address] = {},
         key_prefix: str = "",
         prepare: bool = True,
+        app_python: str = "",
         child_environ: ChildEnviron = lambda _, __, environ: environ,
     ) -> None:
         """`preferred` is the backend by service name that `auto` takes if it can: the baseline's.
 
         A worker of a paired comparison passes the `shared` servers by name, its `key_prefix`, and whether to `prepare`;
-        its code under test gets the environment that `child_environ` returns.
+        its code under test gets the environment that `child_environ` returns. `app_python` runs that code, if it has an
+        environment of its own.
         """
         self.redis: Service | None = None
         self.postgres: Service | None = None
@@ -72,6 +76,7 @@ class Services:
         self._root = root
         self._shared = shared
         self._prepare = prepare
+        self._app_python = Path(app_python or sys.executable)
         self._environ = dict(environ)
         self._secrets = known_secrets(environ, settings)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
@@ -141,12 +146,10 @@ class Services:
             common = self.environment()
             if settings.app and not missing and self.app is None:
                 environment = {**common, **self._rendered(settings.app.env)}
-                self.app = Application("app", settings.app, self._root, environment, self._run, self.scrub, self._guard)
+                self.app = self._make(Application, "app", settings.app, environment)
             for name, process in ({} if missing else settings.processes).items():
                 environment = {**common, **self._rendered(process.env)}
-                self.processes[name] = Process(
-                    name, process, self._root, environment, self._run, self.scrub, self._guard
-                )
+                self.processes[name] = self._make(Process, name, process, environment)
             app = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
             beside = [(one, settings.processes[name].ready_limit_s) for name, one in self.processes.items()]
             self._bring_up([*app, *beside])
@@ -166,9 +169,19 @@ class Services:
         if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
             command = ProcessSettings(command=self._settings.prepare)
-            process = Process("prepare", command, self._root, self.environment(), self._run, self.scrub, self._guard)
+            process = self._make(Process, "prepare", command, self.environment())
             servers = [one for one in (self.postgres, self.redis) if one]
             run_prepare(process, servers, self._settings.env, self._settings.ready_limit_s)
+
+    def _make(
+        self,
+        kind: type[Made],
+        name: str,
+        settings: ProcessSettings | AppSettings,
+        environment: Mapping[str, str | None],
+    ) -> Made:
+        """Return a process of the code under test."""
+        return kind(name, settings, self._root, environment, self._run, self.scrub, self._guard, self._app_python)
 
     def _missing(self) -> str:
         """Return a server that the environment of the code under test names and that is off; "" if there is none."""

@@ -86,8 +86,17 @@ class SuiteRun:
         if not self._context.begun and not self._config.option.collectonly:
             if wrong := not_allowed(self._context.settings.pin):
                 self._context.end(wrong, EXIT_USAGE)
-            preferred = preferred_backends(self._context.suite / "baselines")
-            self._context.begin(lambda: Services(self._context.settings, self._context.root, preferred=preferred))
+            self._context.begin(self._services)
+
+    def _services(self) -> Services:
+        settings, root = self._context.settings, self._context.root
+        python = ""
+        if settings.app and settings.app.has_own_environment:
+            from plumbline.comparing.trees.application import application_python
+
+            python = str(application_python(settings, root))
+        preferred = preferred_backends(self._context.suite / "baselines")
+        return Services(settings, root, preferred=preferred, app_python=python)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:

@@ -55,6 +55,9 @@ def unjudged_paths(sides: Sides) -> dict[str, dict[str, Changed | None]]:
 
 
 def _folders(side: Side) -> list[str]:
+    """Return the folders of the packages that differ: the application's, if it has an environment of its own."""
+    if side.app:
+        return [*side.app.folders]
     return sys.path if side.python == Path(sys.executable) else package_folders(side.python)
 
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,16 +37,21 @@ EXPORTS: Mapping[str, tuple[str, str, str]] = {
 PREFERRED = ("requirements.txt", "production.txt", "prod.txt", "base.txt", "main.txt")
 
 Table = Mapping[str, Any]
+Part = Literal["all", "application", "suite"]
 
 
 def asked_for(
-    tree: Path, project: Path, install: InstallSettings, before: Iterable[str] = ()
+    tree: Path, project: Path, install: InstallSettings, before: Iterable[str] = (), part: Part = "all"
 ) -> tuple[Asked, list[str]]:
     """Return the packages that the folder `project` of a tree asks for, and the files that say so, for the reader.
 
-    `before` are the packages of an environment that is to change as little as possible, as lines of a requirements
-    file. Raises InstallError, and NoBase if a file cannot be read.
+    `part` leaves out what only the application asks for, or only its suite, if each has an environment. `before` are
+    the packages of an environment that is to change as little as possible, as lines of a requirements file. Raises
+    InstallError, and NoBase if a file cannot be read.
     """
+    files = [SUITE_REQUIREMENTS] if (project / SUITE_REQUIREMENTS).is_file() and part != "application" else []
+    if part == "suite":
+        return Asked(project, files, preferred=[line for line in before if "==" in line]), files
     pyproject, lock = read_toml(project / "pyproject.toml"), read_lock(tree, project.relative_to(tree).as_posix())
     exported = _exported(lock, project, install)
     pins = exported or _pins(lock, lock.pins.keys() - lock.optional)
@@ -54,7 +59,6 @@ def asked_for(
     preferred = [*_pins(lock, lock.pins.keys() - names)]
     names |= {_name(pin) for pin in preferred}
     preferred += [line for line in before if "==" in line and _name(line) not in names]
-    files = [SUITE_REQUIREMENTS] if (project / SUITE_REQUIREMENTS).is_file() else []
     own = _requirements_files(tree, project, lock, install)
     lines, declared, source = _application(project, pyproject, pins if lock.file in LOCK_FILES else [], install)
     asked = Asked(
@@ -99,7 +103,8 @@ def _application(
     text = (
         (project / SUITE_REQUIREMENTS).read_text(encoding="utf-8") if (project / SUITE_REQUIREMENTS).is_file() else ""
     )
-    if install.application == "off" or re.search(r"^(-e|--editable)[ =]\.(\[|\s|$)", text, re.MULTILINE):
+    is_installed = re.search(r"^(-e|--editable)[ =]\.(\[|\s|$)", text, re.MULTILINE)
+    if install.application == "off" or (is_installed and install.application == "auto"):
         return [], False, ""
     file = "pyproject.toml" if pyproject else "setup.py" if (project / "setup.py").is_file() else ""
     if install.application == "auto" and is_buildable(project, pyproject):

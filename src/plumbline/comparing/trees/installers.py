@@ -91,6 +91,17 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
         run_installer([*_pip(), "uninstall", "--yes", *surplus], folder)
 
 
+def install_into(python: Path, lines: Sequence[str], folder: Path) -> None:
+    """Install these packages into another environment, an empty one; otherwise as `synchronise`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, "packages.txt")
+        file.write_text("\n".join(lines), encoding="utf-8")
+        if uv := find_uv():
+            _run_uv([*uv, "pip", "sync", "--quiet", f"--python={python}", str(file)], folder, from_cache=True)
+        else:
+            run_installer([*_pip(), f"--python={python}", "install", "--no-deps", "-r", str(file)], folder)
+
+
 def _run_uv(command: Sequence[str], folder: Path, *, from_cache: bool) -> None:
     """Run uv with and without its cache alone; raise the error of the run with an index if both fail."""
     offline = [*command, "--offline"]

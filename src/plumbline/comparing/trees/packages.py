@@ -45,6 +45,7 @@ class PackageChanges:
     unjudged: list[UnjudgedPackage] = field(default_factory=list)  # that differ, and base has like head all the same
     astray: list[str] = field(default_factory=list)  # installed in another version than both lock files have
     complete: bool = True  # whether nothing else changes with them
+    file: str = ""  # the lock file
 
 
 def wanted_changes(
@@ -54,8 +55,9 @@ def wanted_changes(
     recorded: Pins,
     say: Callable[[str], None] = lambda _: None,
     resolved: tuple[Lock, Lock] | None = None,
+    installed: Installed | None = None,
 ) -> PackageChanges:
-    """Return what turns this environment into the base's.
+    """Return what turns this environment, or that of the application with these packages, into the base's.
 
     `base` and `head` are the trees, `prefix` is the project's folder in both. What is `resolved` for them says which
     packages differ. Otherwise their lock files do; without one, the versions that the baseline `recorded` do, or else
@@ -63,7 +65,7 @@ def wanted_changes(
     Raises NoBase if a file cannot be read.
     """
     before, now = read_lock(base, prefix), read_lock(head, prefix)
-    installed = head_packages(head / prefix, now)
+    installed = installed or head_packages(head / prefix, now)
     if resolved:
         before, now = resolved
     elif not before.file and recorded:
@@ -111,7 +113,7 @@ def compare_packages(base: Lock, head: Lock, installed: Installed) -> PackageCha
             unjudged.append(UnjudgedPackage(name, cause, before, now, one.has, file))
         elif not one.is_alike:
             found[name] = one.before or ""
-    return PackageChanges(found, unjudged, astray, base.complete)
+    return PackageChanges(found, unjudged, astray, base.complete, file)
 
 
 def _with_unlisted(lock: Lock, other: Lock, installed: Installed) -> dict[str, str]:

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 import plumbline
 from plumbline import cache as kept
+from plumbline.comparing.trees.application import APPLICATIONS, ApplicationEnvironment, application_changes
 from plumbline.comparing.trees.checkout import (
     Head,
     check_out,
@@ -52,6 +53,7 @@ class Side:
     root: Path  # the project's root inside its copy
     python: Path
     tree: Path  # the whole copy; `root` may be a folder in it
+    app: ApplicationEnvironment | None = None  # the application's, if it is another one
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,16 @@ def make_sides(
     also_copy: Sequence[str] = (),
     install: InstallSettings = InstallSettings(),  # noqa: B008 - frozen
     recorded_packages: Mapping[str, str] = {},
+    application: Callable[[Path, Path, Path], ApplicationEnvironment | None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Sides:
     """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
 
     Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
     from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git. `install` says
-    what an environment holds. `recorded_packages` are the baseline's, version by name. `say` reports steps that take
-    time or could surprise. Raises NoBase and CopyFailed.
+    what an environment holds. `recorded_packages` are the baseline's, version by name. `application` returns the
+    application's own environment in a tree, given that, the project's folder in it and a folder to make it in. `say`
+    reports steps that take time or could surprise. Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     wanted = PackageChanges()
@@ -111,6 +115,9 @@ def make_sides(
                 base = _copy_of_head(trees, head, extras)
             else:
                 base = _copy_of_commit(git, commit, trees, head, extras)
+            made = cache.resolve() / APPLICATIONS
+            base_app, head_app = (application(one.tree, one.tree / git.prefix, made) for one in (base, head))
+            if commit is not None and not head_app:  # else the lock file is the application's
                 resolved = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
                 wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say, resolved)
             python = base_python(wanted.changes, environments, root, say, complete=wanted.complete)
@@ -124,10 +131,12 @@ def make_sides(
     folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
     import_from = [folder for folder in folders if (head.tree / git.prefix / folder).exists()]
     modules = _changed_modules(git, files, base, head, import_from)
-    packages = _packages(wanted, python)
-    base_side = Side("base", base.tree / git.prefix, python, base.tree)
-    head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree)
-    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, wanted.unjudged)
+    packages, unjudged = _packages(wanted, python), wanted.unjudged
+    if base_app and head_app:
+        packages, unjudged = application_changes(base.tree, head.tree, git.prefix, base_app, head_app)
+    base_side = Side("base", base.tree / git.prefix, python, base.tree, base_app)
+    head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree, head_app)
+    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, unjudged)
 
 
 def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]]:

@@ -275,6 +275,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     core=None if traces else self._core,
                     prepare=traces is not None or "postgres" not in servers,
                     rehearses=traces is not None,
+                    app_python=str(worker.side.app.python) if worker.side.app else "",
                     modules=self._sides.modules,
                     slow_down={one.key: (one.slow_down * (name == "head"), one.slowed_in) for one in slowed},
                     folder=str(folder),

@@ -5,22 +5,19 @@ one of them counts for no function. Only main threads are profiled: other thread
 waiting. Times are longer than without a profiler, on both sides.
 """
 
-import cProfile
 import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import CodeType
 
 import msgspec
 from msgspec import Struct
 
 from plumbline.cache import digest
-from plumbline.results.files import write_whole
+from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PARTS
 from plumbline.results.schema import FunctionTime
 
-PARTS = 5
 MOST_SHOWN = 12
 LEAST_SHARE = 0.05  # of the slow-down of the worst function; others are shown if they slowed down by as much
 WAITING = ("'poll'", "'select'", "'control'")  # in functions in which an event loop waits: they come last
@@ -45,21 +42,6 @@ class Profile(Struct, frozen=True):
 
     parts: list[list[Seen]]
     operations: list[int] = []  # timed in each part; the worker alone knows them
-
-
-def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations: Sequence[int] = ()) -> None:
-    parts: list[list[Seen]] = [[] for _ in profilers]
-    for part, profiler in zip(parts, profilers, strict=True):
-        for entry in profiler.getstats():
-            code = entry.code
-            name, file, line = (
-                (code.co_qualname, code.co_filename, code.co_firstlineno)
-                if isinstance(code, CodeType)
-                else (str(code).strip("<>").removeprefix("built-in method ").removeprefix("builtins."), "", 0)
-            )
-            own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
-            part.append(Seen(name, file, line, entry.callcount, own_s, total_s))
-    write_whole(path, msgspec.json.encode(Profile(parts, [*operations])).decode())
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:

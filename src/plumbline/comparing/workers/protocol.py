@@ -40,6 +40,7 @@ class Start(_Message, frozen=True):
     core: int | None = None
     prepare: bool = True  # False if the database is a copy of a prepared one
     rehearses: bool = False  # whether benchmarks run untimed and without turns
+    app_python: str = ""  # the Python of the application, if it has an environment of its own
     modules: list[str] = []  # importable names that differ between the sides
     # By key, by which share a benchmark is slowed down on purpose, and in which process; for base the share is 0.
     slow_down: dict[str, tuple[float, Where]] = {}

@@ -26,9 +26,10 @@ from plumbline.comparing.statistics.inference import figure
 from plumbline.comparing.statistics.plan import CONTROLS_FILE
 from plumbline.comparing.trees.trace import Stages, child_environ
 from plumbline.comparing.workers import controls
-from plumbline.comparing.workers.asgi_wrapper import (
+from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
     APP_PID,
     APP_PROFILE,
+    PARTS,
     REQUESTS,
     STEPS,
     TIMED,
@@ -37,8 +38,8 @@ from plumbline.comparing.workers.asgi_wrapper import (
     slowed,
     work,
     wrapped,
+    write_profile,
 )
-from plumbline.comparing.workers.profiles import PARTS, write_profile
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
 from plumbline.measuring.clock import Clock
 from plumbline.measuring.context import RunContext, outcome_of, output_in, uses_application
@@ -114,6 +115,7 @@ class Worker:
             shared=start.servers,
             key_prefix=start.prefix,
             prepare=start.prepare,
+            app_python=start.app_python,
             child_environ=child_environ,
         )
 

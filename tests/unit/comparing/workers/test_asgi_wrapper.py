@@ -16,7 +16,8 @@ from plumbline.cache import digest
 from plumbline.comparing.statistics.inference import difference
 from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
 from plumbline.comparing.trees.sides import make_sides
-from plumbline.comparing.workers.asgi_wrapper import (
+from plumbline.comparing.workers.in_application import plumbline_asgi_wrapper
+from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
     REQUESTS,
     STEPS,
     TIMED,
@@ -98,12 +99,13 @@ def test_the_wrapper_finds_the_application_in_its_own_environment() -> None:
     """Beside what its settings say, and whatever the folder is called; this process's environment stays as it is."""
     before = dict(os.environ)
     app = wrapped(AppSettings("shop:app", env={"MODE": "test"}), slowed, "/a/{odd}")
-    assert (app.asgi, app.factory) == ("plumbline.comparing.workers.asgi_wrapper:slowed", True)
+    assert (app.asgi, app.factory) == ("plumbline_asgi_wrapper:slowed", True)
     assert render(app.env, {}, "") == {
         "MODE": "test",
         "PERF_WRAPPED_ASGI": "shop:app",
         "PERF_WRAPPED_IS_FACTORY": "False",
         "PERF_WRAPPED_FOLDER": "/a/{odd}",
+        "PERF_IMPORT_FROM": str(Path(plumbline_asgi_wrapper.__file__).parent),
     }
     assert os.environ == before
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from plumbline.cache import digest
-from plumbline.comparing.workers.profiles import PARTS, Profile, Seen, slower_functions
+from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PARTS
+from plumbline.comparing.workers.profiles import Profile, Seen, slower_functions
 
 KEY = "test_shop.py::test_total"
 TREES = {side: Path("/copies", side) for side in ("base", "head")}

@@ -14,7 +14,13 @@ import pytest
 from plumbline import settings
 from plumbline.cache import digest
 from plumbline.comparing.workers import worker
-from plumbline.comparing.workers.asgi_wrapper import APP_PID, REQUESTS, STEPS, TIMED, shared_numbers
+from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
+    APP_PID,
+    REQUESTS,
+    STEPS,
+    TIMED,
+    shared_numbers,
+)
 from plumbline.comparing.workers.profiles import Profile
 from plumbline.comparing.workers.protocol import Begins, Block, Message, Start, Turn
 from plumbline.comparing.workers.worker import (

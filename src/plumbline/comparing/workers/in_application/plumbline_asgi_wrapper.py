@@ -1,22 +1,24 @@
 """Serve a wrapper in place of the application, in its own process: to slow it down on purpose, or to profile it.
 
+The application may run in an environment without Plumbline, which imports this module alone, from its folder.
 Worker and application share three numbers in memory, by which the wrapper knows when a block is timed.
 """
 
 import cProfile
+import json
 import mmap
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import CodeType
+from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
-from plumbline.comparing.workers.profiles import PARTS, write_profile
-from plumbline.settings import AppSettings
+if TYPE_CHECKING:
+    from plumbline.settings import AppSettings
 
 ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF_WRAPPED_FOLDER"
+PARTS = 5  # profilers that run in turn
 TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; work for each request; requests in timed blocks
 SIZE_BYTES = 3 * 8
 APP_PROFILE, APP_PID = "app.json", "app.pid"  # what a profiled application writes on SIGUSR1, and its process id
@@ -24,11 +26,15 @@ APP_PROFILE, APP_PID = "app.json", "app.pid"  # what a profiled application writ
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # by ASGI 3
 
 
-def wrapped(app: AppSettings, make: Callable[[], Application], folder: str) -> AppSettings:
+def wrapped(app: "AppSettings", make: Callable[[], Application], folder: str) -> "AppSettings":
     """Return the settings of what `make` returns in the application's process; `folder`: for what that shares."""
-    environ = {ASGI: app.asgi, IS_FACTORY: str(app.factory), FOLDER: folder}
+    from msgspec.structs import replace
+
+    from plumbline.services.application import IMPORT_FROM
+
+    environ = {ASGI: app.asgi, IS_FACTORY: str(app.factory), FOLDER: folder, IMPORT_FROM: str(Path(__file__).parent)}
     escaped = {name: text.replace("{", "{{").replace("}", "}}") for name, text in environ.items()}
-    return replace(app, asgi=f"{make.__module__}:{make.__name__}", factory=True, env={**app.env, **escaped})
+    return replace(app, asgi=f"{Path(__file__).stem}:{make.__name__}", factory=True, env={**app.env, **escaped})
 
 
 def shared_numbers(folder: Path) -> "memoryview[float]":
@@ -103,3 +109,22 @@ def profiled() -> Application:
     signal.signal(signal.SIGUSR1, write)
     (folder / APP_PID).write_text(str(os.getpid()))
     return profiled_while_answering
+
+
+def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations: Sequence[int] = ()) -> None:
+    """Write a `profiles.Profile`."""
+    parts: list[list[dict[str, object]]] = [[] for _ in profilers]
+    for part, profiler in zip(parts, profilers, strict=True):
+        for entry in profiler.getstats():
+            code = entry.code
+            name, file, line = (
+                (getattr(code, "co_qualname", code.co_name), code.co_filename, code.co_firstlineno)
+                if isinstance(code, CodeType)
+                else (str(code).strip("<>").removeprefix("built-in method ").removeprefix("builtins."), "", 0)
+            )
+            own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
+            seen = {"name": name, "file": file, "line": line, "calls": entry.callcount}
+            part.append({**seen, "own_s": own_s, "total_s": total_s})
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    written.write_text(json.dumps({"parts": parts, "operations": [*operations]}), encoding="utf-8")
+    written.replace(path)

@@ -1,0 +1,138 @@
+"""The environment of the application, if it has one of its own: made from its lock file, or one that exists."""
+
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msgspec import structs
+
+from plumbline import cache
+from plumbline.comparing.trees.asked import asked_for
+from plumbline.comparing.trees.environment import packages_in
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.installers import Asked, InstallError, install_into, resolve
+from plumbline.comparing.trees.packages import Installed, wanted_changes
+from plumbline.comparing.trees.requirements import read_requirements
+from plumbline.installed import top_of
+from plumbline.processes import last_lines, run_command
+from plumbline.results.schema import UnjudgedPackage
+from plumbline.services.errors import NotReady
+from plumbline.settings import Settings
+
+SIDES, APPLICATIONS = "sides", "applications"  # folders in the cache
+ASK_LIMIT_S = 30.0
+# What tells about its packages; and the oldest Python that Plumbline's own code in the application works with.
+FACTS = (
+    "import json, sys, sysconfig; print(json.dumps([sys.version_info[:2],"
+    " sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})]))"
+)
+OLDEST = (3, 10)
+SERVER = "uvicorn"
+MOST_LINES = 6
+
+
+@dataclass(frozen=True)
+class ApplicationEnvironment:
+    python: Path
+    folders: tuple[str, ...]  # of its packages
+
+
+def application_environment(
+    settings: Settings, root: Path, tree: Path, project: Path, folder: Path, say: Callable[[str], None]
+) -> ApplicationEnvironment | None:
+    """Return the environment of the application in the folder `project` of a tree; None if it shares the tests'.
+
+    A `python` of the settings counts from `root`, the project in the working tree. One of its own is made in `folder`,
+    if it is missing. Raises NoBase and OSError.
+    """
+    app = settings.app
+    if app is None or not app.has_own_environment:
+        return None
+    if not app.python:
+        return _facts(_made(settings, tree, project, folder, say), "the application's environment")
+    python = root / Path(app.python).expanduser()
+    python = python / "bin" / "python" if python.is_dir() else python
+    return _facts(python, f"python = {app.python!r} of [app] in settings.toml")
+
+
+def application_python(settings: Settings, root: Path) -> Path:
+    """Return the Python of the application of the working tree, which has its own environment. Raises NotReady."""
+    try:
+        folder = cache.state_folder() / SIDES / APPLICATIONS
+        found = application_environment(settings, root, top_of(root), root, folder, lambda _: None)
+    except (NoBase, OSError) as error:
+        raise NotReady(f"app is not ready: {error}") from None
+    return found.python if found else Path(sys.executable)
+
+
+def application_changes(
+    base_tree: Path, head_tree: Path, prefix: str, base: ApplicationEnvironment, head: ApplicationEnvironment
+) -> tuple[list[tuple[str, str, str]], list[UnjudgedPackage]]:
+    """Return the packages of the application that differ: name, version in base and in head; and the unjudged ones.
+
+    If both sides have one environment, no change of a lock file can be judged.
+    """
+    before, now = packages_in(base.folders), packages_in(head.folders)
+    found = wanted_changes(base_tree, head_tree, prefix, {}, installed=Installed(now))
+    if base.python == head.python:
+        changed = [
+            UnjudgedPackage(name, "one_environment", pin, now.get(name, ""), now.get(name, ""), found.file)
+            for name, pin in found.changes.items()
+        ]
+        return [], [*found.unjudged, *changed]
+    names = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    # A version that is the same may come from another URL.
+    names |= ({*found.changes} | {one.name for one in found.unjudged}) & now.keys()
+    packages = [(name, before.get(name, ""), now.get(name, "")) for name in sorted(names)]
+    return packages, [one for one in found.unjudged if one.cause == "unknown_format"]
+
+
+def _facts(python: Path, named: str) -> ApplicationEnvironment:
+    try:
+        code, output, errors = run_command([str(python), "-I", "-c", FACTS], ASK_LIMIT_S)
+        version, folders = json.loads(output) if code == 0 else ((), ())
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise NoBase(f"{named} can't be run: {error}; make that environment, or correct the setting") from None
+    if code:
+        raise NoBase(f"{named} can't be run: {last_lines(errors, MOST_LINES)}")
+    if tuple(version) < OLDEST:
+        found = ".".join(map(str, version))
+        raise NoBase(f"{named} is Python {found}: Plumbline can serve applications on {OLDEST[0]}.{OLDEST[1]} or newer")
+    return ApplicationEnvironment(python, tuple(folders))
+
+
+def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """Make an environment of what the application asks for, with a server: its own code is imported from the tree."""
+    install = structs.replace(settings.install, application="dependencies")
+    source: list[str] = []
+    try:
+        asked, source = asked_for(tree, project, install, part="application")
+        if not source:
+            raise InstallError("there is no lock file, and no requirements.txt or pyproject.toml with dependencies")
+        asked = replace(asked, lines=[*asked.lines, SERVER])
+
+        def make(target: Path) -> None:
+            say(f"making the application's environment for {', '.join(source)}")
+            venv.create(target, symlinks=True)
+            install_into(target / "bin" / "python", resolve(asked, from_cache=True), asked.folder)
+
+        return cache.make_once(folder, _key(asked), make) / "bin" / "python"
+    except (InstallError, ValueError) as error:
+        what = f" for {', '.join(source)}" if source else ""
+        raise NoBase(f"the application's own environment can't be made{what}:\n{error}") from None
+
+
+def _key(asked: Asked) -> str:
+    texts: dict[Path, str] = {}
+    for file in [*asked.files, *(["pyproject.toml"] if asked.declared else [])]:
+        if file.endswith(".txt"):
+            read_requirements((asked.folder / file).resolve(), texts)
+        else:
+            texts[Path(file)] = (asked.folder / file).read_text(encoding="utf-8")
+    return cache.digest(
+        [*texts.values()], asked.lines, asked.pins, asked.extras, asked.groups, sys.version, sys.base_prefix
+    )
