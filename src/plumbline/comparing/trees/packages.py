@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -67,8 +67,8 @@ def wanted_changes(
     before, now = read_lock(base, prefix), read_lock(head, prefix)
     installed = installed or head_packages(head / prefix, now)
     if resolved:
-        before, now = resolved
-    elif not before.file and recorded:
+        return _with_unpinned(compare_packages(*resolved, installed), before, now, installed)
+    if not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
     elif not before.file and not now.file:
         before, now = _declared(base / prefix), _declared(head / prefix)
@@ -81,6 +81,13 @@ def wanted_changes(
         more = f" and {len(found.astray) - MOST_NAMED} more" if len(found.astray) > MOST_NAMED else ""
         say(f"not installed as in {now.file}, on both sides: {', '.join(named)}{more}")
     return found
+
+
+def _with_unpinned(found: PackageChanges, before: Lock, now: Lock, installed: Installed) -> PackageChanges:
+    """Return the changes with the packages that only head's lock file pins: base was given head's versions of them."""
+    written = compare_packages(before, now, installed).unjudged if before.file else []
+    unpinned = [one for one in written if one.cause == "not_pinned" and one.name not in found.changes]
+    return replace(found, unjudged=[*found.unjudged, *unpinned])
 
 
 def _declared(project: Path) -> Lock:

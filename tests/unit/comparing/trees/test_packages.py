@@ -242,6 +242,20 @@ def test_without_lock_files_the_baseline_counts_and_then_the_project(trees: tupl
 
 
 @pytest.mark.usefixtures("redis_8")
+@pytest.mark.parametrize(("base", "unjudged"), [("redis>=5", ["redis not_pinned"]), ("redis==8", []), ("", [])])
+def test_a_version_that_the_base_leaves_open_is_not_judged(
+    trees: tuple[Path, Path], base: str, unjudged: list[str]
+) -> None:
+    """A resolver gives base the version that head has pinned, which need not be the one that base had."""
+    for tree, text in zip(trees, (f"{base}\nhiredis==2", "redis==8.0\nhiredis==3"), strict=True):
+        (tree / "requirements.txt").write_text(text)
+    resolved = lock({"redis": "8.0", "hiredis": "2"}), lock({"redis": "8.0", "hiredis": "3.0"})
+    found = wanted_changes(*trees, "", {}, resolved=resolved)
+    assert found.changes == {"hiredis": "2"}
+    assert [f"{one.name} {one.cause}" for one in found.unjudged] == unjudged
+
+
+@pytest.mark.usefixtures("redis_8")
 def test_what_is_not_installed_as_locked_is_reported(trees: tuple[Path, Path]) -> None:
     for tree in trees:
         (tree / "requirements.txt").write_text("redis==7.0\nhiredis==3")
