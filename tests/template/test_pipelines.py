@@ -22,8 +22,6 @@ from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
 COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
 GITLAB = ROOT / ".gitlab" / "performance.yml"
-MOST_CHARACTERS, MOST_BYTES = 65_536, 262_144
-"""Of a comment on GitHub."""
 LIMIT_S = 120.0
 RANDOM_ID = 54321
 OURS = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_", "GIT_", "XDG_", "VIRTUAL_ENV", "UV", "NOX_")
@@ -520,103 +518,6 @@ def test_github_by_hand(runner: Runner, tmp_path: Path) -> None:
     job = runner.run(tmp_path / "hand", "main", "workflow_dispatch", inputs={"session": choice["default"]})
     assert (job.session, job.code) == ("baseline", 0), job.outputs
     assert job.project.baseline().relative_to(job.project.root).as_posix() in job.artifact()
-
-
-# ---- the comment on GitHub
-
-GH = f"""#!{sys.executable}
-import json, os, pathlib, shutil, subprocess, sys
-
-state, words = pathlib.Path(os.environ["STATE"]), sys.argv[1:]
-options = dict(zip(words, words[1:]))
-if words[:2] == ["run", "download"]:
-    if not (state / "artifact").exists():
-        sys.exit("no artifact matches any of the names or patterns provided")
-    shutil.copytree(state / "artifact", options["--dir"])
-    sys.exit()
-[path] = [word for word in words if word.startswith("repos/")]
-method = options.get("--method", "GET")
-if method == "GET":
-    known = json.loads((state / "known.json").read_text())
-    command = ["jq", "--raw-output", options["--jq"]]
-    sys.exit(subprocess.run(command, input=json.dumps(known[path]), text=True).returncode)
-with (state / "written.jsonl").open("a") as file:
-    body = json.loads(pathlib.Path(options["--input"]).read_text())["body"]
-    file.write(json.dumps([method, path, body]) + "\\n")
-"""
-"""Stands for GitHub's command line: it hands out what is known, and writes down what is written."""
-MARK = "<!-- performance report -->\n"
-SHA = "a" * 40
-OPEN = [{"number": 3, "head": {"sha": "b" * 40}}, {"number": 4, "head": {"sha": SHA}}]
-OTHERS = [
-    {"id": 1, "user": {"login": "somebody"}, "body": f"{MARK}quoted"},
-    {"id": 2, "user": {"login": "github-actions[bot]"}, "body": "something else"},
-]
-
-
-def comment(
-    folder: Path, report: str | None, pulls: object = OPEN, comments: object = OTHERS, branch: str = "change"
-) -> list[Any]:
-    """Run the step; returns what it has written, as method, path and body."""
-    if not shutil.which("jq"):
-        pytest.skip("the step takes jq, which GitHub's runners have")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "gh").write_text(GH)
-    (folder / "bin" / "gh").chmod(0o755)
-    (folder / "work").mkdir()
-    if report is not None:
-        (folder / "artifact" / "perf-results").mkdir(parents=True)
-        (folder / "artifact" / "perf-results" / "report.md").write_text(report, encoding="utf-8")
-    known = {"repos/owner/name/pulls": pulls, "repos/owner/name/issues/4/comments": comments}
-    (folder / "known.json").write_text(json.dumps(known))
-    run_of = {"id": 9, "event": "pull_request", "head_branch": branch, "head_sha": SHA}
-    run_of["head_repository"] = {"owner": {"login": "fork"}}
-    contexts = {"github": {"token": "t", "repository": "owner/name", "event": {"workflow_run": run_of}}}
-    job = load(COMMENT)["jobs"]["comment"]
-    assert evaluate(job["if"], contexts)
-    environ = {name: substitute(value, contexts) for name, value in job["env"].items()}
-    environ |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "STATE": str(folder)}
-    (folder / "step.sh").write_text(job["steps"][0]["run"])
-    done = run(["bash", "-e", str(folder / "step.sh")], folder / "work", environ)
-    assert done.code == 0, done.output
-    written = folder / "written.jsonl"
-    return [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
-
-
-def test_comment_is_made(tmp_path: Path) -> None:
-    """At the open pull request of the commit that was measured."""
-    assert comment(tmp_path, "A report.") == [["POST", "repos/owner/name/issues/4/comments", f"{MARK}A report."]]
-
-
-def test_comment_is_updated(tmp_path: Path) -> None:
-    """Our own is, and not one by somebody else that begins in the same way."""
-    ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": f"{MARK}old"}
-    written = comment(tmp_path, "A report.", comments=[*OTHERS, ours])
-    assert written == [["PATCH", "repos/owner/name/issues/comments/5", f"{MARK}A report."]]
-
-
-@pytest.mark.parametrize(("report", "pulls"), [(None, OPEN), ("Old.", []), ("Old.", OPEN[:1])], ids=str)
-def test_comment_is_not_made(tmp_path: Path, report: str | None, pulls: object) -> None:
-    """Without a report, without a pull request, and where another commit has been pushed in the meantime."""
-    assert comment(tmp_path, report, pulls) == []
-
-
-@pytest.mark.parametrize("begin", ["", "x"])
-def test_comment_fits(tmp_path: Path, begin: str) -> None:
-    """A long report is cut off between two characters, wherever its bytes end."""
-    report = begin + ("€µ🐌" * 33 + "\n") * 2_000
-    [[_, _, body]] = comment(tmp_path, report)
-    assert len(body) <= MOST_CHARACTERS
-    assert len(body.encode()) <= MOST_BYTES
-    assert body == MARK + report[:60_000]
-
-
-def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
-    """Neither its branch's name nor its report is executed."""
-    evil = "$(touch${IFS}../pwned)`touch ../pwned`\"';touch ../pwned;#"
-    [[method, _, body]] = comment(tmp_path, f"{evil}\n@/etc/passwd", branch=evil)
-    assert (method, body) == ("POST", f"{MARK}{evil}\n@/etc/passwd")
-    assert not (tmp_path / "pwned").exists()
 
 
 # ---- what a job of GitLab's does
