@@ -78,9 +78,9 @@ def plumbline(session: nox.Session, *command: str) -> None:
     try:  # with 1 s to end by itself on Ctrl-C, and 20 s to stop its services
         if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):  # prints an error
             session.install("-r", REQUIREMENTS)
-        ours = True
         # This installs what your lock file and the suite ask for, and removes the rest.
         session.run_install("python", "-m", "plumbline.install", "" if session.python else sys.executable, log=False)
+        ours = True
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
     except CommandFailed as failure:
         ended_by_signal = failure.return_code is None or failure.return_code < 0

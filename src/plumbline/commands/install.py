@@ -2,50 +2,58 @@
 
 import re
 import sys
+from pathlib import Path
 
-from plumbline.commands.base import CommandError, Project, documented_exit
 from plumbline.commands.output import say
 from plumbline.comparing.trees.asked import Part, asked_for, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
 from plumbline.installed import digest, read_record, top_of, write_record
-from plumbline.project import EXIT_INVALID, SETTINGS, SUITE
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, SETTINGS, SUITE, find_project
+from plumbline.settings import Settings, SettingsError, load_settings
 
 
 def install(nox_python: str) -> int:
     """Make this environment hold what the project asks for, and nothing else; return an exit code."""
-    return documented_exit(lambda project: _install(project, nox_python))
-
-
-def _install(project: Project, nox_python: str) -> int:
-    root, settings, top = project.root, project.settings, top_of(project.root)
+    root = find_project(Path.cwd()) or Path.cwd()
     source: list[str] = []
-    before = read_record() or {}
     try:
         if sys.prefix == sys.base_prefix:
             raise InstallError("it would remove packages of the machine's own Python: run it by Nox")
-        if nox_python:
-            use_python(*wanted_python(root, top, settings.python), nox_python, root)
-        part: Part = "suite" if settings.app and settings.app.has_own_environment else "all"
-        asked, source = asked_for(top, root, settings.install, before.get("packages", []), part)
-        packages = resolve(asked)
-        write_record(None)
-        synchronise(packages, root)
+        _install(root, load_settings(root / SUITE / SETTINGS), nox_python, source)
+        return EXIT_PASS
+    except SettingsError:
+        return EXIT_PASS  # the command that follows reports it
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except NoBase as error:
-        message = f"the environment can't be made: {error}\nCorrect that file, or let its tool write it again."
-        raise CommandError(message, EXIT_INVALID) from None
+        problem = f": {error}\nCorrect that file, or let its tool write it again."
     except InstallError as error:
-        what = f" for {', '.join(source)}" if source else ""
-        step = next_step(str(error)) if source else ""
-        raise CommandError(f"the environment can't be made{what}:\n{error}{step}", EXIT_INVALID) from None
+        problem = f" for {', '.join(source)}:\n{error}\n{next_step(str(error))}" if source else f":\n{error}"
+    except (OSError, TypeError, ValueError, AttributeError) as error:  # a file of another form than its tool's
+        problem = f": {error}"
+    sys.stderr.write(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
+    return EXIT_INVALID
+
+
+def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:
+    top, before = top_of(root), read_record() or {}
+    if nox_python:
+        use_python(*wanted_python(root, top, settings.python), nox_python, root)
+    part: Part = "suite" if settings.app and settings.app.has_own_environment else "all"
+    asked, named = asked_for(top, root, settings.install, before.get("packages", []), part)
+    source += named
+    packages = resolve(asked)
+    write_record(None)
+    synchronise(packages, root)
     files = local_files(asked, packages)
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]
     key = digest(root, top, files, sys.version, nox_python)
-    write_record({"digest": [key], "source": source, "packages": packages, "files": files, "nox_python": [nox_python]})
+    found = {"digest": [key], "source": source, "packages": packages, "files": files, "nox_python": [nox_python]}
+    write_record(found)
     say(f"environment: {', '.join(source)}: {len(packages)} packages installed")
-    return 0
 
 
 def next_step(problem: str) -> str:
@@ -60,4 +68,4 @@ def next_step(problem: str) -> str:
         )
     else:
         step = f"Try again if an index could not be reached. Otherwise correct the file, or [install] of {settings}."
-    return f"\n{step}"
+    return step

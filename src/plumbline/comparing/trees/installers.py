@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.requirements import lines_of, read_requirements
 from plumbline.processes import run_command, without_secrets
 
 INSTALL_LIMIT_S = 600.0
@@ -124,16 +125,24 @@ def _pip() -> list[str]:
 
 
 def _resolve_by_pip(asked: Asked, lines: Path, pins: Path, output: Path) -> list[str]:
-    """Let pip resolve as if nothing were installed. It knows no preferences, and does not read pyproject.toml."""
+    """Let pip resolve as if nothing were installed. It knows no preferences, and does not read pyproject.toml.
+
+    If one requirement had hashes, pip would ask for those of all.
+    """
+    texts: dict[Path, str] = {}
+    for file in asked.files:
+        read_requirements((asked.folder / file).resolve(), texts)
+    found = [line for text in texts.values() for line in lines_of(text) if not re.match(r"-r|-c|--req|--con", line)]
+    lines.write_text("\n".join([*found, *asked.lines]), encoding="utf-8")
     command = [*_pip(), "install", "--dry-run", "--ignore-installed", "--report", str(output), "-c", str(pins)]
-    command += [part for name in (*asked.files, str(lines)) for part in ("-r", name)]
+    command += ["-r", str(lines)]
     command += [part for name in asked.groups for part in ("--group", name)]
     run_installer(command, asked.folder)
     found = []
     for package in json.loads(output.read_text(encoding="utf-8"))["install"]:
         name, source = package["metadata"]["name"], package["download_info"]
         if source.get("dir_info", {}).get("editable"):
-            found.append(f"-e {source['url'].removeprefix('file://')}#egg={name}")
+            found.append(f"-e {source['url']}#egg={name}")
         elif package["is_direct"]:
             vcs = source.get("vcs_info")
             found.append(

@@ -1,0 +1,65 @@
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from plumbline.comparing.trees import pythons
+from plumbline.comparing.trees.installers import InstallError
+from plumbline.comparing.trees.pythons import use_python, wanted_python
+
+HERE = ".".join(map(str, sys.version_info[:3]))
+
+
+@pytest.mark.parametrize(
+    ("files", "setting", "asked"),
+    [
+        ({}, "", ""),
+        ({}, "3.13", "==3.13.*"),
+        ({}, ">=3.12", ">=3.12"),
+        ({".python-version": "3.12.1\n", "pyproject.toml": '[project]\nrequires-python = ">=3.11"'}, "", "==3.12.*"),
+        ({".python-version": "3.12\n"}, "3.13.1", "==3.13.1.*"),
+        ({".python-version": "cpython-3.12.1-linux\n"}, "", "==3.12.*"),
+        ({".python-version": "my-environment\n"}, "", ""),
+        ({"../.python-version": "3.12\n"}, "", "==3.12.*"),
+        ({"pyproject.toml": '[project]\nrequires-python = ">=3.11,<3.14"'}, "", ">=3.11,<3.14"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"'}, "", ">=3.11,<4"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "~3.11"'}, "", ">=3.11,<3.12"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "*"'}, "", ""),
+    ],
+)
+def test_a_project_asks_for_a_python(tmp_path: Path, files: dict[str, str], setting: str, asked: str) -> None:
+    """The setting wins over .python-version, and that over pyproject.toml."""
+    project = tmp_path / "repository" / "shop"
+    project.mkdir(parents=True)
+    (tmp_path / ".python-version").write_text("3.1")  # outside of the repository
+    for name, text in files.items():
+        (project / name).write_text(text)
+    found, source = wanted_python(project, tmp_path / "repository", setting)
+    assert found == SpecifierSet(asked)
+    assert bool(source) == bool(asked)
+
+
+def test_a_setting_that_is_no_version(tmp_path: Path) -> None:
+    """It is named."""
+    with pytest.raises(InstallError, match=r"`python` in .*settings\.toml is 'three': write a version, as 3\.13"):
+        wanted_python(tmp_path, tmp_path, "three")
+
+
+@pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "without uv"])
+def test_a_python_that_cannot_be_had(with_uv: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is changed, and the error says who asks for it and what to do."""
+    if not with_uv:
+        monkeypatch.setattr(pythons, "find_uv", list)
+    with pytest.raises(InstallError) as error:
+        use_python(SpecifierSet("==3.99.*"), "pyproject.toml", sys.executable, tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("there is no Python ==3.99.* here, which pyproject.toml asks for: ")
+    assert lines[1].startswith("Install one (`uv python install VERSION`), or set `python` in ")
+
+
+@pytest.mark.parametrize("asked", ["", f"=={HERE}", ">=3.11"])
+def test_noxs_own_python_is_kept_if_it_will_do(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment is made again."""
+    monkeypatch.setattr(pythons, "run_installer", None)
+    use_python(SpecifierSet(asked), "", sys.executable, tmp_path)
