@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from plumbline import held
+from plumbline.cache import state_folder
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.inherited import HIDDEN
@@ -24,6 +27,7 @@ from plumbline.results.schema import Benchmark, Reason, Results
 
 PLUGIN = "plumbline"
 PYTEST_USAGE_ERROR = 4
+HELD = "held"  # the file that shows that a command is still at work
 END_LIMIT_S = 15.0
 AGAIN_S = 1.0
 OWN_END_LIMIT_S = 0.5  # from a terminal, Ctrl-C reaches pytest as well; otherwise it is terminated after this
@@ -40,7 +44,7 @@ class RunEnded(CommandError):
 def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
     """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none."""
     with _temporary_folder() as folder:
-        output = Path(folder) / "results.json"
+        output = folder / "results.json"
         suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
         # Our report shows failures at the end, and the files have the reasons of skips: each run stays short.
@@ -113,13 +117,27 @@ def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Yield a folder that is removed in the end, or by the next command if this one is killed."""
     try:
-        return tempfile.TemporaryDirectory(prefix="perf-")
+        folders = state_folder() / "commands"
+        folders.mkdir(exist_ok=True)
+        for left in folders.glob("*/"):
+            with held.unless_held(left / HELD) as is_left:
+                if is_left:
+                    shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(dir=folders))
     except OSError as error:
-        raise CommandError(
-            f"no temporary folder can be made: {error}; set TMPDIR to one with room", EXIT_INVALID
-        ) from None
+        advice = "set XDG_CACHE_HOME to a folder with room"
+        raise CommandError(f"no temporary folder can be made: {error}; {advice}", EXIT_INVALID) from None
+    try:
+        with contextlib.suppress(OSError):
+            held.hold(folder / HELD)
+        yield folder
+    finally:
+        held.release(folder / HELD)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:

@@ -8,7 +8,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import msgspec
 
@@ -87,16 +87,27 @@ def write_whole(path: Path, text: str) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with _without_name(target.parent) or temporary.open("xb") as file:
+            file.write(text.encode(errors="replace"))
             file.flush()
             os.fsync(file.fileno())
+            if not temporary.exists():
+                # With a folder's descriptor, which this path makes no use of, Python follows the link.
+                os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno())
         temporary.replace(target)
     except OSError as error:
         raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _without_name(folder: Path) -> BinaryIO | None:
+    """Return a new file that is gone if this process is killed; None if the system has no such files."""
+    with contextlib.suppress(OSError, AttributeError):
+        Path("/proc/self/fd").stat()  # gives it its name later
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
+    return None
 
 
 def redacted(record: T, scrub: Callable[[str], str]) -> T:

@@ -258,6 +258,7 @@ class LocalService(Service):
     ) -> None:
         """Start the process. `ids` are the user and the group to run as. Raises OSError."""
         self._log.unlink(missing_ok=True)
+        self._log.touch(mode=0o600)  # it may show passwords
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
                 [str(part) for part in command],

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from plumbline import held
 from plumbline.commands.base import Project
-from plumbline.commands.measuring_run import RunEnded, with_gone_files
+from plumbline.commands.measuring_run import HELD, RunEnded, _temporary_folder, with_gone_files
 from plumbline.results.schema import Reason
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
@@ -56,3 +57,15 @@ def test_a_run_that_ended_early_says_why() -> None:
 
     assert str(error) == "redis died\npytest ended with exit code 7 before its end (see above)"
     assert error.exit_code == 3
+
+
+def test_the_folder_of_a_command_that_was_killed_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of one at work stays."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with _temporary_folder() as killed, _temporary_folder() as at_work:
+        held.release(killed / HELD)  # as its process has ended
+        with _temporary_folder() as folder:
+            assert sorted(folder.parent.iterdir()) == sorted([at_work, folder])
+        assert list(at_work.parent.iterdir()) == [at_work]

@@ -428,3 +428,19 @@ def test_a_baseline_of_the_first_version_is_read(tmp_path: Path) -> None:
     path.write_text(text)
 
     assert read_results(path).benchmarks[0].machine_speed_s == 1e-4
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
+    """Otherwise `git add` of the folder would take what it left for a baseline."""
+    path = tmp_path / "baseline.json"
+    write_whole(path, "first")
+    code = (
+        "import os, pathlib, signal, sys\nfrom plumbline.results.files import write_whole\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\nwrite_whole(pathlib.Path(sys.argv[1]), 'second')"
+    )
+
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "first"

@@ -184,6 +184,13 @@ def test_a_folder_that_is_not_there_is_named(start_process: StartProcess) -> Non
         start_process(directory="scr")
 
 
+def test_output_is_for_this_user_alone(start_process: StartProcess) -> None:
+    """It may show passwords, and root's folder of a run is open: its PostgreSQL runs as another user."""
+    process = start_process("import time; time.sleep(600)")
+
+    assert process._log.stat().st_mode & 0o777 == 0o600
+
+
 def test_the_environment_is_laid_over_ours(start_process: StartProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://staging.example/")
     monkeypatch.setenv("PGHOST", "staging.example")

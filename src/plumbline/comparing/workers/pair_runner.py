@@ -122,7 +122,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         Both workers run once without measuring. `whole`: every benchmark runs. Raises ComparisonInvalid, NoBase if the
         base can't be run, and CopyFailed if the copy of the working tree can't.
         """
-        with tempfile.TemporaryDirectory(prefix="perf-reads-") as name:
+        with tempfile.TemporaryDirectory(dir=self._services.directory) as name:
             rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
             try:
                 with (
@@ -176,7 +176,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         if not plans:
             return {}
         short = [plan.within(PROFILED_S, MOST_BLOCKS) for plan in plans]
-        with tempfile.TemporaryDirectory(prefix="perf-profile-") as name:
+        with tempfile.TemporaryDirectory(dir=self._services.directory) as name:
             with contextlib.suppress(ComparisonInvalid):
                 self._measure(short, profiles=Path(name))
                 self._settle()
