@@ -186,7 +186,9 @@ class DockerPostgres(_Docker):
     def __init__(self, why: str, context: Context) -> None:
         settings, address = context.settings.postgres, own_postgres("localhost", 5432)
         super().__init__("postgres", why, address, settings.image, context)
-        self._command = ["postgres", *postgres_options(settings.config)]
+        # Not POSIX: an engine gives /dev/shm of a container 64 MB.
+        ours: Options = {"dynamic_shared_memory_type": "mmap"}
+        self._command = ["postgres", *postgres_options({**settings.config, **ours})]
         access = {"USER": address.user, "PASSWORD": address.password, "DB": address.database}
         # Nothing has to last: initdb need not wait for the disk.
         self._environ = {f"POSTGRES_{name}": value for name, value in access.items()}

@@ -42,8 +42,8 @@ class EmbeddedRedis(LocalService):
     def start(self) -> None:
         binary = find_valkey()
         directory = self.run.directory / self.name
-        directory.mkdir(mode=0o700, exist_ok=True)
         try:
+            directory.mkdir(mode=0o700, exist_ok=True)
             self.take_port()
             ours: Options = {"bind": HOST, "port": self.address.port, "requirepass": self.address.password}
             # The folder that it is started in: the path itself may hold what would have to be quoted.
@@ -52,7 +52,7 @@ class EmbeddedRedis(LocalService):
             config = redis_config({**self._config, **ours})
             self.spawn([binary, "-"], environ={}, cwd=directory, stdin=config.encode())
         except OSError as error:
-            raise not_ready(self, f"{binary.name} can't be started", error, "use docker") from None
+            raise not_ready(self, f"{binary.name} can't be started", error, _step(str(error))) from None
 
 
 class EmbeddedPostgres(LocalService):
@@ -227,12 +227,12 @@ def _quoted(path: str) -> str:
 
 
 def _step(failure: str) -> str:
-    """Return what to do next about a failure to start PostgreSQL."""
+    """Return what to do next about a failure to start a server."""
     if os.strerror(errno.ENOSPC) in failure:
         return "make room on the disk"
     if "pass through" in failure or "temporary folder" in failure:
         return "set TMPDIR to a short path that every user can pass through, run as an ordinary user, or use docker"
-    return "run as an ordinary user, or use docker" if os.getuid() == 0 else "use docker"
+    return "run as an ordinary user, or use docker" if NOT_AS_ROOT in failure else "use docker"
 
 
 def _scram_verifier(password: str) -> str:

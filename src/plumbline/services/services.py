@@ -112,7 +112,10 @@ class Services:
         off = _source("off", self._environ)
         self.skipped = {name: f"{name} is off: {off}" for name in SERVERS if name not in needed}
         self.notices += sweep({external.address.shown: external.address.url for external in self.running()})
-        self._run.begin()
+        try:
+            self._run.begin()
+        except OSError as error:
+            raise NotReady(f"no service can be started: {error}\n  next        set TMPDIR to another folder") from None
         limit_s = self._settings.ready_limit_s
         self._bring_up([(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared])
         for start in self._starting:

@@ -323,3 +323,20 @@ def test_a_redis_without_a_password_is_never_published_to_the_network(make_servi
     remote = SimpleNamespace(api=SimpleNamespace(base_url="http://other.example:2375", api_version="1.44"))
     with pytest.raises(Unavailable, match="open to the network"):
         container._make(remote)
+
+
+def test_a_redis_without_a_password_lets_this_machine_in(client: Any, make_services: MakeServices) -> None:
+    """Also from outside of its container, where protected-mode refuses clients without one."""
+    assert client.ping()
+    services = make_services(DOCKER + 'postgres.backend = "off"\n[redis.config]\nrequirepass = ""\n')
+    services.begin()
+    services.wait_ready()
+    address = server(services.redis).address
+
+    with redis.Redis(address.host, address.port, retry=Retry(NoBackoff(), 0)) as anyone:
+        assert anyone.ping()
+
+
+def test_shared_memory_of_a_container_is_not_needed(running: Services) -> None:
+    """An engine gives a container 64 MB of /dev/shm, which parallel queries would fill."""
+    assert query(server(running.postgres).address, "SHOW dynamic_shared_memory_type") == "mmap"

@@ -448,7 +448,7 @@ def test_binaries_that_others_cannot_read(closed: str) -> None:
 def test_advice_about_a_server_that_has_exited(make_services: MakeServices, output: str, advice: str) -> None:
     """By its own words: an option is not to blame for a path."""
     service = embedded.EmbeddedPostgres("", make_services(POSTGRES_ONLY)._context)
-    service.log_tail = lambda *_: output  # type: ignore[method-assign]
+    service.raw_log = lambda *_: output  # type: ignore[method-assign]
 
     assert advice in service.advice_at_exit()
 
