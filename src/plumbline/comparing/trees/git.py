@@ -37,6 +37,9 @@ TARGETS = (
 )
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
+NO_REPOSITORY = (
+    "Use a checkout by `git clone`, with all of its `.git` (GitHub: `actions/checkout` needs git in the job's image)"
+)
 # Git adds this to each cause.
 NOT_READ = """fatal: Could not read from remote repository.
 
@@ -57,7 +60,10 @@ class Git:
         """Raises NoBase if there is no git or no repository."""
         self.top = folder
         # `prefix` is the path of the folder below the root, with a slash at its end; empty if both are the same.
-        self.prefix, top = self.run("rev-parse", "--show-prefix", "--show-toplevel").split("\n")[:2]
+        try:
+            self.prefix, top = self.run("rev-parse", "--show-prefix", "--show-toplevel").split("\n")[:2]
+        except NoBase as error:
+            raise NoBase(f"{error}. {NO_REPOSITORY}" if "not a git repository" in str(error) else str(error)) from None
         self.top = Path(top).resolve()
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
@@ -324,7 +330,8 @@ def functions_at(root: Path, base: Base, file: str) -> set[str]:
 
 def _merge_base(git: Git, target: _Target) -> str:
     name, source = target.name, target.source
-    branch = f"refs/remotes/{git.remote}/{name}"
+    at_remote = name.removeprefix(f"{git.remote}/") if source == "PERF_BASE" else name
+    branch = f"refs/remotes/{git.remote}/{at_remote}"
     names = [name, branch] if source == "PERF_BASE" else [branch, name]
 
     def find() -> str:
@@ -338,7 +345,7 @@ def _merge_base(git: Git, target: _Target) -> str:
     elif source in ("GITHUB_BASE_REF", "pull request") and ref.endswith("/merge") and git.commit("HEAD") == merge:
         # HEAD is GitHub's trial merge. Its first parent is the target's newest commit.
         known = git.ask("cat-file", "-p", "HEAD").partition("\nparent ")[2].partition("\n")[0]
-    refspecs = [] if is_hash else [f"+refs/heads/{name}:{branch}"]
+    refspecs = [] if is_hash else [f"+refs/heads/{at_remote}:{branch}"]
     return find() or (known and (git.commit(known) or git.fetch_alone(known))) or git.deepen(find, *refspecs)
 
 

@@ -138,6 +138,16 @@ def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, 
     assert base_of(clone.root, variables={"GITHUB_BASE_REF": "main"}).commit == fork
 
 
+@pytest.mark.parametrize("name", ["main", "origin/main"])
+def test_a_shallow_clone_gets_what_perf_base_names(repository: Repository, tmp_path: Path, name: str) -> None:
+    """By the name at the remote, or by the one that it has in a clone."""
+    fork = repository.head()
+    repository.git("switch", "--quiet", "--create", "feature")
+    repository.commit({"app.py": "three"})
+    clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=feature")
+    assert base_of(clone.root, variables={"PERF_BASE": name}).commit == fork
+
+
 def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
     """A shallow clone gets a commit that is asked for without the history before it."""
     revision = repository.git("rev-parse", "HEAD~2")

@@ -58,7 +58,11 @@ def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
     assert not is_proposed(tmp_path)
     monkeypatch.setenv(name, "merge_request_event" if name == "CI_PIPELINE_SOURCE" else "main")
     assert is_proposed(tmp_path)
-    with pytest.raises(NoBase, match="not a git repository"):
+    with pytest.raises(NoBase, match=r"not a git repository .*`git clone`, with all of its `.git`"):
+        find_base(tmp_path)
+    (tmp_path / ".git").write_text("gitdir: /gone\n")
+    assert is_proposed(tmp_path)
+    with pytest.raises(NoBase, match=r"not a git repository: /gone.*`git clone`, with all of its `.git`"):
         find_base(tmp_path)
 
 
