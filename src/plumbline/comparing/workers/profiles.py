@@ -1,8 +1,8 @@
 """Which functions take more time in head than in base, by profiles of the workers and of their applications.
 
 Several profilers run in turn while blocks are timed. The median over them counts, so that a stall of the machine during
-one of them counts for no function. Only main threads are profiled: other threads, processes and servers appear as
-waiting. Times are longer than without a profiler, on both sides.
+one of them counts for no function. Other processes and servers appear as waiting. Times are longer than without a
+profiler, on both sides.
 """
 
 import re
@@ -16,12 +16,17 @@ from msgspec import Struct
 
 from plumbline.cache import digest
 from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PARTS
+from plumbline.project import SUITE
 from plumbline.results.schema import FunctionTime
 
 MOST_SHOWN = 12
-LEAST_SHARE = 0.05  # of the slow-down of the worst function; others are shown if they slowed down by as much
-WAITING = ("'poll'", "'select'", "'control'")  # in functions in which an event loop waits: they come last
+LEAST_SHARE = 0.1  # of the slow-down, or of the slow-down of the worst function: what explains less is not shown
+EXPLAINED = 0.5  # of the slow-down: what merely waits is not shown if one function explains as much
+# In functions in which an event loop, a client or another thread waits: they come last.
+WAITING = ("'poll'", "'select'", "'control'", "'recv'", "'recv_into'", "'acquire'")
 OURS = "plumbline"
+HARNESS = {OURS, "_pytest", "pluggy", "pytest_asyncio"}  # packages that only run the test
+PROFILER = "_lsprof"  # in the names of its own functions
 LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
 _Times = dict[tuple[str, str], tuple[float, float, int]]  # seconds and calls an operation, and line, by file and name
 
@@ -42,18 +47,32 @@ class Profile(Struct, frozen=True):
 
     parts: list[list[Seen]]
     operations: list[int] = []  # timed in each part; the worker alone knows them
+    timed_s: list[float] = []  # what they took together
+
+    def operation_s(self) -> float:
+        """Return what an operation takes, in seconds; 0 if that is not known."""
+        parts = [timed_s / count for timed_s, count in zip(self.timed_s, self.operations, strict=False) if count]
+        return statistics.median(parts) if parts else 0.0
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
     """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile."""
     profiles = {side: folder / side / digest(key) for side in ("base", "head")}
-    operations = {side: _read(at / "test.json").operations for side, at in profiles.items()}
+    timed = {side: _read(at / "test.json") for side, at in profiles.items()}
+    operations = {side: profile.operations for side, profile in timed.items()}
     if not all(map(sum, operations.values())):
         return []
+    change_s = timed["head"].operation_s() - timed["base"].operation_s()
     slower = []
     for process, where in ("test", ""), ("app", "app"):
         base, head = (
-            _of_process(_read(at / f"{process}.json"), trees[side], operations[side]) for side, at in profiles.items()
+            _of_process(
+                _read(at / f"{process}.json"),
+                trees[side],
+                operations[side],
+                waits=process == "test" and (at / "app.json").exists(),
+            )
+            for side, at in profiles.items()
         )
         for (file, name), (head_s, head_calls, line) in head.items():
             base_s, base_calls, _ = base.get((file, name), (0.0, 0.0, 0))
@@ -62,11 +81,15 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     slower.sort(key=lambda one: one.base_s - one.head_s)
     waiting = [one for one in slower if any(word in one.name for word in WAITING)]
     working = [one for one in slower if one not in waiting]
-    least_s = LEAST_SHARE * (working[0].head_s - working[0].base_s) if working else 0.0
+    worst_s = working[0].head_s - working[0].base_s if working else 0.0
+    if worst_s >= EXPLAINED * change_s > 0:
+        waiting = []
+    least_s = LEAST_SHARE * max(worst_s, change_s)
     return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
 
 
-def _of_process(profile: Profile, tree: Path, operations: Sequence[int]) -> _Times:
+def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, waits: bool) -> _Times:
+    """Return the times of each function; `waits`: the process waits for the application while that works."""
     together = sum(operations)
     # How the worker's operations are spread over the application's parts is not known: evenly.
     each: Sequence[float] = profile.operations or [together / PARTS] * PARTS
@@ -79,13 +102,17 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int]) -> _Tim
             path = Path(seen.file)
             in_tree = path.is_relative_to(tree)
             file = path.relative_to(tree).as_posix() if in_tree else LIBRARIES.sub("", seen.file)
+            packages = {OURS} if in_tree else HARNESS
+            if PROFILER in seen.name or not packages.isdisjoint(Path(file).parts):
+                continue
             key = file, seen.name
             calls[key] += seen.calls
             lines[key] = seen.line
-            # The repository's own functions include the time of what they call; library functions do not.
-            is_own = in_tree and OURS not in Path(file).parts
+            # The repository's own functions include the time of what they call. Library functions do not, nor do those
+            # of the suite that wait for the application.
+            whole = in_tree and not (waits and file.startswith(f"{SUITE}/"))
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
-            parts_s[number] += (seen.total_s if is_own else seen.own_s) / count
+            parts_s[number] += (seen.total_s if whole else seen.own_s) / count
     return {key: (statistics.median(times_s[key]), calls[key] / together, lines[key]) for key in calls}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import cProfile
 import functools
 import gc
 import inspect
@@ -33,6 +32,7 @@ from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
     REQUESTS,
     STEPS,
     TIMED,
+    Profilers,
     profiled,
     shared_numbers,
     slowed,
@@ -327,6 +327,9 @@ def step_now_s() -> float:
     return statistics.median(times_s) / STEPS_AT_ONCE
 
 
+_profilers = functools.cache(Profilers)
+
+
 class ProfilingTimer(_SharedTimer):
     """Profiles each timed block, in this process and in the application's."""
 
@@ -336,15 +339,19 @@ class ProfilingTimer(_SharedTimer):
         self._folder = folder
         self._operations = operations
         self._samples = 0
-        self._profilers = [cProfile.Profile() for _ in range(PARTS)]
+        self._samples_s = samples_s
+        self._timed_s = [0.0] * PARTS
+        self._profilers = _profilers()
+        self._profilers.take()  # those of a benchmark that has failed
 
     def _enter(self) -> None:
         super()._enter()
-        self._profilers[self._samples % PARTS].enable()
+        self._profilers.start(self._samples % PARTS)
 
     def _leave(self, kind: object, error: object, traceback: object) -> None:
-        self._profilers[self._samples % PARTS].disable()
+        self._profilers.stop()
         super()._leave(kind, error, traceback)
+        self._timed_s[self._samples % PARTS] += self._samples_s[-1]
         self._samples += 1
 
     def end(self) -> None:
@@ -352,7 +359,7 @@ class ProfilingTimer(_SharedTimer):
         own = self._folder / digest(self._key)
         own.mkdir()
         operations = [len(range(part, self._samples, PARTS)) * self._operations for part in range(PARTS)]
-        write_profile(own / "test.json", self._profilers, operations)
+        write_profile(own / "test.json", self._profilers, operations, self._timed_s)
         try:
             os.kill(int((self._folder / APP_PID).read_text()), signal.SIGUSR1)
         except (FileNotFoundError, ProcessLookupError):

@@ -1,5 +1,6 @@
 """Which functions got slower, by known profiles."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,14 +14,14 @@ KEY = "test_shop.py::test_total"
 TREES = {side: Path("/copies", side) for side in ("base", "head")}
 
 
-def written(folder: Path, name: str, functions: list[Seen], operations: int = 0) -> None:
+def written(folder: Path, name: str, functions: list[Seen], operations: int = 0, timed_s: Sequence[float] = ()) -> None:
     """As many operations in each part, which are alike but for a stall in one."""
     folder = folder / digest(KEY)
     folder.mkdir(exist_ok=True, parents=True)
     stalled = [Seen(one.name, one.file, one.line, one.calls, one.own_s + 9, one.total_s + 9) for one in functions]
     parts = [stalled] + [functions] * (PARTS - 1)
     (folder / f"{name}.json").write_bytes(
-        msgspec.json.encode(Profile(parts, [operations] * PARTS if operations else []))
+        msgspec.json.encode(Profile(parts, [operations] * PARTS if operations else [], [*timed_s]))
     )
 
 
@@ -78,3 +79,52 @@ def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str
     if text is not None:
         (base / digest(KEY) / "test.json").write_text(text)
     assert slower_functions(KEY, tmp_path, TREES) == []
+
+
+POLL = "method 'poll' of 'select.epoll' objects"
+
+
+def slower_by(tmp_path: Path, process: str, *slower: tuple[str, str, float]) -> list[str]:
+    """Return the functions that are listed if an operation takes 10 ms more, and these take so much more of it."""
+    (tmp_path / "base").mkdir()
+    for side, operation_s in ("base", 0.02), ("head", 0.03):
+        seen = [Seen(name, file.format(side=side), 1, 10, *[time_s * 10] * 2) for name, file, time_s in slower]
+        written(tmp_path / side, process, seen if side == "head" else [])
+        test = seen if process == "test" and side == "head" else []
+        written(tmp_path / side, "test", test, 10, [operation_s * 10] * PARTS)
+    return [one.name for one in slower_functions(KEY, tmp_path, TREES)]
+
+
+def test_what_explains_less_than_a_tenth_is_not_shown(tmp_path: Path) -> None:
+    """Nor what waits if something explains the slow-down."""
+    tree = "/copies/{side}/shop.py"
+    found = slower_by(tmp_path, "app", ("items", tree, 0.008), ("a tenth", tree, 0.001), ("less", tree, 0.0009))
+    assert found == ["items", "a tenth"]
+
+
+def test_nothing_is_shown_if_nothing_explains_a_tenth(tmp_path: Path) -> None:
+    assert slower_by(tmp_path, "test", ("noise", "/copies/{side}/shop.py", 0.0005)) == []
+
+
+@pytest.mark.parametrize(("explained_s", "found"), [(0.008, ["items"]), (0.004, ["items", POLL])])
+def test_what_waits_is_shown_only_if_nothing_explains_the_slow_down(
+    tmp_path: Path, explained_s: float, found: list[str]
+) -> None:
+    assert slower_by(tmp_path, "app", ("items", "/copies/{side}/shop.py", explained_s), (POLL, "", 0.009)) == found
+
+
+def test_no_line_of_the_harness_is_shown(tmp_path: Path) -> None:
+    files = [f"/lib/python3.11/site-packages/{name}.py" for name in ("plumbline/loop", "_pytest/runner", "pluggy/x")]
+    files += ["/elsewhere/src/plumbline/worker.py", "/copies/{side}/tests/performance/vendor/plumbline/loop.py"]
+    harness = [(f"step {number}", file, 0.01) for number, file in enumerate(files)]
+    disable = ("method 'disable' of '_lsprof.Profiler' objects", "", 0.01)
+    assert slower_by(tmp_path, "test", ("items", "/copies/{side}/shop.py", 0.009), *harness, disable) == ["items"]
+
+
+def test_a_test_that_waits_for_its_application_is_not_shown(tmp_path: Path) -> None:
+    """Only what it does by itself counts, not the time in what it calls."""
+    for side, time_s in ("base", 0.02), ("head", 0.03):
+        own = Seen("test_items", f"/copies/{side}/tests/performance/test_shop.py", 1, 10, 0.0, time_s * 10)
+        written(tmp_path / side, "test", [own], 10, [time_s * 10] * PARTS)
+        written(tmp_path / side, "app", [Seen("items", f"/copies/{side}/shop.py", 1, 10, time_s * 10, time_s * 10)])
+    assert [one.name for one in slower_functions(KEY, tmp_path, TREES)] == ["items"]

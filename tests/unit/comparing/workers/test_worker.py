@@ -6,8 +6,10 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio.to_thread
 import msgspec
 import pytest
 
@@ -191,6 +193,26 @@ def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path) -> None:
     assert len(samples_s) == 7
     assert [part["spin"] for part in calls] == [part["sum"] for part in calls] == [2, 2, 1, 1, 1]
     assert not any("sorted" in part for part in calls)
+
+
+async def test_jobs_of_other_threads_are_profiled(tmp_path: Path) -> None:
+    """Those of executors, of anyio and of single threads, while a block is timed."""
+    timer = ProfilingTimer(KEY, [], 1, tmp_path)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        for _ in range(2):
+            with timer:
+                pool.submit(spin, 1000).result()
+                await asyncio.to_thread(spin, 1000)
+                await anyio.to_thread.run_sync(spin, 1000)
+                thread = threading.Thread(target=spin, args=[1000])
+                thread.start()
+                thread.join()
+            pool.submit(sorted, [2, 1]).result()
+    timer.end()
+    found = msgspec.json.decode((tmp_path / digest(KEY) / "test.json").read_bytes(), type=Profile)
+    calls = [sum(seen.calls for seen in part if seen.name == "spin") for part in found.parts]
+    assert calls == [4, 4, 0, 0, 0]
+    assert not any(seen.name == "sorted" for part in found.parts for seen in part)
 
 
 def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:

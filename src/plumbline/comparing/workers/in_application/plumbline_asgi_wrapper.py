@@ -4,12 +4,19 @@ The application may run in an environment without Plumbline, which imports this 
 Worker and application share three numbers in memory, by which the wrapper knows when a block is timed.
 """
 
+import contextlib
 import cProfile
+import functools
+import itertools
 import json
 import mmap
 import os
+import re
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import thread as executor
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +29,7 @@ PARTS = 5  # profilers that run in turn
 TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; work for each request; requests in timed blocks
 SIZE_BYTES = 3 * 8
 APP_PROFILE, APP_PID = "app.json", "app.pid"  # what a profiled application writes on SIGUSR1, and its process id
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a type, in the name of a built-in: differs between processes
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]  # by ASGI 3
 
@@ -82,7 +90,7 @@ def slowed() -> Application:
 def profiled() -> Application:
     """Return the application, profiled while it answers requests of a timed block."""
     served, shared, folder = _load()
-    profilers = [cProfile.Profile() for _ in range(PARTS)]
+    profilers = Profilers()
     answering = bursts = 0
 
     async def profiled_while_answering(scope: Any, receive: Any, send: Any) -> None:
@@ -92,39 +100,115 @@ def profiled() -> Application:
             return
         answering += 1
         if answering == 1:
-            profilers[bursts % PARTS].enable()
+            profilers.start(bursts % PARTS)
         try:
             await served(scope, receive, send)
         finally:
             answering -= 1
             if answering == 0:
-                profilers[bursts % PARTS].disable()
+                profilers.stop()
                 bursts += 1
 
     def write(*_: object) -> None:
         write_profile(folder / APP_PROFILE, profilers)
-        for profiler in profilers:  # for the next benchmark
-            profiler.clear()
 
     signal.signal(signal.SIGUSR1, write)
     (folder / APP_PID).write_text(str(os.getpid()))
     return profiled_while_answering
 
 
-def write_profile(path: Path, profilers: Sequence[cProfile.Profile], operations: Sequence[int] = ()) -> None:
-    """Write a `profiles.Profile`."""
-    parts: list[list[dict[str, object]]] = [[] for _ in profilers]
-    for part, profiler in zip(parts, profilers, strict=True):
-        for entry in profiler.getstats():
+class Profilers:
+    """Profiles what runs between `start` and `stop`, in this thread and in those that work for it meanwhile.
+
+    From Python 3.12 on, a profiler of cProfile sees all threads. Before, each sees its own, and every job of a thread
+    runs under a profiler of that thread.
+    """
+
+    def __init__(self) -> None:
+        self._part: int | None = None  # that runs at the moment
+        self._all: list[list[cProfile.Profile]] = []
+        self._own = threading.local()
+        if sys.version_info < (3, 12):
+            self._watch_threads()
+
+    def start(self, part: int) -> None:
+        self._part = part
+        self._of_thread()[part].enable()
+
+    def stop(self) -> None:
+        if self._part is not None:
+            self._of_thread()[self._part].disable()
+        self._part = None
+
+    def take(self) -> list[list[cProfile.Profile]]:
+        """Return the profilers of each part so far, and begin with new ones."""
+        taken, self._all, self._own = self._all, [], threading.local()
+        return [[profilers[part] for profilers in taken] for part in range(PARTS)]
+
+    def _of_thread(self) -> list[cProfile.Profile]:
+        found: list[cProfile.Profile] | None = getattr(self._own, "profilers", None)
+        if found is None:
+            found = self._own.profilers = [cProfile.Profile() for _ in range(PARTS)]
+            self._all.append(found)
+        return found
+
+    def _job(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a job of another thread, which is profiled if it begins while this profiles."""
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if self._part is None:
+                return function(*args, **kwargs)
+            return self._of_thread()[self._part].runcall(function, *args, **kwargs)
+
+        return run
+
+    def _watch_threads(self) -> None:
+        """Profile the jobs of executors (asyncio, Django), of anyio (FastAPI, Starlette), and of single threads."""
+        executor._WorkItem.run = self._job(executor._WorkItem.run)  # type: ignore[method-assign]
+        with contextlib.suppress(ImportError, AttributeError):
+            from anyio._backends._asyncio import AsyncIOBackend
+
+            run_in_thread = AsyncIOBackend.run_sync_in_worker_thread
+
+            def run_job(_: object, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+                return run_in_thread(self._job(function), *args, **kwargs)
+
+            AsyncIOBackend.run_sync_in_worker_thread = classmethod(run_job)  # type: ignore[assignment]
+        start = threading.Thread.start
+
+        def start_job(thread: Any) -> None:
+            pools = thread._target is executor._worker or type(thread).__module__.startswith("anyio.")
+            if self._part is not None and not pools:  # whose jobs are profiled one by one
+                thread.run = self._job(thread.run)
+            start(thread)
+
+        threading.Thread.start = start_job  # type: ignore[method-assign, assignment]
+
+
+def write_profile(
+    path: Path, profilers: Profilers, operations: Sequence[int] = (), timed_s: Sequence[float] = ()
+) -> None:
+    """Write a `profiles.Profile` of what was seen so far, and let the profilers begin anew."""
+    parts: list[list[dict[str, object]]] = []
+    for threads in profilers.take():
+        parts.append([])
+        for entry in itertools.chain.from_iterable(profiler.getstats() for profiler in threads):
             code = entry.code
             name, file, line = (
                 (getattr(code, "co_qualname", code.co_name), code.co_filename, code.co_firstlineno)
                 if isinstance(code, CodeType)
-                else (str(code).strip("<>").removeprefix("built-in method ").removeprefix("builtins."), "", 0)
+                else (
+                    ADDRESS.sub("", str(code)).strip("<>").removeprefix("built-in method ").removeprefix("builtins."),
+                    "",
+                    0,
+                )
             )
             own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
             seen = {"name": name, "file": file, "line": line, "calls": entry.callcount}
-            part.append({**seen, "own_s": own_s, "total_s": total_s})
+            parts[-1].append({**seen, "own_s": own_s, "total_s": total_s})
     written = path.with_name(f".{path.name}.{os.getpid()}")
-    written.write_text(json.dumps({"parts": parts, "operations": [*operations]}), encoding="utf-8")
+    written.write_text(
+        json.dumps({"parts": parts, "operations": [*operations], "timed_s": [*timed_s]}), encoding="utf-8"
+    )
     written.replace(path)
