@@ -31,6 +31,6 @@ def _location(folder: Path) -> dict[str, str]:
     """
     for top in (folder, *folder.parents):
         git = top / ".git"
-        if git.is_file() or (git / "HEAD").exists():
+        if os.path.isfile(git) or os.path.exists(git / "HEAD"):  # noqa: PTH110, PTH113, which fail if they may not look
             return {"GIT_DIR": str(git), "GIT_WORK_TREE": str(top)}
     return {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.git import find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import git_state
 from tests.support.repository import Repository
@@ -48,6 +48,20 @@ def test_the_checkout_of_another_user_has_a_commit(foreign: Repository) -> None:
     assert (len(commit), dirty) == (40, False)
     (foreign.root / "vendor" / "lib.py").write_text("edited")
     assert git_state(foreign.root) == (commit, True)
+
+
+def test_a_checkout_that_may_not_be_read_is_no_error(foreign: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of these tests are root's alone: a third user sees no repository, and a pipeline's change no base."""
+    os.seteuid(54321)
+    try:
+        assert git_state(foreign.root) == ("", False)
+        assert is_proposed(foreign.root)
+        with pytest.raises(NoBase, match="Permission denied"):
+            find_base(foreign.root)
+        monkeypatch.delenv("GITHUB_BASE_REF")
+        assert not is_proposed(foreign.root)
+    finally:
+        os.seteuid(0)
 
 
 def test_nothing_in_the_checkout_of_another_user_becomes_ours(foreign: Repository, tmp_path: Path) -> None:

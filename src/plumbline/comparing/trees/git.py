@@ -187,6 +187,8 @@ class Git:
             return run_command(command, limit_s, {**around, **environ})
         except FileNotFoundError:
             raise NoBase("git is not installed, so there is no commit to compare with") from None
+        except OSError as error:
+            raise NoBase(f"git can't be run: {error}") from None
         except subprocess.TimeoutExpired:
             if arguments[0] in ("fetch", "ls-remote"):
                 raise
