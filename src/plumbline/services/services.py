@@ -96,6 +96,9 @@ class Services:
         if a server cannot be started.
         """
         variables.check(self._settings)
+        if self._settings.backend("postgres") not in {"external", "off"}:
+            for name in filter(variables.LIBPQ_NAME.fullmatch, self._plain):
+                os.environ.pop(name, None)  # this process connects to that server as well
         if hidden := sorted({*self._plain, *self._environ.get(HIDDEN, "").split()}):
             verb = "is" if len(hidden) == 1 else "are"
             self.notices.append(f"{', '.join(hidden)} {verb} set: not used, and hidden from what this run starts")

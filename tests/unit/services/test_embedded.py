@@ -110,6 +110,17 @@ def test_a_redis_without_a_password(make_services: MakeServices) -> None:
     assert services.notices == ["redis has no password, as requirepass says: every process of this machine can use it"]
 
 
+def test_variables_of_libpq_do_not_keep_this_process_from_its_server(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are meant for another server; the process that shares its servers with both sides has them as well."""
+    variables = {"PGSSLMODE": "verify-full", "PGTARGETSESSIONATTRS": "standby", "PGSERVICE": "elsewhere"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    begin_and_wait(make_services(POSTGRES_ONLY, **variables))
+
+
 def test_no_password_in_arguments_environments_or_files(make_services: MakeServices) -> None:
     """Neither `ps` nor a file of the run shows a password."""
     services = make_services(EMBEDDED + '[postgres.config]\nlog_statement = "all"\n')
