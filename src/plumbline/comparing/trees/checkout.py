@@ -67,7 +67,7 @@ def check_out(git: Git, commit: str, tree: Path, head: Head, without: Sequence[s
         for name in git.names("--", *(f":(literal){name}" for name in without), environ=environ) if without else []:
             _remove(tree, name)
         links, inner = _in_index(git, LINK, environ), _in_index(git, SUBMODULE, environ)
-    retarget(links, tree, git.top)
+    retarget((below + name for name in links), *(_above(path, below) for path in (tree, git.top)))
     _fill_in_pointers(git, commit, tree, head, below)
     known = _in_index(git, SUBMODULE)
     for name, wanted in inner.items():
@@ -108,6 +108,11 @@ def pointed_at(path: Path) -> str:
         return ""
     found = LFS_POINTER.match(path.read_bytes())
     return found[1].decode() if found else ""
+
+
+def _above(path: Path, below: str) -> Path:
+    """Return the folder from which the path `below`, with a slash at its end, leads to `path`."""
+    return path.parents[below.count("/") - 1] if below else path
 
 
 def _in_index(git: Git, mode: str, environ: Mapping[str, str] = {}) -> dict[str, str]:

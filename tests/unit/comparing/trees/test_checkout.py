@@ -190,6 +190,20 @@ def test_a_submodule_is_fetched_if_the_base_has_another_commit_of_it(tmp_path: P
     assert (sides_of(repository, "HEAD~1").base.root / "vendor" / "lib.py").read_text() == "old"
 
 
+def test_a_link_of_a_submodule_leads_into_the_copy(tmp_path: Path) -> None:
+    """Though it leads out of the submodule."""
+    library = Repository.create(tmp_path / "library", {"lib.py": "old"})
+    (library.root / "app.py").symlink_to("../../app.py")
+    library.commit()
+    repository = Repository.create(tmp_path / "repository", {"app.py": "old", **SUITE})
+    repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor/library")
+    repository.commit()
+    repository.commit({"app.py": "new"})
+    sides = sides_of(repository, "HEAD~1")
+    texts = [(side.root / "vendor" / "library" / "app.py").read_text() for side in (sides.base, sides.head)]
+    assert (texts, sides.files) == (["old", "new"], ["app.py"])
+
+
 def test_a_submodule_that_the_change_removes_is_named(tmp_path: Path) -> None:
     """One that is not checked out is on neither side."""
     library = Repository.create(tmp_path / "library", {"lib.py": "old"})
