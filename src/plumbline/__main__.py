@@ -1,8 +1,12 @@
 """`python -m plumbline`: the same as the command `plumbline`."""
 
+import os
+import signal
 import sys
 
-from plumbline.cli import main
-
 if __name__ == "__main__":
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # no traceback while it imports what answers this
+    from plumbline.cli import main
+
+    signal.signal(signal.SIGINT, before)
     sys.exit(main())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from plumbline import __version__, inherited
+from plumbline.project import EXIT_INTERRUPTED
 
 COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",
@@ -21,6 +22,14 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `arguments` are those of the process by default."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # while it imports what it needs
+        sys.stderr.write(f"\ninterrupted: no verdict\nexit code {EXIT_INTERRUPTED}\n")
+        return EXIT_INTERRUPTED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     if arguments is None:
         inherited.leave_behind()
     from plumbline.commands.base import documented_exit  # which may not be found under a wrong PYTHONHOME

@@ -77,3 +77,17 @@ def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "plumbline", "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout == f"pytest-plumbline {plumbline.__version__}\n"
+
+
+def test_an_interruption_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It shows no traceback."""
+
+    def interrupt(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupt)
+
+    assert cli.main(["report"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted: no verdict\nexit code 130\n"

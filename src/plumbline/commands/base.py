@@ -1,5 +1,6 @@
 """What all commands share: the project that one runs in, and a documented exit code for whatever ends it."""
 
+import errno
 import os
 import signal
 import sys
@@ -44,6 +45,9 @@ class Project:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
+LIMITS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+
 class CommandError(Exception):
     """A command cannot go on; `exit_code` is the documented one."""
 
@@ -72,6 +76,9 @@ def documented_exit(command: Callable[[Project], int]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted: no verdict", EXIT_INTERRUPTED)
     except OSError as error:
+        if error.errno in LIMITS:
+            advice = "raise the limits of this user: `ulimit -a` shows them"
+            return _fail(f"no more processes, files or memory are allowed: {error.strerror}; {advice}", EXIT_INVALID)
         if error.errno not in OUTPUT_ENDED:
             raise
         drop_output(sys.stdout)

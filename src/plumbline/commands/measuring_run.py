@@ -145,7 +145,12 @@ def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:
 
 
 def _run(command: list[str], root: Path, limit_s: float) -> int:
-    child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
+    # Until its run begins, pytest waits with an interruption: Python would show where it is in its imports.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         return child.wait(limit_s)
     except subprocess.TimeoutExpired:

@@ -90,6 +90,7 @@ class RunContext:
         if self.controlled:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the caller has blocked until now
         self.at_stop.callback(end_descendants, adopt_orphans())  # once the services have stopped
         environ = pytest.MonkeyPatch()
         self.at_stop.callback(environ.undo)

@@ -85,7 +85,10 @@ class Engine:
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Do the work in a thread of its own, which does not keep this process from ending, and return what comes of it."""
+    """Do the work in a thread of its own, which does not keep this process from ending, and return what comes of it.
+
+    If no more threads are allowed, do it here.
+    """
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -94,7 +97,10 @@ def in_background(work: Callable[[], T]) -> Future[T]:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError:
+        run()
     return outcome
 
 

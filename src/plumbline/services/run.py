@@ -15,7 +15,7 @@ from plumbline import held
 from plumbline.cache import state_folder
 from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.processes import CLEANING_LIMIT_S, CLEANING_MODULE, WATCHED, host_name, identity
-from plumbline.services.errors import ServiceError
+from plumbline.services.errors import NotReady, ServiceError
 from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Thing, remove, remove_all, remove_record
 from plumbline.settings import URL_VARIABLES
 
@@ -62,17 +62,23 @@ class ServiceRun:
         library = Path(os.__file__).parent  # first: a module of the user's may have the name of one of Python's own
         path = [library, library / "lib-dynload", *(Path(entry).resolve() for entry in sys.path if entry)]
         environ["PYTHONPATH"] = os.pathsep.join(map(str, path))
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-S", "-P", "-m", CLEANING_MODULE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=Path(sys.executable).anchor,
-            env=environ,
-            start_new_session=True,
-            pass_fds=descriptors,
-        )
+        try:
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-S", "-P", "-m", CLEANING_MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                cwd=Path(sys.executable).anchor,
+                env=environ,
+                start_new_session=True,
+                pass_fds=descriptors,
+            )
+        except OSError as error:
+            raise NotReady(
+                f"the process that removes what a run leaves can't be started: {error.strerror}\n"
+                "  next        raise the limits of this user: `ulimit -a` shows them"
+            ) from None
         watched = [identity(pid) for pid in self._watched]
         self._send({"run": self.id, "owner": identity(os.getpid()), "watched": watched, "record": str(self._record)})
         self.add_directory(self.directory)

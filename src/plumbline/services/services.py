@@ -255,16 +255,18 @@ class Services:
     def stop(self) -> None:
         """Stop and remove everything. Never raises for a service that has died."""
         engine = self._context.engine
-        if not engine.given_up.done():
-            engine.given_up.set_result(None)
-        # This ends the waiting for external servers, which would otherwise go on.
-        _stop_all(service for service in self.running() if not service.own)
-        wait(self._starting, STOP_LIMIT_S)
-        _stop_all(service for service in self.running() if service.name not in SERVERS)
-        _stop_all(service for service in self.running() if service.name in SERVERS)
-        wait(self._waiting, STOP_LIMIT_S)
-        engine.close()
-        self._run.end()
+        try:
+            if not engine.given_up.done():
+                engine.given_up.set_result(None)
+            # This ends the waiting for external servers, which would otherwise go on.
+            _stop_all(service for service in self.running() if not service.own)
+            wait(self._starting, STOP_LIMIT_S)
+            _stop_all(service for service in self.running() if service.name not in SERVERS)
+            _stop_all(service for service in self.running() if service.name in SERVERS)
+            wait(self._waiting, STOP_LIMIT_S)
+            engine.close()
+        finally:
+            self._run.end()
 
     def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
         addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}

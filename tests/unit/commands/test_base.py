@@ -44,6 +44,16 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
     assert capsys.readouterr().err.endswith(f"{str(error) or 'interrupted: no verdict'}\nexit code {code}\n")
 
 
+def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of processes, by `ulimit -u`."""
+
+    def command(_project: Project) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    assert documented_exit(command) == 3
+    assert "Resource temporarily unavailable; raise the limits of this user" in capsys.readouterr().err
+
+
 def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command does not begin."""
     (project / "tests" / "performance" / "settings.toml").write_text("no = TOML", encoding="utf-8")

@@ -1,12 +1,14 @@
 """Records of runs, and which files of the suite they were to collect."""
 
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from plumbline import held
 from plumbline.commands.base import Project
-from plumbline.commands.measuring_run import HELD, RunEnded, _temporary_folder, with_gone_files
+from plumbline.commands.measuring_run import HELD, RunEnded, _run, _temporary_folder, with_gone_files
 from plumbline.results.schema import Reason
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
@@ -69,3 +71,12 @@ def test_the_folder_of_a_command_that_was_killed_goes_with_the_next(
         with _temporary_folder() as folder:
             assert sorted(folder.parent.iterdir()) == sorted([at_work, folder])
         assert list(at_work.parent.iterdir()) == [at_work]
+
+
+def test_pytest_keeps_an_interruption_until_its_run_begins(tmp_path: Path) -> None:
+    """From a terminal it reaches pytest as well, which would show a traceback of its imports."""
+    blocked = "signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])"
+    code = f"import os, signal, sys; os.kill(os.getpid(), signal.SIGINT); sys.exit({blocked})"
+
+    assert _run([sys.executable, "-c", code], tmp_path, 20) == 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -1,7 +1,10 @@
 """Services that can't be had, die or hang: the right exit code, and a message that says what and what next."""
 
 import contextlib
+import errno
+import os
 import socket
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.services.errors import NotReady
+from tests.support.fixtures import MakeServices
 from tests.support.project import Project
 from tests.support.traces import settings, skip_without_docker
 
@@ -278,3 +283,37 @@ def test_service_hangs(project: Project) -> None:
     said = "redis: stopped by a signal (paused), when test_faults.py::test_works failed"
     assert said in done.output
     assert said in (project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_start_without_more_threads_leaves_nothing(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under `ulimit -u`: then the services start and stop one after another."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    services = make_services('services = "embedded"\npostgres.backend = "off"\n')
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    services.begin()
+    services.wait_ready()
+    services.stop()
+    assert not services.directory.exists()
+
+
+def test_a_start_without_more_processes_leaves_nothing(
+    make_services: MakeServices, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    services = make_services('services = "embedded"\n')
+    runs = cache_home / "plumbline" / "runs"
+    before = set(runs.glob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(NotReady, match="can't be started: Resource temporarily unavailable"):
+            services.begin()
+    services.stop()
+    assert not services.directory.exists()
+    assert set(runs.glob("*")) == before
