@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.project import ROOT, Done, Project, with_lax_budgets
@@ -110,9 +110,11 @@ class Copy(Project):
         super().__init__(root, root / ".nox")
         self.noxfile = noxfile
 
-    def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-        """Start a session, whose environment is made where it isn't there."""
-        command = [sys.executable, "-m", "nox", "-f", self.noxfile, "-s", session]
+    def start(
+        self, session: str, *arguments: str, options: Sequence[str] = (), **environ: str
+    ) -> "subprocess.Popen[str]":
+        """Start a session, whose environment is made where it isn't there, with options of Nox."""
+        command = [sys.executable, "-m", "nox", *options, "-f", self.noxfile, "-s", session]
         return self._start([*command, "--", *arguments], {"PERF_SERVICES": "embedded", **environ})
 
     def begin(self, message: str = "Start") -> None:

@@ -9,7 +9,7 @@ from plumbline.comparing.trees.asked import Part, asked_for, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
-from plumbline.installed import digest, read_record, top_of, write_record
+from plumbline.installed import Record, digest, read_record, top_of, write_record
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, SETTINGS, SUITE, find_project
 from plumbline.settings import Settings, SettingsError, load_settings
 
@@ -51,7 +51,14 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]
     key = digest(root, top, files, sys.version, nox_python)
-    found = {"digest": [key], "source": source, "packages": packages, "files": files, "nox_python": [nox_python]}
+    found: Record = {
+        "digest": [key],
+        "source": source,
+        "packages": packages,
+        "files": files,
+        "nox_python": [nox_python],
+        "part": [part],
+    }
     write_record(found)
     say(f"environment: {', '.join(source)}: {len(packages)} packages installed")
 

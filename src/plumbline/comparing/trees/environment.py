@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -40,13 +41,19 @@ def local_packages() -> set[str]:
 
 
 def base_python(
-    changes: Mapping[str, str], folder: Path, project: Path, say: Callable[[str], None], *, complete: bool = True
+    changes: Mapping[str, str],
+    folder: Path,
+    project: Path,
+    say: Callable[[str], None],
+    *,
+    complete: bool = True,
+    options: Sequence[str] = (),
 ) -> Path:
     """Return the Python of an environment like this one with these changes, made in the cache `folder` if need be.
 
-    `project` is the folder whose pip or uv settings count. If the changes are not `complete`, packages that they need
-    change with them, where the installed ones do not fit. The caller holds the lock of the cache. Raises NoBase if a
-    version cannot be installed, and OSError.
+    `project` is the folder whose pip or uv settings count; `options` are lines of a requirements file that name package
+    indexes. If the changes are not `complete`, packages that they need change with them, where the installed ones do
+    not fit. The caller holds the lock of the cache. Raises NoBase if a version cannot be installed, and OSError.
     """
     if not changes:
         return Path(sys.executable)
@@ -54,7 +61,7 @@ def base_python(
     def make(target: Path) -> None:
         say(f"making the base environment: {_shown(changes)}")
         _copy_environment(target)
-        _install(changes, _paths(target)["python"], project, complete)
+        _install(changes, _paths(target)["python"], project, complete, options)
         # The installers note where packages came from: such a URL can hold a token.
         for packages in package_folders(_paths(target)["python"]):
             for file in Path(packages).glob("*.dist-info/direct_url.json"):
@@ -123,14 +130,14 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _install(changes: Mapping[str, str], python: Path, project: Path, complete: bool) -> None:
+def _install(changes: Mapping[str, str], python: Path, project: Path, complete: bool, options: Sequence[str]) -> None:
     """Use the tool that installed this environment, because its settings name the package indexes."""
     by_uv = any((one.read_text("INSTALLER") or "").strip() == "uv" for one in distributions().values())
     has_pip = importlib.util.find_spec("pip") is not None
     uv = find_uv() if by_uv or not has_pip else []
     if uv:
-        options = ["--quiet", "--python", str(python)]
-        install, uninstall = [*uv, "pip", "install", *options, "--no-deps"], [*uv, "pip", "uninstall", *options]
+        where = ["--quiet", "--python", str(python)]
+        install, uninstall = [*uv, "pip", "install", *where, "--no-deps"], [*uv, "pip", "uninstall", *where]
     else:
         if not has_pip:
             run_command([str(python), "-I", "-m", "ensurepip"], INSTALL_LIMIT_S)
@@ -141,17 +148,20 @@ def _install(changes: Mapping[str, str], python: Path, project: Path, complete: 
         raise NoBase(f"{', '.join(removed)} can't be removed from the base environment: {problem}")
     added = {name: pin for name, pin in changes.items() if pin}
     asked = [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
-    steps = [[*install, *asked]]
-    if not complete:
-        steps.append([word for word in steps[0] if word not in ("--no-deps", "--force-reinstall")])
-    for command in steps if added else []:
-        # From uv's cache first: faster, and it needs no network.
-        if (uv and not _run_installer([*command, "--offline"], project)) or not (
-            problem := _run_installer(command, project)
-        ):
-            continue
-        named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
-        raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, "packages.txt")  # not in the command, as the URL of an index may hold a token
+        file.write_text("\n".join([*options, *asked]), encoding="utf-8")
+        steps = [[*install, "-r", str(file)]]
+        if not complete:
+            steps.append([word for word in steps[0] if word not in ("--no-deps", "--force-reinstall")])
+        for command in steps if added else []:
+            # From uv's cache first: faster, and it needs no network.
+            if (uv and not _run_installer([*command, "--offline"], project)) or not (
+                problem := _run_installer(command, project)
+            ):
+                continue
+            named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
+            raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
 
 
 def _run_installer(command: list[str], project: Path) -> str:

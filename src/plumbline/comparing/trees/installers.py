@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.requirements import lines_of, read_requirements
 from plumbline.processes import run_command, without_secrets
 
@@ -69,7 +70,10 @@ def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
         if asked.declared:
             command += ["pyproject.toml", *(f"--extra={name}" for name in asked.extras)]
         _run_uv(command, asked.folder, from_cache=from_cache)
-        return [line for line in output.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = output.read_text(encoding="utf-8")
+        # A path counts from the file that names it.
+        found = re.sub(r"(?m)^(--find-links )(?!\w+://)(.*)$", lambda one: f"{one[1]}{asked.folder / one[2]}", found)
+        return [line for line in found.splitlines() if line.strip()]
 
 
 def synchronise(lines: Sequence[str], folder: Path) -> None:
@@ -79,15 +83,18 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, "packages.txt")
-        file.write_text("\n".join(lines), encoding="utf-8")
+        # uv knows only when it resolves which packages come from an index that is for some packages alone.
+        explicit = [f"--extra-index-url {one['url']}" for one in _uv_indexes(folder) if one.get("explicit")]
+        file.write_text("\n".join([*explicit, *lines]), encoding="utf-8")
         if uv := find_uv():
             command = [*uv, "pip", "sync", "--quiet", f"--python={sys.executable}", str(file)]
-            _run_uv(command, folder, from_cache=True)
+            _run_uv(command + ["--index-strategy=unsafe-best-match"] * bool(explicit), folder, from_cache=True)
             return
         run_installer([*_pip(), "install", "--no-deps", "-r", str(file)], folder)
     found = (re.match(r"([\w.-]+) *(?:==|@)|-e .*#egg=([\w.-]+)", line) for line in lines)
     wanted = {canonicalize_name(one[1] or one[2]) for one in found if one} | KEPT_BY_PIP
-    installed = {canonicalize_name(one.metadata["Name"]) for one in importlib.metadata.distributions()}
+    names = (one.metadata["Name"] for one in importlib.metadata.distributions())
+    installed = {canonicalize_name(name) for name in names if name}
     if surplus := sorted(installed - wanted):
         run_installer([*_pip(), "uninstall", "--yes", *surplus], folder)
 
@@ -101,6 +108,11 @@ def install_into(python: Path, lines: Sequence[str], folder: Path) -> None:
             _run_uv([*uv, "pip", "sync", "--quiet", f"--python={python}", str(file)], folder, from_cache=True)
         else:
             run_installer([*_pip(), f"--python={python}", "install", "--no-deps", "-r", str(file)], folder)
+
+
+def _uv_indexes(folder: Path) -> list[dict[str, str]]:
+    indexes: list[dict[str, str]] = read_toml(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("index", [])
+    return indexes
 
 
 def _run_uv(command: Sequence[str], folder: Path, *, from_cache: bool) -> None:

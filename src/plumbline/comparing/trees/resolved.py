@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from plumbline.comparing.trees.asked import asked_for
+from plumbline.comparing.trees.asked import Part, asked_for
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve
 from plumbline.comparing.trees.locks import Lock, read_lock
@@ -15,27 +15,28 @@ from plumbline.settings import InstallSettings
 
 def resolved_packages(
     root: Path, base: Path, prefix: str, install: InstallSettings, recorded: Mapping[str, str]
-) -> tuple[Lock, Lock] | None:
-    """Return the packages that base and head ask for, with all that those need.
+) -> tuple[tuple[Lock, Lock] | None, list[str]]:
+    """Return the packages that base and head ask for, with all that those need, and the options for base's indexes.
 
     `root` is the project in the working tree, `base` the base's tree, and `prefix` the project's folder in that. Where
-    the base leaves a version open, it gets the one that the baseline `recorded`, or head's. None if this environment
-    was not made from the working tree as it is, or if only head has a lock file. Raises NoBase.
+    the base leaves a version open, it gets the one that the baseline `recorded`, or head's. There are none if this
+    environment was not made from the working tree as it is, or if only head has a lock file. Raises NoBase.
     """
     record, top = read_record(), top_of(root)
     if record is None or record["digest"] != [digest(root, top, record["files"], sys.version, *record["nox_python"])]:
-        return None
+        return None, []
     now = Lock(record["source"][0], to_pins(record["packages"]))
     ours, theirs = (digest(tree / prefix, tree, record["files"]) for tree in (top, base))
     has_lock, had_lock = (read_lock(tree, prefix) for tree in (top, base))
     if not (has_lock.known and had_lock.known) or (has_lock.file and not had_lock.file):
-        return None
+        return None, []
     open_ones = [f"{name}=={version}" for name, version in recorded.items()] if not had_lock.file else []
     if ours == theirs and not open_ones:
-        return now, now
+        return (now, now), []
     try:
-        asked, _ = asked_for(base, base / prefix, install, open_ones or record["packages"])
+        part: Part = "suite" if "suite" in record["part"] else "all"
+        asked, _ = asked_for(base, base / prefix, install, open_ones or record["packages"], part)
         packages = resolve(asked, from_cache=True)
     except InstallError as error:
         raise NoBase(f"the packages of the base can't be found: {' / '.join(str(error).splitlines())}") from None
-    return Lock(had_lock.file or now.file, to_pins(packages)), now
+    return (Lock(had_lock.file or now.file, to_pins(packages)), now), [one for one in packages if one.startswith("--")]

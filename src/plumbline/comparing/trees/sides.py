@@ -104,7 +104,7 @@ def make_sides(
     reports steps that take time or could surprise. Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
-    wanted = PackageChanges()
+    wanted, options = PackageChanges(), list[str]()
     try:
         with kept.locked(cache):
             kept.sweep(trees)
@@ -118,9 +118,9 @@ def make_sides(
             made = cache.resolve() / APPLICATIONS
             base_app, head_app = (application(one.tree, one.tree / git.prefix, made) for one in (base, head))
             if commit is not None and not head_app:  # else the lock file is the application's
-                resolved = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
+                resolved, options = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
                 wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say, resolved)
-            python = base_python(wanted.changes, environments, root, say, complete=wanted.complete)
+            python = base_python(wanted.changes, environments, root, say, complete=wanted.complete, options=options)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()

@@ -1,0 +1,174 @@
+"""What a copy's sessions install: what the lock file says, and nothing that the tree no longer asks for."""
+
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from plumbline.comparing.trees.environment import find_uv
+from tests.support.project import Done, finish
+from tests.support.repository import Repository
+
+from .copies import Copy, copy, write_files
+
+PYPROJECT = """
+    [project]
+    name = "shop"
+    version = "1"
+    requires-python = ">=3.11"
+    dependencies = ["idna", "sniffio"]
+    """
+UV_LOCK = """
+    version = 1
+    requires-python = ">=3.11"
+
+    [[package]]
+    name = "idna"
+    version = "3.7"
+    source = { registry = "https://pypi.org/simple" }
+
+    [[package]]
+    name = "shop"
+    version = "1"
+    source = { virtual = "." }
+    dependencies = [{ name = "idna" }, { name = "sniffio" }]
+
+    [[package]]
+    name = "sniffio"
+    version = "1.3.0"
+    source = { registry = "https://pypi.org/simple" }
+    """
+# Poetry would install it by --no-root: there is no folder of its name.
+BY_POETRY = """
+    [tool.poetry]
+    name = "some-service"
+    version = "1"
+    [tool.poetry.dependencies]
+    python = "^3.11"
+    idna = "*"
+    [build-system]
+    requires = ["poetry-core"]
+    build-backend = "poetry.core.masonry.api"
+    """
+POETRY_LOCK = """
+    [[package]]
+    name = "idna"
+    version = "3.6"
+    groups = ["main"]
+
+    [[package]]
+    name = "pytest"
+    version = "7.4.4"
+    groups = ["dev"]
+
+    [metadata]
+    lock-version = "2.1"
+    """
+SHOP = """
+    try:
+        from plumb_fast import total
+    except ImportError:
+
+        def total(prices):
+            return sum(prices * 8) // 8
+    """
+FAST = "def total(prices):\n    return sum(prices)\n"
+
+
+def installed(copied: Copy, name: str) -> str:
+    """The version of a package in the environment of `ci`; "" if it is not there."""
+    found = [path.name for path in (copied.root / ".nox" / "ci").glob(f"lib/*/site-packages/{name}-*.dist-info")]
+    return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else ""
+
+
+def install(copied: Copy) -> Done:
+    """Run the part of a session that installs."""
+    return finish(copied.start("ci", options=("--install-only",)))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, template: Repository) -> Copy:
+    """A copy beside an application that is not yet one."""
+    copied = Copy(tmp_path / "shop")
+    assert copy(template, copied.root, {"services": ["redis"], "ci": "none", "reports": False}).code == 0
+    copied.begin()
+    return copied
+
+
+def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
+    """Of uv, then of Poetry, in the same environment. What can't be installed is never taken for a regression."""
+    write_files(shop.root, {"pyproject.toml": PYPROJECT, "uv.lock": UV_LOCK})
+    done = install(shop)
+    assert done.code == 0, done.output
+    by_uv = "uv.lock by `uv export`" if find_uv() else "uv.lock"
+    assert f"\nenvironment: {by_uv}, pyproject.toml, tests/performance/requirements.txt: " in done.output
+    assert (installed(shop, "idna"), installed(shop, "sniffio")) == ("3.7", "1.3.0")
+
+    (shop.root / "uv.lock").unlink()
+    write_files(shop.root, {"pyproject.toml": BY_POETRY, "poetry.lock": POETRY_LOCK})
+    done = install(shop)
+    assert done.code == 0, done.output
+    assert (installed(shop, "idna"), installed(shop, "sniffio")) == ("3.6", "")
+    assert not installed(shop, "pytest").startswith("7.")
+
+    again = install(shop)
+    assert "\nenvironment: poetry.lock, tests/performance/requirements.txt\n" in again.output, "nothing was to be done"
+
+    requirements = shop.suite / "requirements.txt"
+    text = requirements.read_text(encoding="utf-8")
+    requirements.write_text(f"{text}idna>=3.7\n", encoding="utf-8")
+    done = shop.nox("ci")
+    assert done.code == 3, done.output
+    assert "\nthe environment can't be made for poetry.lock, tests/performance/requirements.txt:\n" in done.output
+    assert "\nChange one of these versions, in the project or in tests/performance/requirements.txt." in done.output
+    requirements.write_text(f"{text}-e ./no-such-folder\n", encoding="utf-8")
+    assert shop.nox("ci").code == 3
+    requirements.write_text(text, encoding="utf-8")
+
+    shop.edit("settings.toml", 'python = ""', 'python = "3.99"')
+    done = shop.nox("ci")
+    assert done.code == 3, done.output
+    assert "there is no Python ==3.99.* here, which `python` in tests/performance/settings.toml asks for" in done.output
+    assert "Traceback" not in done.output
+    assert installed(shop, "idna") == "3.6", "the environment stays"
+
+
+def make_wheel(folder: Path, name: str, requires: str = "", code: str = "") -> None:
+    """A wheel of one module, in a folder that pip and uv find it in."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", code)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+
+
+def test_a_removed_extra_is_a_regression(shop: Copy) -> None:
+    """Head's environment loses what the extra brought, and the base's has it, although no version has changed."""
+    wheels = shop.root / "wheels"
+    make_wheel(wheels, "plumb_shop", 'Provides-Extra: fast\nRequires-Dist: plumb-fast; extra == "fast"\n')
+    make_wheel(wheels, "plumb_fast", code=FAST)
+    files = {"requirements.txt": "--find-links wheels\nplumb-shop[fast]==1.0\n"}
+    shop.add_shop()
+    write_files(shop.root, {**files, "shop.py": SHOP + "\n    def cheapest(prices):\n        return min(prices)\n"})
+    shop.measure_little()
+    shop.commit("The extra is there")
+    done = install(shop)
+    assert done.code == 0, done.output
+    assert installed(shop, "plumb_fast") == "1.0"
+
+    write_files(shop.root, {"requirements.txt": files["requirements.txt"].replace("[fast]", "")})
+    shop.git("checkout", "--quiet", "-b", "change")
+    shop.commit("It is removed")
+    done = shop.nox("ci", "-k", "test_total or test_cheapest", GITHUB_BASE_REF="main", PERF_SERVICES="off")
+
+    assert done.code == 1, done.output
+    assert installed(shop, "plumb_fast") == ""
+    assert "making the base environment: plumb-fast 1.0" in done.output
+    assert shop.verdicts()["test_shop.py::test_total"] == "regression"
+    record = json.loads((shop.root / ".nox" / "ci" / "plumbline.json").read_text(encoding="utf-8"))
+    assert record["source"] == ["requirements.txt", "tests/performance/requirements.txt"]
+    assert subprocess.run(["git", "status", "--short"], cwd=shop.root, check=True, capture_output=True).stdout == b""
