@@ -126,10 +126,13 @@ class TestOfUnittest(unittest.TestCase):
         self.measure = measure
 
     def test_it(self) -> None:
-        work_without_loop(self.measure)
+        with self.subTest("before it is measured"):
+            work_without_loop(self.measure)
+        with self.subTest("after it"):
+            self.assertTrue(self.measure.result)
 
 
-@pytest.mark.xfail(strict=False, reason="not yet")
+@pytest.mark.xfail(strict=False, reason=404)
 def test_expected_to_fail(measure: Measure) -> None:
     work_without_loop(measure)
     raise ValueError

@@ -357,6 +357,6 @@ def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:
     if report.failed:
         return "failed", report.longreprtext[-MESSAGE_CHARACTERS:]
     if report.skipped:
-        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(getattr(report, "wasxfail", ""))
         return "skipped", reason.removeprefix("Skipped: ")
     return "passed", ""

@@ -222,6 +222,7 @@ class Recorder:
         self._untimed = untimed  # why timings would mean nothing in this process, or ""
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
+        self._called = ""  # node id of the last test that has come to its end
         self._service_off: set[str] = set()
         self._tries = Tally[str]()  # of each key: another plugin may run a test that failed again
 
@@ -275,6 +276,13 @@ class Recorder:
         )
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        finally:
+            self._called = item.nodeid
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -283,8 +291,9 @@ class Recorder:
         if call.excinfo and any(call.excinfo.value is skip for skip in self._context.off_skips):
             self._service_off.add(self._context.key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
-        is_recorded = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
-        if is_recorded and isinstance(measure, Measure) and isinstance(item, pytest.Function):
+        has_passed = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
+        has_ended = self._called == item.nodeid  # its subtests are reported before its end
+        if has_passed and has_ended and isinstance(measure, Measure) and isinstance(item, pytest.Function):
             try:
                 benchmark = self._benchmark(item, measure)
                 # What could not be written at the end would cost the whole run.

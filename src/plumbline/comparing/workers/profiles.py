@@ -63,16 +63,12 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     if not all(map(sum, operations.values())):
         return []
     change_s = timed["head"].operation_s() - timed["base"].operation_s()
+    served = {side: _read(at / "app.json") for side, at in profiles.items()}
+    is_served = any(part for profile in served.values() for part in profile.parts)
     slower = []
-    for process, where in ("test", ""), ("app", "app"):
+    for process, where, waits in (timed, "", is_served), (served, "app", False):
         base, head = (
-            _of_process(
-                _read(at / f"{process}.json"),
-                trees[side],
-                operations[side],
-                waits=process == "test" and (at / "app.json").exists(),
-            )
-            for side, at in profiles.items()
+            _of_process(profile, trees[side], operations[side], waits=waits) for side, profile in process.items()
         )
         for (file, name), (head_s, head_calls, line) in head.items():
             base_s, base_calls, _ = base.get((file, name), (0.0, 0.0, 0))
@@ -84,6 +80,8 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     worst_s = working[0].head_s - working[0].base_s if working else 0.0
     if worst_s >= EXPLAINED * change_s > 0:
         waiting = []
+    elif is_served:  # the test waits for the application
+        waiting = [one for one in waiting if one.where]
     least_s = LEAST_SHARE * max(worst_s, change_s)
     return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
 

@@ -11,6 +11,7 @@ from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PA
 from plumbline.comparing.workers.profiles import Profile, Seen, slower_functions
 
 KEY = "test_shop.py::test_total"
+POLL = "method 'poll' of 'select.epoll' objects"
 TREES = {side: Path("/copies", side) for side in ("base", "head")}
 
 
@@ -43,17 +44,18 @@ def test_functions_are_listed_by_how_much_longer_they_take_in_head(tmp_path: Pat
                 Seen("pack", packages[folder.name], 7, operations, 0.02 * operations, 9.0 if slower else 1.0),
                 Seen("dump", packages[folder.name], 9, operations, (0.003 if slower else 0.002) * operations, 9.0),
                 Seen("sum", "", 0, operations, 0.001 * operations, 0.001 * operations),
-                Seen("method 'poll' of 'select.epoll' objects", "", 0, 1, 5.0, 5.0),
+                Seen(POLL, "", 0, 1, 5.0, 5.0),
             ],
             operations,
         )
-        written(folder, "app", [Seen("find", f"{tree}/shop/app.py", 5, operations * (3 if slower else 1), 0.0, 1.0)])
+        find = Seen("find", f"{tree}/shop/app.py", 5, operations * (3 if slower else 1), 0.0, 1.0)
+        written(folder, "app", [find, Seen(POLL, "", 0, 1, 5.0, 5.0)])
     found = slower_functions(KEY, tmp_path, TREES)
     assert [(one.where, one.file, one.line, one.name) for one in found] == [
         ("app", "shop/app.py", 5, "find"),
         ("", "shop/prices.py", 41, "total"),
         ("", "redis/client.py", 9, "dump"),
-        ("", "", 0, "method 'poll' of 'select.epoll' objects"),
+        ("app", "", 0, POLL),
     ]
     assert (found[0].base_s, found[0].head_s) == pytest.approx((0.01, 0.02))
     assert (found[0].base_calls, found[0].head_calls) == (1, 3)
@@ -79,9 +81,6 @@ def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str
     if text is not None:
         (base / digest(KEY) / "test.json").write_text(text)
     assert slower_functions(KEY, tmp_path, TREES) == []
-
-
-POLL = "method 'poll' of 'select.epoll' objects"
 
 
 def slower_by(tmp_path: Path, process: str, *slower: tuple[str, str, float]) -> list[str]:
