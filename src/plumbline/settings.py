@@ -1,6 +1,7 @@
 """`settings.toml` as typed values, and the environment variables that override it for one run."""
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -13,11 +14,12 @@ from msgspec import Meta, Struct, field
 
 BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]  # a longer time overflows the system's clocks
 Share = Annotated[float, Meta(gt=0, lt=1)]
 
 PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
 
+RESULTS_FOLDER = "perf-results"
 OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 # Each means `external` for its service.
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
@@ -142,7 +144,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     install: InstallSettings = InstallSettings()
     allow_external: list[str] = []  # hosts other than loopback that a PERF_…_URL may point at
     also_allowed: list[str] = []  # Redis and PostgreSQL servers that your code may use beside ours: "host:port"
-    results: str = "perf-results"
+    results: str = RESULTS_FOLDER  # a folder of its own, from the project's root
     ready_limit_s: Positive = 60.0  # for all services together
     test_limit_s: Positive = 30.0  # for one coroutine test
     prepare: list[str] = []  # a command that prepares the database (migrations, seed data) before the app starts
@@ -189,6 +191,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         raw |= {"services": table.pop("backend", "auto"), "also_allowed": table.pop("also_allowed", [])}
         for name in table:
             raise SettingsError(f"{path.name}: unknown key {name!r} in [services]; it has backend and also_allowed")
+    _check_values(raw, path.name)
     settings = _convert(raw, path.name)
     for place in settings.also_allowed:
         if not PLACE.fullmatch(place):
@@ -253,6 +256,20 @@ TABLES = {
     "gate": GateSettings,
     "compare": CompareSettings,
 }
+
+
+def _check_values(value: object, source: str, key: str = "") -> None:
+    """Raise SettingsError at a number or a text that TOML allows, but that no limit, path or command can be."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{source}: {key} = {value}: expected a finite number")
+    if isinstance(value, str) and "\0" in value:
+        raise SettingsError(f"{source}: {key} has a character U+0000, which no path and no command may have")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(name, source, repr(name))
+            _check_values(inner, source, f"{key}.{name}" if key else name)
+    for inner in value if isinstance(value, list) else ():
+        _check_values(inner, source, key)
 
 
 def _convert(raw: dict[str, Any], source: str) -> Settings:

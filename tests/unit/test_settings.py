@@ -402,3 +402,22 @@ def test_a_redis_without_a_password_can_be_asked_for(tmp_path: Path) -> None:
     """As for an application that takes only a host and a port."""
     assert load(tmp_path, '[redis.config]\nRequirePass = ""').redis.without_password
     assert not load(tmp_path, '[redis.config]\nsave = ""').redis.without_password
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("test_limit_s = inf", "settings.toml: test_limit_s = inf: expected a finite number"),
+        ("ready_limit_s = nan", "ready_limit_s = nan"),
+        ("[gate]\ntime_limit_s = -inf", "gate.time_limit_s = -inf"),
+        ("[redis.config]\nmaxmemory = nan", "redis.config.maxmemory = nan"),
+        ('[budgets]\n"a.py::b" = { p95_ms = +inf }', "budgets.a.py::b.p95_ms = inf"),
+        ("test_limit_s = 1e300", "test_limit_s: Expected `float` <= 1000000000.0"),
+        ('results = "a\\u0000b"', "settings.toml: results has a character U+0000"),
+        ('prepare = ["python", "a\\u0000b"]', "prepare has a character U+0000"),
+        ('[env]\n"A\\u0000" = "1"', "'A\\x00' has a character U+0000"),
+    ],
+)
+def test_a_value_that_nothing_can_use_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """TOML has numbers that are no numbers, and characters that no command takes."""
+    assert said in refusal(tmp_path, text)

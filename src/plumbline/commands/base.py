@@ -1,8 +1,10 @@
 """What all commands share: the project that one runs in, and a documented exit code for whatever ends it."""
 
+import contextlib
 import errno
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +12,12 @@ from pathlib import Path
 
 from plumbline.processes import OUTPUT_ENDED, adopt_orphans, drop_output, end_descendants
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
-from plumbline.results.files import ResultsError
+from plumbline.results.files import ResultsError, read_results
 from plumbline.services.redaction import known_secrets, redactor
-from plumbline.settings import Settings, SettingsError, load_settings
+from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError, load_settings
+
+RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
+IGNORE_ALL = "*\n"  # the .gitignore of a folder that a run has made
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,32 @@ class Project:
 LIMITS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
+def check_results_folder(project: Project) -> None:
+    """Raise SettingsError if the folder of the results holds the suite, or files that may be somebody else's."""
+    name = project.settings.results
+    folder, suite = (Path(os.path.realpath(path)) for path in (project.results, project.suite))
+    named, advice = f"settings.toml: results = {name!r}", 'name a folder of its own, such as "perf-results"'
+    if not name.strip() or suite.is_relative_to(folder) or folder.is_relative_to(suite):
+        raise SettingsError(f"{named} is the folder of the project or of its suite: {advice}")
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise SettingsError(f"{named} is not a folder: {advice}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingsError(f"{named} can't be used: {error.strerror}; {advice}") from None
+    if name == RESULTS_FOLDER and not project.results.is_symlink():
+        return
+    with contextlib.suppress(OSError, UnicodeDecodeError, ResultsError):
+        if (folder / ".gitignore").is_file() and (folder / ".gitignore").read_text("utf-8") == IGNORE_ALL:
+            return
+        read_results(folder / RESULTS)
+        return
+    theirs = [*(folder / file for file in (RESULTS, REPORT, JUNIT, HTML)), *folder.glob("*.log")]
+    if found := [path.name for path in theirs if os.path.lexists(path)]:
+        raise SettingsError(f"{named} has files that a run would replace: {', '.join(found)}; {advice}")
+
+
 class CommandError(Exception):
     """A command cannot go on; `exit_code` is the documented one."""
 
@@ -64,7 +95,9 @@ def documented_exit(command: Callable[[Project], int]) -> int:
     children = adopt_orphans()
     root = find_project(Path.cwd()) or Path.cwd()
     try:
-        code = command(Project(root, load_settings(root / SUITE / SETTINGS)))
+        project = Project(root, load_settings(root / SUITE / SETTINGS))
+        check_results_folder(project)
+        code = command(project)
         sys.stdout.flush()
         return code
     except SettingsError as error:

@@ -12,7 +12,7 @@ from typing import TextIO, cast
 
 from rich.console import Console
 
-from plumbline.commands.base import CommandError, Project
+from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, nox_command
@@ -28,8 +28,6 @@ from plumbline.results.files import (
 )
 from plumbline.results.schema import Results
 from plumbline.services.redaction import Terminal, known_secrets, redactor
-
-RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 
 ASIDE = ".last-"  # begins the names of an earlier run's files until this run has begun
 
@@ -90,7 +88,7 @@ def make_room(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     write_whole(folder / ".writable", "")
     if is_new:
-        write_whole(folder / ".gitignore", "*\n")
+        write_whole(folder / ".gitignore", IGNORE_ALL)
     (folder / ".writable").unlink()
     _remove_asides(folder)  # of a run that was killed
     for path in [*(folder / name for name in (RESULTS, REPORT, JUNIT, HTML)), *folder.glob("*.log")]:

@@ -3,9 +3,9 @@
 import argparse
 import time
 
-from plumbline.commands.base import CommandError, Project
+from plumbline.commands.base import SELFCHECK, CommandError, Project
 from plumbline.commands.measuring_run import measure_whole
-from plumbline.commands.output import SELFCHECK, say
+from plumbline.commands.output import say
 from plumbline.comparing.comparison import plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import NoBase

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from plumbline.results.files import ResultsError, read_results
 from plumbline.results.schema import Benchmark, Environment, Results
 
 T = TypeVar("T")
+LEAST_S = 1e-12  # a ratio to a shorter time, as of a file that was edited by hand, may overflow
 
 
 def baseline_path(folder: Path, environment: Environment) -> Path:
@@ -62,7 +64,15 @@ def edited_entries(old: Results | None, baseline: Results | None) -> frozenset[s
 
 
 def check_baselines(folder: Path) -> None:
-    """Raise ResultsError if a baseline of this kind of machine cannot be used, whatever its backends."""
+    """Raise ResultsError if a baseline of this kind of machine cannot be used, whatever its backends.
+
+    Nor may there be a folder that cannot be read: it is not the same as none.
+    """
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        if os.path.lexists(folder):
+            raise ResultsError(f"{folder} can't be read: {error.strerror}") from None
     for path in _of_this_machine(folder):
         _read(path)
 
@@ -88,6 +98,9 @@ def _read(path: Path) -> Results:
         for benchmark in baseline.benchmarks:
             if len(benchmark.process_medians) < 2 or min(benchmark.process_medians) <= 0:
                 raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
+            times_s = [benchmark.median, benchmark.machine_speed_s, *benchmark.process_medians]
+            if any(0 < time_s < LEAST_S for time_s in times_s):
+                raise ResultsError(f"{path}: {benchmark.key} has a time below {LEAST_S:g} s, which nothing takes")
     except ResultsError as error:
         command = f"`{nox_command()} -s baseline`"
         advice = f"Restore it from version control, or remove it and record a new one with {command}."

@@ -233,10 +233,10 @@ def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
     Neither those that were deselected or failed, nor those that were skipped because their service is off.
     """
     known = _names(record.benchmarks) | {*record.deselected}
-    tests = {test.key: test for test in record.tests}
+    tests, files = {test.key: test for test in record.tests}, {*record.collected_files}
     missing = []
     for old in baseline.benchmarks:
-        if old.key in known or old.key.partition("::")[0] not in record.collected_files:
+        if old.key in known or old.key.partition("::")[0] not in files:
             continue
         test = tests.get(old.key)
         if test is None:

@@ -50,14 +50,14 @@ def decode_results(data: bytes, path: Path) -> Results:
         raise ResultsError(f"{path} is empty")
     try:
         schema = msgspec.json.decode(data, type=_SchemaOnly).schema
-    except msgspec.DecodeError as error:  # ValidationError is one, too
+    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is one, too
         raise ResultsError(f"{path} is not a results file: {error}") from None
     if schema != SCHEMA:
         advice = "update Plumbline" if schema > SCHEMA else f"record it again with `{nox_command()} -s baseline`"
         raise ResultsError(f"{path} has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}")
     try:
         results = msgspec.convert(_with_typed_reasons(msgspec.json.decode(data)), Results)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged or was edited by hand: {error}") from None
     if twice := sorted(key for key, n in Counter(one.key for one in results.benchmarks).items() if n > 1):
         raise ResultsError(f"{path} holds {twice[0]} twice")

@@ -62,6 +62,44 @@ def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFix
     assert "settings.toml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", " ", ".", "..", "/", "tests", "tests/performance", "tests/performance/new", "a\\u0000b"),
+        *("pyproject.toml/x", "x" * 300, "a file", "theirs", "logs", "link to the root", "loop"),
+    ],
+)
+def test_a_folder_of_results_never_holds_files_of_others(
+    project: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run would replace has to be its own; a character or a name that no folder can have is no traceback."""
+    for file in ("a file", "pyproject.toml", "report.md", "theirs/report.md", "logs/app.log"):
+        (project / file).parent.mkdir(exist_ok=True)
+        (project / file).write_text("mine", encoding="utf-8")
+    (project / "link to the root").symlink_to(".")
+    (project / "loop").symlink_to("loop")
+    (project / "tests" / "performance" / "settings.toml").write_text(f'results = "{name}"', encoding="utf-8")
+
+    assert documented_exit(lambda _project: 0) == 2
+    assert "settings.toml: results " in capsys.readouterr().err.replace("'", "")
+
+
+@pytest.mark.parametrize("name", ["perf-results", "new", "ours", "of an old version", "empty", "link", "../elsewhere"])
+def test_a_folder_of_results(project: Path, name: str) -> None:
+    """A new one, an empty one, one that a run has made, and the default one, which holds what a killed run has left."""
+    for folder in ("perf-results", "ours", "of an old version", "empty"):
+        (project / folder).mkdir()
+    (project / "perf-results" / "report.md").write_text("cut off")
+    (project / "ours" / "report.md").write_text("whole")
+    (project / "ours" / ".gitignore").write_text("*\n")
+    (project / "of an old version" / "report.md").write_text("whole")
+    write_results(project / "of an old version" / "results.json", small())
+    (project / "link").symlink_to("ours")
+    (project / "tests" / "performance" / "settings.toml").write_text(f'results = "{name}"', encoding="utf-8")
+
+    assert documented_exit(lambda _project: 0) == 0
+
+
 def test_an_unexpected_error_is_not_hidden() -> None:
     """It is a fault of the package, and its traceback says where."""
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from plumbline.commands import output
-from plumbline.commands.base import CommandError, Project
-from plumbline.commands.output import ASIDE, HTML, JUNIT, RESULTS, make_room
+from plumbline.commands.base import HTML, JUNIT, RESULTS, CommandError, Project
+from plumbline.commands.output import ASIDE, make_room
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting import html
 from plumbline.results.files import ResultsError

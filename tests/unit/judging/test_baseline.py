@@ -1,5 +1,7 @@
 import math
 import platform
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ from plumbline.judging.baseline import (
     merge,
     preferred_backends,
 )
+from plumbline.judging.baseline_check import check_baseline
+from plumbline.judging.counts import check_counts
+from plumbline.judging.decide import decide
+from plumbline.judging.evidence import Evidence
 from plumbline.results.environment import cpu_model
-from plumbline.results.files import ResultsError, write_results
+from plumbline.results.files import ResultsError, dump_results, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results
+from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
 HERE = Environment(
@@ -110,6 +117,79 @@ def test_a_baseline_that_links_to_nothing_is_refused(tmp_path: Path, find: Calla
 
     with pytest.raises(ResultsError, match="is a link to a file that does not exist\nRestore it"):
         find(tmp_path)
+
+
+@pytest.mark.parametrize("find", [lambda folder: find_baseline(folder, HERE), check_baselines])
+def test_a_folder_in_a_baselines_place_is_refused(tmp_path: Path, find: Callable[[Path], object]) -> None:
+    """A run does not pass as if there were no baseline."""
+    baseline_path(tmp_path, HERE).mkdir()
+
+    with pytest.raises(ResultsError, match="can't be read: Is a directory\nRestore it"):
+        find(tmp_path)
+
+
+def test_a_folder_of_baselines_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """It is not the same as a repository without baselines."""
+    check_baselines(tmp_path / "none")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+
+    for name in ("file", "link"):
+        with pytest.raises(ResultsError, match=f"{name} can't be read: "):
+            check_baselines(tmp_path / name)
+
+
+def test_no_number_in_a_baseline_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Each one is refused, or judged and reported, whatever somebody has made of it."""
+    fields = dict.fromkeys(("mean", "p95", "p99", "minimum", "maximum", "spread", "machine_speed_s"), 0.001)
+    counts: dict[str, Any] = {
+        "counts": {"redis.command GET": 3.0},
+        "counted": ["redis.command"],
+        "counts_varying": {"a": [1.0, 2.0]},
+    }
+    others: dict[str, Any] = {
+        "rate_per_s": 3.0,
+        "samples": 9,
+        "operations": 2,
+        "pin": 1,
+        "tolerance": 0.1,
+        "minimum_effect": 0.2,
+    }
+    one = entry("a.py::a", process_medians=[0.001, 0.0011], **fields, **counts, **others)
+    document = dump_results(run(one, entry("b.py::b")))
+    now, gate, path = run(one), GateSettings(), baseline_path(tmp_path, HERE)
+    numbers = [*re.finditer(r"(?<=[ \[])-?[\d.]+(e-?\d+)?(?=[,\]}\n])", document)]
+    outcomes = Counter[str]()
+    for number in numbers:
+        for bad in ("1e300", "-1", "-1e300", "0", "NaN", "Infinity", str(2**70), "1e-300", "5e-324", '"\\u0000"'):
+            path.write_text(document[: number.start()] + bad + document[number.end() :])
+            try:
+                baseline = find_baseline(tmp_path, HERE)
+            except ResultsError:
+                outcomes["refused"] += 1
+                continue
+            timings = check_baseline(now, baseline, gate, {})
+            evidence = Evidence(baseline=baseline, timings=timings, counts=check_counts(now, baseline, timings))
+            judged = decide(now, evidence, gate)
+            dump_results(judged)
+            outcomes["judged"] += 1
+    assert len(numbers) > 20
+    assert outcomes["refused"] > 150
+    assert outcomes["judged"] > 20
+
+
+def test_recording_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    """What it leads to is written, also if that is new."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "baselines").mkdir()
+    link = baseline_path(tmp_path / "baselines", HERE)
+    link.symlink_to("../shared/baseline.json")
+
+    write_results(link, run(entry("a.py::a")))
+
+    assert link.is_symlink()
+    assert find_baseline(tmp_path / "baselines", HERE) == run(entry("a.py::a"))
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["baseline.json"]
 
 
 @pytest.mark.parametrize("backend", ["docker", "embedded"])
