@@ -67,7 +67,10 @@ def next_step(problem: str) -> str:
     """Return advice on the last lines of an installer."""
     requirements, settings = f"{SUITE}/requirements.txt", f"{SUITE}/{SETTINGS}"
     if re.search(r"No solution found|ResolutionImpossible|conflict", problem):
-        step = f"Change one of these versions, in the project or in {requirements}. A lock file may be older than that."
+        step = (
+            f"Change one of these versions, in the project or in {requirements}. A lock file may be older than that."
+            f' Or give the application an environment of its own: `environment = "own"` in [app] of {settings}.'
+        )
     elif re.search(r"[Bb]uild", problem):
         step = (
             'If the application can\'t be built, set `application = "dependencies"` in [install] of'

@@ -11,11 +11,11 @@ import json
 import mmap
 import os
 import sys
+from _thread import get_ident
 from collections.abc import Mapping
 from importlib.machinery import SourceFileLoader
-from inspect import CO_OPTIMIZED
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 
 TRACE = "PERF_READS"  # variable that names the file of the trace
 TESTS = "tests"
@@ -39,6 +39,9 @@ class _Trace:
         self._importing: set[str] = set()  # read in order to record their calls
         # The functions by file; None for a package, in which all differ.
         self._differing: dict[str, list[str] | None] = {}
+        self._places: dict[str, str] = {}
+        # By thread and package, how many of its modules are being imported.
+        self._executing: dict[tuple[int, str], int] = {}
         for module in list(sys.modules.values()):
             self._record("open", (getattr(module, "__file__", None),))
         sys.addaudithook(self._record)
@@ -71,7 +74,7 @@ class _Trace:
                 self._add(path)
 
     def _watch_imports(self) -> None:
-        compiled = SourceFileLoader.get_code
+        compiled, execute = SourceFileLoader.get_code, SourceFileLoader.exec_module
 
         def get_code(loader: SourceFileLoader, fullname: str) -> CodeType | None:
             file = loader.get_filename(fullname)
@@ -90,7 +93,16 @@ class _Trace:
                     self._importing.discard(path)
             return compiled(loader, fullname)
 
+        def exec_module(loader: SourceFileLoader, module: ModuleType) -> None:
+            key = get_ident(), self._place(loader.path)
+            self._executing[key] = self._executing.get(key, 0) + 1
+            try:
+                execute(loader, module)
+            finally:
+                self._executing[key] -= 1
+
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+        SourceFileLoader.exec_module = exec_module  # type: ignore[method-assign, assignment]
         builtins._perf_called = self._called  # type: ignore[attr-defined]
 
     def _watch(self, node: ast.AST, prefix: str, found: str) -> None:
@@ -112,24 +124,27 @@ class _Trace:
 
     def _called(self, name: str, found: str) -> None:
         now = int.from_bytes(self._stage[:NUMBER_BYTES], "little")
-        if name != ANY or now or not self._is_at_home(sys._getframe(1), found):
-            self._add(f"{CALL}{now} {os.getpid()} {name} {found}")
+        line = f"{CALL}{now} {os.getpid()} {name} {found}"
+        if line not in self._known and (name != ANY or now or not self._is_at_home(found)):
+            self._add(line)
 
-    def _is_at_home(self, frame: FrameType | None, package: str) -> bool:
+    def _is_at_home(self, package: str) -> bool:
         """Return whether the package calls itself while it is imported, or Plumbline calls it."""
+        if self._executing.get((get_ident(), package)):
+            return True
+        frame: FrameType | None = sys._getframe(2) if self._file.name == TESTS else None
         while frame is not None:
-            code, module = frame.f_code, str(frame.f_globals.get("__name__"))
-            # The body of a module or a class. The body of `__main__` lasts as long as the process.
-            is_body = not code.co_flags & CO_OPTIMIZED and module != "__main__"
-            is_plumbline = self._file.name == TESTS and module.partition(".")[0] == "plumbline"
-            if is_plumbline or (is_body and self._place(code.co_filename) == package):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == "plumbline":
                 return True
             frame = frame.f_back
         return False
 
     def _place(self, file: str) -> str:
-        path = Path(os.path.abspath(file))  # noqa: PTH100
-        return next((str(one) for one in (path, *path.parents) if str(one) in self._differing), "")
+        """Return the file or package that differs and holds a file; "" if none does."""
+        if file not in self._places:  # asked for at each call
+            path = Path(os.path.abspath(file))  # noqa: PTH100
+            self._places[file] = next((str(one) for one in (path, *path.parents) if str(one) in self._differing), "")
+        return self._places[file]
 
 
 # Plumbline imports the marks from this module under its full name.
