@@ -5,10 +5,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
 PATIENCE_S = 3.0
 MOST_LINES = 3
+LIBRARY = Path(os.__file__).parent  # whose own lines explain little
 
 
 def end_within_seconds(exit_code: int, report: Callable[[str], object]) -> None:
@@ -39,7 +41,8 @@ def _holding(frames: dict[int, FrameType], main: list[FrameType]) -> Iterator[st
     held = {f"the thread {thread.name!r}": [*_chain(frames.get(thread.ident or 0))] for thread in threads}
     for name, chain in (held or {"an exit handler": main}).items():
         yield f"{name} was still running after the last test, and pytest ended without it:"
-        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in chain[:MOST_LINES]):
+        own = [frame for frame in chain if not Path(frame.f_code.co_filename).is_relative_to(LIBRARY)] or chain
+        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in own[:MOST_LINES]):
             yield f"  {line.filename}:{line.lineno} {line.name}: {line.line}"
 
 

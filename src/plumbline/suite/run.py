@@ -30,8 +30,7 @@ from plumbline.measuring.machine_speed import Disturbances
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
 from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
-from plumbline.reporting.format import duration, file_and_name
-from plumbline.reporting.terminal import Progress, render_table
+from plumbline.reporting.terminal import render_table
 from plumbline.results.environment import describe_environment
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
@@ -39,6 +38,7 @@ from plumbline.services.errors import describe
 from plumbline.services.services import Services
 from plumbline.settings import Budget, SettingsError, check_keys
 from plumbline.suite.limits import limit_of
+from plumbline.suite.progress import SuiteProgress
 from plumbline.suite.sources import Source, source_of
 
 _SOURCE = pytest.StashKey[Source]()
@@ -70,7 +70,7 @@ class SuiteRun:
         config.pluginmanager.register(context)
         config.pluginmanager.register(self._recorder)
         if self._output and config.option.verbose < 0:
-            config.pluginmanager.register(SuiteProgress(self._recorder))
+            config.pluginmanager.register(SuiteProgress(self._recorder.tests, self._recorder.benchmarks))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
@@ -359,37 +359,6 @@ class Recorder:
     def _budget(self, key: str) -> Budget | None:
         budgets = self._context.settings.budgets
         return budgets.get(key) or budgets.get(key.partition("[")[0])
-
-
-class SuiteProgress:
-    """Shows the progress in place of pytest's dots. A pytest plugin."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        self._progress = Progress(reporter._tw._file if reporter is not None else sys.stdout, len(session.items))
-        try:
-            return (yield)
-        finally:
-            self._progress.close()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        if hasattr(report, "wasxfail"):
-            return None
-        if report.when != "call" and report.passed:
-            return "", "", ""
-        category: str = "error" if report.when != "call" and report.failed else report.outcome
-        return category, "", category.upper()
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        tests, benchmarks = self._recorder.tests, self._recorder.benchmarks
-        last = benchmarks[-1] if benchmarks and tests and tests[-1].benchmark else None
-        figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
-        self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
 
 
 def why_untimed(config: pytest.Config) -> str:

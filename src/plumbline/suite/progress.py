@@ -1,0 +1,43 @@
+"""The progress of a run of the suite."""
+
+import sys
+from collections.abc import Generator, Sequence
+
+import pytest
+
+from plumbline.reporting.format import duration, file_and_name
+from plumbline.reporting.terminal import Progress
+from plumbline.results.schema import Benchmark, TestOutcome
+
+
+class SuiteProgress:
+    """Shows the progress in place of pytest's dots. A pytest plugin."""
+
+    def __init__(self, tests: Sequence[TestOutcome], benchmarks: Sequence[Benchmark]) -> None:
+        """Show the last of these, to which others are added."""
+        self._tests = tests
+        self._benchmarks = benchmarks
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        self._progress = Progress(reporter._tw._file if reporter is not None else sys.stdout, len(session.items))
+        try:
+            return (yield)
+        finally:
+            self._progress.close()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        if hasattr(report, "wasxfail"):
+            return None
+        if report.when != "call" and report.passed:
+            return "", "", ""
+        category: str = "error" if report.when != "call" and report.failed else report.outcome
+        return category, "", category.upper()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        tests, benchmarks = self._tests, self._benchmarks
+        last = benchmarks[-1] if benchmarks and tests and tests[-1].benchmark else None
+        figures = f"{duration(last.median)}, {last.samples:,} samples" if last else ""
+        self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
