@@ -32,7 +32,7 @@ def state_folder() -> Path:
             wanted.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = wanted.stat()
             if found.st_uid == user and os.access(wanted, os.W_OK | os.X_OK):
-                wanted.chmod(found.st_mode & ~0o022)
+                wanted.chmod(0o700)
                 _ignored_by_git(wanted)
                 return wanted
     # Others can write to the temporary folder, so this must be a real folder, the user's own and closed to them.

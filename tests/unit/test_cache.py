@@ -60,7 +60,7 @@ def test_a_cache_folder_that_others_can_write_to_is_closed(tmp_path: Path, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "plumbline").mkdir()
     (tmp_path / "plumbline").chmod(0o777)
-    assert cache.state_folder().stat().st_mode & 0o777 == 0o755
+    assert cache.state_folder().stat().st_mode & 0o777 == 0o700
 
 
 def test_the_temporary_folder_is_the_fallback(fallback: Path) -> None:

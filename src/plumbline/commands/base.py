@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,8 @@ def documented_exit(command: Callable[[Project], int]) -> int:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     children = adopt_orphans()
-    root = find_project(Path.cwd()) or Path.cwd()
     try:
+        root = find_project(Path.cwd()) or Path.cwd()
         project = Project(root, load_settings(root / SUITE / SETTINGS))
         check_results_folder(project)
         code = command(project)
@@ -113,11 +114,18 @@ def documented_exit(command: Callable[[Project], int]) -> int:
             advice = "raise the limits of this user: `ulimit -a` shows them"
             return _fail(f"no more processes, files or memory are allowed: {error.strerror}; {advice}", EXIT_INVALID)
         if error.errno not in OUTPUT_ENDED:
-            raise
+            return _unexpected()
         drop_output(sys.stdout)
         return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
+    except Exception:
+        return _unexpected()
     finally:
         end_descendants(children)
+
+
+def _unexpected() -> int:
+    """Print where an error that is no case of its own was raised: Python's exit code would be that of a regression."""
+    return _fail(f"{traceback.format_exc()}\nthis is a fault of Plumbline: please report it", EXIT_INVALID)
 
 
 def _fail(message: str, code: int) -> int:

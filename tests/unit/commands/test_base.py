@@ -100,14 +100,25 @@ def test_a_folder_of_results(project: Path, name: str) -> None:
     assert documented_exit(lambda _project: 0) == 0
 
 
-def test_an_unexpected_error_is_not_hidden() -> None:
-    """It is a fault of the package, and its traceback says where."""
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), ZeroDivisionError()])
+def test_an_unexpected_error_is_shown_and_no_regression(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a fault of the package, and its traceback says where; Python itself would end with exit code 1."""
 
     def command(_project: Project) -> int:
-        raise OSError(errno.EACCES, "Permission denied")
+        raise error
 
-    with pytest.raises(OSError, match="Permission denied"):
-        documented_exit(command)
+    assert documented_exit(command) == 3
+    shown = capsys.readouterr().err
+    assert f"raise error\n{type(error).__name__}" in shown
+    assert "this is a fault of Plumbline: please report it" in shown
+
+
+def test_a_current_folder_that_is_gone_is_no_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    assert documented_exit(lambda _project: 0) == 3
 
 
 @pytest.mark.parametrize("command", [("report",), ("report", "--format=csv")], ids=["report", "export"])
