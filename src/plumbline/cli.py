@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ COMMANDS = {
     "selfcheck": "measure the gate's own error rates on this machine",
     "report": "show the last results again, or export them",
 }
+WITHOUT_PYTEST = {"accept", "report"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +31,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def open_streams() -> None:
+    """Give this process and its children standard streams, to and from nowhere, in place of those that are closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.dup2(descriptor, number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
 def _main(arguments: Sequence[str] | None) -> int:
+    open_streams()
     if arguments is None:
         inherited.leave_behind()
     from plumbline.commands.base import documented_exit  # which may not be found under a wrong PYTHONHOME
@@ -48,14 +61,17 @@ def _main(arguments: Sequence[str] | None) -> int:
         parser.parse_args(given)  # prints the help or the version, or refuses
     name, *rest = given
     command = importlib.import_module(f"plumbline.commands.{name}")
+    takes_pytest = name not in WITHOUT_PYTEST
     own = argparse.ArgumentParser(
         prog=f"plumbline {name}",
         description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
-        epilog=f"Arguments after -- go to pytest. Example: {command.EXAMPLE}",
+        epilog=f"{'Arguments after -- go to pytest. ' if takes_pytest else ''}Example: {command.EXAMPLE}",
     )
     if hasattr(command, "add_arguments"):
         command.add_arguments(own)
     end = rest.index("--") if "--" in rest else len(rest)
     options = own.parse_args(rest[:end])
     options.pytest = rest[end + 1 :]
+    if options.pytest and not takes_pytest:
+        own.error("it runs no tests, so that nothing may follow --")
     return documented_exit(lambda project: command.run(project, options))

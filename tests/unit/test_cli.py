@@ -22,6 +22,7 @@ def test_help_of_each_command_shows_an_example(name: str, capsys: pytest.Capture
     shown = " ".join(capsys.readouterr().out.split())
     example = importlib.import_module(f"plumbline.commands.{name}").EXAMPLE
     assert f"Example: {example}" in shown
+    assert ("go to pytest" in shown) == (name not in ("accept", "report"))
     assert f"plumbline {name}" in example
 
 
@@ -43,6 +44,15 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: plumbline")
+
+
+def test_arguments_of_pytest_are_refused_where_none_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would be ignored."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["report", "--", "-k", "checkout"])
+
+    assert ended.value.code == 2
+    assert "nothing may follow --" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_a_current_folder_that_is_gone_is_no_regression(tmp_path: Path, monkeypa
     (tmp_path / "gone").rmdir()
 
     assert documented_exit(lambda _project: 0) == 3
+
+
+def test_a_closed_stream_is_none_that_counts(project: Path) -> None:
+    """Some schedulers start commands without standard streams. Nothing else may be written in their place."""
+    write_results(project / "perf-results" / "results.json", small())
+    shell = f"exec {shlex.quote(sys.executable)} -m plumbline report <&- >&- 2>&-"
+
+    assert subprocess.run(["bash", "-c", shell], cwd=project).returncode == 3
+    assert (project / "perf-results" / "report.md").read_text().startswith("## ")
 
 
 @pytest.mark.parametrize("command", [("report",), ("report", "--format=csv")], ids=["report", "export"])

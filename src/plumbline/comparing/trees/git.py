@@ -301,8 +301,10 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
         find = functools.partial(_last_change, git, baseline)
         found = find() or git.deepen(find)
         why = f"the newest commit that changed {baseline.name}"
-        lost = "the commit that last changed it is not in this shallow clone" if git.boundaries() else "it isn't in git"
-        problem = f"{baseline.name} leads to no commit to compare with: {lost}"
+        problem = f"{baseline.name} leads to no commit to compare with: "
+        if not found and not git.boundaries():
+            raise NoBase(f"{problem}it isn't in git. Commit it")
+        problem += "the commit that last changed it is not in this shallow clone"
     else:
         raise NoBase(
             "there is no baseline, and so no commit to compare with: record one with"

@@ -149,6 +149,9 @@ def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]
     return [(name, without_secrets(pin), installed.get(name, "")) for name, pin in sorted(changes.items())]
 
 
+SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
+
+
 def describe(sides: Sides) -> list[str]:
     """Return what differs between the sides, in at most some ten lines."""
     packages, count = sides.packages, len(sides.files)
@@ -157,7 +160,7 @@ def describe(sides: Sides) -> list[str]:
         lines.append(f"and {len(packages) - MOST_SHOWN} more packages")
     if count:
         lines.append(f"{'1 file differs' if count == 1 else f'{count} files differ'}: {_listed(sides.files)}")
-    return lines or ["nothing differs: the same files and the same packages"]
+    return lines or [SAME]
 
 
 def python_path(side: Side, sides: Sides) -> str:

@@ -76,7 +76,9 @@ def test_both_sides_have_heads_suite(repository: Repository, cache: Path) -> Non
     assert texts(sides.base.root / "tests") == {"performance/test_it.py": "new", "performance/test_new.py": "new"}
     assert (sides.base.root / "conftest.py").read_text() == "new"
     assert not sides.differ
-    assert describe(sides) == ["nothing differs: the same files and the same packages"]
+    assert describe(sides) == [
+        "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
+    ]
 
 
 def test_a_base_from_before_the_suite_gets_it(tmp_path: Path, cache: Path) -> None:

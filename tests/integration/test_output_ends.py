@@ -1,0 +1,36 @@
+"""A run whose output nobody reads any more: its files and its exit code are those of any other run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import SUITE, Project
+
+FAILS = "\n\ndef test_fails() -> None:\n    assert not 'x' * 100_000\n"
+
+
+@pytest.mark.parametrize("output", ["a closed pipe", "a full device"])
+def test_a_run_goes_on_when_its_output_ends(tmp_path: Path, output: str) -> None:
+    """Also pytest, in a process of its own, and with more to print than any buffer holds."""
+    project = Project.create(tmp_path / "project", tmp_path, steady=True)
+    project.write("test_suite.py", SUITE + (FAILS if output == "a closed pipe" else ""))
+    if output == "a closed pipe":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    foreign = ("PERF_", "PYTEST_", "GITHUB_")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    command = [sys.executable, "-m", "plumbline", "ci", "--", "-rA", "--tb=long"]
+
+    done = subprocess.run(command, cwd=project.root, stdout=writer, stderr=subprocess.PIPE, text=True, env=environ)
+
+    os.close(writer)
+    assert done.returncode == (1 if output == "a closed pipe" else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(project.verdicts().values()) == {"new"}
+    for name in ("results.json", "report.md", "junit.xml"):
+        assert (project.root / "perf-results" / name).stat().st_size > 100
