@@ -1,7 +1,9 @@
 """Which variables of the shell are hidden from what a command starts."""
 
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,33 @@ def test_a_command_starts_again_without_them(monkeypatch: pytest.MonkeyPatch) ->
 
     environ = {"HOME": "/root", "PERF_HIDDEN": "UVICORN_RELOAD WEB_CONCURRENCY"}
     assert started == [(sys.executable, [sys.executable, "-X", "utf8", "-m", "plumbline", "ci"], environ)]
+
+
+def test_a_width_without_room_for_a_report_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would print nothing into no columns."""
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda _, __, environ: started.append(environ))
+
+    for columns in ("0", "80"):
+        inherited.leave_behind({"COLUMNS": columns})
+
+    assert started == [{"PERF_HIDDEN": "COLUMNS"}]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_a_home_that_is_closed_to_this_user_is_left_behind(tmp_path: Path) -> None:
+    """As after `su` from root: clients look there for their files, and fail."""
+    tmp_path.chmod(0o700)
+    source = (
+        f"from plumbline import inherited; print(inherited._is_closed({str(tmp_path)!r}), inherited._is_closed('/'))"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import os, sys; sys.path[:] = {sys.path!r}; import plumbline; os.setuid(65534); {source}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["True", "False"], done.stderr
