@@ -49,16 +49,12 @@ def test_a_width_without_room_for_a_report_is_left_behind(monkeypatch: pytest.Mo
 def test_a_home_that_is_closed_to_this_user_is_left_behind(tmp_path: Path) -> None:
     """As after `su` from root: clients look there for their files, and fail."""
     tmp_path.chmod(0o700)
-    source = (
-        f"from plumbline import inherited; print(inherited._is_closed({str(tmp_path)!r}), inherited._is_closed('/'))"
-    )
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import os, sys; sys.path[:] = {sys.path!r}; import plumbline; os.setuid(65534); {source}",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    source = f"""
+import os, sys
+sys.path[:] = {sys.path!r}
+from plumbline import inherited
+os.setuid(65534)
+print(inherited._is_closed({str(tmp_path)!r}), inherited._is_closed("/"))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert done.stdout.split() == ["True", "False"], done.stderr
