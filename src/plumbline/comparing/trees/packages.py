@@ -1,16 +1,18 @@
 """Which packages differ between base and head, one by one: what base gets, and what cannot be judged."""
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.environment import PLUMBLINE, distributions, local_packages
 from plumbline.comparing.trees.locks import Lock, Pins, read_lock, read_toml
-from plumbline.comparing.trees.pins import ANY, fits, is_lasting, is_open, is_readable, same
+from plumbline.comparing.trees.pins import ANY, LOCAL_FILE, fits, is_lasting, is_open, is_readable, same
 from plumbline.comparing.trees.requirements import to_pins
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE
@@ -64,10 +66,11 @@ def wanted_changes(
     the dependencies of pyproject.toml.
     Raises NoBase if a file cannot be read.
     """
-    before, now = read_lock(base, prefix), read_lock(head, prefix)
+    before, now = (_with_contents(read_lock(tree, prefix), tree / prefix) for tree in (base, head))
     installed = installed or head_packages(head / prefix, now)
     if resolved:
-        return _with_unpinned(compare_packages(*resolved, installed), before, now, installed)
+        resolved_before, resolved_now = map(_with_contents, resolved, (base / prefix, head / prefix))
+        return _with_unpinned(compare_packages(resolved_before, resolved_now, installed), before, now, installed)
     if not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
     elif not before.file and not now.file:
@@ -88,6 +91,17 @@ def _with_unpinned(found: PackageChanges, before: Lock, now: Lock, installed: In
     written = compare_packages(before, now, installed).unjudged if before.file else []
     unpinned = [one for one in written if one.cause == "not_pinned" and one.name not in found.changes]
     return replace(found, unjudged=[*found.unjudged, *unpinned])
+
+
+def _with_contents(lock: Lock, project: Path) -> Lock:
+    """Return a lock file with the contents of packages that it names as files: they can change without their names."""
+    pins = {**lock.pins}
+    for name, pin in lock.pins.items():
+        path = project / unquote(urlsplit(pin).path) if pin.startswith(LOCAL_FILE) and "#" not in pin else None
+        if path and path.is_file():
+            with path.open("rb") as file:
+                pins[name] = f"{LOCAL_FILE}{path.name}#{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return replace(lock, pins=pins)
 
 
 def _declared(project: Path) -> Lock:

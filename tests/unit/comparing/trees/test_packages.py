@@ -255,6 +255,21 @@ def test_a_version_that_the_base_leaves_open_is_not_judged(
     assert [f"{one.name} {one.cause}" for one in found.unjudged] == unjudged
 
 
+@pytest.mark.parametrize(("content", "unjudged"), [("old", []), ("new", ["a not_a_release"])])
+def test_a_wheel_in_the_repository_can_change_without_its_name(
+    trees: tuple[Path, Path], content: str, unjudged: list[str]
+) -> None:
+    """Only head's is installed."""
+    origin = json.dumps({"url": "file:///work/vendor/a-1.0-py3-none-any.whl", "archive_info": {}})
+    for tree, text in zip(trees, ("old", content), strict=True):
+        (tree / "requirements.txt").write_text("./vendor/a-1.0-py3-none-any.whl")
+        (tree / "vendor").mkdir()
+        (tree / "vendor" / "a-1.0-py3-none-any.whl").write_text(text)
+    found = wanted_changes(*trees, "", {}, installed=Installed({"a": "1.0"}, origins={"a": origin}))
+    assert found.changes == {}
+    assert [f"{one.name} {one.cause}" for one in found.unjudged] == unjudged
+
+
 @pytest.mark.usefixtures("redis_8")
 def test_what_is_not_installed_as_locked_is_reported(trees: tuple[Path, Path]) -> None:
     for tree in trees:
