@@ -181,9 +181,11 @@ class Worker:
             self._last = report  # a failure in the clean-up outweighs a pass
 
     def pytest_runtest_logfinish(self) -> None:
-        if (report := self._last) is not None:
-            outcome, message = outcome_of(report)
-            self._line.send(Over(outcome, self._context.scrub(message), output_in(report)))
+        report, self._last = self._last, None
+        outcome, message = outcome_of(report) if report else ("failed", "pytest reported no outcome")
+        texts = (self._context.scrub(message), output_in(report) if report else "")
+        # Half a surrogate pair, which an error may show, is no UTF-8.
+        self._line.send(Over(outcome, *(text.encode(errors="replace").decode() for text in texts)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
