@@ -52,11 +52,6 @@ class Secret:
     names: frozenset[str] = frozenset()
 
     @property
-    def is_distinct(self) -> bool:
-        """Return whether it can be hidden wherever it stands."""
-        return len(self.text) >= LEAST_CHARACTERS and self.text.lower() not in NAMES | self.names
-
-    @property
     def is_word(self) -> bool:
         """Return whether it may be a name that somebody has given to a test."""
         return re.fullmatch("[A-Za-z_-]+", self.text) is not None
@@ -85,21 +80,25 @@ class Redactor:
     """Hides these passwords, and that of each URL, known or not."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        secrets = sorted({one for one in secrets if one.text}, key=lambda one: (-len(one.text), one.text))
-        encoded = {one for secret in secrets for one in _encoded(secret)}
-        everywhere = [_anywhere(one.text) for one in secrets if one.is_distinct] + sorted(encoded)
-        in_urls = [_spelt(one.text) for one in secrets if not one.is_distinct]
-        self._everywhere = re.compile("|".join(everywhere)) if everywhere else None
+        known = [one for one in secrets if one.text]
+        names = NAMES.union(*(one.names for one in known))
+        texts = sorted({one.text for one in known}, key=lambda text: (-len(text), text))
+        whole = [text for text in texts if len(text) >= LEAST_CHARACTERS and text.lower() not in names]
+        encoded = [one for secret in known for one in (f"{secret.user}:{secret.text}", secret.text)]
+        everywhere = [
+            *map(_anywhere, whole),
+            *map(_base64, sorted({one for one in encoded if one not in texts or one in whole})),
+        ]
+        in_urls = [_spelt(text) for text in texts if text not in whole]
+        self._everywhere = list(map(re.compile, everywhere))
         self._in_urls = re.compile(rf"(?P<begin>://[^\s:/?#@]*:)(?:{'|'.join(in_urls)})@") if in_urls else None
-        # Words are too short to be known by a part.
-        whole = {one.text for one in secrets if one.is_distinct and not one.text.isalpha()}
-        self._parts = [part for text in sorted(whole, key=len, reverse=True) for part in _parts(text)]
+        self._parts = [part for text in whole if not _is_word(text) for part in _parts(text)]
 
     def __call__(self, text: str) -> str:
         if not text:
             return text
-        if self._everywhere:
-            text = self._everywhere.sub(HIDDEN, text)
+        for pattern in self._everywhere:
+            text = pattern.sub(HIDDEN, text)
         for pattern in filter(None, [self._in_urls, _URL]):
             text = pattern.sub(rf"\g<begin>{HIDDEN}@", text)
         text = _OPTION.sub(rf"\g<begin>{HIDDEN}", text)
@@ -139,10 +138,15 @@ class Terminal:
         return getattr(self._file, name)
 
 
+def _is_word(text: str) -> bool:
+    """Return whether it may be a part of other words or numbers, and must not be hidden in these."""
+    return text.isalpha() or text.isdigit()
+
+
 def _anywhere(text: str) -> str:
-    if not text.isalpha():
+    if not _is_word(text):
         return _spelt(text)
-    # As a word of its own, be it behind an escape.
+    # On its own, be it behind an escape.
     return rf"(?:(?<!\w)|(?<=%[\da-fA-F]{{2}})|(?<=\\[nrt])){_spelt(text)}(?!\w)"
 
 
@@ -173,11 +177,11 @@ def _character(one: str) -> str:
     return "|".join([rf"(?:\\*{raw}", f"(?i:{'|'.join(escaped)})", *other]) + ")"
 
 
-def _encoded(secret: Secret) -> Iterator[str]:
-    """Yield patterns of base64, as in a header `Authorization: Basic …`."""
-    for text in (f"{secret.user}:{secret.text}", *([secret.text] if secret.is_distinct else [])):
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield re.escape(encode(text.encode(errors="replace")).decode().rstrip("=")) + "(?:=|%3[dD])*"
+def _base64(text: str) -> str:
+    """Return a pattern of a text in base64, as in a header `Authorization: Basic …`."""
+    standard = base64.b64encode(text.encode(errors="replace")).decode().rstrip("=")
+    spelt = "".join({"+": "[+-]", "/": "[/_]"}.get(one, one) for one in standard)
+    return f"{spelt}(?:=|%3[dD])*"
 
 
 def _parts(text: str) -> Iterator[tuple[re.Pattern[str], re.Pattern[str]]]:

@@ -103,6 +103,14 @@ def test_a_password_that_is_a_name_is_hidden_in_urls_alone(url: str) -> None:
     )
 
 
+def test_the_name_of_one_server_is_no_password_of_another() -> None:
+    """It would be hidden in each message about the other one."""
+    secrets = [*of("postgresql://me:p4ssw0rd@h/shopping"), *of("redis://:shopping@h"), Secret("123456")]
+
+    assert redacted("shopping p4ssw0rd, redis://:shopping@h", *secrets) == "shopping ***, redis://:***@h"
+    assert redacted("1234567 and 123456", *secrets) == "1234567 and ***"
+
+
 def test_a_word_is_hidden_as_a_word() -> None:
     """A password of letters is not hidden within a longer word."""
     text = "customized, customize!\ncustomize %3Acustomize%40 \\ncustomize"
