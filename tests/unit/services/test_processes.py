@@ -206,6 +206,20 @@ def test_the_environment_is_laid_over_ours(start_process: StartProcess, monkeypa
     assert process.log_tail() == f"{sys.executable} postgresql://ours/ None ours {process.run.id}"
 
 
+def test_nothing_is_decided_by_what_is_shown(start_process: StartProcess) -> None:
+    """A password that is a part of the line that is waited for, and of what a failure is known by."""
+    address = Address("redis", "127.0.0.1", 6379, password="is ready")
+    source = "print('worker is ready', flush=True); import time; time.sleep(600)"
+    process = start_process(source, "worker is ready", scrub=address.redact)
+    process.wait_ready(20)
+    assert process.log_tail() == "worker ***"
+
+    with pytest.raises(NotReady) as failed:
+        start_process("import sys; sys.exit('is ready')", "never", scrub=address.redact).wait_ready(20)
+    assert "is ready" not in str(failed.value).replace("is not ready", "")
+    assert failed.value.output == "is ready"
+
+
 def test_passwords_of_the_services_are_blotted_out_of_the_output(start_process: StartProcess) -> None:
     address = Address("postgresql", "127.0.0.1", 5432, "perf", "top/secret")
     source = "import os, sys; sys.exit('cannot connect to ' + os.environ['DSN'] + ' with top/secret')"
