@@ -30,6 +30,7 @@ from plumbline.services.at_start.sitecustomize import (
 from plumbline.services.base import Service
 from plumbline.services.errors import NotReady
 from plumbline.services.netlink import tcp_peers, unix_peers
+from plumbline.services.run import ServiceRun
 from plumbline.services.variables import PLAIN_URL
 from plumbline.settings import Settings
 
@@ -50,17 +51,17 @@ class _Source(NamedTuple):
 class Guard:
     """Knows the servers of a run, and what its code under test has connected to."""
 
-    def __init__(self, root: Path, settings: Settings, environ: Mapping[str, str], directory: Path) -> None:
-        """`environ`: that of this process, which may name servers; `directory`: of the run, for files."""
+    def __init__(self, root: Path, settings: Settings, environ: Mapping[str, str], run: ServiceRun) -> None:
+        """`environ`: that of this process, which may name servers."""
         self._settings = settings
         self._environ = environ
-        self._directory = directory
+        self._run = run
         self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
         self._root = root
         self._own: dict[Place, str] = {}  # the run's servers, by name
         self._allowed = {place for text in settings.also_allowed for place in _places(*split_place(text))}
         self._named = {place: source.kind for place, source in self._sources().items()}
-        self._recognition = Recognition(self._named)
+        self._recognition = Recognition(self._named, run.id)
 
     def know(self, services: Iterable[Service]) -> None:
         """Let the code under test connect to these."""
@@ -75,9 +76,10 @@ class Guard:
             "folders": self._folders,
             "allowed": [*self._own, *self._allowed],
             "named": [(*place, kind) for place, kind in self._named.items()],
+            "run": self._run.id,
             "notes": str(self._notes(name)),
         }
-        file = self._directory / f"{name}.rules"
+        file = self._run.directory / f"{name}.rules"
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)  # the variables may hold passwords
         file.write_text(json.dumps(rules), encoding="utf-8")
@@ -98,7 +100,7 @@ class Guard:
         return {self._own[place] for place in places & self._own.keys()}
 
     def _notes(self, name: str) -> Path:
-        return self._directory / f"{name}.places"
+        return self._run.directory / f"{name}.places"
 
     def _noted(self, name: str) -> list[Any]:
         with contextlib.suppress(OSError, ValueError):

@@ -82,7 +82,7 @@ class Services:
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  # for files of this run; removed with it
-        self._guard = Guard(root, settings, self._environ, self.directory)
+        self._guard = Guard(root, settings, self._environ, self._run)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
         self.key_prefix = key_prefix or self._run.key_prefix  # of each Redis key of this run
         self._starting: list[Future[Service]] = []

@@ -166,6 +166,27 @@ assert socket.socket().connect_ex(("127.0.0.1", {closed}))
         make(text, prepare=code).start_application()
 
 
+def test_a_server_that_the_run_itself_has_started_may_be_used(make: Make, tmp_path: Path) -> None:
+    """As a pooler between the application and the run's PostgreSQL, in a process of its own."""
+    (tmp_path / "pooler.py").write_text(
+        "import socket\n"
+        "with socket.create_server(('127.0.0.1', 0)) as listening:\n"
+        "    print(listening.getsockname()[1], flush=True)\n"
+        "    while True:\n"
+        "        connection, _ = listening.accept()\n"
+        "        connection.sendall(b'+PONG')\n"
+    )
+    code = """
+import os, redis, socket, subprocess, sys
+with subprocess.Popen([sys.executable, "pooler.py"], stdout=subprocess.PIPE) as pooler:
+    socket.create_connection(("127.0.0.1", int(pooler.stdout.readline()))).close()
+    redis.Redis.from_url(os.environ["CACHE"]).ping()
+    pooler.kill()
+"""
+
+    make('[env]\nCACHE = "{redis.url}"\n', prepare=code).start_application()
+
+
 def test_a_prepare_that_prepares_nothing_of_the_run_is_refused(make: Make, ours: Services) -> None:
     """It may have written to a file, or to a server that nobody saw."""
     message = refusal(make('[env]\nDSN = "{postgres.url}"\n', prepare="print('migrated')"))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RULES = "PLUMBLINE_RULES"  # variable that names the file of the rules
+RULES, RUN = "PLUMBLINE_RULES", "PLUMBLINE_RUN"  # variables: the file of the rules, and the run
 POSTGRES, REDIS = "PostgreSQL", "Redis"
 PORTS = {5432: POSTGRES, 5433: POSTGRES, 6432: POSTGRES, 6379: REDIS, 6380: REDIS, 26379: REDIS}
 # PostgreSQL answers a request for TLS by one letter. Redis answers PING, also if it wants a password first.
@@ -24,6 +24,7 @@ ANSWER_LIMIT_S = 0.25
 # Packages that set variables from files.
 LOADERS = {"dotenv", "environ", "environs", "dynaconf", "decouple", "envparse", "prettyconf"}
 LOOPBACK = "localhost"
+LISTENS = "0A"  # in /proc/net/tcp: proc_net_tcp(5)
 
 Place = tuple[str, int]  # a host and a port, or the path of a Unix socket and 0
 
@@ -43,19 +44,20 @@ def place_of(address: object) -> Place | None:
 class Recognition:
     """Knows PostgreSQL and Redis by their ports, by what names them, and on this machine by how they answer."""
 
-    def __init__(self, named: Mapping[Place, str]) -> None:
+    def __init__(self, named: Mapping[Place, str], run: str) -> None:
         self._named = named  # servers that a file or a variable names, and what they are
+        self._run = run
         self._known: dict[Place, str] = {}
 
     def kind(self, place: Place) -> str:
-        """Return what a place is: PostgreSQL, Redis or ""."""
+        """Return what a place is: PostgreSQL, Redis or ""; "" also for what a process of the run serves."""
         if place not in self._known:
             host, port = place
             guess = self._named.get(place) or PORTS.get(port, "")
             if port == 0:
                 self._known[place] = _kind_of_file(host)
             elif host == LOOPBACK:
-                self._known[place] = _asked(port, guess)
+                self._known[place] = "" if _serves(self._run, port) else _asked(port, guess)
             else:
                 self._known[place] = guess
         return self._known[place]
@@ -91,6 +93,24 @@ def _asked(port: int, guess: str) -> str:
         else:
             return ""  # nobody listens
     return guess
+
+
+def _serves(run: str, port: int) -> bool:
+    """Return whether a process that carries the run in its environment listens on a port of this machine."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                _, local, _, state, *fields = line.split()
+                if state == LISTENS and local.endswith(f":{port:04X}"):
+                    sockets.add(f"socket:[{fields[5]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{RUN}={run}".encode() in (process / "environ").read_bytes().split(b"\0"):
+                for file in (process / "fd").iterdir():
+                    if os.readlink(file) in sockets:  # noqa: PTH115
+                        return True
+    return False
 
 
 class Watch:
@@ -178,7 +198,7 @@ def begin(rules: Mapping[str, Any]) -> None:
             file.write(json.dumps([*place, kind]) + "\n")
 
     named = {(host, port): kind for host, port, kind in rules["named"]}
-    watch = Watch(((host, port) for host, port in rules["allowed"]), Recognition(named), note)
+    watch = Watch(((host, port) for host, port in rules["allowed"]), Recognition(named, rules["run"]), note)
     socket.socket.connect = lambda connecting, address: watch.connect(connecting, address)  # type: ignore[method-assign]
     socket.socket.connect_ex = lambda connecting, address: watch.connect_ex(connecting, address)  # type: ignore[method-assign]
 
