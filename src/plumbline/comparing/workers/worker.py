@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import statistics
+import threading
 import time
 import timeit
 from collections.abc import Generator, Sequence
@@ -53,6 +54,7 @@ from plumbline.results.environment import origins
 from plumbline.services.services import Services
 from plumbline.settings import Profile
 
+SILENT_LIMIT_S = 17.0  # a test that takes longer to its next message fails, before the coordinator gives the pair up
 TEST_LIMIT_S = 3600.0  # the coordinator watches over each test, which waits for its turns
 REHEARSED_ROUNDS = 2  # code that uses a cache runs in the second one
 DRAINING_ROUNDS = 3
@@ -160,7 +162,11 @@ class Worker:
             self._stages.begin("again" if key in self._ran else "first", [key])
             self._ran.add(key)
         runner: Any = item.config.pluginmanager.get_plugin("runner")
-        return bool(runner.pytest_runtest_protocol(item, nextitem))
+        expect_message_soon()
+        try:
+            return bool(runner.pytest_runtest_protocol(item, nextitem))
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -216,7 +222,7 @@ class TurnedMeasurement(Measure):
         timer = _timer_of(self._start, self._key, self._samples_s, self.operations)
         all_s: list[float] = []
         self._line.send(Begins(self._key))
-        while samples := self._line.expect(Turn).samples:
+        while samples := self._next_turn():
             self._samples_s.clear()
             self._rounds = 0
             for self._left in reversed(range(samples)):
@@ -227,6 +233,23 @@ class TurnedMeasurement(Measure):
             self._line.send(Block(samples_s))
         timer.end()
         self.summary = summarize(all_s) if all_s else None
+
+    def _next_turn(self) -> int:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # the other worker may take its time
+        samples = self._line.expect(Turn).samples
+        expect_message_soon()
+        return samples
+
+
+def expect_message_soon() -> None:
+    """Fail the test if it hangs, so that this costs no other benchmark."""
+
+    def fail(*_: object) -> None:
+        pytest.fail(f"it took longer than {SILENT_LIMIT_S:g} s to its next turn in a worker of the comparison")
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, fail)
+        signal.setitimer(signal.ITIMER_REAL, SILENT_LIMIT_S)
 
 
 def hold_clock(loop: asyncio.AbstractEventLoop, held_s: float) -> None:

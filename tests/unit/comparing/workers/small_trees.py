@@ -18,6 +18,7 @@ SKIPPED = {name: f"test_odd.py::test_skipped_in[{name}]" for name in ("base", "h
 FAILING, PRINTING, FIRST, PLAIN = (f"test_odd.py::test_{name}" for name in ("failing", "printing", "first", "plain"))
 NEW = "test_new.py::test_new"
 TWICE = "test_odd.py::test_twice"
+HANGING = "test_odd.py::test_hanging"
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
 """What a busy machine can't turn into another verdict: what is slower here is slower by a factor of two."""
 
@@ -77,6 +78,7 @@ def alike():
 """
 
 ODD = """\
+import asyncio
 import os
 
 import pytest
@@ -121,6 +123,14 @@ def test_first(measure: Measure) -> None:
             alike()
 
 
+async def test_hanging(measure: Measure) -> None:
+    async for timer in measure():
+        with timer:
+            alike()
+    if ARM == "base":
+        await asyncio.Event().wait()
+
+
 def test_twice(measure: Measure, request: pytest.FixtureRequest) -> None:
     for timer in measure():
         with timer:
@@ -137,6 +147,10 @@ def test_plain(measure: Measure) -> None:
 # As pytest-rerunfailures.
 RERUNNING = """\
 from _pytest.runner import runtestprotocol
+
+from plumbline.comparing.workers import worker
+
+worker.SILENT_LIMIT_S = 3.0
 
 
 def pytest_runtest_protocol(item, nextitem):

@@ -32,6 +32,7 @@ from tests.unit.comparing.workers.small_trees import (
     BEFORE,
     FAILING,
     FIRST,
+    HANGING,
     NEW,
     ODD,
     ODD_NEW,
@@ -77,7 +78,7 @@ def odd(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Pair:
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
         (side.root / "tests/performance/test_new.py").write_text(ODD_NEW)
         (side.root / "tests/performance/conftest.py").write_text(RERUNNING)
-    found = one_pair(sides, *SKIPPED.values(), FAILING, NEW, PRINTING, FIRST, TWICE, PLAIN)
+    found = one_pair(sides, *SKIPPED.values(), FAILING, NEW, PRINTING, FIRST, HANGING, TWICE, PLAIN)
     assert not left_in(folder)
     return found
 
@@ -215,6 +216,10 @@ def test_no_plugin_runs_a_test_again_in_a_worker(odd: Pair) -> None:
             f"{side}: failed: plumbline.measuring.loop.MeasureError: a plugin runs this test again"
             in (odd.failures[TWICE])
         )
+
+
+def test_a_benchmark_that_hangs_disturbs_no_other(odd: Pair) -> None:
+    assert odd.failures[HANGING].startswith("in base: failed: Failed: it took longer than 3 s to its next turn")
 
 
 def test_a_benchmark_that_one_tree_lacks_is_reported(odd: Pair) -> None:
