@@ -12,10 +12,11 @@ from msgspec import structs
 
 from plumbline import cache
 from plumbline.comparing.trees.asked import asked_for
-from plumbline.comparing.trees.environment import packages_in
+from plumbline.comparing.trees.environment import forget_urls, packages_in
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import Asked, InstallError, install_into, resolve
-from plumbline.comparing.trees.packages import Installed, wanted_changes
+from plumbline.comparing.trees.locks import Lock, read_lock
+from plumbline.comparing.trees.packages import Installed, wanted_changes, with_contents
 from plumbline.comparing.trees.requirements import read_requirements
 from plumbline.installed import top_of
 from plumbline.processes import last_lines, run_command
@@ -110,6 +111,7 @@ def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Call
     install = structs.replace(settings.install, application="dependencies")
     source: list[str] = []
     try:
+        lock = with_contents(read_lock(tree, project.relative_to(tree).as_posix()), project)
         asked, source = asked_for(tree, project, install, part="application")
         if not source:
             raise InstallError("there is no lock file, and no requirements.txt or pyproject.toml with dependencies")
@@ -118,21 +120,22 @@ def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Call
         def make(target: Path) -> None:
             say(f"making the application's environment for {', '.join(source)}")
             venv.create(target, symlinks=True)
-            install_into(target / "bin" / "python", resolve(asked, from_cache=True), asked.folder)
+            python = target / "bin" / "python"
+            install_into(python, resolve(asked, from_cache=True), asked.folder)
+            forget_urls(python)
 
-        return cache.make_once(folder, _key(asked), make) / "bin" / "python"
+        return cache.make_once(folder, _key(asked, lock), make) / "bin" / "python"
     except (InstallError, ValueError) as error:
         what = f" for {', '.join(source)}" if source else ""
         raise NoBase(f"the application's own environment can't be made{what}:\n{error}") from None
 
 
-def _key(asked: Asked) -> str:
+def _key(asked: Asked, lock: Lock) -> str:
     texts: dict[Path, str] = {}
     for file in [*asked.files, *(["pyproject.toml"] if asked.declared else [])]:
         if file.endswith(".txt"):
             read_requirements((asked.folder / file).resolve(), texts)
         else:
             texts[Path(file)] = (asked.folder / file).read_text(encoding="utf-8")
-    return cache.digest(
-        [*texts.values()], asked.lines, asked.pins, asked.extras, asked.groups, sys.version, sys.base_prefix
-    )
+    asks = [*texts.values()], asked.lines, asked.pins, asked.extras, asked.groups, lock.pins
+    return cache.digest(*asks, sys.version, sys.base_prefix)

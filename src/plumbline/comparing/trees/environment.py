@@ -62,14 +62,18 @@ def base_python(
         say(f"making the base environment: {_shown(changes)}")
         _copy_environment(target)
         _install(changes, _paths(target)["python"], project, complete, options)
-        # The installers note where packages came from: such a URL can hold a token.
-        for packages in package_folders(_paths(target)["python"]):
-            for file in Path(packages).glob("*.dist-info/direct_url.json"):
-                if '"file://' not in file.read_text(encoding="utf-8"):
-                    file.unlink()
+        forget_urls(_paths(target)["python"])
 
     name = cache.digest(changes, complete, installed_packages(), sys.version, sys.executable, sys.base_prefix)
     return _paths(cache.keep(folder, name, make))["python"]
+
+
+def forget_urls(python: Path) -> None:
+    """Remove what installers note of where packages in this environment came from: such a URL can hold a token."""
+    for packages in package_folders(python):
+        for file in Path(packages).glob("*.dist-info/direct_url.json"):
+            if '"file://' not in file.read_text(encoding="utf-8"):
+                file.unlink()
 
 
 def package_folders(python: Path) -> list[str]:

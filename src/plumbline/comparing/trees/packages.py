@@ -66,10 +66,10 @@ def wanted_changes(
     the dependencies of pyproject.toml.
     Raises NoBase if a file cannot be read.
     """
-    before, now = (_with_contents(read_lock(tree, prefix), tree / prefix) for tree in (base, head))
+    before, now = (with_contents(read_lock(tree, prefix), tree / prefix) for tree in (base, head))
     installed = installed or head_packages(head / prefix, now)
     if resolved:
-        resolved_before, resolved_now = map(_with_contents, resolved, (base / prefix, head / prefix))
+        resolved_before, resolved_now = map(with_contents, resolved, (base / prefix, head / prefix))
         return _with_unpinned(compare_packages(resolved_before, resolved_now, installed), before, now, installed)
     if not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
@@ -93,7 +93,7 @@ def _with_unpinned(found: PackageChanges, before: Lock, now: Lock, installed: In
     return replace(found, unjudged=[*found.unjudged, *unpinned])
 
 
-def _with_contents(lock: Lock, project: Path) -> Lock:
+def with_contents(lock: Lock, project: Path) -> Lock:
     """Return a lock file with the contents of packages that it names as files: they can change without their names."""
     pins = {**lock.pins}
     for name, pin in lock.pins.items():
