@@ -33,7 +33,7 @@ _URL = re.compile(r"(?P<begin>:\\?/\\?/[^\s:/?#@'\"<>]*:)[^\s/'\"<>]+@")
 _OPTION = re.compile(r"(?P<begin>[?&]\w*passw\w*=)[^\s&#'\"<>]+", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"\w[\w+.-]*://(?P<user>[^:/?#@]*):(?P<password>(?!\d+[/?#])\S+)@(?P<rest>.*)")
 # The end of a line within a password: in a log of 80 columns, in pytest's output, between two parts of a literal.
-_BREAK = r"""(?:["']?(?:\\?\r?\n|(?:\\+[rn])+)[ \t]*(?:[E|>+?-][ \t]+)*["']?|\x1b\[[\d;]*m)*"""
+_BREAK = r"""(?:["']?(?:\\?\r?\n|\\+[rn])[ \t]*(?:[E|>+?-][ \t]+){0,3}["']?|\x1b\[[\d;]*m){0,4}"""
 # Spellings of single characters in forms, a shell, and texts of several lines.
 _OTHERWISE = {
     " ": [r"\+"],

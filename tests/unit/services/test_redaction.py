@@ -143,6 +143,9 @@ def test_a_long_token_and_a_long_text() -> None:
     assert redacted(f"x {token} y", Secret(token)) == "x *** y"
     text = "A" * 300_000 + "u://" * 30_000 + "x: " * 30_000
     assert redacted(text, Secret(token), Secret(PASSWORD)) == text
+    for piece in ("\\n", '"\n"', "\\\\", "\n    ", "E   ", "%25", "&amp;", "'\\''", "\x1b[0m", "."):
+        text = f"A{piece * 3_000} " + f"p@{piece * 3_000}"
+        assert redacted(text, Secret(GENERATED), Secret(PASSWORD)) == text
 
 
 def test_a_closed_pipe_ends_no_run() -> None:
