@@ -33,12 +33,12 @@ _URL = re.compile(r"(?P<begin>:\\?/\\?/[^\s:/?#@'\"<>]*:)[^\s/'\"<>]+@")
 _OPTION = re.compile(r"(?P<begin>[?&]\w*passw\w*=)[^\s&#'\"<>]+", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"\w[\w+.-]*://(?P<user>[^:/?#@]*):(?P<password>(?!\d+[/?#])\S+)@(?P<rest>.*)")
 # The end of a line within a password: in a log of 80 columns, in pytest's output, between two parts of a literal.
-_BREAK = r"""(?:["']?(?:\\?\r?\n|\\+[rn])[ \t]*(?:[E|>+?-][ \t]+){0,3}["']?|\x1b\[[\d;]*m){0,4}"""
+_BREAK = r"""(?:["']?(?:\\?\r?\n|\\{1,8}[rn])[ \t]*(?:[E|>+?-][ \t]+){0,3}["']?|\x1b\[[\d;]*m){0,4}"""
 # Spellings of single characters in forms, a shell, and texts of several lines.
 _OTHERWISE = {
     " ": [r"\+"],
-    "'": [r"\\*'\\+'\\*'", r"""\\*'\\*"\\*'\\*"\\*'"""],
-    **{one: [rf"\\+{letter}"] for one, letter in {"\n": "n", "\t": "t", "\r": "r"}.items()},
+    "'": [r"\\{0,8}'\\{1,8}'\\{0,8}'", r"""\\{0,8}'\\{0,8}"\\{0,8}'\\{0,8}"\\{0,8}'"""],
+    **{one: [rf"\\{{1,8}}{letter}"] for one, letter in {"\n": "n", "\t": "t", "\r": "r"}.items()},
 }
 _CUT = r"(?:\.\.\.|…)"
 
@@ -163,18 +163,18 @@ def _character(one: str) -> str:
     utf8, utf16 = one.encode(errors="surrogatepass"), one.encode("utf-16-be", "surrogatepass").hex()
     entity = html.entities.codepoint2name.get(code, "apos")
     escaped = [
-        "".join(f"%(?:25)*{byte:02x}" for byte in utf8),
-        "".join(rf"\\+u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)),
-        "".join(rf"\\+x{byte:02x}" for byte in utf8),
-        "".join(rf"\\+{byte:03o}" for byte in utf8),
-        *([rf"\\+x{code:02x}"] if 128 <= code < 256 else [rf"\\+U{code:08x}"]),
-        rf"&(?:amp;)*(?:#0*{code}|#x0*{code:x}|{entity});",
+        "".join(f"%(?:25){{0,4}}{byte:02x}" for byte in utf8),
+        "".join(rf"\\{{1,8}}u{utf16[at : at + 4]}" for at in range(0, len(utf16), 4)),
+        "".join(rf"\\{{1,8}}x{byte:02x}" for byte in utf8),
+        "".join(rf"\\{{1,8}}{byte:03o}" for byte in utf8),
+        *([rf"\\{{1,8}}x{code:02x}"] if 128 <= code < 256 else [rf"\\{{1,8}}U{code:08x}"]),
+        rf"&(?:amp;){{0,4}}(?:#0*{code}|#x0*{code:x}|{entity});",
     ]
     other = [
         *_OTHERWISE.get(one, []),
         *([raw * 2] if one in "'\"%${}\\" else []),
     ]
-    return "|".join([rf"(?:\\*{raw}", f"(?i:{'|'.join(escaped)})", *other]) + ")"
+    return "|".join([rf"(?:\\{{0,8}}{raw}", f"(?i:{'|'.join(escaped)})", *other]) + ")"
 
 
 def _base64(text: str) -> str:
