@@ -1,8 +1,5 @@
 """What a copy's sessions install: what the lock file says, and nothing that the tree no longer asks for."""
 
-import json
-import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -66,15 +63,6 @@ POETRY_LOCK = """
     [metadata]
     lock-version = "2.1"
     """
-SHOP = """
-    try:
-        from plumb_fast import total
-    except ImportError:
-
-        def total(prices):
-            return sum(prices * 8) // 8
-    """
-FAST = "def total(prices):\n    return sum(prices)\n"
 
 
 def installed(copied: Copy, name: str) -> str:
@@ -133,42 +121,3 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
     assert "there is no Python ==3.99.* here, which `python` in tests/performance/settings.toml asks for" in done.output
     assert "Traceback" not in done.output
     assert installed(shop, "idna") == "3.6", "the environment stays"
-
-
-def make_wheel(folder: Path, name: str, requires: str = "", code: str = "") -> None:
-    """A wheel of one module, in a folder that pip and uv find it in."""
-    folder.mkdir(exist_ok=True)
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", code)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
-
-
-def test_a_removed_extra_is_a_regression(shop: Copy) -> None:
-    """Head's environment loses what the extra brought, and the base's has it, although no version has changed."""
-    wheels = shop.root / "wheels"
-    make_wheel(wheels, "plumb_shop", 'Provides-Extra: fast\nRequires-Dist: plumb-fast; extra == "fast"\n')
-    make_wheel(wheels, "plumb_fast", code=FAST)
-    files = {"requirements.txt": "--find-links wheels\nplumb-shop[fast]==1.0\n"}
-    shop.add_shop()
-    write_files(shop.root, {**files, "shop.py": SHOP + "\n    def cheapest(prices):\n        return min(prices)\n"})
-    shop.measure_little()
-    shop.commit("The extra is there")
-    done = install(shop)
-    assert done.code == 0, done.output
-    assert installed(shop, "plumb_fast") == "1.0"
-
-    write_files(shop.root, {"requirements.txt": files["requirements.txt"].replace("[fast]", "")})
-    shop.git("checkout", "--quiet", "-b", "change")
-    shop.commit("It is removed")
-    done = shop.nox("ci", "-k", "test_total or test_cheapest", GITHUB_BASE_REF="main", PERF_SERVICES="off")
-
-    assert done.code == 1, done.output
-    assert installed(shop, "plumb_fast") == ""
-    assert "making the base environment: plumb-fast 1.0" in done.output
-    assert shop.verdicts()["test_shop.py::test_total"] == "regression"
-    record = json.loads((shop.root / ".nox" / "ci" / "plumbline.json").read_text(encoding="utf-8"))
-    assert record["source"] == ["requirements.txt", "tests/performance/requirements.txt"]
-    assert subprocess.run(["git", "status", "--short"], cwd=shop.root, check=True, capture_output=True).stdout == b""
