@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
-from plumbline.comparing.trees.git import NoBase, baseline_at, find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase, baseline_at, find_base, has_changed, is_proposed
+from plumbline.installed import METADATA, NAMED, PATTERNS
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
 from plumbline.judging.baseline_check import check_baseline
@@ -50,15 +51,18 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
-    base, proposed = None, evidence.comparison_required
+    base, proposed, unjudged = None, evidence.comparison_required, False
     if evidence.baseline is not None and proposed:
         file = baseline_path(project.baselines, record.environment)
         try:
             base = find_base(project.root)
             evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
+            # This run has the packages of an environment that exists, whatever the change does to its lock file.
+            app = project.settings.app
+            unjudged = bool(app and app.python and has_changed(project.root, base, [*NAMED, *METADATA, *PATTERNS]))
         except NoBase as error:
             return replace(evidence, comparison=ComparisonEvidence(none=NoComparison("no_base", str(error))))
-    chosen = choose_pairs(record, evidence, proposed=proposed)
+    chosen = choose_pairs(record, evidence, proposed=proposed, every=unjudged)
     if not chosen:
         return evidence
     from plumbline.commands.paired import with_pairs  # takes 0.1 s, and most runs compare nothing

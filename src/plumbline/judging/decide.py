@@ -312,12 +312,12 @@ def _about(kind: Kind, keys: Sequence[str]) -> list[Reason]:
     return [Reason(kind, subjects=keys)] if keys else []
 
 
-def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool) -> list[Benchmark]:
+def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: bool = False) -> list[Benchmark]:
     """Return the benchmarks to compare in pairs: those that the baseline check left open, the worst first.
 
     Then those whose baseline entry a proposed change has edited, and those with a count that has grown, which may
     execute nothing that differs from the base. Of a proposed change, the base also judges benchmarks that the baseline
-    cannot: those that are new in it or have changed since, and all of them if there is no baseline.
+    cannot: those that are new in it or have changed since, and all of them if there is no baseline, or for `every`.
     """
     if evidence.baseline is None:
         return [*record.benchmarks] if proposed else []
@@ -327,6 +327,7 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool) -> list
     undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
     also = {key for key, found in evidence.counts.items() if found.fails}
     also |= edited_entries(evidence.base_baseline, evidence.baseline)
+    also |= {benchmark.key for benchmark in record.benchmarks} if every else set()
     also -= {*record.app_elsewhere, *(benchmark.key for benchmark in undecided)}
     return undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
 

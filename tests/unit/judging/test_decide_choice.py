@@ -72,6 +72,14 @@ def test_a_grown_count_of_an_application_served_elsewhere_is_not_compared() -> N
     assert chosen(record(*"abc", app_elsewhere=["a", "c"]), timings=timings, counts={"c": GROWN}) == ["a", "b"]
 
 
+def test_every_benchmark_is_compared_if_the_run_lacks_what_the_change_brings() -> None:
+    """Those that the baseline check has passed as well, after those that it left open."""
+    timings = {"a": BaselineEvidence("pass"), "b": OPEN, "c": BaselineEvidence("pass")}
+    evidence = Evidence(baseline=results(), timings=timings)
+    found = choose_pairs(record(*"abc", app_elsewhere=["c"]), evidence, proposed=True, every=True)
+    assert [one.key for one in found] == ["b", "a"]
+
+
 def with_broken_budgets(*keys: str, others: str = "", **fields: Any) -> Results:
     entries = [benchmark(key, None, budgets=[BROKEN]) for key in keys] + [benchmark(key, None) for key in others]
     return results(*entries, verdict=None, exit_code=None, **fields)

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -323,6 +323,12 @@ def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
     with contextlib.suppress(ResultsError):
         return decode_results(shown.encode(), file) if shown else None
     return None
+
+
+def has_changed(root: Path, base: Base, names: Iterable[str]) -> bool:
+    """Return whether files of these names differ between the base and the working tree, anywhere. Raises NoBase."""
+    patterns = [f":(top,glob)**/{name}" for name in names]
+    return bool(Git(root).run("diff", "--name-only", base.commit, "--", *patterns).strip())
 
 
 def functions_at(root: Path, base: Base, file: str) -> set[str]:

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from plumbline.comparing.trees import git
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base
+from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, has_changed
 from plumbline.results.files import dump_results
 from tests.support.report_samples import benchmark, results
 from tests.support.repository import Repository
@@ -271,6 +271,19 @@ def test_the_baseline_of_the_base_is_read_from_its_commit(tmp_path: Path) -> Non
     assert found.benchmarks[0].process_medians == [1.0]
     assert baseline_at(repository.root, second, file) is None
     assert baseline_at(repository.root, first, file.with_name("other.json")) is None
+
+
+def test_a_changed_lock_file_is_seen_wherever_it_is(tmp_path: Path) -> None:
+    """From a folder of the repository as well, and before it is committed."""
+    files = {"uv.lock": "one", "services/shop/requirements-dev.txt": "one", "services/shop/app.py": "one"}
+    repository = Repository.create(tmp_path / "repository", files)
+    base, root = Base(repository.head(), "as asked"), repository.root / "services" / "shop"
+    repository.write({"services/shop/app.py": "two"})
+    assert not has_changed(root, base, ["uv.lock", "requirements*.txt"])
+    for name in ("uv.lock", "services/shop/requirements-dev.txt"):
+        repository.write({name: "two"})
+        assert has_changed(root, base, ["uv.lock", "requirements*.txt"])
+        repository.write({name: "one"})
 
 
 @pytest.mark.parametrize("linked", [".", "tests"])
