@@ -3,6 +3,7 @@
 The noxfile runs it before each command, so it imports little if nothing has changed.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     if record and record["digest"] == [digest(project, top_of(project), record["files"], sys.version, nox_python)]:
         print(f"environment: {', '.join(record['source'])}")  # noqa: T201
         return 0
+    # As `nox[uv]` is installed by pipx, uv is beside Nox's own Python alone.
+    os.environ["PATH"] = os.pathsep.join(filter(None, [os.environ.get("PATH"), str(Path(nox_python).parent)]))
     try:
         from plumbline.commands.install import install
     except ImportError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from plumbline.commands.output import say
 from plumbline.comparing.trees.asked import Part, asked_for, local_files
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.installers import InstallError, resolve, synchronise
+from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
 from plumbline.installed import Record, digest, read_record, top_of, write_record
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, SETTINGS, SUITE, find_project
@@ -31,8 +31,10 @@ def install(nox_python: str) -> int:
         problem = f": {error}\nCorrect that file, or let its tool write it again."
     except InstallError as error:
         problem = f" for {', '.join(source)}:\n{error}\n{next_step(str(error))}" if source else f":\n{error}"
-    except (OSError, TypeError, ValueError, AttributeError) as error:  # a file of another form than its tool's
+    except OSError as error:
         problem = f": {error}"
+    except (TypeError, ValueError, AttributeError) as error:
+        problem = f": pyproject.toml or the lock file does not have the form that its tool gives it: {error}"
     sys.stderr.write(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
     return EXIT_INVALID
 
@@ -47,6 +49,11 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
     packages = resolve(asked)
     write_record(None)
     synchronise(packages, root)
+    try:
+        run_installer([sys.executable, "-c", "import plumbline.install"], root)
+    except InstallError:
+        source.clear()  # for which there is other advice
+        raise InstallError(f"{SUITE}/requirements.txt does not ask for pytest-plumbline: add it there") from None
     files = local_files(asked, packages)
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]

@@ -37,6 +37,6 @@ def resolved_packages(
         part: Part = "suite" if "suite" in record["part"] else "all"
         asked, _ = asked_for(base, base / prefix, install, open_ones or record["packages"], part)
         packages = resolve(asked, from_cache=True)
-    except InstallError as error:
+    except (InstallError, TypeError, ValueError, AttributeError) as error:
         raise NoBase(f"the packages of the base can't be found: {' / '.join(str(error).splitlines())}") from None
     return (Lock(had_lock.file or now.file, to_pins(packages)), now), [one for one in packages if one.startswith("--")]

@@ -1,0 +1,95 @@
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from plumbline.commands import install
+from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.installers import InstallError
+from plumbline.project import SUITE
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a suite, whose environment has no record; nothing is installed."""
+    (tmp_path / SUITE).mkdir(parents=True)
+    (tmp_path / SUITE / "settings.toml").touch()
+    (tmp_path / SUITE / "requirements.txt").touch()
+    (tmp_path / "environment").mkdir()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    monkeypatch.setattr(install, "synchronise", lambda *_: None)
+    monkeypatch.setattr(install, "run_installer", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (InstallError("No solution found when resolving"), "Change one of these versions, in the project or in "),
+        (
+            InstallError("Failed to build `shop`"),
+            'If the application can\'t be built, set `application = "dependencies"`',
+        ),
+        (InstallError("Connection refused"), "Try again if an index could not be reached."),
+        (NoBase("uv.lock can't be read: line 1"), "Correct that file, or let its tool write it again."),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (AttributeError("'int' object has no attribute 'get'"), "does not have the form that its tool gives it"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_what_cannot_be_installed_is_invalid(
+    problem: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is never taken for a regression, and the message ends with advice."""
+
+    def fail(_: object) -> NoReturn:
+        raise problem
+
+    monkeypatch.setattr(install, "resolve", fail)
+    assert install.install("") == 3
+    text = capsys.readouterr().err
+    assert text.startswith("\nthe environment can't be made")
+    assert line in text
+    assert text.endswith("\nexit code 3\n")
+
+
+def test_an_environment_without_plumbline_is_not_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The suite's requirements have to name it."""
+
+    def fail(*_: object) -> NoReturn:
+        raise InstallError("No module named plumbline")
+
+    monkeypatch.setattr(install, "resolve", lambda _: ["idna==3.7"])
+    monkeypatch.setattr(install, "run_installer", fail)
+    assert install.install("") == 3
+    assert f"{SUITE}/requirements.txt does not ask for pytest-plumbline: add it there" in capsys.readouterr().err
+    assert not [*(project / "environment").iterdir()], "there is no record of it"
+
+
+def test_wrong_settings_are_reported_by_the_command_that_follows(project: Path) -> None:
+    """Its exit code says that the usage was wrong."""
+    (project / SUITE / "settings.toml").write_text("[install]\nextra = []")
+    assert install.install("") == 0
+
+
+def test_the_machines_own_python_is_left_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that no project asks for would be removed from it."""
+    monkeypatch.setattr(sys, "base_prefix", str(project / "environment"))
+    assert install.install("") == 3
+    assert "it would remove packages of the machine's own Python: run it by Nox" in capsys.readouterr().err
+
+
+def test_the_token_of_an_index_is_not_recorded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the packages are."""
+    lines = ["--index-url https://me:hush@example.org/simple", "idna==3.7"]
+    monkeypatch.setattr(install, "resolve", lambda _: lines)
+    assert install.install("") == 0
+    record = (project / "environment" / "plumbline.json").read_text()
+    assert "idna==3.7" in record
+    assert "hush" not in record
