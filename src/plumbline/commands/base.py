@@ -61,6 +61,8 @@ def check_results_folder(project: Project) -> None:
     named, advice = f"settings.toml: results = {name!r}", 'name a folder of its own, such as "perf-results"'
     if not name.strip() or suite.is_relative_to(folder) or folder.is_relative_to(suite):
         raise SettingsError(f"{named} is the folder of the project or of its suite: {advice}")
+    if name == RESULTS_FOLDER and not project.results.is_symlink():
+        return
     try:
         if not stat.S_ISDIR(folder.stat().st_mode):
             raise SettingsError(f"{named} is not a folder: {advice}")
@@ -68,8 +70,6 @@ def check_results_folder(project: Project) -> None:
         return
     except OSError as error:
         raise SettingsError(f"{named} can't be used: {error.strerror}; {advice}") from None
-    if name == RESULTS_FOLDER and not project.results.is_symlink():
-        return
     with contextlib.suppress(OSError, UnicodeDecodeError, ResultsError):
         if (folder / ".gitignore").is_file() and (folder / ".gitignore").read_text("utf-8") == IGNORE_ALL:
             return
