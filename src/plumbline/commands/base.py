@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.processes import OUTPUT_ENDED, adopt_orphans, drop_output, end_descendants
+from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError, read_results
 from plumbline.services.redaction import known_secrets, redactor
@@ -93,7 +93,6 @@ def documented_exit(command: Callable[[Project], int]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    children = adopt_orphans()
     try:
         root = find_project(Path.cwd()) or Path.cwd()
         project = Project(root, load_settings(root / SUITE / SETTINGS))
@@ -119,8 +118,6 @@ def documented_exit(command: Callable[[Project], int]) -> int:
         return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
     except Exception:
         return _unexpected()
-    finally:
-        end_descendants(children)
 
 
 def _unexpected() -> int:

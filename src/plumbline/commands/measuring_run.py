@@ -19,7 +19,7 @@ from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.inherited import HIDDEN
 from plumbline.judging.decide import Again, most_agree
-from plumbline.processes import WATCHED, watched_with_us
+from plumbline.processes import WATCHED, adopt_orphans, end_descendants, watched_with_us
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, NOT_IMPORTED, PYTEST_CAME_TO_ITS_END, below
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
@@ -145,13 +145,16 @@ def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:
 
 
 def _run(command: list[str], root: Path, limit_s: float) -> int:
+    before = adopt_orphans()
     # Until its run begins, pytest waits with an interruption: Python would show where it is in its imports.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return child.wait(limit_s)
     except subprocess.TimeoutExpired:
         raise _ended(f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended") from None
@@ -169,3 +172,4 @@ def _run(command: list[str], root: Path, limit_s: float) -> int:
         if child.poll() is None:
             child.kill()
             child.wait()
+        end_descendants(before)  # which are left if pytest was killed

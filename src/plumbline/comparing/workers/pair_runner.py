@@ -27,6 +27,7 @@ from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order, Start
 from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
+from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.results.schema import FunctionTime
 from plumbline.services.services import Services
 from plumbline.settings import Settings
@@ -53,6 +54,7 @@ def pair_runner(
     NoBase if the base can't be run, and CopyFailed if the copy of the working tree can't.
     """
     with contextlib.ExitStack() as stack:
+        stack.callback(end_descendants, adopt_orphans())  # which are left if a worker is killed
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
