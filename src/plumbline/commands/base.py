@@ -64,7 +64,7 @@ def check_results_folder(project: Project) -> None:
     if name == RESULTS_FOLDER and not project.results.is_symlink():
         return
     try:
-        if not stat.S_ISDIR(folder.stat().st_mode):
+        if not stat.S_ISDIR(folder.stat().st_mode) and name != RESULTS_FOLDER:
             raise SettingsError(f"{named} is not a folder: {advice}")
     except FileNotFoundError:
         return
