@@ -137,7 +137,7 @@ class EmbeddedPostgres(LocalService):
         """Make a folder that the server's user can get to, and that is removed with the run. Raises OSError."""
         name = f"plumbline-{use}-{self.run.id}"
         for parent in temporary_folders():
-            runs_programs = not executable or not os.statvfs(parent).f_flag & os.ST_NOEXEC
+            runs_programs = not executable or not os.statvfs(parent).f_flag & getattr(os, "ST_NOEXEC", 0)
             is_open = self._ids is None or closed_to_others(parent) is None
             if runs_programs and is_open and len(os.fsencode(parent / name)) <= most_bytes:
                 self.run.add_directory(parent / name)
