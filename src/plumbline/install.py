@@ -1,19 +1,20 @@
 """`python -m plumbline.install`: make this environment hold exactly what the project's lock file and its suite ask for.
 
-The noxfile runs it before each command, so it imports little if nothing has changed.
+The noxfile runs it before each command, so it imports little if nothing has changed. It also imports this module to
+see whether Plumbline is there, which is why the imports are where they are.
 """
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from plumbline.installed import digest, read_record, top_of
-from plumbline.project import EXIT_INVALID, find_project
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Return an exit code. The argument is the path of the Python that Nox runs on; "" if the noxfile names another."""
+    from pathlib import Path
+
+    from plumbline.installed import digest, read_record, top_of
+    from plumbline.project import EXIT_INVALID, find_project
+
     [nox_python] = arguments
     project, record = find_project(Path.cwd()) or Path.cwd(), read_record()
     if record and record["digest"] == [digest(project, top_of(project), record["files"], sys.version, nox_python)]:
