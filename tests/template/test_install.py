@@ -1,10 +1,14 @@
 """What a copy's sessions install: what the lock file says, and nothing that the tree no longer asks for."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.pythons import search_path
 from tests.support.project import Done, finish
 from tests.support.repository import Repository
 
@@ -121,3 +125,31 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
     assert "there is no Python ==3.99.* here, which `python` in tests/performance/settings.toml asks for" in done.output
     assert "Traceback" not in done.output
     assert installed(shop, "idna") == "3.6", "the environment stays"
+
+
+def python_of(copied: Copy) -> str:
+    """The version of Python in the environment of `ci`, as 3.13."""
+    [library] = (copied.root / ".nox" / "ci" / "lib").glob("python*")
+    return library.name.removeprefix("python")
+
+
+@pytest.mark.skipif(not find_uv(), reason="uv is not installed")
+def test_another_python_makes_the_environment_again(shop: Copy) -> None:
+    """The project's, and then Nox's own, if the project no longer asks for one."""
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    environ = {**os.environ, "PATH": search_path()}
+    has = []
+    for one in {"3.11", "3.12", "3.13"} - {ours}:
+        command = [*find_uv(), "python", "find", "--system", one]
+        has += [one] if subprocess.run(command, env=environ, check=False, capture_output=True).returncode == 0 else []
+    if not has:
+        pytest.skip("there is no other Python")
+    write_files(shop.root, {".python-version": f"{has[0]}\n"})
+    done = install(shop)
+    assert done.code == 0, done.output
+    assert python_of(shop) == has[0]
+
+    (shop.root / ".python-version").unlink()
+    done = install(shop)
+    assert done.code == 0, done.output
+    assert python_of(shop) == ours

@@ -89,13 +89,13 @@ def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
             raise InstallError(_missing(asked, source, last_lines(errors, 2) or f"exit code {code}"))
         raise InstallError(_missing(asked, source, "uv does not find what it has installed"))
     for minor in range(NEWEST_MINOR, 10, -1):
-        python = shutil.which(f"python3.{minor}", path=_path())
+        python = shutil.which(f"python3.{minor}", path=search_path())
         if python and _asked_of([python, "-c", VERSION])[1] in asked:
             return [python]
     raise InstallError(_missing(asked, source, "neither it nor uv is on the PATH"))
 
 
-def _path() -> str:
+def search_path() -> str:
     """Return the PATH, and the folders of pyenv, which puts only some of its Pythons on it."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or f"{os.environ.get('HOME', '')}/.pyenv")
     return os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, sorted(pyenv.glob("versions/*/bin")))])
@@ -103,7 +103,7 @@ def _path() -> str:
 
 def _asked_of(command: Sequence[str]) -> tuple[int, str, str]:
     try:
-        return run_command(command, INSTALL_LIMIT_S, {**os.environ, "PATH": _path()})
+        return run_command(command, INSTALL_LIMIT_S, {**os.environ, "PATH": search_path()})
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, "", str(error)
 
