@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn, TextIO, cast
+from typing import NoReturn
 
 import pytest
 
@@ -18,16 +16,15 @@ from plumbline.measuring.connections import fail_if_leaked, open_ports
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.ending import end_within_seconds
 from plumbline.measuring.guards import LOOPS
-from plumbline.measuring.secrecy import scrub_names, scrub_report
+from plumbline.measuring.interruptions import Interruptions
+from plumbline.measuring.output import keep_output
+from plumbline.measuring.secrecy import hide_passwords, scrub_report
 from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
-from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Outcome, Reason
-from plumbline.services.application import Process
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.liveness import silence
-from plumbline.services.redaction import Terminal
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError, load_settings
 
@@ -37,13 +34,7 @@ TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
-# How long the application may take to write down why it has failed; it may have answered before.
-OUTPUT_LIMIT_S, OUTPUT_SETTLED_S = 0.3, 0.05
-OUTPUT_LINES, KEPT_OUTPUT_BYTES = 40, 1 << 20
-OUTPUT_OF = "output of "  # begins the titles of sections of reports
-
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
-_OUTPUT_ENDS = pytest.StashKey[Mapping[Process, int]]()
 
 
 class RunContext:
@@ -55,9 +46,8 @@ class RunContext:
         self.root = suite.parents[1]
         self.keeps_output = False  # whether output of the application is kept among the results
         self.controlled = controlled  # a caller reads the outcome, reports the end, and interrupts by SIGTERM as well
-        self.is_worker: bool = (
-            config.getoption("--perf-worker") is not None
-        )  # its output goes to a file of its coordinator
+        # A worker's output goes to a file of its coordinator.
+        self.is_worker: bool = config.getoption("--perf-worker") is not None
         self.profile_name: str = config.getoption("--perf-profile")
         try:
             self.settings = load_settings(suite / SETTINGS)
@@ -74,9 +64,10 @@ class RunContext:
         self._session: pytest.Session | None = None  # once it has finished
         self.lock = CoreLock(None)
         self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
-        self._has_failed = False  # whether a test has since the services were last asked for an answer
+        self.has_failed = False  # whether a test has since the services were last asked for an answer
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
+        self._interruptions = Interruptions(lambda: self.exit_code is not None, controlled=controlled)
         self.causes = KnownCauses(self.root, self.end)
         config.pluginmanager.register(self.causes)
         self.at_stop.callback(self.causes.close)
@@ -85,12 +76,7 @@ class RunContext:
 
     def begin(self, make_services: Callable[[], Services]) -> None:
         """Start the servers and set the variables of the code under test; end the run if a server cannot start."""
-        self._report_unraisable = sys.unraisablehook
-        sys.unraisablehook = self._on_unraisable  # pytest, whose own hook this replaces, resets it at the end
-        if self.controlled:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the caller has blocked until now
+        self._interruptions.begin()
         self.at_stop.callback(end_descendants, adopt_orphans())  # once the services have stopped
         environ = pytest.MonkeyPatch()
         self.at_stop.callback(environ.undo)
@@ -98,8 +84,9 @@ class RunContext:
             self.services = make_services()
             self.begun = True
             self.at_stop.callback(self.services.stop)
-            self.at_stop.callback(self._keep_output)
-            self._hide_passwords()
+            if self.keeps_output:
+                self.at_stop.callback(keep_output, self.services, self.root / self.settings.results)
+            hide_passwords(self.config, self.scrub, self.at_stop, streams=not self.is_worker)
             self.services.begin()
             environment = self.services.environment()
             for name, value in environment.items():
@@ -114,24 +101,6 @@ class RunContext:
             environ.setattr(type(os.environ), "__setitem__", lambda *change: kept.set(*change))
         except (ServiceError, NotReady) as error:
             self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
-
-    def _hide_passwords(self) -> None:
-        """Keep passwords out of all that pytest prints from now on."""
-        writer = self.config.get_terminal_writer() if self.config.pluginmanager.hasplugin("terminalreporter") else None
-        if writer is not None:
-            writer._file = cast(TextIO, Terminal(writer._file, self.scrub))
-        if self.config.option.capture == "no" and not self.is_worker:
-            for stream in ("stdout", "stderr"):
-                original = getattr(sys, stream)
-                self.at_stop.callback(setattr, sys, stream, original)
-                setattr(sys, stream, Terminal(original, self.scrub))
-
-    def _on_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
-        """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
-        if isinstance(lost.exc_value, KeyboardInterrupt):
-            threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
-        elif self.exit_code is None:  # else a fixture that was not torn down has left it
-            self._report_unraisable(lost)
 
     def wait_ready(self, items: Sequence[pytest.Item], *, application: bool = False) -> None:
         """Wait for the servers, and for the application if one of these items uses it; end the run if one fails."""
@@ -166,7 +135,7 @@ class RunContext:
         for service in self.services.running():
             if not service.running():
                 self.end(service.obituary(), EXIT_INVALID)
-        failed, self._has_failed = self._has_failed, False
+        failed, self.has_failed = self.has_failed, False
         for service in self.services.running() if answers or failed else ():
             if silent := silence(service, ANSWER_LIMIT_S, failed=failed):
                 self.end(str(silent), EXIT_INVALID)
@@ -187,18 +156,6 @@ class RunContext:
     def scrub(self, text: str) -> str:
         """Return a text without passwords."""
         return self.services.scrub(text) if self.begun else text
-
-    def ignore_signals(self) -> None:
-        """Ignore interruptions from now on if the caller reports the end."""
-        if self.controlled:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
-        yield
-        if self.begun and metafunc.definition.path.is_relative_to(self.suite):
-            scrub_names(metafunc, self.services.scrub_name)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         if path := below(item.path, self.suite):
@@ -223,7 +180,6 @@ class RunContext:
             is_free = self.profile_name == "full" and item.get_closest_marker("unpinned") is not None
             self.lock.move(self.services.running(), free=is_free)
             item.stash[_PORTS] = open_ports(self.services)
-            item.stash[_OUTPUT_ENDS] = {one: one.output_end() for one in self._code_under_test()}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(
@@ -240,37 +196,9 @@ class RunContext:
                 self.lock.move(self.services.running())
                 fail_if_leaked(self.services, item.stash[_PORTS])
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        # On a slow machine pytest takes a second to render a failure, in which pytest-timeout would end the run.
-        left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
-        try:
-            report = yield
-        finally:
-            if left_s:
-                signal.setitimer(signal.ITIMER_REAL, left_s)
-        if self.key_of(item):
-            try:
-                self._complete(item, report)
-            except Exception as error:  # it costs this test, not the run
-                report.outcome, report.sections = "failed", []
-                report.longrepr = f"this test could not be reported: {describe(error)}"
-        return report
-
-    def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Add new output and the state of services that have died to a failed test, and remove passwords."""
-        if report.failed:
-            self._has_failed = not self.is_worker
-            report.sections += _new_output(item.stash.get(_OUTPUT_ENDS, {}))
-            for service in self.services.running():
-                if service.own and (state := service.state()) != "running":
-                    report.sections.append((f"service {service.name}: {state}", service.log_tail()))
-                    self.services.notices.append(f"{service.name}: {state}, when {self.key_of(item)} failed")
-        scrub_report(report, self.scrub)
-
     @pytest.hookimpl(tryfirst=True)  # before pytest renders the traceback, which takes its time
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        self.ignore_signals()
+        self._interruptions.ignore()
         # pytest's own Interrupted, as after an error in collection, is a KeyboardInterrupt, too.
         if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
@@ -278,7 +206,7 @@ class RunContext:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Let session fixtures be torn down while the servers still run. After an early end they may hang or fail."""
-        self.ignore_signals()
+        self._interruptions.ignore()
         self._session = session
         patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
         if self.exit_code is not None:
@@ -296,36 +224,11 @@ class RunContext:
                 patience.join()
             self.at_stop.close()
 
-    def _code_under_test(self) -> list[Process]:
-        return [service for service in self.services.running() if isinstance(service, Process)]
-
-    def _keep_output(self) -> None:
-        """Add the output of the application and of each process to its log, of which the end is kept."""
-        for process in self._code_under_test() if self.keeps_output else ():
-            path = self.root / self.settings.results / f"{process.name}.log"
-            text = process.output_after(0, KEPT_OUTPUT_BYTES)
-            if text and path.parent.is_dir():
-                with contextlib.suppress(OSError, ResultsError):
-                    text = (path.read_text(encoding="utf-8", errors="replace") if path.exists() else "") + text
-                    write_whole(path, text[-KEPT_OUTPUT_BYTES:])
-
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         self.at_stop.close()
         if self.controlled and self._session is not None:
             end_within_seconds(int(self._session.exitstatus), lambda held: self.at_hold(self.scrub(held)))
-
-
-def _new_output(ends: Mapping[Process, int]) -> list[tuple[str, str]]:
-    """Return titles and last lines of what processes have written since these ends of their output."""
-    known, deadline_s = [*ends.values()], time.monotonic() + OUTPUT_LIMIT_S
-    while (now := [one.output_end() for one in ends]) != known or now == [*ends.values()]:
-        if not ends or time.monotonic() > deadline_s:
-            break
-        known = now
-        time.sleep(OUTPUT_SETTLED_S)
-    found = {process.name: process.output_after(end).splitlines()[-OUTPUT_LINES:] for process, end in ends.items()}
-    return [(f"{OUTPUT_OF}{name}", "\n".join(lines)) for name, lines in found.items() if lines]
 
 
 def uses_application(item: pytest.Item) -> bool:
@@ -345,11 +248,6 @@ def why_not_run(item: pytest.Item) -> str:
             " remove the mark `anyio`, and `anyio_backend` from its fixtures"
         )
     return ""
-
-
-def output_in(report: pytest.TestReport) -> str:
-    """Return what the application and the processes wrote during a test that failed, under their names."""
-    return "\n".join(f"{title}:\n{text}" for title, text in report.sections if title.startswith(OUTPUT_OF))
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:

@@ -1,14 +1,30 @@
-"""What pytest knows of a test, without passwords: its report and its name."""
+"""What pytest prints and knows of a test, without passwords."""
 
+import contextlib
 import dataclasses
 import itertools
+import sys
 from collections.abc import Callable
+from typing import TextIO, cast
 
 import pytest
 
 from plumbline.processes import printable
+from plumbline.services.redaction import Terminal
 
 Scrub = Callable[[str], str]
+
+
+def hide_passwords(config: pytest.Config, scrub: Scrub, at_stop: contextlib.ExitStack, *, streams: bool) -> None:
+    """Keep passwords out of all that pytest prints from now on, and with `-s` out of the standard `streams`."""
+    writer = config.get_terminal_writer() if config.pluginmanager.hasplugin("terminalreporter") else None
+    if writer is not None:
+        writer._file = cast(TextIO, Terminal(writer._file, scrub))
+    if config.option.capture == "no" and streams:
+        for stream in ("stdout", "stderr"):
+            original = getattr(sys, stream)
+            at_stop.callback(setattr, sys, stream, original)
+            setattr(sys, stream, Terminal(original, scrub))
 
 
 def scrub_report(report: pytest.TestReport | pytest.CollectReport, scrub: Scrub) -> None:

@@ -99,9 +99,7 @@ class Services:
         if self._settings.backend("postgres") not in {"external", "off"}:
             for name in filter(variables.LIBPQ_NAME.fullmatch, self._plain):
                 os.environ.pop(name, None)  # this process connects to that server as well
-        if hidden := sorted({*self._plain, *self._environ.get(HIDDEN, "").split()}):
-            verb = "is" if len(hidden) == 1 else "are"
-            self.notices.append(f"{', '.join(hidden)} {verb} set: not used, and hidden from what this run starts")
+        self.notices += _notices(self._settings, {*self._plain, *self._environ.get(HIDDEN, "").split()})
         needed = [name for name in SERVERS if self._settings.backend(name) != "off"]
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):
@@ -110,8 +108,6 @@ class Services:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
             elif self._settings.backend(name) == "external":
                 setattr(self, name, choose(name, self._context))
-        if self._settings.redis.without_password and self._settings.backend("redis") not in {"external", "off"}:
-            self.notices.append("redis has no password, as requirepass says: every process of this machine can use it")
         off = _source("off", self._environ)
         self.skipped = {name: f"{name} is off: {off}" for name in SERVERS if name not in needed}
         self.notices += sweep({external.address.shown: external.address.url for external in self.running()})
@@ -126,13 +122,8 @@ class Services:
 
     def wait_ready(self) -> None:
         """Wait until all that has been started does real work. Raises one NotReady for all that do not."""
-        errors = [error for task in self._waiting if (error := task.exception())]
-        unexpected = [error for error in errors if not isinstance(error, NotReady)]
-        if errors:
-            if unexpected:
-                raise unexpected[0]
-            output = "\n".join(error.output for error in errors if isinstance(error, NotReady))
-            raise NotReady("\n".join(map(str, errors)), output)
+        if errors := [error for task in self._waiting if (error := task.exception())]:
+            raise _as_one(errors)
 
     def start_application(self) -> None:
         """Run `prepare`, then start the application and the processes side by side and wait. Raises NotReady."""
@@ -140,7 +131,7 @@ class Services:
             return
         self._application_begun = True
         settings = self._settings
-        missing = self._missing()
+        missing = _missing_server(self._settings)
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
         elif missing:
@@ -163,16 +154,12 @@ class Services:
             self.check_connections()
         except NotReady as error:
             self.check_connections()  # it may not be ready as it was refused one
-            found = EXTENSION_MISSING.search(error.output)
-            if not found or self.postgres is None or self.postgres.backend != "embedded":
-                raise
-            advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
-            raise NotReady(f"{error}\n  also        {advice}") from None
+            raise _with_advice(error, self.postgres) from None
 
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
         self._guard.know(self.running())
-        if self._settings.prepare and self._prepare and not self._missing():
+        if self._settings.prepare and self._prepare and not _missing_server(self._settings):
             self._prepare = False
             command = ProcessSettings(command=self._settings.prepare)
             process = self._make(Process, "prepare", command, self.environment())
@@ -188,12 +175,6 @@ class Services:
     ) -> Made:
         """Return a process of the code under test."""
         return kind(name, settings, self._root, environment, self._run, self.scrub, self._guard, self._app_python)
-
-    def _missing(self) -> str:
-        """Return a server that the environment of the code under test names and that is off; "" if there is none."""
-        settings = self._settings
-        named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
-        return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
 
     def check_connections(self) -> None:
         """Raise NotReady if the application or a process connects to a Redis or PostgreSQL that is not the run's."""
@@ -212,34 +193,9 @@ class Services:
         `env` of settings.toml, rendered, overrides our addresses in place of plain variables that are set.
         """
         plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
-        imports = {}
-        if self._settings.app is not None and self._settings.app.directory != ".":
-            # Other commands can import what the application can import.
-            path = [str(self._root / self._settings.app.directory), self._environ.get("PYTHONPATH", "")]
-            imports["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        imports = _import_path(self._settings, self._root, self._environ.get("PYTHONPATH", ""))
         hidden = dict.fromkeys(URL_VARIABLES.values())  # who needs them has their URLs by now
         return {**hidden, **imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
-
-    def lines(self, pinned: Mapping[str, int | None]) -> list[str]:
-        """Return one line for each service: its backend, its version, its core of `pinned`, and why this backend."""
-        text = []
-        for one in self.running():
-            core = pinned.get(one.name)
-            on_core = f"on core {core}" if core is not None else ""
-            parts = filter(None, [one.backend, one.product, one.version, on_core, f"({one.why})"])
-            text.append(f"{one.name:<10} {' '.join(parts)}")
-        return text + [f"{name:<10} skipped: {reason}" for name, reason in self.skipped.items()]
-
-    def table(self) -> list[str]:
-        """Return a table of the services with their addresses, and how long each took to become ready."""
-        rows = [("service", "backend", "version", "ready after", "address")]
-        for one in self.running():
-            ready = f"{one.ready_s * 1000:.0f} ms" if one.ready_s is not None else "-"
-            version = f"{one.product} {one.version}".strip() or "-"
-            rows.append((one.name, one.backend, version, ready, one.address.shown))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        text = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return [*text, *(f"{name}  skipped: {reason}" for name, reason in self.skipped.items())]
 
     def scrub(self, text: str) -> str:
         """Return a text that is to be shown without all passwords that this run knows."""
@@ -288,6 +244,47 @@ class Services:
         except Unavailable as error:
             raise not_ready(service, str(error), None, error.advice) from None
         return service
+
+
+def _missing_server(settings: Settings) -> str:
+    """Return a server that the environment of the code under test names and that is off; "" if there is none."""
+    named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
+    return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+
+
+def _import_path(settings: Settings, root: Path, given: str) -> dict[str, str]:
+    """Return PYTHONPATH for commands, which can import what the application can import; none if it is as `given`."""
+    if settings.app is None or settings.app.directory == ".":
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(root / settings.app.directory), given]))}
+
+
+def _notices(settings: Settings, hidden: Iterable[str]) -> list[str]:
+    """Return lines on variables that nothing gets, and on a server without a password."""
+    notices = []
+    if names := sorted(hidden):
+        verb = "is" if len(names) == 1 else "are"
+        notices.append(f"{', '.join(names)} {verb} set: not used, and hidden from what this run starts")
+    if settings.redis.without_password and settings.backend("redis") not in {"external", "off"}:
+        notices.append("redis has no password, as requirepass says: every process of this machine can use it")
+    return notices
+
+
+def _as_one(errors: Sequence[BaseException]) -> BaseException:
+    """Return one NotReady for several; an unexpected error as it is."""
+    expected = [error for error in errors if isinstance(error, NotReady)]
+    if len(expected) < len(errors):
+        return next(error for error in errors if not isinstance(error, NotReady))
+    return NotReady("\n".join(map(str, expected)), "\n".join(error.output for error in expected))
+
+
+def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
+    """Return an error with advice if the embedded PostgreSQL lacks an extension."""
+    found = EXTENSION_MISSING.search(error.output)
+    if not found or postgres is None or postgres.backend != "embedded":
+        return error
+    advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
+    return NotReady(f"{error}\n  also        {advice}")
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:

@@ -21,12 +21,14 @@ from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import broken, check_budget, judge_benchmarks
 from plumbline.judging.evidence import Evidence
-from plumbline.measuring.context import RunContext, outcome_of, output_in
+from plumbline.measuring.context import RunContext, outcome_of
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
 from plumbline.measuring.fixtures import provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure, MeasureError, warnings_of
 from plumbline.measuring.machine_speed import Disturbances
+from plumbline.measuring.output import output_in
+from plumbline.measuring.reports import Reports
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
 from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
@@ -35,6 +37,7 @@ from plumbline.results.environment import describe_environment
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
 from plumbline.services.errors import describe
+from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services
 from plumbline.settings import Budget, SettingsError, check_keys
 from plumbline.suite.limits import limit_of
@@ -68,6 +71,7 @@ class SuiteRun:
         context.keeps_output = bool(self._output)
         provide(context, self._recorder.start_measure)
         config.pluginmanager.register(context)
+        config.pluginmanager.register(Reports(context))
         config.pluginmanager.register(self._recorder)
         if self._output and config.option.verbose < 0:
             config.pluginmanager.register(SuiteProgress(self._recorder.tests, self._recorder.benchmarks))
@@ -157,10 +161,10 @@ class SuiteRun:
         lock.move(services.running())
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
-        self._recorder.service_lines = services.lines(cores) + not_pinned
+        self._recorder.service_lines = service_lines(services.running(), services.skipped, cores) + not_pinned
         self._context.say(services.notices + self._recorder.service_lines)
         if self._config.option.perf_table:
-            self._context.say(services.table())
+            self._context.say(service_table(services.running(), services.skipped))
         gc.collect()
         gc.freeze()  # out of later collections: of those before measurements, and at the end, where one takes 0.5 s
 

@@ -20,6 +20,7 @@ from plumbline.processes import host_name, identity, pinned_core
 from plumbline.services import docker
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
 from plumbline.services.errors import NotReady, Unavailable
+from plumbline.services.overview import service_lines
 from plumbline.services.reaper import LABEL
 from plumbline.services.services import Services
 from plumbline.settings import Settings
@@ -312,8 +313,8 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
     services = make_services('services = "auto"\n')
     services.begin()
     services.wait_ready()
-    assert "redis      embedded Valkey" in services.lines({})[0]
-    assert "(no Docker engine answers)" in services.lines({})[0]
+    assert "redis      embedded Valkey" in service_lines(services.running(), services.skipped, {})[0]
+    assert "(no Docker engine answers)" in service_lines(services.running(), services.skipped, {})[0]
 
 
 def test_a_redis_without_a_password_is_never_published_to_the_network(make_services: MakeServices) -> None:

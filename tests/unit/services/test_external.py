@@ -18,6 +18,7 @@ import redis
 
 from plumbline.services.address import Address
 from plumbline.services.errors import NotReady, ServiceError
+from plumbline.services.overview import service_lines
 from plumbline.services.services import Services
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import begin_and_wait, query, server, started
@@ -78,8 +79,8 @@ def test_it_is_not_ours(make_services: MakeServices, theirs: Services) -> None:
         for attempt in (service.pause, service.resume, service.kill, service.restart):
             with pytest.raises(ServiceError, match=f"{service.name} is external: it isn't ours"):
                 attempt()
-    assert services.lines({})[0].startswith("redis      external Valkey 9")
-    assert services.lines({})[0].endswith("(PERF_REDIS_URL is set)")
+    assert service_lines(services.running(), services.skipped, {})[0].startswith("redis      external Valkey 9")
+    assert service_lines(services.running(), services.skipped, {})[0].endswith("(PERF_REDIS_URL is set)")
 
 
 @pytest.fixture

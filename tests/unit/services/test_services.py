@@ -11,6 +11,7 @@ import pytest
 from plumbline.services import docker_engine, embedded
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import NotReady, ServiceError, Unavailable
+from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services, choose
 from plumbline.settings import load_settings
 from tests.support.fixtures import MakeServices
@@ -72,7 +73,9 @@ def test_off(make_services: MakeServices) -> None:
         "postgres": "postgres is off: PERF_SERVICES=off",
         "app": "there is no [app] in settings.toml",
     }
-    assert "redis      skipped: redis is off: PERF_SERVICES=off" in services.lines({})
+    assert "redis      skipped: redis is off: PERF_SERVICES=off" in service_lines(
+        services.running(), services.skipped, {}
+    )
 
 
 def test_templates_are_rendered(make_services: MakeServices) -> None:
@@ -187,10 +190,10 @@ def test_one_line_for_each(make_services: MakeServices) -> None:
     services.begin()
     services.wait_ready()
 
-    first, second = services.lines({"redis": 1, "postgres": None})
+    first, second = service_lines(services.running(), services.skipped, {"redis": 1, "postgres": None})
     assert first == f"redis      embedded Valkey {server(services.redis).version} on core 1 (settings.toml says so)"
     assert second.startswith("postgres   embedded PostgreSQL 18")
-    table = "\n".join(services.table())
+    table = "\n".join(service_table(services.running(), services.skipped))
     assert re.search(r"redis +embedded +Valkey [0-9.]+ +[0-9]+ ms +redis://127.0.0.1:", table)
     for service in services.running():
         assert service.address.password not in table

@@ -43,11 +43,13 @@ from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
 )
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
 from plumbline.measuring.clock import Clock
-from plumbline.measuring.context import RunContext, outcome_of, output_in, uses_application
+from plumbline.measuring.context import RunContext, outcome_of, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure, MeasureError, Steps, Timer
+from plumbline.measuring.output import output_in
+from plumbline.measuring.reports import Reports
 from plumbline.measuring.statistics import summarize
 from plumbline.project import below
 from plumbline.results.environment import origins
@@ -84,6 +86,7 @@ class Worker:
         provide(context, self._start_measure)
         config.stash[controls.START] = self._start
         config.pluginmanager.register(context)
+        config.pluginmanager.register(Reports(context))
 
     def _start_measure(self, item: pytest.Item) -> Measure:
         profile = self._context.profile

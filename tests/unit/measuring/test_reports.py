@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from plumbline.measuring.context import RunContext
+from plumbline.measuring.reports import Reports
 
 
 def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
@@ -13,7 +13,7 @@ def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
     left_s = signal.getitimer(signal.ITIMER_REAL)[0]
     assert left_s > 0
 
-    rendering = RunContext.pytest_runtest_makereport(context, cast(Any, None))
+    rendering = Reports(context).pytest_runtest_makereport(cast(Any, None))
     next(rendering)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     with pytest.raises(StopIteration, match="report"):

@@ -1,0 +1,62 @@
+"""The reports of tests: with what the application wrote during a failed one, and without passwords."""
+
+import signal
+from collections.abc import Generator, Mapping
+
+import pytest
+
+from plumbline.measuring.context import RunContext
+from plumbline.measuring.output import code_under_test, new_output
+from plumbline.measuring.secrecy import scrub_names, scrub_report
+from plumbline.services.application import Process
+from plumbline.services.errors import describe
+
+_OUTPUT_ENDS = pytest.StashKey[Mapping[Process, int]]()
+
+
+class Reports:
+    """Completes the reports of the suite's tests. A pytest plugin."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
+        yield
+        if self._context.begun and metafunc.definition.path.is_relative_to(self._context.suite):
+            scrub_names(metafunc, self._context.services.scrub_name)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if self._context.key_of(item):
+            processes = code_under_test(self._context.services)
+            item.stash[_OUTPUT_ENDS] = {process: process.output_end() for process in processes}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        # On a slow machine pytest takes a second to render a failure, in which pytest-timeout would end the run.
+        left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
+        try:
+            report = yield
+        finally:
+            if left_s:
+                signal.setitimer(signal.ITIMER_REAL, left_s)
+        if self._context.key_of(item):
+            try:
+                self._complete(item, report)
+            except Exception as error:  # it costs this test, not the run
+                report.outcome, report.sections = "failed", []
+                report.longrepr = f"this test could not be reported: {describe(error)}"
+        return report
+
+    def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Add new output and the state of services that have died to a failed test, and remove passwords."""
+        if report.failed:
+            self._context.has_failed = not self._context.is_worker
+            report.sections += new_output(item.stash.get(_OUTPUT_ENDS, {}))
+            services, key = self._context.services, self._context.key_of(item)
+            for service in services.running():
+                if service.own and (state := service.state()) != "running":
+                    report.sections.append((f"service {service.name}: {state}", service.log_tail()))
+                    services.notices.append(f"{service.name}: {state}, when {key} failed")
+        scrub_report(report, self._context.scrub)
