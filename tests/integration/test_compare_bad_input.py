@@ -323,12 +323,10 @@ def test_no_room_for_the_copies(project: Project, full_disk: Path) -> None:
 
 
 def test_no_room_for_temporary_files(project: Project, full_disk: Path) -> None:
-    """What was measured can't be handed on: invalid, and told why."""
+    """Results are handed on through the cache, so a full TMPDIR does no harm, and nothing stays in it."""
     (full_disk / "fill").write_bytes(bytes(60_000))
     done = compare(project, TMPDIR=str(full_disk))
-    assert done.code == 3, done.output
-    assert "No space left on device" in done.output
-    assert "Traceback" not in done.output
+    assert done.code == 0, done.output
     assert [path.name for path in full_disk.iterdir()] == ["fill"]
 
 
