@@ -162,6 +162,7 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
     """
     found: set[str] = set()
     stages = [[], *map(json.loads, _lines(folder / marks.STAGES) or [])]  # 0 is before all of them
+    absent = _absent(changed)
     for name in names:
         lines = _lines(folder / name)
         if lines is None:
@@ -174,6 +175,9 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
                     calls[process, function, path].add(int(number))
             elif line.startswith(marks.PROGRAM):
                 if not is_run_by_python(line.removeprefix(marks.PROGRAM)):
+                    return None
+            elif line.startswith((marks.MISSED, marks.LISTED)):
+                if line in absent:
                     return None
             elif any(names is None or not line.startswith(marks.WATCHED) for names in _changed_in(line, changed)):
                 return None
@@ -207,6 +211,20 @@ def _lines(file: Path) -> list[str] | None:
 
 def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
     return [changed[path] for path in _with_parents(line.removeprefix(marks.WATCHED)) if path in changed]
+
+
+def _absent(changed: Changed) -> Set[str]:
+    """Return the marked lines of processes that looked for what this side lacks and the other has, or listed around it.
+
+    Only paths that differ and are not here can be such ones, and the folders that only they make.
+    """
+    found = set[str]()
+    for path in changed:
+        for one in (path, *path.parents):
+            if marks.MISSED + str(one) in found or os.path.lexists(one):
+                break
+            found |= {marks.MISSED + str(one), marks.LISTED + str(one.parent)}
+    return found
 
 
 @functools.cache  # each process of both sides reads most of these files

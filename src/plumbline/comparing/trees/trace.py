@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from plumbline.comparing.trees.at_start.sitecustomize import CALL, NUMBER_BYTES, PROGRAM, STAGE, STAGES, TRACE, WATCHED
+from plumbline.comparing.trees.at_start.sitecustomize import (
+    CALL,
+    LISTED,
+    MISSED,
+    NUMBER_BYTES,
+    PROGRAM,
+    STAGE,
+    STAGES,
+    TRACE,
+    WATCHED,
+)
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
 COMPILED_FOLDER = "__pycache__"
@@ -45,7 +55,11 @@ def paths_read(folder: Path) -> set[Path]:
     """
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     lines = {line for file in files for line in file.read_text("utf-8", errors="surrogateescape").splitlines()}
-    return {source_of(Path(line.removeprefix(WATCHED))) for line in lines if not line.startswith((CALL, PROGRAM))}
+    return {
+        source_of(Path(line.removeprefix(WATCHED)))
+        for line in lines
+        if not line.startswith((CALL, PROGRAM, MISSED, LISTED))
+    }
 
 
 def source_of(path: Path) -> Path:

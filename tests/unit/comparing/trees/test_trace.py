@@ -91,6 +91,11 @@ def test_a_program_that_python_does_not_run_writes_no_trace(
         ("os.system('true')", False),
         ("subprocess.run([sys.executable, '-c', ''], env={})", False),
         ("subprocess.run([sys.executable, '-c', ''], env={**os.environ, 'MORE': '1'})", True),
+        ("subprocess.run([sys.executable, '-c', ''], env={**os.environ, 'PYTHONPATH': ''})", False),
+        ("subprocess.run([sys.executable, '-uI', '-c', ''])", False),
+        ("subprocess.run([sys.executable, '-E', '-c', ''])", False),
+        ("subprocess.run([sys.executable, '-S', '-m', 'plumbline.services.reaper'], input=b'')", True),
+        ("subprocess.run([sys.executable, '-Wignore', '-c', '', '-S'])", True),
         ("os.execv('/bin/sh', ['sh', '-c', ''])", False),
     ],
 )
@@ -218,3 +223,37 @@ def test_a_module_in_machine_code_is_read(traces: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert not done.stdout.strip().endswith(".py")
     assert reads(["tests"], traces, {Path(done.stdout.strip())})
+
+
+LOOKING = """\
+import glob, os, pathlib
+os.path.exists("flag")
+pathlib.Path("there").exists()
+pathlib.Path("gone").is_dir()
+glob.glob("listed/*")
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("flag", True),
+        ("there", False),
+        ("gone/file.txt", True),
+        ("listed/new.txt", True),
+        ("listed/new/deep.txt", True),
+        ("listed/old.txt", False),
+        ("other/new.txt", False),
+    ],
+)
+def test_a_trace_has_what_a_process_looks_for_and_does_not_find(
+    tmp_path: Path, traces: Path, path: str, found: bool
+) -> None:
+    """The other side may have it: a file that acts by being there, or one more in a folder that is listed."""
+    tree = tmp_path / "tree"
+    (tree / "listed").mkdir(parents=True)
+    for name in ("there", "listed/old.txt"):
+        (tree / name).touch()
+    environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
+    subprocess.run([sys.executable, "-c", LOOKING], env=environ, check=True, cwd=tree)
+    assert reads(["tests"], traces, {tree / path}) is found

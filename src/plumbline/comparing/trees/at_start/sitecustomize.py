@@ -7,12 +7,14 @@ with one of the marks below. Events and their arguments: https://docs.python.org
 import ast
 import builtins
 import contextlib
+import functools
 import json
 import mmap
 import os
+import re
 import sys
 from _thread import get_ident
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -21,6 +23,8 @@ TRACE = "PERF_READS"  # variable that names the file of the trace
 TESTS = "tests"
 PROGRAM = "$ "  # a program that was run
 WATCHED = "% "  # a file whose functions record when they are called
+MISSED = "? "  # a file or folder that was looked for, and is not there
+LISTED = "> "  # a folder whose entries were listed
 CALL = "@ "  # number of the stage, process id, function, and the file or package that differs
 ANY = "*"  # as a function: any of a package in which everything differs
 # Files beside the traces: the functions whose calls are recorded, the number of the current stage, and all stages.
@@ -28,6 +32,29 @@ DIFFERING, STAGE, STAGES = ".differing", ".stage", ".stages"
 NUMBER_BYTES = 4
 READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and which argument is a path
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events whose first argument is a program
+LIST = {"os.listdir", "os.scandir"}
+# Modules that list folders in order to find modules and tests: what they find, they read.
+FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
+
+
+def _is_traced(arguments: Sequence[object]) -> bool:
+    """Return whether a program that is run, by the arguments of its event, writes a trace if it is Python."""
+    environ = next((one for one in arguments[2:] if isinstance(one, Mapping)), os.environ)
+    given = {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
+    folders = given.get("PYTHONPATH", "").split(os.pathsep)
+    command = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], list | tuple) else ()
+    words = [os.fsdecode(word) for word in command[1:]]
+    if "plumbline.services.reaper" in words:  # it runs nothing of the project
+        return True
+    for word in words:
+        options = re.match(r"-(?!-)([^cmWX]*)", word)  # the rest is the value of the last option
+        if not options:
+            break
+        if not {"E", "I", "S"}.isdisjoint(options[1]):
+            return False
+        if word[-1:] in "cm":
+            break
+    return TRACE in given and str(Path(__file__).parent) in folders
 
 
 class _Trace:
@@ -45,6 +72,7 @@ class _Trace:
         for module in list(sys.modules.values()):
             self._record("open", (getattr(module, "__file__", None),))
         sys.addaudithook(self._record)
+        self._watch_looks()
         with contextlib.suppress(OSError):
             differing = (file.parent / DIFFERING).read_text(encoding="utf-8", errors="surrogateescape")
             with (file.parent / STAGE).open("rb") as stage:
@@ -59,7 +87,9 @@ class _Trace:
                 self._known.add(line)
 
     def _record(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event not in READ and event not in RUN:
+        if event not in READ and event not in RUN and event not in LIST:
+            return
+        if event in LIST and str(sys._getframe(1).f_globals.get("__name__")).startswith(FINDERS):
             return
         named = arguments[READ.get(event, 0)]
         if isinstance(named, str | bytes | os.PathLike):
@@ -67,11 +97,28 @@ class _Trace:
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
                 # The child writes a trace, if it is Python and has our variable.
-                environ = next((one for one in arguments[2:] if isinstance(one, Mapping)), None)
-                is_traced = environ is None or TRACE in map(os.fsdecode, environ)
-                self._add(PROGRAM + (name if is_traced else "?"))
+                self._add(PROGRAM + (name if _is_traced(arguments) else "?"))
+            elif event in LIST:
+                self._add(LISTED + path)
             elif path not in self._importing:
                 self._add(path)
+
+    def _watch_looks(self) -> None:
+        """Record what is looked for without being opened, and is not there: no event tells."""
+        for name in ("stat", "lstat"):
+            setattr(os, name, self._noting(getattr(os, name)))
+
+    def _noting(self, look: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(look)
+        def noting(path: object, *arguments: object, **options: object) -> object:
+            try:
+                return look(path, *arguments, **options)
+            except (FileNotFoundError, NotADirectoryError):
+                if isinstance(path, str | bytes | os.PathLike) and options.get("dir_fd") is None:
+                    self._add(MISSED + os.path.abspath(os.fsdecode(path)))  # noqa: PTH100
+                raise
+
+        return noting
 
     def _watch_imports(self) -> None:
         compiled, execute = SourceFileLoader.get_code, SourceFileLoader.exec_module
