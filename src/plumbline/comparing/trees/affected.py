@@ -1,6 +1,7 @@
 """Which benchmarks a change can affect, from the traces of a rehearsal: those whose processes run what differs."""
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -22,6 +23,8 @@ MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
 # In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
 EVERY = frozenset({marks.ANY})
+# Names whose values make no benchmark slower.
+ABOUT_CODE = {"__version__", "version", "__version_tuple__", "version_tuple", "VERSION", "__author__", "__date__"}
 # Causes for which nobody knows what a benchmark would run: a lock file, or a package that is not there.
 OF_ALL_PROCESSES: Collection[UnjudgedCause] = {"unknown_format", "no_base_lock", "not_installed"}
 # By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
@@ -33,11 +36,14 @@ def changed_paths(sides: Sides) -> dict[str, Changed | None]:
     """Return what differs, by the name of the side in which it lies; None for a side of which that is not known."""
     functions = {name: changed_functions(sides.base.tree / name, sides.head.tree / name) for name in sides.files}
     found: dict[str, Changed | None] = {}
+    upgraded = [name for name, base, head in sides.packages if base and head]
+    values = files_of_other_values(upgraded, _folders(sides.base), _folders(sides.head))
     for side in (sides.base, sides.head):
         packages = paths_of_packages([name for name, _, _ in sides.packages], _folders(side))
         if packages is not None:  # what only one side has acts by being there, such as a library's optional speed-ups
             alone = [name for name, base, head in sides.packages if not (base and head)]
             packages = {**packages, **dict.fromkeys(paths_of_packages(alone, _folders(side)) or {})}
+            packages |= dict.fromkeys(Path(folder, file) for folder in _folders(side) for file in values)
         files = {side.tree / name: changed for name, changed in functions.items()}
         found[side.name] = None if packages is None else {**packages, **files}
     return found
@@ -78,6 +84,53 @@ def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | Non
         placed = [Path(str(distribution.locate_file(top))) for top in tops if not top.endswith(".dist-info")]
         found |= {form: functions for path in placed for form in (path.absolute(), path.resolve())}
     return found
+
+
+def files_of_other_values(names: Iterable[str], base: list[str], head: list[str]) -> set[str]:
+    """Return the Python files of packages in which more than functions differs: their values act without a call.
+
+    `base` and `head` are the folders of packages of both sides. The paths count from there.
+    """
+    found = set[str]()
+    for name in names:
+        both = [_values(name, folders) for folders in (base, head)]
+        found |= {file for file in both[0].keys() | both[1].keys() if both[0].get(file) != both[1].get(file)}
+    return found
+
+
+def _values(name: str, folders: list[str]) -> dict[str, str]:
+    """Return the statements of each Python file of a package without its functions, comments and the like."""
+    found = dict[str, str]()
+    for distribution in importlib.metadata.distributions(name=name, path=folders):
+        for file in distribution.files or []:
+            if file.suffix == ".py" and ".." not in file.parts:
+                with contextlib.suppress(OSError):
+                    source = Path(str(distribution.locate_file(file))).read_text("utf-8", errors="replace")
+                    found[str(file)] = _without_functions(source)
+    return {file: values for file, values in found.items() if values}
+
+
+def _without_functions(source: str) -> str:
+    try:
+        module = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return source
+    for node in ast.walk(module):
+        for name in ("body", "orelse", "finalbody"):
+            if isinstance(body := getattr(node, name, None), list):
+                setattr(node, name, [part for part in body if not _is_about_code(part)])
+    return "".join(map(ast.dump, module.body))
+
+
+def _is_about_code(part: ast.stmt) -> bool:
+    """Return whether a statement gives nobody a value: a function, whose calls are recorded, or a description."""
+    if isinstance(part, ast.Assign | ast.AnnAssign):
+        targets = part.targets if isinstance(part, ast.Assign) else [part.target]
+        return all(isinstance(one, ast.Name) and one.id in ABOUT_CODE for one in targets)
+    if isinstance(part, ast.ImportFrom):
+        return part.module in ("__future__", "typing", "collections.abc", "typing_extensions")
+    is_text = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+    return is_text or isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def changed_functions(base: Path, head: Path) -> set[str] | None:

@@ -9,6 +9,7 @@ from plumbline.comparing.trees.affected import (
     affected,
     changed_functions,
     changed_paths,
+    files_of_other_values,
     may_make,
     paths_of_packages,
 )
@@ -146,6 +147,40 @@ def test_a_package_that_one_side_lacks_acts_without_a_call(base: str, head: str,
     changed = changed_paths(sides)["head"]
     assert changed is not None
     assert changed[Path(pytest.__file__).parent] == functions
+
+
+VALUES = '''"""A package."""
+import os
+from typing import Any
+__version__ = "1"
+WAIT_S = 1
+class Options:
+    size = 1
+    def method(self):
+        return 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("WAIT_S = 1", "WAIT_S = 2", True),
+        ("    size = 1", "    size = 2", True),
+        ("import os", "from package.other import WAIT_S as PAUSE_S", True),
+        ("WAIT_S = 1", "WAIT_S = (", True),
+        ('"1"', '"2"', False),
+        ("A package", "The package", False),
+        ("return 1", "return 2", False),
+        ("typing import Any", "typing import Any, Protocol", False),
+    ],
+)
+def test_a_package_whose_values_differ_acts_without_a_call(tmp_path: Path, old: str, new: str, found: bool) -> None:
+    """A constant is read by whoever imports it. The number of the version slows nothing down."""
+    for side, text in (("base", VALUES), ("head", VALUES.replace(old, new))):
+        install(tmp_path / side, "package", ["package.py"])
+        (tmp_path / side / "package.py").write_text(text)
+    folders = [[str(tmp_path / side)] for side in ("base", "head")]
+    assert files_of_other_values(["package"], *folders) == ({"package.py"} if found else set())
 
 
 def test_packages_of_this_environment_are_found() -> None:
