@@ -34,7 +34,18 @@ TARGETS = (
     "BUILDKITE_PULL_REQUEST_BASE_BRANCH",
     "CHANGE_TARGET",  # Jenkins
     "SYSTEM_PULLREQUEST_TARGETBRANCH",  # Azure Pipelines
+    "BITRISEIO_GIT_BRANCH_DEST",
+    "CI_COMMIT_TARGET_BRANCH",  # Woodpecker
+    "CIRRUS_BASE_BRANCH",
 )
+# These name the target only in a pull request, which another variable and its value show.
+IN_PULL_REQUEST = {
+    "APPVEYOR_REPO_BRANCH": ("APPVEYOR_PULL_REQUEST_NUMBER", r"\d+"),
+    "CODEBUILD_WEBHOOK_BASE_REF": ("CODEBUILD_WEBHOOK_EVENT", r"PULL_REQUEST_\w+"),
+    "DRONE_TARGET_BRANCH": ("DRONE_BUILD_EVENT", "pull_request"),
+    "SEMAPHORE_GIT_BRANCH": ("SEMAPHORE_GIT_REF_TYPE", "pull-request"),
+    "TRAVIS_BRANCH": ("TRAVIS_PULL_REQUEST", r"\d+"),
+}
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
 NO_REPOSITORY = (
@@ -231,6 +242,9 @@ def _named_target() -> _Target | None:
     """Return the target that the variables of a pipeline, or PERF_BASE, name; None for no proposed change."""
     if name := next(filter(os.environ.get, TARGETS), ""):
         return _Target(os.environ[name].removeprefix("refs/heads/"), name)
+    for name, (variable, value) in IN_PULL_REQUEST.items():
+        if re.fullmatch(value, os.environ.get(variable, "")):
+            return _Target(os.environ.get(name, "").removeprefix("refs/heads/"), name)
     queue = QUEUE.fullmatch(os.environ.get("GITHUB_REF", ""))
     if queue or os.environ.get("GITHUB_EVENT_NAME") == "merge_group":
         commit = _github_event("merge_group", "base_sha")

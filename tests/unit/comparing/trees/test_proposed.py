@@ -17,8 +17,9 @@ QUEUE = {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/gh-readon
 @pytest.fixture(autouse=True)
 def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that runs these tests has set variables for itself."""
+    known = {*git.TARGETS, *(variable for variable, _ in git.IN_PULL_REQUEST.values())}
     for name in os.environ:
-        if name in git.TARGETS or name.startswith(("GITHUB_", "CI_")):
+        if name in known or name.startswith(("GITHUB_", "CI_")):
             monkeypatch.delenv(name)
 
 
@@ -64,6 +65,39 @@ def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
     assert is_proposed(tmp_path)
     with pytest.raises(NoBase, match=r"not a git repository: /gone.*`git clone`, with all of its `.git`"):
         find_base(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variables", "pushed"),
+    [
+        ({"APPVEYOR_PULL_REQUEST_NUMBER": "7", "APPVEYOR_REPO_BRANCH": "main"}, ""),
+        (
+            {"CODEBUILD_WEBHOOK_EVENT": "PULL_REQUEST_UPDATED", "CODEBUILD_WEBHOOK_BASE_REF": "refs/heads/main"},
+            "PUSH",
+        ),
+        ({"DRONE_BUILD_EVENT": "pull_request", "DRONE_TARGET_BRANCH": "main"}, "push"),
+        ({"SEMAPHORE_GIT_REF_TYPE": "pull-request", "SEMAPHORE_GIT_BRANCH": "main"}, "branch"),
+        ({"TRAVIS_PULL_REQUEST": "7", "TRAVIS_BRANCH": "main"}, "false"),
+    ],
+)
+def test_a_variable_names_the_target_only_in_a_pull_request(
+    repository: Repository, variables: dict[str, str], pushed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a push the same variable names the branch that was pushed."""
+    start = feature(repository)
+    repository.git("checkout", "--quiet", "--detach")
+    set_all(monkeypatch, variables)
+    shows, names = variables
+    assert is_proposed(repository.root)
+    found = find_base(repository.root)
+    assert (found.commit, found.why) == (start, f"merge base with main ({names})")
+    monkeypatch.delenv(names)
+    with pytest.raises(NoBase, match=f"the target of this {names} is not known"):
+        find_base(repository.root)
+    monkeypatch.setenv(names, "main")
+    monkeypatch.setenv(shows, pushed)
+    repository.git("switch", "--quiet", "main")
+    assert not is_proposed(repository.root)
 
 
 @pytest.mark.parametrize("variables", [QUEUE, {**QUEUE, "GITHUB_EVENT_NAME": "push"}])
