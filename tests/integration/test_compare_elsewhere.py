@@ -190,10 +190,10 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     redis_url, database_url = server(theirs.redis).address.url, server(theirs.postgres).address.url
     with cores_held(cache_of(project) / "plumbline" / "cores"):
         done = compare(project, PERF_PIN="auto", PERF_REDIS_URL=redis_url, PERF_DATABASE_URL=database_url)
-    assert done.code == 1, done.output
+    assert done.code == 3, done.output
     found = project.verdicts()
     assert found.pop(FIXED) in {"pass", "inconclusive"}  # by a few microseconds
-    assert found == {**EACH, SKIPPED: "inconclusive"}
+    assert found == {**EACH, SKIPPED: "invalid"}
     output = " ".join(done.output.split())
     assert "could not be compared with the base: in base: skipped: not yet" in output
     assert "Redis is external, and base and head use the same database of it: " in output
@@ -262,7 +262,7 @@ def application() -> Iterator[Application]:
 
 
 def test_an_application_that_is_served_elsewhere(project: Project, application: Application) -> None:
-    """It is the same one for both sides: pairs never pass it, and its baseline on the same machine fails it."""
+    """It is the same one for both sides, which can't be compared, and its baseline on the same machine fails it."""
     project.write("settings.toml", STEADY_SETTINGS)
     (project.suite / "test_servers.py").unlink()
     project.write("test_api.py", API_SUITE)
@@ -273,8 +273,8 @@ def test_an_application_that_is_served_elsewhere(project: Project, application: 
     }
     edit(project, "2_000", "3_000")
     done = compare(project, **elsewhere)
-    assert done.code == 0, done.output
-    assert project.verdicts() == {API: "inconclusive"}
+    assert done.code == 3, done.output
+    assert project.verdicts() == {API: "invalid"}
     assert "not compared with the base: PERF_API_URL is one application for both" in done.output
 
     results = read_results(project.root / "perf-results" / "results.json")
