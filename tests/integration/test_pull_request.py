@@ -164,6 +164,42 @@ def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
     compared(clone, clone.run("ci", **environ))
 
 
+def test_a_copy_that_goes_on_without_a_file_is_not_green(origin: Project, tmp_path: Path) -> None:
+    """The copies would both be as fast as without the file that the working tree has."""
+    tariffs = 'TARIFFS = {"a": 1}\nif (f := pathlib.Path(__file__).parents[2] / "tariffs.json"):\n'
+    tariffs += "    try:\n        TARIFFS = json.loads(f.read_text())\n    except OSError:\n        pass\n"
+    old = 'TARIFFS = json.loads((pathlib.Path(__file__).parent / "tariffs.json").read_text())\n'
+    change(origin, "shop/web.py", old, tariffs)
+    write(tmp_path, {"tariffs.json": '{"a": 5}'})
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    assert done.code == 3, done.output
+    assert "the copy of the working tree lacks ../tariffs.json" in " ".join(done.output.split())
+
+
+INHERITING = "class Shape:\n    def test_total(self, measure):\n        for timer in measure():\n            with timer:\n                self.work()\n"  # noqa: E501
+
+
+def test_an_inherited_benchmark_is_not_new(origin: Project, tmp_path: Path) -> None:
+    """Its file does not define it, and the base, which has that file, can't run it."""
+    (origin.suite / "test_shop.py").unlink()
+    origin.write("settings.toml", STEADY_SETTINGS)
+    origin.write("shapes.py", INHERITING)
+    work = "    def work(self):\n        from shop.orders import work\n\n        work()\n"
+    origin.write("test_orders.py", f"from .shapes import Shape\n\n\nclass TestOrders(Shape):\n{work}")
+    write(origin.root, {"shop/orders.py": "def work_before():\n    pass\n"})
+    origin.commit()
+    change(origin, "shop/orders.py", "work_before", "work")
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    assert done.code == 3, done.output
+    assert "cannot import name 'work'" in done.output
+
+
 # ---- packages
 
 LIBRARY = """\

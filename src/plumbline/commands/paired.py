@@ -9,7 +9,7 @@ from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base, functions_at
+from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base, functions_at, functions_in
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_runner import pair_runner
@@ -81,13 +81,21 @@ def with_pairs(
 
 
 def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set[str]:
-    """Return the keys of those benchmarks whose tests the base commit does not have."""
+    """Return the keys of those benchmarks whose tests the base commit does not have.
+
+    A test that its own file does not define, but inherits or makes, may be an old one if the base has this file.
+    """
     found = set()
     for one in benchmarks:
         tests = [name.partition("[")[0].split("::") for name in (one.key, one.renamed_from) if name]
-        if not any(test in functions_at(project.root, base, file) for file, *_, test in tests):
+        if not any(_may_have(project, base, file, test) for file, *_, test in tests):
             found.add(one.key)
     return found
+
+
+def _may_have(project: Project, base: Base, file: str, test: str) -> bool:
+    there = functions_at(project.root, base, file)
+    return there is not None and (test in there or test not in functions_in(project.suite / file))
 
 
 def rehearse(project: Project, record: Results) -> list[str]:

@@ -48,6 +48,7 @@ IN_PULL_REQUEST = {
 }
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 QUEUE = re.compile(r"refs/heads/gh-readonly-queue/(.+)/pr-\d+-\w+")
+FUNCTION = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
 NO_REPOSITORY = (
     "Use a checkout by `git clone`, with all of its `.git` (GitHub: `actions/checkout` needs git in the job's image)"
 )
@@ -345,11 +346,15 @@ def has_changed(root: Path, base: Base, names: Iterable[str]) -> bool:
     return bool(Git(root).run("diff", "--name-only", base.commit, "--", *patterns).strip())
 
 
-def functions_at(root: Path, base: Base, file: str) -> set[str]:
-    """Return the names of the functions and methods in a file of the suite as it is in the base commit."""
-    git = Git(root)
-    source = git.contents(base.commit, root / SUITE / file)
-    return set(re.findall(r"^\s*(?:async\s+)?def\s+(\w+)", source, re.MULTILINE))
+def functions_at(root: Path, base: Base, file: str) -> set[str] | None:
+    """Return the names of the functions and methods in a file of the base commit's suite; None without the file."""
+    source = Git(root).contents(base.commit, root / SUITE / file)
+    return set(FUNCTION.findall(source)) if source else None
+
+
+def functions_in(file: Path) -> set[str]:
+    """Return the names of the functions and methods in a file; none if there is none."""
+    return set(FUNCTION.findall(file.read_text("utf-8", errors="replace"))) if file.is_file() else set()
 
 
 def _merge_base(git: Git, target: _Target) -> str:

@@ -18,6 +18,7 @@ from plumbline.comparing.trees.affected import (
     unjudged_paths,
 )
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
+from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import LEVELS, Sides
 from plumbline.comparing.trees.trace import paths_read
 from plumbline.comparing.workers.process import pytest_configuration
@@ -58,8 +59,13 @@ class Rehearsal:
 
     @contextlib.contextmanager
     def noting_reads(self) -> Iterator[None]:
-        """Note what the workers read meanwhile; raises ComparisonInvalid if base read head's files."""
+        """Note what the workers read meanwhile.
+
+        Raises ComparisonInvalid if base read head's files, and CopyFailed if head's copy goes on without a file that
+        the working tree reads from outside of the repository.
+        """
         sides, copy = self._sides, self._sides.head.tree
+        missing = list[str]()
         try:
             yield
         finally:
@@ -67,6 +73,12 @@ class Rehearsal:
             self.brought_along = ignored.read_extras(sides.extras, paths, copy)
             if missing := ignored.missing_in_copy(paths, copy, sides.top, LEVELS):
                 self.lacking = f"It lacks {', '.join(missing)}: {ALSO_COPY}."
+        outside = [name for name in missing if name.startswith("../")]
+        if outside and not self.failed_in_head:
+            raise CopyFailed(
+                f"the copy of the working tree lacks {', '.join(outside)}, which it looks for, and goes on without:"
+                f" {ALSO_COPY}"
+            )
         if strange := ignored.changed_in_working_tree(paths_read(self._folder / "base"), sides.files, sides.top):
             raise ComparisonInvalid(
                 f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
