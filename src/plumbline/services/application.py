@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class Process(LocalService):
     def check_connections(self) -> set[str]:
         """Return the run's servers that it has connected to. Raises NotReady if it connects to any other."""
         return self._guard.check(self.name, self.pids()) if self._guard else set()
+
+    def look_at_connections(self, pids: Sequence[int]) -> None:
+        """Note what its processes, which are these, are connected to now, for `check_connections`."""
+        if self._guard:
+            self._guard.look(self.name, pids)
 
     def answer(self, limit_s: float) -> None:
         """Nothing: a process has no port that is known, and `silence` looks at its state."""

@@ -1,7 +1,8 @@
 """Refuses a run whose code connects to a PostgreSQL or Redis that is neither the run's own nor allowed.
 
-What Python runs is watched from within, see `at_start/sitecustomize.py`: even a connection of a moment is seen, and
-refused. All else is seen in the kernel's table of sockets, from time to time and never while anything is timed.
+Python's own sockets are watched from within, see `at_start/sitecustomize.py`: even a connection of a moment is seen,
+and refused. Connections of other programs and of libraries in C, as libpq and uvloop, are seen in the kernel's table of
+sockets. It is read between tests, and all the time while something starts or is counted: never while anything is timed.
 """
 
 import contextlib
@@ -62,6 +63,7 @@ class Guard:
         self._allowed = {place for text in settings.also_allowed for place in _places(*split_place(text))}
         self._named = {place: source.kind for place, source in self._sources().items()}
         self._recognition = Recognition(self._named, run.id)
+        self._seen: dict[str, set[Place]] = {}  # in the kernel's table, by the name of a process
 
     def know(self, services: Iterable[Service]) -> None:
         """Let the code under test connect to these."""
@@ -84,20 +86,26 @@ class Guard:
         file.touch(mode=0o600)  # the variables may hold passwords
         file.write_text(json.dumps(rules), encoding="utf-8")
         self._notes(name).unlink(missing_ok=True)
+        self._seen.pop(name, None)
         path = filter(None, [str(AT_START), environ.get("PYTHONPATH")])
         return {**environ, RULES: str(file), "PYTHONPATH": os.pathsep.join(path)}
 
     def check(self, name: str, pids: Sequence[int]) -> set[str]:
         """Return the names of the run's servers that a process has connected to. Raises NotReady at any other server.
 
-        `pids`: of the process and its descendants. Short connections of programs that are not Python are not seen.
+        `pids`: of the process and its descendants. What `look` has seen counts, too.
         """
+        self.look(name, pids)
         noted = {(host, port): kind for host, port, kind in self._noted(name)}
-        places = {*noted, *_connected(pids)}
+        places = {*noted, *self._seen[name]}
         for place in sorted(places - self._own.keys() - self._allowed):
             if kind := noted.get(place) or self._recognition.kind(place):
                 raise NotReady(self._refusal(name, place, kind))
         return {self._own[place] for place in places & self._own.keys()}
+
+    def look(self, name: str, pids: Sequence[int]) -> None:
+        """Note what these processes are connected to now, for `check`."""
+        self._seen[name] = self._seen.get(name, set()) | _connected(pids)
 
     def _notes(self, name: str) -> Path:
         return self._run.directory / f"{name}.places"

@@ -1,10 +1,13 @@
 """All services of one run: started side by side, waited for, and stopped."""
 
+import contextlib
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
@@ -27,6 +30,7 @@ from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings
 
 STOP_LIMIT_S = 20.0
+LOOK_S, LIST_S = 0.001, 0.25  # how often `watched` looks at connections, and lists processes
 Made = TypeVar("Made", bound=Process)
 ServerName = Literal["redis", "postgres"]
 SERVERS: tuple[ServerName, ...] = ("redis", "postgres")
@@ -150,7 +154,8 @@ class Services:
             app = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
             beside = [(one, settings.processes[name].ready_limit_s) for name, one in self.processes.items()]
             self._bring_up([*app, *beside])
-            self.wait_ready()
+            with self.watched():
+                self.wait_ready()
             self.check_connections()
         except NotReady as error:
             self.check_connections()  # it may not be ready as it was refused one
@@ -182,6 +187,34 @@ class Services:
         for one in (self.app, *self.processes.values()):
             if isinstance(one, Process):
                 one.check_connections()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at the connections of the code under test all the time, so that `check_connections` knows short ones.
+
+        Not for a time in which anything is timed.
+        """
+        ended = threading.Event()
+
+        def look() -> None:
+            processes: list[tuple[Process, list[int]]] = []
+            listed_s = took_s = 0.0
+            while not ended.wait(max(LOOK_S, took_s)):
+                began_s = time.monotonic()
+                if not processes or began_s - listed_s > LIST_S:  # listing them takes far longer than looking
+                    code = [one for one in (self.app, *self.processes.values()) if isinstance(one, Process)]
+                    processes, listed_s = [(one, one.pids()) for one in code], began_s
+                for one, pids in processes:
+                    one.look_at_connections(pids)
+                took_s = time.monotonic() - began_s
+
+        thread = threading.Thread(target=look, name="plumbline-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def running(self) -> list[Service]:
         """Return the services that have been chosen so far, servers first."""

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections import Counter as Tally
-from collections.abc import Collection, Generator
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from plumbline.counting.counter import Counter
+from plumbline.counting.counter import Counter, Round
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
@@ -35,7 +35,7 @@ from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
 from plumbline.reporting.terminal import render_table
 from plumbline.results.environment import describe_environment
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
-from plumbline.results.schema import SCHEMA, Benchmark, Results, TestOutcome
+from plumbline.results.schema import SCHEMA, Benchmark, Counts, Results, TestOutcome
 from plumbline.services.errors import describe
 from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services
@@ -245,7 +245,13 @@ class Recorder:
             over = [result.name for result in check_budget(budget, summary) if not result.kept] if budget else []
             return disturbed(summary) or (f"its budget was broken ({', '.join(over)})" if over else "")
 
-        return Measure(self._context.profile, retry, self.counter.rounds if self.counter else None)
+        return Measure(self._context.profile, retry, self._count if self.counter else None)
+
+    def _count(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
+        """Run the counting pass. Nothing is timed in it, so the code under test can be watched meanwhile."""
+        assert self.counter is not None
+        with self._context.services.watched():
+            return (yield from self.counter.rounds(operations, left))
 
     def results(self, collected_files: Collection[str], deselected: Collection[str]) -> Results:
         """Return the record of the run, which is not judged yet."""

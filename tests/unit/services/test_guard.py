@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.request import urlopen
@@ -248,6 +249,32 @@ def test_an_application_that_connects_at_its_first_request_is_seen(
     with pytest.raises(NotReady, match="app is not allowed to go on: it connects to a Redis") as caught:
         services.check_connections()
     assert 'CACHE_PORT = "{redis.port}"' in str(caught.value)
+
+
+SHORT = """
+import pathlib, socket, time
+while True:
+    time.sleep(0.05)
+    if pathlib.Path("go").exists():
+        with socket.create_connection(("127.0.0.1", {port})):
+            time.sleep(0.005)
+"""
+
+
+def test_connections_of_a_moment_are_seen_while_nothing_is_timed(make: Make, theirs: Services, tmp_path: Path) -> None:
+    """As those of libpq, uvloop and other programs, which Python's sockets know nothing of."""
+    (tmp_path / "short.py").write_text(SHORT.format(port=server(theirs.redis).address.port))
+    services = make('[processes.worker]\ncommand = ["python", "-I", "short.py"]\n')
+    services.start_application()
+    (tmp_path / "go").touch()
+
+    with services.watched():
+        time.sleep(1)
+    (tmp_path / "go").unlink()
+    time.sleep(0.2)
+
+    with pytest.raises(NotReady, match="worker is not allowed to go on: it connects to a Redis"):
+        services.check_connections()
 
 
 def test_an_application_that_cannot_do_without_is_reported_by_the_cause(
