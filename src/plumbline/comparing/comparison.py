@@ -109,6 +109,7 @@ def sides_of(
         results=settings.results,
         also_copy=settings.compare.also_copy,
         install=settings.install,
+        python_setting=settings.python,
         recorded_packages=recorded_packages,
         application=lambda tree, project, folder: application_environment(settings, root, tree, project, folder, say),
         say=say,

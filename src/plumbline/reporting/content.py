@@ -319,4 +319,5 @@ _UNJUDGED: dict[UnjudgedCause, str] = {
     "unreadable": "its pin is not a single version",
     "unknown_format": "Plumbline does not know this format, or not in this version: a newer Plumbline may",
     "no_base_lock": "the base has no lock file, so that its versions are not known",
+    "other_python": "both sides run on head's",
 }

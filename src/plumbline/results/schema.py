@@ -97,6 +97,8 @@ UnjudgedCause = Literal[
     # Of a lock file
     "unknown_format",
     "no_base_lock",
+    # Of Python
+    "other_python",  # the base asks for another one, and runs on head's
 ]
 
 

@@ -26,7 +26,7 @@ EVERY = frozenset({marks.ANY})
 # Names whose values make no benchmark slower.
 ABOUT_CODE = {"__version__", "version", "__version_tuple__", "version_tuple", "VERSION", "__author__", "__date__"}
 # Causes for which nobody knows what a benchmark would run: a lock file, or a package that is not there.
-OF_ALL_PROCESSES: Collection[UnjudgedCause] = {"unknown_format", "no_base_lock", "not_installed"}
+OF_ALL_PROCESSES: Collection[UnjudgedCause] = {"unknown_format", "no_base_lock", "not_installed", "other_python"}
 # By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
 # code; None if it can act without a call.
 Changed = Mapping[Path, Set[str] | None]

@@ -16,6 +16,7 @@ from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, 
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.processes import last_lines, run_command
 from plumbline.project import SETTINGS, SUITE
+from plumbline.results.schema import UnjudgedPackage
 
 NEWEST_MINOR = 30
 VERSION = "import platform; print(platform.python_version(), end='')"
@@ -46,6 +47,23 @@ def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet,
         return SpecifierSet(asked), "pyproject.toml" if asked else ""
     except InvalidSpecifier:
         return SpecifierSet(), ""
+
+
+def other_python(base: Path, head: Path, prefix: str, settings: tuple[str, str]) -> list[UnjudgedPackage]:
+    """Return Python as a package that cannot be judged if the base asks for another one than this; else nothing.
+
+    `base` and `head` are the trees, `prefix` is the project's folder in both, `settings` are the settings of both.
+    """
+    try:
+        (then, file), (now, _) = (
+            wanted_python(tree / prefix, tree, setting) for tree, setting in zip((base, head), settings, strict=True)
+        )
+    except InstallError:
+        return []
+    here = ".".join(map(str, sys.version_info[:3]))
+    if then == now or here in then:
+        return []
+    return [UnjudgedPackage("Python", "other_python", str(then), str(now) or here, here, file)]
 
 
 def use_python(asked: SpecifierSet, source: str, nox_python: str, project: Path) -> None:

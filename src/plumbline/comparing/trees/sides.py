@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -29,10 +30,11 @@ from plumbline.comparing.trees.environment import base_python, local_packages, p
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import Extras, find_extras
 from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
+from plumbline.comparing.trees.pythons import other_python
 from plumbline.comparing.trees.resolved import resolved_packages
 from plumbline.comparing.trees.trace import COMPILED_FOLDER
 from plumbline.processes import without_secrets
-from plumbline.project import SUITE
+from plumbline.project import SETTINGS, SUITE
 from plumbline.results.environment import installed_packages, origins
 from plumbline.results.schema import UnjudgedPackage
 from plumbline.settings import InstallSettings
@@ -72,7 +74,7 @@ class Sides:
 
     @property
     def differ(self) -> bool:
-        return bool(self.files or self.packages)
+        return bool(self.files or self.packages or self.unjudged)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def make_sides(
     results: str = "",
     also_copy: Sequence[str] = (),
     install: InstallSettings = InstallSettings(),  # noqa: B008 - frozen
+    python_setting: str = "",
     recorded_packages: Mapping[str, str] = {},
     application: Callable[[Path, Path, Path], ApplicationEnvironment | None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
@@ -99,9 +102,9 @@ def make_sides(
 
     Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
     from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git. `install` says
-    what an environment holds. `recorded_packages` are the baseline's, version by name. `application` returns the
-    application's own environment in a tree, given that, the project's folder in it and a folder to make it in. `say`
-    reports steps that take time or could surprise. Raises NoBase and CopyFailed.
+    what an environment holds, and `python_setting` with which Python. `recorded_packages` are the baseline's, version
+    by name. `application` returns the application's own environment in a tree, given that, the project's folder in it
+    and a folder to make it in. `say` reports steps that take time or could surprise. Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     wanted, options = PackageChanges(), list[str]()
@@ -134,9 +137,20 @@ def make_sides(
     packages, unjudged = _packages(wanted, python), wanted.unjudged
     if base_app and head_app:
         packages, unjudged = application_changes(base.tree, head.tree, git.prefix, base_app, head_app)
+    if commit is not None:
+        before = _python_setting(git.contents(commit, root / SUITE / SETTINGS))
+        unjudged = [*unjudged, *other_python(base.tree, head.tree, git.prefix, (before, python_setting))]
     base_side = Side("base", base.tree / git.prefix, python, base.tree, base_app)
     head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree, head_app)
     return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, unjudged)
+
+
+def _python_setting(text: str) -> str:
+    """Return `python` of a settings.toml; empty if it is not there or cannot be read."""
+    try:
+        return str(tomllib.loads(text).get("python", ""))
+    except ValueError:
+        return ""
 
 
 def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]]:

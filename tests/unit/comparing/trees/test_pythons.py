@@ -6,7 +6,7 @@ from packaging.specifiers import SpecifierSet
 
 from plumbline.comparing.trees import pythons
 from plumbline.comparing.trees.installers import InstallError
-from plumbline.comparing.trees.pythons import use_python, wanted_python
+from plumbline.comparing.trees.pythons import other_python, use_python, wanted_python
 
 HERE = ".".join(map(str, sys.version_info[:3]))
 
@@ -63,3 +63,27 @@ def test_noxs_own_python_is_kept_if_it_will_do(asked: str, tmp_path: Path, monke
     """No environment is made again."""
     monkeypatch.setattr(pythons, "run_installer", None)
     use_python(SpecifierSet(asked), "", sys.executable, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "settings", "found"),
+    [
+        ("3.9", "3.99", ("", ""), True),
+        ("3.9", "3.9", ("", ""), False),
+        ("{here}", "3.9", ("", ""), False),
+        ("", "3.9", ("", ""), False),
+        ("", "", ("3.9", "3.99"), True),
+        ("", "", ("3.9", "3.9"), False),
+    ],
+)
+def test_another_python_of_the_base_cannot_be_judged(
+    before: str, now: str, settings: tuple[str, str], found: bool, tmp_path: Path
+) -> None:
+    """Both sides run on head's."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for side, version in (("base", before), ("head", now)):
+        (tmp_path / side).mkdir()
+        if version:
+            (tmp_path / side / ".python-version").write_text(version.format(here=here))
+    unjudged = other_python(tmp_path / "base", tmp_path / "head", "", settings)
+    assert [(one.name, one.cause) for one in unjudged] == ([("Python", "other_python")] if found else [])
