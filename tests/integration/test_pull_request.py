@@ -164,6 +164,19 @@ def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
     compared(clone, clone.run("ci", **environ))
 
 
+def test_generated_code_of_the_working_tree_is_not_green_in_the_base(origin: Project, tmp_path: Path) -> None:
+    """Git ignores it, and what it is made from differs."""
+    write(origin.root, {"orders.proto": "1"})
+    origin.commit()
+    change(origin, "orders.proto", "1", "2")
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    assert done.code == 3, done.output
+    assert "it may be made from orders.proto" in " ".join(done.output.split())
+
+
 def test_a_copy_that_goes_on_without_a_file_is_not_green(origin: Project, tmp_path: Path) -> None:
     """The copies would both be as fast as without the file that the working tree has."""
     tariffs = 'TARIFFS = {"a": 1}\nif (f := pathlib.Path(__file__).parents[2] / "tariffs.json"):\n'

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import venv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
 
@@ -38,6 +40,23 @@ def local_packages() -> set[str]:
     """Return the packages that are installed from a folder (PEP 610), as the project under test is; never Plumbline."""
     urls = {name: one.read_text("direct_url.json") or "" for name, one in distributions().items() if name != PLUMBLINE}
     return {name for name, url in urls.items() if '"dir_info"' in url}
+
+
+def installed_copies(top: Path) -> dict[str, tuple[str, set[Path]]]:
+    """Return the packages that are installed from a folder of the repository `top` as a copy of its code.
+
+    By name: the folder below `top`, and the files of the copy.
+    """
+    found: dict[str, tuple[str, set[Path]]] = {}
+    for name in local_packages():
+        distribution = distributions()[name]
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        folder = Path(os.path.realpath(unquote(urlsplit(origin["url"]).path)))
+        if not origin["dir_info"].get("editable") and folder.is_relative_to(top):
+            code = [file for file in distribution.files or [] if not file.parts[0].endswith(".dist-info")]
+            files = {Path(str(distribution.locate_file(file))) for file in code}
+            found[name] = folder.relative_to(top).as_posix(), files
+    return found
 
 
 def base_python(

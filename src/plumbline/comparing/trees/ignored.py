@@ -13,6 +13,23 @@ from plumbline.comparing.trees.trace import COMPILED_FOLDER
 MOST_BYTES, MOST_FILES, MOST_BYTES_IN_TOTAL = 16 << 20, 2_000, 64 << 20
 # A folder that holds one of these is an environment or a cache.
 MARKERS = ("pyvenv.cfg", "CACHEDIR.TAG")
+# Of files from which code that git ignores is made, whatever that is called.
+SOURCES = {
+    ".proto",
+    ".thrift",
+    ".fbs",
+    ".g4",
+    ".xsd",
+    ".wsdl",
+    ".avsc",
+    ".graphql",
+    ".j2",
+    ".jinja",
+    ".jinja2",
+    ".mako",
+}
+SOURCES |= {".pyx", ".pxd", ".pxi", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".f90", ".rs", ".go", ".zig"}
+CODE = {".py", ".so", ".pyd"}
 LEFT_OUT_FOLDERS = {COMPILED_FOLDER, ".git"}
 
 
@@ -110,6 +127,24 @@ def read_extras(extras: Extras, paths: Iterable[Path], tree: Path) -> list[str]:
     below = {path.relative_to(tree) for path in paths if path.is_relative_to(tree)}
     read = {one.as_posix() for path in below for one in (path, *path.parents)}
     return [name for name in sorted([*extras.copied, *extras.linked]) if name in read]
+
+
+def made_from_changes(
+    read: Iterable[str], changed: Iterable[str], base: Path, top: Path
+) -> tuple[list[str], list[str]]:
+    """Return code that git ignores and base has from the working tree, and the changed files that it may be made from.
+
+    `read`: names of the extras that were read; `changed`: the files that differ and that nobody read; `base`: the copy
+    of the base; `top`: the repository. Both are empty unless both are found. Code that base has made anew is its own.
+    """
+    code = [one for one in map(Path, read) if one.suffix in CODE and _is_same_file(base / one, top / one)]
+    compiled = {one.with_name(one.name.partition(".")[0] + ".py") for one in code if one.suffix != ".py"}
+    sources = [name for name in changed if Path(name).suffix in SOURCES or Path(name) in compiled]
+    return ([one.as_posix() for one in code], sources) if code and sources else ([], [])
+
+
+def _is_same_file(copy: Path, original: Path) -> bool:
+    return copy.is_file() and original.is_file() and copy.stat().st_mtime_ns == original.stat().st_mtime_ns
 
 
 def env_files_above(top: Path, levels: int) -> list[str]:

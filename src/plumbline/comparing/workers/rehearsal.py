@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
@@ -18,8 +18,10 @@ from plumbline.comparing.trees.affected import (
     unjudged_paths,
 )
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
+from plumbline.comparing.trees.environment import installed_copies
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
-from plumbline.comparing.trees.sides import LEVELS, Sides
+from plumbline.comparing.trees.sides import LEVELS, MOST_SHOWN, Sides
 from plumbline.comparing.trees.trace import paths_read
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
@@ -84,6 +86,30 @@ class Rehearsal:
                 f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
                 " from the path of a module, or from the working directory"
             )
+
+        self._check_code(paths | paths_read(self._folder / "base"))
+
+    def _check_code(self, paths: Set[Path]) -> None:
+        """Raise NoBase if both sides read code that is made from what differs, and that base has from the working tree.
+
+        `paths` are what both sides read.
+        """
+        sides = self._sides
+        trees = (sides.base.tree, sides.head.tree)
+        unread = [name for name in sides.files if not any(tree / name in paths for tree in trees)]
+        code, sources = ignored.made_from_changes(self.brought_along, unread, sides.base.tree, sides.top)
+        if code:
+            names, of = (", ".join(some[:MOST_SHOWN]) for some in (code, sources))
+            raise NoBase(
+                f"base has {names} from the working tree, as git ignores that, although it may be made from {of}, which"
+                " differs: let `prepare` in settings.toml make it in each copy"
+            )
+        for name, (folder, files) in installed_copies(sides.top).items():
+            if not files.isdisjoint(paths) and any(Path(one).is_relative_to(folder) for one in sides.files):
+                raise NoBase(
+                    f"{name} is imported from the environment, where it was installed from {folder}, and not from the"
+                    f" copies: ask for it as `-e ./{folder}`"
+                )
 
     def order(self, keys: set[str], base: Collected, head: Collected, *, whole: bool) -> list[str]:
         """Return which of these benchmarks run, and in which order: twice if functions decide whether they must.

@@ -18,6 +18,7 @@ from plumbline.comparing.trees import environment
 from plumbline.comparing.trees.environment import (
     base_python,
     find_uv,
+    installed_copies,
     package_folders,
 )
 from plumbline.comparing.trees.git import NoBase
@@ -383,3 +384,21 @@ def test_a_cache_whose_path_no_environment_can_have(tmp_path: Path) -> None:
     """`venv` refuses a colon, which separates paths: there is no base then, and the error says why."""
     with pytest.raises(NoBase, match="the base environment can't be made: Refusing to create a venv"):
         base_python({"redis": "6.4.0"}, tmp_path / "a:b", tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("folder", "info"), [("repository/lib", "{}"), ("lib", "{}"), ("repository/lib", '{"editable": true}')]
+)
+def test_copies_that_are_installed_from_folders_of_the_repository(
+    folder: str, info: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their code, not what is noted about them."""
+    site, top = tmp_path / "site", tmp_path / "repository"
+    about = site / "somelib-1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: somelib\nVersion: 1\n")
+    (about / "RECORD").write_text("somelib/part.py,,\nsomelib-1.dist-info/METADATA,,\n")
+    (about / "direct_url.json").write_text(f'{{"url": "file://{tmp_path}/{folder}", "dir_info": {info}}}')
+    monkeypatch.syspath_prepend(site)
+    expected = ("lib", {site / "somelib/part.py"}) if (folder, info) == ("repository/lib", "{}") else None
+    assert installed_copies(top).get("somelib") == expected

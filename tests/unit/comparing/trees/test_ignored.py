@@ -1,5 +1,6 @@
 """Files that git ignores, and files outside of the repository: in both copies, and nothing else is."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from plumbline.comparing.trees.ignored import (
     changed_in_working_tree,
     env_files_above,
     find_extras,
+    made_from_changes,
     missing_in_copy,
     read_extras,
 )
@@ -164,3 +166,28 @@ def test_changed_files_that_are_read_from_the_working_tree(tmp_path: Path) -> No
     assert changed_in_working_tree(paths, ["a.json", "b.json"], tmp_path) == ["a.json"]
     (tmp_path / "link").symlink_to(tmp_path)
     assert changed_in_working_tree([tmp_path / "link" / "b.json"], ["a.json", "b.json"], tmp_path) == ["b.json"]
+
+
+@pytest.mark.parametrize(
+    ("read", "changed", "anew", "found"),
+    [
+        ("a_pb2.py", "a.proto", False, True),
+        ("a_pb2.py", "README.md", False, False),
+        ("a_pb2.py", "a.proto", True, False),
+        ("data.json", "a.proto", False, False),
+        ("fast/a.cpython-311.so", "src/lib.rs", False, True),
+        ("fast/a.cpython-311.so", "fast/a.py", False, True),
+        ("fast/a.cpython-311.so", "fast/b.py", False, False),
+    ],
+)
+def test_code_that_base_has_from_the_working_tree_may_be_made_from_changes(
+    read: str, changed: str, anew: bool, found: bool, tmp_path: Path
+) -> None:
+    """Not if it was made again in the copy."""
+    for number, side in enumerate(("base", "top")):
+        path = tmp_path / side / read
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, ns=(0, number if anew else 0))
+    expected = ([read], [changed]) if found else ([], [])
+    assert made_from_changes([read], [changed], tmp_path / "base", tmp_path / "top") == expected
