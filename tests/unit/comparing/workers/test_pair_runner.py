@@ -376,6 +376,7 @@ def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparis
     data.touch()
     for side in (reading.base, reading.head):
         (side.root / "lazy.py").write_text(f"def work():\n    open({str(data)!r}).close()\n")
+        (side.root / "data.txt").touch()
     sides = Sides(**{**vars(reading), "files": ["README.md", "data.txt"]})
     with (
         pytest.raises(ComparisonInvalid, match=r"base reads data\.txt from the working tree and not from its own copy"),
@@ -398,6 +399,7 @@ def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compil
     edit(sides.head, 'ARM = "base"', 'ARM = "head"')
     for side in (sides.base, sides.head):
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
+        (side.root / "README.md").touch()
     sides = Sides(**{**vars(sides), "files": ["README.md"]})
     with pair_runner(settings_of(sides), sides, plans_of(SKIPPED["base"], PLAIN), "ci") as both:
         assert both.rehearsal.unaffected == {PLAIN}
