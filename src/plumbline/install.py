@@ -17,7 +17,12 @@ def main(arguments: list[str]) -> int:
 
     [nox_python] = arguments
     project, record = find_project(Path.cwd()) or Path.cwd(), read_record()
-    if record and record["digest"] == [digest(project, top_of(project), record["files"], sys.version, nox_python)]:
+    top = top_of(project)
+    if (
+        record
+        and record["digest"] == [digest(project, top, record["files"], sys.version, nox_python)]
+        and (not record.get("code") or record["code_digest"] == [digest(project, top, record["code"])])
+    ):
         print(f"environment: {', '.join(record['source'])}")  # noqa: T201
         return 0
     # As `nox[uv]` is installed by pipx, uv is beside Nox's own Python alone.

@@ -18,7 +18,8 @@ METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 PATTERNS = ("requirements*.txt", "requirements/*.txt")
 
 # An environment that holds exactly what a tree asked for. By key: `digest` of the files that said so and of the Python;
-# `source`: their names for the reader; `packages`: lines of a requirements file; `files`: further files that count.
+# `source`: their names for the reader; `packages`: lines of a requirements file; `files`: further files that count;
+# `code`: the Python files of folders that are installed as copies; `code_digest`: `digest` with these.
 Record = dict[str, list[str]]
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from plumbline.commands.output import say
-from plumbline.comparing.trees.asked import Part, asked_for, local_files
+from plumbline.comparing.trees.asked import Part, asked_for, copied_code, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
@@ -58,11 +58,14 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]
     key = digest(root, top, files, sys.version, nox_python)
+    code = copied_code(root, packages)
     found: Record = {
         "digest": [key],
         "source": source,
         "packages": packages,
         "files": files,
+        "code": code,
+        "code_digest": [digest(root, top, code)],
         "nox_python": [nox_python],
         "part": [part],
     }

@@ -5,8 +5,10 @@ from typing import NoReturn
 import pytest
 
 from plumbline.commands import install
+from plumbline.comparing.trees import installers
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError
+from plumbline.install import main
 from plumbline.project import SUITE
 
 
@@ -93,3 +95,22 @@ def test_the_token_of_an_index_is_not_recorded(project: Path, monkeypatch: pytes
     record = (project / "environment" / "plumbline.json").read_text()
     assert "idna==3.7" in record
     assert "hush" not in record
+
+
+def test_a_folder_that_is_installed_as_a_copy_is_installed_again_when_its_code_changes(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise old code would be measured: uv looks at pyproject.toml alone."""
+    code, commands = project / "libs/pricing/pricing.py", list[list[str]]()
+    code.parent.mkdir(parents=True)
+    code.write_text("OLD = 1\n")
+    (code.parent / "pyproject.toml").write_text('[project]\nname = "pricing"\n')
+    monkeypatch.setattr(install, "resolve", lambda _: ["./libs/pricing"])
+    monkeypatch.setattr(installers, "_run_uv", lambda command, *_, **__: commands.append(command))
+    monkeypatch.setattr(installers, "find_uv", lambda: ["uv"])
+    monkeypatch.setattr(install, "synchronise", installers.synchronise)
+    for text, count in (("OLD = 1\n", 1), ("OLD = 1\n", 1), ("NEW = 1\n", 2)):
+        code.write_text(text)
+        assert main([""]) == 0
+        assert len(commands) == count
+    assert "--reinstall-package=pricing" in commands[-1]

@@ -6,13 +6,12 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.environment import find_uv
-from plumbline.comparing.trees.installers import Asked, InstallError
+from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
 from plumbline.comparing.trees.pins import LOCAL_FILE, is_open
 from plumbline.comparing.trees.requirements import read_requirements
@@ -140,10 +139,15 @@ def local_files(asked: Asked, packages: Iterable[str]) -> list[str]:
         read_requirements((asked.folder / file).resolve(), texts)
     found = {*texts}
     for line in packages:
-        place = re.sub(r"^(-e |[\w.-]+ @ )?(file://)?|(\[.*\])?(#.*)?$", "", line)
-        folder = asked.folder / unquote(place)
+        folder = folder_of(line, asked.folder)
         found |= {folder / name for name in METADATA if (folder / name).is_file()}
     return sorted({os.path.relpath(path, asked.folder) for path in found})
+
+
+def copied_code(folder: Path, packages: Iterable[str]) -> list[str]:
+    """Return the Python files of folders that are installed as copies, relative to `folder` if they can be."""
+    found = {path for place in copied_folders(packages, folder) for path in place.rglob("*.py") if path.is_file()}
+    return sorted({os.path.relpath(path, folder) for path in found})
 
 
 ADVICE = f'list them in {SUITE_REQUIREMENTS}, and set `application = "off"` in [install] of {SUITE}/settings.toml'

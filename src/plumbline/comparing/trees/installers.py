@@ -8,9 +8,10 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -76,6 +77,26 @@ def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
         return [line for line in found.splitlines() if line.strip()]
 
 
+def folder_of(line: str, folder: Path) -> Path:
+    """Return the folder that a line of a requirements file names, if it names one, and counts from `folder`."""
+    place = re.sub(r"^(-e |[\w.-]+ @ )?(file://)?|(\[.*\])?(#.*)?$", "", line)
+    return folder / unquote(place)
+
+
+def copied_folders(lines: Iterable[str], folder: Path) -> list[Path]:
+    """Return the folders of which these lines install a copy, and not the folder itself."""
+    found = [folder_of(line, folder) for line in lines if not line.startswith("-")]
+    return [path for path in found if path.is_dir()]
+
+
+def _again(lines: Iterable[str], folder: Path) -> list[str]:
+    """Return options that make uv install folders again: it looks at the time of pyproject.toml alone."""
+    names = [
+        read_toml(path / "pyproject.toml").get("project", {}).get("name") for path in copied_folders(lines, folder)
+    ]
+    return [f"--reinstall-package={name}" for name in names if isinstance(name, str)]
+
+
 def synchronise(lines: Sequence[str], folder: Path) -> None:
     """Make this environment hold these packages and no others; relative paths count from `folder`.
 
@@ -87,7 +108,7 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
         explicit = [f"--extra-index-url {one['url']}" for one in _uv_indexes(folder) if one.get("explicit")]
         file.write_text("\n".join([*explicit, *lines]), encoding="utf-8")
         if uv := find_uv():
-            command = [*uv, "pip", "sync", "--quiet", f"--python={sys.executable}", str(file)]
+            command = [*uv, "pip", "sync", "--quiet", f"--python={sys.executable}", *_again(lines, folder), str(file)]
             _run_uv(command + ["--index-strategy=unsafe-best-match"] * bool(explicit), folder, from_cache=True)
             return
         run_installer([*_pip(), "install", "--no-deps", "-r", str(file)], folder)
@@ -105,7 +126,8 @@ def install_into(python: Path, lines: Sequence[str], folder: Path) -> None:
         file = Path(temporary, "packages.txt")
         file.write_text("\n".join(lines), encoding="utf-8")
         if uv := find_uv():
-            _run_uv([*uv, "pip", "sync", "--quiet", f"--python={python}", str(file)], folder, from_cache=True)
+            command = [*uv, "pip", "sync", "--quiet", f"--python={python}", *_again(lines, folder), str(file)]
+            _run_uv(command, folder, from_cache=True)
         else:
             run_installer([*_pip(), f"--python={python}", "install", "--no-deps", "-r", str(file)], folder)
 
