@@ -316,6 +316,7 @@ _UNJUDGED: dict[UnjudgedCause, str] = {
     "not_pinned": "the base does not pin it, so that its version is not known",
     "not_a_release": "it is a file, a branch or a local build, so that the base's can't be installed with certainty",
     "one_environment": "`python` of [app] names one environment for both sides",
+    "other_files": "the version is the same, but not its files, and the base's can't be installed with certainty",
     "unreadable": "its pin is not a single version",
     "unknown_format": "Plumbline does not know this format, or not in this version: a newer Plumbline may",
     "no_base_lock": "the base has no lock file, so that its versions are not known",

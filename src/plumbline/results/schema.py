@@ -94,6 +94,7 @@ UnjudgedCause = Literal[
     "not_a_release",  # but a file, a branch or a local build
     "one_environment",  # the application's, named in the settings, is that of both sides
     "unreadable",
+    "other_files",  # under the same version, as from another index
     # Of a lock file
     "unknown_format",
     "no_base_lock",

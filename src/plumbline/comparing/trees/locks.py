@@ -18,6 +18,7 @@ from plumbline.comparing.trees.requirements import ARCHIVES, applies, joined, li
 LOCK_FILES = {"uv.lock": 1, "poetry.lock": 2, "pdm.lock": 4, "pylock.toml": 1}  # with the newest format that is known
 UNKNOWN_LOCK_FILES = ("Pipfile.lock", "pixi.lock", "conda-lock.yml")
 FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|\bci\b")  # in the name of a requirements file
+SHA256 = re.compile(r"sha256\W+([0-9a-f]{64})")
 FOLDERS = {"editable", "virtual", "directory"}  # in the source of a package that is a folder here
 
 Pins = Mapping[str, str]  # by normalized name
@@ -34,6 +35,9 @@ class Lock:
     complete: bool = True  # whether what it lacks is not wanted: requirements files may leave out what others need
     known: bool = True  # whether its format is known
     text: str = ""
+    hashes: Mapping[str, frozenset[str]] = field(
+        default_factory=dict
+    )  # of the files of each package, if they are noted
 
 
 def read_lock(tree: Path, prefix: str) -> Lock:
@@ -95,7 +99,10 @@ def _read_toml_lock(file: Path, project: Path) -> Lock:
         pins, own = (_pins(some, groups) for some in (packages, wanted))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise NoBase(f"{file.name} can't be read: {error!r}") from None
-    return Lock(file.name, {**pins, **own}, frozenset(pins.keys() - own.keys()), text=text)
+    hashes: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for package in packages:
+        hashes[canonicalize_name(package["name"])] |= set(SHA256.findall(repr(package)))
+    return Lock(file.name, {**pins, **own}, frozenset(pins.keys() - own.keys()), text=text, hashes=hashes)
 
 
 def _format(lock: Table) -> int:

@@ -70,7 +70,8 @@ def wanted_changes(
     installed = installed or head_packages(head / prefix, now)
     if resolved:
         resolved_before, resolved_now = map(with_contents, resolved, (base / prefix, head / prefix))
-        return _with_unpinned(compare_packages(resolved_before, resolved_now, installed), before, now, installed)
+        found = _with_unpinned(compare_packages(resolved_before, resolved_now, installed), before, now, installed)
+        return _with_other_files(found, before, now, installed)
     if not before.file and recorded:
         before, now = Lock(pins=recorded), Lock(pins=installed.versions)
     elif not before.file and not now.file:
@@ -83,7 +84,19 @@ def wanted_changes(
         named = [f"{name} {installed.versions[name]}, not {now.pins[name]}" for name in found.astray[:MOST_NAMED]]
         more = f" and {len(found.astray) - MOST_NAMED} more" if len(found.astray) > MOST_NAMED else ""
         say(f"not installed as in {now.file}, on both sides: {', '.join(named)}{more}")
-    return found
+    return _with_other_files(found, before, now, installed)
+
+
+def _with_other_files(found: PackageChanges, before: Lock, now: Lock, installed: Installed) -> PackageChanges:
+    """Return the changes with the packages that have the same version in both lock files, and no file in common."""
+    known = {*found.changes, *(one.name for one in found.unjudged), *installed.kept}
+    other = []
+    for name in sorted(before.hashes.keys() & now.hashes.keys() & installed.versions.keys() - known):
+        ours, theirs = now.hashes[name], before.hashes[name]
+        pins = before.pins.get(name, ""), now.pins.get(name, "")
+        if same(*pins) and ours and theirs and ours.isdisjoint(theirs):
+            other.append(UnjudgedPackage(name, "other_files", *pins, installed.versions[name], now.file))
+    return replace(found, unjudged=[*found.unjudged, *other])
 
 
 def _with_unpinned(found: PackageChanges, before: Lock, now: Lock, installed: Installed) -> PackageChanges:

@@ -361,3 +361,19 @@ def test_a_version_that_plumbline_does_not_work_with_is_forbidden(tmp_path: Path
     assert forbids("redis", "0.1")
     assert not forbids("redis", "6.4")
     assert not forbids("starlette", "0.1")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"), [("1", "2", True), ("12", "2", False), ("", "2", False), ("1", "1", False)]
+)
+def test_the_same_version_of_other_files_cannot_be_judged(before: str, now: str, found: bool, tmp_path: Path) -> None:
+    """As from another index. A release gets files for further platforms later."""
+    for side, files in (("base", before), ("head", now)):
+        hashes = ", ".join(f'{{ hash = "sha256:{file * 64}" }}' for file in files)
+        package = f'name = "library"\nversion = "1.0"\nsource = {{ registry = "{files}" }}\nwheels = [{hashes}]\n'
+        own = 'name = "shop"\nversion = "1"\nsource = { virtual = "." }\ndependencies = [{ name = "library" }]\n'
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "uv.lock").write_text(f"version = 1\n[[package]]\n{package}[[package]]\n{own}")
+    here = Installed({"library": "1.0"})
+    changes = wanted_changes(tmp_path / "base", tmp_path / "head", "", {}, installed=here)
+    assert [(one.name, one.cause) for one in changes.unjudged] == ([("library", "other_files")] if found else [])
