@@ -22,7 +22,7 @@ from plumbline.comparing.trees.environment import installed_copies
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import LEVELS, MOST_SHOWN, Sides
-from plumbline.comparing.trees.trace import paths_read
+from plumbline.comparing.trees.trace import mark_unread, paths_read, read_since
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
 from plumbline.settings import Settings
@@ -68,9 +68,16 @@ class Rehearsal:
         """
         sides, copy = self._sides, self._sides.head.tree
         missing = list[str]()
+        trees = {one.name: one.tree for one in (sides.base, sides.head)}
+        marked = {side: mark_unread(tree / name for name in sides.files) for side, tree in trees.items()}
         try:
             yield
         finally:
+            for side, files in marked.items():
+                trace = self._folder / side / TESTS
+                if trace.is_file():
+                    with trace.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                        file.writelines(f"{path}\n" for path in read_since(files))
             paths = paths_read(self._folder / "head")
             self.brought_along = ignored.read_extras(sides.extras, paths, copy)
             if missing := ignored.missing_in_copy(paths, copy, sides.top, LEVELS):

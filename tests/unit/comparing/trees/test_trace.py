@@ -7,7 +7,7 @@ import pytest
 
 from plumbline.comparing.trees.affected import EVERY, open_traces
 from plumbline.comparing.trees.at_start.sitecustomize import CALL, STAGES, TRACE, WATCHED
-from plumbline.comparing.trees.trace import AT_START, Stages, child_environ
+from plumbline.comparing.trees.trace import AT_START, Stages, child_environ, mark_unread, read_since
 from tests.support.project import ROOT
 from tests.unit.comparing.trees.helpers import reads
 
@@ -257,3 +257,16 @@ def test_a_trace_has_what_a_process_looks_for_and_does_not_find(
     environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
     subprocess.run([sys.executable, "-c", LOOKING], env=environ, check=True, cwd=tree)
     assert reads(["tests"], traces, {tree / path}) is found
+
+
+def test_a_file_that_no_python_opens_is_seen_to_be_read(tmp_path: Path) -> None:
+    """By its time of access. Modules are seen when they are imported."""
+    files = [tmp_path / name for name in ("read.pem", "unread.pem", "module.py")]
+    for file in files:
+        file.write_text("1")
+    marked = mark_unread([*files, tmp_path / "not_there"])
+    assert [*marked] == files[:2]
+    if os.statvfs(tmp_path).f_flag & os.ST_NOATIME:
+        pytest.skip("this file system keeps no times of access")
+    subprocess.run(["cat", files[0], files[2]], check=True)
+    assert read_since(marked) == files[:1]
