@@ -48,7 +48,8 @@ def compare(
 
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + budget_s - time.monotonic(), 0.0)
-            on_pair(f"  pair {next(numbers)}: {len(chosen)} benchmarks still open, at most {left_s:.0f} s left")
+            what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
+            on_pair(f"  pair {next(numbers)}: {what} still open, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal

@@ -12,6 +12,7 @@ from plumbline.services.variables import servers_named
 ANSWER_LIMIT_S = 3.0
 # How long after its end a connection may not be counted yet, and how often to look.
 COUNTED_S, LOOK_S = 1.5, 0.05
+SERVERS = {"postgres": "the PostgreSQL", "redis": "the Redis"}
 
 
 def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, str], limit_s: float) -> None:
@@ -44,8 +45,9 @@ def _was_used(server: Service, before: int | None) -> bool:
 def _untouched(process: Process, wanted: Sequence[Service], variables: Sequence[str]) -> NotReady:
     given = ", ".join(variables)
     log = process.log_tail().splitlines()
+    server = SERVERS[wanted[0].name] if len(wanted) == 1 else "a server"
     lines = [
-        f"{process.name} did not connect to a server of this run: what it prepares is not what is measured",
+        f"{process.name} did not connect to {server} of this run: what it prepares is not what is measured",
         *(f"  server      {one.name} at {one.address.host}:{one.address.port}" for one in wanted),
         f"  given by    {given or 'no variable'} of [env] in settings.toml",
         "  last output" + ("" if log else " none"),

@@ -192,7 +192,7 @@ def test_a_prepare_that_prepares_nothing_of_the_run_is_refused(make: Make, ours:
     """It may have written to a file, or to a server that nobody saw."""
     message = refusal(make('[env]\nDSN = "{postgres.url}"\n', prepare="print('migrated')"))
 
-    assert message.startswith("prepare did not connect to a server of this run")
+    assert message.startswith("prepare did not connect to the PostgreSQL of this run")
     assert f"server      postgres at 127.0.0.1:{postgres(ours).port}" in message
     assert "given by    DSN of [env]" in message
     assert "| migrated" in message
