@@ -17,11 +17,6 @@ OUTPUT_LINES, KEPT_OUTPUT_BYTES = 40, 1 << 20
 OUTPUT_OF = "output of "  # begins the titles of sections of reports
 
 
-def code_under_test(services: Services) -> list[Process]:
-    """Return the application and the processes, as far as they are ours."""
-    return [service for service in services.running() if isinstance(service, Process)]
-
-
 def new_output(ends: Mapping[Process, int]) -> list[tuple[str, str]]:
     """Return titles and last lines of what processes have written since these ends of their output."""
     known, deadline_s = [*ends.values()], time.monotonic() + OUTPUT_LIMIT_S
@@ -41,7 +36,7 @@ def output_in(report: pytest.TestReport) -> str:
 
 def keep_output(services: Services, folder: Path) -> None:
     """Add the output of the application and of each process to its log in this folder, of which the end is kept."""
-    for process in code_under_test(services):
+    for process in services.code_under_test():
         path, text = folder / f"{process.name}.log", process.output_after(0, KEPT_OUTPUT_BYTES)
         if text and folder.is_dir():
             with contextlib.suppress(OSError, ResultsError):

@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 import pytest
 
 from plumbline.measuring.context import RunContext
-from plumbline.measuring.output import code_under_test, new_output
+from plumbline.measuring.output import new_output
 from plumbline.measuring.secrecy import scrub_names, scrub_report
 from plumbline.services.application import Process
 from plumbline.services.errors import describe
@@ -29,7 +29,7 @@ class Reports:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self._context.key_of(item):
-            processes = code_under_test(self._context.services)
+            processes = self._context.services.code_under_test()
             item.stash[_OUTPUT_ENDS] = {process: process.output_end() for process in processes}
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

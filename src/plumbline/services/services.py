@@ -5,9 +5,7 @@ import importlib.util
 import os
 import re
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
@@ -27,10 +25,10 @@ from plumbline.services.guard import Guard
 from plumbline.services.preparing import run_prepare
 from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
+from plumbline.services.watching import watched
 from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings
 
 STOP_LIMIT_S = 20.0
-LOOK_S, LIST_S = 0.001, 0.25  # how often `watched` looks at connections, and lists processes
 Made = TypeVar("Made", bound=Process)
 ServerName = Literal["redis", "postgres"]
 SERVERS: tuple[ServerName, ...] = ("redis", "postgres")
@@ -184,37 +182,19 @@ class Services:
     def check_connections(self) -> None:
         """Raise NotReady if the application or a process connects to a Redis or PostgreSQL that is not the run's."""
         self._guard.know(self.running())
-        for one in (self.app, *self.processes.values()):
-            if isinstance(one, Process):
-                one.check_connections()
+        for one in self.code_under_test():
+            one.check_connections()
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> contextlib.AbstractContextManager[None]:
         """Look at the connections of the code under test all the time, so that `check_connections` knows short ones.
 
         Not for a time in which anything is timed.
         """
-        ended = threading.Event()
+        return watched(self.code_under_test)
 
-        def look() -> None:
-            processes: list[tuple[Process, list[int]]] = []
-            listed_s = took_s = 0.0
-            while not ended.wait(max(LOOK_S, took_s)):
-                began_s = time.monotonic()
-                if not processes or began_s - listed_s > LIST_S:  # listing them takes far longer than looking
-                    code = [one for one in (self.app, *self.processes.values()) if isinstance(one, Process)]
-                    processes, listed_s = [(one, one.pids()) for one in code], began_s
-                for one, pids in processes:
-                    one.look_at_connections(pids)
-                took_s = time.monotonic() - began_s
-
-        thread = threading.Thread(target=look, name="plumbline-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def code_under_test(self) -> list[Process]:
+        """Return the application and the processes, as far as they are ours."""
+        return [one for one in (self.app, *self.processes.values()) if isinstance(one, Process)]
 
     def running(self) -> list[Service]:
         """Return the services that have been chosen so far, servers first."""
