@@ -34,20 +34,28 @@ def run(project: Project, options: argparse.Namespace) -> int:
     evidence = Evidence()
     if record.exit_code is None:
         baseline = find_baseline(project.baselines, record.environment)
-        record = with_gone_files(project, record, baseline, arguments)
+        known = find_counts(project.baselines, record.environment)
+        record = with_gone_files(project, record, baseline or known, arguments)
         timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
         evidence = Evidence(
             comparison_required=is_proposed(project.root),
             baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
             baseline=baseline,
             timings=timings,
-            counts=check_counts(record, find_counts(project.baselines, record.environment), timings),
+            baseline_elsewhere=known if baseline is None and known and _is_alike(known, record) else None,
+            counts=check_counts(record, known, timings),
             accepted=read_accepted(project.baselines),
         )
         evidence = _compare(project, record, evidence)
         evidence = replace(evidence, confirmation=confirm(project, record, evidence))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
     return report(project, results, html=profile == "full", keep=True)
+
+
+def _is_alike(known: Results, record: Results) -> bool:
+    """Return whether a baseline of another machine has the same benchmarks to expect."""
+    then, now = known.environment, record.environment
+    return (then.system, then.services) == (now.system, now.services)
 
 
 def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:

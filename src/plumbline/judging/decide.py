@@ -44,11 +44,12 @@ def decide(
             baseline_created=baseline.created,
             baseline_differences=differences(then, now) + package_differences(then, now),
         )
-        benchmarks += missing_benchmarks(baseline, record)
         if evidence.base_baseline is not None:
             benchmarks += removed_benchmarks(evidence.base_baseline, baseline, record)
         if then.dirty:
             notes.append("the baseline was recorded with changes in the tree that its commit doesn't hold")
+    if known := baseline or evidence.baseline_elsewhere:
+        benchmarks += missing_benchmarks(known, record)
     notes += comparison.notes
     if none := comparison.none:
         if none.cause == "invalid":

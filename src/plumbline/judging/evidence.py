@@ -122,6 +122,7 @@ class Evidence(Struct, frozen=True):
 
     baseline_file: str = ""
     baseline: Results | None = None
+    baseline_elsewhere: Results | None = None  # without a baseline of this machine, that of another one like it
     base_baseline: Results | None = None  # the baseline as it is in the base commit of a proposed change
     timings: Mapping[str, BaselineEvidence] = {}
     counts: Mapping[str, CountEvidence] = {}

@@ -18,15 +18,14 @@ SERVERS = {"postgres": "the PostgreSQL", "redis": "the Redis"}
 def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, str], limit_s: float) -> None:
     """Run the command to its end. Raises NotReady if it fails, or has connected to none of the servers meant for it.
 
-    Those are the PostgreSQL that `env`, the table [env], names; else the Redis; if it names neither, any will do.
+    Those are the servers that `env`, the table [env], names; if it names none, any will do.
     """
     named = {one.name: [key for key in env if one.name in servers_named({key: env[key]})] for one in servers}
-    by_name = sorted((one for one in servers if named[one.name]), key=lambda one: one.name)
-    wanted = by_name[:1] or servers
+    wanted = [one for one in servers if named[one.name]] or servers
     made = {one.name: connections_made(one.address, ANSWER_LIMIT_S) for one in wanted}
     touched = process.run_to_end(limit_s)
     if wanted and touched.isdisjoint(made) and not any(_was_used(one, made[one.name]) for one in wanted):
-        raise _untouched(process, wanted, named[wanted[0].name])
+        raise _untouched(process, wanted, [key for one in wanted for key in named[one.name]])
 
 
 def _was_used(server: Service, before: int | None) -> bool:

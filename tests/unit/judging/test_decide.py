@@ -291,6 +291,17 @@ def test_a_run_that_was_ended_early_keeps_its_exit_code() -> None:
     assert (found.verdict, found.exit_code, found.reasons[0]) == ("invalid", 2, Reason("ended", "no such profile"))
 
 
+def test_without_a_baseline_of_this_machine_another_one_says_what_is_missing() -> None:
+    """A benchmark that a change skips or removes is not passed unseen."""
+    run = replace(record(), collected_files=["test_a.py"], tests=[TestOutcome(KEY, "passed", 0.1, benchmark=True)])
+    baseline = results(benchmark(KEY, None), benchmark("test_a.py::test_gone", None))
+
+    found = decide(run, Evidence(timings={KEY: BaselineEvidence("new")}, baseline_elsewhere=baseline), GATE)
+
+    assert [one.verdict for one in found.benchmarks] == ["new", "missing"]
+    assert found.exit_code == 3
+
+
 def test_missing_and_removed_benchmarks_are_in_the_results() -> None:
     """Missing ones make the run invalid, removed ones do not."""
     files = ["test_a.py"]

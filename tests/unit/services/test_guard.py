@@ -209,11 +209,12 @@ def test_a_short_connection_of_another_program_counts(make: Make, ours: Services
     assert tables(ours) == 1
 
 
-def test_redis_alone_may_be_prepared(make: Make) -> None:
-    """If [env] names no PostgreSQL."""
+@pytest.mark.parametrize("env", ["", 'DSN = "{postgres.url}"\n'])
+def test_redis_alone_may_be_prepared(make: Make, env: str) -> None:
+    """One of the servers that [env] names is enough."""
     code = "import os, redis; redis.Redis.from_url(os.environ['CACHE']).set('seeded', 1)"
 
-    make('[env]\nCACHE = "{redis.url}"\n', prepare=code).start_application()
+    make(f'[env]\nCACHE = "{{redis.url}}"\n{env}', prepare=code).start_application()
 
 
 APPLICATION = """
