@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,7 @@ INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.
 TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0
+CHECK_EVERY_S = 0.5  # connections, which takes a hundredth of a second
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
@@ -64,6 +66,7 @@ class RunContext:
         self._session: pytest.Session | None = None  # once it has finished
         self.lock = CoreLock(None)
         self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
+        self._connections_checked_s = 0.0
         self.has_failed = False  # whether a test has since the services were last asked for an answer
         self.begun = False  # whether the services have been asked to start
         self.services: Services  # once `begin` was called
@@ -129,7 +132,9 @@ class RunContext:
         `answers`: also if one no longer answers, as it is paused or external. Looked at after a failed test as well.
         """
         try:
-            self.services.check_connections()
+            if answers or time.monotonic() - self._connections_checked_s > CHECK_EVERY_S:
+                self.services.check_connections()
+                self._connections_checked_s = time.monotonic()
         except NotReady as error:
             self.end(str(error), EXIT_INVALID)
         for service in self.services.running():

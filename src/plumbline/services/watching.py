@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from plumbline.services.application import Process
 
+PAUSE = 3  # times what a look takes: the code under test is to get on meanwhile
 LOOK_S, LIST_S = 0.001, 0.25  # how often to look at connections, and to list processes, which takes far longer
 
 
@@ -18,7 +19,7 @@ def watched(services: Callable[[], Sequence[Process]]) -> Iterator[None]:
     def look() -> None:
         processes: list[tuple[Process, list[int]]] = []
         listed_s = took_s = 0.0
-        while not ended.wait(max(LOOK_S, took_s)):
+        while not ended.wait(max(LOOK_S, PAUSE * took_s)):
             began_s = time.monotonic()
             if not processes or began_s - listed_s > LIST_S:
                 processes, listed_s = [(one, one.pids()) for one in services()], began_s
