@@ -121,7 +121,7 @@ class Rehearsal:
     def order(self, keys: set[str], base: Collected, head: Collected, *, whole: bool) -> list[str]:
         """Return which of these benchmarks run, and in which order: twice if functions decide whether they must.
 
-        All of them run for a `whole` rehearsal; otherwise those that the change may not affect.
+        All of them run for a `whole` rehearsal, or if git ignores files, else those that the change may not affect.
         """
         keys = keys.intersection(base.keys, head.keys) - CONTROLS.keys()
         served = keys.intersection(base.served, head.served)
@@ -134,7 +134,9 @@ class Rehearsal:
                 changed = self._changed.items()
                 if any(may_make([TESTS, *names], self._folder / side, paths or {}) for side, paths in changed):
                     again |= users
-        order = [key for key in base.keys if key in (keys if whole else self._rehearsed)]
+        # What git ignores is named in the report if a benchmark reads it.
+        all_run = whole or bool(self._sides.extras.copied or self._sides.extras.linked)
+        order = [key for key in base.keys if key in (keys if all_run else self._rehearsed)]
         if again:  # pytest leaves set up what the next test needs, so no test may follow itself
             order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
         return order

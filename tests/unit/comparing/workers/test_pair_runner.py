@@ -17,7 +17,7 @@ from plumbline.comparing.comparison import compare
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, Pair
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES
-from plumbline.comparing.trees.ignored import CopyFailed
+from plumbline.comparing.trees.ignored import CopyFailed, Extras
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process
 from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
@@ -383,6 +383,18 @@ def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparis
         pair_runner(settings_of(sides), sides, plans_of(LAZY), "ci"),
     ):
         pass
+
+
+def test_ignored_files_are_named_if_any_benchmark_reads_them(reading: Sides) -> None:
+    """Also if all benchmarks are affected, so that none would have to run before the first pair."""
+    for side in (reading.base, reading.head):
+        (side.root / "lazy.py").write_text("def work():\n    open('prices.json').close()\n")
+        (side.root / "prices.json").touch()
+    extras = Extras(["prices.json", "unread.json"], [])
+    sides = Sides(**{**vars(reading), "files": ["by_prepare.py"], "extras": extras})
+    with pair_runner(settings_of(sides), sides, plans_of(LAZY), "ci") as both:
+        assert both.rehearsal.brought_along == ["prices.json"]
+        assert not both.rehearsal.unaffected
 
 
 def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
