@@ -8,6 +8,7 @@ import pytest
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.output import new_output
 from plumbline.measuring.secrecy import scrub_names, scrub_report
+from plumbline.project import below
 from plumbline.services.application import Process
 from plumbline.services.errors import describe
 
@@ -23,7 +24,7 @@ class Reports:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
         yield
-        if self._context.begun and metafunc.definition.path.is_relative_to(self._context.suite):
+        if self._context.begun and below(metafunc.definition.path, self._context.suite):
             scrub_names(metafunc, self._context.services.scrub_name)
 
     @pytest.hookimpl(tryfirst=True)

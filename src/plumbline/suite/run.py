@@ -193,7 +193,8 @@ class SuiteRun:
     def _held(self, by: str) -> None:
         """Write the results again, with what holds this process at its end."""
         if self._output and self._results is not None:
-            write_results(Path(self._output), replace(self._results, notes=[*self._results.notes, by]))
+            results = replace(self._results, notes=[*self._results.notes, by])
+            write_results(Path(self._output), redacted(results, self._context.scrub))
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:

@@ -1,5 +1,7 @@
+import dataclasses
 import signal
 import types
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,3 +22,31 @@ def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
         rendering.send(cast(Any, "report"))
 
     assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= left_s
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What stands for pytest's own."""
+
+    _idlist: list[str]
+
+    @property
+    def id(self) -> str:
+        return "-".join(self._idlist)
+
+
+def test_passwords_are_hidden_in_the_names_of_a_linked_suite(tmp_path: Path) -> None:
+    """pytest knows its files by where the link leads."""
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "suite").symlink_to(tmp_path / "moved")
+    services = types.SimpleNamespace(scrub_name=lambda name: name.replace("hush-hush", "***"))
+    context = types.SimpleNamespace(begun=True, suite=tmp_path / "suite", services=services)
+    definition = types.SimpleNamespace(path=tmp_path / "moved" / "test_it.py")
+    metafunc = types.SimpleNamespace(definition=definition, _calls=[Call(["hush-hush"]), Call(["other"])])
+
+    collecting = Reports(cast(Any, context)).pytest_generate_tests(cast(Any, metafunc))
+    next(collecting)
+    with pytest.raises(StopIteration):
+        next(collecting)
+
+    assert [call.id for call in metafunc._calls] == ["***", "other"]
