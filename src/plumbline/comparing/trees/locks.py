@@ -1,5 +1,6 @@
 """The lock file of a tree as pins by package: of uv, Poetry and PDM, pylock.toml, and requirements*.txt."""
 
+import functools
 import os
 import re
 import tomllib
@@ -86,23 +87,42 @@ def _read_requirements(folder: Path) -> Lock:
 
 
 def _read_toml_lock(file: Path, project: Path) -> Lock:
-    lock, text = read_toml(file), file.read_text(encoding="utf-8")
     try:
-        if _format(lock) > LOCK_FILES[file.name]:
-            return Lock(file.name, known=False, text=text)
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise NoBase(f"{file.name} can't be read: {error}") from None
+    name = ""
+    if file.name == "uv.lock":
+        try:
+            name = canonicalize_name(str(read_toml(project / "pyproject.toml").get("project", {}).get("name", "")))
+        except AttributeError as error:  # it is no table
+            raise NoBase(f"{file.name} can't be read: {error!r}") from None
+    return _parsed(file.name, text, os.path.relpath(project, file.parent), name)
+
+
+@functools.lru_cache(maxsize=8)  # a comparison reads the same few files several times, which takes half a second each
+def _parsed(file: str, text: str, folder: str, project: str) -> Lock:
+    """Return the lock file of this name with this text, for the project of this name in a folder beside it."""
+    try:
+        lock = tomllib.loads(text)
+    except ValueError as error:
+        raise NoBase(f"{file} can't be read: {error}") from None
+    try:
+        if _format(lock) > LOCK_FILES[file]:
+            return Lock(file, known=False, text=text)
         packages = lock.get("package") or lock.get("packages") or []
         groups = frozenset(lock.get("default-groups") or [])
-        if file.name == "uv.lock":
-            wanted = _asked_for(packages, _project_in(packages, file, project))
+        if file == "uv.lock":
+            wanted = _asked_for(packages, _project_in(packages, folder, project))
         else:
             wanted = [package for package in packages if _is_wanted(package)]
         pins, own = (_pins(some, groups) for some in (packages, wanted))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise NoBase(f"{file.name} can't be read: {error!r}") from None
+        raise NoBase(f"{file} can't be read: {error!r}") from None
     hashes: dict[str, frozenset[str]] = defaultdict(frozenset)
     for package in packages:
         hashes[canonicalize_name(package["name"])] |= set(SHA256.findall(repr(package)))
-    return Lock(file.name, {**pins, **own}, frozenset(pins.keys() - own.keys()), text=text, hashes=hashes)
+    return Lock(file, {**pins, **own}, frozenset(pins.keys() - own.keys()), text=text, hashes=hashes)
 
 
 def _format(lock: Table) -> int:
@@ -148,15 +168,14 @@ def _is_wanted(package: Table) -> bool:
     return not optional and not {"main", "default"}.isdisjoint(groups)
 
 
-def _project_in(packages: Iterable[Table], file: Path, project: Path) -> Table:
+def _project_in(packages: Iterable[Table], folder: str, name: str) -> Table:
     """Return the project's own entry of uv.lock, by its folder or its name."""
-    name = canonicalize_name(str(read_toml(project / "pyproject.toml").get("project", {}).get("name", "")))
     for package in packages:
         source = package.get("source") or {}
-        folder = source.get("editable") or source.get("virtual") or source.get("directory")
-        if folder and os.path.normpath(file.parent / folder) == os.path.normpath(project):
+        place = source.get("editable") or source.get("virtual") or source.get("directory")
+        if place and os.path.normpath(place) == folder:
             return package
-        if folder and canonicalize_name(package["name"]) == name:
+        if place and canonicalize_name(package["name"]) == name:
             return package
     return {}
 
