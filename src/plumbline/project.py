@@ -4,6 +4,7 @@ from pathlib import Path
 
 SUITE = "tests/performance"  # below the project's root
 SETTINGS = "settings.toml"
+SUITE_REQUIREMENTS = f"{SUITE}/requirements.txt"
 
 EXIT_PASS = 0
 EXIT_REGRESSION = 1  # a regression, a broken budget, a grown count, or a failed test

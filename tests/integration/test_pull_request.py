@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.installers import find_uv
 from tests.support.project import PYPROJECT, ROOT, STEADY_SETTINGS, Done, Project
 
 KEY = "test_shop.py::test_total"

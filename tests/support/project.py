@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.installers import find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ["noxfile.py", "tests/__init__.py"]

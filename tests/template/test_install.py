@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.environment import find_uv
+from plumbline.comparing.trees.installers import find_uv
 from plumbline.comparing.trees.pythons import search_path
 from tests.support.project import Done, finish
 from tests.support.repository import Repository

@@ -10,7 +10,15 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
 from plumbline.installed import Record, digest, read_record, top_of, write_record
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, SETTINGS, SUITE, find_project
+from plumbline.project import (
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_PASS,
+    SETTINGS,
+    SUITE,
+    SUITE_REQUIREMENTS,
+    find_project,
+)
 from plumbline.settings import Settings, SettingsError, load_settings
 
 
@@ -53,7 +61,7 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
         run_installer([sys.executable, "-c", "import plumbline.install"], root)
     except InstallError:
         source.clear()  # for which there is other advice
-        raise InstallError(f"{SUITE}/requirements.txt does not ask for pytest-plumbline: add it there") from None
+        raise InstallError(f"{SUITE_REQUIREMENTS} does not ask for pytest-plumbline: add it there") from None
     files = local_files(asked, packages)
     # The URL of an index may hold a token.
     packages = [line for line in packages if not line.startswith("--")]
@@ -75,11 +83,11 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
 
 def next_step(problem: str) -> str:
     """Return advice on the last lines of an installer."""
-    requirements, settings = f"{SUITE}/requirements.txt", f"{SUITE}/{SETTINGS}"
+    settings = f"{SUITE}/{SETTINGS}"
     if re.search(r"No solution found|ResolutionImpossible|conflict", problem):
         step = (
-            f"Change one of these versions, in the project or in {requirements}. A lock file may be older than that."
-            f' Or give the application an environment of its own: `environment = "own"` in [app] of {settings}.'
+            f"Change one of these versions, in the project or in {SUITE_REQUIREMENTS}. A lock file may be older than"
+            f' that. Or give the application an environment of its own: `environment = "own"` in [app] of {settings}.'
         )
     elif re.search(r"[Bb]uild", problem):
         step = (

@@ -10,17 +10,16 @@ from typing import Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from plumbline.comparing.trees.environment import find_uv
-from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, folder_of
+from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, find_uv, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
 from plumbline.comparing.trees.pins import LOCAL_FILE, is_open
 from plumbline.comparing.trees.requirements import read_requirements
 from plumbline.installed import METADATA
 from plumbline.processes import run_command
-from plumbline.project import SUITE
+from plumbline.project import SUITE, SUITE_REQUIREMENTS
 from plumbline.settings import InstallSettings
 
-SUITE_REQUIREMENTS = f"{SUITE}/requirements.txt"
+ADVICE = f'list them in {SUITE_REQUIREMENTS}, and set `application = "off"` in [install] of {SUITE}/settings.toml'
 EXPORT_LIMIT_S = 60.0
 # The tools that read their own lock file best, with their options for an extra and a group.
 EXPORTS: Mapping[str, tuple[str, str, str]] = {
@@ -148,9 +147,6 @@ def copied_code(folder: Path, packages: Iterable[str]) -> list[str]:
     """Return the Python files of folders that are installed as copies, relative to `folder` if they can be."""
     found = {path for place in copied_folders(packages, folder) for path in place.rglob("*.py") if path.is_file()}
     return sorted({os.path.relpath(path, folder) for path in found})
-
-
-ADVICE = f'list them in {SUITE_REQUIREMENTS}, and set `application = "off"` in [install] of {SUITE}/settings.toml'
 
 
 def _requirements_files(tree: Path, project: Path, lock: Lock, install: InstallSettings) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from plumbline import cache
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.installers import InstallError, find_uv, run_installer
 from plumbline.processes import last_lines, run_command, without_secrets
 from plumbline.results.environment import installed_packages
 
@@ -107,13 +107,6 @@ def packages_in(folders: Iterable[str]) -> dict[str, str]:
     return {canonicalize_name(name): one.version for one in found if (name := one.metadata["Name"])}
 
 
-def find_uv() -> list[str]:
-    """Return the command that runs uv; empty if there is none."""
-    if uv := shutil.which("uv"):
-        return [uv]
-    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
-
-
 def _shown(changes: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {without_secrets(pin) or 'removed'}" for name, pin in changes.items())
 
@@ -167,7 +160,7 @@ def _install(changes: Mapping[str, str], python: Path, project: Path, complete: 
         pip = [str(python), "-I", "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
         install, uninstall = [*pip, "install", "--no-deps", "--force-reinstall"], [*pip, "uninstall", "--yes"]
     removed = [name for name, pin in changes.items() if not pin]
-    if removed and (problem := _run_installer([*uninstall, *removed], project)):
+    if removed and (problem := _problem([*uninstall, *removed], project)):
         raise NoBase(f"{', '.join(removed)} can't be removed from the base environment: {problem}")
     added = {name: pin for name, pin in changes.items() if pin}
     asked = [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
@@ -179,20 +172,16 @@ def _install(changes: Mapping[str, str], python: Path, project: Path, complete: 
             steps.append([word for word in steps[0] if word not in ("--no-deps", "--force-reinstall")])
         for command in steps if added else []:
             # From uv's cache first: faster, and it needs no network.
-            if (uv and not _run_installer([*command, "--offline"], project)) or not (
-                problem := _run_installer(command, project)
-            ):
+            if (uv and not _problem([*command, "--offline"], project)) or not (problem := _problem(command, project)):
                 continue
             named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
             raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
 
 
-def _run_installer(command: list[str], project: Path) -> str:
-    """Return the last lines of a command that fails, without secrets; empty if it worked."""
+def _problem(command: list[str], project: Path) -> str:
+    """Return the last lines of a command that fails, in one line; empty if it worked."""
     try:
-        code, output, errors = run_command(command, INSTALL_LIMIT_S, cwd=project)
-    except subprocess.TimeoutExpired:
-        return f"not done within {INSTALL_LIMIT_S:g} s"
-    # If pip cannot reach an index, it prints the URL's path alone.
-    text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))
-    return (last_lines(text, LINES_SHOWN) or f"exit code {code}") if code else ""
+        run_installer(command, project, limit_s=INSTALL_LIMIT_S)
+    except InstallError as error:
+        return last_lines(str(error), LINES_SHOWN)
+    return ""

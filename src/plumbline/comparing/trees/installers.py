@@ -1,10 +1,12 @@
 """Resolving and installing packages: by uv, or by pip if there is no uv."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,6 @@ from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
-from plumbline.comparing.trees.environment import find_uv
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.requirements import lines_of, read_requirements
 from plumbline.processes import run_command, without_secrets
@@ -47,6 +48,13 @@ class Asked:
     preferred: Sequence[str] = field(default=())  # versions that are taken if nothing forbids them
 
 
+def find_uv() -> list[str]:
+    """Return the command that runs uv; empty if there is none."""
+    if uv := shutil.which("uv"):
+        return [uv]
+    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
 def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
     """Return all packages that are asked for, and that those need, as lines of a requirements file.
 
@@ -56,14 +64,11 @@ def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
     with tempfile.TemporaryDirectory() as temporary:
         lines, pins, output = (Path(temporary, name) for name in ("lines.in", "pins.txt", "packages.txt"))
         lines.write_text("\n".join(asked.lines), encoding="utf-8")
-        pins.write_text("\n".join(asked.pins), encoding="utf-8")
         if not (uv := find_uv()):
-            try:  # pip knows no preferences
-                pins.write_text("\n".join([*asked.pins, *asked.preferred]), encoding="utf-8")
-                return _resolve_by_pip(asked, lines, pins, output)
-            except InstallError:
-                pins.write_text("\n".join(asked.pins), encoding="utf-8")
-                return _resolve_by_pip(asked, lines, pins, output)
+            with contextlib.suppress(InstallError):  # pip knows no preferences
+                return _resolve_by_pip(asked, lines, [*asked.pins, *asked.preferred], output)
+            return _resolve_by_pip(asked, lines, asked.pins, output)
+        pins.write_text("\n".join(asked.pins), encoding="utf-8")
         output.write_text("\n".join(asked.preferred), encoding="utf-8")
         command = [*uv, *UV_COMPILE, f"--python={sys.executable}", f"--constraint={pins}", f"--output-file={output}"]
         command += [f"--group={name}" for name in asked.groups]
@@ -102,16 +107,9 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
 
     Raises InstallError.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        file = Path(temporary, "packages.txt")
-        # uv knows only when it resolves which packages come from an index that is for some packages alone.
-        explicit = [f"--extra-index-url {one['url']}" for one in _uv_indexes(folder) if one.get("explicit")]
-        file.write_text("\n".join([*explicit, *lines]), encoding="utf-8")
-        if uv := find_uv():
-            command = [*uv, "pip", "sync", "--quiet", f"--python={sys.executable}", *_again(lines, folder), str(file)]
-            _run_uv(command + ["--index-strategy=unsafe-best-match"] * bool(explicit), folder, from_cache=True)
-            return
-        run_installer([*_pip(), "install", "--no-deps", "-r", str(file)], folder)
+    install_into(Path(sys.executable), lines, folder)
+    if find_uv():  # has removed the others
+        return
     found = (re.match(r"([\w.-]+) *(?:==|@)|-e .*#egg=([\w.-]+)", line) for line in lines)
     wanted = {canonicalize_name(one[1] or one[2]) for one in found if one} | KEPT_BY_PIP
     names = (one.metadata["Name"] for one in importlib.metadata.distributions())
@@ -121,15 +119,18 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
 
 
 def install_into(python: Path, lines: Sequence[str], folder: Path) -> None:
-    """Install these packages into another environment, an empty one; otherwise as `synchronise`."""
+    """Install these packages into the environment of this Python; otherwise as `synchronise`."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, "packages.txt")
-        file.write_text("\n".join(lines), encoding="utf-8")
+        # uv knows only when it resolves which packages come from an index that is for some packages alone.
+        explicit = [f"--extra-index-url {one['url']}" for one in _uv_indexes(folder) if one.get("explicit")]
+        file.write_text("\n".join([*explicit, *lines]), encoding="utf-8")
         if uv := find_uv():
             command = [*uv, "pip", "sync", "--quiet", f"--python={python}", *_again(lines, folder), str(file)]
-            _run_uv(command, folder, from_cache=True)
-        else:
-            run_installer([*_pip(), f"--python={python}", "install", "--no-deps", "-r", str(file)], folder)
+            _run_uv(command + ["--index-strategy=unsafe-best-match"] * bool(explicit), folder, from_cache=True)
+            return
+        where = [] if python == Path(sys.executable) else [f"--python={python}"]
+        run_installer([*_pip(), *where, "install", "--no-deps", "-r", str(file)], folder)
 
 
 def _uv_indexes(folder: Path) -> list[dict[str, str]]:
@@ -158,8 +159,8 @@ def _pip() -> list[str]:
     return [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
 
 
-def _resolve_by_pip(asked: Asked, lines: Path, pins: Path, output: Path) -> list[str]:
-    """Let pip resolve as if nothing were installed. It knows no preferences, and does not read pyproject.toml.
+def _resolve_by_pip(asked: Asked, lines: Path, pins: Sequence[str], output: Path) -> list[str]:
+    """Let pip resolve as if nothing were installed, with these versions. It does not read pyproject.toml.
 
     If one requirement had hashes, pip would ask for those of all.
     """
@@ -168,7 +169,9 @@ def _resolve_by_pip(asked: Asked, lines: Path, pins: Path, output: Path) -> list
         read_requirements((asked.folder / file).resolve(), texts)
     found = [line for text in texts.values() for line in lines_of(text) if not re.match(r"-r|-c|--req|--con", line)]
     lines.write_text("\n".join([*found, *asked.lines]), encoding="utf-8")
-    command = [*_pip(), "install", "--dry-run", "--ignore-installed", "--report", str(output), "-c", str(pins)]
+    constraints = lines.with_name("pins.txt")
+    constraints.write_text("\n".join(pins), encoding="utf-8")
+    command = [*_pip(), "install", "--dry-run", "--ignore-installed", "--report", str(output), "-c", str(constraints)]
     command += ["-r", str(lines)]
     command += [part for name in asked.groups for part in ("--group", name)]
     run_installer(command, asked.folder)
@@ -187,12 +190,12 @@ def _resolve_by_pip(asked: Asked, lines: Path, pins: Path, output: Path) -> list
     return found
 
 
-def run_installer(command: Sequence[str], folder: Path) -> None:
+def run_installer(command: Sequence[str], folder: Path, limit_s: float = INSTALL_LIMIT_S) -> None:
     """Run a command in a folder. Raises InstallError with its last lines, without secrets, if it fails."""
     try:
-        code, output, errors = run_command(command, INSTALL_LIMIT_S, {**os.environ, "NO_COLOR": "1"}, folder)
+        code, output, errors = run_command(command, limit_s, {**os.environ, "NO_COLOR": "1"}, folder)
     except subprocess.TimeoutExpired:
-        raise InstallError(f"not done within {INSTALL_LIMIT_S:g} s") from None
+        raise InstallError(f"not done within {limit_s:g} s") from None
     if code:
         # If pip cannot reach an index, it prints the URL's path alone.
         text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))

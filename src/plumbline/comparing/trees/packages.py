@@ -15,7 +15,7 @@ from plumbline.comparing.trees.locks import Lock, Pins, read_lock, read_toml
 from plumbline.comparing.trees.pins import ANY, LOCAL_FILE, fits, is_lasting, is_open, is_readable, same
 from plumbline.comparing.trees.requirements import to_pins
 from plumbline.processes import without_secrets
-from plumbline.project import SUITE
+from plumbline.project import SUITE_REQUIREMENTS
 from plumbline.results.environment import installed_packages
 from plumbline.results.schema import UnjudgedCause, UnjudgedPackage
 
@@ -222,7 +222,7 @@ def head_packages(project: Path, lock: Lock) -> Installed:
         needs[name] = [one for one in listed if any(_applies(one, extra) for extra in extras)]
         if origin := distribution.read_text("direct_url.json"):
             origins[name] = origin
-    requirements = project / SUITE / "requirements.txt"
+    requirements = project / SUITE_REQUIREMENTS
     lines = requirements.read_text(encoding="utf-8", errors="replace").splitlines() if requirements.is_file() else []
     suite = _names(lines)
     own = _with_needs({PLUMBLINE, *RUNNERS}, needs) - _under_test(project, lock, suite, needs)

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from plumbline.comparing.trees.asked import SUITE_REQUIREMENTS
-from plumbline.comparing.trees.environment import find_uv
-from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, run_installer
+from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, find_uv, run_installer
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.processes import last_lines, run_command
-from plumbline.project import SETTINGS, SUITE
+from plumbline.project import SETTINGS, SUITE, SUITE_REQUIREMENTS
 from plumbline.results.schema import UnjudgedPackage
 
 NEWEST_MINOR = 30

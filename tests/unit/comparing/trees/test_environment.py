@@ -15,13 +15,9 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.trees import environment
-from plumbline.comparing.trees.environment import (
-    base_python,
-    find_uv,
-    installed_copies,
-    package_folders,
-)
+from plumbline.comparing.trees.environment import base_python, installed_copies, package_folders
 from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.installers import find_uv
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import installed_packages
 from tests.support.project import ROOT, copy_environment
