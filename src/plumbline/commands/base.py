@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError, read_results
-from plumbline.services.redaction import known_secrets, redactor
+from plumbline.services.redaction import Redactor, known_secrets, redactor
 from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError, load_settings
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
@@ -42,9 +43,10 @@ class Project:
         """The folder of the last run's results."""
         return self.root / self.settings.results
 
-    def scrub(self, text: str) -> str:
-        """Return a text without the passwords in the environment and the settings."""
-        return redactor(known_secrets(os.environ, self.settings))(text)
+    @functools.cached_property
+    def scrub(self) -> Redactor:
+        """Hides the passwords in the environment and the settings, in each text of a run's files."""
+        return redactor(known_secrets(os.environ, self.settings))
 
     def shown(self, path: Path) -> str:
         """Return a path as the reader knows it: from the project's root, if it is below that."""

@@ -1,7 +1,9 @@
 """The paired comparison of a run with its base commit."""
 
+import functools
 import os
 from collections.abc import Collection
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -85,17 +87,18 @@ def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set
 
     A test that its own file does not define, but inherits or makes, may be an old one if the base has this file.
     """
+    of_base = functools.cache(lambda file: functions_at(project.root, base, file))
     found = set()
     for one in benchmarks:
         tests = [name.partition("[")[0].split("::") for name in (one.key, one.renamed_from) if name]
-        if not any(_may_have(project, base, file, test) for file, *_, test in tests):
+        if not any(_may_have(of_base(file), project.suite / file, test) for file, *_, test in tests):
             found.add(one.key)
     return found
 
 
-def _may_have(project: Project, base: Base, file: str, test: str) -> bool:
-    there = functions_at(project.root, base, file)
-    return there is not None and (test in there or test not in functions_in(project.suite / file))
+def _may_have(there: Collection[str] | None, file: Path, test: str) -> bool:
+    """Return whether the base may have a test: its functions in the file are `there`; None if it lacks the file."""
+    return there is not None and (test in there or test not in functions_in(file))
 
 
 def rehearse(project: Project, record: Results) -> list[str]:

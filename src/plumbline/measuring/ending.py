@@ -14,7 +14,7 @@ LIBRARY = Path(os.__file__).parent  # whose own lines explain little
 
 
 def end_within_seconds(exit_code: int, report: Callable[[str], object]) -> None:
-    """Let the interpreter end, and end the process at once if that takes too long; then `report` is told what held it.
+    """Let the interpreter end, and end the process at once if that takes too long; then `report` gets what held it.
 
     Python waits for each thread that is no daemon, for the jobs of executors, and for child processes.
     """

@@ -61,8 +61,8 @@ class Guard:
         self._root = root
         self._own: dict[Place, str] = {}  # the run's servers, by name
         self._allowed = {place for text in settings.also_allowed for place in _places(*split_place(text))}
-        self._named = {place: source.kind for place, source in self._sources().items()}
-        self._recognition = Recognition(self._named, run.id)
+        self._sources = self._find_sources()
+        self._recognition = Recognition({place: one.kind for place, one in self._sources.items()}, run.id)
         self._seen: dict[str, set[Place]] = {}  # in the kernel's table, by the name of a process
 
     def know(self, services: Iterable[Service]) -> None:
@@ -77,7 +77,7 @@ class Guard:
             "variables": kept,
             "folders": self._folders,
             "allowed": [*self._own, *self._allowed],
-            "named": [(*place, kind) for place, kind in self._named.items()],
+            "named": [(*place, source.kind) for place, source in self._sources.items()],
             "run": self._run.id,
             "notes": str(self._notes(name)),
         }
@@ -115,7 +115,7 @@ class Guard:
             return [json.loads(line) for line in self._notes(name).read_text(encoding="utf-8").splitlines()]
         return []
 
-    def _sources(self) -> dict[Place, "_Source"]:
+    def _find_sources(self) -> dict[Place, _Source]:
         """Return what names a server in `.env` files and variables."""
         found: dict[Place, _Source] = {}
         variables = [("the environment", name, text) for name, text in self._environ.items()]
@@ -136,10 +136,8 @@ class Guard:
         where = place[0] if not place[1] else f"{f'[{place[0]}]' if ':' in place[0] else place[0]}:{place[1]}"
         server = NAMES[kind]
         own = next((f"{host}:{port}" for (host, port), one in self._own.items() if one == server), "")
-        sources = self._sources()
-        source = sources.get(place) or next(
-            (one for at, one in sources.items() if place[1] and at[1] == place[1]), None
-        )
+        alike = (one for at, one in self._sources.items() if place[1] and at[1] == place[1])
+        source = self._sources.get(place) or next(alike, None)
         if source is None and place[1]:
             ports = [one for one in variables_of(self._folders) if one[2] == str(place[1])]
             source = next(

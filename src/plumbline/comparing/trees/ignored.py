@@ -64,7 +64,7 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     folders = {folder for path in found for folder in (path, *path.parents) if folder.is_relative_to(git.top)}
     left_out = {results, *filter(_is_cache, folders - {git.top})}
     wanted = [path for path in found if left_out.isdisjoint((path, *path.parents)) and not _holds_environment(path)]
-    files, linked = list[Path](), [git.top / name for name in untracked if is_secret(Path(name))]
+    files, linked = list[Path](), [git.top / name for name in untracked if _is_secret(Path(name))]
     left_bytes = MOST_BYTES_IN_TOTAL
     for path in wanted:
         small = _files(path, min(MOST_BYTES, left_bytes), MOST_FILES)
@@ -84,7 +84,7 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
             linked.append(path)
         elif not Path(name).is_absolute():
             raise CopyFailed(f"{name} of also_copy is more than {levels} folders above the repository's root")
-    secret = [path for path in files if is_secret(path) or path.is_symlink()]
+    secret = [path for path in files if _is_secret(path) or path.is_symlink()]
 
     def names(paths: list[Path]) -> list[str]:
         return sorted({Path(os.path.relpath(path, git.top)).as_posix() for path in paths})
@@ -101,7 +101,7 @@ def _holds_environment(path: Path) -> bool:
     return Path(os.path.realpath(sys.prefix)).is_relative_to(path) or any(path.glob(f"*/{MARKERS[0]}"))
 
 
-def is_secret(path: Path) -> bool:
+def _is_secret(path: Path) -> bool:
     return path.name.startswith(".env")
 
 
@@ -111,10 +111,8 @@ def _files(path: Path, most_bytes: float = float("inf"), most_files: float = flo
     is_folder = path.is_dir() and not path.is_symlink()
     for folder, folders, names in os.walk(path) if is_folder else [(path.parent, list[str](), [path.name])]:
         folders[:] = [name for name in folders if name not in LEFT_OUT_FOLDERS]
-        for one in (
-            Path(folder, name) for name in [*names, *(name for name in folders if Path(folder, name).is_symlink())]
-        ):
-            if one.is_symlink() or one.is_file():  # neither a socket nor a pipe
+        for one in (Path(folder, name) for name in [*names, *folders]):
+            if one.is_symlink() or one.is_file():  # neither a folder, whose files follow, nor a socket or a pipe
                 total_bytes += one.lstat().st_size
                 found.append(one)
         if total_bytes > most_bytes or len(found) > most_files:

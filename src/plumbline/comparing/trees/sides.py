@@ -28,7 +28,7 @@ from plumbline.comparing.trees.checkout import (
 )
 from plumbline.comparing.trees.environment import base_python, local_packages, package_folders, packages_in
 from plumbline.comparing.trees.git import Git, NoBase
-from plumbline.comparing.trees.ignored import Extras, find_extras
+from plumbline.comparing.trees.ignored import CODE, Extras, find_extras
 from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
 from plumbline.comparing.trees.pythons import other_python
 from plumbline.comparing.trees.resolved import resolved_packages
@@ -40,11 +40,11 @@ from plumbline.results.schema import UnjudgedPackage
 from plumbline.settings import InstallSettings
 
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
-CODE = (".py", ".so", ".pyd")
 MANIFEST = "manifest.json"
 # Three folders down: those above it hold what `also_copy` names outside of the repository.
 TREE, LEVELS = "above/above/above/tree", 3
 MOST_SHOWN = 5
+SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,6 @@ def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]
         now = packages_in({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
         changes |= {one: before.get(one, "") for one in before.keys() | now.keys() if before.get(one) != now.get(one)}
     return [(name, without_secrets(pin), installed.get(name, "")) for name, pin in sorted(changes.items())]
-
-
-SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
 
 
 def describe(sides: Sides) -> list[str]:

@@ -88,13 +88,13 @@ class Rehearsal:
                 f"the copy of the working tree lacks {', '.join(outside)}, which it looks for, and goes on without:"
                 f" {ALSO_COPY}"
             )
-        if strange := ignored.changed_in_working_tree(paths_read(self._folder / "base"), sides.files, sides.top):
+        of_base = paths_read(self._folder / "base")
+        if strange := ignored.changed_in_working_tree(of_base, sides.files, sides.top):
             raise ComparisonInvalid(
                 f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
                 " from the path of a module, or from the working directory"
             )
-
-        self._check_code(paths | paths_read(self._folder / "base"))
+        self._check_code(paths | of_base)
 
     def _check_code(self, paths: Set[Path]) -> None:
         """Raise NoBase if both sides read code that is made from what differs, and that base has from the working tree.
