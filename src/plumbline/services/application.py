@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 
 from plumbline.processes import printable
-from plumbline.project import SUITE_REQUIREMENTS
 from plumbline.services.address import Address
 from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
@@ -227,7 +226,7 @@ class Application(Process):
         causes = {
             "No module named uvicorn": f"install uvicorn for {self._python}"
             if self._python != Path(sys.executable)
-            else f"add uvicorn to {SUITE_REQUIREMENTS}",
+            else "add uvicorn to tests/performance/requirements.txt",
             "Error loading ASGI app": "check `asgi` and `directory` of [app] in settings.toml: "
             f"asgi is {self._settings.asgi!r}",
             "Application startup failed": "its lifespan failed: read its last output above",
