@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,7 @@ LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
 # Longer than any run, so that no client finds its idle connection closed between two benchmarks.
 KEEP_ALIVE_S = 3600
+NOT_FOUND = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'", re.MULTILINE)
 IMPORT_FROM = "PERF_IMPORT_FROM"  # variable with a further folder to import from
 
 
@@ -223,16 +225,24 @@ class Application(Process):
     def _exited(self, advice: str = "") -> NotReady:
         if self.lost_port():
             return self._port_taken()
+        output = self._output(LOG_TAIL_BYTES)
+        asgi = self._settings.asgi
+        wrong_name = f"check `asgi` and `directory` of [app] in settings.toml: asgi is {asgi!r}"
         causes = {
-            "No module named uvicorn": f"install uvicorn for {self._python}"
-            if self._python != Path(sys.executable)
-            else "add uvicorn to tests/performance/requirements.txt",
-            "Error loading ASGI app": "check `asgi` and `directory` of [app] in settings.toml: "
-            f"asgi is {self._settings.asgi!r}",
+            "No module named uvicorn": self._advice_to_add("uvicorn"),
+            "Error loading ASGI app": wrong_name,
             "Application startup failed": "its lifespan failed: read its last output above",
         }
-        output = self._output(LOG_TAIL_BYTES)
-        return super()._exited(next((causes[text] for text in causes if text in output), advice))
+        found = next((causes[text] for text in causes if text in output), advice)
+        if not found and (modules := NOT_FOUND.findall(output)):
+            is_own = modules[-1].partition(".")[0] == re.split("[.:]", asgi)[0]
+            found = wrong_name if is_own else self._advice_to_add(f"the package of the module {modules[-1]}")
+        return super()._exited(found)
+
+    def _advice_to_add(self, package: str) -> str:
+        if self._python != Path(sys.executable):
+            return f"install {package} for {self._python}"
+        return f"add {package} to tests/performance/requirements.txt"
 
 
 def _listens_on(port: int, connection: Any) -> bool:

@@ -124,6 +124,20 @@ def test_a_wrong_name_of_the_application_is_told(start_application: StartApplica
     assert f"check `asgi` and `directory` of [app] in settings.toml: asgi is '{asgi}'" in message
 
 
+def test_a_package_that_is_not_in_the_folder_is_told(start_application: StartApplication) -> None:
+    """uvicorn then prints the traceback of an import and no words of its own, as for a src layout."""
+    message = failure(start_application(asgi="shop.main:app"))
+
+    assert "No module named 'shop'" in message
+    assert "check `asgi` and `directory` of [app] in settings.toml: asgi is 'shop.main:app'" in message
+
+
+def test_a_missing_package_of_the_application_is_told(start_application: StartApplication) -> None:
+    message = failure(start_application("import not_installed"))
+
+    assert "add the package of the module not_installed to tests/performance/requirements.txt" in message
+
+
 def test_a_missing_uvicorn_is_told(
     start_application: StartApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
