@@ -18,8 +18,10 @@ COMMANDS = {
     "accept": "accept regressions of the last run until the next baseline",
     "selfcheck": "measure the gate's own error rates on this machine",
     "report": "show the last results again, or export them",
+    "explain": "print what a code in a report means, and what to do",
 }
-WITHOUT_PYTEST = {"accept", "report"}
+WITHOUT_PYTEST = {"accept", "report", "explain"}
+WITHOUT_PROJECT = {"explain"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +47,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     open_streams()
     if arguments is None:
         inherited.leave_behind()
-    from plumbline.commands.base import documented_exit  # which may not be found under a wrong PYTHONHOME
+    from plumbline.commands.base import documented_exit, this_project  # which may not be found under a wrong PYTHONHOME
 
     parser = argparse.ArgumentParser(
         prog="plumbline",
@@ -74,4 +76,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     options.pytest = rest[end + 1 :]
     if options.pytest and not takes_pytest:
         own.error("it runs no tests, so that nothing may follow --")
-    return documented_exit(lambda project: command.run(project, options))
+    if name in WITHOUT_PROJECT:
+        return documented_exit(lambda: command.run(options))
+    return documented_exit(lambda: command.run(this_project(), options))

@@ -90,16 +90,21 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def documented_exit(command: Callable[[Project], int]) -> int:
-    """Run a command in the project around the current folder; every error ends in a message and its exit code."""
+def this_project() -> Project:
+    """Return the project around the current folder; raises SettingsError."""
+    root = find_project(Path.cwd()) or Path.cwd()
+    project = Project(root, load_settings(root / SUITE / SETTINGS))
+    check_results_folder(project)
+    return project
+
+
+def documented_exit(command: Callable[[], int]) -> int:
+    """Run a command; every error ends in a message and its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
-        root = find_project(Path.cwd()) or Path.cwd()
-        project = Project(root, load_settings(root / SUITE / SETTINGS))
-        check_results_folder(project)
-        code = command(project)
+        code = command()
         sys.stdout.flush()
         return code
     except SettingsError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.commands.base import CommandError, Project, documented_exit
+from plumbline.commands.base import CommandError, Project, documented_exit, this_project
 from plumbline.results.files import ResultsError, write_results
 from plumbline.settings import Settings
 from tests.support.report_samples import small
@@ -22,6 +22,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tests" / "performance" / "settings.toml").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def in_project() -> int:
+    """A command that needs a project and does nothing."""
+    return 0 if this_project() else 1
 
 
 @pytest.mark.parametrize(
@@ -38,7 +43,7 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
 ) -> None:
     """The last line names the code."""
 
-    def command(_project: Project) -> int:
+    def command() -> int:
         raise error
 
     assert documented_exit(command) == code
@@ -48,7 +53,7 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
 def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """As that of processes, by `ulimit -u`."""
 
-    def command(_project: Project) -> int:
+    def command() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     assert documented_exit(command) == 3
@@ -59,7 +64,7 @@ def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFix
     """The command does not begin."""
     (project / "tests" / "performance" / "settings.toml").write_text("no = TOML", encoding="utf-8")
 
-    assert documented_exit(lambda _project: 0) == 2
+    assert documented_exit(in_project) == 2
     assert "settings.toml" in capsys.readouterr().err
 
 
@@ -81,7 +86,7 @@ def test_a_folder_of_results_never_holds_files_of_others(
     (project / "loop").symlink_to("loop")
     (project / "tests" / "performance" / "settings.toml").write_text(f'results = "{name}"', encoding="utf-8")
 
-    assert documented_exit(lambda _project: 0) == 2
+    assert documented_exit(in_project) == 2
     assert "settings.toml: results " in capsys.readouterr().err.replace("'", "")
 
 
@@ -98,14 +103,14 @@ def test_a_folder_of_results(project: Path, name: str) -> None:
     (project / "link").symlink_to("ours")
     (project / "tests" / "performance" / "settings.toml").write_text(f'results = "{name}"', encoding="utf-8")
 
-    assert documented_exit(lambda _project: 0) == 0
+    assert documented_exit(in_project) == 0
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), ZeroDivisionError()])
 def test_an_unexpected_error_is_shown_and_no_regression(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     """It is a fault of the package, and its traceback says where; Python itself would end with exit code 1."""
 
-    def command(_project: Project) -> int:
+    def command() -> int:
         raise error
 
     assert documented_exit(command) == 3
@@ -119,7 +124,7 @@ def test_a_current_folder_that_is_gone_is_no_regression(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
 
-    assert documented_exit(lambda _project: 0) == 3
+    assert documented_exit(in_project) == 3
 
 
 def test_a_closed_stream_is_none_that_counts(project: Path) -> None:
