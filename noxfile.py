@@ -125,6 +125,14 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build: warnings, such as dead links, are errors."""
+    session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "docs", "docs/_build")
+    session.log("open docs/_build/index.html")
+
+
+@nox.session(default=False)
 def lowest(session: nox.Session) -> None:
     """The package's tests without Docker, on the oldest versions that it declares."""
     session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)

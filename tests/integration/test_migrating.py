@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import ROOT, STEADY_SETTINGS, Project
+from tests.support.documentation import DOCS
+from tests.support.project import STEADY_SETTINGS, Project
 
-PAGE = (ROOT / "docs" / "migrating-from-pytest-benchmark.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "how-to" / "from-pytest-benchmark.md").read_text(encoding="utf-8")
 BEFORE = re.findall(r"\nBefore:\n\n```python\n(.*?)```", PAGE, re.DOTALL)
 AFTER = re.findall(r"\nAfter:\n\n```python\n(.*?)```", PAGE, re.DOTALL)
 

@@ -1,0 +1,210 @@
+"""Each code block of the documentation is checked by its kind: its commands, settings and requirements exist."""
+
+import ast
+import functools
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from plumbline.services import variables
+from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings, load_settings
+from tests.support.documentation import BLOCKS, PAGES, SUITE, Block, blocks_of, names_of_tests, prose
+from tests.support.project import ROOT, sessions
+
+
+def test_blocks_are_found() -> None:
+    """No fence is left that isn't the begin or the end of a block, or indented."""
+    for page in PAGES:
+        assert not re.search(r"^\s*(```|~~~)", prose(page), re.MULTILINE), page
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """It is of a kind that is known here, and right."""
+    assert block.use in ("", "used", "executed", "docker"), f"{block}: nobody knows what {block.use!r} means"
+    match block.language:
+        case "python":
+            check_python(block)
+        case "toml" if block.file.endswith("pyproject.toml"):
+            check_pyproject(block, pytestconfig)
+        case "toml":
+            check_settings(block, tmp_path)
+        case "console":
+            for line in block.text.splitlines():
+                check_command(shlex.split(line, comments=True), block)
+        case "yaml":
+            check_workflow(block)
+        case "ini":
+            assert block.file == "tox.ini"  # test_tox runs it
+        case "text" if block.file.endswith("requirements.txt"):
+            check_requirements(block)
+        case "text":
+            check_tree(block)
+        case other:
+            pytest.fail(f"{block}: no test knows blocks of {other!r}")
+
+
+def check_python(block: Block) -> None:
+    """Files of the suite and of the service are run with their page; elsewhere a constant is set that is there."""
+    tree = ast.parse(block.text)
+    if block.file.endswith("noxfile.py"):
+        theirs = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+        assert constants(tree) <= constants(theirs)
+    else:
+        assert block.file.startswith((f"{SUITE}test_", f"{SUITE}conftest.py", "src/my_service/")), f"{block} isn't run"
+
+
+def constants(tree: ast.Module) -> set[str]:
+    targets = [[one.target] if isinstance(one, ast.AnnAssign) else one.targets for one in assignments(tree)]
+    return {name.id for some in targets for name in some if isinstance(name, ast.Name)}
+
+
+def assignments(tree: ast.Module) -> list[ast.Assign | ast.AnnAssign]:
+    return [one for one in tree.body if isinstance(one, ast.Assign | ast.AnnAssign)]
+
+
+def check_pyproject(block: Block, pytestconfig: pytest.Config) -> None:
+    """Requirements are such, and options of pytest exist."""
+    fragment = tomllib.loads(block.text)
+    groups, tool = fragment.pop("dependency-groups", {}), fragment.pop("tool", {})
+    options = tool.pop("pytest", {})
+    options = options.pop("ini_options", options)
+    assert not fragment
+    assert not tool
+    for requirement in [one for group in groups.values() for one in group]:
+        Requirement(requirement)
+    for option in options:
+        pytestconfig.getini(option)  # raises where there is none
+
+
+def check_requirements(block: Block) -> None:
+    """Each line is a requirement, or a folder to install editable."""
+    for line in block.text.splitlines()[1:]:
+        if not line.startswith("-e "):
+            Requirement(line)
+
+
+def check_settings(block: Block, tmp_path: Path) -> None:
+    """They are loaded as they are, and name placeholders and benchmarks that exist."""
+    settings = settings_of(block.text, tmp_path)
+    ours = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / SUITE).glob("test_*.py")}
+    files = [*ours.items(), *((one.file.removeprefix(SUITE), one.text) for one in BLOCKS if one.language == "python")]
+    known = {f"{file}::{name}" for file, text in files for name in names_of_tests(text)}
+    assert {*settings.budgets, *settings.benchmarks} <= known
+
+
+def settings_of(text: str, folder: Path) -> Settings:
+    path = folder / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    settings = load_settings(path, {})
+    variables.check(settings)
+    return settings
+
+
+ON = True  # how YAML 1.1 reads the key `on`
+
+
+def check_workflow(block: Block) -> None:
+    """A workflow of GitHub, whose commands exist."""
+    workflow = yaml.safe_load(block.text)
+    assert re.fullmatch(r"\.github/workflows/[\w-]+\.yml", block.file)
+    assert workflow[ON]
+    for job in workflow["jobs"].values():
+        assert set(job.get("env", {})) <= set(known_variables())
+        for step in job["steps"]:
+            for line in step.get("run", "").splitlines():
+                check_command(shlex.split(line, comments=True), block)
+
+
+def check_tree(block: Block) -> None:
+    """A tree of folders: what it names of the suite is in this repository."""
+    named = [name for name in re.findall(r"[\w./-]+", block.text) if name.startswith("tests/") or name.endswith(".py")]
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def check_command(words: list[str], block: Block) -> None:
+    """A command that exists, with sessions, options, files and variables that exist."""
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        variable = words.pop(0).partition("=")[0]
+        assert variable in known_variables(), f"{block}: there is no variable {variable}"
+    while words and words[0] in ("uvx", "pipx", "run"):
+        words.pop(0)
+    match words:
+        case []:
+            pass
+        case ["nox", *rest]:
+            check_nox(rest)
+        case ["python", "-m", module, *rest] if module.startswith("scripts."):
+            check_script(module, rest)
+        case ["plumbline", name, *rest] | ["python", "-m", "plumbline", name, *rest]:
+            check_script(f"plumbline {name}", rest)
+        case ["pytest", *rest]:
+            check_pytest(rest)
+        case ["tox", "run", "-e", name, *rest]:
+            assert f"[testenv:{name}]" in "".join(one.text for one in blocks_of(block.page) if one.language == "ini")
+            check_pytest(rest[1:])
+        case ["git", "add", path]:
+            assert path == f"{SUITE}baselines"
+        case ["git", "commit", "-m", _]:
+            pass
+        case ["copier", "copy", _, _]:
+            assert (ROOT / "copier.yml").exists()
+        case ["copier", "update", "--defaults", "--answers-file", name]:
+            assert yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))["_answers_file"] == name
+        case ["pre-commit", "run", "-a"]:
+            assert (ROOT / ".pre-commit-config.yaml").exists()
+        case _:
+            pytest.fail(f"{block}: no test knows the command {shlex.join(words)}")
+
+
+def check_nox(words: list[str]) -> None:
+    options, _, rest = " ".join(words).partition(" -- ")
+    words, session = options.split(), ""
+    if words[:1] == ["-f"]:
+        assert words[1].endswith("/noxfile.py")
+        del words[:2]
+    assert words[:1] == ["-s"]
+    for session in words[1:]:
+        assert session in sessions(), f"there is no session {session}"
+    arguments = shlex.split(rest)
+    command = sessions()[session]
+    if command and "--" not in command:
+        check_script(" ".join(command), arguments)
+    else:
+        check_pytest(arguments)
+
+
+def check_script(module: str, words: list[str]) -> None:
+    ours, theirs = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    wrong = {word.partition("=")[0] for word in ours if word.startswith("--")} - options_of(module)
+    assert not wrong, f"{module} has no {wrong}"
+    check_pytest(theirs)
+
+
+def check_pytest(words: list[str]) -> None:
+    wrong = {word.partition("=")[0] for word in words if word.startswith("-")} - options_of("pytest")
+    assert not wrong, f"pytest has no {wrong}"
+    for word in words:
+        assert "/" not in word or (ROOT / word).exists(), f"there is no {word}"
+
+
+@functools.cache
+def options_of(module: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *module.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", done.stdout))
+
+
+@functools.cache
+def known_variables() -> set[str]:
+    return {*OVERRIDES, *URL_VARIABLES.values()}

@@ -1,0 +1,157 @@
+"""The text of the documentation is true: messages, figures, verdicts, paths, links and versions are the code's."""
+
+import ast
+import functools
+import importlib
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+import plumbline
+from plumbline.results.schema import Verdict
+from plumbline.settings import GateSettings
+from tests.support.documentation import BLOCKS, DOCS, PAGES, name_of, prose, quoted
+from tests.support.project import ROOT, sessions
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_sessions_and_scripts_in_the_text_exist(page: Path) -> None:
+    """`nox -s NAME` and `python -m scripts.NAME` outside of blocks as well."""
+    for name in re.findall(r"nox -s (\w+)", prose(page)):
+        assert name in sessions(), name
+    for name in re.findall(r"scripts\.(\w+)", prose(page)):
+        assert (ROOT / "scripts" / f"{name}.py").exists(), name
+
+
+PATH = re.compile(r"(?:src|tests|docs|scripts|template|\.github|\.gitlab)/[\w./-]*")
+# Folders that a user's repository has, or a copy of the template.
+OF_USERS = {"tests/benchmarks", "src/shop", "src/my_service", "tests/performance/vendor", "tests/performance/baselines"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) != "CHANGELOG.md"], ids=name_of)
+def test_paths_in_the_text_exist(page: Path) -> None:
+    """In this repository; the changelog also names files of earlier versions."""
+    for path in [span.rstrip("/") for span in quoted(prose(page).replace("\n", " ")) if PATH.fullmatch(span)]:
+        of_a_benchmark = path in {block.file for block in BLOCKS}
+        assert (ROOT / path).exists() or path in OF_USERS or of_a_benchmark, path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_extras_in_the_text_exist(page: Path) -> None:
+    """The package has each extra that a page names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {name for some in re.findall(r"extras? ((?:`\w+`(?:, | and )?)+)", prose(page)) for name in quoted(some)}
+
+    assert named <= set(project["optional-dependencies"])
+
+
+@functools.cache
+def texts_of_the_code() -> list[str]:
+    """Each string of the package, with … in place of what is filled in."""
+    files = (ROOT / "src").rglob("*.py")
+    return [text for file in files for text in texts_in(ast.parse(file.read_text(encoding="utf-8")))]
+
+
+def texts_in(tree: ast.AST) -> Iterator[str]:
+    for one in ast.walk(tree):
+        if isinstance(one, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in one.values)
+        elif isinstance(one, ast.Constant) and isinstance(one.value, str):
+            yield one.value
+
+
+def messages() -> list[str]:
+    """The headings of the page on troubleshooting, and what else it quotes that is neither a command nor a setting."""
+    page = (DOCS / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    found = [message for line in page.splitlines() if line.startswith("### ") for message in quoted(line)]
+    texts = re.sub("^### .*", "", page, flags=re.MULTILINE).replace("\n", " ")
+    return found + [text for text in quoted(texts) if re.match(r"(?!nox )\w+ \w+ \w+", text)]
+
+
+@pytest.mark.parametrize("message", messages())
+def test_message_is_the_codes_own(message: str) -> None:
+    """Each message that the page on troubleshooting lists is one that the code can print."""
+    pattern = re.compile(".*".join(map(re.escape, filter(None, re.split(r"\s*…\s*", message)))), re.DOTALL)
+
+    assert any(pattern.search(text) for text in texts_of_the_code())
+
+
+def table(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    _, _, below = page.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert lines
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+GATE_PAGE = DOCS / "explanation" / "how-the-gate-decides.md"
+
+
+@pytest.mark.parametrize(("what", "figure", "where"), table(GATE_PAGE, "The figures"))
+def test_figure_is_the_codes_own(what: str, figure: str, where: str) -> None:
+    """The table of figures says what the settings' defaults and the constants are."""
+    assert what
+    [expression] = quoted(where)
+    one_minus, name = expression.startswith("1 - "), expression.removeprefix("1 - ")
+    module, _, constant = name.rpartition(".")
+    holder: Any = GateSettings() if module == "gate" else importlib.import_module(f"plumbline.{module}")
+    value = getattr(holder, constant)
+
+    assert number(figure) == pytest.approx(1 - value if one_minus else value)
+
+
+def number(figure: str) -> float | tuple[float, ...]:
+    """2 % is 0.02; 60 s is 60; 4, 8 are both."""
+    if ", " in figure:
+        return tuple(float(one) for one in figure.split(", "))
+    value = float(figure.split()[0].replace(",", ""))
+    return value / 100 if figure.endswith("%") else value
+
+
+def test_verdicts() -> None:
+    """The table has each verdict that there is, and no other."""
+    assert [quoted(row[0])[0] for row in table(GATE_PAGE, "Verdicts")] != []
+    assert {quoted(row[0])[0] for row in table(GATE_PAGE, "Verdicts")} == set(get_args(Verdict))
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links(page: Path) -> None:
+    """What a page links to in the repository is there, heading and all."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"\w+:", target):
+            assert target.startswith("https://"), target
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file) if file else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), target
+
+
+def test_version() -> None:
+    """The package's version is the one that the changelog begins with."""
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert headings[0] == plumbline.__version__
+    assert len(set(headings)) == len(headings)
+
+
+def test_pre_commit_hooks() -> None:
+    """One version of ruff, and sessions that exist."""
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = {hook["id"]: hook for repository in config["repos"] for hook in repository["hooks"]}
+
+    assert list(hooks) == ["ruff", "ruff-format", "mypy"]
+    assert hooks["ruff"]["additional_dependencies"] == hooks["ruff-format"]["additional_dependencies"]
+    assert hooks["mypy"]["entry"].split()[:3] == ["uvx", "nox", "-s"]
+    assert hooks["mypy"]["entry"].split()[3] in sessions()
