@@ -1,6 +1,7 @@
 """`plumbline ci`: the gate."""
 
 import argparse
+import time
 
 from msgspec.structs import replace
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Measure, judge and report one run of the suite; return the exit code."""
+    began_s = time.monotonic()
     profile, arguments = options.profile, options.pytest
     project.settings.profile(profile)
     check_baselines(project.baselines)
@@ -49,6 +51,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         evidence = _compare(project, record, evidence)
         evidence = replace(evidence, confirmation=confirm(project, record, evidence))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
+    results = replace(results, duration_s=time.monotonic() - began_s)
     return report(project, results, html=profile == "full", keep=True)
 
 

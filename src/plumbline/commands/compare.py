@@ -1,6 +1,7 @@
 """`plumbline compare`: a paired comparison of the working tree with any commit."""
 
 import argparse
+import time
 
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
+    began_s = time.monotonic()
     with make_room(project.results):
         try:
             base = find_base(project.root, options.revision)
@@ -37,4 +39,5 @@ def run(project: Project, options: argparse.Namespace) -> int:
             evidence = replace(evidence, confirmation=confirm(project, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
+    results = replace(results, duration_s=time.monotonic() - began_s)
     return report(project, results, html=False, keep=True)

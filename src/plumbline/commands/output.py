@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO, cast
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
@@ -17,6 +18,7 @@ from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, nox_command
 from plumbline.reporting import github, junit, terminal
+from plumbline.reporting.problems import find_problems
 from plumbline.results.files import (
     ResultsError,
     earlier_runs,
@@ -44,6 +46,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     `html`: write the HTML report as well. `keep`: keep the run in the history.
     """
     folder, results = project.results, redacted(results, project.scrub)
+    results = replace(results, problems=find_problems(results))
     write_results(folder / RESULTS, results)
     write_whole(folder / REPORT, github.markdown(results))
     write_whole(folder / JUNIT, junit.render(results))

@@ -1,6 +1,7 @@
 """The content of all reports: figures of benchmarks, the outcome of the run, the next step, and texts of reasons."""
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -66,6 +67,27 @@ def now(benchmark: Benchmark) -> float | None:
 def before(benchmark: Benchmark) -> float | None:
     """Return the median of the baseline in seconds; a missing benchmark is its baseline's entry."""
     return benchmark.baseline_median or (benchmark.median if benchmark.verdict == "missing" else None) or None
+
+
+def is_evidence(benchmark: Benchmark) -> bool:
+    """Return whether its change was judged: neither on another machine, nor of a benchmark that is not affected."""
+    has_interval = benchmark.change_low is not None or benchmark.change_high is not None
+    return has_interval and not (benchmark.verdict == "pass" and is_unaffected(benchmark))
+
+
+def is_unaffected(benchmark: Benchmark) -> bool:
+    """Return whether it executes nothing that differs from the base."""
+    return any(reason.kind == "unaffected" for reason in benchmark.reasons)
+
+
+def medians(benchmark: Benchmark) -> tuple[float | None, float | None]:
+    """Return the medians before and now, in seconds: of base and head, if they were compared, as of their last pair.
+
+    Otherwise of the baseline, if that is evidence, and of this run.
+    """
+    if benchmark.base_samples_s and benchmark.head_samples_s:
+        return statistics.median(benchmark.base_samples_s), statistics.median(benchmark.head_samples_s)
+    return before(benchmark) if is_evidence(benchmark) else None, now(benchmark)
 
 
 def cells(benchmark: Benchmark) -> dict[str, str]:
@@ -178,7 +200,7 @@ def summary(results: Results) -> str:
 
 def next_step(results: Results) -> tuple[str, str] | None:
     """Return the one command to run next and its purpose; None if nothing is left to do."""
-    session = f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
+    session = session_of(results)
     after_fixing = session, "runs again, once the problem above is fixed"
     baseline = f"{nox_command()} -s baseline"
     verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
@@ -208,6 +230,11 @@ def next_step(results: Results) -> tuple[str, str] | None:
         (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
     ]
     return next((step for applies, step in steps if applies), None)
+
+
+def session_of(results: Results) -> str:
+    """Return the command that runs all of it again."""
+    return f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
 
 
 def _only(session: str, keys: Sequence[str], purpose: str) -> tuple[str, str]:

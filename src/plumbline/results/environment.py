@@ -7,11 +7,15 @@ import os
 import platform
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from plumbline.repository import git_command
 from plumbline.results.schema import Environment
+
+# The variables in which GitHub and GitLab name the branch of a proposed change, and of a push.
+CI_BRANCH = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "CI_COMMIT_BRANCH")
 
 
 def describe_environment(
@@ -33,7 +37,17 @@ def describe_environment(
         commit=commit,
         dirty=dirty,
         packages=installed_packages(),
+        branch=git_branch(root),
     )
+
+
+def project_name(root: Path) -> str:
+    """Return the project's name in pyproject.toml; that of its folder if there is none."""
+    try:
+        named = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        named = ""
+    return named if named and isinstance(named, str) else root.resolve().name
 
 
 def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
@@ -86,6 +100,14 @@ def git_state(root: Path) -> tuple[str, bool]:
         return "", False
     changes = _output(*git_command(root, "status", "--porcelain", "--untracked-files=no", "--no-renames"))
     return commit, changes is None or bool(changes)
+
+
+def git_branch(root: Path) -> str:
+    """Return the branch that is checked out, or, as CI checks out a commit, the one that CI names; "" for none."""
+    if branch := _output(*git_command(root, "symbolic-ref", "--quiet", "--short", "HEAD")):
+        return branch
+    names = [name for name in CI_BRANCH if (name, os.environ.get("GITHUB_REF_TYPE")) != ("GITHUB_REF_NAME", "tag")]
+    return next((branch for name in names if (branch := os.environ.get(name))), "")
 
 
 def _output(command: list[str], environ: Mapping[str, str] | None = None) -> str | None:

@@ -24,7 +24,7 @@ _MATCHED = {
     *("environment", "profile", "created", "baseline", "baseline_commit", "baseline_created"),
     *("verdict", "kind", "outcome", "unit", "source_hash", "counts_varying", "counted"),
 }
-_NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines")
+_NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines", "problems")
 
 
 class ResultsError(Exception):

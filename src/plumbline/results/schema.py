@@ -103,6 +103,22 @@ UnjudgedCause = Literal[
 ]
 
 
+CauseKind = Literal[
+    "statement",  # of SQL
+    "command",  # of Redis
+    "count",  # any other
+    "time",  # median
+    "function",  # that takes more time under a profiler
+    "budget",
+    "test",  # its error
+    "run",  # why it is invalid
+    "reason",  # any other
+]
+
+# "failed": a test; "over budget": a benchmark with no other problem.
+ProblemVerdict = Literal["regression", "over budget", "inconclusive", "invalid", "missing", "failed"]
+
+
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
@@ -171,6 +187,7 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     base_calls: NotNegative  # calls per operation
     head_calls: NotNegative
     where: str = ""  # the process: "" for that of the test, else the name of the application or process
+    own: bool = False  # whether it is a function of the repository
 
 
 class Benchmark(Struct, frozen=True, omit_defaults=True):
@@ -229,6 +246,32 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
     message: str = ""
     benchmark: bool = False
     service_off: bool = False  # whether it was skipped because the settings have switched its service off
+    line: int = 0  # first line of the test, from 1; 0 if it is not known
+
+
+class Cause(Struct, frozen=True, omit_defaults=True):
+    """One thing that got worse, and its place. A field is empty if it is not known."""
+
+    kind: CauseKind
+    text: str  # on one line
+    old: float | None = None  # as `new`: a count or seconds per operation; the limit of a budget
+    new: float | None = None
+    file: str = ""  # below the project's root, or below the folder of packages
+    line: int = 0  # from 1
+    function: str = ""
+    process: str = ""  # "test", or the name of the application or process
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """Something that fails the run, with its causes. A field is empty if it is not known."""
+
+    key: str  # of the benchmark or test; "" for the run as a whole
+    verdict: ProblemVerdict
+    codes: Sequence[Kind]  # kinds of reasons, the most important first
+    causes: Sequence[Cause]
+    repeat: str  # the command that runs just this one again
+    file: str = ""  # of the test, below the project's root
+    line: int = 0  # first line of the test, from 1
 
 
 class Environment(Struct, frozen=True, omit_defaults=True):
@@ -247,6 +290,7 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     commit: str
     dirty: bool
     packages: Mapping[str, str]
+    branch: str = ""  # "" if it is not known
 
 
 class Results(Struct, frozen=True, omit_defaults=True):
@@ -257,7 +301,9 @@ class Results(Struct, frozen=True, omit_defaults=True):
     environment: Environment
     benchmarks: Sequence[Benchmark]
     profile: str = ""
+    project: str = ""  # its name in pyproject.toml, or that of its folder
     created: str = ""  # ISO 8601, UTC
+    duration_s: Seconds = 0.0  # of the whole command
     exit_code: int | None = None  # in a record: that of a run that was ended early
     reasons: Sequence[Reason] = []  # why the verdict of the run is what it is, the most important first
     notes: Sequence[str] = []
@@ -275,6 +321,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
+    problems: Sequence[Problem] = []  # what fails the run, from all of the above: see `reporting.problems`
 
 
 class Counts(Struct, frozen=True):

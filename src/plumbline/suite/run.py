@@ -33,7 +33,7 @@ from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
 from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
 from plumbline.reporting.terminal import render_table
-from plumbline.results.environment import describe_environment
+from plumbline.results.environment import describe_environment, project_name
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Counts, Results, TestOutcome
 from plumbline.services.errors import describe
@@ -271,6 +271,7 @@ class Recorder:
             ),
             benchmarks=self.benchmarks,
             profile=context.profile_name,
+            project=project_name(context.root),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             exit_code=context.exit_code,
             reasons=context.reasons,
@@ -326,7 +327,8 @@ class Recorder:
         is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
         self.tests[:] = [test for test in self.tests if test.key != key or test.outcome != "passed"]
         service_off = key in self._service_off
-        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, service_off))
+        line = 0 if report.location[1] is None else report.location[1] + 1
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, service_off, line))
 
     def _benchmark(self, item: pytest.Function, measure: Measure) -> Benchmark:
         if not measure.operations:

@@ -9,7 +9,7 @@ from plumbline.commands.base import HTML, JUNIT, RESULTS, CommandError, Project
 from plumbline.commands.output import ASIDE, make_room
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting import html
-from plumbline.results.files import ResultsError
+from plumbline.results.files import ResultsError, read_results
 from plumbline.settings import Settings
 from tests.support.report_samples import small
 
@@ -68,3 +68,13 @@ def test_no_verdict_is_printed_before_all_files_are_written(
         output.report(Project(tmp_path, Settings()), small(), html=True, keep=False)
 
     assert capsys.readouterr().out == ""
+
+
+def test_the_results_of_a_run_have_its_problems(tmp_path: Path) -> None:
+    """Those of an earlier version, which have none, get them when they are reported again."""
+    project = Project(tmp_path, Settings())
+
+    assert output.report(project, small(), html=False, keep=False) == EXIT_INVALID
+    written = read_results(project.results / RESULTS)
+
+    assert [one.verdict for one in written.problems] == ["regression", "over budget", "missing", "failed"]

@@ -9,12 +9,15 @@ import pytest
 
 from plumbline.results import environment
 from plumbline.results.environment import (
+    CI_BRANCH,
     baseline_name,
     cpu_model,
     describe_environment,
+    git_branch,
     git_state,
     installed_packages,
     machine_id,
+    project_name,
 )
 
 
@@ -249,3 +252,35 @@ def test_a_machine_without_a_name_is_described_by_its_id(repository: Path) -> No
     described = describe_environment(repository, machine="", services={}, versions={}, pin=None)
 
     assert described.machine == machine_id()
+
+
+def test_the_branch_is_the_one_that_is_checked_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI checks out a commit and names its branch: of a proposed change, then of a push, but no tag."""
+    for name in (*CI_BRANCH, "GITHUB_REF_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    git(repository, "checkout", "--quiet", "-b", "topic/lists")
+    assert git_branch(repository) == "topic/lists"
+
+    git(repository, "checkout", "--quiet", "--detach")
+    assert git_branch(repository) == ""
+    monkeypatch.setenv("GITHUB_REF_NAME", "v1.0")
+    monkeypatch.setenv("GITHUB_REF_TYPE", "tag")
+    assert git_branch(repository) == ""
+    monkeypatch.setenv("GITHUB_REF_TYPE", "branch")
+    assert git_branch(repository) == "v1.0"
+    monkeypatch.setenv("GITHUB_HEAD_REF", "proposed")
+    assert git_branch(repository) == "proposed"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [('[project]\nname = "shop"', "shop"), ("[project]\nname = 3", "folder"), ("[tool]", "folder"), ("=", "folder")],
+)
+def test_a_project_is_named_in_pyproject_or_by_its_folder(tmp_path: Path, text: str, name: str) -> None:
+    """A file without a name, or that is not TOML, is as good as none."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert project_name(folder) == "folder"
+
+    (folder / "pyproject.toml").write_text(text)
+    assert project_name(folder) == name

@@ -28,7 +28,8 @@ OURS = "plumbline"
 HARNESS = {OURS, "_pytest", "pluggy", "pytest_asyncio"}  # packages that only run the test
 PROFILER = "_lsprof"  # in the names of its own functions
 LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
-_Times = dict[tuple[str, str], tuple[float, float, int]]  # seconds and calls an operation, and line, by file and name
+# By file and name: seconds and calls an operation, line, and whether it is a function of the repository.
+_Times = dict[tuple[str, str], tuple[float, float, int, bool]]
 
 
 class Seen(Struct, frozen=True):
@@ -70,10 +71,11 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
         base, head = (
             _of_process(profile, trees[side], operations[side], waits=waits) for side, profile in process.items()
         )
-        for (file, name), (head_s, head_calls, line) in head.items():
-            base_s, base_calls, _ = base.get((file, name), (0.0, 0.0, 0))
+        for (file, name), (head_s, head_calls, line, own) in head.items():
+            base_s, base_calls, *_ = base.get((file, name), (0.0, 0.0))
             if head_s > base_s:
-                slower.append(FunctionTime(name, file, line, base_s, head_s, base_calls, head_calls, where))
+                times = base_s, head_s, base_calls, head_calls
+                slower.append(FunctionTime(name, file, line, *times, where, own))
     slower.sort(key=lambda one: one.base_s - one.head_s)
     waiting = [one for one in slower if any(word in one.name for word in WAITING)]
     working = [one for one in slower if one not in waiting]
@@ -94,7 +96,7 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, wait
     parts = [(part, count) for part, count in zip(profile.parts, each, strict=False) if count]
     times_s: dict[tuple[str, str], list[float]] = {}
     calls: Counter[tuple[str, str]] = Counter()
-    lines: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], tuple[int, bool]] = {}
     for number, (part, count) in enumerate(parts):
         for seen in part:
             path = Path(seen.file)
@@ -105,13 +107,13 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, wait
                 continue
             key = file, seen.name
             calls[key] += seen.calls
-            lines[key] = seen.line
+            places[key] = seen.line, in_tree
             # The repository's own functions include the time of what they call. Library functions do not, nor do those
             # of the suite that wait for the application.
             whole = in_tree and not (waits and file.startswith(f"{SUITE}/"))
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
             parts_s[number] += (seen.total_s if whole else seen.own_s) / count
-    return {key: (statistics.median(times_s[key]), calls[key] / together, lines[key]) for key in calls}
+    return {key: (statistics.median(times_s[key]), calls[key] / together, *places[key]) for key in calls}
 
 
 def _read(path: Path) -> Profile:

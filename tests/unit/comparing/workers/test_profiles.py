@@ -57,6 +57,7 @@ def test_functions_are_listed_by_how_much_longer_they_take_in_head(tmp_path: Pat
         ("", "redis/client.py", 9, "dump"),
         ("app", "", 0, POLL),
     ]
+    assert [one.own for one in found] == [True, True, False, False]
     assert (found[0].base_s, found[0].head_s) == pytest.approx((0.01, 0.02))
     assert (found[0].base_calls, found[0].head_calls) == (1, 3)
     assert (found[1].base_s, found[1].head_s) == pytest.approx((0.002, 0.006))
