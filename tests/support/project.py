@@ -203,6 +203,7 @@ class Project:
         project.commit("Start")
         done = project.run("baseline")
         assert done.code == 0, done.output
+        results_validator().validate(json.loads(project.baseline().read_bytes()))
         return project
 
     def copy(self, root: Path) -> "Project":
@@ -286,8 +287,10 @@ class Project:
         )
 
     def results(self) -> Any:
-        """What the last run wrote."""
-        return json.loads((self.root / "perf-results" / "results.json").read_text(encoding="utf-8"))
+        """What the last run wrote, which is as its published schema says."""
+        found = json.loads((self.root / "perf-results" / "results.json").read_text(encoding="utf-8"))
+        results_validator().validate(found)
+        return found
 
     def verdicts(self) -> dict[str, str]:
         """Verdict of each benchmark of the last run."""
@@ -297,6 +300,15 @@ class Project:
         """The one baseline file."""
         [path] = (self.suite / "baselines").glob("*.json")
         return path
+
+
+@functools.cache
+def results_validator() -> Any:
+    """The validator of results.json and of baselines by their published schema."""
+    import jsonschema  # type: ignore[import-untyped]  # which a run of the lowest versions does not have
+
+    path = ROOT / "docs" / "reference" / "results.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
 
 
 @functools.cache

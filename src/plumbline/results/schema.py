@@ -122,54 +122,54 @@ ProblemVerdict = Literal["regression", "over budget", "inconclusive", "invalid",
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
-    name: str
-    old: float
+    name: str  # as in `counts` of a benchmark: `redis.messages`, or `postgres.statement` and the statement
+    old: float  # of one benchmark, as `new`
     new: float
-    benchmarks: int = 1
+    benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether `old` and `new` are those of all these benchmarks, or only their difference is
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
     """A reason for the verdict of a benchmark or of a run; `Kind` says which fields go with which kind."""
 
-    kind: Kind
-    detail: str = ""
-    subjects: Sequence[str] = []
-    counts: Sequence[CountGrowth] = []
-    number: int = 0
-    of: int = 0
-    share: float = 0.0
-    accepted_share: float = 0.0
+    kind: Kind  # its code, of which `plumbline explain CODE` prints the meaning
+    detail: str = ""  # text that differs from case to case, such as an error
+    subjects: Sequence[str] = []  # keys of benchmarks or tests, or names of files or packages
+    counts: Sequence[CountGrowth] = []  # those that grew
+    number: int = 0  # of pairs, of processes or of benchmarks
+    of: int = 0  # out of so many benchmarks
+    share: float = 0.0  # 0.05 is 5 %
+    accepted_share: float = 0.0  # the slow-down that was accepted
     when_repeated: bool = False  # whether it arose when benchmarks were measured again
 
 
 class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
     """A package that a change affects without a comparison of its versions, or a lock file of such packages."""
 
-    name: str
-    cause: UnjudgedCause
+    name: str  # of the package, or of the lock file
+    cause: UnjudgedCause  # a code, of which `plumbline explain CODE` prints the meaning
     base: str = ""  # what the lock file of each side has; "" if it has nothing, or no certain version
     head: str = ""
-    installed: str = ""
+    installed: str = ""  # the version that both sides were measured with
     file: str = ""  # the lock file
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
     """One limit of a budget and the measured figure, both in the unit that the name ends with."""
 
-    name: str
+    name: str  # as in settings.toml: `p95_ms`
     limit: float
     measured: float
-    kept: bool
+    kept: bool  # whether the figure is within the limit
     note: str = ""  # why it was not judged, if so
 
 
 class CountChange(Struct, frozen=True, omit_defaults=True):
     """A count that differs from the baseline's, both per operation."""
 
-    name: str
-    old: float
-    new: float
+    name: str  # as in `counts` of the benchmark
+    old: float  # in the baseline
+    new: float  # in this run
     gated: bool = False  # whether it counts against the benchmark
 
 
@@ -182,9 +182,9 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     name: str
     file: str  # below the tree, or below the folder of packages; "" for built-in functions
     line: int
-    base_s: Seconds
-    head_s: Seconds
-    base_calls: NotNegative  # calls per operation
+    base_s: Seconds  # on the side of the base commit
+    head_s: Seconds  # on the side of the working tree
+    base_calls: NotNegative  # calls per operation, as `head_calls`
     head_calls: NotNegative
     where: str = ""  # the process: "" for that of the test, else the name of the application or process
     own: bool = False  # whether it is a function of the repository
@@ -194,19 +194,19 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
     key: str  # node id below tests/performance
-    unit: str
-    verdict: Verdict | None
-    median: Seconds
+    unit: str  # of its times: always "s"
+    verdict: Verdict | None  # None if nothing has judged it, as in a baseline
+    median: Seconds  # of its samples; over all processes, if several measured it
     counts: Mapping[str, float]  # per operation, by name; a name that is absent is 0 if its family was counted
     counts_varying: Mapping[str, Sequence[float]] = {}  # between rounds, or processes of a baseline: never judged
     counted: Sequence[str] = []  # the families of counts that could be taken
-    count_changes: Sequence[CountChange] = []
-    mean: Seconds = 0.0
+    count_changes: Sequence[CountChange] = []  # against the baseline
+    mean: Seconds = 0.0  # of its samples, as the figures below
     p95: Seconds = 0.0
     p99: Seconds | None = None  # from 1,000 samples on
     minimum: Seconds = 0.0
     maximum: Seconds = 0.0
-    rate_per_s: NotNegative = 0.0
+    rate_per_s: NotNegative = 0.0  # operations per second
     operations: int = 1  # operations in each sample
     samples: int = 0  # number of samples; over all processes, in a baseline
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
@@ -214,25 +214,25 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # standard deviation of log(process_medians)
     pin: int | None = None  # the core that it was pinned to; None if it was not pinned
     machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # time of a fixed piece of work; 0 if not known
-    source_hash: str = ""
-    renamed_from: str = ""
-    description: str = ""
+    source_hash: str = ""  # of its test and of the fixtures that it uses
+    renamed_from: str = ""  # its key in the baseline, if that is another one
+    description: str = ""  # the docstring of its test
     line: int = 0  # first line of its test, from 0
     source: str = ""  # the code of its test; not kept in a baseline
     tolerance: float | None = None  # its own, if it has one; as `minimum_effect`
     minimum_effect: float | None = None
-    baseline_median: Seconds | None = None
+    baseline_median: Seconds | None = None  # of one operation, in the baseline
     change: float | None = None  # against the base or the baseline: 0.05 is 5 % slower
-    change_low: float | None = None
-    change_high: float | None = None
+    change_low: float | None = None  # lower end of the interval of the change
+    change_high: float | None = None  # upper end
     minimum_detectable_effect: float | None = field(default=None, name="resolution")  # with the wanted power
     differences: Sequence[float] = []  # of each pair: the logarithm of head's time over base's
     base_samples_s: Sequence[Seconds] = []  # of its last pair, thinned out evenly; as `head_samples_s`
     head_samples_s: Sequence[Seconds] = []
     functions: Sequence[FunctionTime] = []  # of a regression: what got slower under a profiler, the worst first
-    budgets: Sequence[BudgetResult] = []
+    budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # why the verdict is what it is
-    warnings: Sequence[str] = []
+    warnings: Sequence[str] = []  # texts; they do not change the verdict
 
 
 class TestOutcome(Struct, frozen=True, omit_defaults=True):
@@ -240,11 +240,11 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
 
     __test__ = False  # pytest: not a test class
 
-    key: str
+    key: str  # node id below tests/performance
     outcome: Outcome
     duration_s: Seconds
-    message: str = ""
-    benchmark: bool = False
+    message: str = ""  # the error, or why it was skipped
+    benchmark: bool = False  # whether it has measured something
     service_off: bool = False  # whether it was skipped because the settings have switched its service off
     line: int = 0  # first line of the test, from 1; 0 if it is not known
 
@@ -286,27 +286,27 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     python: str
     services: Mapping[str, str]  # backend by service: `{"redis": "embedded"}`
     versions: Mapping[str, str]  # server version by service
-    pin: int | None
-    commit: str
-    dirty: bool
-    packages: Mapping[str, str]
+    pin: int | None  # the core that the run was pinned to; None if it was not pinned
+    commit: str  # of the working tree; "" without git
+    dirty: bool  # whether the working tree has changes that are not committed
+    packages: Mapping[str, str]  # version by name
     branch: str = ""  # "" if it is not known
 
 
 class Results(Struct, frozen=True, omit_defaults=True):
-    """A run: the record of a suite run has no verdict, `plumbline.judging.decide` adds it. Or a baseline."""
+    """A run, or a baseline. A run has no verdict before `plumbline.judging.decide` has added it."""
 
-    schema: int
-    verdict: Verdict | None
+    schema: int  # the version of this schema
+    verdict: Verdict | None  # of the run; None in a baseline
     environment: Environment
-    benchmarks: Sequence[Benchmark]
-    profile: str = ""
+    benchmarks: Sequence[Benchmark]  # of a run also those that should have been measured, and were not
+    profile: str = ""  # the profile of settings.toml that it ran with
     project: str = ""  # its name in pyproject.toml, or that of its folder
     created: str = ""  # ISO 8601, UTC
     duration_s: Seconds = 0.0  # of the whole command
     exit_code: int | None = None  # in a record: that of a run that was ended early
     reasons: Sequence[Reason] = []  # why the verdict of the run is what it is, the most important first
-    notes: Sequence[str] = []
+    notes: Sequence[str] = []  # texts; they do not change the verdict
     tolerance: float | None = None  # that benchmarks were judged by if they have none of their own; as `minimum_effect`
     minimum_effect: float | None = None
     baseline: str = ""  # the file that it was compared with
@@ -317,9 +317,9 @@ class Results(Struct, frozen=True, omit_defaults=True):
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # that differ from the base, and could not be compared
     collected_files: Sequence[str] = []  # whole: a benchmark of these that the baseline has must not be missing
-    deselected: Sequence[str] = []
+    deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
-    tests: Sequence[TestOutcome] = []
+    tests: Sequence[TestOutcome] = []  # each test of the run
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
     problems: Sequence[Problem] = []  # what fails the run, from all of the above: see `reporting.problems`
 
