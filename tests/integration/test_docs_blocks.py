@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import inspect
+import itertools
 import re
 import shlex
 import subprocess
@@ -10,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import testcontainers.core.config
 import yaml
 from packaging.requirements import Requirement
 
@@ -39,6 +42,8 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
         case "console":
             for line in block.text.splitlines():
                 check_command(shlex.split(line, comments=True), block)
+        case "yaml" if block.file == ".gitlab-ci.yml":
+            check_gitlab(block)
         case "yaml":
             check_workflow(block)
         case "ini":
@@ -123,6 +128,13 @@ def check_workflow(block: Block) -> None:
                 check_command(shlex.split(line, comments=True), block)
 
 
+def check_gitlab(block: Block) -> None:
+    """It is in the pipeline that comes along, or in the remark at its end."""
+    files = [ROOT / ".gitlab-ci.yml", ROOT / ".gitlab" / "performance.yml"]
+    lines = {line.lstrip("# ") for file in files for line in file.read_text(encoding="utf-8").splitlines()}
+    assert {line.strip() for line in block.text.splitlines()[1:]} <= lines
+
+
 def check_tree(block: Block) -> None:
     """A tree of folders: what it names of the suite is in this repository."""
     named = [name for name in re.findall(r"[\w./-]+", block.text) if name.startswith("tests/") or name.endswith(".py")]
@@ -152,18 +164,29 @@ def check_command(words: list[str], block: Block) -> None:
         case ["tox", "run", "-e", name, *rest]:
             assert f"[testenv:{name}]" in "".join(one.text for one in blocks_of(block.page) if one.language == "ini")
             check_pytest(rest[1:])
-        case ["git", "add", path]:
-            assert path == f"{SUITE}baselines"
-        case ["git", "commit", "-m", _]:
+        case ["cd", _] | ["git", "push"] | ["git", "commit", "-m", _]:
             pass
-        case ["copier", "copy", _, _]:
-            assert (ROOT / "copier.yml").exists()
-        case ["copier", "update", "--defaults", "--answers-file", name]:
-            assert yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))["_answers_file"] == name
+        case ["git", "add", path]:
+            assert path in (".", f"{SUITE}baselines")
+        case ["copier", "copy" | "update", *rest]:
+            check_copier(rest)
         case ["pre-commit", "run", "-a"]:
             assert (ROOT / ".pre-commit-config.yaml").exists()
         case _:
             pytest.fail(f"{block}: no test knows the command {shlex.join(words)}")
+
+
+def check_copier(words: list[str]) -> None:
+    """Answers are to questions of copier.yml, and its answers file is the one that it writes."""
+    questions = yaml.safe_load((ROOT / "copier.yml").read_text(encoding="utf-8"))
+    for option, value in itertools.pairwise(words):
+        if option == "-d":
+            name, _, answer = value.partition("=")
+            choices = questions[name].get("choices", {}).values()
+            assert not choices or set(answer.strip("[]").split(",")) <= {*choices}, value
+        assert option != "--answers-file" or value == questions["_answers_file"]
+    options = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert options <= {"-d", "--defaults", "--answers-file", "--vcs-ref"}
 
 
 def check_nox(words: list[str]) -> None:
@@ -207,4 +230,5 @@ def options_of(module: str) -> set[str]:
 
 @functools.cache
 def known_variables() -> set[str]:
-    return {*OVERRIDES, *URL_VARIABLES.values()}
+    of_testcontainers = re.findall(r"TESTCONTAINERS_\w+", inspect.getsource(testcontainers.core.config))
+    return {*OVERRIDES, *URL_VARIABLES.values(), *of_testcontainers}
