@@ -18,7 +18,7 @@ from plumbline.folders import make_folder, temporary_folders
 
 LOCK_LIMIT_S = 300.0
 KEPT_S = 7 * 24 * 3600.0
-MOST_KEPT = 20
+MAX_KEPT = 20
 # The file that is written last: a folder without it was left by a run that was killed.
 MADE = "made"
 
@@ -116,7 +116,7 @@ def sweep(folder: Path) -> None:
     The caller holds the lock.
     """
     used_s = {made.parent: made.stat().st_mtime for made in folder.glob(f"*/{MADE}")}
-    newest = sorted(used_s, key=used_s.__getitem__)[-MOST_KEPT:]
+    newest = sorted(used_s, key=used_s.__getitem__)[-MAX_KEPT:]
     for path in [*folder.glob("*/")]:
         if path not in newest or used_s[path] < time.time() - KEPT_S:
             with held.unless_held(path / MADE) as is_unused:

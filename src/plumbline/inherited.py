@@ -17,7 +17,7 @@ PYTHON = (
 PYTEST = r"PYTEST_(ADDOPTS|PLUGINS|DISABLE_PLUGIN_AUTOLOAD|DEBUG|TIMEOUT|XDIST_AUTO_NUM_WORKERS)"
 OTHERS = r"COVERAGE_(PROCESS_\w+|RUN|CORE)|COV_CORE_\w+|MALLOC_(CHECK_|PERTURB_|TRACE)"
 INSTALLERS = r"PIP_(USER|PYTHON|TARGET|PREFIX|ROOT|DRY_RUN|NO_DEPS|REQUIRE_HASHES)|UV_REQUIRE_HASHES"
-LEAST_COLUMNS = 20
+MIN_COLUMNS = 20
 FOR_SERVERS = re.compile(SERVERS)
 DISTURBING = re.compile("|".join([SERVERS, PYTHON, PYTEST, OTHERS, INSTALLERS]))
 
@@ -37,7 +37,7 @@ def leave_behind(environ: MutableMapping[str, str] = os.environ) -> None:
     if environ.get("PYTHONHOME") and Path(sys.executable).parents[1].joinpath("pyvenv.cfg").is_file():
         found.append("PYTHONHOME")
     columns = environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) < LEAST_COLUMNS:  # as of a terminal without a size: reports would be empty
+    if columns.isdecimal() and int(columns) < MIN_COLUMNS:  # as of a terminal without a size: reports would be empty
         found.append("COLUMNS")
     if _is_closed(environ.get("HOME", "")):
         found.append("HOME")

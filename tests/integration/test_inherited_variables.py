@@ -63,7 +63,7 @@ def test_disturbing_variables_are_hidden_and_named(disturbed: Project) -> None:
     done = disturbed.run("ci", **DISTURBING)
 
     assert done.code == 0, done.output
-    notice = f"{', '.join(sorted(DISTURBING))} are set: not used, and hidden from what this run starts"
+    notice = f"{', '.join(sorted(DISTURBING))} are set: ignored, and hidden from all processes of this run"
     assert notice in done.output
     assert notice in disturbed.results()["notes"]
 

@@ -133,7 +133,7 @@ def test_next_run_sweeps_up(traces: Traces) -> None:
     done = traces.run()
 
     assert done.code == 0, done.output
-    assert "swept up after run" in done.output
+    assert "cleaned up after run" in done.output
     traces.assert_gone()
 
 

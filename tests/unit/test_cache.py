@@ -125,7 +125,7 @@ def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
     """After a week without use a folder goes, and of many the newest are kept."""
-    for number in range(cache.MOST_KEPT + 5):
+    for number in range(cache.MAX_KEPT + 5):
         path = cache.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
         held.release(path / cache.MADE)  # as if the process that made it had ended
         os.utime(path / cache.MADE, (time.time() - 60 * number,) * 2)
@@ -133,7 +133,7 @@ def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
     os.utime(tmp_path / "03" / cache.MADE, (last_week_s, last_week_s))
     cache.sweep(tmp_path)
     kept = sorted(path.name for path in tmp_path.iterdir())
-    assert kept == [f"{number:02}" for number in range(cache.MOST_KEPT + 1) if number != 3]
+    assert kept == [f"{number:02}" for number in range(cache.MAX_KEPT + 1) if number != 3]
 
 
 def test_what_a_living_run_uses_is_kept_whatever_the_clock_says(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-LONGEST_LABEL = 300
+MAX_LABEL_CHARACTERS = 300
 
 _ENTRY = re.compile(r"(?!\t).*?\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE):  (.*)")
 _DURATION = re.compile(r"duration: [\d.]+ ms  (statement|parse|bind|execute)\b[^:]*: (.*)", re.DOTALL)
@@ -94,7 +94,7 @@ def normalised(text: str) -> str:
     # Parameters are numbered as they appear: before a list was shortened, its length had shifted the numbers behind it.
     numbers: dict[str, str] = {}
     line = re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
-    return line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1] + "…"
+    return line if len(line) <= MAX_LABEL_CHARACTERS else line[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 
 def reads_tables(text: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 PATIENCE_S = 3.0
-MOST_LINES = 3
+MAX_LINES = 3
 LIBRARY = Path(os.__file__).parent  # whose own lines explain little
 
 
@@ -42,7 +42,7 @@ def _holding(frames: dict[int, FrameType], main: list[FrameType]) -> Iterator[st
     for name, chain in (held or {"an exit handler": main}).items():
         yield f"{name} was still running after the last test, and pytest ended without it:"
         own = [frame for frame in chain if not Path(frame.f_code.co_filename).is_relative_to(LIBRARY)] or chain
-        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in own[:MOST_LINES]):
+        for line in traceback.StackSummary.extract((frame, frame.f_lineno) for frame in own[:MAX_LINES]):
             yield f"  {line.filename}:{line.lineno} {line.name}: {line.line}"
 
 

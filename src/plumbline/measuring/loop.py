@@ -11,13 +11,13 @@ from plumbline.measuring.statistics import Summary, summarize
 from plumbline.results.schema import Counts
 from plumbline.settings import Budget, Profile
 
-LEAST_SAMPLES = 7
+MIN_SAMPLES = 7
 # A benchmark that asks for a number of samples may take this many times the profile's time limit. Another benchmark may
 # take this many times the profile's samples if they are short.
 PATIENCE = 5
 # Shared machines stall for some 10 ms at a time: samples that take less than this in total could all lie in one stall.
-LEAST_TIMED_S = 0.025
-SHORTEST_SAMPLE_S = 5e-6  # below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample
+MIN_TIMED_S = 0.025
+MIN_SAMPLE_S = 5e-6  # below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample
 
 Steps = Generator[AbstractContextManager[None], None, None]
 # The counting pass after the timed rounds. It takes the operations in a round, and what to call when a round was left,
@@ -110,8 +110,8 @@ class Measure:
         """
         if self.operations:
             raise MeasureError("measure() was called twice: write one test for each measurement")
-        if operations < 1 or (samples is not None and samples < LEAST_SAMPLES) or (warmup or 0) < 0:
-            raise MeasureError(f"measure() needs operations >= 1, samples >= {LEAST_SAMPLES} and warmup >= 0")
+        if operations < 1 or (samples is not None and samples < MIN_SAMPLES) or (warmup or 0) < 0:
+            raise MeasureError(f"measure() needs operations >= 1, samples >= {MIN_SAMPLES} and warmup >= 0")
         self.operations = operations
         self.budget = budget
         self.renamed_from = renamed_from
@@ -170,7 +170,7 @@ class Measure:
     def _passes(self, warmup: int, samples: int, most: int, limit_s: float) -> Steps:
         yield from self._time(warmup, warmup, 2, limit_s / 4)
         while True:
-            yield from self._time(samples, most, LEAST_SAMPLES, limit_s)
+            yield from self._time(samples, most, MIN_SAMPLES, limit_s)
             summary = summarize([sample_s / self.operations for sample_s in self._samples_s])
             if self.retried or not (why := self._retry(summary, self.budget)):
                 break
@@ -181,11 +181,11 @@ class Measure:
         self.summary = summary
 
     def _time(self, samples: int, most: int, least: int, limit_s: float) -> Steps:
-        """Time `samples`, up to `most` while they take less than LEAST_TIMED_S, or at least `least` until `limit_s`."""
+        """Time `samples`, up to `most` while they take less than MIN_TIMED_S, or at least `least` until `limit_s`."""
         self._samples_s.clear()
         self._rounds = 0
         timed_s = 0.0
-        while (self._rounds < samples or (self._rounds < most and timed_s < LEAST_TIMED_S)) and (
+        while (self._rounds < samples or (self._rounds < most and timed_s < MIN_TIMED_S)) and (
             self._rounds < least or timed_s < limit_s
         ):
             yield self._timer
@@ -194,7 +194,7 @@ class Measure:
 
 def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
     warnings = [f"measured twice: {retried}"] if retried else []
-    if (sample_s := summary.median_s * operations) < SHORTEST_SAMPLE_S:
+    if (sample_s := summary.median_s * operations) < MIN_SAMPLE_S:
         warnings.append(
             f"a sample takes {sample_s * 1e6:.2f} µs, too short for the clock:"
             " put more operations into one, measure(operations=…)"

@@ -10,9 +10,9 @@ from plumbline.measuring.statistics import Summary, unsteadiness
 
 UNSTEADY = 0.1
 RECOVERY_LIMIT_S = 0.1
-MOST_AGAIN = 5  # a machine that disturbs more benchmarks is disturbed throughout, and repeating does not help
+MAX_REMEASURED = 5  # a machine that disturbs more benchmarks is disturbed throughout, and repeating does not help
 WORK = range(5_000)  # takes some 0.1 ms
-REPEATS, LEAST_SEEN = 5, 5
+REPEATS, MIN_SEEN = 5, 5
 CPU_STAT_FILES = ("/sys/fs/cgroup/cpu.stat", "/sys/fs/cgroup/cpu/cpu.stat")
 
 
@@ -24,7 +24,7 @@ class Disturbances:
         self.notes: list[str] = []  # for the reader of the results
         self._again = 0
         self._seen_s: list[float] = []
-        for _ in range(LEAST_SEEN):
+        for _ in range(MIN_SEEN):
             self.slowness()
 
     def slowness(self) -> float:
@@ -52,8 +52,8 @@ class Disturbances:
                 why = "the machine itself was slower than before"
             else:
                 return ""
-            if self._again == MOST_AGAIN:
-                self.notes = [f"re-measured only {MOST_AGAIN} of the disturbed benchmarks (the limit per run)"]
+            if self._again == MAX_REMEASURED:
+                self.notes = [f"re-measured only {MAX_REMEASURED} of the disturbed benchmarks (the limit per run)"]
                 return ""
             self._again += 1
             until_s = Clock.read() + RECOVERY_LIMIT_S

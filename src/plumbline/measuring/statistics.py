@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 SAMPLES_FOR_P99 = 1000
-PARTS, LEAST_IN_A_PART = 5, 7
+PARTS, MIN_IN_PART = 5, 7
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def unsteadiness(samples: Sequence[float]) -> float:
     0 for fewer than 7 samples in a part. Steady samples stay well below 0.1, however long their tail.
     """
     size = len(samples) // PARTS
-    if size < LEAST_IN_A_PART:
+    if size < MIN_IN_PART:
         return 0.0
     medians = [statistics.median(samples[part * size : (part + 1) * size]) for part in range(PARTS)]
     return max(medians) / min(medians) - 1 if min(medians) else 0.0

@@ -1,4 +1,4 @@
-"""The address of a server, and its spelling with and without the password."""
+"""The address of a server, with and without its password."""
 
 import secrets
 from dataclasses import dataclass, field, replace
@@ -25,12 +25,12 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, variable: str, schemes: tuple[str, ...]) -> Self:
-        """Parse a URL. Raises ServiceError with the variable's name but not the URL, which may hold a password."""
+        """Parse a URL. Raises ServiceError, which names the variable and hides the URL: it may hold a password."""
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ServiceError(f"{variable} is not a URL with one host and a port that is a number") from None
+            raise ServiceError(f"{variable} is not a URL with one host and a numeric port") from None
         if parts.scheme not in schemes:
             raise ServiceError(f"{variable} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if not parts.hostname or "," in parts.netloc.rpartition("@")[2]:
@@ -82,10 +82,10 @@ class Address:
 
 
 def own_redis(host: str, port: int = 0, *, password: bool = True) -> Address:
-    """Return the address of a Redis server that we start, with a fresh password or none."""
+    """Return an address for a Redis server of this run, with a new password or none."""
     return Address("redis", host, port, password=secrets.token_urlsafe(24) if password else "", database="0")
 
 
 def own_postgres(host: str, port: int = 0) -> Address:
-    """Return the address of a PostgreSQL server that we start, with a fresh password."""
+    """Return an address for a PostgreSQL server of this run, with a new password."""
     return Address("postgresql", host, port, user="perf", password=secrets.token_urlsafe(24), database="perf")

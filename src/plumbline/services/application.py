@@ -1,4 +1,4 @@
-"""The code under test: an ASGI application, and commands beside it, each in a process of its own."""
+"""The code under test: an ASGI application and the commands beside it, each in its own process."""
 
 import contextlib
 import os
@@ -24,17 +24,17 @@ from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
-# Longer than any run, so that no client finds its idle connection closed between two benchmarks.
+# Longer than any run: the server must not close a client's idle connection between two benchmarks.
 KEEP_ALIVE_S = 3600
 NOT_FOUND = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'", re.MULTILINE)
-IMPORT_FROM = "PERF_IMPORT_FROM"  # variable with a further folder to import from
+IMPORT_FROM = "PERF_IMPORT_FROM"  # environment variable: one more folder for PYTHONPATH
 
 
 class Process(LocalService):
-    """A command beside the application, such as a worker. It is ready once its output says so, or else once started.
+    """A command beside the application, such as a worker. It is ready when its output contains `ready_output`.
 
-    `environment` changes our own; None removes a variable. `scrub` hides passwords in its output. `guard`
-    watches what it connects to.
+    `environment` changes this process's environment; None removes a variable. `scrub` hides passwords in the
+    output. `guard` checks the servers that the command connects to.
     """
 
     stops_children = False
@@ -57,26 +57,26 @@ class Process(LocalService):
         self._settings = settings
         self._python = python or Path(sys.executable)
         self._directory = root / settings.directory
-        # The application works where it is started by hand, so that it finds its .env and its templates.
+        # Users start the application in the repository's root: it finds its .env and its templates there.
         self._works_in = root if is_app else self._directory
         self._scrub = scrub
         self._guard = guard
         self._kept = {key: text for key, text in environment.items() if text is not None and key != "PYTHONPATH"}
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
-        # Not left to the current folder, which `-P` and PYTHONSAFEPATH leave out.
+        # Explicitly: with `-P` or PYTHONSAFEPATH, Python does not import from the current folder.
         further = [self._environ.get("PYTHONPATH"), self._environ.pop(IMPORT_FROM, None)]
         python_path = filter(None, [str(self._directory), str(root), *further])
         self._environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
         path = [str(self._python.parent), self._environ.get("PATH", os.defpath)]
         self._environ["PATH"] = os.pathsep.join(path)
-        # Its output goes to a file: Python would keep the line that says it is ready in a buffer.
+        # Output to a file is buffered by default, and the line that means "ready" would come late.
         self._environ.setdefault("PYTHONUNBUFFERED", "1")
         self._started_s = 0.0
 
     def start(self) -> None:
         if not self._directory.is_dir():
-            advice = "correct `directory` in settings.toml: it starts at the repository's root"
+            advice = "correct `directory` in settings.toml: it is relative to the repository's root"
             raise not_ready(self, f"there is no folder {self._settings.directory!r}", None, advice)
         command = self._command()
         environ = self._guard.environ(self.name, self._environ, self._kept) if self._guard else self._environ
@@ -94,7 +94,7 @@ class Process(LocalService):
             raise error if self.running() else self._exited() from None
 
     def run_to_end(self, limit_s: float) -> set[str]:
-        """Start it, wait until it ends by itself, and return the run's servers that it was seen to connect to.
+        """Run the command to its end and return the names of the run's servers that it connected to.
 
         Raises NotReady if it fails, takes longer than the limit, or connects to another Redis or PostgreSQL.
         """
@@ -116,27 +116,27 @@ class Process(LocalService):
             self.stop()
 
     def check_connections(self) -> set[str]:
-        """Return the run's servers that it has connected to. Raises NotReady if it connects to any other."""
+        """Return the names of the run's servers that it connected to. Raises NotReady for any other server."""
         return self._guard.check(self.name, self.pids()) if self._guard else set()
 
     def look_at_connections(self, pids: Sequence[int]) -> None:
-        """Note what its processes, which are these, are connected to now, for `check_connections`."""
+        """Record the open connections of these processes for `check_connections`."""
         if self._guard:
             self._guard.look(self.name, pids)
 
     def answer(self, limit_s: float) -> None:
-        """Nothing: a process has no port that is known, and `silence` looks at its state."""
+        """Do nothing: the port of a command is unknown. `silence` checks its state."""
 
     def output_end(self) -> int:
-        """Return how many bytes it has written since it was last started."""
+        """Return how many bytes it has written since its last start."""
         with contextlib.suppress(OSError):
             return self._log.stat().st_size
         return 0
 
     def output_after(self, begin: int, most_bytes: int = LOG_TAIL_BYTES) -> str:
-        """Return the last lines that it has written after its first `begin` bytes, without passwords."""
+        """Return the last lines of the output after its first `begin` bytes, without passwords."""
         written = self.output_end() - begin
-        if written < 0:  # it was started again
+        if written < 0:  # restarted, with a new log
             written += begin
         text = self._output(min(written, most_bytes))
         return self.redact(text if written <= most_bytes else text.partition("\n")[2])
@@ -149,7 +149,7 @@ class Process(LocalService):
         return ""
 
     def running(self) -> bool:
-        # Keep only the end of a log that has grown too long. The process appends to it at the new end.
+        # Keep the end of a log that has grown too long. The process appends at the new end.
         with contextlib.suppress(OSError):
             if self._log.stat().st_size > LOG_LIMIT_BYTES:
                 tail = self._log.read_bytes()[-LOG_TAIL_BYTES:]
@@ -173,10 +173,10 @@ class Process(LocalService):
 
 
 class Application(Process):
-    """An ASGI application with its lifespan, served by uvicorn on a port of loopback."""
+    """An ASGI application and its lifespan, served by uvicorn on a loopback port."""
 
     _settings: AppSettings
-    port_taken = f"attempting to bind on address ('{HOST}', {{port}})"  # its own code may try to listen elsewhere
+    port_taken = f"attempting to bind on address ('{HOST}', {{port}})"  # the application's code may bind others
 
     def start(self) -> None:
         self.address = Address("http", HOST, self.address.port or self._settings.port)
@@ -192,7 +192,7 @@ class Application(Process):
             found = [one for process in self._processes() for one in process.net_connections("tcp")]
             ours = any(_listens_on(self.address.port, one) for one in found)
         except psutil.Error as error:
-            ours = isinstance(error, psutil.AccessDenied)  # then it cannot be seen
+            ours = isinstance(error, psutil.AccessDenied)  # this user may not look: assume so
         if not ours:
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
@@ -208,7 +208,7 @@ class Application(Process):
     def _command(self) -> list[str]:
         command = [str(self._python), "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
         command += ["--host", HOST, "--port", str(self.address.port)]
-        # One worker, whatever WEB_CONCURRENCY says.
+        # One worker, regardless of WEB_CONCURRENCY.
         command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
         return [*command, "--factory"] if self._settings.factory else command
 

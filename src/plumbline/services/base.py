@@ -1,4 +1,4 @@
-"""The interface of every service, and the part that child processes of the run share."""
+"""The base class of all services, and the base class of those that are child processes."""
 
 import contextlib
 import errno
@@ -24,18 +24,18 @@ from plumbline.services.run import ServiceRun
 from plumbline.settings import ServerOption, Settings
 
 FIRST_DELAY_S = 0.004
-LONGEST_DELAY_S = 0.5
+MAX_DELAY_S = 0.5
 DELAY_GROWTH = 1.5
 ATTEMPT_LIMIT_S = 3.0
 STOP_LIMIT_S = 5.0
 HOST = "127.0.0.1"
 PORT_TRIES = 5
 LOG_TAIL_BYTES = 64 * 1024
-LINE_BYTES = 256  # of a log, roughly
-PAUSED = "stopped by a signal (paused)"  # a state
-SHOWN_LINES = 40  # of a log, in a report
+LINE_BYTES = 256  # the length of a line of a log, roughly
+PAUSED = "stopped by a signal (paused)"  # a result of `Service.state`
+SHOWN_LINES = 40  # of a log, in a message
 EMPTY = '""'
-# What to do next if a server has exited, by its own words.
+# The advice for a server that has exited, by the system error in its output.
 CAUSES_OF_EXIT = {
     os.strerror(errno.ENOSPC): "make room on the disk",
     os.strerror(errno.EACCES): "give the server's user access to the path, or set TMPDIR to another folder",
@@ -45,12 +45,12 @@ CAUSES_OF_EXIT = {
 }
 
 Options = dict[str, ServerOption]
-Ids = tuple[int, int] | None  # a user and a group; None: our own
+Ids = tuple[int, int] | None  # user id and group id; None: those of this process
 
 
 @dataclass(frozen=True)
 class Context:
-    """The servers of one run share this."""
+    """The settings and the state that the servers of one run share."""
 
     settings: Settings
     run: ServiceRun
@@ -62,7 +62,7 @@ class Context:
 class Service:
     """One running or external server, or one process of code under test."""
 
-    own = False  # True: the run has started it, and may pause, kill and pin it
+    own = False  # True if this run started it, so that it may pause, kill and pin it
     advice_at_limit = "read its last output above, or raise ready_limit_s in settings.toml"
     advice_if_silent = "read its last output above; let each test resume what it has paused; run the last test alone"
 
@@ -71,7 +71,7 @@ class Service:
         self.backend = backend
         self.why = why
         self.address = address  # known after `start`; a restart may change it
-        # Known after `wait_ready`: "Redis", "Valkey" or "PostgreSQL", the version, and how long it took.
+        # Known after `wait_ready`: "Redis", "Valkey" or "PostgreSQL", its version, and the seconds until it was ready.
         self.product = ""
         self.version = ""
         self.ready_s: float | None = None
@@ -80,9 +80,9 @@ class Service:
         """Start it and return as soon as its address is known. Raises NotReady."""
 
     def wait_ready(self, limit_s: float) -> None:
-        """Probe until it does real work. Blocks: from a coroutine, call it in a thread.
+        """Probe until the service does real work. Blocks: from a coroutine, call it in a thread.
 
-        Exponential backoff with full jitter under a monotonic deadline. Raises NotReady at the deadline, at a final
+        Retries with exponential backoff and full jitter. Raises NotReady at the deadline, at a final
         error, and as soon as the process or container has exited.
         """
         started_s = time.monotonic()
@@ -109,7 +109,7 @@ class Service:
                     break
             left_s = limit_s - (time.monotonic() - started_s)
             time.sleep(min(random.uniform(0, longest_delay_s), max(left_s, 0)))
-            longest_delay_s = min(longest_delay_s * DELAY_GROWTH, LONGEST_DELAY_S)
+            longest_delay_s = min(longest_delay_s * DELAY_GROWTH, MAX_DELAY_S)
         tried = f"after {time.monotonic() - started_s:.1f} s and {attempts} attempt{'' if attempts == 1 else 's'}"
         raise not_ready(self, f"{reason} {tried}", last_error, advice)
 
@@ -125,25 +125,25 @@ class Service:
         return advice(error)
 
     def advice_at_exit(self) -> str:
-        """Return what to do next if its process or container has exited, by what it printed last."""
+        """Return what to do next after an exit, judging by the last output."""
         output = self.raw_log(SHOWN_LINES)
         found = (f"{step}: see its last output above" for text, step in CAUSES_OF_EXIT.items() if text in output)
         return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
     def running(self) -> bool:
-        """Return False once its process or container has exited; True if that cannot be known. Cheap once ready."""
+        """Return False if the process or container has exited; True if that is unknown. Cheap once ready."""
         return True
 
     def obituary(self) -> str:
-        """Return the report of its death: its backend, its state, its last output."""
+        """Return the message about its death, with its backend, state and last output."""
         return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
 
     def answer(self, limit_s: float) -> None:
-        """Do real work once, as a service in use must be able to. Raises what its client raises."""
+        """Do real work once, as a healthy service can. Raises the client's errors."""
         self.probe(limit_s)
 
     def was_restarted(self) -> bool:
-        """Return whether somebody else has restarted it since it became ready, if that can be known."""
+        """Return whether somebody else has restarted it since it became ready; False if that is unknown."""
         return False
 
     def state(self) -> str:
@@ -155,7 +155,7 @@ class Service:
         return self.redact(printable(self.raw_log(lines)))
 
     def raw_log(self, lines: int) -> str:
-        """Return the last lines of its output as they are: to decide by, never to be shown."""
+        """Return the last lines of its output. They may hold passwords: do not print them."""
         del lines
         return ""
 
@@ -164,7 +164,7 @@ class Service:
         return self.address.redact(text)
 
     def log_since(self, first: str, last: str, limit_s: float) -> str:
-        """Return its last output, as it is, as soon as both texts are in it; "" after the limit."""
+        """Return its last output as soon as that contains both texts; "" after the limit."""
         lines, deadline_s = 120, time.monotonic() + limit_s
         while time.monotonic() < deadline_s:
             text = self.raw_log(lines)
@@ -175,11 +175,11 @@ class Service:
         return ""
 
     def pids(self) -> list[int]:
-        """Return the server's processes with their children, if they run on this kernel and are ours."""
+        """Return the ids of its processes and their children, if the run started them on this machine."""
         return []
 
     def pin(self, cores: Collection[int]) -> None:
-        """Let it run on these cores alone, if that is up to us."""
+        """Restrict it to these cores, if possible."""
         set_affinity(self.pids(), cores)
 
     def pause(self) -> None:
@@ -187,23 +187,25 @@ class Service:
         raise self._not_ours()
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue after `pause`."""
         raise self._not_ours()
 
     def kill(self) -> None:
-        """End it at once, without a chance to clean up."""
+        """Kill it at once, without a chance to clean up."""
         raise self._not_ours()
 
     def restart(self) -> None:
-        """Start it again, running or not. Address and data stay the same if the backend can keep them."""
+        """Start it again, running or not. The address and the data stay if the backend can keep them."""
         raise self._not_ours()
 
     def _not_ours(self) -> ServiceError:
-        return ServiceError(f"{self.name} is {self.backend}: it isn't ours to pause, kill or restart")
+        return ServiceError(
+            f"{self.name} is {self.backend}: this run did not start it, and can't pause, kill or restart it"
+        )
 
 
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
-    """Return the whole message about one service, without passwords. `headline` and `advice` hold none."""
+    """Return the whole message about a service, without passwords. `headline` and `advice` must hold none."""
     output = service.raw_log(SHOWN_LINES)
     log = service.redact(printable(output)).splitlines()
     lines = [
@@ -224,8 +226,8 @@ class LocalService(Service):
 
     own = True
     stop_signal = signal.SIGTERM
-    stops_children = True  # on this signal, which is then for the first process alone
-    port_taken = "Address already in use"  # in its output, if another process took `port`
+    stops_children = True  # on `stop_signal`, so the signal is sent to the first process only
+    port_taken = "Address already in use"  # in its output if another process has its port
 
     def __init__(self, name: str, backend: str, why: str, address: Address, run: ServiceRun) -> None:
         super().__init__(name, backend, why, address)
@@ -237,11 +239,11 @@ class LocalService(Service):
         self._may_move = False
 
     def take_port(self) -> None:
-        """Find a free port of loopback, unless the address names one, and keep others from it. Raises OSError."""
+        """Reserve the loopback port that the address names, or a free one. Raises OSError."""
         self._may_move = not self.address.port
         self._reserved = reserve_port(self.address.port)
         self.address = replace(self.address, port=self._reserved.getsockname()[1])
-        # On Linux the server can take the port all the same: it is held until the server answers.
+        # On Linux the server can listen on a reserved port, which is released when the server answers.
         if not sys.platform.startswith("linux"):
             self.release_port()
 
@@ -250,13 +252,13 @@ class LocalService(Service):
             self._reserved.close()
 
     def lost_port(self) -> bool:
-        """Return whether it could not listen, as another process had taken its port."""
+        """Return whether it could not listen because another process had its port."""
         return self.port_taken.format(port=self.address.port) in self._output(LOG_TAIL_BYTES)
 
     def spawn(
         self, command: Sequence[str | Path], environ: Mapping[str, str], cwd: Path, stdin: bytes = b"", ids: Ids = None
     ) -> None:
-        """Start the process. `ids` are the user and the group to run as. Raises OSError."""
+        """Start the process as the user and the group `ids`. Raises OSError."""
         self._log.unlink(missing_ok=True)
         self._log.touch(mode=0o600)  # it may show passwords
         with self._log.open("ab") as log:
@@ -267,7 +269,7 @@ class LocalService(Service):
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal is for the run, which then stops its services in order.
+                # Ctrl-C in the terminal must reach only the run, which then stops its services in order.
                 process_group=0,
                 **({"user": ids[0], "group": ids[1], "extra_groups": []} if ids else {}),  # type: ignore[call-overload]
             )
@@ -308,7 +310,7 @@ class LocalService(Service):
         return "\n".join(self._output(max(LOG_TAIL_BYTES, lines * LINE_BYTES)).rstrip().splitlines()[-lines:])
 
     def _output(self, limit_bytes: int) -> str:
-        """Return the end of its output since it was last started, as it is."""
+        """Return the end of its output since its last start. It may hold passwords."""
         with contextlib.suppress(OSError), self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - limit_bytes))
             return log.read().decode(errors="replace")
@@ -318,7 +320,7 @@ class LocalService(Service):
         return [process.pid for process in self._processes()]
 
     def pause(self) -> None:
-        # The children too: connections are served by them.
+        # The children too: they serve the connections.
         processes = self._processes()
         signal_all(processes, signal.SIGSTOP)
         deadline_s = time.monotonic() + STOP_LIMIT_S
@@ -349,12 +351,12 @@ class LocalService(Service):
         self.kill()
 
     def _end(self, number: signal.Signals) -> None:
-        # All of them: while one is left, a new PostgreSQL would not start.
+        # All processes: PostgreSQL does not start again while one of them is left.
         only = self._child.pid if self._child and self.stops_children and number != signal.SIGKILL else 0
         end_all(self._processes, number, STOP_LIMIT_S, only)
 
     def _processes(self) -> list[psutil.Process]:
-        """Return its processes, with descendants that left the group or lost their parent once they have been seen."""
+        """Return its processes, and descendants seen before that have left the group or lost their parent."""
         if self._child is None:
             return []
         found = {process.pid: process for process in [*(tree(self._child.pid) if self.running() else []), *self._seen]}
@@ -367,7 +369,7 @@ class LocalService(Service):
 
 
 def reserve_port(port: int) -> socket.socket:
-    """Return a socket that is bound to the port, or to a free one for 0, and does not listen. Raises OSError."""
+    """Return a socket that is bound to the port, or to a free one for 0, and not listening. Raises OSError."""
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
     try:
@@ -379,14 +381,14 @@ def reserve_port(port: int) -> socket.socket:
 
 
 def redis_config(options: Options) -> str:
-    """Return options as the text of a redis.conf. By default nothing is kept on disk."""
+    """Return options as the text of a redis.conf. By default nothing is saved to disk."""
     merged = {"save": "", "appendonly": False, **options}
     spelt = {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in merged.items()}
     return "".join(f"{name} {EMPTY if value == '' else value}\n" for name, value in spelt.items())
 
 
 def postgres_options(options: Options) -> list[str]:
-    """Return options as arguments of `postgres`. By default no write waits for the disk."""
+    """Return options as arguments of `postgres`. By default fsync is off."""
     merged = {"fsync": False, **options}
     spelt = {name: ("on" if value else "off") if isinstance(value, bool) else value for name, value in merged.items()}
     return [part for name, value in spelt.items() for part in ("-c", f"{name}={value}")]

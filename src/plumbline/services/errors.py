@@ -1,16 +1,16 @@
-"""Errors of the services."""
+"""The errors of services."""
 
 from plumbline.processes import printable
 
 
 class ServiceError(Exception):
-    """The services cannot be used in this way: wrong usage, exit code 2."""
+    """Wrong usage of the services: exit code 2."""
 
 
 class NotReady(Exception):
-    """A service that the run needs is not ready. str() is the whole report, without passwords.
+    """A service that the run needs is not ready. str() is the whole message, without passwords.
 
-    `output` is the last output as it is: to decide by, never to be shown.
+    `output` is the service's last output. It may hold passwords: do not print it.
     """
 
     def __init__(self, report: str, output: str = "") -> None:
@@ -19,7 +19,7 @@ class NotReady(Exception):
 
 
 class Unavailable(Exception):
-    """A backend is not to be had on this machine. str() is the reason; `advice` is what to do next."""
+    """A backend is not available on this machine. str() is the reason; `advice` is what to do next."""
 
     def __init__(self, reason: str, advice: str) -> None:
         super().__init__(reason)
@@ -27,5 +27,5 @@ class Unavailable(Exception):
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the text of an error in one line."""
+    """Return the type and the message of an error on one line."""
     return f"{type(error).__name__}: {' '.join(printable(str(error)).split())}".rstrip(": ")

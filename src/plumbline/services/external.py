@@ -1,4 +1,4 @@
-"""External servers, by URL. Only what the run itself made there is removed."""
+"""External servers, named by URL. A run removes only the data that it created."""
 
 import contextlib
 import ipaddress
@@ -11,11 +11,11 @@ from plumbline.services.address import Address
 from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.clients import client_errors, probe_http, run_sql, start_mark
 from plumbline.services.errors import ServiceError
-from plumbline.services.reaper import Thing
+from plumbline.services.reaper import Resource
 from plumbline.settings import URL_VARIABLES
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
-# Options that would send a client to another server than the URL itself.
+# Options of a URL that would send a client to another server.
 ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
 INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL's code
 
@@ -24,18 +24,18 @@ class _External(Service):
     def __init__(self, name: Literal["redis", "postgres", "app"], context: Context) -> None:
         settings, variable = context.settings, URL_VARIABLES[name]
         if name not in settings.external_urls:
-            raise ServiceError(f"{name} is to be external: set {variable} to its URL")
+            raise ServiceError(f"{name} is external in settings.toml: set {variable} to its URL")
         address = Address.parse(settings.external_urls[name], variable, SCHEMES[name])
         misplaced = [key for key, _ in parse_qsl(address.options, keep_blank_values=True) if ELSEWHERE.fullmatch(key)]
         if misplaced:
-            raise ServiceError(f"{variable} must not have {', '.join(misplaced)} after the question mark")
-        # Judged by its spelling alone: no name is looked up.
+            raise ServiceError(f"{variable} must not set {', '.join(misplaced)} after the question mark")
+        # By name only, without DNS.
         loopback = address.host == "localhost" or address.host.endswith(".localhost")
         with contextlib.suppress(ValueError):
             loopback = loopback or ipaddress.ip_address(address.host).is_loopback
         if not loopback and address.host not in settings.allow_external:
             raise ServiceError(
-                f"{variable} points at {address.host}, not this machine: if that server may be put under load, "
+                f"{variable} points at {address.host}, not this machine. If you may put load on that server, "
                 f'set allow_external = ["{address.host}"] in settings.toml'
             )
         super().__init__(name, "external", f"{variable} is set", address)
@@ -46,7 +46,7 @@ class _External(Service):
         self._stopped = False
         self._start_mark = ""
         self.advice_if_silent = f"check that it still runs, and that {variable} is right; then run again"
-        self._made = ""  # what this run has made there, by its key in the record
+        self._made = ""  # the key in the record of what this run has created on the server
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
@@ -56,12 +56,12 @@ class _External(Service):
         return bool(self._start_mark) and self._mark_now() not in ("", self._start_mark)
 
     def _mark_now(self) -> str:
-        with contextlib.suppress(Exception):  # without the right to ask for it, it is not known
+        with contextlib.suppress(Exception):  # the user may not be allowed to ask
             return start_mark(self.address, self._limit_s)
         return ""
 
     def running(self) -> bool:
-        # Not known, but when the run ends, waiting for it ends.
+        # Unknown. False after `stop`, so that `wait_ready` ends.
         return not self._stopped
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class _External(Service):
 
 
 class ExternalRedis(_External):
-    """Keys of this run begin with the prefix, and are removed at the end."""
+    """A Redis server by URL. Keys that begin with the run's prefix are removed at the end."""
 
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("redis", context)
@@ -84,14 +84,14 @@ class ExternalRedis(_External):
 
     def wait_ready(self, limit_s: float) -> None:
         super().wait_ready(limit_s)
-        # Until now only the probe has written: a key that expires by itself.
+        # So far only the probe has written a key, which expires.
         keys = {"kind": "redis", "server": self.address.shown, "url": self.address.url, "prefix": self._prefix}
         self.run.add("redis keys", keys)
         self._made = "redis keys"
 
 
 class ExternalPostgres(_External):
-    """The run gets a database of its own, or a schema if it may not make one; dropped at the end."""
+    """A PostgreSQL server by URL. The run creates a database, or else a schema, and drops it at the end."""
 
     def __init__(self, _why: str, context: Context) -> None:
         super().__init__("postgres", context)
@@ -100,25 +100,25 @@ class ExternalPostgres(_External):
         self._given = self.address
 
     def start(self) -> None:
-        """Wait for the server, which alone knows whether a database may be made. Raises NotReady."""
+        """Wait for the server and create the run's database or schema. Raises NotReady."""
         self.wait_ready(self._limit_s)
         name = f"perf_{self.run.id}"
         mark = {"server": self._given.shown, "url": self._given.url, "name": name}
-        # Registered before it is made: the run may be killed in between.
+        # Registered before it is created: the run may be killed in between.
         if self._make({"kind": "database", **mark}, f'CREATE DATABASE "{name}"'):
             self.address = self._given.with_database(name)
         elif self._make({"kind": "schema", **mark}, f'CREATE SCHEMA "{name}"'):
-            # No other schema is in the path, so that a bare name never means a table that was there before.
+            # Only this schema is in the search path, so an unqualified name never means a table of the user's.
             options = dict(parse_qsl(self._given.options))
             options["options"] = f"{options.get('options', '')} -csearch_path={name}".strip()
             self.address = replace(self._given, options=urlencode(options, quote_via=quote))
         else:
             role = self._given.user
             advice = f'GRANT CREATE ON DATABASE "{self._given.database}" TO "{role}", or ALTER ROLE "{role}" CREATEDB'
-            raise not_ready(self, "it lets us make neither a database nor a schema of our own", None, advice)
+            raise not_ready(self, "the user may create neither a database nor a schema", None, advice)
 
-    def _make(self, mark: Thing, statement: str) -> bool:
-        """Run the statement and register what it made. Return False without the right to."""
+    def _make(self, mark: Resource, statement: str) -> bool:
+        """Register and run the statement. Return False if the user lacks the privilege."""
         self.run.add("postgres data", mark)
         try:
             run_sql(self._given.url, statement, limit_s=self._limit_s)
@@ -128,11 +128,11 @@ class ExternalPostgres(_External):
             if getattr(error, "sqlstate", "") == INSUFFICIENT_PRIVILEGE:
                 self.run.forget("postgres data")
                 return False
-            raise not_ready(self, f"{statement} failed", error, "look up this answer of the server") from None
+            raise not_ready(self, f"{statement} failed", error, "look up this error of PostgreSQL") from None
 
 
 class ExternalApplication(_External):
-    """An application that already runs elsewhere."""
+    """An application that is already running, by URL."""
 
     def __init__(self, context: Context) -> None:
         super().__init__("app", context)

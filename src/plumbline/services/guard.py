@@ -1,8 +1,8 @@
-"""Refuses a run whose code connects to a PostgreSQL or Redis that is neither the run's own nor allowed.
+"""Ends a run if the code under test connects to a PostgreSQL or Redis server that is not the run's own.
 
-Python's own sockets are watched from within, see `at_start/sitecustomize.py`: even a connection of a moment is seen,
-and refused. Connections of other programs and of libraries in C, as libpq and uvloop, are seen in the kernel's table of
-sockets. It is read between tests, and all the time while something starts or is counted: never while anything is timed.
+`at_start/sitecustomize.py` refuses such connections inside Python processes. Connections of other programs, and of C
+libraries such as libpq and uvloop, are found in the kernel's table of sockets. It is read between tests, and
+continuously while services start or benchmarks are counted, but never while anything is timed.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from plumbline.services.at_start.sitecustomize import (
     POSTGRES,
     REDIS,
     RULES,
-    Place,
-    Recognition,
-    place_of,
+    Endpoint,
+    Recognizer,
+    endpoint_of,
     variables_of,
 )
 from plumbline.services.base import Service
@@ -35,49 +35,49 @@ from plumbline.services.run import ServiceRun
 from plumbline.services.variables import PLAIN_URL
 from plumbline.settings import Settings
 
-AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
+AT_START = Path(__file__).with_name("at_start")  # for PYTHONPATH: Python imports sitecustomize.py at its start
 NAMES = {POSTGRES: "postgres", REDIS: "redis"}
 PORT_OF = {POSTGRES: DEFAULT_PORTS["postgresql"], REDIS: DEFAULT_PORTS["redis"]}
 
 
 class _Source(NamedTuple):
-    """A variable that names a server."""
+    """A variable of a `.env` file or of the environment that names a server."""
 
     variable: str
     file: str
     kind: str
-    template: str  # for [env]
+    template: str  # the value to suggest for [env]
 
 
 class Guard:
-    """Knows the servers of a run, and what its code under test has connected to."""
+    """Checks the connections of the code under test against the servers of the run."""
 
     def __init__(self, root: Path, settings: Settings, environ: Mapping[str, str], run: ServiceRun) -> None:
-        """`environ`: that of this process, which may name servers."""
+        """`environ` is this process's environment, which may name servers."""
         self._settings = settings
         self._environ = environ
         self._run = run
         self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
         self._root = root
-        self._own: dict[Place, str] = {}  # the run's servers, by name
-        self._allowed = {place for text in settings.also_allowed for place in _places(*split_place(text))}
+        self._own: dict[Endpoint, str] = {}  # the names of the run's servers
+        self._allowed = {endpoint for text in settings.also_allowed for endpoint in _endpoints(*parse_endpoint(text))}
         self._sources = self._find_sources()
-        self._recognition = Recognition({place: one.kind for place, one in self._sources.items()}, run.id)
-        self._seen: dict[str, set[Place]] = {}  # in the kernel's table, by the name of a process
+        self._recognizer = Recognizer({endpoint: one.kind for endpoint, one in self._sources.items()}, run.id)
+        self._seen: dict[str, set[Endpoint]] = {}  # in the kernel's table, by process name
 
     def know(self, services: Iterable[Service]) -> None:
-        """Let the code under test connect to these."""
+        """Allow connections to these services."""
         for service in services:
             if service.address.host:
-                self._own |= dict.fromkeys(_places(service.address.host, service.address.port), service.name)
+                self._own |= dict.fromkeys(_endpoints(service.address.host, service.address.port), service.name)
 
     def environ(self, name: str, environ: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of a process that is watched from within, and keeps these variables."""
+        """Return an environment in which Python processes check their own connections and keep these variables."""
         rules = {
             "variables": kept,
             "folders": self._folders,
             "allowed": [*self._own, *self._allowed],
-            "named": [(*place, source.kind) for place, source in self._sources.items()],
+            "named": [(*endpoint, source.kind) for endpoint, source in self._sources.items()],
             "run": self._run.id,
             "notes": str(self._notes(name)),
         }
@@ -91,20 +91,20 @@ class Guard:
         return {**environ, RULES: str(file), "PYTHONPATH": os.pathsep.join(path)}
 
     def check(self, name: str, pids: Sequence[int]) -> set[str]:
-        """Return the names of the run's servers that a process has connected to. Raises NotReady at any other server.
+        """Return the names of the run's servers that a process has connected to. Raises NotReady for any other server.
 
-        `pids`: of the process and its descendants. What `look` has seen counts, too.
+        `pids` are the ids of the process and its descendants. Connections that `look` recorded count too.
         """
         self.look(name, pids)
         noted = {(host, port): kind for host, port, kind in self._noted(name)}
-        places = {*noted, *self._seen[name]}
-        for place in sorted(places - self._own.keys() - self._allowed):
-            if kind := noted.get(place) or self._recognition.kind(place):
-                raise NotReady(self._refusal(name, place, kind))
-        return {self._own[place] for place in places & self._own.keys()}
+        endpoints = {*noted, *self._seen[name]}
+        for endpoint in sorted(endpoints - self._own.keys() - self._allowed):
+            if kind := noted.get(endpoint) or self._recognizer.kind(endpoint):
+                raise NotReady(self._refusal(name, endpoint, kind))
+        return {self._own[endpoint] for endpoint in endpoints & self._own.keys()}
 
     def look(self, name: str, pids: Sequence[int]) -> None:
-        """Note what these processes are connected to now, for `check`."""
+        """Record the open connections of these processes for `check`."""
         self._seen[name] = self._seen.get(name, set()) | _connected(pids)
 
     def _notes(self, name: str) -> Path:
@@ -115,9 +115,9 @@ class Guard:
             return [json.loads(line) for line in self._notes(name).read_text(encoding="utf-8").splitlines()]
         return []
 
-    def _find_sources(self) -> dict[Place, _Source]:
-        """Return what names a server in `.env` files and variables."""
-        found: dict[Place, _Source] = {}
+    def _find_sources(self) -> dict[Endpoint, _Source]:
+        """Return the variables that name servers, from `.env` files and the environment."""
+        found: dict[Endpoint, _Source] = {}
         variables = [("the environment", name, text) for name, text in self._environ.items()]
         files = [(_shown(file, self._root), name, text) for file, name, text in variables_of(self._folders)]
         for file, name, text in [*files, *variables]:
@@ -126,20 +126,22 @@ class Guard:
                     parts = urlsplit(text)
                     kind = REDIS if scheme["redis"] else POSTGRES
                     host, port = parts.hostname or LOOPBACK, parts.port or PORT_OF[kind]
-                    # Looking up a name may take long, and servers at the usual ports are known without.
-                    for place in _places(host, port) if port not in PORTS else filter(None, [place_of((host, port))]):
-                        found.setdefault(place, _Source(name, file, kind, _template(kind, parts.scheme)))
+                    # DNS may be slow, and the usual ports are recognised without it.
+                    known = [endpoint_of((host, port))] if port in PORTS else _endpoints(host, port)
+                    for endpoint in filter(None, known):
+                        found.setdefault(endpoint, _Source(name, file, kind, _template(kind, parts.scheme)))
         return found
 
-    def _refusal(self, name: str, place: Place, kind: str) -> str:
-        """Return the whole message. It holds no URL: that may hold a password."""
-        where = place[0] if not place[1] else f"{f'[{place[0]}]' if ':' in place[0] else place[0]}:{place[1]}"
+    def _refusal(self, name: str, endpoint: Endpoint, kind: str) -> str:
+        """Return the whole message, without URLs: they may hold passwords."""
+        host, port = endpoint
+        where = f"{f'[{host}]' if ':' in host else host}:{port}" if port else host
         server = NAMES[kind]
         own = next((f"{host}:{port}" for (host, port), one in self._own.items() if one == server), "")
-        alike = (one for at, one in self._sources.items() if place[1] and at[1] == place[1])
-        source = self._sources.get(place) or next(alike, None)
-        if source is None and place[1]:
-            ports = [one for one in variables_of(self._folders) if one[2] == str(place[1])]
+        alike = (one for at, one in self._sources.items() if port and at[1] == port)
+        source = self._sources.get(endpoint) or next(alike, None)
+        if source is None and port:
+            ports = [one for one in variables_of(self._folders) if one[2] == str(port)]
             source = next(
                 (_Source(one, _shown(file, self._root), kind, f"{{{server}.port}}") for file, one, _ in ports), None
             )
@@ -148,44 +150,44 @@ class Guard:
         step = f"add {line} to [env] in settings.toml"
         step += "" if source else ", with the name that your settings read"
         lines = [
-            f"{name} is not allowed to go on: it connects to a {kind} that is not one of this run",
+            f"{name} connects to a {kind} server that does not belong to this run",
             f"  server      {where}",
             f"  own server  {own or 'none: it is off'}",
             f"  named by    {named}",
             f"  next        {step if own else f'switch {server} on, and {step}'}",
-            f"  or          if it may be used: also_allowed = [{json.dumps(where)}] in settings.toml",
+            f"  or          allow this server: also_allowed = [{json.dumps(where)}] in settings.toml",
         ]
         return "\n".join(lines)
 
 
 def _template(kind: str, scheme: str) -> str:
-    """Return what stands for the run's server in [env], in place of a URL with this scheme."""
+    """Return the template for [env] that gives a URL of the run's server with this scheme."""
     server = NAMES[kind]
     if "+" not in scheme:
         return f"{{{server}.url}}"
     return scheme + "://{%s.user}:{%s.password}@{%s.host}:{%s.port}/{%s.database}".replace("%s", server)
 
 
-def split_place(text: str) -> Place:
-    """Return the host and the port of an entry of `also_allowed`, or the path of a Unix socket and 0."""
+def parse_endpoint(text: str) -> Endpoint:
+    """Parse an entry of `also_allowed`: a host with a port, or the path of a Unix socket."""
     if text.startswith("/"):
         return text, 0
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _places(host: str, port: int) -> list[Place]:
-    """Return a server's place by its name, and by each of its addresses."""
+def _endpoints(host: str, port: int) -> list[Endpoint]:
+    """Return a server's endpoints: its name, and each of its addresses."""
     if port == 0:
         return [(host, 0)]
     found: list[Any] = [(host, port)]
     with contextlib.suppress(OSError, UnicodeError):
         found += [one[4] for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    return list(dict.fromkeys(filter(None, map(place_of, found))))
+    return list(dict.fromkeys(filter(None, map(endpoint_of, found))))
 
 
-def _connected(pids: Sequence[int]) -> set[Place]:
-    """Return what these processes are connected to now, by the kernel's table of sockets."""
+def _connected(pids: Sequence[int]) -> set[Endpoint]:
+    """Return the peers of these processes' open connections, from the kernel's table of sockets."""
     found, inodes = set[object](), set[int]()
     for file in (file for pid in pids for file in Path("/proc").glob(f"{pid}/fd/*")):
         with contextlib.suppress(OSError):
@@ -193,11 +195,11 @@ def _connected(pids: Sequence[int]) -> set[Place]:
             inodes |= {int(number[1:-1])} if kind == "socket" else set()
     try:
         found |= tcp_peers(inodes) | unix_peers(inodes)
-    except OSError:  # another system, or a sandbox
+    except OSError:  # not Linux, or in a sandbox
         for pid in pids:
             with contextlib.suppress(psutil.Error):
                 found |= {tuple(one.raddr) for one in psutil.Process(pid).net_connections("tcp") if one.raddr}
-    return {place for place in map(place_of, found) if place}
+    return {endpoint for endpoint in map(endpoint_of, found) if endpoint}
 
 
 def _shown(file: Path, root: Path) -> str:

@@ -1,16 +1,16 @@
-"""Whether a service still answers: one that a test has paused, or an external one that has died, does not."""
+"""Liveness checks: a service may be paused, or an external one may have died."""
 
 import time
 
-from plumbline.services.base import ATTEMPT_LIMIT_S, LONGEST_DELAY_S, PAUSED, Service, not_ready
+from plumbline.services.base import ATTEMPT_LIMIT_S, MAX_DELAY_S, PAUSED, Service, not_ready
 from plumbline.services.clients import BadStatus
 from plumbline.services.errors import NotReady
 
 
 def silence(service: Service, limit_s: float, *, failed: bool) -> NotReady | None:
-    """Return the report of a service that no longer answers, within the limit; None if it does. Blocks.
+    """Return an error if a service does not answer within the limit, or None. Blocks.
 
-    `failed`: whether a test has just failed, maybe as the service was started again under it.
+    `failed` means that a test has just failed: the reason may be a restart of the service.
     """
     deadline_s = time.monotonic() + limit_s
     error: BaseException | None = None
@@ -21,9 +21,9 @@ def silence(service: Service, limit_s: float, *, failed: bool) -> NotReady | Non
             return None
         except Exception as caught:
             error = caught
-            time.sleep(min(LONGEST_DELAY_S, left_s))
+            time.sleep(min(MAX_DELAY_S, left_s))
         else:
             if failed and service.was_restarted():
-                return not_ready(service, "it was started again during the run", None, service.advice_if_silent)
+                return not_ready(service, "it was restarted during the run", None, service.advice_if_silent)
             return None
     return not_ready(service, "it no longer answers", error, service.advice_if_silent)

@@ -1,4 +1,4 @@
-"""The kernel's sock_diag(7), by netlink: what it says about sockets. It asks for no privileges."""
+"""Linux's sock_diag(7): lists the sockets of this network namespace over netlink. It needs no privileges."""
 
 import contextlib
 import errno
@@ -14,8 +14,7 @@ NETLINK_HEADER = struct.Struct("=IHHII")
 ATTRIBUTE_HEADER = struct.Struct("=HH")
 MESSAGE_BYTES = 1 << 16
 ANSWER_LIMIT_S = 1.0
-# Older than SOCK_DIAG_BY_FAMILY, and lists the sockets of both families at once: most of the time goes into the walk
-# through the kernel's table, however few there are.
+# Older than SOCK_DIAG_BY_FAMILY, but faster: one walk through the kernel's table lists the sockets of both families.
 TCPDIAG_GETSOCK = 18
 TCP_REQUEST = struct.Struct("=BBBB48xII")
 # Without sockets in TIME_WAIT, of which there can be thousands.
@@ -29,7 +28,7 @@ ALL_STATES = 0xFFFFFFFF
 
 
 def messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield the kind and the body of each message that arrives."""
+    """Yield the type and the body of each message that arrives."""
     while True:
         data, at = netlink.recv(MESSAGE_BYTES), 0
         while at + NETLINK_HEADER.size <= len(data):
@@ -39,7 +38,7 @@ def messages(netlink: socket.socket) -> Iterator[tuple[int, bytes]]:
 
 
 def answers(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
-    """Ask for all sockets that a request means, and yield the body of each answer. Raises OSError."""
+    """Send a dump request and yield the body of each answer. Raises OSError."""
     size = NETLINK_HEADER.size + len(request)
     netlink.send(NETLINK_HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + request)
     for answer, body in messages(netlink):
@@ -52,7 +51,7 @@ def answers(netlink: socket.socket, kind: int, request: bytes) -> Iterator[bytes
 
 
 def attribute(body: bytes, at: int, wanted: int) -> bytes:
-    """Return an attribute of an answer, whose first one is `at` so many bytes; empty if there is none."""
+    """Return an attribute of an answer, or b"" if it is missing. `at` is the offset of the first attribute in bytes."""
     while at + ATTRIBUTE_HEADER.size <= len(body):
         size, kind = ATTRIBUTE_HEADER.unpack_from(body, at)
         if kind == wanted:
@@ -62,9 +61,9 @@ def attribute(body: bytes, at: int, wanted: int) -> bytes:
 
 
 def tcp_peers(inodes: Collection[int]) -> set[tuple[str, int]]:
-    """Return the hosts and ports that these sockets have connected to, not those that connected to them.
+    """Return the hosts and ports that these sockets have connected to. Ignores incoming connections.
 
-    Raises OSError if the kernel does not say.
+    Raises OSError if the kernel does not answer.
     """
     listening, peers = set[int](), list[tuple[int, str, int]]()
     with asking() as netlink:
@@ -81,7 +80,7 @@ def tcp_peers(inodes: Collection[int]) -> set[tuple[str, int]]:
 
 @contextlib.contextmanager
 def asking() -> Iterator[socket.socket]:
-    """Yield a socket for questions. Raises OSError."""
+    """Open a sock_diag socket. Raises OSError."""
     if not hasattr(socket, "AF_NETLINK"):
         raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
@@ -90,7 +89,7 @@ def asking() -> Iterator[socket.socket]:
 
 
 def unix_peers(inodes: Collection[int]) -> set[str]:
-    """Return the paths of the Unix sockets that these sockets are connected to. Raises OSError as well."""
+    """Return the paths of the Unix sockets that these sockets are connected to. Raises OSError."""
     names: dict[int, str] = {}
     peers: set[int] = set()
     with asking() as netlink:

@@ -1,4 +1,4 @@
-"""The services of a run as lines for the reader."""
+"""The services of a run as text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from plumbline.services.base import Service
 def service_lines(
     services: Sequence[Service], skipped: Mapping[str, str], pinned: Mapping[str, int | None]
 ) -> list[str]:
-    """Return one line for each service: its backend, its version, its core of `pinned`, and why this backend."""
+    """Return one line per service: its backend, its version, its core in `pinned`, and the reason for the backend."""
     text = []
     for one in services:
         core = pinned.get(one.name)
@@ -19,7 +19,7 @@ def service_lines(
 
 
 def service_table(services: Sequence[Service], skipped: Mapping[str, str]) -> list[str]:
-    """Return a table of the services with their addresses, and how long each took to become ready."""
+    """Return a table of the services with the time that each took to become ready, and its address."""
     rows = [("service", "backend", "version", "ready after", "address")]
     for one in services:
         ready = f"{one.ready_s * 1000:.0f} ms" if one.ready_s is not None else "-"

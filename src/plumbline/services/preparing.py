@@ -1,4 +1,4 @@
-"""Runs `prepare`, and makes sure that it has prepared a server of the run and no other one."""
+"""Runs the `prepare` command and checks that it connected to a server of this run."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ from plumbline.services.errors import NotReady
 from plumbline.services.variables import servers_named
 
 ANSWER_LIMIT_S = 3.0
-# How long after its end a connection may not be counted yet, and how often to look.
+# Servers count a connection up to COUNTED_S after its end. LOOK_S is the interval between checks.
 COUNTED_S, LOOK_S = 1.5, 0.05
 SERVERS = {"postgres": "the PostgreSQL", "redis": "the Redis"}
 
 
 def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, str], limit_s: float) -> None:
-    """Run the command to its end. Raises NotReady if it fails, or has connected to none of the servers meant for it.
+    """Run the command to its end. Raises NotReady if it fails, or did not connect to a server that [env] names.
 
-    Those are the servers that `env`, the table [env], names; if it names none, any will do.
+    If `env`, the table [env], names no server, a connection to any server of the run is enough.
     """
     named = {one.name: [key for key in env if one.name in servers_named({key: env[key]})] for one in servers}
     wanted = [one for one in servers if named[one.name]] or servers
@@ -29,8 +29,8 @@ def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, 
 
 
 def _was_used(server: Service, before: int | None) -> bool:
-    """Return whether a server has had a connection since, or may have had one."""
-    own = 1 if server.name == "redis" else 0  # our question to Redis is a connection, too
+    """Return whether the server has had more connections than `before`; True if that is unknown."""
+    own = 1 if server.name == "redis" else 0  # on Redis, `connections_made` is a connection too
     until_s = time.monotonic() + COUNTED_S
     while before is not None and (now := connections_made(server.address, ANSWER_LIMIT_S)) is not None:
         if now > before + own:
@@ -46,12 +46,12 @@ def _untouched(process: Process, wanted: Sequence[Service], variables: Sequence[
     log = process.log_tail().splitlines()
     server = SERVERS[wanted[0].name] if len(wanted) == 1 else "a server"
     lines = [
-        f"{process.name} did not connect to {server} of this run: what it prepares is not what is measured",
+        f"{process.name} did not connect to {server} of this run, so that server is not prepared",
         *(f"  server      {one.name} at {one.address.host}:{one.address.port}" for one in wanted),
         f"  given by    {given or 'no variable'} of [env] in settings.toml",
         "  last output" + ("" if log else " none"),
         *(f"    | {line}" for line in log),
         f"  next        {f'let it read {given}' if given else 'add the variable that it reads to [env]'};"
-        " if it needs no database, run it before, and remove `prepare` from settings.toml",
+        " if it needs no database, run it before Plumbline, and remove `prepare` from settings.toml",
     ]
     return NotReady("\n".join(lines))

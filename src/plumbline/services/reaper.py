@@ -1,8 +1,8 @@
-"""The program that removes what a run left behind, however the run ended.
+"""The reaper: a program that removes what a run leaves behind, even if the run is killed.
 
-A run starts it in a session of its own and sends it JSON lines over a pipe. The first line says whose run it is; each
-later one names a thing to remove, or takes one back. When the pipe closes, or the run's process ends, the reaper
-removes what is left and exits. If a process that started the run ends first, the reaper ends the run.
+The run starts it in a new session and sends it JSON lines over a pipe. The first line describes the run. Each later
+line adds or withdraws a resource to remove. When the pipe closes or the run's process ends, the reaper removes the
+remaining resources and exits. If a process that started the run ends first, the reaper ends the run.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from plumbline.services.clients import redis_client, run_sql
 LABEL = "plumbline.run"
 RUN_VARIABLE = "PLUMBLINE_RUN"
 LOCK, MAKING = ".lock", ".making"  # suffixes of files beside a run's record
-# How long a run may take to end by itself once its starter has died: everything is to be gone within 5 s.
+# The time for a run to end by itself after its starter has died. Everything must be gone within 5 s.
 TERM_LIMIT_S = 3.0
 POLL_S = 0.5
 DRAIN_LIMIT_S = 0.5
@@ -38,7 +38,7 @@ SQL_LIMIT_S = 6.0
 KEYS_AT_ONCE = 1000
 
 # {"kind": "process" | "directory" | "containers" | "redis" | "database" | "schema", …}; see `remove`.
-Thing = dict[str, Any]
+Resource = dict[str, Any]
 
 
 def main() -> None:
@@ -47,17 +47,17 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     header = json.loads(sys.stdin.readline())
     owner = header["owner"]
-    things: dict[str, Thing] = {}
-    over = threading.Event()  # the pipe has been closed, or the run's process has ended
+    resources: dict[str, Resource] = {}
+    over = threading.Event()  # set when the pipe is closed or the run's process has ended
 
     def read() -> None:
         for line in sys.stdin:
             message = json.loads(line)
-            if message is None:  # the run's last word: a child that it forked may hold the pipe open
+            if message is None:  # the run is over, but a child that it forked may hold the pipe open
                 break
-            things.pop(message["key"], None)
+            resources.pop(message["key"], None)
             if message["thing"]:
-                things[message["key"]] = message["thing"]
+                resources[message["key"]] = message["thing"]
         over.set()
 
     def wait_for_run() -> None:
@@ -76,16 +76,16 @@ def main() -> None:
     for thread in (reader, threading.Thread(target=wait_for_run, daemon=True), *starters):
         thread.start()
     over.wait()
-    # The run's last lines. If a child that it forked holds the pipe open, this never ends.
+    # Read the run's last lines. With a limit, because a child of the run may hold the pipe open.
     reader.join(DRAIN_LIMIT_S)
-    if not remove_all(header["run"], list(things.values()), spare={owner["pid"]}):
+    if not remove_all(header["run"], list(resources.values()), spare={owner["pid"]}):
         remove_record(Path(header["record"]))
-    # Not the interpreter's own end, which would wait for the thread that reads the pipe.
+    # A normal exit would wait for the thread that reads the pipe.
     os._exit(0)
 
 
 def _wait_for_end(pid: int, begun: str) -> None:
-    """Return when the process has ended. On Linux this sleeps until then."""
+    """Wait until the process has ended."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(pid)
@@ -97,82 +97,84 @@ def _wait_for_end(pid: int, begun: str) -> None:
         time.sleep(POLL_S)
 
 
-def remove_all(run: str, things: list[Thing], spare: Iterable[int] = ()) -> list[Thing]:
-    """Remove what a run left behind and return what could not be removed.
+def remove_all(run: str, resources: list[Resource], spare: Iterable[int] = ()) -> list[Resource]:
+    """Remove the resources of a run and return those that could not be removed.
 
-    Beside the things named, this ends every process that carries the run in its environment or works below one of its
-    directories, except this process and those to spare.
+    Also ends every process with the run's id in its environment, or with a working directory in one of the run's
+    directories. `spare` and this process are kept.
     """
-    things = [thing for thing in things if thing["kind"] != "directory" or _is_of_run(run, Path(thing["path"]))]
-    left: list[Thing] = []
+    resources = [
+        resource for resource in resources if resource["kind"] != "directory" or _is_of_run(run, Path(resource["path"]))
+    ]
+    left: list[Resource] = []
 
-    def attempt(thing: Thing) -> None:
+    def attempt(resource: Resource) -> None:
         try:
-            remove(run, thing)
+            remove(run, resource)
         except Exception:
-            # Nobody reads a message here: what stays in the run's record is tried again at the next start.
-            left.append(thing)
+            # Nobody reads an error here. The next run tries again to remove what stays in the record.
+            left.append(resource)
 
-    # A thread for each, so that one that hangs does not delay the others.
-    with ThreadPoolExecutor(max_workers=len(things) + 1) as pool:
-        # An engine takes longest and has nothing to do with our processes. These may be using everything else.
-        pool.map(attempt, [thing for thing in things if thing["kind"] == "containers"])
-        _end_processes(run, things, {os.getpid(), *spare})
-        pool.map(attempt, [thing for thing in things if thing["kind"] not in {"containers", "process"}])
+    # One thread each: one that hangs must not delay the others.
+    with ThreadPoolExecutor(max_workers=len(resources) + 1) as pool:
+        # Containers take longest and don't depend on the processes. Everything else may be in use by them.
+        pool.map(attempt, [resource for resource in resources if resource["kind"] == "containers"])
+        _end_processes(run, resources, {os.getpid(), *spare})
+        pool.map(attempt, [resource for resource in resources if resource["kind"] not in {"containers", "process"}])
     return left
 
 
-def remove(run: str, thing: Thing) -> None:
-    """Remove one thing that is not a process. If it has gone already, do nothing. Raises what its client raises."""
-    match thing["kind"]:
+def remove(run: str, resource: Resource) -> None:
+    """Remove a resource that is not a process, if it still exists. Raises the client's errors."""
+    match resource["kind"]:
         case "directory":
-            _remove_shared_memory(Path(thing["path"]))
-            shutil.rmtree(thing["path"], ignore_errors=True)
-            if Path(thing["path"]).exists():
-                raise OSError(f"{thing['path']} could not be removed")
+            _remove_shared_memory(Path(resource["path"]))
+            shutil.rmtree(resource["path"], ignore_errors=True)
+            if Path(resource["path"]).exists():
+                raise OSError(f"{resource['path']} could not be removed")
         case "containers":
-            _remove_containers(run, thing["engine"])
+            _remove_containers(run, resource["engine"])
         case "redis":
-            with redis_client(thing["url"], CLIENT_LIMIT_S) as client:
-                keys = list(client.scan_iter(match=f"{thing['prefix']}*", count=KEYS_AT_ONCE))
+            with redis_client(resource["url"], CLIENT_LIMIT_S) as client:
+                keys = list(client.scan_iter(match=f"{resource['prefix']}*", count=KEYS_AT_ONCE))
                 for first in range(0, len(keys), KEYS_AT_ONCE):
                     client.unlink(*keys[first : first + KEYS_AT_ONCE])
         case "database":
-            drop = f'DROP DATABASE IF EXISTS "{thing["name"]}" WITH (FORCE)'
-            run_sql(thing["url"], drop, limit_s=SQL_LIMIT_S)
+            drop = f'DROP DATABASE IF EXISTS "{resource["name"]}" WITH (FORCE)'
+            run_sql(resource["url"], drop, limit_s=SQL_LIMIT_S)
         case "schema":
-            run_sql(thing["url"], f'DROP SCHEMA IF EXISTS "{thing["name"]}" CASCADE', limit_s=SQL_LIMIT_S)
+            run_sql(resource["url"], f'DROP SCHEMA IF EXISTS "{resource["name"]}" CASCADE', limit_s=SQL_LIMIT_S)
 
 
 def _is_of_run(run: str, folder: Path) -> bool:
-    """Return whether a folder has a name that only a run gives: a damaged record must not name the user's own."""
+    """Return whether the folder's name is one that this run gives: a damaged record may name a user's folder."""
     return (
         re.fullmatch(rf"(plumbline|perf)-(\w+-)?{re.escape(run)}", folder.name) is not None and not folder.is_symlink()
     )
 
 
 def remove_record(record: Path) -> None:
-    """Remove a run's record, and one that was being written when the run was killed."""
+    """Remove a run's record with its lock and its temporary file."""
     for suffix in (record.suffix, MAKING, LOCK):
         record.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def _end_processes(run: str, things: list[Thing], spare: set[int]) -> None:
-    directories = [Path(thing["path"]) for thing in things if thing["kind"] == "directory"]
-    named = [one["pid"] for one in things if one["kind"] == "process" and alive(one["pid"], one["begun"])]
+def _end_processes(run: str, resources: list[Resource], spare: set[int]) -> None:
+    directories = [Path(resource["path"]) for resource in resources if resource["kind"] == "directory"]
+    named = [one["pid"] for one in resources if one["kind"] == "process" and alive(one["pid"], one["begun"])]
     found = {process.pid: process for pid in named for process in tree(pid)}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(RUN_VARIABLE) == run or any(map(Path(process.cwd()).is_relative_to, directories)):
                 found[process.pid] = process
     doomed = [process for pid, process in found.items() if pid not in spare]
-    # SIGINT first: on it PostgreSQL gives its shared memory back.
+    # SIGINT first: PostgreSQL then frees its shared memory.
     for number in (signal.SIGINT, signal.SIGKILL):
         end_all(lambda: doomed, number, INTERRUPT_LIMIT_S)
 
 
 def _remove_shared_memory(directory: Path) -> None:
-    """Remove the System V segment of a PostgreSQL that was killed: line 7 of its pid file ends with its id."""
+    """Remove the System V segment of a killed PostgreSQL: line 7 of its pid file ends with the segment's id."""
     for pid_file in directory.glob("*/postmaster.pid"):
         with contextlib.suppress(OSError, IndexError, ValueError):
             import ctypes
@@ -192,7 +194,7 @@ def _remove_containers(run: str, engine: str) -> None:
         try:
             container.remove(force=True, v=True)
         except docker.errors.APIError as error:
-            # Gone already, or about to be: the start of another run may have swept it up.
+            # Removed already, or being removed, by the start of another run.
             if error.status_code not in {404, 409}:
                 raise
 

@@ -1,8 +1,8 @@
-"""Passwords, hidden in each text that leaves a run, in whatever spelling. Nothing decides by a text that was here.
+"""Hides passwords in all output, in every usual encoding. No decision is based on redacted text.
 
-A password is hidden wherever it stands if it has at least LEAST_CHARACTERS characters and is no name: of its user, its
-database or host, of a service, or one of the words below. Any other password is hidden in URLs alone: a report in which
-each "app" or "postgres" is gone cannot be read, and whoever reads it knows the password.
+A password is hidden everywhere if it has at least MIN_CHARACTERS characters and is not a common name: that of its
+user, database, host or a service, or one of NAMES. Any other password is hidden in URLs only. A report without each
+"app" or "postgres" would be unreadable, and would give the password away.
 """
 
 import base64
@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, unquote
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.settings import Settings
 
-LEAST_CHARACTERS = 6
-LEAST_PART = 4  # of a password that pytest has cut
-MOST_SPELT = 64  # first characters of a long token; the rest is whatever follows
+MIN_CHARACTERS = 6
+MIN_PART = 4  # characters of a password in a text that pytest has shortened
+MAX_MATCHED = 64  # characters of a long token that are matched; the rest is whatever follows
 HIDDEN = "***"
 NAMES = {
     *("postgres", "postgresql", "redis", "valkey", "docker", "embedded", "external", "shared"),
@@ -32,9 +32,9 @@ PASSWORD_VARIABLES = ("PGPASSWORD", "REDISCLI_AUTH")
 _URL = re.compile(r"(?P<begin>:\\?/\\?/[^\s:/?#@'\"<>]*:)[^\s/'\"<>]+@")
 _OPTION = re.compile(r"(?P<begin>[?&]\w*passw\w*=)[^\s&#'\"<>]+", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"\w[\w+.-]*://(?P<user>[^:/?#@]*):(?P<password>(?!\d+[/?#])\S+)@(?P<rest>.*)")
-# The end of a line within a password: in a log of 80 columns, in pytest's output, between two parts of a literal.
+# A line break within a password: in a log of 80 columns, in pytest's output, or in a split string literal.
 _BREAK = r"""(?:["']?(?:\\?\r?\n|\\{1,8}[rn])[ \t]*(?:[E|>+?-][ \t]+){0,3}["']?|\x1b\[[\d;]*m){0,4}"""
-# Spellings of single characters in forms, a shell, and texts of several lines.
+# Other encodings of single characters: in forms, shells, and strings with escapes.
 _OTHERWISE = {
     " ": [r"\+"],
     "'": [r"\\{0,8}'\\{1,8}'\\{0,8}'", r"""\\{0,8}'\\{0,8}"\\{0,8}'\\{0,8}"\\{0,8}'"""],
@@ -45,7 +45,7 @@ _CUT = r"(?:\.\.\.|…)"
 
 @dataclass(frozen=True)
 class Secret:
-    """A password, its user, and the names that it may be taken for."""
+    """A password, its user, and the names that may equal the password without revealing it."""
 
     text: str
     user: str = ""
@@ -53,12 +53,12 @@ class Secret:
 
     @property
     def is_word(self) -> bool:
-        """Return whether it may be a name that somebody has given to a test."""
+        """Return whether it could be a part of a test's name."""
         return re.fullmatch("[A-Za-z_-]+", self.text) is not None
 
 
 def secrets_of(url: str) -> Iterator[Secret]:
-    """Yield the passwords of a URL, as they are and as they were typed."""
+    """Yield the passwords of a URL, with and without percent-encoding."""
     if found := _WITH_PASSWORD.match(url.strip()):
         user, typed, rest = map(str, found.groups())
         names = frozenset(name.lower() for name in [unquote(user), *re.split(r"[/:?#&=.]", unquote(rest))])
@@ -67,7 +67,7 @@ def secrets_of(url: str) -> Iterator[Secret]:
 
 
 def known_secrets(environ: Mapping[str, str], settings: Settings | None = None) -> frozenset[Secret]:
-    """Return the passwords in the environment, and in URLs of the settings."""
+    """Return the passwords in the environment and in the URLs of the settings."""
     texts = [*environ.values()]
     for table in (settings, settings.app, *settings.processes.values()) if settings else ():
         texts += table.env.values() if table else ()
@@ -77,13 +77,13 @@ def known_secrets(environ: Mapping[str, str], settings: Settings | None = None) 
 
 
 class Redactor:
-    """Hides these passwords, and that of each URL, known or not."""
+    """Hides the given passwords, and the password of any URL."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
         known = [one for one in secrets if one.text]
         names = NAMES.union(*(one.names for one in known))
         texts = sorted({one.text for one in known}, key=lambda text: (-len(text), text))
-        whole = [text for text in texts if len(text) >= LEAST_CHARACTERS and text.lower() not in names]
+        whole = [text for text in texts if len(text) >= MIN_CHARACTERS and text.lower() not in names]
         encoded = [one for secret in known for one in (f"{secret.user}:{secret.text}", secret.text)]
         everywhere = [
             *map(_anywhere, whole),
@@ -110,12 +110,12 @@ class Redactor:
 
 @functools.lru_cache(maxsize=16)
 def redactor(secrets: frozenset[Secret]) -> Redactor:
-    """Return the redactor of these secrets, made once."""
+    """Return the cached redactor of these secrets."""
     return Redactor(secrets)
 
 
 class Terminal:
-    """A stream without passwords. A closed pipe or a full device ends what it shows, and not the run."""
+    """A stream that hides passwords. After a closed pipe or a full disk it discards its output."""
 
     def __init__(self, file: TextIO, scrub: Callable[[str], str]) -> None:
         self._file = file
@@ -132,28 +132,28 @@ class Terminal:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: each text is written at once."""
+        """Do nothing: `write` flushes."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
 
 def _is_word(text: str) -> bool:
-    """Return whether it may be a part of other words or numbers, and must not be hidden in these."""
+    """Return whether it could be a part of other words or numbers, in which it must stay."""
     return text.isalpha() or text.isdigit()
 
 
 def _anywhere(text: str) -> str:
     if not _is_word(text):
         return _spelt(text)
-    # On its own, be it behind an escape.
+    # Only as a whole word, also after an escape.
     return rf"(?:(?<!\w)|(?<=%[\da-fA-F]{{2}})|(?<=\\[nrt])){_spelt(text)}(?!\w)"
 
 
 def _spelt(text: str) -> str:
-    """Return a pattern of a text in any spelling: quoted for URLs, JSON, SQL, HTML or a shell, or over two lines."""
-    rest = r"[^\s'\"<>@]*" if len(text) > MOST_SPELT else ""
-    return _BREAK.join(map(_character, text[:MOST_SPELT])) + rest
+    """Return a pattern for a text that may be quoted for URLs, JSON, SQL, HTML or a shell, or split into lines."""
+    rest = r"[^\s'\"<>@]*" if len(text) > MAX_MATCHED else ""
+    return _BREAK.join(map(_character, text[:MAX_MATCHED])) + rest
 
 
 def _character(one: str) -> str:
@@ -178,25 +178,25 @@ def _character(one: str) -> str:
 
 
 def _base64(text: str) -> str:
-    """Return a pattern of a text in base64, as in a header `Authorization: Basic …`."""
+    """Return a pattern for a text in base64, as in a header `Authorization: Basic …`."""
     standard = base64.b64encode(text.encode(errors="replace")).decode().rstrip("=")
     spelt = "".join({"+": "[+-]", "/": "[/_]"}.get(one, one) for one in standard)
     return f"{spelt}(?:=|%3[dD])*"
 
 
 def _parts(text: str) -> Iterator[tuple[re.Pattern[str], re.Pattern[str]]]:
-    """Yield patterns of a password's end behind dots or the begin of a line, and of its begin before dots or an end.
+    """Yield patterns for the end of a password after an ellipsis or a line start, and for its start before these.
 
-    pytest cuts a long text in its middle, also within an escape, and leaves out what two texts have in
-    common. Before each pattern comes one that finds out faster whether it may match.
+    pytest shortens long texts in the middle, even within an escape, and omits the common part of two texts. Each
+    pattern is preceded by a faster one that rules out most texts.
     """
-    first, last = list(map(_character, text[:MOST_SPELT])), list(map(_character, text[-MOST_SPELT:]))
-    end = "(?:" * len(last[:-LEAST_PART]) + "".join(f"{one})?" for one in last[:-LEAST_PART])
-    least = "".join(last[-LEAST_PART:])
+    first, last = list(map(_character, text[:MAX_MATCHED])), list(map(_character, text[-MAX_MATCHED:]))
+    end = "(?:" * len(last[:-MIN_PART]) + "".join(f"{one})?" for one in last[:-MIN_PART])
+    least = "".join(last[-MIN_PART:])
     pattern = rf"(?P<cut>^[E|>+?\- \t]*|{_CUT})(?P<quote>['\"]?\w{{0,3}}?;?)(?P<part>{end}{least})"
     yield re.compile(least), re.compile(pattern, re.MULTILINE)
-    least = "".join(first[:LEAST_PART])
-    begin = "".join(f"(?:{one}" for one in first[LEAST_PART:]) + ")?" * len(first[LEAST_PART:])
+    least = "".join(first[:MIN_PART])
+    begin = "".join(f"(?:{one}" for one in first[MIN_PART:]) + ")?" * len(first[MIN_PART:])
     pattern = rf"(?P<part>{least}{begin})(?P<quote>(?:[\\%&]+#?\w{{0,4}}){{0,3}}['\"]?)(?P<cut>$|{_CUT})"
     yield re.compile(least), re.compile(pattern, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""All services of one run: started side by side, waited for, and stopped."""
+"""All services of a run: starts them concurrently, waits until they are ready, and stops them."""
 
 import contextlib
 import importlib.util
@@ -40,9 +40,9 @@ BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
     ("external", "redis"): ExternalRedis,
     ("external", "postgres"): ExternalPostgres,
 }
-# PostgreSQL's own words in the output of `prepare` or the application: another program's errors are only text.
+# PostgreSQL's message in the output of `prepare` or the application.
 EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
-# Imported before servers start in threads: the first import of a package by two threads at once can fail.
+# Imported before the servers start in threads: a first import by two threads at once can fail.
 DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
 
@@ -62,18 +62,18 @@ class Services:
         app_python: str = "",
         child_environ: ChildEnviron = lambda _, __, environ: environ,
     ) -> None:
-        """`preferred` is the backend by service name that `auto` takes if it can: the baseline's.
+        """Create the services of a run without starting them.
 
-        A worker of a paired comparison passes the `shared` servers by name, its `key_prefix`, and whether to `prepare`;
-        its code under test gets the environment that `child_environ` returns. `app_python` runs that code, if it has an
-        environment of its own.
+        `preferred` maps a server's name to the backend that `auto` prefers: the baseline's. A worker of a paired
+        comparison passes the addresses of `shared` servers, its `key_prefix`, and whether to `prepare`. `child_environ`
+        returns the environment of the code under test. `app_python` runs that code if it has its own environment.
         """
         self.redis: Service | None = None
         self.postgres: Service | None = None
         self.app: Service | None = None
         self.processes: dict[str, Service] = {}
-        self.skipped: dict[str, str] = {}  # why a service is not there, by its name
-        self.notices: list[str] = []  # lines for the reader
+        self.skipped: dict[str, str] = {}  # the reason why a service is missing, by its name
+        self.notices: list[str] = []  # lines for the report
         self._settings = settings
         self._root = root
         self._shared = shared
@@ -83,24 +83,24 @@ class Services:
         self._secrets = known_secrets(environ, settings)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
-        self.directory = self._run.directory  # for files of this run; removed with it
+        self.directory = self._run.directory  # for files of this run; removed at its end
         self._guard = Guard(root, settings, self._environ, self._run)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
-        self.key_prefix = key_prefix or self._run.key_prefix  # of each Redis key of this run
+        self.key_prefix = key_prefix or self._run.key_prefix  # of every Redis key of this run
         self._starting: list[Future[Service]] = []
         self._waiting: list[Future[None]] = []
         self._application_begun = False
 
     def begin(self) -> None:
-        """Remove what dead runs left, then start Redis and PostgreSQL side by side.
+        """Clean up after killed runs, then start Redis and PostgreSQL concurrently.
 
-        Returns once their addresses are known; they become ready in the background. Raises ServiceError, and NotReady
+        Returns when their addresses are known; they become ready in the background. Raises ServiceError, and NotReady
         if a server cannot be started.
         """
         variables.check(self._settings)
         if self._settings.backend("postgres") not in {"external", "off"}:
             for name in filter(variables.LIBPQ_NAME.fullmatch, self._plain):
-                os.environ.pop(name, None)  # this process connects to that server as well
+                os.environ.pop(name, None)  # this process connects to the run's PostgreSQL too
         self.notices += _notices(self._settings, {*self._plain, *self._environ.get(HIDDEN, "").split()})
         needed = [name for name in SERVERS if self._settings.backend(name) != "off"]
         for name in needed:
@@ -123,12 +123,12 @@ class Services:
             start.result()
 
     def wait_ready(self) -> None:
-        """Wait until all that has been started does real work. Raises one NotReady for all that do not."""
+        """Wait until all started services do real work. Raises one NotReady for all that don't."""
         if errors := [error for task in self._waiting if (error := task.exception())]:
             raise _as_one(errors)
 
     def start_application(self) -> None:
-        """Run `prepare`, then start the application and the processes side by side and wait. Raises NotReady."""
+        """Run `prepare`, start the application and the processes concurrently, and wait. Raises NotReady."""
         if self._application_begun:
             return
         self._application_begun = True
@@ -156,7 +156,7 @@ class Services:
                 self.wait_ready()
             self.check_connections()
         except NotReady as error:
-            self.check_connections()  # it may not be ready as it was refused one
+            self.check_connections()  # a refused connection may be the cause
             raise _with_advice(error, self.postgres) from None
 
     def prepare(self) -> None:
@@ -180,54 +180,51 @@ class Services:
         return kind(name, settings, self._root, environment, self._run, self.scrub, self._guard, self._app_python)
 
     def check_connections(self) -> None:
-        """Raise NotReady if the application or a process connects to a Redis or PostgreSQL that is not the run's."""
+        """Raise NotReady if the code under test has connected to a Redis or PostgreSQL of another origin."""
         self._guard.know(self.running())
         for one in self.code_under_test():
             one.check_connections()
 
     def watched(self) -> contextlib.AbstractContextManager[None]:
-        """Look at the connections of the code under test all the time, so that `check_connections` knows short ones.
-
-        Not for a time in which anything is timed.
-        """
+        """Record even short connections of the code under test for `check_connections`. Do not use it while timing."""
         return watched(self.code_under_test)
 
     def code_under_test(self) -> list[Process]:
-        """Return the application and the processes, as far as they are ours."""
+        """Return the application and the processes that this run has started."""
         return [one for one in (self.app, *self.processes.values()) if isinstance(one, Process)]
 
     def running(self) -> list[Service]:
-        """Return the services that have been chosen so far, servers first."""
+        """Return the services so far, servers first."""
         return [one for one in (self.redis, self.postgres, self.app, *self.processes.values()) if one is not None]
 
     def environment(self) -> dict[str, str | None]:
-        """Return variables for children and the test process; None removes a variable.
+        """Return the variables of children and of the test process; None removes a variable.
 
-        `env` of settings.toml, rendered, overrides our addresses in place of plain variables that are set.
+        `[env]` of settings.toml has precedence over the replaced values of variables such as DATABASE_URL.
         """
         plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
         imports = _import_path(self._settings, self._root, self._environ.get("PYTHONPATH", ""))
-        hidden = dict.fromkeys(URL_VARIABLES.values())  # who needs them has their URLs by now
+        hidden = dict.fromkeys(URL_VARIABLES.values())  # already read
         return {**hidden, **imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
 
     def scrub(self, text: str) -> str:
-        """Return a text that is to be shown without all passwords that this run knows."""
+        """Return a text without the passwords that this run knows."""
         return redactor(self._known())(text) if text else text
 
     def scrub_name(self, name: str) -> str:
-        """Return the name of a test without passwords; one of letters alone is taken for a part of the name."""
+        """Return the name of a test without passwords. A password of letters only is kept: it may be a word."""
         return redactor(frozenset(secret for secret in self._known() if not secret.is_word))(name)
 
     def _known(self) -> frozenset[Secret]:
         return self._secrets.union(*(service.address.secrets for service in self.running()))
 
     def stop(self) -> None:
-        """Stop and remove everything. Never raises for a service that has died."""
+        """Stop and remove everything. Does not raise if a service has died."""
         engine = self._context.engine
         try:
             if not engine.given_up.done():
                 engine.given_up.set_result(None)
-            # This ends the waiting for external servers, which would otherwise go on.
+            # Otherwise `wait_ready` of an external server would continue.
             _stop_all(service for service in self.running() if not service.own)
             wait(self._starting, STOP_LIMIT_S)
             _stop_all(service for service in self.running() if service.name not in SERVERS)
@@ -242,13 +239,13 @@ class Services:
         return variables.render(templates, addresses, self.key_prefix)
 
     def _bring_up(self, chosen: Sequence[tuple[Service | ServerName, float]]) -> None:
-        """Start services side by side, and then wait for them in the background, for so many seconds at most."""
+        """Start services concurrently, and wait for each in the background up to its limit in seconds."""
         self._starting = [in_background(partial(self._start, one)) for one, _ in chosen]
         for start, (_, limit_s) in zip(self._starting, chosen, strict=True):
             self._waiting.append(in_background(partial(_wait_ready, start, limit_s)))
 
     def _start(self, chosen: Service | ServerName) -> Service:
-        """Start a service. A server that is only named is chosen first."""
+        """Start a service, which may be given by its name."""
         service = choose(chosen, self._context) if isinstance(chosen, str) else chosen
         if service.name in SERVERS:
             setattr(self, service.name, service)
@@ -260,31 +257,31 @@ class Services:
 
 
 def _missing_server(settings: Settings) -> str:
-    """Return a server that the environment of the code under test names and that is off; "" if there is none."""
+    """Return a server that the environment of the code under test names but that is off, or ""."""
     named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
     return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
 
 
 def _import_path(settings: Settings, root: Path, given: str) -> dict[str, str]:
-    """Return PYTHONPATH for commands, which can import what the application can import; none if it is as `given`."""
+    """Return a PYTHONPATH with which commands can import the application's modules; {} to keep the `given` one."""
     if settings.app is None or settings.app.directory == ".":
         return {}
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(root / settings.app.directory), given]))}
 
 
 def _notices(settings: Settings, hidden: Iterable[str]) -> list[str]:
-    """Return lines on variables that nothing gets, and on a server without a password."""
+    """Return lines about hidden variables and about a server without a password."""
     notices = []
     if names := sorted(hidden):
         verb = "is" if len(names) == 1 else "are"
-        notices.append(f"{', '.join(names)} {verb} set: not used, and hidden from what this run starts")
+        notices.append(f"{', '.join(names)} {verb} set: ignored, and hidden from all processes of this run")
     if settings.redis.without_password and settings.backend("redis") not in {"external", "off"}:
-        notices.append("redis has no password, as requirepass says: every process of this machine can use it")
+        notices.append("redis has no password, as set by requirepass: every process of this machine can use it")
     return notices
 
 
 def _as_one(errors: Sequence[BaseException]) -> BaseException:
-    """Return one NotReady for several; an unexpected error as it is."""
+    """Combine several NotReady into one. An unexpected error is returned unchanged."""
     expected = [error for error in errors if isinstance(error, NotReady)]
     if len(expected) < len(errors):
         return next(error for error in errors if not isinstance(error, NotReady))
@@ -292,7 +289,7 @@ def _as_one(errors: Sequence[BaseException]) -> BaseException:
 
 
 def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
-    """Return an error with advice if the embedded PostgreSQL lacks an extension."""
+    """Add advice if the embedded PostgreSQL lacks an extension."""
     found = EXTENSION_MISSING.search(error.output)
     if not found or postgres is None or postgres.backend != "embedded":
         return error
@@ -301,11 +298,11 @@ def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:
-    return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "settings.toml says so"
+    return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "set in settings.toml"
 
 
 def choose(name: ServerName, context: Context) -> Service:
-    """Return a server, not started yet. `auto` prefers the baseline's backend. Raises NotReady and ServiceError."""
+    """Create a server without starting it. `auto` prefers the baseline's backend. Raises NotReady, ServiceError."""
     choice, preferred = context.settings.backend(name), context.preferred.get(name)
     if choice != "auto":
         return BACKENDS[choice, name](_source(choice, context.environ), context)
@@ -322,7 +319,7 @@ def choose(name: ServerName, context: Context) -> Service:
         reason = "as in the baseline" if backend == preferred else "a Docker engine answers"
         return BACKENDS[backend, name]("; ".join(problems.values()) or reason, context)
     lines = [
-        f"{name} is not ready: neither Docker nor an embedded server is to be had",
+        f"{name} is not ready: neither Docker nor an embedded server is available",
         *(f"  {backend:<11} {problem}" for backend, problem in problems.items()),
         f"  next        start Docker; or {INSTALL.partition(',')[0]}; or set {URL_VARIABLES[name]}",
     ]

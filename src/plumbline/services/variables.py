@@ -1,4 +1,4 @@
-"""The environment of children: the names that user code reads, with the addresses of this run's servers."""
+"""The environment of children: the user's variables, with the addresses of this run's servers."""
 
 import re
 import string
@@ -13,7 +13,7 @@ from plumbline.settings import Settings
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")
 PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
-# Variables that often point at somebody's staging.
+# Variables that often point at a staging server.
 PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
 PLAIN_URL = re.compile(r"(?P<redis>rediss?|valkeys?)://|(?P<postgres>(postgres(ql)?|psql|pgsql|postgis)(\+\w+)?)://")
 LIBPQ_NAME = re.compile(
@@ -24,7 +24,7 @@ LIBPQ_NAME = re.compile(
 
 
 def check(settings: Settings) -> None:
-    """Check all templates. Raises ServiceError at a placeholder that does not exist."""
+    """Check all templates. Raises ServiceError for an unknown placeholder."""
     tables = {"env": settings.env, "app.env": settings.app.env if settings.app else {}}
     tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
     for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
@@ -43,12 +43,12 @@ def servers_named(*tables: Mapping[str, str]) -> set[str]:
 
 
 def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str) -> dict[str, str | None]:
-    """Return the templates filled in; None for one that names a server that is off."""
+    """Return the templates with their values, or None for a template that names a server that is off."""
     values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
     values["redis.prefix"] = prefix
     rendered: dict[str, str | None] = {}
     for key, template in templates.items():
-        # Within a URL, characters with a meaning of their own are quoted.
+        # In a URL, these are percent-encoded.
         quoted = ("user", "password", "database") if "://" in template else ()
         known = {name: quote(text, safe="") if name.endswith(quoted) else text for name, text in values.items()}
         parts = string.Formatter().parse(template)
@@ -58,9 +58,9 @@ def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefi
 
 
 def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
-    """Return variables that would lead a client to another server, or configure the application's own server.
+    """Return the variables that would lead a client to another server, or configure the application's HTTP server.
 
-    `keep_tls` leaves libpq's PGSSL… out.
+    `keep_tls` excludes libpq's PGSSL… variables.
     """
     elsewhere = (
         name
@@ -74,18 +74,18 @@ def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
 def overrides(
     names: Iterable[str], environ: Mapping[str, str], redis: Service | None, postgres: Service | None
 ) -> dict[str, str | None]:
-    """Return new values of these variables: this run's server in place of theirs, or None."""
+    """Return new values of these variables: the URL of this run's server, or None."""
     changes: dict[str, str | None] = dict.fromkeys(names)
     for name in changes:
         found = PLAIN_URL.match(environ[name])
         if found and found["redis"] and redis:
             changes[name] = redis.address.url
         elif found and found["postgres"] and postgres:
-            # Their scheme may name a driver, as in postgresql+asyncpg.
+            # Keep their scheme: it may name a driver, as in postgresql+asyncpg.
             changes[name] = found["postgres"] + postgres.address.url.removeprefix(postgres.address.scheme)
     return changes
 
 
 def placeholders(template: str) -> set[str]:
-    """Return the names in braces. Raises ValueError if braces do not match."""
+    """Return the names in braces. Raises ValueError for unmatched braces."""
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}

@@ -1,4 +1,4 @@
-"""A thread that looks at the connections of processes all the time, as some last for a moment only."""
+"""A thread that records the connections of processes continuously: some last only for a moment."""
 
 import contextlib
 import threading
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from plumbline.services.application import Process
 
-PAUSE = 3  # times what a look takes: the code under test is to get on meanwhile
-LOOK_S, LIST_S = 0.001, 0.25  # how often to look at connections, and to list processes, which takes far longer
+PAUSE = 3  # times the duration of a check: the code under test needs the CPU
+LOOK_S, LIST_S = 0.001, 0.25  # intervals of checking connections, and of listing processes, which is slower
 
 
 @contextlib.contextmanager
 def watched(services: Callable[[], Sequence[Process]]) -> Iterator[None]:
-    """Look at the connections of all processes of these services, which may become more meanwhile."""
+    """Record the connections of these services, whose number may grow meanwhile."""
     ended = threading.Event()
 
     def look() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from plumbline.measuring.loop import LEAST_SAMPLES, Measure, MeasureError, warnings_of
+from plumbline.measuring.loop import MIN_SAMPLES, Measure, MeasureError, warnings_of
 from plumbline.measuring.statistics import Summary, summarize
 from plumbline.settings import Budget, Profile
 
@@ -122,7 +122,7 @@ def test_a_benchmark_never_stops_below_seven_samples(clock: Clock) -> None:
 
     rounds(measure, clock)
 
-    assert len(measure.result.samples_s) == LEAST_SAMPLES == 7
+    assert len(measure.result.samples_s) == MIN_SAMPLES == 7
 
 
 def test_a_slow_warm_up_is_cut_short(clock: Clock) -> None:
@@ -140,7 +140,7 @@ def test_a_slow_warm_up_is_of_two_rounds_at_least(clock: Clock) -> None:
 
     count = rounds(measure, clock)
 
-    assert count == 2 + LEAST_SAMPLES
+    assert count == 2 + MIN_SAMPLES
 
 
 @pytest.mark.parametrize(("operations", "expected"), [(1, 3), (2, 2), (3, 1), (500, 1)])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.measuring import machine_speed as module
-from plumbline.measuring.machine_speed import MOST_AGAIN, Disturbances, throttled_periods
+from plumbline.measuring.machine_speed import MAX_REMEASURED, Disturbances, throttled_periods
 from plumbline.measuring.statistics import summarize
 
 STEADY = summarize([1.0] * 35)
@@ -120,7 +120,7 @@ def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_so_many_are_measured_again() -> None:
     """Those that nothing disturbed don't count; that there were more is told once."""
     disturbances = Disturbances()
-    for _ in range(MOST_AGAIN):
+    for _ in range(MAX_REMEASURED):
         assert disturbances.watch()(STEADY) == ""
         assert disturbances.watch()(UNSTEADY)
     assert disturbances.watch()(STEADY) == ""

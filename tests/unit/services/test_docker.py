@@ -255,7 +255,7 @@ def test_image_that_cannot_be_had(make_services: MakeServices, client: Any) -> N
     assert client.ping()
     images = f'redis.image = "{MISSING}"\npostgres.backend = "off"\n'
 
-    with pytest.raises(NotReady, match=rf"the image {MISSING} isn't there and can't be pulled(.*\n)+.*pull the image"):
+    with pytest.raises(NotReady, match=rf"the image {MISSING} is missing and can't be pulled(.*\n)+.*pull the image"):
         make_services(DOCKER + images).begin()
 
     services = make_services('services = "auto"\n' + images)

@@ -107,7 +107,9 @@ def test_a_redis_without_a_password(make_services: MakeServices) -> None:
     with redis.Redis(address.host, address.port, retry=Retry(NoBackoff(), 0)) as client:
         assert client.ping()
     assert services.environment()["URL"] == f"redis://127.0.0.1:{address.port}/0"
-    assert services.notices == ["redis has no password, as requirepass says: every process of this machine can use it"]
+    assert services.notices == [
+        "redis has no password, as set by requirepass: every process of this machine can use it"
+    ]
 
 
 def test_variables_of_libpq_do_not_keep_this_process_from_its_server(
@@ -425,10 +427,10 @@ def test_root_without_a_folder_for_the_server_s_user(
     with pytest.raises(NotReady) as failed:
         make_services(POSTGRES_ONLY).begin()
 
-    assert f"PostgreSQL refuses root, and runs as the user nobody, who cannot pass through {temporary}" in str(
+    assert f"PostgreSQL refuses to run as root, so it runs as the user nobody, who has no access to {temporary}" in str(
         failed.value
     )
-    assert "set TMPDIR to a short path that every user can pass through" in str(failed.value)
+    assert "set TMPDIR to a short path that every user can enter" in str(failed.value)
 
 
 @pytest.mark.parametrize("closed", ["lib", "lib/inner", "bin/postgres"])

@@ -163,7 +163,7 @@ def test_image_missing(project: Project) -> None:
     done = project.nox("ci")
 
     assert done.code == 3, done.output
-    assert f"the image {image} isn't there and can't be pulled" in done.output
+    assert f"the image {image} is missing and can't be pulled" in done.output
     assert "correct its name in settings.toml" in done.output
 
 

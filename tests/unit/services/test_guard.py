@@ -89,9 +89,7 @@ def test_a_database_that_a_file_names_is_refused_before_anything_is_written(
 
     message = refusal(make(prepare=READ_FILE + CONNECT + RUN))
 
-    assert message.startswith(
-        "prepare is not allowed to go on: it connects to a PostgreSQL that is not one of this run"
-    )
+    assert message.startswith("prepare connects to a PostgreSQL server that does not belong to this run")
     assert f"server      localhost:{url.port}" in message
     assert "named by    SHOP_DB_URL in .env" in message
     assert 'add SHOP_DB_URL = "{postgres.url}" to [env]' in message
@@ -116,7 +114,7 @@ def test_a_prepare_that_goes_on_is_ended(make: Make, theirs: Services, tmp_path:
 
     message = refusal(make(prepare=["python", *["-I"] * isolated, "forever.py", str(port)]))
 
-    assert f"it connects to a Redis that is not one of this run\n  server      localhost:{port}" in message
+    assert f"connects to a Redis server that does not belong to this run\n  server      localhost:{port}" in message
     assert "named by    no .env file: perhaps a default in the code" in message
 
 
@@ -253,7 +251,7 @@ def test_an_application_that_connects_at_its_first_request_is_seen(
 
     urlopen(f"{server(services.app).address.url}/cached").close()  # noqa: S310
 
-    with pytest.raises(NotReady, match="app is not allowed to go on: it connects to a Redis") as caught:
+    with pytest.raises(NotReady, match="app connects to a Redis") as caught:
         services.check_connections()
     assert 'CACHE_PORT = "{redis.port}"' in str(caught.value)
 
@@ -280,7 +278,7 @@ def test_connections_of_a_moment_are_seen_while_nothing_is_timed(make: Make, the
     (tmp_path / "go").unlink()
     time.sleep(0.2)
 
-    with pytest.raises(NotReady, match="worker is not allowed to go on: it connects to a Redis"):
+    with pytest.raises(NotReady, match="worker connects to a Redis"):
         services.check_connections()
 
 
@@ -293,7 +291,7 @@ def test_an_application_that_cannot_do_without_is_reported_by_the_cause(
 
     message = refusal(make('[app]\nasgi = "served:app"\n'))
 
-    assert message.startswith("app is not allowed to go on: it connects to a PostgreSQL")
+    assert message.startswith("app connects to a PostgreSQL")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_an_external_server_that_dies(make_services: MakeServices, starts_again:
         theirs.wait_ready()
         server(theirs.redis).wait_ready(20)
         assert not report(services)
-        assert "redis is not ready: it was started again during the run" in report(services, failed=True)
+        assert "redis is not ready: it was restarted during the run" in report(services, failed=True)
     else:
         said = report(services)
         assert "redis is not ready: it no longer answers" in said

@@ -34,7 +34,7 @@ class Subject(Service):
 
     def __init__(self, *outcomes: str | Exception, runs_for: int = 1_000_000) -> None:
         address = Address("redis", "127.0.0.1", 6379, user="perf", password="p4ss/word")
-        super().__init__("redis", "docker", "settings.toml says so", address)
+        super().__init__("redis", "docker", "set in settings.toml", address)
         self.outcomes = list(outcomes)
         self.looks_left = runs_for
         self.limits_s: list[float] = []
@@ -98,7 +98,7 @@ def test_never_ready_says_everything() -> None:
     text = str(failed.value)
     assert "redis is not ready: the time is up after 20.0 s and" in text
     for part in (
-        "docker (settings.toml says so)",
+        "docker (set in settings.toml)",
         "redis://perf@127.0.0.1:6379",
         "last error  ConnectionError: refused",
         "state       running",

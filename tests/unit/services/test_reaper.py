@@ -151,7 +151,7 @@ def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services
     services.begin()
 
     until(lambda: not owner.left())
-    assert services.notices == [f"swept up after run {owner.run}, which had been killed"]
+    assert services.notices == [f"cleaned up after run {owner.run}, which was killed"]
 
 
 def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_services: MakeServices) -> None:

@@ -168,7 +168,7 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
     assert changes["WEB_CONCURRENCY"] == "2"
     assert {"PGDATA", "CACHE_URL", "HOME"}.isdisjoint(changes)
     told = "DATABASE_URL, PGHOST, PGPASSWORD, PYTHONOPTIMIZE, REDIS_URL, UVICORN_RELOAD, WEB_CONCURRENCY are set"
-    assert services.notices == [f"{told}: not used, and hidden from what this run starts"]
+    assert services.notices == [f"{told}: ignored, and hidden from all processes of this run"]
     assert "s3cret" not in str(services.notices)
 
 
@@ -191,7 +191,7 @@ def test_one_line_for_each(make_services: MakeServices) -> None:
     services.wait_ready()
 
     first, second = service_lines(services.running(), services.skipped, {"redis": 1, "postgres": None})
-    assert first == f"redis      embedded Valkey {server(services.redis).version} on core 1 (settings.toml says so)"
+    assert first == f"redis      embedded Valkey {server(services.redis).version} on core 1 (set in settings.toml)"
     assert second.startswith("postgres   embedded PostgreSQL 18")
     table = "\n".join(service_table(services.running(), services.skipped))
     assert re.search(r"redis +embedded +Valkey [0-9.]+ +[0-9]+ ms +redis://127.0.0.1:", table)

@@ -1,7 +1,7 @@
-"""Python imports this module first in what a run starts, which may lack Plumbline.
+"""Python imports this module at the start of each Python process of the code under test.
 
-It keeps the code under test from connecting to a PostgreSQL or Redis that is not the run's own, notes each server that
-this code connects to, and keeps a `.env` file from replacing the variables that the run has set.
+It refuses connections to a PostgreSQL or Redis server that is not the run's own, records each server that the process
+connects to, and keeps `.env` files from replacing the run's variables. Plumbline may not be installed there.
 """
 
 import contextlib
@@ -14,25 +14,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RULES, RUN = "PLUMBLINE_RULES", "PLUMBLINE_RUN"  # variables: the file of the rules, and the run
+RULES, RUN = "PLUMBLINE_RULES", "PLUMBLINE_RUN"  # environment variables: the path of the rules, and the run's id
 POSTGRES, REDIS = "PostgreSQL", "Redis"
 PORTS = {5432: POSTGRES, 5433: POSTGRES, 6432: POSTGRES, 6379: REDIS, 6380: REDIS, 26379: REDIS}
-# PostgreSQL answers a request for TLS by one letter. Redis answers PING, also if it wants a password first.
+# PostgreSQL answers a request for TLS with one letter. Redis answers PING even before authentication.
 QUESTIONS = {POSTGRES: b"\0\0\0\x08\x04\xd2\x16\x2f", REDIS: b"PING\r\n"}
 ANSWERS = {POSTGRES: (b"S", b"N"), REDIS: (b"+PONG", b"-NOAUTH", b"-DENIED", b"-ERR", b"-LOADING", b"-MASTERDOWN")}
 ANSWER_LIMIT_S = 0.25
-# Packages that set variables from files.
+# Packages that read `.env` files.
 LOADERS = {"dotenv", "environ", "environs", "dynaconf", "decouple", "envparse", "prettyconf"}
 LOOPBACK = "localhost"
 LISTENS = "0A"  # in /proc/net/tcp: proc_net_tcp(5)
 
-Place = tuple[str, int]  # a host and a port, or the path of a Unix socket and 0
+Endpoint = tuple[str, int]  # a host and a port, or the path of a Unix socket and 0
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 
 
-def place_of(address: object) -> Place | None:
-    """Return the place that a socket's address stands for; None if it is of another kind."""
+def endpoint_of(address: object) -> Endpoint | None:
+    """Return the endpoint of a socket's address; None if it is neither TCP nor a Unix socket."""
     if isinstance(address, tuple) and len(address) >= 2 and isinstance(address[1], int):
         host = str(address[0]).partition("%")[0].removeprefix("::ffff:")
         return (LOOPBACK if host in {LOOPBACK, "::1"} or host.startswith("127.") else host), address[1]
@@ -41,26 +41,26 @@ def place_of(address: object) -> Place | None:
     return None
 
 
-class Recognition:
-    """Knows PostgreSQL and Redis by their ports, by what names them, and on this machine by how they answer."""
+class Recognizer:
+    """Recognises PostgreSQL and Redis by port, by the variable that names them, and on this machine by their answer."""
 
-    def __init__(self, named: Mapping[Place, str], run: str) -> None:
-        self._named = named  # servers that a file or a variable names, and what they are
+    def __init__(self, named: Mapping[Endpoint, str], run: str) -> None:
+        self._named = named  # the kinds of servers that a file or a variable names
         self._run = run
-        self._known: dict[Place, str] = {}
+        self._known: dict[Endpoint, str] = {}
 
-    def kind(self, place: Place) -> str:
-        """Return what a place is: PostgreSQL, Redis or ""; "" also for what a process of the run serves."""
-        if place not in self._known:
-            host, port = place
-            guess = self._named.get(place) or PORTS.get(port, "")
+    def kind(self, endpoint: Endpoint) -> str:
+        """Return PostgreSQL or Redis; "" for another server, and for one that a process of the run serves."""
+        if endpoint not in self._known:
+            host, port = endpoint
+            guess = self._named.get(endpoint) or PORTS.get(port, "")
             if port == 0:
-                self._known[place] = _kind_of_file(host)
+                self._known[endpoint] = _kind_of_file(host)
             elif host == LOOPBACK:
-                self._known[place] = "" if _serves(self._run, port) else _asked(port, guess)
+                self._known[endpoint] = "" if _serves(self._run, port) else _asked(port, guess)
             else:
-                self._known[place] = guess
-        return self._known[place]
+                self._known[endpoint] = guess
+        return self._known[endpoint]
 
 
 def _kind_of_file(path: str) -> str:
@@ -71,7 +71,7 @@ def _kind_of_file(path: str) -> str:
 
 
 def _asked(port: int, guess: str) -> str:
-    """Ask a server of this machine what it is; one that does not answer is what one would guess."""
+    """Ask a server of this machine what it is. Return the guess if it does not answer."""
     for kind in sorted(QUESTIONS, key=lambda kind: (kind != guess, kind != REDIS)):
         for host in ("127.0.0.1", "::1"):
             with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as asking:
@@ -96,7 +96,7 @@ def _asked(port: int, guess: str) -> str:
 
 
 def _serves(run: str, port: int) -> bool:
-    """Return whether a process that carries the run in its environment listens on a port of this machine."""
+    """Return whether a process of the run listens on this port."""
     sockets = set()
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -114,28 +114,30 @@ def _serves(run: str, port: int) -> bool:
 
 
 class Watch:
-    """Sees each connection that the sockets of this process make."""
+    """Checks each connection of this process."""
 
-    def __init__(self, allowed: Iterable[Place], recognition: Recognition, note: Callable[[Place, str], None]) -> None:
-        """`note` is called once for each place, with what that is; "" for one that may be connected to."""
+    def __init__(
+        self, allowed: Iterable[Endpoint], recognizer: Recognizer, note: Callable[[Endpoint, str], None]
+    ) -> None:
+        """`note` is called once per endpoint, with its kind if connections to it are refused, else with ""."""
         self._allowed = set(allowed)
-        self._recognition = recognition
+        self._recognizer = recognizer
         self._note = note
-        self._seen: dict[Place, str] = {}
+        self._seen: dict[Endpoint, str] = {}
 
     def refuses(self, address: object) -> str:
-        """Return what is at an address that must not be connected to; "" if it may."""
-        place = place_of(address)
-        if place is None:
+        """Return the kind of a forbidden server, or "" if the connection is allowed."""
+        endpoint = endpoint_of(address)
+        if endpoint is None:
             return ""
-        if place not in self._seen:
-            self._seen[place] = "" if place in self._allowed else self._recognition.kind(place)
-            self._note(place, self._seen[place])
-        return self._seen[place]
+        if endpoint not in self._seen:
+            self._seen[endpoint] = "" if endpoint in self._allowed else self._recognizer.kind(endpoint)
+            self._note(endpoint, self._seen[endpoint])
+        return self._seen[endpoint]
 
     def connect(self, connecting: Any, address: Any) -> None:
         if kind := self.refuses(address):
-            message = f"Plumbline refuses this connection: the {kind} at {address} is not one of this run"
+            message = f"Plumbline refuses this connection: the {kind} at {address} does not belong to this run"
             raise ConnectionRefusedError(errno.ECONNREFUSED, message)
         _connect(connecting, address)
 
@@ -144,7 +146,7 @@ class Watch:
 
 
 class Variables:
-    """Keeps variables that are set from being replaced by what a `.env` file says."""
+    """Keeps the run's variables from being replaced by those of a `.env` file."""
 
     def __init__(self, kept: Mapping[str, str], folders: Iterable[str]) -> None:
         self._kept = kept
@@ -152,13 +154,13 @@ class Variables:
         self._set = type(os.environ).__setitem__
 
     def restore(self) -> None:
-        """Set those again that a program between the run and this one has replaced."""
+        """Restore variables that a parent process has replaced."""
         for name, value in self._kept.items():
             if name in os.environ and os.environ[name] != value and self._is_in_a_file(name, os.environ[name]):
                 self._set(os.environ, name, value)
 
     def set(self, environ: "os._Environ[Any]", name: Any, value: Any) -> None:
-        """Take the place of `os.environ[name] = value`."""
+        """Replacement for `os.environ[name] = value`."""
         if name not in self._kept or not (self._is_a_loader(sys._getframe(1)) or self._is_in_a_file(name, value)):
             self._set(environ, name, value)
 
@@ -173,7 +175,7 @@ class Variables:
 
 
 def variables_of(folders: Iterable[str]) -> Iterator[tuple[Path, str, str]]:
-    """Yield the variables of the `.env` files in some folders: the file, the name, and the value as it is written."""
+    """Yield the file, the name and the raw value of each variable in the folders' `.env` files."""
     for folder in dict.fromkeys(folders):
         for file in sorted([*Path(folder).glob(".env*"), *Path(folder).glob("*.env")]):
             try:
@@ -187,25 +189,25 @@ def variables_of(folders: Iterable[str]) -> Iterator[tuple[Path, str, str]]:
 
 
 def begin(rules: Mapping[str, Any]) -> None:
-    """Watch this process by these rules, which the run has written."""
+    """Apply the rules of the run to this process."""
     variables = Variables(rules["variables"], rules["folders"])
     variables.restore()
     keep = variables.set
     type(os.environ).__setitem__ = lambda environ, name, value: keep(environ, name, value)  # type: ignore[method-assign]
 
-    def note(place: Place, kind: str) -> None:
+    def note(endpoint: Endpoint, kind: str) -> None:
         with contextlib.suppress(OSError), Path(rules["notes"]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps([*place, kind]) + "\n")
+            file.write(json.dumps([*endpoint, kind]) + "\n")
 
     named = {(host, port): kind for host, port, kind in rules["named"]}
-    watch = Watch(((host, port) for host, port in rules["allowed"]), Recognition(named, rules["run"]), note)
+    watch = Watch(((host, port) for host, port in rules["allowed"]), Recognizer(named, rules["run"]), note)
     socket.socket.connect = lambda connecting, address: watch.connect(connecting, address)  # type: ignore[method-assign]
     socket.socket.connect_ex = lambda connecting, address: watch.connect_ex(connecting, address)  # type: ignore[method-assign]
 
 
 # Plumbline imports this module under its full name.
 if __name__ == "sitecustomize":
-    # Another user's process has no access, and one that outlives its run finds no rules.
+    # The rules are missing after the end of the run, and closed to other users.
     with contextlib.suppress(KeyError, OSError, ValueError):
         begin(json.loads(Path(os.environ[RULES]).read_text(encoding="utf-8")))
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
