@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 import plumbline
-from plumbline.results.schema import Verdict
+from plumbline.reporting.content import reason_text
+from plumbline.reporting.reasons import pages
+from plumbline.results.schema import Reason, Verdict
 from plumbline.settings import GateSettings
 from tests.support.documentation import BLOCKS, DOCS, PAGES, name_of, prose, quoted
 from tests.support.project import ROOT, sessions
@@ -65,12 +67,15 @@ def texts_in(tree: ast.AST) -> Iterator[str]:
             yield one.value
 
 
+TROUBLESHOOTING = DOCS / "how-to" / "troubleshooting.md"
+
+
 def messages() -> list[str]:
     """The headings of the page on troubleshooting, and what else it quotes that is neither a command nor a setting."""
-    page = (DOCS / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    page = prose(TROUBLESHOOTING)
     found = [message for line in page.splitlines() if line.startswith("### ") for message in quoted(line)]
     texts = re.sub("^### .*", "", page, flags=re.MULTILINE).replace("\n", " ")
-    return found + [text for text in quoted(texts) if re.match(r"(?!nox )\w+ \w+ \w+", text)]
+    return found + [text for text in quoted(texts) if re.match(r"(?!nox |plumbline )\w+ \w+ \w+", text)]
 
 
 @pytest.mark.parametrize("message", messages())
@@ -87,6 +92,16 @@ def table(page: Path, heading: str) -> list[list[str]]:
     lines = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
     assert lines
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[0].splitlines()[2:]]
+
+
+@pytest.mark.parametrize(("said", "code"), table(TROUBLESHOOTING, "A reason in a report"))
+def test_each_reason_can_be_explained(said: str, code: Any) -> None:
+    """`plumbline explain` knows the code, and the words beside it are those of this reason."""
+    [code], [said] = quoted(code), quoted(said)
+    words = [part for part in re.split(r"\s*…\s*", said) if part]
+
+    assert code in pages()
+    assert all(part in reason_text(Reason(code)) for part in words)
 
 
 GATE_PAGE = DOCS / "explanation" / "how-the-gate-decides.md"
