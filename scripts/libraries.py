@@ -34,7 +34,8 @@ from plumbline.judging.evidence import ComparisonEvidence, Judgement
 from plumbline.results.environment import installed_packages
 from plumbline.results.files import read_results
 from plumbline.selfcheck.record import Share
-from plumbline.settings import Settings, load_settings
+from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
 from scripts.clones import ROOT, cloned, run_sections
 
 OLDER = ("redis==6.4.0", "asyncpg==0.30.0")

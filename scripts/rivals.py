@@ -17,7 +17,8 @@ from pathlib import Path
 from plumbline import Services
 from plumbline.measuring.cpu_affinity import CoreLock
 from plumbline.selfcheck.record import Share
-from plumbline.settings import Settings, load_settings
+from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
 from scripts.accuracy import SLOW_DOWN, Tally
 from scripts.clones import ROOT, cloned, run_sections
 

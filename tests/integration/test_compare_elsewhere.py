@@ -17,7 +17,7 @@ from plumbline.comparing.workers.pair_servers import settings_of_both
 from plumbline.judging.baseline import baseline_path, merge
 from plumbline.results.files import read_results, write_results
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.project import STEADY_SETTINGS, Done, Project
 from tests.unit.services.test_embedded import query, server, started
 

@@ -17,7 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from plumbline.services import variables
-from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings, load_settings
+from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings
+from plumbline.settings_file import load_settings
 from tests.support.documentation import BLOCKS, PAGES, SUITE, Block, blocks_of, names_of_tests, prose
 from tests.support.project import ROOT, sessions
 

@@ -14,7 +14,7 @@ import pytest
 
 from plumbline.services.run import ServiceRun
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.project import Project, make_environments
 
 ROOT = Path(__file__).parents[2]

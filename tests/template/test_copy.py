@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.project import ROOT, Project
 from tests.support.repository import Repository
 

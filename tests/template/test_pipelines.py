@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from plumbline.reporting.github import MOST
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
 
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"

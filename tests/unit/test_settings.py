@@ -3,16 +3,8 @@ from typing import Any
 
 import pytest
 
-from plumbline.settings import (
-    AppSettings,
-    BackendChoice,
-    Budget,
-    Profile,
-    Settings,
-    SettingsError,
-    check_keys,
-    load_settings,
-)
+from plumbline.settings import AppSettings, BackendChoice, Budget, Profile, Settings, SettingsError
+from plumbline.settings_file import check_keys, load_settings
 
 SHIPPED = Path(__file__).parents[1] / "performance" / "settings.toml"
 

@@ -16,7 +16,8 @@ from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError, read_results
 from plumbline.services.redaction import Redactor, known_secrets, redactor
-from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError, load_settings
+from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError
+from plumbline.settings_file import load_settings
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
 IGNORE_ALL = "*\n"  # the .gitignore of a folder that a run has made

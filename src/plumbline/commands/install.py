@@ -19,7 +19,8 @@ from plumbline.project import (
     SUITE_REQUIREMENTS,
     find_project,
 )
-from plumbline.settings import Settings, SettingsError, load_settings
+from plumbline.settings import Settings, SettingsError
+from plumbline.settings_file import load_settings
 
 
 def install(nox_python: str) -> int:

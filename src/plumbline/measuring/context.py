@@ -27,7 +27,8 @@ from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.liveness import silence
 from plumbline.services.services import Services
-from plumbline.settings import SettingsError, load_settings
+from plumbline.settings import SettingsError
+from plumbline.settings_file import load_settings
 
 INTERRUPT_AGAIN_S = 0.01
 # How long the fixtures of a run that ended early may take before the servers are stopped under them.

@@ -39,7 +39,8 @@ from plumbline.results.schema import SCHEMA, Benchmark, Counts, Results, TestOut
 from plumbline.services.errors import describe
 from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services
-from plumbline.settings import Budget, SettingsError, check_keys
+from plumbline.settings import Budget, SettingsError
+from plumbline.settings_file import check_keys
 from plumbline.suite.limits import limit_of
 from plumbline.suite.progress import SuiteProgress
 from plumbline.suite.sources import Source, source_of

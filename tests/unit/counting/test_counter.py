@@ -21,7 +21,7 @@ from plumbline.counting.servers import RedisCommands
 from plumbline.judging.counts import compare_counts
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.project import STEADY_SETTINGS, Project
 from tests.support.report_samples import benchmark
 from tests.support.traces import skip_without_docker

@@ -9,7 +9,8 @@ from plumbline.cli import COMMANDS
 from plumbline.reporting.content import EXIT_CODES
 from plumbline.reporting.reasons import Page, code_of, pages, wrapped
 from plumbline.results.schema import Kind, UnjudgedCause, Verdict
-from plumbline.settings import TABLES, Settings
+from plumbline.settings import Settings
+from plumbline.settings_file import TABLES
 from tests.support.project import sessions
 
 CODES = {*get_args(Kind), *get_args(UnjudgedCause), *get_args(Verdict), *map(str, EXIT_CODES), "over_budget"}

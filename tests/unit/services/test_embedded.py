@@ -469,7 +469,7 @@ def test_advice_about_a_server_that_has_exited(make_services: MakeServices, outp
 SCRIPT = """
 import os, pathlib, sys
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 services = Services(load_settings(pathlib.Path(sys.argv[1]), {}), pathlib.Path(sys.argv[2]), environ={})
 try:
     services.begin()

@@ -14,7 +14,7 @@ import pytest
 from plumbline.services.address import Address
 from plumbline.services.errors import NotReady
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.unit.services.test_embedded import query, server, started
 
 CONNECT = """

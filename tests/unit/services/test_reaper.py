@@ -29,7 +29,7 @@ from tests.unit.services.test_embedded import is_alive, query, server
 OWNER = """
 import os, pathlib, subprocess, sys, time
 from plumbline.services.services import Services
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 services = Services(load_settings(pathlib.Path(sys.argv[1])), pathlib.Path.cwd())
 services.begin()
 services.wait_ready()

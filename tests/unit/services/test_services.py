@@ -13,7 +13,7 @@ from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import NotReady, ServiceError, Unavailable
 from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services, choose
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import is_alive, server
 

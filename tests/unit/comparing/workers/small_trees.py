@@ -10,7 +10,8 @@ from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.trees.ignored import Extras
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.judging.evidence import Thresholds
-from plumbline.settings import Settings, load_settings
+from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
 from tests.support.project import ROOT, SETTINGS
 
 WORK, ASYNC, ALIKE, BEFORE = (f"test_work.py::test_{name}" for name in ("work", "async", "alike", "before"))

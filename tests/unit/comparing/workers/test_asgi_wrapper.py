@@ -33,7 +33,8 @@ from plumbline.judging.evidence import Thresholds
 from plumbline.services.application import Application
 from plumbline.services.run import ServiceRun
 from plumbline.services.variables import render
-from plumbline.settings import AppSettings, load_settings
+from plumbline.settings import AppSettings
+from plumbline.settings_file import load_settings
 from tests.support.project import ROOT, SETTINGS, Project
 
 LIMIT_S = 30.0

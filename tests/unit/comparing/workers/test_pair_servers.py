@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.workers.pair_servers import shared_by_sides
-from plumbline.settings import load_settings
+from plumbline.settings_file import load_settings
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,185 @@
+"""Read `settings.toml`, and the environment variables that override it for one run."""
+
+import difflib
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from plumbline.settings import (
+    OVERRIDES,
+    URL_VARIABLES,
+    AppSettings,
+    BenchmarkSettings,
+    Budget,
+    CompareSettings,
+    GateSettings,
+    InstallSettings,
+    PostgresSettings,
+    ProcessSettings,
+    Profile,
+    RedisSettings,
+    Settings,
+    SettingsError,
+    nearest,
+)
+
+PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
+# Options that Plumbline sets itself, by server. Case means nothing in them.
+REDIS_OPTIONS = ("bind", "port", "dir", "daemonize", "logfile", "requirepass")
+POSTGRES_OPTIONS = (
+    *("listen_addresses", "port", "unix_socket_directories", "dynamic_shared_memory_type"),
+    *("data_directory", "config_file", "hba_file", "ident_file", "password"),
+)
+
+
+def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read and check the settings; raises SettingsError that names the key and the nearest right one."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"{path.name} is missing: expected at {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path.name} can't be read: {error}") from None
+    if "external_urls" in raw:
+        raise SettingsError(f"{path.name}: URLs may hold passwords: set {', '.join(URL_VARIABLES.values())} instead")
+    if isinstance(table := raw.get("services"), dict):  # another way to write both
+        raw |= {"services": table.pop("backend", "auto"), "also_allowed": table.pop("also_allowed", [])}
+        for name in table:
+            raise SettingsError(f"{path.name}: unknown key {name!r} in [services]; it has backend and also_allowed")
+    _check_values(raw, path.name)
+    settings = _convert(raw, path.name)
+    for place in settings.also_allowed:
+        if not PLACE.fullmatch(place):
+            raise SettingsError(f'{path.name}: also_allowed: {place!r} is not "host:port", nor the path of a socket')
+    for variable, key in OVERRIDES.items():
+        if value := environ.get(variable):
+            raw[key] = int(value) if key == "pin" and value.isdecimal() else value
+            settings = _convert(raw, variable)
+    _check_server_options(settings, path.name)
+    urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
+    changed: dict[str, Any] = {}
+    for name in ("redis", "postgres"):
+        server = getattr(settings, name)
+        if name in urls:
+            changed[name] = msgspec.structs.replace(server, backend="external")
+        elif environ.get("PERF_SERVICES") and server.backend != "off":  # what is off in the file isn't needed
+            changed[name] = msgspec.structs.replace(server, backend=settings.services)
+    return msgspec.structs.replace(settings, **changed, external_urls=urls)
+
+
+def _check_server_options(settings: Settings, source: str) -> None:
+    """Refuse server options that would be overridden silently."""
+    for server, ours in (("redis", REDIS_OPTIONS), ("postgres", POSTGRES_OPTIONS)):
+        for name, value in getattr(settings, server).config.items():
+            option = name.lower()
+            if option not in ours or (option == "requirepass" and value == ""):
+                continue
+            advice = f"Plumbline sets it itself: remove it, and read the address from {{{server}.url}} in [env]"
+            if option in {"requirepass", "password"}:
+                advice = f"each run has a password of its own: remove it, and use {{{server}.password}} in [env]"
+                advice += '; requirepass = "" lets clients in without one' if server == "redis" else ""
+            raise SettingsError(f"{source}: {server}.config.{name}: {advice}")
+
+
+def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[str], bool]) -> None:
+    """Raise SettingsError at keys under `budgets` or `benchmarks` that name no benchmark, with the nearest right ones.
+
+    `known`: the keys of all that was collected. `is_whole`: whether all of a file was collected, by its name.
+    """
+    # A key without its parameters stands for all of them.
+    names = {*known, *(key.partition("[")[0] for key in known)}
+    wrong = []
+    for table in ("budgets", "benchmarks"):
+        for key in getattr(settings, table):
+            if key not in names and is_whole(key.partition("::")[0]):
+                near = difflib.get_close_matches(key, names, n=1)
+                guess = f"; did you mean {near[0]!r}?" if near else ""
+                wrong.append(f"settings.toml: [{table}] has {key!r}, but there is no such benchmark{guess}")
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+
+
+TABLES = {
+    "profiles.NAME": Profile,
+    "processes.NAME": ProcessSettings,
+    "budgets.KEY": Budget,
+    "benchmarks.KEY": BenchmarkSettings,
+    "app": AppSettings,
+    "install": InstallSettings,
+    "postgres": PostgresSettings,
+    "redis": RedisSettings,
+    "gate": GateSettings,
+    "compare": CompareSettings,
+}
+
+
+def _check_values(value: object, source: str, key: str = "") -> None:
+    """Raise SettingsError at a number or a text that TOML allows, but that no limit, path or command can be."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{source}: {key} = {value}: expected a finite number")
+    if isinstance(value, str) and "\0" in value:
+        raise SettingsError(f"{source}: {key} has a character U+0000, which no path and no command may have")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(name, source, repr(name))
+            _check_values(inner, source, f"{key}.{name}" if key else name)
+    for inner in value if isinstance(value, list) else ():
+        _check_values(inner, source, key)
+
+
+def _convert(raw: dict[str, Any], source: str) -> Settings:
+    try:
+        return msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_explain(str(error), raw)}") from None
+
+
+def _explain(error: str, raw: dict[str, Any]) -> str:
+    """Return msgspec's message with the path as in TOML, the nearest right name, and what an enumeration allows."""
+    message, _, path = error.partition(" - at `$")
+    keys: list[str] = []
+    holder: Any = raw
+    for part in re.findall(r"\.\.\.|[^.\[\]`]+", path):
+        if isinstance(holder, list):
+            break
+        keys.append(_culprit(error, raw, holder) if part == "..." else part)
+        holder = holder.get(keys[-1])
+    where = ".".join(f'"{key}"' if "." in key else key for key in keys)
+    table = next((TABLES[name] for name in TABLES if name.split(".")[0] in keys[:1]), Settings)
+    if unknown := re.search(r"unknown field `(.+)`", message):
+        name = unknown.group(1)
+        elsewhere = [f"{other}.{key}" for other in TABLES for key in TABLES[other].__struct_encode_fields__]
+        near = nearest(name, [*elsewhere, *table.__struct_encode_fields__])
+        return f"unknown key {name!r}{f' in [{where}]' if where else ''}{near}"
+    if wrong := re.match(r"Invalid enum value '(.*)'", message):
+        allowed = _allowed(get_type_hints(table)[keys[-1]])
+        message += f" (allowed: {', '.join(allowed)}){nearest(wrong.group(1), allowed)}"
+    return f"{where}: {message}"
+
+
+def _culprit(error: str, raw: dict[str, Any], table: dict[str, Any]) -> str:
+    """Return the key that msgspec writes as `...`, the first that alone in this table of `raw` causes the error."""
+    for key, value in list(table.items()):
+        table.clear()
+        table[key] = value
+        try:
+            msgspec.convert(raw, Settings)
+        except msgspec.ValidationError as other:
+            if str(other) == error:
+                return key
+    raise AssertionError(error)
+
+
+def _allowed(annotation: object) -> list[str]:
+    """Return what an annotation enumerates, in whatever union or list it stands."""
+    if annotation is int:
+        return ["a number"]
+    if isinstance(annotation, str):
+        return [annotation]
+    return [value for part in get_args(annotation) for value in _allowed(part)]
