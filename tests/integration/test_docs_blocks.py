@@ -171,6 +171,8 @@ def check_command(words: list[str], block: Block) -> None:
             assert path in (".", f"{SUITE}baselines")
         case ["copier", "copy" | "update", *rest]:
             check_copier(rest)
+        case ["pip", "install", "-e", extras, "--group", group]:
+            check_install(extras, group)
         case ["pre-commit", "run", "-a"]:
             assert (ROOT / ".pre-commit-config.yaml").exists()
         case _:
@@ -188,6 +190,13 @@ def check_copier(words: list[str]) -> None:
         assert option != "--answers-file" or value == questions["_answers_file"]
     options = {word.partition("=")[0] for word in words if word.startswith("-")}
     assert options <= {"-d", "--defaults", "--answers-file", "--vcs-ref"}
+
+
+def check_install(extras: str, group: str) -> None:
+    """The package has these extras and this dependency group."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(extras.strip(".[]").split(",")) <= {*pyproject["project"]["optional-dependencies"]}
+    assert group in pyproject["dependency-groups"]
 
 
 def check_nox(words: list[str]) -> None:
