@@ -72,7 +72,7 @@ def _write_html(project: Project, results: Results) -> str:
     """Write the HTML report and return what to print about it; raises ResultsError."""
     if importlib.util.find_spec("vl_convert") is None:
         return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
-    from plumbline.reporting.html import render
+    from plumbline.reporting.html.page import render
 
     baseline = None
     with contextlib.suppress(ResultsError):

@@ -8,7 +8,7 @@ from plumbline.commands import output
 from plumbline.commands.base import HTML, JUNIT, RESULTS, CommandError, Project
 from plumbline.commands.output import ASIDE, make_room
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
-from plumbline.reporting import html
+from plumbline.reporting.html import page
 from plumbline.results.files import ResultsError, read_results
 from plumbline.settings import Settings
 from tests.support.report_samples import small
@@ -61,7 +61,7 @@ def test_no_verdict_is_printed_before_all_files_are_written(
         path.write_text(text, encoding="utf-8")
 
     monkeypatch.setattr(output, "write_whole", full)
-    monkeypatch.setattr(html, "render", lambda *_: "")
+    monkeypatch.setattr(page, "render", lambda *_: "")
     (tmp_path / "perf-results").mkdir()
 
     with pytest.raises(ResultsError, match="No space left on device"):

@@ -1,12 +1,11 @@
 "use strict";
-// Draws the plots when they come into view, and filters the benchmarks. Colours are variables of report.css: the plots
-// follow the colour scheme.
+// Sorts the table, filters the benchmarks, and draws the plots of those that are open. Colours are variables of
+// report.css: the plots follow the colour scheme.
 
-const ROWS_AT_ONCE = 100;
-const SHAPES = { bad: "triangle-right", unsure: "diamond", good: "circle", neutral: "square" };
 const narrow = matchMedia("(max-width: 640px)");
 const runs = JSON.parse(document.getElementById("runs").textContent);
-const benchmarks = [...document.querySelectorAll("details[data-verdict]")];
+const benchmarks = [...document.querySelectorAll("details[data-benchmark]")];
+const rows = [...document.querySelectorAll("#overview tbody tr")];
 const element = (name, properties) => Object.assign(document.createElement(name), properties);
 
 const CONFIG = {
@@ -27,38 +26,6 @@ const number = (field, title, scale = {}, axis = {}) => ({
 });
 const COLOR = { field: "color", type: "nominal", scale: null };
 const unitOf = (s) => (s < 1e-6 ? [1e9, "ns"] : s < 1e-3 ? [1e6, "µs"] : s < 1 ? [1e3, "ms"] : [1, "s"]);
-
-function forest({ rows }) {
-  const ends = rows.flatMap((row) => [row.change, row.low, row.high, row.effect]);
-  const domain = [Math.max(-60, Math.min(0, ...ends)) - 2, Math.min(60, Math.max(0, ...ends)) + 2];
-  const values = rows.map((row, index) => ({
-    ...row, index, low: row.low ?? domain[0], high: row.high ?? domain[1],
-    color: `var(--${row.tone})`, shape: SHAPES[row.tone],
-  }));
-  const y = (field, orient, labelLimit) => ({
-    field: "index", type: "ordinal", scale: { padding: 0 },
-    axis: field ? {
-      orient, labelLimit, labelExpr: `data('rows')[datum.value].${field}`, labelPadding: 8, labelColor: "var(--text)",
-      labelOverlap: false, title: null, ticks: false, domain: false, grid: false,
-    } : null,
-  });
-  const x = (field) => number(field, "change (%)", { domain, nice: false, clamp: true });
-  const tooltip = [{ field: "key", title: "benchmark" }, { field: "interval" }, { field: "verdict" }];
-  return {
-    data: { name: "rows", values },
-    height: rows.length * 22,
-    resolve: { axis: { y: "independent" } },
-    layer: [
-      layer("bar", { height: { band: 1 }, color: "var(--band)", clip: true },
-        { y: y("name", "left", narrow.matches ? 120 : 420), x: x("tolerance"), x2: { field: "effect" } }),
-      layer("rule", { color: "var(--quiet)" }, { x: { datum: 0, type: "quantitative" } }),
-      layer("rule", { strokeWidth: 2 },
-        { y: y("label", "right", narrow.matches ? 50 : 420), x: x("low"), x2: { field: "high" }, color: COLOR }),
-      layer("point", { size: 80, cursor: "pointer" },
-        { y: y(), x: x("change"), color: COLOR, shape: { ...COLOR, field: "shape" }, tooltip }),
-    ],
-  };
-}
 
 function distribution({ rows, limit }) {
   const [factor, unit] = unitOf(limit);
@@ -139,15 +106,15 @@ function history({ medians, p95, limit }) {
 }
 
 async function draw(plot) {
-  const data = plot.data ?? JSON.parse(plot.dataset.plot);
+  plot.dataset.drawn = "";
+  const data = JSON.parse(plot.dataset.plot);
   try {
     const canvas = element("div", { ariaHidden: "true" });
     plot.replaceChildren(canvas);
-    const spec = { forest, distribution, pairs, history }[data.kind](data);
+    const spec = { distribution, pairs, history }[data.kind](data);
     const whole = { width: "container", background: null, config: CONFIG, ...spec };
     // Expressions are interpreted: the page's policy forbids eval.
-    const { view } = await vegaEmbed(canvas, whole, { actions: false, defaultStyle: false, renderer: "svg", ast: true });
-    view.addEventListener("click", (_, item) => item?.datum?.anchor && show(item.datum.anchor));
+    await vegaEmbed(canvas, whole, { actions: false, defaultStyle: false, renderer: "svg", ast: true });
     plot.dataset.drawn = "true";
   } catch (error) {
     plot.dataset.drawn = "false";
@@ -159,58 +126,68 @@ async function draw(plot) {
 const inView = new IntersectionObserver((entries) => {
   for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
     inView.unobserve(target);
-    draw(target);
+    if (!("drawn" in target.dataset)) draw(target);
   }
 }, { rootMargin: "400px" });
 
-/** Plot the changes of the benchmarks that are shown, in parts, of which only the first is unfolded. */
-function drawForest() {
-  const rows = benchmarks.filter((each) => !each.hidden && each.dataset.row)
-    .map((each) => ({ anchor: each.id, ...JSON.parse(each.dataset.row) }));
-  const place = document.getElementById("forest");
-  place.replaceChildren(rows.length ? "" : "None of these has a change to show.");
-  for (let start = 0; start < rows.length; start += ROWS_AT_ONCE) {
-    const shown = rows.slice(start, start + ROWS_AT_ONCE);
-    const ariaLabel = `Changes of ${shown.length} benchmarks; the list below has the figures.`;
-    const data = { kind: "forest", rows: shown };
-    const plot = element("div", { data, className: "plot", role: "img", ariaLabel });
-    plot.style.minHeight = `${shown.length * 22 + 40}px`;
-    const part = element(start ? "details" : "div");
-    if (start) part.append(element("summary", { textContent: `${start + 1} to ${start + shown.length}` }));
-    part.append(plot);
-    place.append(part);
-    inView.observe(plot);
-  }
+/** Draw the plots that will be printed; without animation frames, as the page waits for none. */
+function drawOpen() {
+  for (const plot of document.querySelectorAll("details[open] [data-plot]:not([data-drawn])")) draw(plot);
+}
+
+/** Sort the table by a column: by figures, or else by text; rows without a value come last. */
+function sort(heading) {
+  const ascending = heading.ariaSort !== "ascending";
+  for (const each of heading.parentElement.children) each.removeAttribute("aria-sort");
+  heading.ariaSort = ascending ? "ascending" : "descending";
+  const valueOf = (row) => row.cells[heading.cellIndex].dataset.value;
+  const text = new Intl.Collator(undefined, { numeric: true });
+  const compare = (a, b) => (heading.dataset.sort === "name" ? text.compare(a, b) : a - b) * (ascending ? 1 : -1);
+  const known = rows.filter((row) => valueOf(row) !== undefined).sort((a, b) => compare(valueOf(a), valueOf(b)));
+  document.querySelector("#overview tbody").append(...known, ...rows.filter((row) => valueOf(row) === undefined));
 }
 
 function filter() {
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/);
-  const verdict = document.getElementById("verdict").value;
-  for (const each of benchmarks) {
-    const wanted = !verdict || each.dataset.verdict === verdict || (verdict === "notable" && "notable" in each.dataset);
-    each.hidden = !(wanted && words.every((word) => each.dataset.text.includes(word)));
+  const verdict = document.getElementById("verdict")?.value;
+  for (const row of rows) {
+    const wanted = !verdict || row.dataset.verdict === verdict || (verdict === "notable" && "notable" in row.dataset);
+    row.hidden = !(wanted && words.every((word) => row.dataset.text.includes(word)));
+    document.getElementById(row.dataset.row).hidden = row.hidden;
   }
-  const count = benchmarks.filter((each) => !each.hidden).length;
-  document.getElementById("shown").textContent = `${count} of ${benchmarks.length} shown`;
-  drawForest();
+  const count = rows.filter((row) => !row.hidden).length;
+  document.getElementById("shown").textContent = `${count} of ${rows.length} shown`;
 }
 
 function show(anchor) {
   const found = benchmarks.find((each) => each.id === anchor);
   if (!found) return;
+  found.hidden = false;
   found.open = true;
   found.querySelector("summary").focus();
   found.scrollIntoView();
 }
 
+for (const heading of document.querySelectorAll("#overview th[data-sort]")) {
+  const button = element("button", { type: "button", textContent: heading.textContent });
+  button.addEventListener("click", () => sort(heading));
+  heading.replaceChildren(button);
+}
+const form = document.querySelector("form");
+if (form) {
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter();
+}
 if (benchmarks.length) {
-  document.querySelector("form").addEventListener("input", filter);
-  document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
-  document.getElementById("unfold").addEventListener("click", () => {
+  const unfold = document.getElementById("unfold");
+  unfold.hidden = false;
+  unfold.addEventListener("click", () => {
     for (const each of benchmarks) if (!each.hidden) each.open = true;
   });
   addEventListener("hashchange", () => show(location.hash.slice(1)));
-  filter();
   show(location.hash.slice(1));
 }
 for (const plot of document.querySelectorAll("[data-plot]")) inView.observe(plot);
+addEventListener("beforeprint", drawOpen);

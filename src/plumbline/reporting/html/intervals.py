@@ -1,0 +1,92 @@
+"""The changes of benchmarks with their intervals, drawn on one scale in the rows of the table."""
+
+from collections.abc import Sequence
+
+from plumbline.reporting import content
+from plumbline.reporting import format as form
+from plumbline.reporting.html.elements import Markup, tag, tone, verdict_of
+from plumbline.results.schema import Benchmark, Results
+
+_FARTHEST = 0.6  # changes beyond this are drawn at the edge
+_WIDTH, _HEIGHT = 160, 16
+_LABEL_WIDTH = 48  # of the axis: labels that are nearer to each other would collide
+# The mark of a change by tone, drawn from its position.
+_MARKS = {
+    "bad": "m-4-5 9 5-9 5z",
+    "unsure": "m0-6 6 6-6 6-6-6z",
+    "good": "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
+    "neutral": "m-4-4h8v8h-8z",
+}
+
+
+class Intervals:
+    """The scale of all changes that are evidence, and its drawings."""
+
+    def __init__(self, results: Results, benchmarks: Sequence[Benchmark]) -> None:
+        self._results = results
+        self.shown = [one for one in benchmarks if content.is_evidence(one)]
+        ends = [0.0]
+        for one in self.shown:
+            bounds = one.change, one.change_low, one.change_high, *self._limits(one)
+            ends += [bound for bound in bounds if bound is not None]
+        margin = 0.04 * (max(ends) - min(ends)) or 0.01
+        self._low = max(-_FARTHEST, min(ends) - margin)
+        self._high = min(_FARTHEST, max(ends) + margin)
+        self._beyond = min(ends) < self._low or max(ends) > self._high
+
+    def _limits(self, benchmark: Benchmark) -> tuple[float | None, float | None]:
+        own, all_ = benchmark, self._results
+        return (
+            all_.tolerance if own.tolerance is None else own.tolerance,
+            all_.minimum_effect if own.minimum_effect is None else own.minimum_effect,
+        )
+
+    def _at(self, share: float) -> float:
+        inside = min(max(share, self._low), self._high)
+        return round((inside - self._low) / (self._high - self._low) * _WIDTH, 1)
+
+    def axis(self) -> Markup:
+        """Return the ends of the scale and its zero as labels."""
+        zero = self._at(0)
+        labels = [tag("text", "0", x=str(zero), y="12", text_anchor="middle")]
+        if zero > _LABEL_WIDTH:
+            labels.append(tag("text", form.percent(self._low), x="0", y="12"))
+        if zero < _WIDTH - _LABEL_WIDTH:
+            labels.append(tag("text", form.percent(self._high), x=str(_WIDTH), y="12", text_anchor="end"))
+        return self._drawn(*labels)
+
+    def row(self, benchmark: Benchmark) -> Markup:
+        """Return the drawing of one change; nothing if it is not evidence."""
+        if benchmark.change is None or not content.is_evidence(benchmark):
+            return Markup()
+        low, high = (
+            self._at(edge if bound is None else bound)
+            for bound, edge in ((benchmark.change_low, self._low), (benchmark.change_high, self._high))
+        )
+        tolerance, effect = self._limits(benchmark)
+        parts = []
+        if tolerance is not None and effect is not None:
+            left, right = self._at(tolerance), self._at(effect)
+            parts.append(tag("path", d=f"M{left} 0H{right}V{_HEIGHT}H{left}z", class_="band"))
+        parts.append(tag("path", d=f"M{self._at(0)} 0v{_HEIGHT}", class_="zero"))
+        if benchmark.change_low is not None or benchmark.change_high is not None:
+            parts.append(tag("path", d=f"M{low} {_HEIGHT // 2}H{high}", class_="interval"))
+        its_tone = tone(verdict_of(benchmark))
+        parts.append(tag("path", d=f"M{self._at(benchmark.change)} {_HEIGHT // 2}{_MARKS[its_tone]}", class_="mark"))
+        return self._drawn(*parts, class_=its_tone)
+
+    def _drawn(self, *parts: Markup, class_: str | None = None) -> Markup:
+        box = f"0 0 {_WIDTH} {_HEIGHT}"
+        return tag("svg", *parts, class_=class_, viewBox=box, aria_hidden="true")
+
+    @property
+    def legend(self) -> str:
+        """Return what a reader has to know of the drawings."""
+        against = "the base, or the baseline without a paired comparison" if self._results.base else "the baseline"
+        text = f"Change of the median against {against}, with its interval. Right is slower."
+        if any(None not in self._limits(one) for one in self.shown):
+            text += (
+                " The shaded band goes from the tolerance to the minimum effect. A benchmark is slower if its interval "
+                "is right of the band's left edge. It passes if its interval is left of the band's right edge."
+            )
+        return text + (f" A change beyond {form.percent(_FARTHEST)} is drawn at the edge." if self._beyond else "")

@@ -1,0 +1,148 @@
+"""The top of the page: what was measured, the verdict, and what is wrong with its cause."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from plumbline.reporting import content
+from plumbline.reporting.html.elements import (
+    Markup,
+    facts,
+    tag,
+    tone,
+    verbatim,
+    verdict_of,
+)
+from plumbline.reporting.html.overview import names
+from plumbline.results.schema import Kind, Problem, Reason, Results
+
+_MOST_PROBLEMS = 10  # the table shows all
+# Reasons of a run that name benchmarks or tests.
+_NAMING: set[Kind] = {
+    *("slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed"),
+    *("benchmarks_invalid", "benchmarks_missing"),
+}
+# The verdicts in the order of the summary, with the words for one benchmark and for several.
+_COUNTED = {
+    "regression": ("regression", "regressions"),
+    "over budget": ("over budget",) * 2,
+    "missing": ("missing",) * 2,
+    "invalid": ("invalid",) * 2,
+    "inconclusive": ("inconclusive",) * 2,
+    "drift": ("slower than the baseline, but not because of this change",) * 2,
+    "accepted": ("accepted regression", "accepted regressions"),
+    "improvement": ("improvement", "improvements"),
+    "pass": ("passed",) * 2,
+    "not affected": ("not affected by this change",) * 2,
+    "new": ("new",) * 2,
+    "changed": ("with a changed source",) * 2,
+    "removed": ("removed",) * 2,
+    "not judged": ("not judged",) * 2,
+}
+
+
+def verdict(results: Results) -> Markup:
+    headline = content.headline(results)
+    its_tone = "good" if content.all_well(results) else "bad" if results.exit_code else tone(headline)
+    step = content.next_step(results)
+    return tag(
+        "header",
+        facts(_run(results)),
+        tag("h1", headline.capitalize(), class_=its_tone),
+        *(part for reason in _own_reasons(results) for part in _reason(reason)),
+        _summary(results),
+        tag("p", "Next: ", tag("code", step[0]), f" {step[1]}.") if step else "",
+        tag("p", content.exit_line(results), class_="quiet"),
+        *_problems(results),
+    )
+
+
+def _own_reasons(results: Results) -> Iterator[Reason]:
+    """Yield the reasons of the run without those that only name benchmarks or tests, which are shown as problems."""
+    shown = {problem.key for problem in results.problems}
+    for reason in results.reasons:
+        if not (reason.kind in _NAMING and shown.issuperset(reason.subjects)):
+            yield reason
+
+
+def _reason(reason: Reason) -> Iterator[Markup]:
+    """Yield the first line of a reason, and the others as they are: a traceback, or the end of a log."""
+    first, *others = content.reason_text(reason).splitlines() or [""]
+    yield tag("p", first[:1].upper() + first[1:], class_="reason")
+    if others:
+        yield verbatim(others)
+
+
+def _summary(results: Results) -> Markup:
+    """Return how many benchmarks have each verdict, and how many tests failed or were skipped."""
+    counts = Counter(
+        "not affected" if verdict_of(one) == "pass" and content.is_unaffected(one) else verdict_of(one)
+        for one in results.benchmarks
+    )
+    items = [
+        tag("li", f"{counts[name]:,} {words[counts[name] > 1]}", class_=tone(name))
+        for name, words in _COUNTED.items()
+        if counts[name]
+    ]
+    outcomes = Counter[str](test.outcome for test in results.tests)
+    for outcome, its_tone in (("failed", "bad"), ("skipped", "neutral")):
+        if count := outcomes[outcome]:
+            items.append(tag("li", f"{count:,} test{'s' * (count > 1)} {outcome}", class_=its_tone))
+    return tag("ul", *items, class_="counts") if items else Markup()
+
+
+def _run(results: Results) -> list[tuple[str, str]]:
+    """Return what was measured, when, and what it was compared with."""
+    of = results.environment
+    baseline = results.baseline.rpartition("/")[2] if content.compared(results) else "none"
+    if baseline != "none" and results.baseline_commit:
+        baseline += f", recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
+    return [
+        ("project", results.project),
+        ("branch", of.branch),
+        ("commit", of.commit[:7] + (", with uncommitted changes" if of.dirty else "")),
+        ("date", _date(results.created)),
+        ("took", _taken(results.duration_s)),
+        ("compared in pairs with", results.base),
+        ("baseline", baseline),
+    ]
+
+
+def _date(created: str) -> str:
+    """2026-11-24 08:00 UTC"""
+    return f"{created[:10]} {created[11:16]} UTC" if created.endswith("+00:00") else created
+
+
+def _taken(seconds: float) -> str:
+    """1 min 32 s"""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:,} min {rest} s" if minutes else f"{rest} s" if rest else ""
+
+
+def _problems(results: Results) -> Iterator[Markup]:
+    """Yield what fails the run, each with its causes and the command that repeats it."""
+    numbers = {one.key: number for number, one in enumerate(content.by_urgency(results.benchmarks))}
+    short = names(results.benchmarks)
+    problems = [problem for problem in results.problems if problem.key]  # the reasons say what is wrong with the run
+    for problem in problems[:_MOST_PROBLEMS]:
+        name = short.get(problem.key, problem.key)
+        yield _problem(problem, name, f"#b{numbers[problem.key]}" if problem.key in numbers else "")
+    if len(problems) > _MOST_PROBLEMS:
+        yield tag("p", f"{len(problems) - _MOST_PROBLEMS:,} more failed: see below.")
+
+
+def _problem(problem: Problem, name: str, link: str) -> Markup:
+    title = tag("bdi", name)
+    place = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    return tag(
+        "article",
+        tag(
+            "h3",
+            tag("a", title, href=link) if link else title,
+            " ",
+            tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}"),
+        ),
+        tag("p", place, class_="quiet"),
+        tag("ul", *(tag("li", cause.text) for cause in problem.causes)),
+        tag("p", "Repeat: ", tag("code", problem.repeat)) if problem.repeat else "",
+        class_="problem",
+    )
