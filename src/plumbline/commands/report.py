@@ -7,14 +7,16 @@ from pathlib import Path
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import last_results, report
 from plumbline.project import EXIT_PASS, EXIT_USAGE
-from plumbline.reporting import exports
+from plumbline.reporting import exports, llm
 from plumbline.results.files import redacted, write_whole
 
-EXAMPLE = "plumbline report --format bencher --output bencher.json"
+EXAMPLE = "plumbline report --format llm"
+_FORMATS = {"llm": llm.render, **exports.FORMATS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", metavar="NAME", help=f"for another tool: {', '.join(exports.FORMATS)}")
+    others = ", ".join(exports.FORMATS)
+    parser.add_argument("--format", metavar="NAME", help=f"llm: short text for a language model; for tools: {others}")
     parser.add_argument("--output", type=Path, metavar="PATH", help="file for --format; printed by default")
 
 
@@ -23,9 +25,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
         if options.output:
             raise CommandError("--output goes with --format", EXIT_USAGE)
         return report(project, last_results(project.results), html=True, keep=False)
-    if options.format not in exports.FORMATS:
-        raise CommandError(f"there is no format {options.format!r}: {', '.join(exports.FORMATS)}", EXIT_USAGE)
-    text = exports.FORMATS[options.format](redacted(last_results(project.results), project.scrub))
+    if options.format not in _FORMATS:
+        raise CommandError(f"there is no format {options.format!r}: {', '.join(_FORMATS)}", EXIT_USAGE)
+    text = _FORMATS[options.format](redacted(last_results(project.results), project.scrub))
     if options.output is None:
         sys.stdout.write(text.rstrip("\n") + "\n")
     else:

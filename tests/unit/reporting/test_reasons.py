@@ -8,12 +8,13 @@ import pytest
 from plumbline.cli import COMMANDS
 from plumbline.reporting.content import EXIT_CODES
 from plumbline.reporting.reasons import Page, code_of, pages, wrapped
-from plumbline.results.schema import Kind, UnjudgedCause, Verdict
+from plumbline.results.schema import Kind, ProblemVerdict, UnjudgedCause, Verdict
 from plumbline.settings import Settings
 from plumbline.settings_file import TABLES
 from tests.support.project import sessions
 
-CODES = {*get_args(Kind), *get_args(UnjudgedCause), *get_args(Verdict), *map(str, EXIT_CODES), "over_budget"}
+VERDICTS = {*get_args(Verdict), *(code_of(verdict) for verdict in get_args(ProblemVerdict))}
+CODES = {*get_args(Kind), *get_args(UnjudgedCause), *VERDICTS, *map(str, EXIT_CODES)}
 
 
 def test_each_code_has_a_page_and_no_page_lacks_a_code() -> None:
