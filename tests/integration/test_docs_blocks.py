@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import itertools
+import json
 import re
 import shlex
 import subprocess
@@ -16,11 +17,13 @@ import testcontainers.core.config
 import yaml
 from packaging.requirements import Requirement
 
+from plumbline.results.files import dump_results
 from plumbline.services import variables
 from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings
 from plumbline.settings_file import load_settings
 from tests.support.documentation import BLOCKS, PAGES, SUITE, Block, blocks_of, names_of_tests, prose
-from tests.support.project import ROOT, sessions
+from tests.support.project import ROOT, results_validator, sessions
+from tests.support.report_samples import results
 
 
 def test_blocks_are_found() -> None:
@@ -47,6 +50,8 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
             check_gitlab(block)
         case "yaml":
             check_workflow(block)
+        case "json":
+            check_results(block)
         case "ini":
             assert block.file == "tox.ini"  # test_tox runs it
         case "text" if block.file.endswith("requirements.txt"):
@@ -88,6 +93,12 @@ def check_pyproject(block: Block, pytestconfig: pytest.Config) -> None:
         Requirement(requirement)
     for option in options:
         pytestconfig.getini(option)  # raises where there is none
+
+
+def check_results(block: Block) -> None:
+    """Parts of results are as the published schema says."""
+    run = json.loads(dump_results(results()))
+    results_validator().validate(run | json.loads(block.text))
 
 
 def check_requirements(block: Block) -> None:

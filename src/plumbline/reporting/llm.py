@@ -10,9 +10,10 @@ from plumbline.reporting.problems import find_problems
 from plumbline.results.schema import Cause, Problem, Results
 
 _MOST_CHARACTERS = 8_000
-_LINE = 400  # characters
+_LINE = 300  # characters
+_MOST_REASONS = 5
 _MOST_DETAILS = 8  # lines of an error
-_MOST_CAUSES = 8
+_MOST_CAUSES = 10
 
 
 def render(results: Results) -> str:
@@ -23,7 +24,7 @@ def render(results: Results) -> str:
         _line("exit code", "" if code is None else f"{code} ({content.EXIT_CODES.get(code, 'unknown')})"),
         *(
             _line("reason", f"[{one.kind}] {_first(content.reason_text(one))}")
-            for one in results.reasons[:_MOST_CAUSES]
+            for one in results.reasons[:_MOST_REASONS]
         ),
         _line("summary", content.summary(results)),
         _line("base", results.base),
@@ -48,7 +49,7 @@ def render(results: Results) -> str:
     for name, some in texts.items():
         kept = 0
         for text in some:
-            if (room := room - len(text)) < 0:
+            if (room := room - len(text)) < 0 and (name, kept) != ("problems", 0):
                 break
             head.append(text)
             kept += 1
@@ -65,7 +66,8 @@ def _problem(results: Results, problem: Problem, title: str) -> Iterator[str]:
     yield _line("  codes", ", ".join(problem.codes))
     for cause in problem.causes[:_MOST_CAUSES]:
         yield _line("  cause", f"{cause.text}{_place(cause)}")
-    yield _line("  more causes", f"{len(problem.causes) - _MOST_CAUSES}" if len(problem.causes) > _MOST_CAUSES else "")
+    more = len(problem.causes) - _MOST_CAUSES
+    yield _line("  more causes", f"{more}: see results.json" if more > 0 else "")
     for detail in _details(results, problem):
         yield _line("  error", detail)
     yield _command("  repeat", problem.repeat)

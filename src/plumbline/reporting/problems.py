@@ -62,7 +62,7 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
     return Problem(
         benchmark.key,
         cast(ProblemVerdict, content.verdict(benchmark)),
-        codes,
+        list(dict.fromkeys(codes)),
         list(_causes(results, benchmark)),
         _repeat(results, benchmark.key),
         _file(benchmark.key),

@@ -9,7 +9,7 @@ from plumbline import cli
 from plumbline.reporting import llm
 from plumbline.reporting.problems import find_problems
 from plumbline.results.files import write_results
-from plumbline.results.schema import Reason, Results, TestOutcome
+from plumbline.results.schema import CountChange, Reason, Results, TestOutcome
 from tests.support.report_samples import NASTY, benchmark, judged, results, small
 from tests.unit.reporting.test_problems import n_plus_one
 
@@ -102,6 +102,19 @@ def test_the_text_is_bounded_and_says_what_it_left_out() -> None:
     assert "problem 1 of 500" in shown
     assert "problems, 500 notes: see results.json" in shown
     assert shown.splitlines()[-1].startswith("explain a code: ")
+
+
+def test_the_first_problem_is_always_there() -> None:
+    """However long the reasons and its causes are."""
+    changes = [CountChange(f"redis.command {'x' * 500}{number}", 1, 2, gated=True) for number in range(50)]
+    failed = TestOutcome("a.py::test_b", "failed", 0.1, "\n".join(["y" * 500] * 50))
+    run = results(benchmark("a.py::test_a", "regression", count_changes=changes), base="z" * 999)
+
+    shown = llm.render(judged(replace(run, tests=[failed])))
+
+    assert len(shown) < 12_000
+    assert "problem 1 of 2: regression: a.py::test_a" in shown
+    assert "  more causes: 40: see results.json" in shown
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["new results", "results without problems"])
