@@ -41,7 +41,7 @@ _FIGURES = [
     ("rate_per_s", "Operations per second.", "rate_per_s"),
     ("samples", "Timed samples.", "samples"),
     ("operations", "Operations in each sample.", "operations"),
-    ("change_ratio", "Change against the baseline: 0.05 is 5 % slower.", "change"),
+    ("change_ratio", "Change against the base commit or the baseline: 0.05 is 5 % slower.", "change"),
     ("change_low_ratio", "Lower bound of the change.", "change_low"),
     ("change_high_ratio", "Upper bound of the change.", "change_high"),
     ("resolution_ratio", "The minimum detectable effect.", "minimum_detectable_effect"),
@@ -89,9 +89,9 @@ def bencher(results: Results) -> str:
 
 
 def pyperf(results: Results) -> str:
-    """Return a suite of pyperf: one run of the medians of five parts of the samples, or one run for each process.
+    """Return a suite of pyperf: one run with the medians of five parts of the samples, or one run for each process.
 
-    pyperf compares only equal numbers of values; numbers of samples differ, and baselines have five processes.
+    pyperf compares only equal numbers of values. Numbers of samples differ, and baselines have five processes.
     """
     benchmarks = []
     for benchmark in _measured(results, "pyperf"):
@@ -143,7 +143,7 @@ def pytest_benchmark(results: Results) -> str:
 
 
 def openmetrics(results: Results) -> str:
-    """Return gauges that readers of OpenMetrics and of Prometheus's older text format take alike: no `info` types."""
+    """Return gauges, as both OpenMetrics and Prometheus's older text format have them; the older has no `info`."""
     environment = results.environment
     run = {"verdict": results.verdict or "", "profile": results.profile}
     run |= {"commit": environment.commit, "machine": environment.machine, "python": environment.python}
@@ -178,7 +178,7 @@ def openmetrics(results: Results) -> str:
 
 
 def as_csv(results: Results) -> str:
-    """Return a table for spreadsheets, which recognise UTF-8 by its first mark; no text is a formula."""
+    """Return CSV with a byte order mark, by which spreadsheets recognise UTF-8, and with no text that is a formula."""
     kinds = sorted({kind for benchmark in results.benchmarks for kind in _counts(benchmark)})
     columns = [*(name for name, *_ in _FIGURES), *kinds]
     run = (results.environment.machine, results.environment.commit, results.created)
@@ -194,7 +194,7 @@ def as_csv(results: Results) -> str:
     return "\N{BYTE ORDER MARK}" + file.getvalue()
 
 
-# By the name that `--format` takes; each raises ResultsError for a figure that is not finite, and see `_measured`.
+# By the name that `--format` takes. Each raises ResultsError if a figure is not finite, some if nothing was measured.
 FORMATS: dict[str, Callable[[Results], str]] = {
     "github-action-benchmark": github_action_benchmark,
     "bencher": bencher,
@@ -206,10 +206,10 @@ FORMATS: dict[str, Callable[[Results], str]] = {
 
 
 def _measured(results: Results, tool: str = "") -> list[Benchmark]:
-    """Return the benchmarks that were measured; raises ResultsError if there are none for a tool that needs some."""
+    """Return the benchmarks that were measured; raises ResultsError if there are none and `tool` needs some."""
     measured = [benchmark for benchmark in results.benchmarks if content.now(benchmark) is not None]
     if tool and not measured:
-        raise ResultsError(f"nothing was measured, and {tool} reads no file without a benchmark")
+        raise ResultsError(f"nothing was measured: {tool} can't read a file without benchmarks")
     return measured
 
 
@@ -222,9 +222,11 @@ def _name(key: str) -> str:
 
 
 def _figures(benchmark: Benchmark) -> dict[str, float]:
-    """Return the known figures by their column; of a benchmark that was not measured, the baseline's alone."""
+    """Return the known figures by column. Of a benchmark that was not measured, only the baseline's is known."""
     measured = content.now(benchmark) is not None
     values = {name: getattr(benchmark, field) for name, _, field in _FIGURES if field and measured}
+    if not content.is_evidence(benchmark):
+        values = {name: value for name, value in values.items() if not name.startswith("change_")}
     values["baseline_median_s"] = content.before(benchmark)
     # A time of 0 is not known.
     known = {name: value for name, value in values.items() if value or (value == 0 and name.endswith("_ratio"))}
@@ -233,7 +235,7 @@ def _figures(benchmark: Benchmark) -> dict[str, float]:
 
 
 def _counts(benchmark: Benchmark) -> dict[str, float]:
-    """Return counts per operation, with the sums of all commands and of all statements; none if it was not measured."""
+    """Return counts per operation, commands and statements summed up; empty if the benchmark was not measured."""
     totals: dict[str, float] = {}
     for name, count in sorted(benchmark.counts.items()) if content.now(benchmark) else []:
         kind = name.partition(" ")[0]
@@ -249,7 +251,7 @@ def _values_s(benchmark: Benchmark) -> list[float]:
 
 
 def _stats(values_s: list[float]) -> dict[str, Any]:
-    mean = statistics.mean(values_s)  # exact: no outliers among equal samples
+    mean = statistics.mean(values_s)  # exact, so that equal samples have no outliers
     deviation = statistics.stdev(values_s) if len(values_s) > 1 else 0.0
     q1, q3 = percentile(values_s, 25), percentile(values_s, 75)
     within = [value for value in values_s if q1 - 1.5 * (q3 - q1) <= value <= q3 + 1.5 * (q3 - q1)]
@@ -262,13 +264,13 @@ def _stats(values_s: list[float]) -> dict[str, Any]:
 
 
 def _metadata(values: Mapping[str, str | int]) -> dict[str, str | int]:
-    """Return the values that are not empty, on one line each: pyperf refuses others."""
+    """Return the values that are not empty, each on one line, because pyperf refuses others."""
     plain = {name: form.plain(value).strip() if isinstance(value, str) else value for name, value in values.items()}
     return {name: value for name, value in plain.items() if value not in ("", 0)}
 
 
 def _cell(text: str) -> str:
-    """Return text that a spreadsheet does not compute: an apostrophe precedes a formula."""
+    """Return text that a spreadsheet does not compute: it gets an apostrophe if it looks like a formula."""
     text = form.plain(text)
     return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text  # noqa: RUF001, spreadsheets take both
 

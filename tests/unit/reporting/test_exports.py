@@ -362,6 +362,14 @@ def test_a_benchmark_without_a_measurement_has_no_figures(name: str) -> None:
         assert ({"benchmark": missing, "verdict": "missing"}, 1) in samples(export(name, of))["perf_benchmark_info"]
 
 
+def test_a_change_that_is_no_evidence_is_not_exported() -> None:
+    """As one against the baseline of another machine, which has no interval."""
+    of = run(measured(change=1.05, change_low=None, change_high=None))
+
+    assert rows(export("csv", of))[0]["change_ratio"] == ""
+    assert "perf_change_ratio" not in samples(export("openmetrics", of))
+
+
 @pytest.mark.parametrize(
     "of", [results(), results(unmeasured("a.py::test_a")), results(exit_code=3, verdict="invalid")]
 )
