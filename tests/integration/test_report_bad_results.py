@@ -60,7 +60,7 @@ def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixtu
     write_results(path, results(verdict="invalid", exit_code=3, reasons=["redis is not ready"], baseline=""))
     assert main(["report"]) == 3
     assert "INVALID: redis is not ready\nExit code 3: " in capsys.readouterr().out
-    assert "redis is not ready" in (path.parent / "report.html").read_text(encoding="utf-8")
+    assert "Redis is not ready" in (path.parent / "report.html").read_text(encoding="utf-8")
     codes = {name: main(["report", f"--format={name}", f"--output={path.with_name('export')}"]) for name in FORMATS}
     assert {name for name, code in codes.items() if code} == {"github-action-benchmark", "pyperf"}
     assert set(codes.values()) == {0, 3}
