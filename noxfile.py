@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2026.7.11"]
 # ///
-"""Sessions of the performance suite: `nox -s ci` in pipelines, `nox -l` for the others."""
+"""Sessions of the performance suite. Pipelines run `nox -s ci`; `nox -l` lists all sessions."""
 
 import os
 import signal
@@ -23,19 +23,19 @@ INVALID = 3
 
 @nox.session
 def ci(session: nox.Session) -> None:
-    """The gate: measure, compare with the baseline and the base commit. Arguments after -- go to pytest."""
+    """Measure, compare with the baseline and the base commit, and judge. Arguments after -- go to pytest."""
     plumbline(session, "ci", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
-    """The gate with more samples, resource and recovery tests."""
+    """Run the gate with more samples, and with tests of resources and recovery."""
     plumbline(session, "full", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def readiness(session: nox.Session) -> None:
-    """Start or find the services, print how each became ready, run the readiness tests."""
+    """Start or find the services, print how each became ready, and run the readiness tests."""
     plumbline(session, "readiness", "--", *session.posargs)
 
 
@@ -47,7 +47,7 @@ def baseline(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def compare(session: nox.Session) -> None:
-    """Compare the working tree with any commit: nox -s compare -- main."""
+    """Compare the working tree with a commit: nox -s compare -- main."""
     plumbline(session, "compare", *session.posargs)
 
 
@@ -59,26 +59,26 @@ def accept(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def selfcheck(session: nox.Session) -> None:
-    """Measure the gate's own error rates on this machine: nox -s selfcheck -- --minutes=30."""
+    """Measure the error rates of the gate on this machine: nox -s selfcheck -- --minutes=30."""
     plumbline(session, "selfcheck", *session.posargs)
 
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Show the last results again, also as HTML: nox -s report -- --format=NAME for other tools."""
+    """Show the last results again and write the HTML report. For other tools: nox -s report -- --format=NAME."""
     plumbline(session, "report", *session.posargs)
 
 
 def plumbline(session: nox.Session, *command: str) -> None:
-    """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
-    # If this process dies, the command ends too. Compiled modules make its many processes start faster.
+    """Run a command of Plumbline and exit with its exit code. By itself Nox would exit with 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends like Ctrl-C
+    # Plumbline ends if this process dies. Its many processes start faster with compiled modules.
     environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}
-    ours = False  # whether an exit code is one of Plumbline's
-    try:  # with 1 s to end by itself on Ctrl-C, and 20 s to stop its services
-        if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):  # prints an error
+    ours = False  # whether a failure's exit code comes from Plumbline
+    try:  # the import prints an error if Plumbline is not installed
+        if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):
             session.install("-r", REQUIREMENTS)
-        # This installs what your lock file and the suite ask for, and removes the rest.
+        # Install what your lock file and the suite ask for, and remove all other packages.
         session.run_install("python", "-m", "plumbline.install", "" if session.python else sys.executable, log=False)
         ours = True
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
@@ -93,9 +93,9 @@ from pathlib import Path  # noqa: E402
 
 PLUMBLINE = ["-e", ".[docker,embedded,html,postgres,redis]"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-# Without it each of many processes would compile all packages again.
+# Keep compiled modules, so that the many processes of the tests do not compile all packages again.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
-# Packages of applications that share an environment with the suite, as old as the package works with.
+# The oldest versions of the packages of applications that Plumbline supports.
 LOWEST = ["httpx==0.26.*", "redis==5.0.1", "asyncpg==0.29.*", "uvicorn==0.27.*", "fastapi==0.110.*"]
 
 
@@ -103,13 +103,13 @@ LOWEST = ["httpx==0.26.*", "redis==5.0.1", "asyncpg==0.29.*", "uvicorn==0.27.*",
 def tests(session: nox.Session) -> None:
     """Run the tests of the package and of the template."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
-    # The tests of the template come first, as they take longest.
+    # The tests of the template take longest, so they start first.
     paths = (
         []
         if any(one.startswith("tests/") for one in session.posargs)
         else ["tests/template", "tests/integration", "tests/unit"]
     )
-    # Tests of real servers depend on the machine's speed: a failed one runs again, and pytest reports that.
+    # Tests of real servers depend on the machine's speed. A failed test runs again, and pytest reports that.
     whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
@@ -134,7 +134,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lowest(session: nox.Session) -> None:
-    """The package's tests without Docker, on the oldest versions that it declares."""
+    """Run tests of the package, without Docker, on the oldest versions of its dependencies."""
     session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)
     session.install("nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
     paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
@@ -144,7 +144,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
-    """Build the wheel and the sdist, install each into an empty environment, and use it from there."""
+    """Build the wheel and the sdist, and use each in an empty environment."""
     folder = session.create_tmp()
     session.install("build[uv]", "twine")
     session.run("python", "-m", "build", "--installer=uv", f"--outdir={folder}")

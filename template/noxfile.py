@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2026.7.11"]
 # ///
-"""Sessions of the performance suite: `nox -s ci` in pipelines, `nox -l` for the others."""
+"""Sessions of the performance suite. Pipelines run `nox -s ci`; `nox -l` lists all sessions."""
 
 import os
 import signal
@@ -23,19 +23,19 @@ INVALID = 3
 
 @nox.session
 def ci(session: nox.Session) -> None:
-    """The gate: measure, compare with the baseline and the base commit. Arguments after -- go to pytest."""
+    """Measure, compare with the baseline and the base commit, and judge. Arguments after -- go to pytest."""
     plumbline(session, "ci", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def full(session: nox.Session) -> None:
-    """The gate with more samples, resource and recovery tests."""
+    """Run the gate with more samples, and with tests of resources and recovery."""
     plumbline(session, "full", "--", *session.posargs)
 
 
 @nox.session(default=False)
 def readiness(session: nox.Session) -> None:
-    """Start or find the services, print how each became ready, run the readiness tests."""
+    """Start or find the services, print how each became ready, and run the readiness tests."""
     plumbline(session, "readiness", "--", *session.posargs)
 
 
@@ -47,7 +47,7 @@ def baseline(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def compare(session: nox.Session) -> None:
-    """Compare the working tree with any commit: nox -s compare -- main."""
+    """Compare the working tree with a commit: nox -s compare -- main."""
     plumbline(session, "compare", *session.posargs)
 
 
@@ -59,26 +59,26 @@ def accept(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def selfcheck(session: nox.Session) -> None:
-    """Measure the gate's own error rates on this machine: nox -s selfcheck -- --minutes=30."""
+    """Measure the error rates of the gate on this machine: nox -s selfcheck -- --minutes=30."""
     plumbline(session, "selfcheck", *session.posargs)
 
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Show the last results again, also as HTML: nox -s report -- --format=NAME for other tools."""
+    """Show the last results again and write the HTML report. For other tools: nox -s report -- --format=NAME."""
     plumbline(session, "report", *session.posargs)
 
 
 def plumbline(session: nox.Session, *command: str) -> None:
-    """Run a command of Plumbline and exit with its own code, in place of which Nox would exit with 1."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends as Ctrl-C does
-    # If this process dies, the command ends too. Compiled modules make its many processes start faster.
+    """Run a command of Plumbline and exit with its exit code. By itself Nox would exit with 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled pipeline ends like Ctrl-C
+    # Plumbline ends if this process dies. Its many processes start faster with compiled modules.
     environ = {"PERF_WATCH_PIDS": str(os.getpid()), "PYTHONDONTWRITEBYTECODE": None}
-    ours = False  # whether an exit code is one of Plumbline's
-    try:  # with 1 s to end by itself on Ctrl-C, and 20 s to stop its services
-        if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):  # prints an error
+    ours = False  # whether a failure's exit code comes from Plumbline
+    try:  # the import prints an error if Plumbline is not installed
+        if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):
             session.install("-r", REQUIREMENTS)
-        # This installs what your lock file and the suite ask for, and removes the rest.
+        # Install what your lock file and the suite ask for, and remove all other packages.
         session.run_install("python", "-m", "plumbline.install", "" if session.python else sys.executable, log=False)
         ours = True
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)

@@ -55,7 +55,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert all(CONTROLS.keys() < pair.block_differences.keys() for pair in stored.pairs)
     assert set().union(*(pair.block_differences for pair in stored.pairs)) == {*CONTROLS, *stored.sample_s}
     assert "live gates without a change" in done.output
-    assert "minimum_effect that is caught" in done.output
+    assert "smallest minimum_effect that this machine detects" in done.output
     again = project.python("-c", AGAIN)
     assert again.code == 0, again.output
     same, _, told = again.output.partition("\n")

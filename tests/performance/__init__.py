@@ -1,6 +1,6 @@
-"""The performance suite, which pytest runs: `python -m unittest discover` finds nothing in it."""
+"""The performance suite. Run it with `nox -s ci`; `python -m unittest discover` skips it."""
 
 
 def load_tests(_loader: object, tests: object, _pattern: object) -> object:
-    """Keep unittest, which calls this, from importing the modules of this folder."""
+    """Return no tests to unittest, which calls this function instead of importing the modules of this folder."""
     return tests

@@ -1,7 +1,7 @@
-"""Clients of the system under test, for the benchmarks beside this file: edit them to suit your own.
+"""Fixtures for the benchmarks: clients of Redis, PostgreSQL and the application. Edit them to match your own clients.
 
-A client that lives longer than one test names itself `perf` to its server (`client_name`, `application_name`). After
-each test Plumbline reports other new connections of this process as leaked: a test closes what it opens.
+After each test Plumbline reports the connections that the test left open. To keep a client open for several tests, as
+these fixtures do, name its connections `perf` (`client_name` in Redis, `application_name` in PostgreSQL).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Fixtures import what they use: a suite may need only some of these packages, and the repository's own pytest none.
+# Each fixture imports its own client, so that a suite without Redis, for example, runs without the redis package.
 if TYPE_CHECKING:
     import asyncpg
     import httpx
@@ -22,18 +22,18 @@ CLOSE_LIMIT_S = 5.0
 
 
 def is_configured_here(config: pytest.Config) -> bool:
-    """Return whether pytest has its configuration from this folder, and not from the repository's own."""
+    """Return whether pytest uses the pyproject.toml of this folder."""
     return config.inipath is not None and config.inipath.parent.name == "performance"
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """Leave this folder out of the repository's own pytest runs."""
+    """Skip this folder when pytest runs the other tests of the repository."""
     return None if is_configured_here(config) else True
 
 
 @pytest.fixture(scope="session")
 async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
-    """A client over a pool of at most POOL_SIZE connections; more than that wait for one."""
+    """A Redis client with a pool of at most POOL_SIZE connections. Further commands wait for a free one."""
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -44,7 +44,7 @@ async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
         max_connections=POOL_SIZE,
         timeout=5,
         client_name="perf",
-        # Once more if the server has closed the connection since, as after a restart.
+        # Retry once if the server closed the connection, for example after a restart.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     async with Redis.from_pool(pool) as client:
@@ -54,7 +54,7 @@ async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
 
 @pytest.fixture(scope="session")
 async def postgres_pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool]":
-    """A pool that is full from the start, so that no measurement pays for a new connection."""
+    """A pool of POOL_SIZE open connections, so that no sample includes the time to connect."""
     import asyncpg
 
     pool = await asyncpg.create_pool(
@@ -74,14 +74,14 @@ async def postgres_pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool]":
 
 @pytest.fixture
 async def postgres(postgres_pool: "asyncpg.Pool") -> "AsyncIterator[PoolConnectionProxy]":
-    """One connection of the pool, for the length of a test."""
+    """One connection of the pool, for one test."""
     async with postgres_pool.acquire() as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
 async def http_client(api_url: str) -> "AsyncIterator[httpx.AsyncClient]":
-    """A client that keeps its connections to the application open."""
+    """An HTTP client of the application that keeps its connections open."""
     import httpx
 
     limits = httpx.Limits(max_connections=POOL_SIZE, max_keepalive_connections=POOL_SIZE, keepalive_expiry=None)

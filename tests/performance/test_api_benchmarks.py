@@ -1,4 +1,4 @@
-"""The application's HTTP API, through its own server, PostgreSQL and Redis."""
+"""Benchmarks of the HTTP API: requests go through uvicorn, the application, PostgreSQL and Redis."""
 
 import asyncio
 import itertools
@@ -12,13 +12,12 @@ import pytest
 from plumbline import Measure
 
 ITEM = {"name": "a measured item", "price_cents": 1_999}
-SEEDED_ITEMS = 1_000
-"""The items that the service's `prepare` command makes; their ids start from 1."""
+SEEDED_ITEMS = 1_000  # made by tests/sample_service/prepare.py; their ids start from 1
 RING = 100
 
 
 async def test_health(http_client: httpx.AsyncClient, measure: Measure) -> None:
-    """GET the health route, which asks both stores."""
+    """GET the health route, which queries PostgreSQL and Redis."""
     async for timer in measure():
         with timer:
             response = await http_client.get("/health")
@@ -26,7 +25,7 @@ async def test_health(http_client: httpx.AsyncClient, measure: Measure) -> None:
 
 
 async def test_create(http_client: httpx.AsyncClient, postgres_pool: asyncpg.Pool, measure: Measure) -> None:
-    """POST one item; those made here are deleted every 100 items."""
+    """POST one item. The created items are deleted every 100 rounds, outside of the timed block."""
     for_deletion = itertools.cycle(range(RING))
     async for timer in measure():
         if next(for_deletion) == 0:
@@ -39,7 +38,7 @@ async def test_create(http_client: httpx.AsyncClient, postgres_pool: asyncpg.Poo
 
 
 async def delete_created(pool: asyncpg.Pool) -> None:
-    """Bring the table of items back to what `prepare` made."""
+    """Delete all items that `prepare` did not make."""
     await pool.execute("DELETE FROM items WHERE id > $1", SEEDED_ITEMS)
     await pool.execute("VACUUM items")
 
@@ -56,7 +55,7 @@ async def test_read(http_client: httpx.AsyncClient, measure: Measure) -> None:
 
 async def test_cached_read(http_client: httpx.AsyncClient, measure: Measure) -> None:
     """GET one item from the cache in Redis."""
-    await http_client.get("/items/1/cached")  # fills it
+    await http_client.get("/items/1/cached")  # fills the cache
     async for timer in measure():
         with timer:
             response = await http_client.get("/items/1/cached")
@@ -73,8 +72,8 @@ async def test_list(http_client: httpx.AsyncClient, measure: Measure) -> None:
 
 @pytest.mark.unpinned
 async def test_20_concurrent_clients(api_url: str, measure: Measure) -> None:
-    """GET one item from each of 20 clients at the same time, without a single error."""
-    tls = ssl.create_default_context()  # one for all: each client would load the certificates again
+    """GET one item from each of 20 clients at the same time, without an error."""
+    tls = ssl.create_default_context()  # shared, because loading the certificates is slow
     async with AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(httpx.AsyncClient(base_url=api_url, verify=tls, trust_env=False))

@@ -1,7 +1,7 @@
-"""Redis, PostgreSQL and the application paused, killed and restarted in the middle of work.
+"""Recovery tests: pause, kill and restart Redis, PostgreSQL and the application while clients send requests.
 
-The work goes through the application: items are created and events handed to the worker. The times until a
-failure is noticed and until work goes on are printed at the end of the run and written to junit.xml, but not judged.
+The clients create items, and events for the worker. The run prints the times until the first failed request and until
+requests succeed again, and writes them to junit.xml. These times have no limits of their own.
 """
 
 import asyncio
@@ -23,13 +23,14 @@ CLIENTS = 4
 REQUEST_LIMIT_S = 3.0
 NOTICE_LIMIT_S = 10.0
 RECOVERY_LIMIT_S = 20.0
+# The body of a request by its kind, and the query that finds what was stored.
 KINDS = {"items": {"name": "interrupted", "price_cents": 1}, "events": {"name": "interrupted"}}
 STORED = {"items": "SELECT id FROM items WHERE id = ANY($1)", "events": "SELECT id FROM events WHERE id = ANY($1)"}
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request: its kind, its begin and end (perf_counter seconds), and the id that was acknowledged, if any."""
+    """One request. Times are readings of `perf_counter`; `acknowledged` is the id in the answer, None if it failed."""
 
     kind: str
     began_s: float
@@ -38,7 +39,7 @@ class Attempt:
 
 
 class Work:
-    """Clients that create items and events, one after another, with the outcome of each request."""
+    """Clients that create items and events, and the outcome of each request."""
 
     def __init__(self, api_url: str) -> None:
         self.attempts: list[Attempt] = []
@@ -46,7 +47,7 @@ class Work:
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """Work for as long as the block lasts."""
+        """Send requests until the `async with` block ends."""
         async with (
             httpx.AsyncClient(base_url=self._api_url, timeout=REQUEST_LIMIT_S, trust_env=False) as client,
             asyncio.TaskGroup() as group,
@@ -68,17 +69,17 @@ class Work:
                 except httpx.HTTPError:
                     acknowledged = None
                 self.attempts.append(Attempt(kind, began_s, perf_counter(), acknowledged))
-                await asyncio.sleep(0.002)  # leaves the core to the others
+                await asyncio.sleep(0.002)  # leaves CPU time to the servers
 
     def acknowledged(self, kind: str) -> set[int | str]:
         return {attempt.acknowledged for attempt in self.attempts if attempt.kind == kind and attempt.acknowledged}
 
     def failed_at(self, since_s: float) -> float | None:
-        """When the first failure after that time was noticed."""
+        """Return the time at which the first request failed since `since_s`, if one did."""
         return min((a.ended_s for a in self.attempts if not a.acknowledged and a.ended_s >= since_s), default=None)
 
     def going_again_at(self, since_s: float) -> float | None:
-        """When both kinds of work, begun after that time, had succeeded."""
+        """Return the time at which requests of both kinds, sent since `since_s`, had succeeded, if they have."""
         again_s: dict[str, float] = {}
         for attempt in self.attempts:
             if attempt.acknowledged and attempt.began_s >= since_s:
@@ -87,19 +88,19 @@ class Work:
 
 
 async def until(event: str, condition: Callable[[], bool], limit_s: float) -> None:
-    """Wait until the condition holds. Raises AssertionError that names the event if it does not in time."""
+    """Wait until the condition holds. Raises AssertionError after `limit_s`."""
     deadline_s = perf_counter() + limit_s
     while not condition():
-        assert perf_counter() < deadline_s, f"{event}: not within {limit_s:g} s"
+        assert perf_counter() < deadline_s, f"not within {limit_s:g} s: {event}"
         await asyncio.sleep(0.002)
 
 
 @pytest.fixture(params=["redis", "postgres", "app"])
 async def service(request: pytest.FixtureRequest, services: Services, api_url: str) -> AsyncIterator[Service]:
-    """The service to interrupt; everything is up again afterwards."""
+    """The service to interrupt. Afterwards this fixture waits until the whole system works again."""
     found: Service | None = getattr(services, request.param)
     if found is None or not found.own:
-        pytest.skip(f"{request.param} runs elsewhere, and is not interrupted")
+        pytest.skip(f"Plumbline did not start {request.param}, so it does not interrupt it")
     yield found
     async with asyncio.timeout(RECOVERY_LIMIT_S), httpx.AsyncClient(base_url=api_url, trust_env=False) as client:
         while True:
@@ -113,7 +114,7 @@ async def service(request: pytest.FixtureRequest, services: Services, api_url: s
 
 @pytest.fixture
 async def promised(service: Service, redis_client: Redis, postgres_pool: asyncpg.Pool) -> list[str]:
-    """The kinds of work that outlive a killed service with the durability that the servers are configured for."""
+    """The kinds of data that the configured durability keeps when the service is killed."""
     if service.name == "postgres" and await postgres_pool.fetchval("SHOW synchronous_commit") == "off":
         return []
     if service.name == "redis" and (await redis_client.config_get("appendonly"))["appendonly"] == "no":
@@ -122,7 +123,7 @@ async def promised(service: Service, redis_client: Redis, postgres_pool: asyncpg
 
 
 async def lift(service: Service, interruption: str) -> None:
-    """End the interruption, whatever has become of the test."""
+    """End the interruption."""
     if interruption == "pause":
         await asyncio.to_thread(service.resume)
     elif interruption == "kill":
@@ -138,29 +139,29 @@ async def test_nothing_acknowledged_is_lost(
     promised: list[str],
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Work goes on after an interruption, and all that was acknowledged and promised is in PostgreSQL in the end."""
+    """Requests succeed again after an interruption, and PostgreSQL has everything that was acknowledged."""
     work = Work(api_url)
     async with work.going_on():
-        await until("work begins", lambda: work.going_again_at(0) is not None, RECOVERY_LIMIT_S)
+        await until("requests succeed", lambda: work.going_again_at(0) is not None, RECOVERY_LIMIT_S)
         began_s = perf_counter()
         try:
             await asyncio.to_thread(getattr(service, interruption))
-            if interruption != "restart":  # one may be over before it is noticed
-                await until("a failure is noticed", lambda: work.failed_at(began_s) is not None, NOTICE_LIMIT_S)
+            if interruption != "restart":  # a restart may be over before a request fails
+                await until("a request fails", lambda: work.failed_at(began_s) is not None, NOTICE_LIMIT_S)
         finally:
             await lift(service, interruption)
         lifted_s = perf_counter()
-        await until("work goes on", lambda: work.going_again_at(lifted_s) is not None, RECOVERY_LIMIT_S)
+        await until("requests succeed again", lambda: work.going_again_at(lifted_s) is not None, RECOVERY_LIMIT_S)
 
     noticed_s, again_s = work.failed_at(began_s), work.going_again_at(lifted_s)
-    record_property("noticed", "not at all" if noticed_s is None else f"{noticed_s - began_s:.3f} s")
-    record_property("work goes on", f"{(again_s or 0) - lifted_s:.3f} s")
+    record_property("first failure after", "none" if noticed_s is None else f"{noticed_s - began_s:.3f} s")
+    record_property("recovered after", f"{(again_s or 0) - lifted_s:.3f} s")
     for kind in promised:
         assert await lost(postgres_pool, kind, work.acknowledged(kind)) == set(), kind
 
 
 async def lost(postgres_pool: asyncpg.Pool, kind: str, acknowledged: set[int | str]) -> set[int | str]:
-    """Those that are not in PostgreSQL, not even after the worker has had time to catch up."""
+    """Return the acknowledged ids that PostgreSQL lacks, after waiting for the worker to store its events."""
     missing = acknowledged
     deadline_s = perf_counter() + RECOVERY_LIMIT_S
     while missing and perf_counter() < deadline_s:

@@ -1,4 +1,4 @@
-"""PostgreSQL as the application uses it: connecting, reading, writing one row and many, and its pool."""
+"""Benchmarks of PostgreSQL through asyncpg: connecting, the pool, reading and writing."""
 
 import asyncio
 import itertools
@@ -11,10 +11,10 @@ from asyncpg.pool import PoolConnectionProxy
 from plumbline import Measure
 
 ACCOUNTS = 1_000
+# Benchmarks that write one row at a time write to these rows in turn, so that the tables do not grow.
 RING = 100
-"""Benchmarks that write one row do so to this many in turn, so that the tables stay as they are."""
 
-# Half of each page is left free for updates.
+# fillfactor = 50 leaves half of each page free for updated rows.
 SCHEMA = """
 DROP TABLE IF EXISTS perf_accounts, perf_entries;
 CREATE TABLE perf_accounts (id bigint PRIMARY KEY, name text NOT NULL, balance bigint NOT NULL) WITH (fillfactor = 50);
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("tables")
 
 @pytest.fixture(scope="module")
 async def tables(postgres_pool: asyncpg.Pool) -> AsyncIterator[None]:
-    """A table of 1,000 accounts to read and update, and an empty one of entries to write to."""
+    """A table of 1,000 accounts to read and update, and an empty table of entries to write to."""
     await postgres_pool.execute(SCHEMA)
     await postgres_pool.copy_records_to_table("perf_accounts", records=records(ACCOUNTS))
     await postgres_pool.execute("VACUUM ANALYZE perf_accounts")
@@ -53,7 +53,7 @@ async def test_connect(postgres_url: str, measure: Measure) -> None:
 
 
 async def test_pool_acquire(postgres_pool: asyncpg.Pool, measure: Measure) -> None:
-    """Borrow a connection from the pool and give it back, which resets its session."""
+    """Acquire a connection from the pool and release it, which resets its session."""
     async for timer in measure():
         with timer:
             async with postgres_pool.acquire():
@@ -63,7 +63,7 @@ async def test_pool_acquire(postgres_pool: asyncpg.Pool, measure: Measure) -> No
 
 
 async def test_pool_hygiene(postgres_pool: asyncpg.Pool) -> None:
-    """No connection stays in use, or in a transaction, after 100 queries at once and one that failed."""
+    """No connection stays in use or in a transaction after 100 concurrent queries, of which one fails."""
 
     async def divide(by: int) -> None:
         async with postgres_pool.acquire() as connection, connection.transaction():
@@ -83,7 +83,7 @@ async def test_pool_hygiene(postgres_pool: asyncpg.Pool) -> None:
 
 
 async def test_select_1(postgres: PoolConnectionProxy, measure: Measure) -> None:
-    """SELECT 1: a round trip and little else."""
+    """SELECT 1, to measure one round trip."""
     async for timer in measure():
         with timer:
             value = await postgres.fetchval("SELECT 1")
@@ -102,7 +102,7 @@ async def test_row_by_key(postgres: PoolConnectionProxy, measure: Measure) -> No
 
 
 async def test_200_rows(postgres: PoolConnectionProxy, measure: Measure) -> None:
-    """SELECT 200 rows in the order of their key."""
+    """SELECT 200 rows ordered by their primary key."""
     async for timer in measure():
         with timer:
             rows = await postgres.fetch("SELECT id, name, balance FROM perf_accounts ORDER BY id LIMIT 200")

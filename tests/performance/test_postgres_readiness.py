@@ -1,4 +1,4 @@
-"""Is PostgreSQL fit for production: who gets in, what is kept, and how much room is left."""
+"""Readiness tests of PostgreSQL: access, version, connection limit, configuration and durability."""
 
 import asyncio
 import tomllib
@@ -20,22 +20,22 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def postgres_service(services: Services, postgres_url: str) -> Service:  # noqa: ARG001 - skips if it is off
+def postgres_service(services: Services, postgres_url: str) -> Service:  # noqa: ARG001 - skips if PostgreSQL is off
     assert services.postgres is not None
     return services.postgres
 
 
-# Who gets in
+# Access
 
 
 @pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
 async def test_postgres_refuses(postgres_service: Service, password: str) -> None:
-    """PostgreSQL lets nobody in without the right password."""
+    """PostgreSQL refuses clients without the right password."""
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
         await asyncpg.connect(replace(postgres_service.address, password=password).url)
 
 
-# Versions and room
+# Version and connection limit
 
 
 def version_parts(version: str) -> tuple[int, ...]:
@@ -43,12 +43,12 @@ def version_parts(version: str) -> tuple[int, ...]:
 
 
 async def test_postgres_version(postgres_service: Service, settings: dict[str, Any]) -> None:
-    """PostgreSQL is of the version that the settings ask for, or newer."""
+    """PostgreSQL has at least the `minimum_version` of settings.toml."""
     assert version_parts(postgres_service.version) >= version_parts(settings["postgres"].get("minimum_version", "14"))
 
 
 async def test_postgres_has_room_for_the_pools(postgres_pool: asyncpg.Pool) -> None:
-    """PostgreSQL takes the connections that others have open and a full pool of ours, beside those it reserves."""
+    """`max_connections` suffices for a full pool of this suite, all other clients and the reserved connections."""
     limit = int(await postgres_pool.fetchval("SHOW max_connections"))
     reserved = int(await postgres_pool.fetchval("SHOW superuser_reserved_connections"))
     others = await postgres_pool.fetchval(
@@ -58,22 +58,22 @@ async def test_postgres_has_room_for_the_pools(postgres_pool: asyncpg.Pool) -> N
     assert others + postgres_pool.get_max_size() <= limit - reserved
 
 
-# What is kept
+# Configuration and durability
 
 
 async def test_postgres_runs_as_configured(
     postgres_service: Service, postgres_pool: asyncpg.Pool, settings: dict[str, Any]
 ) -> None:
-    """PostgreSQL reports each option of the settings as they say, durability among them."""
+    """PostgreSQL runs with each option of `[postgres.config]` in settings.toml."""
     if not postgres_service.own:
-        pytest.skip("the options in settings.toml are for a PostgreSQL that we start")
+        pytest.skip("Plumbline did not start this PostgreSQL, so [postgres.config] does not apply to it")
     for name, wanted in settings["postgres"].get("config", {}).items():
         reported = await postgres_pool.fetchval("SELECT current_setting($1)", name)
         assert reported == spelt(wanted), name
 
 
 def spelt(option: object) -> str:
-    """Return an option of the settings in the spelling of PostgreSQL."""
+    """Return the value of an option as PostgreSQL spells it."""
     if isinstance(option, bool):
         return "on" if option else "off"
     return str(option)
@@ -81,7 +81,7 @@ def spelt(option: object) -> str:
 
 async def kill_and_start_again(service: Service) -> None:
     if not service.own:
-        pytest.skip(f"{service.name} runs elsewhere, and is not killed")
+        pytest.skip(f"Plumbline did not start {service.name}, so it does not kill it")
     try:
         await asyncio.to_thread(service.kill)
     finally:
@@ -92,9 +92,9 @@ async def kill_and_start_again(service: Service) -> None:
 @pytest.mark.full
 @pytest.mark.disruptive
 async def test_postgres_commit_survives_a_kill(postgres_service: Service, postgres_pool: asyncpg.Pool) -> None:
-    """A commit that PostgreSQL has answered is there after a SIGKILL, unless synchronous_commit is off."""
+    """PostgreSQL keeps an acknowledged commit when it is killed with SIGKILL."""
     if await postgres_pool.fetchval("SHOW synchronous_commit") == "off":
-        pytest.skip("with synchronous_commit off a commit may be lost or not")
+        pytest.skip("synchronous_commit is off, so a killed PostgreSQL may lose a commit")
     await postgres_pool.execute("DROP TABLE IF EXISTS perf_durable; CREATE TABLE perf_durable (id bigint)")
     await postgres_pool.execute("INSERT INTO perf_durable VALUES (1)")
 
@@ -104,12 +104,12 @@ async def test_postgres_commit_survives_a_kill(postgres_service: Service, postgr
     await postgres_pool.execute("DROP TABLE perf_durable")
 
 
-# In containers
+# Container
 
 
 async def container_is_well(service: Service) -> None:
     if service.backend != "docker":
-        pytest.skip(f"{service.name} is not in a container of ours")
+        pytest.skip(f"{service.name} does not run in a container that Plumbline started")
 
     async with asyncio.timeout(15):
         state = await asyncio.to_thread(service.state)
@@ -118,5 +118,5 @@ async def container_is_well(service: Service) -> None:
 
 
 async def test_postgres_container_is_well(postgres_service: Service) -> None:
-    """It runs: it is not restarting, paused or ended for want of memory, and Docker says so within 15 s."""
+    """Docker reports within 15 s that the container is running: not paused, restarting or killed for its memory."""
     await container_is_well(postgres_service)

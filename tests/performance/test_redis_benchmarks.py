@@ -1,4 +1,4 @@
-"""Redis as the application uses it: publishing, keys, pipelines, scripts, streams, and how connections are handled."""
+"""Benchmarks of Redis through redis-py: publishing, connections, memory, keys, pipelines, scripts and streams."""
 
 import asyncio
 import gc
@@ -15,6 +15,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from plumbline import Measure, slope
 
+# An event of an order service, about 700 bytes.
 STANDARD_PAYLOAD = json.dumps(
     {
         "id": "6f1c2d9e-3f0a-4d57-9a53-0d7f6a1f8e11",
@@ -24,14 +25,13 @@ STANDARD_PAYLOAD = json.dumps(
         "lines": [{"sku": f"SKU-{number:05}", "quantity": number, "price_cents": 1_999} for number in range(1, 11)],
     }
 )
-"""About 700 bytes, as an event of an order service would be."""
 
+# Benchmarks that write one key at a time write to these keys in turn, so that the data does not grow.
 KEYS = 100
-"""Benchmarks that write do so to a ring of this many keys, so that the data set stays as it is."""
 
 
 async def client_count(redis_client: Redis, name: str) -> int:
-    """How many connections of that client name the server sees."""
+    """Return the number of connections with this client name."""
     return sum(client["name"] == name for client in await redis_client.client_list())
 
 
@@ -48,7 +48,7 @@ async def test_publish_latency(redis_client: Redis, key_prefix: str, measure: Me
 
 
 async def test_latency_percentiles(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH often enough for the 99th percentile to be a figure, and not the luck of a handful of samples."""
+    """PUBLISH with 1,000 samples, as many as the budget for the 99th percentile needs."""
     channel = f"{key_prefix}percentiles"
     async for timer in measure(samples=1000):
         with timer:
@@ -58,7 +58,7 @@ async def test_latency_percentiles(redis_client: Redis, key_prefix: str, measure
 
 @pytest.mark.unpinned
 async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH 500 messages at once, which share the connections of a bounded pool."""
+    """PUBLISH 500 messages at once over a bounded connection pool."""
     channel = f"{key_prefix}burst"
     async for timer in measure(operations=500):
         with timer:
@@ -67,7 +67,7 @@ async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measur
 
 
 async def test_sustained_load(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH 100 messages one after another, without a break between them."""
+    """PUBLISH 100 messages one after another."""
     channel = f"{key_prefix}sustained"
     async for timer in measure(operations=100):
         with timer:
@@ -91,7 +91,7 @@ async def test_5_concurrent_publishers(redis_client: Redis, key_prefix: str, mea
 
 
 async def test_standard_payload_published(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH an event of a usual size."""
+    """PUBLISH an event of 700 bytes."""
     channel = f"{key_prefix}payload"
     async for timer in measure():
         with timer:
@@ -100,7 +100,7 @@ async def test_standard_payload_published(redis_client: Redis, key_prefix: str, 
 
 
 async def test_standard_throughput(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH 50 events of a usual size one after another, encoded to JSON each time."""
+    """Encode an event of 700 bytes to JSON and PUBLISH it, 50 times one after another."""
     channel = f"{key_prefix}throughput"
     event = json.loads(STANDARD_PAYLOAD)
     async for timer in measure(operations=50):
@@ -110,7 +110,7 @@ async def test_standard_throughput(redis_client: Redis, key_prefix: str, measure
 
 
 async def test_all_targets_together(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """PUBLISH events of a usual size to 10 channels in turn, held to all targets for latency and throughput at once."""
+    """PUBLISH events of 700 bytes to 10 channels in turn, with budgets for both latency and throughput."""
     channels = itertools.cycle([f"{key_prefix}together:{number}" for number in range(10)])
     async for timer in measure(samples=1000):
         channel = next(channels)
@@ -123,7 +123,7 @@ async def test_all_targets_together(redis_client: Redis, key_prefix: str, measur
 
 
 async def test_500_pings_over_a_pool(redis_client: Redis, measure: Measure) -> None:
-    """PING 500 times one after another, each time on a connection borrowed from the pool."""
+    """PING 500 times one after another, each time with a connection from the pool."""
     async for timer in measure(operations=500):
         with timer:
             for _ in range(500):
@@ -144,7 +144,7 @@ async def test_one_connection_a_ping(redis_url: str, measure: Measure) -> None:
 
 
 async def test_the_pool_is_cheaper(redis_client: Redis, redis_url: str) -> None:
-    """A PING over the pool takes less than half of the time of one on a connection of its own."""
+    """A PING over the pool takes less than half the time of a PING on a new connection."""
     ratios = []
     for _ in range(20):
         start = perf_counter()
@@ -158,7 +158,7 @@ async def test_the_pool_is_cheaper(redis_client: Redis, redis_url: str) -> None:
 
 @pytest.mark.unpinned
 async def test_reuse_by_10_clients(redis_client: Redis, measure: Measure) -> None:
-    """PING 10 times from each of 10 clients at once that share the pool."""
+    """PING 10 times from each of 10 concurrent clients that share the pool."""
     clients = [Redis(connection_pool=redis_client.connection_pool) for _ in range(10)]
 
     async def ping_10_times(client: Redis) -> None:
@@ -171,14 +171,14 @@ async def test_reuse_by_10_clients(redis_client: Redis, measure: Measure) -> Non
 
 
 async def test_pool_hygiene(redis_client: Redis, redis_url: str, key_prefix: str) -> None:
-    """A pool stays within its bound under load, and no connection of it is left in use, nor open once it is closed."""
+    """A pool keeps its limit under load, gets all connections back, and closes all of them at the end."""
     name = f"{key_prefix}hygiene".replace(":", "-")
     pool = BlockingConnectionPool.from_url(redis_url, max_connections=5, timeout=1, client_name=name)
     async with Redis.from_pool(pool) as client:
         await asyncio.gather(*(client.ping() for _ in range(100)))
         assert await client_count(redis_client, name) == 5
         async with AsyncExitStack() as stack:
-            for _ in range(5):  # a connection each: one that is still in use would be missing
+            for _ in range(5):  # takes all connections of the pool; fails if one is still in use
                 subscriber = await stack.enter_async_context(client.pubsub())
                 await subscriber.subscribe(f"{key_prefix}hygiene")
 
@@ -190,18 +190,18 @@ async def test_pool_hygiene(redis_client: Redis, redis_url: str, key_prefix: str
 # Memory
 
 CYCLES = 20
-MESSAGES_A_CYCLE = 50
+MESSAGES_PER_CYCLE = 50
 WARM_UP_CYCLES = 5
 
 
 async def publish_cycles(redis_client: Redis, channel: str, cycles: int) -> None:
-    for _ in range(cycles * MESSAGES_A_CYCLE):
+    for _ in range(cycles * MESSAGES_PER_CYCLE):
         await redis_client.publish(channel, STANDARD_PAYLOAD)
     gc.collect(1)
 
 
 async def test_memory_growth(redis_client: Redis, key_prefix: str) -> None:
-    """Publishing lets the memory of this process grow by less than 16 KiB a cycle of 50 messages."""
+    """The memory of this process grows by less than 16 KiB per 50 published messages."""
     channel, process = f"{key_prefix}memory", psutil.Process()
     await publish_cycles(redis_client, channel, WARM_UP_CYCLES)
 
@@ -214,7 +214,7 @@ async def test_memory_growth(redis_client: Redis, key_prefix: str) -> None:
 
 
 async def test_memory_growth_traced(redis_client: Redis, key_prefix: str) -> None:
-    """Publishing leaves less than 500 bytes a cycle of 50 messages behind in Python objects."""
+    """The memory of Python objects grows by less than 500 bytes per 50 published messages."""
     channel = f"{key_prefix}memory"
     await publish_cycles(redis_client, channel, WARM_UP_CYCLES)
 
@@ -248,7 +248,7 @@ async def test_get(redis_client: Redis, key_prefix: str, measure: Measure, size_
 
 @pytest.mark.parametrize("size_bytes", SIZES)
 async def test_set(redis_client: Redis, key_prefix: str, measure: Measure, size_bytes: int) -> None:
-    """SET one value, in a ring of 100 keys."""
+    """SET one value, to 100 keys in turn."""
     keys, value = [f"{key_prefix}set:{size_bytes}:{n}" for n in range(KEYS)], b"x" * size_bytes
     for key in keys:
         await redis_client.set(key, value)
@@ -273,7 +273,7 @@ async def test_pipeline_of_50(redis_client: Redis, key_prefix: str, measure: Mea
 
 
 async def test_lua_script(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """Count in a script on the server, as a rate limiter does."""
+    """Run a Lua script that counts requests, as a rate limiter does."""
     key = f"{key_prefix}limiter"
     count = redis_client.register_script(
         """
@@ -282,7 +282,7 @@ async def test_lua_script(redis_client: Redis, key_prefix: str, measure: Measure
         return count
         """
     )
-    await redis_client.delete(key)  # else one that an earlier process has left expires in between
+    await redis_client.delete(key)  # a key of an earlier process could expire while this test runs
     before = await count(keys=[key], args=[60_000])
     async for timer in measure():
         with timer:
@@ -294,7 +294,7 @@ async def test_lua_script(redis_client: Redis, key_prefix: str, measure: Measure
 
 
 async def test_stream_add(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
-    """XADD one event to a stream that is kept at 100."""
+    """XADD one event to a stream that is kept at 100 events."""
     stream = f"{key_prefix}stream:add"
     async for timer in measure():
         with timer:
@@ -321,7 +321,7 @@ async def test_pub_sub_round_trip(redis_client: Redis, key_prefix: str, measure:
     channel = f"{key_prefix}round-trip"
     async with redis_client.pubsub(ignore_subscribe_messages=True) as subscriber:
         await subscriber.subscribe(channel)
-        await subscriber.get_message(timeout=5)  # the subscription's own confirmation
+        await subscriber.get_message(timeout=5)  # the confirmation of the subscription
         async for timer in measure():
             with timer:
                 await redis_client.publish(channel, "message")

@@ -1,4 +1,4 @@
-"""Is Redis fit for production: who gets in, what is kept, and how much room is left."""
+"""Readiness tests of Redis: access, version, connection limit, configuration and durability."""
 
 import asyncio
 import tomllib
@@ -26,12 +26,12 @@ def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG00
     return services.redis
 
 
-# Who gets in
+# Access
 
 
 @pytest.mark.parametrize("password", ["", "wrong"], ids=["no password", "wrong password"])
 async def test_redis_refuses(redis_service: Service, password: str) -> None:
-    """Redis lets nobody in without the right password."""
+    """Redis refuses clients without the right password."""
     if redis_service.own and not redis_service.address.password:
         pytest.skip('requirepass = "" in settings.toml switches the password off')
     async with Redis.from_url(replace(redis_service.address, password=password).url) as client:
@@ -39,7 +39,7 @@ async def test_redis_refuses(redis_service: Service, password: str) -> None:
             await client.ping()
 
 
-# Versions and room
+# Version and connection limit
 
 
 def version_parts(version: str) -> tuple[int, ...]:
@@ -47,32 +47,32 @@ def version_parts(version: str) -> tuple[int, ...]:
 
 
 async def test_redis_version(redis_service: Service, settings: dict[str, Any]) -> None:
-    """Redis is of the version that the settings ask for, or newer."""
+    """Redis has at least the `minimum_version` of settings.toml."""
     assert version_parts(redis_service.version) >= version_parts(settings["redis"].get("minimum_version", "7.0"))
 
 
 async def test_redis_has_room_for_the_pools(redis_client: Redis) -> None:
-    """Redis takes twice the connections that are open now and that this pool may still open."""
+    """`maxclients` is at least twice the open connections and the size of the pool together."""
     limit = int((await redis_client.config_get("maxclients"))["maxclients"] or 0)
     open_now = len(await redis_client.client_list())
 
     assert 2 * (open_now + redis_client.connection_pool.max_connections) <= limit
 
 
-# What is kept
+# Configuration and durability
 
 
 async def test_redis_runs_as_configured(redis_service: Service, redis_client: Redis, settings: dict[str, Any]) -> None:
-    """Redis reports each option of the settings as they say, durability among them."""
+    """Redis runs with each option of `[redis.config]` in settings.toml."""
     if not redis_service.own:
-        pytest.skip("the options in settings.toml are for a Redis that we start")
+        pytest.skip("Plumbline did not start this Redis, so [redis.config] does not apply to it")
     for name, wanted in settings["redis"].get("config", {}).items():
         reported = (await redis_client.config_get(name))[name]
         assert reported == spelt(wanted), name
 
 
 def spelt(option: object) -> str:
-    """Return an option of the settings in the spelling of Redis."""
+    """Return the value of an option as Redis spells it."""
     if isinstance(option, bool):
         return "yes" if option else "no"
     return str(option)
@@ -80,7 +80,7 @@ def spelt(option: object) -> str:
 
 async def kill_and_start_again(service: Service) -> None:
     if not service.own:
-        pytest.skip(f"{service.name} runs elsewhere, and is not killed")
+        pytest.skip(f"Plumbline did not start {service.name}, so it does not kill it")
     try:
         await asyncio.to_thread(service.kill)
     finally:
@@ -91,10 +91,10 @@ async def kill_and_start_again(service: Service) -> None:
 @pytest.mark.full
 @pytest.mark.disruptive
 async def test_redis_write_survives_a_kill(redis_service: Service, redis_client: Redis, key_prefix: str) -> None:
-    """A write that Redis has answered is there after a SIGKILL with the append-only file on, and lost with it off."""
+    """Redis keeps an acknowledged write after SIGKILL if its append-only file is on, and loses it if it is off."""
     durable = (await redis_client.config_get("appendonly"))["appendonly"] == "yes"
     if not durable and (await redis_client.config_get("save"))["save"]:
-        pytest.skip("with snapshots alone a write may be lost or not")
+        pytest.skip("this Redis saves snapshots only, so a killed Redis may lose a write")
     await redis_client.set(f"{key_prefix}durable", "value")
 
     await kill_and_start_again(redis_service)
@@ -102,12 +102,12 @@ async def test_redis_write_survives_a_kill(redis_service: Service, redis_client:
     assert (await redis_client.get(f"{key_prefix}durable") is not None) == durable
 
 
-# In containers
+# Container
 
 
 async def container_is_well(service: Service) -> None:
     if service.backend != "docker":
-        pytest.skip(f"{service.name} is not in a container of ours")
+        pytest.skip(f"{service.name} does not run in a container that Plumbline started")
 
     async with asyncio.timeout(15):
         state = await asyncio.to_thread(service.state)
@@ -116,5 +116,5 @@ async def container_is_well(service: Service) -> None:
 
 
 async def test_redis_container_is_well(redis_service: Service) -> None:
-    """It runs: it is not restarting, paused or ended for want of memory, and Docker says so within 15 s."""
+    """Docker reports within 15 s that the container is running: not paused, restarting or killed for its memory."""
     await container_is_well(redis_service)

@@ -1,4 +1,4 @@
-"""Memory, CPU and open files of this process, the servers and the application while they work."""
+"""Tests of memory, CPU time and open files: of the test process, the servers and the application, under load."""
 
 import asyncio
 import gc
@@ -16,17 +16,17 @@ pytestmark = pytest.mark.full
 
 CYCLES = 20
 WARM_UP_CYCLES = 10
-REQUESTS_A_CYCLE = 60
+REQUESTS_PER_CYCLE = 60
 CLIENTS = 10
+# Per request. Below 1 KiB is usual: Python collects an application's garbage only after some 10,000 requests.
 GROWTH_LIMIT_BYTES = 2 * 1024
-"""A request. Below 1 KiB is usual: an application gathers garbage for some 10,000 requests until Python collects it."""
 
 Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips if it is off
-    """Processes on this machine by what they belong to: the tests, a server, the application."""
+def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips if off
+    """The processes on this machine by name: "tests", "redis", "postgres", "app" and your other processes."""
     found = {"tests": [psutil.Process()]}
     for service in services.running():
         if pids := service.pids():
@@ -35,15 +35,15 @@ def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process
 
 
 async def cycle(client: httpx.AsyncClient) -> None:
-    """REQUESTS_A_CYCLE requests, CLIENTS at a time: single reads, cached reads and lists."""
-    for _ in range(REQUESTS_A_CYCLE // CLIENTS // 3):
+    """Send REQUESTS_PER_CYCLE requests, CLIENTS at a time: single reads, cached reads and lists."""
+    for _ in range(REQUESTS_PER_CYCLE // CLIENTS // 3):
         for path in ("/items/1", "/items/1/cached", "/items"):
             responses = await asyncio.gather(*(client.get(path) for _ in range(CLIENTS)))
             assert all(response.is_success for response in responses)
 
 
 def own_bytes(processes: list[psutil.Process]) -> int:
-    """Resident memory without what is shared, such as PostgreSQL's buffers, if the system reports it."""
+    """Return the resident memory, without shared memory such as PostgreSQL's buffers if the system reports it."""
     memory = [process.memory_info() for process in processes]
     return sum(info.rss - getattr(info, "shared", 0) for info in memory)
 
@@ -55,7 +55,7 @@ def cpu_s(processes: list[psutil.Process]) -> float:
 async def test_memory_growth(
     http_client: httpx.AsyncClient, processes: dict[str, list[psutil.Process]], record_property: Record
 ) -> None:
-    """Under load no part of the system grows by 2 KiB of memory a request."""
+    """Under load no part of the system grows by more than 2 KiB of memory per request."""
     used_bytes: dict[str, list[int]] = {name: [] for name in processes}
     for number in range(WARM_UP_CYCLES + CYCLES):
         await cycle(http_client)
@@ -64,28 +64,28 @@ async def test_memory_growth(
             for name, own in processes.items():
                 used_bytes[name].append(own_bytes(own))
 
-    growth_bytes = {name: slope(values) / REQUESTS_A_CYCLE for name, values in used_bytes.items()}
+    growth_bytes = {name: slope(values) / REQUESTS_PER_CYCLE for name, values in used_bytes.items()}
     for name, growth in growth_bytes.items():
-        record_property(f"memory of {name}", f"{used_bytes[name][-1] / 2**20:.1f} MiB, {growth:+.0f} bytes a request")
+        record_property(f"memory of {name}", f"{used_bytes[name][-1] / 2**20:.1f} MiB, {growth:+.0f} bytes per request")
     assert {name: growth for name, growth in growth_bytes.items() if growth > GROWTH_LIMIT_BYTES} == {}
 
 
 async def test_cpu_under_load(
     http_client: httpx.AsyncClient, processes: dict[str, list[psutil.Process]], record_property: Record
 ) -> None:
-    """The CPU time of a request grows by less than 3 % from one round of three cycles to the next."""
+    """The CPU time per request grows by less than 3 % from three cycles to the next three."""
     await cycle(http_client)
     spent_s: dict[str, list[float]] = {name: [] for name in processes}
     for _ in range(CYCLES // 2):
         before_s = {name: cpu_s(own) for name, own in processes.items()}
-        for _ in range(3):  # CPU time is counted in steps of 10 ms: one cycle would be too short
+        for _ in range(3):  # one cycle is too short, because the system counts CPU time in steps of 10 ms
             await cycle(http_client)
         for name, own in processes.items():
             spent_s[name].append(cpu_s(own) - before_s[name])
 
     for name, values in spent_s.items():
-        request_ms = statistics.fmean(values) / (3 * REQUESTS_A_CYCLE) * 1e3
-        record_property(f"CPU of {name}", f"{request_ms:.3f} ms a request")
+        request_ms = statistics.fmean(values) / (3 * REQUESTS_PER_CYCLE) * 1e3
+        record_property(f"CPU time of {name}", f"{request_ms:.3f} ms per request")
     total_s = [sum(values) for values in zip(*spent_s.values(), strict=True)]
     assert slope(total_s) < 0.03 * statistics.median(total_s)
 
@@ -93,19 +93,19 @@ async def test_cpu_under_load(
 async def test_cpu_after_load(
     http_client: httpx.AsyncClient, processes: dict[str, list[psutil.Process]], record_property: Record
 ) -> None:
-    """Once the load is over everything comes to rest: all together take less than a tenth of one core."""
+    """After the load all processes together use less than a tenth of one core."""
     await cycle(http_client)
     everything = [process for own in processes.values() for process in own]
     began_s, before_s = perf_counter(), cpu_s(everything)
     await asyncio.sleep(1)
     share = (cpu_s(everything) - before_s) / (perf_counter() - began_s)
 
-    record_property("CPU at rest", f"{share:.1%} of a core")
+    record_property("CPU use after load", f"{share:.1%} of a core")
     assert share < 0.1
 
 
 async def test_open_files(http_client: httpx.AsyncClient, processes: dict[str, list[psutil.Process]]) -> None:
-    """Under load neither the tests nor the application open more and more files and sockets."""
+    """Under load the number of open files and sockets does not grow in the tests or the application."""
     counts: dict[str, list[int]] = {name: [] for name in ("tests", "app") if name in processes}
     for _ in range(CYCLES):
         await cycle(http_client)

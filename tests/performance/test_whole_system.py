@@ -1,4 +1,4 @@
-"""Does it all work together: the sample service with both stores and its worker."""
+"""Readiness test of the whole sample service: the API, PostgreSQL, Redis and the worker."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.readiness
 async def test_whole_system(
     http_client: httpx.AsyncClient, postgres_pool: asyncpg.Pool, redis_client: Redis, key_prefix: str
 ) -> None:
-    """What the API takes in is found in PostgreSQL, in the cache and, by way of the worker, among the events."""
+    """A created item is in PostgreSQL and in the cache, and the worker stores a created event."""
     created = (await http_client.post("/items", json={"name": "whole system", "price_cents": 42})).raise_for_status()
     item = created.json()
     row = await postgres_pool.fetchrow("SELECT name, price_cents FROM items WHERE id = $1", item["id"])

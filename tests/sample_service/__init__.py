@@ -1,6 +1,6 @@
-"""A small real API on PostgreSQL and Redis: the code under test, to be replaced by your own.
+"""A small API on PostgreSQL and Redis: the code under test. Replace it with your own application.
 
-python -m tests.sample_service.prepare        creates the tables and seeds them; may be run again
-uvicorn tests.sample_service.app:app          the API
-python -m tests.sample_service.worker         stores the events that the API takes in
+python -m tests.sample_service.prepare        creates and fills the tables
+uvicorn tests.sample_service.app:app          serves the API
+python -m tests.sample_service.worker         stores the events that the API receives
 """

@@ -1,4 +1,4 @@
-"""The API: items in PostgreSQL, read directly or through a cache in Redis, and events for the worker."""
+"""The HTTP API: items in PostgreSQL, a cache of items in Redis, and events for the worker."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def lifespan(_app: Starlette) -> AsyncIterator[State]:
 
 
 async def health(request: Request) -> Response:
-    """Whether both stores answer."""
+    """Report whether PostgreSQL and Redis answer."""
 
     async def check_database() -> None:
         await fetch(request, "SELECT 1")
@@ -84,7 +84,7 @@ async def list_items(request: Request) -> Response:
 
 
 async def create_event(request: Request) -> Response:
-    """Accepts an event for the worker; once answered with 202 it is in the stream."""
+    """Add an event to the stream that the worker reads."""
     redis: Redis = request.state.redis
     name = read_name(await read_body(request))
     event_id = await redis.xadd(settings.STREAM, {"name": name}, maxlen=settings.STREAM_LENGTH, approximate=True)
@@ -92,8 +92,9 @@ async def create_event(request: Request) -> Response:
 
 
 async def fetch(request: Request, query: str, *values: object) -> list[dict[str, Any]]:
-    """The rows; a limit on acquiring bounds the release too, which waits for a server that has stopped."""
+    """Return the rows of a query."""
     database: asyncpg.Pool = request.state.database
+    # This timeout also limits the release of the connection, which can wait for a stopped server.
     async with database.acquire(timeout=settings.CONNECT_TIMEOUT_S) as connection:
         return [dict(row) for row in await connection.fetch(query, *values)]
 
@@ -133,7 +134,7 @@ async def explain(_request: Request, error: Exception) -> Response:
 
 
 async def unavailable(_request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": f"a store is away: {type(error).__name__}"}, status_code=503)
+    return JSONResponse({"detail": f"a store is unavailable: {type(error).__name__}"}, status_code=503)
 
 
 app = Starlette(

@@ -1,4 +1,4 @@
-"""Creates the tables and seeds them; may be run again, also by two at once."""
+"""Create and fill the tables. Safe to run repeatedly and concurrently."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The two stores: how they are opened and closed, and which errors mean that one is away for now."""
+"""Connections to PostgreSQL and Redis, and the errors that they raise while a server is unavailable."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,12 +13,12 @@ from redis.backoff import NoBackoff
 from tests.sample_service import settings
 
 STORE_ERRORS: tuple[type[Exception], ...] = (
-    OSError,  # TimeoutError is one
+    OSError,  # includes TimeoutError
     asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
+    asyncpg.OperatorInterventionError,  # PostgreSQL starts, stops, or cancelled the query
     asyncpg.InsufficientResourcesError,
-    asyncpg.InterfaceError,  # the connection was lost
-    asyncpg.InternalClientError,  # lost while it was being set up
+    asyncpg.InterfaceError,  # lost connection
+    asyncpg.InternalClientError,  # connection lost during its handshake
     redis_errors.ConnectionError,
     redis_errors.TimeoutError,
 )
@@ -26,7 +26,7 @@ STORE_ERRORS: tuple[type[Exception], ...] = (
 
 @asynccontextmanager
 async def open_database() -> AsyncIterator[asyncpg.Pool]:
-    """A pool of connections, closed at the end even when the server no longer answers."""
+    """Open a connection pool. It is closed at the end even if the server no longer answers."""
     pool = await asyncpg.create_pool(
         settings.DATABASE_URL,
         min_size=1,
@@ -45,14 +45,17 @@ async def open_database() -> AsyncIterator[asyncpg.Pool]:
 
 @asynccontextmanager
 async def open_redis(block_s: float = 0) -> AsyncIterator[Redis]:
-    """A client over a bounded pool; `block_s` is the longest that one of its commands blocks in the server."""
+    """Open a client with a bounded connection pool.
+
+    `block_s` is the longest time that a blocking command, such as XREADGROUP, waits in the server.
+    """
     pool = BlockingConnectionPool.from_url(
         settings.REDIS_URL,
         max_connections=settings.POOL_SIZE,
         timeout=settings.CONNECT_TIMEOUT_S,
         socket_connect_timeout=settings.CONNECT_TIMEOUT_S,
         socket_timeout=settings.COMMAND_TIMEOUT_S + block_s,
-        # Once more on a connection that the server has closed; a command that timed out may have been executed.
+        # Retry once if the server closed the connection. Do not retry after a timeout: Redis may have run the command.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis_errors.ConnectionError,)),
         decode_responses=True,
     )

@@ -1,7 +1,7 @@
-"""Stores the events of the stream in PostgreSQL: each at least once read, acknowledged only once it is stored.
+"""The worker: it stores the events of the Redis stream in PostgreSQL, and then acknowledges them.
 
-Its first reading, and the one after any error, is of the events that it was given before and has not acknowledged.
-The id of the event in the stream is the key of its row, so an event that is read twice is still stored once.
+After a start or an error it first reads the events that it has not acknowledged. So no event is lost. An event that is
+read twice is stored once, because its id in the stream is the primary key of its row.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ GROUP = "store"
 BATCH = 100
 BLOCK_S = 1.0
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.05, 1.0
+# Redis answers with a ResponseError if it restarted without its data: then the stream and its group are missing.
 RETRIED: tuple[type[Exception], ...] = (*STORE_ERRORS, redis_errors.ResponseError)
-"""A ResponseError is a stream that is gone, with its group: Redis came back without its data."""
 
 Entries = list[tuple[str, dict[str, str]]]
 
 
 async def work() -> None:
-    """Store events until cancelled; while a store is away, try again with growing, random delays."""
+    """Store events until cancelled. Retry with growing, random delays while a server is unavailable."""
     delay_s = FIRST_DELAY_S
     announced = False
     while True:
@@ -39,7 +39,7 @@ async def work() -> None:
                 redis = await stack.enter_async_context(open_redis(BLOCK_S))
                 await create_group(redis)
                 if not announced:
-                    print("worker ready", flush=True)  # noqa: T201 - for the process that starts it
+                    print("worker ready", flush=True)  # noqa: T201 - `ready_output` in settings.toml waits for this
                     announced = True
                 pending = True
                 while True:
@@ -47,7 +47,7 @@ async def work() -> None:
                     pending = pending and stored > 0
                     delay_s = FIRST_DELAY_S
         except RETRIED as error:
-            sys.stderr.write(f"worker: {type(error).__name__}: {error}; again in {delay_s:.2f} s at most\n")
+            sys.stderr.write(f"worker: {type(error).__name__}: {error}; retrying within {delay_s:.2f} s\n")
             await asyncio.sleep(random.uniform(0, delay_s))
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
 
@@ -56,18 +56,18 @@ async def create_group(redis: Redis) -> None:
     try:
         await redis.xgroup_create(settings.STREAM, GROUP, id="0", mkstream=True)
     except redis_errors.ResponseError as error:
-        if "BUSYGROUP" not in str(error):  # it is there already
+        if "BUSYGROUP" not in str(error):  # the group already exists
             raise
 
 
 async def store_batch(redis: Redis, database: asyncpg.Pool, *, pending: bool) -> int:
-    """Store and acknowledge up to BATCH events; returns how many there were."""
+    """Store and acknowledge up to BATCH events. Return their number."""
     reply = await redis.xreadgroup(
         GROUP, settings.WORKER_NAME, {settings.STREAM: "0" if pending else ">"}, BATCH, block=int(BLOCK_S * 1000)
     )
     [(_stream, entries)] = cast("list[tuple[str, Entries]]", reply) or [("", [])]
     if entries:
-        # An entry that was trimmed from the stream before it was stored has no fields.
+        # An event that Redis dropped before it was stored has no fields.
         rows = [(event_id, fields["name"]) for event_id, fields in entries if fields]
         async with database.acquire(timeout=settings.CONNECT_TIMEOUT_S) as connection:
             await connection.executemany("INSERT INTO events (id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", rows)

@@ -220,12 +220,12 @@ def test_this_repository_is_an_instance_of_its_template(template: Repository, tm
         ({"services": []}, "choose at least one"),
         ({"services": ["redis", "mysql"]}, "mysql"),
         ({"services": ["redis", "application"]}, "the sample service needs Redis and PostgreSQL"),
-        ({"application": "my_service/main.py"}, "write it as in my_service.main:app"),
-        ({"application": 'main:app" \nx = 1'}, "write it as in my_service.main:app"),
+        ({"application": "my_service/main.py"}, "write module:attribute, such as my_service.main:app"),
+        ({"application": 'main:app" \nx = 1'}, "write module:attribute, such as my_service.main:app"),
         ({"application": "main:app", "routes": "health"}, "a route begins with /"),
         ({"application": "main:app", "routes": '/health" x'}, "a route begins with /"),
         ({"ci": "jenkins"}, "jenkins"),
-        ({"plumbline": "git"}, "the template is a local folder"),
+        ({"plumbline": "git"}, "a template in a local folder"),
     ],
 )
 def test_answers_that_make_no_project(template: Repository, tmp_path: Path, answers: dict[str, Any], said: str) -> None:

@@ -11,17 +11,17 @@ EXAMPLE = 'plumbline accept "test_checkout.py::*" --reason "prices are checked n
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("keys", nargs="+", metavar="KEY", help="of a benchmark; * and ? stand for any text and letter")
-    parser.add_argument("--reason", required=True, help="why it may be slower; shown in every report")
+    parser.add_argument("keys", nargs="+", metavar="KEY", help="key of a benchmark; * and ? match as in file names")
+    parser.add_argument("--reason", required=True, help="why it may be slower; every report shows this text")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
     results = last_results(project.results)
     slower = {benchmark.key: benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"}
     keys, unknown = matching(options.keys, slower)
-    if unknown or not keys:
-        known = ", ".join(slower) or "there are none"
-        raise CommandError(f"no regression of the last run is {', '.join(unknown) or 'named'}: {known}", EXIT_USAGE)
+    if unknown:
+        known = f"its regressions are {', '.join(slower)}" if slower else "it has no regressions"
+        raise CommandError(f"the last run has no regression {', '.join(unknown)}: {known}", EXIT_USAGE)
     folder = project.baselines
     new = {key: accepted_now(slower[key], options.reason) for key in keys}
     write_accepted(folder, read_accepted(folder) | new)

@@ -1,4 +1,4 @@
-"""What all commands share: the project that one runs in, and a documented exit code for whatever ends it."""
+"""Shared by all commands: the project, and the exit code for each kind of error."""
 
 import contextlib
 import errno
@@ -20,12 +20,12 @@ from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError
 from plumbline.settings_file import load_settings
 
 RESULTS, REPORT, JUNIT, HTML, SELFCHECK = "results.json", "report.md", "junit.xml", "report.html", "selfcheck.json"
-IGNORE_ALL = "*\n"  # the .gitignore of a folder that a run has made
+IGNORE_ALL = "*\n"  # the .gitignore of a results folder that Plumbline made
 
 
 @dataclass(frozen=True)
 class Project:
-    """A repository with a performance suite, and the settings of that."""
+    """A repository with a performance suite, and its settings."""
 
     root: Path
     settings: Settings
@@ -36,7 +36,7 @@ class Project:
 
     @property
     def baselines(self) -> Path:
-        """The folder of the baselines and of what has been accepted."""
+        """The folder of the baselines and of accepted.json."""
         return self.suite / "baselines"
 
     @property
@@ -46,11 +46,11 @@ class Project:
 
     @functools.cached_property
     def scrub(self) -> Redactor:
-        """Hides the passwords in the environment and the settings, in each text of a run's files."""
+        """Return a function that replaces the passwords of the environment and the settings in a text."""
         return redactor(known_secrets(os.environ, self.settings))
 
     def shown(self, path: Path) -> str:
-        """Return a path as the reader knows it: from the project's root, if it is below that."""
+        """Return a path relative to the project's root if it is inside, otherwise as it is."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
@@ -58,10 +58,10 @@ LIMITS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 def check_results_folder(project: Project) -> None:
-    """Raise SettingsError if the folder of the results holds the suite, or files that may be somebody else's."""
+    """Raise SettingsError if the results folder contains the suite, or files that Plumbline did not write."""
     name = project.settings.results
     folder, suite = (Path(os.path.realpath(path)) for path in (project.results, project.suite))
-    named, advice = f"settings.toml: results = {name!r}", 'name a folder of its own, such as "perf-results"'
+    named, advice = f"settings.toml: results = {name!r}", 'name a separate folder, such as "perf-results"'
     if not name.strip() or suite.is_relative_to(folder) or folder.is_relative_to(suite):
         raise SettingsError(f"{named} is the folder of the project or of its suite: {advice}")
     if name == RESULTS_FOLDER and not project.results.is_symlink():
@@ -84,7 +84,7 @@ def check_results_folder(project: Project) -> None:
 
 
 class CommandError(Exception):
-    """A command cannot go on; `exit_code` is the documented one."""
+    """A command ends with this message and exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -92,7 +92,7 @@ class CommandError(Exception):
 
 
 def this_project() -> Project:
-    """Return the project around the current folder; raises SettingsError."""
+    """Return the project around the current folder. Raises SettingsError."""
     root = find_project(Path.cwd()) or Path.cwd()
     project = Project(root, load_settings(root / SUITE / SETTINGS))
     check_results_folder(project)
@@ -100,7 +100,7 @@ def this_project() -> Project:
 
 
 def documented_exit(command: Callable[[], int]) -> int:
-    """Run a command; every error ends in a message and its exit code."""
+    """Run a command. Print any error, and return its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
         signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -118,19 +118,19 @@ def documented_exit(command: Callable[[], int]) -> int:
         return _fail("interrupted: no verdict", EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno in LIMITS:
-            advice = "raise the limits of this user: `ulimit -a` shows them"
-            return _fail(f"no more processes, files or memory are allowed: {error.strerror}; {advice}", EXIT_INVALID)
+            advice = "raise this user's limits, which `ulimit -a` shows"
+            return _fail(f"a limit on processes, files or memory is reached: {error.strerror}; {advice}", EXIT_INVALID)
         if error.errno not in OUTPUT_ENDED:
             return _unexpected()
         drop_output(sys.stdout)
-        return _fail(f"the output can't be written: {error.strerror}", EXIT_INVALID)
+        return _fail(f"the standard output can't be written: {error.strerror}", EXIT_INVALID)
     except Exception:
         return _unexpected()
 
 
 def _unexpected() -> int:
-    """Print where an error that is no case of its own was raised: Python's exit code would be that of a regression."""
-    return _fail(f"{traceback.format_exc()}\nthis is a fault of Plumbline: please report it", EXIT_INVALID)
+    """Print the traceback and return EXIT_INVALID. By itself Python would exit with 1, the code of a regression."""
+    return _fail(f"{traceback.format_exc()}\nThis is a bug in Plumbline: please report it.", EXIT_INVALID)
 
 
 def _fail(message: str, code: int) -> int:

@@ -28,13 +28,13 @@ EXAMPLE = "plumbline baseline -- tests/performance/test_checkout.py"
 def run(project: Project, options: argparse.Namespace) -> int:
     arguments: list[str] = options.pytest
     if arguments:
-        check_baselines(project.baselines)  # a part goes into the old one, which has to be sound
+        check_baselines(project.baselines)  # a part of the suite is merged into the old baseline
     runs = []
     for number in range(1, project.settings.gate.baseline_processes + 1):
         say(f"\nprocess {number} of {project.settings.gate.baseline_processes}")
         record = measure_whole(project, "ci", arguments)
         if failed := [test.key for test in record.tests if test.outcome == "failed"]:
-            raise CommandError(f"no baseline is written, as tests failed: {', '.join(failed)}", EXIT_REGRESSION)
+            raise CommandError(f"no baseline is written because tests failed: {', '.join(failed)}", EXIT_REGRESSION)
         if not record.benchmarks:
             raise CommandError("no baseline is written: nothing was measured", EXIT_INVALID)
         runs.append(record)
@@ -43,7 +43,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     try:
         old = find_baseline(project.baselines, merged.environment)
     except ResultsError as error:
-        say(f"the old baseline can't be read, and is replaced: {error}")
+        say(f"replacing the old baseline, which can't be read: {error}")
         old = None
     new = merged
     if old is not None:
@@ -52,8 +52,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
         different = differences(old.environment, merged.environment)
         if different and len(kept.benchmarks) > len(merged.benchmarks):
             raise CommandError(
-                f"a part can't be recorded into a baseline of {'; '.join(different)}:"
-                f" record all of it, or remove {project.shown(path)} first",
+                f"part of the suite can't be merged into a baseline of {'; '.join(different)}:"
+                f" run `baseline` without arguments, or remove {project.shown(path)} first",
                 EXIT_USAGE,
             )
         new = keep_uncounted(old, kept)
@@ -61,15 +61,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
     write_accepted(project.baselines, still_accepted(read_accepted(project.baselines), merged))
     say("\n".join(["", *changes(old, new), "", f"written: {project.shown(path)}; commit it"]))
     if new.environment.dirty:
-        say("note: the working tree differs from its commit; this baseline says so")
+        say("note: the working tree has uncommitted changes; the baseline records that")
     return _check_base(project, runs[-1])
 
 
 def _check_base(project: Project, record: Results) -> int:
-    """Report on the first day that changes could not be compared with this commit; return the exit code."""
+    """Check that later changes can be compared with this commit, print the problems, and return the exit code."""
     from plumbline.commands.paired import rehearse
 
-    say("\nchecking that later changes can be compared with this commit")
+    say("\nchecking whether later changes can be compared with this commit")
     try:
         problems = rehearse(project, record)
     except NoBase as error:
@@ -81,7 +81,7 @@ def _check_base(project: Project, record: Results) -> int:
     allowed = project.settings.gate.allow_unmeasured
     say_wrapped("\n".join(problems))
     if allowed:
-        say_wrapped("Changes are not compared with their base, which allow_unmeasured in settings.toml permits.")
+        say_wrapped("Later changes pass without a comparison, because settings.toml has allow_unmeasured = true.")
         return EXIT_PASS
     advice = "fix that before you propose a change, or set allow_unmeasured = true under [gate] in settings.toml"
     raise CommandError(f"the baseline is written, but later changes can't be compared: {advice}", EXIT_INVALID)

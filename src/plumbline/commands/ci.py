@@ -1,4 +1,4 @@
-"""`plumbline ci`: the gate."""
+"""`plumbline ci`: measure the suite, compare it with the baseline and the base commit, and judge."""
 
 import argparse
 import time
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    """Measure, judge and report one run of the suite; return the exit code."""
+    """Measure, judge and report one run of the suite. Return the exit code."""
     began_s = time.monotonic()
     profile, arguments = options.profile, options.pytest
     project.settings.profile(profile)
@@ -56,7 +56,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
 
 
 def _is_alike(known: Results, record: Results) -> bool:
-    """Return whether a baseline of another machine has the same benchmarks to expect."""
+    """Return whether a baseline of another machine should have the same benchmarks."""
     then, now = known.environment, record.environment
     return (then.system, then.services) == (now.system, now.services)
 
@@ -68,7 +68,7 @@ def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
         try:
             base = find_base(project.root)
             evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
-            # This run has the packages of an environment that exists, whatever the change does to its lock file.
+            # With `app.python` this run uses the packages of that environment, not those of a changed lock file.
             app = project.settings.app
             unjudged = bool(app and app.python and has_changed(project.root, base, [*NAMED, *METADATA, *PATTERNS]))
         except NoBase as error:
@@ -76,13 +76,13 @@ def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
     chosen = choose_pairs(record, evidence, proposed=proposed, every=unjudged)
     if not chosen:
         return evidence
-    from plumbline.commands.paired import with_pairs  # takes 0.1 s, and most runs compare nothing
+    from plumbline.commands.paired import with_pairs  # this import takes 0.1 s, and most runs compare nothing
 
     return with_pairs(project, record, evidence, chosen, project.settings.gate.duet_budget_s, base)
 
 
 def confirm(project: Project, record: Results, evidence: Evidence) -> ConfirmationEvidence:
-    """Measure again what would fail otherwise, in fresh processes, and return their evidence."""
+    """Re-measure in fresh processes the benchmarks that would fail by this run alone, and return the evidence."""
     again = choose_again(record, evidence, project.settings.gate)
     if not again.keys:
         return ConfirmationEvidence()

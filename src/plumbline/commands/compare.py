@@ -1,4 +1,4 @@
-"""`plumbline compare`: a paired comparison of the working tree with any commit."""
+"""`plumbline compare`: compare the working tree with any commit, in pairs."""
 
 import argparse
 import time
@@ -21,7 +21,7 @@ EXAMPLE = "plumbline compare main -- -k checkout"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("revision", metavar="REV", help="branch, tag or commit to compare with")
-    parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="how long (default: 300)")
+    parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="time limit (default: 300)")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:

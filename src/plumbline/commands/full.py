@@ -1,4 +1,4 @@
-"""`plumbline full`: the gate with more samples, resource and recovery tests, and an HTML report."""
+"""`plumbline full`: the gate with more samples, tests of resources and recovery, and an HTML report."""
 
 import argparse
 

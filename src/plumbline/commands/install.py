@@ -1,4 +1,4 @@
-"""What `python -m plumbline.install` does if something has changed."""
+"""`python -m plumbline.install`: install what the project asks for in this environment."""
 
 import re
 import sys
@@ -24,12 +24,12 @@ from plumbline.settings_file import load_settings
 
 
 def install(nox_python: str) -> int:
-    """Make this environment hold what the project asks for, and nothing else; return an exit code."""
+    """Install what the project asks for, remove everything else, and return an exit code."""
     root = find_project(Path.cwd()) or Path.cwd()
     source: list[str] = []
     try:
         if sys.prefix == sys.base_prefix:
-            raise InstallError("it would remove packages of the machine's own Python: run it by Nox")
+            raise InstallError("this would remove packages of the system's Python: run it with Nox")
         _install(root, load_settings(root / SUITE / SETTINGS), nox_python, source)
         return EXIT_PASS
     except SettingsError:
@@ -37,13 +37,13 @@ def install(nox_python: str) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except NoBase as error:
-        problem = f": {error}\nCorrect that file, or let its tool write it again."
+        problem = f": {error}\nCorrect that file, or write it again with its tool."
     except InstallError as error:
         problem = f" for {', '.join(source)}:\n{error}\n{next_step(str(error))}" if source else f":\n{error}"
     except OSError as error:
         problem = f": {error}"
     except (TypeError, ValueError, AttributeError) as error:
-        problem = f": pyproject.toml or the lock file does not have the form that its tool gives it: {error}"
+        problem = f": pyproject.toml or the lock file is malformed: {error}; write the lock file again with its tool"
     sys.stderr.write(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
     return EXIT_INVALID
 
@@ -61,7 +61,7 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
     try:
         run_installer([sys.executable, "-c", "import plumbline.install"], root)
     except InstallError:
-        source.clear()  # for which there is other advice
+        source.clear()  # `next_step` does not fit this error
         raise InstallError(f"{SUITE_REQUIREMENTS} does not ask for pytest-plumbline: add it there") from None
     files = local_files(asked, packages)
     # The URL of an index may hold a token.
@@ -87,14 +87,14 @@ def next_step(problem: str) -> str:
     settings = f"{SUITE}/{SETTINGS}"
     if re.search(r"No solution found|ResolutionImpossible|conflict", problem):
         step = (
-            f"Change one of these versions, in the project or in {SUITE_REQUIREMENTS}. A lock file may be older than"
-            f' that. Or give the application an environment of its own: `environment = "own"` in [app] of {settings}.'
+            f"Change one of these versions, in the project or in {SUITE_REQUIREMENTS}. If that is done, write the lock"
+            f' file again. Or install the application separately: `environment = "own"` in [app] of {settings}.'
         )
     elif re.search(r"[Bb]uild", problem):
         step = (
             'If the application can\'t be built, set `application = "dependencies"` in [install] of'
-            f" {settings}: it is imported from the working tree then."
+            f" {settings}. Then it is imported from the working tree."
         )
     else:
-        step = f"Try again if an index could not be reached. Otherwise correct the file, or [install] of {settings}."
+        step = f"If an index could not be reached, try again. Otherwise correct the file, or [install] of {settings}."
     return step

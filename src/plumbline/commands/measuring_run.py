@@ -1,4 +1,4 @@
-"""One run of the suite in a fresh pytest process, which leaves a record."""
+"""Runs of the suite in fresh pytest processes."""
 
 import contextlib
 import os
@@ -27,10 +27,10 @@ from plumbline.results.schema import Benchmark, Reason, Results
 
 PLUGIN = "plumbline"
 PYTEST_USAGE_ERROR = 4
-HELD = "held"  # the file that shows that a command is still at work
+HELD = "held"  # a file that is locked while its command runs
 END_LIMIT_S = 15.0
-AGAIN_S = 1.0
-OWN_END_LIMIT_S = 0.5  # from a terminal, Ctrl-C reaches pytest as well; otherwise it is terminated after this
+TERMINATE_EVERY_S = 1.0
+OWN_END_LIMIT_S = 0.5  # Ctrl-C in a terminal also reaches pytest; after this time pytest is terminated
 
 
 class RunEnded(CommandError):
@@ -42,21 +42,21 @@ class RunEnded(CommandError):
 
 
 def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
-    """Measure the suite in a fresh pytest process and return its record; raises RunEnded if it leaves none."""
+    """Measure the suite in a fresh pytest process and return its record. Raises RunEnded if there is no record."""
     with _temporary_folder() as folder:
         output = folder / "results.json"
         suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
-        # Our report shows failures at the end, and the files have the reasons of skips: each run stays short.
+        # Keep pytest's output short: Plumbline's report shows failures, and its files have the reasons of skips.
         command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
-        # The wheel of the embedded Redis brings a plugin that nobody here uses.
+        # The package of the embedded Redis has a pytest plugin that is not needed here.
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
         code = _run(command, project.root, project.settings.gate.time_limit_s)
         if output.with_suffix(NOT_IMPORTED).exists():
             raise _ended("a conftest.py can't be imported (see above)")
         if code == PYTEST_USAGE_ERROR:
             hidden = os.environ.get(HIDDEN, "").split()
-            also = f"; hidden from it: {', '.join(hidden)}" if hidden else ""
+            also = f"; variables hidden from it: {', '.join(hidden)}" if hidden else ""
             raise _ended(f"pytest could not start (see above){also}", EXIT_USAGE)
         try:
             record = read_results(output)
@@ -73,7 +73,7 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
 
 
 def measure_whole(project: Project, profile: str, arguments: Sequence[str]) -> Results:
-    """Measure as `measure` does, and raise RunEnded as well if the run was ended early, as when a service died."""
+    """Like `measure`, but also raise RunEnded if the run ended early, for example because a service died."""
     record = measure(project, profile, arguments)
     if record.exit_code is not None:
         raise RunEnded(record.reasons, record.exit_code)
@@ -81,7 +81,7 @@ def measure_whole(project: Project, profile: str, arguments: Sequence[str]) -> R
 
 
 def measure_again(project: Project, profile: str, again: Again) -> dict[str, list[Benchmark]]:
-    """Measure benchmarks in fresh processes, and return each in each process, by key; raises RunEnded."""
+    """Measure benchmarks again in fresh processes, and return the results of each benchmark. Raises RunEnded."""
     count = project.settings.gate.confirm_processes
     say("")
     say_wrapped(
@@ -94,14 +94,17 @@ def measure_again(project: Project, profile: str, again: Again) -> dict[str, lis
         for one in measure_whole(project, profile, nodes).benchmarks:
             if one.key in fresh:
                 fresh[one.key].append(one)
-        # For budgets alone, it is enough if most agree.
+        # A budget is decided when most processes agree.
         if not again.all_processes and all(most_agree(found, count) for found in fresh.values()):
             break
     return fresh
 
 
 def with_gone_files(project: Project, record: Results, baseline: Results | None, arguments: Sequence[str]) -> Results:
-    """Return a record whose collected files include the baseline's that are gone, if all were to be collected."""
+    """Add deleted files of the baseline to the collected files, so that their benchmarks count as missing.
+
+    Not if the arguments limit what pytest collects.
+    """
     if baseline is None or any(path != Path() for path in _named_paths(project, arguments)):
         return record
     files = {benchmark.key.partition("::")[0] for benchmark in baseline.benchmarks}
@@ -110,7 +113,7 @@ def with_gone_files(project: Project, record: Results, baseline: Results | None,
 
 
 def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
-    """Files and folders that pytest's arguments name, from the suite's folder on; `redis` of `-k redis` is none."""
+    """Return the files and folders that pytest's arguments name, relative to the suite."""
     names = [one.partition("::")[0] for one in arguments if not one.startswith("-")]
     paths = [Path(os.path.normpath(project.root / name)) for name in names]
     found = [below(path, project.suite) for path in paths if path.exists()]
@@ -119,7 +122,7 @@ def _named_paths(project: Project, arguments: Iterable[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """Yield a folder that is removed in the end, or by the next command if this one is killed."""
+    """Yield a folder. It is removed in the end, or by the next command if this one is killed."""
     try:
         folders = state_folder() / "commands"
         folders.mkdir(exist_ok=True)
@@ -129,7 +132,7 @@ def _temporary_folder() -> Iterator[Path]:
                     shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=folders))
     except OSError as error:
-        advice = "set XDG_CACHE_HOME to a folder with room"
+        advice = "set XDG_CACHE_HOME to a folder with free space"
         raise CommandError(f"no temporary folder can be made: {error}; {advice}", EXIT_INVALID) from None
     try:
         with contextlib.suppress(OSError):
@@ -146,7 +149,7 @@ def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:
 
 def _run(command: list[str], root: Path, limit_s: float) -> int:
     before = adopt_orphans()
-    # Until its run begins, pytest waits with an interruption: Python would show where it is in its imports.
+    # Until its run begins, pytest ignores Ctrl-C, which would print a traceback of its imports.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
@@ -159,17 +162,17 @@ def _run(command: list[str], root: Path, limit_s: float) -> int:
     except subprocess.TimeoutExpired:
         raise _ended(f"the run took longer than gate.time_limit_s ({limit_s:g} s) and was ended") from None
     except KeyboardInterrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: now pytest is waited for
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the wait for pytest
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(OWN_END_LIMIT_S)
         raise
     finally:
         deadline_s = time.monotonic() + END_LIMIT_S
         while child.poll() is None and time.monotonic() < deadline_s:
-            child.terminate()  # repeatedly, as the code under test may swallow it
+            child.terminate()  # repeatedly, because the code under test may ignore one signal
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(AGAIN_S)
+                child.wait(TERMINATE_EVERY_S)
         if child.poll() is None:
             child.kill()
             child.wait()
-        end_descendants(before)  # which are left if pytest was killed
+        end_descendants(before)  # the processes that a killed pytest left behind

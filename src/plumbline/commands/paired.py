@@ -29,9 +29,10 @@ def with_pairs(
     budget_s: float,
     base: Base | None = None,
 ) -> Evidence:
-    """Return the evidence with that of a paired comparison of these benchmarks with the base commit.
+    """Compare benchmarks with the base commit and add the result to the evidence.
 
-    `base`: if it is known already. Evidence of no base, or no valid comparison, says why.
+    `base` is found if it is not given. `budget_s` limits the time of the comparison. If there is no base or no valid
+    comparison, the evidence has the reason.
     """
     elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
     evidence = replace(evidence, application_elsewhere=elsewhere)
@@ -83,9 +84,10 @@ def with_pairs(
 
 
 def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set[str]:
-    """Return the keys of those benchmarks whose tests the base commit does not have.
+    """Return the keys of the benchmarks whose tests the base commit does not have.
 
-    A test that its own file does not define, but inherits or makes, may be an old one if the base has this file.
+    If a file does not itself define a test, for example because a class inherits it, and the base has the file, the
+    test is not counted as new.
     """
     of_base = functools.cache(lambda file: functions_at(project.root, base, file))
     found = set()
@@ -97,15 +99,14 @@ def _new(project: Project, base: Base, benchmarks: Collection[Benchmark]) -> set
 
 
 def _may_have(there: Collection[str] | None, file: Path, test: str) -> bool:
-    """Return whether the base may have a test: its functions in the file are `there`; None if it lacks the file."""
+    """Return whether the base may have a test. `there`: its functions in the file, or None if it lacks the file."""
     return there is not None and (test in there or test not in functions_in(file))
 
 
 def rehearse(project: Project, record: Results) -> list[str]:
-    """Run every benchmark of a record once in copies of the last commit and of the working tree, untimed.
+    """Run each benchmark once, untimed, in copies of the last commit and of the working tree.
 
-    Return why a change could not be compared with this commit, one text for each problem. Raises NoBase if there is no
-    commit.
+    Return the problems that would prevent a comparison with this commit. Raises NoBase if there is no commit.
     """
     if not (commit := Git(project.root).commit("HEAD")):
         raise NoBase("nothing has been committed yet")

@@ -25,6 +25,6 @@ def run(project: Project, options: argparse.Namespace) -> int:
     elif record.tests:
         say("invalid: all readiness tests were skipped")
     else:
-        among = " among the tests asked for" if options.pytest else ""
+        among = " among the selected tests" if options.pytest else ""
         say(f'invalid: there are no readiness tests (marker "readiness"){among}')
     return EXIT_REGRESSION if failed else EXIT_PASS if passed else EXIT_INVALID

@@ -1,4 +1,4 @@
-"""`plumbline selfcheck`: measure the gate's own error rates on this machine."""
+"""`plumbline selfcheck`: measure the error rates of the gate on this machine."""
 
 import argparse
 import time
@@ -19,7 +19,7 @@ EXAMPLE = "plumbline selfcheck --minutes 30"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=5.0, help="how long to measure (default: 5)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="duration of the measurement (default: 5)")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:

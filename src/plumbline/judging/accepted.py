@@ -1,4 +1,4 @@
-"""Accepted regressions, until the next baseline: `accepted.json` beside the baselines, to commit."""
+"""Accepted regressions: `accepted.json` beside the baselines, to commit. They are valid until the next baseline."""
 
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
@@ -12,11 +12,11 @@ from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Benchmark, Reason, Results
 
 FILE = "accepted.json"
-TIMES_AS_MUCH = 2  # a change makes more of a difference on one machine than on another
+TIMES_AS_MUCH = 2  # the same change can cost up to twice as much on another machine
 
 
 def read_accepted(folder: Path) -> dict[str, Accepted]:
-    """Return what was accepted by key of benchmark; empty if there is no file. Raises ResultsError if it is damaged."""
+    """Return the accepted regressions by key of the benchmark. Raises ResultsError if the file is damaged."""
     path = folder / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Accepted])
@@ -27,7 +27,7 @@ def read_accepted(folder: Path) -> dict[str, Accepted]:
 
 
 def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
-    """Write it, sorted, or remove the file if nothing is accepted. Raises ResultsError."""
+    """Write accepted.json, sorted, or remove it if nothing is accepted. Raises ResultsError."""
     if accepted:
         text = msgspec.json.format(msgspec.json.encode(dict(sorted(accepted.items()))), indent=2).decode()
         write_whole(folder / FILE, text + "\n")
@@ -36,8 +36,8 @@ def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
 
 
 def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return the keys that the patterns match (a key, or one with * and ?), and the patterns that match none."""
-    # The brackets of a parametrised key are its own, and no set of characters.
+    """Return the keys that match a pattern (a key, * and ? allowed), and the patterns that match no key."""
+    # Brackets belong to the key of a parametrised test. They are no set of characters.
     plain = {pattern: pattern.replace("[", "[[]") for pattern in patterns}
     found = {pattern: [key for key in keys if fnmatch.fnmatchcase(key, one)] for pattern, one in plain.items()}
     return sorted({key for keys in found.values() for key in keys}), [one for one, keys in found.items() if not keys]
@@ -49,7 +49,7 @@ def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
 
 
 def with_accepted(benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float) -> Benchmark:
-    """Return a regression as accepted, unless it is far beyond what was accepted; any other benchmark as it is."""
+    """Change the verdict of a regression to accepted, unless it is much larger than the accepted one."""
     if accepted is None or benchmark.verdict != "regression":
         return benchmark
     low = benchmark.change_low or 0.0
@@ -64,6 +64,6 @@ def with_accepted(benchmark: Benchmark, accepted: Accepted | None, minimum_effec
 
 
 def still_accepted(accepted: Mapping[str, Accepted], baseline: Results) -> dict[str, Accepted]:
-    """Return what is still accepted once this baseline has been recorded: only what it does not hold anew."""
+    """Return the accepted regressions of benchmarks that a new baseline does not contain."""
     recorded = {benchmark.key for benchmark in baseline.benchmarks}
     return {key: one for key, one in accepted.items() if key not in recorded}

@@ -1,4 +1,4 @@
-"""The committed baseline: finding it, merging it from several fresh processes, describing what a new one changes."""
+"""The committed baseline: find it, merge it from several fresh processes, and list the changes of a new one."""
 
 import contextlib
 import functools
@@ -19,28 +19,28 @@ from plumbline.results.files import ResultsError, read_results
 from plumbline.results.schema import Benchmark, Environment, Results
 
 T = TypeVar("T")
-LEAST_S = 1e-12  # a ratio to a shorter time, as of a file that was edited by hand, may overflow
+LEAST_S = 1e-12  # ratios to shorter times, for example in a file that was edited by hand, may overflow
 
 
 def baseline_path(folder: Path, environment: Environment) -> Path:
-    """Return the path of the baseline of this kind of machine and these backends."""
+    """Return the path of the baseline for this kind of machine and these backends."""
     return folder / baseline_name(environment.system, environment.architecture, environment.cpu, environment.services)
 
 
 def find_baseline(folder: Path, environment: Environment) -> Results | None:
-    """Return the baseline of this kind of machine; None if there is none.
+    """Return the baseline for this kind of machine, or None if there is none.
 
-    Raises ResultsError if it is empty, corrupt, of another schema, or holds no benchmark or the results of one run.
+    Raises ResultsError if the file is damaged, has another schema or no benchmarks, or is not a baseline.
     """
     path = baseline_path(folder, environment)
     return _read(path) if path.exists() or path.is_symlink() else None
 
 
 def find_counts(folder: Path, environment: Environment) -> Results | None:
-    """Return the baseline for counts: that of this kind of machine, else the newest, of these backends if possible.
+    """Return the baseline for counts: that of this kind of machine, or else the newest, preferably with these backends.
 
-    Counts that its machine could not take come from the next one of the same backends. Raises ResultsError as
-    `find_baseline` does.
+    Counts that are missing in the newest come from older baselines with the same backends. Raises ResultsError if the
+    baseline of this kind of machine cannot be used.
     """
     if own := find_baseline(folder, environment):
         return own
@@ -54,7 +54,7 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
 
 
 def edited_entries(old: Results | None, baseline: Results | None) -> frozenset[str]:
-    """Return the keys whose entry differs from that in an older baseline; none if either baseline is missing."""
+    """Return the keys of benchmarks whose timings differ between two baselines. None if either is missing."""
     if old is None or baseline is None:
         return frozenset()
     medians = {benchmark.key: benchmark.process_medians for benchmark in old.benchmarks}
@@ -64,10 +64,7 @@ def edited_entries(old: Results | None, baseline: Results | None) -> frozenset[s
 
 
 def check_baselines(folder: Path) -> None:
-    """Raise ResultsError if a baseline of this kind of machine cannot be used, whatever its backends.
-
-    Nor may there be a folder that cannot be read: it is not the same as none.
-    """
+    """Raise ResultsError if the folder or any baseline of this kind of machine cannot be used."""
     try:
         next(folder.iterdir(), None)
     except OSError as error:
@@ -78,7 +75,7 @@ def check_baselines(folder: Path) -> None:
 
 
 def preferred_backends(folder: Path) -> Mapping[str, str]:
-    """Return the backends by service of this kind of machine's baseline, if exactly one can be read."""
+    """Return the backends by service of this kind of machine's baseline. Empty if it has several, or none."""
     with contextlib.suppress(ResultsError):
         if len(found := _of_this_machine(folder)) == 1:
             return _read(found[0]).environment.services
@@ -94,13 +91,13 @@ def _read(path: Path) -> Results:
     try:
         baseline = read_results(path)
         if not baseline.benchmarks:
-            raise ResultsError(f"{path} holds no benchmark")
+            raise ResultsError(f"{path} has no benchmarks")
         for benchmark in baseline.benchmarks:
             if len(benchmark.process_medians) < 2 or min(benchmark.process_medians) <= 0:
-                raise ResultsError(f"{path}: {benchmark.key} is not from several processes, each with a median")
+                raise ResultsError(f"{path}: {benchmark.key} needs the medians of at least two processes, above 0")
             times_s = [benchmark.median, benchmark.machine_speed_s, *benchmark.process_medians]
             if any(0 < time_s < LEAST_S for time_s in times_s):
-                raise ResultsError(f"{path}: {benchmark.key} has a time below {LEAST_S:g} s, which nothing takes")
+                raise ResultsError(f"{path}: {benchmark.key} has a time below {LEAST_S:g} s, which is impossible")
     except ResultsError as error:
         command = f"`{nox_command()} -s baseline`"
         advice = f"Restore it from version control, or remove it and record a new one with {command}."
@@ -109,7 +106,10 @@ def _read(path: Path) -> Results:
 
 
 def merge(runs: Sequence[Results]) -> Results:
-    """Return a baseline of the runs of fresh processes; raises ResultsError if one lacks a benchmark or measured 0."""
+    """Merge the runs of fresh processes into a baseline.
+
+    Raises ResultsError if a benchmark is missing in a run, or if its median is 0.
+    """
     by_key: dict[str, list[Benchmark]] = {}
     for run in runs:
         for benchmark in run.benchmarks:
@@ -119,7 +119,7 @@ def merge(runs: Sequence[Results]) -> Results:
         if len(found) != len(runs):
             raise ResultsError(f"{key} was measured in {len(found)} of {len(runs)} processes: no baseline is written")
         if not all(benchmark.median for benchmark in found):
-            raise ResultsError(f"{key} measured 0, too short for the clock: put more operations into one sample")
+            raise ResultsError(f"{key} measured 0, too short for the clock: put more operations into each sample")
         merged.append(_merge_benchmark(found))
     last = runs[-1]
     return Results(last.schema, None, last.environment, merged, profile=last.profile, created=last.created)
@@ -161,7 +161,7 @@ def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
 
 
 def keep_uncounted(old: Results, new: Results) -> Results:
-    """Return a baseline with the counts of another one, in the families that its own machine could not count."""
+    """Add to a baseline the counts of an older one in the families that the new one could not count."""
     before = {benchmark.key: benchmark for benchmark in old.benchmarks}
     kept = []
     for benchmark in new.benchmarks:
@@ -183,7 +183,7 @@ def _of_families(counts: Mapping[str, T], families: Sequence[str]) -> dict[str, 
 
 
 def keep_unmeasured(old: Results, new: Results, gone: Sequence[Benchmark] = ()) -> Results:
-    """Return a baseline in which the entries of `new` replace the old ones; the others stay, except those gone."""
+    """Return `new` with the benchmarks that only `old` has, except those in `gone`."""
     replaced = {benchmark.key for benchmark in [*new.benchmarks, *gone]}
     replaced |= {benchmark.renamed_from for benchmark in new.benchmarks}
     kept = [benchmark for benchmark in old.benchmarks if benchmark.key not in replaced]
@@ -191,7 +191,7 @@ def keep_unmeasured(old: Results, new: Results, gone: Sequence[Benchmark] = ()) 
 
 
 def changes(old: Results | None, new: Results) -> list[str]:
-    """Return the changes of a new baseline against the old one, one line each, the largest first."""
+    """Return the changes from the old baseline to the new one, one line each, the largest first."""
     if old is None:
         return [f"the first baseline of this kind of machine: {len(new.benchmarks)} benchmarks"]
     before = {benchmark.key: benchmark for benchmark in old.benchmarks}

@@ -1,14 +1,15 @@
-"""The baseline check: a run's timings against the baseline's, on the same machine.
+"""The baseline check: compare the timings of a run with those of a baseline from the same machine.
 
-Everything is judged on logarithms of medians of fresh processes, so that a slow-down is a shift. The spread of those
-medians comes from the baseline's own processes. Five of them are few, so each benchmark's variance is shrunk half-way
-towards that of all benchmarks (a moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular
-Biology 3:3, with prior degrees of freedom equal to the benchmark's own).
+The check compares logarithms of the medians of fresh processes. The spread of these medians comes from the processes of
+the baseline. Because five processes are few, each benchmark's variance is shrunk half-way towards the common variance
+of all benchmarks: a moderated t-statistic (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:3,
+with prior degrees of freedom equal to the benchmark's own).
 
-One fresh process can only pass a benchmark. If it is slower than its spread explains, several fresh processes measure
-it again, and only those can fail it: the first figure was selected for being high. If a fixed piece of work beside a
-benchmark is slower than in the baseline as well, so much of the slow-down is the machine's and fails nothing; if it is
-faster, so much of the gain passes nothing.
+One process can only pass a benchmark. If a benchmark is slower than its spread explains, several fresh processes
+measure it again. Only these can fail it, because the first measurement was selected for being slow.
+
+The speed of the machine is measured beside each benchmark. A slow-down does not fail a benchmark if the machine is
+slower than in the baseline by as much. A gain does not pass it if the machine is faster by as much.
 """
 
 import math
@@ -21,9 +22,9 @@ from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 
-SPREAD_FLOOR = 0.005  # five processes in a row may agree better than any two runs a day apart
+SPREAD_FLOOR = 0.005  # processes in a row can agree better than runs on different days
 PASSED = ("pass", "improvement")
-# Median over mean of a variance from five values: that of chi-squared with 4 degrees of freedom, over 4.
+# Median over mean of the variance of five values: the median of chi-squared with 4 degrees of freedom, divided by 4.
 MEDIAN_TO_MEAN = 0.839
 
 
@@ -37,7 +38,8 @@ def check_baseline(
 ) -> dict[str, BaselineEvidence]:
     """Return the evidence about each benchmark of a record, by key.
 
-    `own`: benchmarks' own settings, by key. `fresh`: each benchmark in the fresh processes that measured it again.
+    `own`: settings of single benchmarks, by key. `fresh`: results of the fresh processes that measured benchmarks
+    again, by key.
     """
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     variance = common_variance(baseline) if baseline else 0.0
@@ -63,7 +65,7 @@ def _check(
     thresholds: Thresholds,
     confirm_processes: int,
 ) -> BaselineEvidence:
-    # The figures shown are those that the change is computed from: of several processes the geometric mean.
+    # Report what the change is computed from: the geometric mean of the medians.
     medians = [one.median for one in fresh or [benchmark]]
     now = math.exp(_mean_log(medians)) if fresh and all(medians) else min(medians)
     then = math.exp(_mean_log(old.process_medians or [old.median]))
@@ -82,7 +84,7 @@ def _check(
         return BaselineEvidence(verdict, [reason], median=now, baseline_median=then, change=change)
 
     before_s, now_s = old.machine_speed_s, [one.machine_speed_s for one in fresh or [benchmark]]
-    # How much slower the machine itself is: 1 if that is not known.
+    # The slow-down of the machine itself; 1 if unknown.
     machine = statistics.fmean(now_s) / before_s if before_s and all(now_s) else 1.0
     judgement, at_baseline_speed = (
         judge(old.process_medians, level, variance, thresholds, confirm_processes, confirmed=bool(fresh))
@@ -111,22 +113,22 @@ def judge(
     *,
     confirmed: bool,
 ) -> Judgement:
-    """Judge medians of fresh processes (seconds) against the baseline's.
+    """Judge medians of fresh processes against the medians of the baseline, both in seconds.
 
-    `variance`: that of all benchmarks, of logarithms. `thresholds`: with the false alarms allowed for this benchmark
-    alone. `confirm_processes`: how many fresh processes would confirm a suspicion, which the minimum detectable effect
-    is about. `confirmed`: whether these have; only then may the verdict be `regression`. Raises ValueError if there is
-    nothing to compare.
+    `variance` is the common variance of all benchmarks, of logarithms. `thresholds` has the false-positive rate of this
+    benchmark alone. The minimum detectable effect is that of `confirm_processes` processes. `confirmed`: whether
+    `medians` come from these; otherwise the verdict cannot be `regression`. Raises ValueError for fewer than two
+    baseline medians or no medians.
     """
     if len(baseline_medians) < 2 or not medians:
-        raise ValueError("a comparison needs two processes of the baseline and one of now")
+        raise ValueError("a comparison needs at least two medians of the baseline and one of this run")
     change = _mean_log(medians) - _mean_log(baseline_medians)
     own_degrees = len(baseline_medians) + len(medians) - 2
     own = log_spread(baseline_medians) ** 2 * (len(baseline_medians) - 1)
     own += log_spread(medians) ** 2 * (len(medians) - 1)
     prior_degrees = len(baseline_medians) - 1
     degrees = own_degrees + prior_degrees
-    # The variance of a benchmark that is noisier than most is not shrunk, or it would fail more often than stated.
+    # Do not shrink the variance of a benchmark that is noisier than most: it would fail too often.
     spread = max(math.sqrt(max((own + prior_degrees * variance) / degrees, own / own_degrees)), SPREAD_FLOOR)
     error = spread * math.sqrt(1 / len(baseline_medians) + 1 / len(medians))
     to_fail = student_quantile(1 - thresholds.false_alarms, degrees)
@@ -155,7 +157,10 @@ def judge(
 def _beside_machine(
     judgement: Judgement, at_baseline_speed: Verdict, machine: float, thresholds: Thresholds
 ) -> tuple[Verdict, Reason | None]:
-    """Return the verdict and its reason, given that on the time that it would have taken at the baseline's speed."""
+    """Return the verdict and its reason, corrected for the speed of the machine.
+
+    `at_baseline_speed`: the verdict on the time divided by `machine`, the slow-down of the machine.
+    """
     verdict = judgement.verdict
     if verdict in PASSED:
         if machine >= 1 - thresholds.tolerance:
@@ -171,7 +176,7 @@ def _beside_machine(
 
 
 def common_variance(baseline: Results) -> float:
-    """Return the median over the benchmarks of the variance between processes, of logarithms."""
+    """Return the median, over all benchmarks, of the variance of log medians between processes."""
     variances = [b.spread**2 for b in baseline.benchmarks if b.spread is not None]
     return max(statistics.median(variances) / MEDIAN_TO_MEAN if variances else 0.0, SPREAD_FLOOR**2)
 
@@ -181,7 +186,7 @@ def _mean_log(medians: Sequence[float]) -> float:
 
 
 def differences(baseline: Environment, now: Environment) -> list[str]:
-    """Return why timings of these two environments cannot be compared; empty if they can."""
+    """Return the differences that make the timings of two environments incomparable."""
     found = []
     if baseline.machine != now.machine:
         found.append(f"another machine ({baseline.machine}, now {now.machine})")
@@ -200,7 +205,7 @@ def differences(baseline: Environment, now: Environment) -> list[str]:
 
 
 def package_differences(baseline: Environment, now: Environment) -> list[str]:
-    """Return the packages whose version is not the baseline's, one line each: redis 6.4.0 → 8.1.0."""
+    """Return the packages with another version than in the baseline, one line each: redis 6.4.0 → 8.1.0."""
     names = sorted(baseline.packages.keys() | now.packages.keys())
     versions = [(name, baseline.packages.get(name, "none"), now.packages.get(name, "none")) for name in names]
     return [f"{name} {old} → {new}" for name, old, new in versions if old != new]

@@ -1,4 +1,4 @@
-"""Counts against the baseline's: without noise, and nearly independent of the machine."""
+"""Comparison of counts. Counts have no noise and hardly depend on the machine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -9,18 +9,21 @@ from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Result
 
 T = TypeVar("T")
 
-CUT_OTHERWISE = 2  # how many times as many segments a message may be that doesn't fit one: they are half full at least
+CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each segment is at least half full
 
 
 def compare_counts(
     old: Benchmark, new: Benchmark, *, same_backend: bool, same_profile: bool = True
 ) -> list[CountChange]:
-    """Return the counts that differ, those that count against the benchmark first.
+    """Return the counts that differ, those that count against the benchmark (`gated`) first.
 
-    Ignore counts that vary in either, or whose family either could not take. Counts that have grown count against a
-    benchmark, with these exceptions: messages on another backend, which divides them otherwise; messages that do not
-    fit one segment, unless they have more than doubled; rows read under another profile, as more samples may have
-    written more; a command or statement in place of another one, if there are no more of them altogether.
+    Ignore counts that vary between rounds, or that either side could not measure. A count that has grown counts against
+    the benchmark, except for:
+
+    - messages on another backend, which splits them differently;
+    - messages of several segments, unless they have more than doubled;
+    - rows read with another profile, because more samples may have written more rows;
+    - a command or statement that replaces another one, if the total has not grown.
     """
     changes = []
     before, after = _as_messages(old.counts), _as_messages(new.counts)
@@ -44,9 +47,9 @@ def compare_counts(
 def check_counts(
     record: Results, baseline: Results | None, timings: Mapping[str, BaselineEvidence] = {}
 ) -> dict[str, CountEvidence]:
-    """Return by key what has changed in the counts of each benchmark of a baseline, even of another kind of machine.
+    """Return the changed counts of each benchmark, by key. The baseline may be from another kind of machine.
 
-    A count that has grown fails nothing if the source of the benchmark has changed too, or if its timings are invalid.
+    A benchmark does not fail by its counts if its source has changed or if its timings are invalid.
     """
     if baseline is None:
         return {}
@@ -68,7 +71,7 @@ def grown_counts(benchmark: Benchmark) -> list[CountChange]:
 
 
 def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[CountChange]:
-    """Return the counts against a benchmark that have grown beyond these as well, or are not among them."""
+    """Return the gated counts that have grown beyond `counts`, or are not among them."""
     return [
         one
         for one in grown_counts(benchmark)
@@ -81,7 +84,7 @@ def growth(change: CountChange) -> CountGrowth:
 
 
 def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> list[CountGrowth]:
-    """Return counts that changed in several benchmarks alike as one each, the most common first; or those not gated."""
+    """Group equal changes of a count in several benchmarks, the most common first. `gated`: which changes to group."""
     alike: dict[tuple[str, float], list[CountChange]] = {}
     for benchmark in benchmarks:
         for change in explaining([change for change in benchmark.count_changes if change.gated == gated]):
@@ -99,7 +102,7 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> lis
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Return the changes without bytes of a service whose messages, commands or statements explain them."""
+    """Leave out changes of a service's bytes if its messages, commands or statements have changed, too."""
     in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
     services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
     return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
@@ -111,7 +114,7 @@ def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
 
 
 def _requests(counts: Mapping[str, float], name: str) -> float:
-    """Return the messages, commands or statements, whichever are most, of the service whose count this one is."""
+    """Return the number of messages, commands or statements (the largest) of the service that a count belongs to."""
     service = name.partition(".")[0]
     kinds = (f"{service}.messages", COMMANDS, STATEMENTS)
     return max(
@@ -120,7 +123,7 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
 
 
 def _total(benchmark: Benchmark, name: str) -> float:
-    """Return how many commands, or statements, or parsed statements there are, whichever this one is."""
+    """Return the sum of all counts of the same kind, such as all commands."""
     return sum(count for one, count in benchmark.counts.items() if kind_of(one) == kind_of(name))
 
 

@@ -1,4 +1,4 @@
-"""Verdicts: where a record and the evidence about it become results, and what has to be measured again before that."""
+"""Verdicts from a record and the evidence about it, and the choice of benchmarks to compare or measure again."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ def decide(
 ) -> Results:
     """Return the results of a run: the record with verdicts, reasons and an exit code.
 
-    `own`: benchmarks' own settings, by key. The record of a run that was ended early keeps its exit code and reasons.
+    `own`: settings of single benchmarks, by key. A run that ended early keeps its exit code and reasons.
     """
     comparison, baseline = evidence.comparison, evidence.baseline
     with_own = [_with_own_thresholds(one, own.get(one.key, BenchmarkSettings())) for one in record.benchmarks]
@@ -47,7 +47,7 @@ def decide(
         if evidence.base_baseline is not None:
             benchmarks += removed_benchmarks(evidence.base_baseline, baseline, record)
         if then.dirty:
-            notes.append("the baseline was recorded with changes in the tree that its commit doesn't hold")
+            notes.append("the baseline was recorded with uncommitted changes")
     if known := baseline or evidence.baseline_elsewhere:
         benchmarks += missing_benchmarks(known, record)
     notes += comparison.notes
@@ -89,16 +89,16 @@ def _may_be_unmeasured(key: str, gate: GateSettings, own: Mapping[str, Benchmark
 
 
 def _is_uncompared(benchmark: Benchmark, *, required: bool) -> bool:
-    """Return whether a comparison that is required, or that only the copy of the working tree prevents, is missing.
+    """Return whether a comparison is missing that is required, or that failed in the copy of the working tree.
 
-    A benchmark that the baseline passes needs none.
+    A benchmark that the baseline check has passed needs no comparison.
     """
     causes = {reason.kind for reason in benchmark.reasons} & (UNCOMPARED if required else {"copy_failed"})
     return bool(causes) and benchmark.verdict in ("inconclusive", "new", "changed")
 
 
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
-    """Return the benchmarks of a record with their verdicts: by timings, then budgets, counts and what is accepted."""
+    """Return the benchmarks with verdicts by their timings, budgets, counts and accepted regressions, in this order."""
     judged = []
     for benchmark in record.benchmarks:
         key = benchmark.key
@@ -111,7 +111,7 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
 
 
 def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -> Benchmark:
-    """Return a benchmark with the verdict of its timings: of the latest stage that has judged them."""
+    """Return a benchmark with the verdict of the latest stage that has judged its timings."""
     key = benchmark.key
     if found := evidence.timings.get(key):
         benchmark = _with_baseline(benchmark, found)
@@ -132,7 +132,7 @@ def _with_baseline(benchmark: Benchmark, evidence: BaselineEvidence) -> Benchmar
 
 def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings) -> Benchmark:
     key = benchmark.key
-    # Only the machine that recorded the baseline can show this.
+    # `change_low` is only known on the machine of the baseline.
     slower = benchmark.change_low is not None and benchmark.change_low > (benchmark.tolerance or gate.tolerance)
     if key in comparison.unaffected:
         reasons = [Reason("unaffected", comparison.base)]
@@ -148,7 +148,7 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
     judgement = comparison.judgements.get(key)
     if judgement is None:
         if benchmark.verdict in ("pass", "improvement"):
-            return benchmark  # the baseline check has passed it already
+            return benchmark  # the baseline check has passed it
         return replace(benchmark, verdict="inconclusive", reasons=[Reason("no_time_left")])
     verdict = judgement.verdict
     reasons = [Reason("pairs_inconclusive" if verdict == "inconclusive" else "compared", number=judgement.pairs)]
@@ -175,7 +175,7 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
 
 
 def _with_unjudged(benchmark: Benchmark, packages: Sequence[str]) -> Benchmark:
-    """Let no benchmark pass that runs packages whose change was not compared; a regression has other causes."""
+    """Make a benchmark inconclusive that runs packages whose change was not compared, unless it is a regression."""
     if not packages or benchmark.verdict not in ("pass", "improvement", "drift", "inconclusive"):
         return benchmark
     reason = Reason("packages_unjudged", subjects=packages)
@@ -196,7 +196,7 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool
 
 
 def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
-    """Return each limit of a budget with the measured figure; p99 is not judged below 1,000 samples."""
+    """Compare each limit of a budget with the measured value. p99 is not judged with fewer than 1,000 samples."""
     measured = {
         "median_ms": summary.median_s * 1e3,
         "mean_ms": summary.mean_s * 1e3,
@@ -210,7 +210,7 @@ def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
         if (limit := getattr(budget, name)) is not None:
             note, kept = "", value >= limit if name == "rate_per_s" else value <= limit
             if name == "p99_ms" and summary.p99_s is None:
-                note, kept = f"judged from {SAMPLES_FOR_P99:,} samples on, there were {len(summary.samples_s)}", True
+                note, kept = f"not judged: needs {SAMPLES_FOR_P99:,} samples, there were {len(summary.samples_s)}", True
             results.append(BudgetResult(name, limit, value, kept, note))
     return results
 
@@ -220,7 +220,7 @@ def broken(benchmark: Benchmark) -> list[BudgetResult]:
 
 
 def with_kept_budget(benchmark: Benchmark, fresh: Sequence[Benchmark]) -> Benchmark:
-    """Return a benchmark whose budget is kept, with a warning, if most of these fresh processes have kept it."""
+    """Replace a broken budget by a warning if most fresh processes kept the budget."""
     kept = [one for one in fresh if not broken(one)]
     if not broken(benchmark) or len(kept) <= len(fresh) / 2:
         return benchmark
@@ -229,9 +229,9 @@ def with_kept_budget(benchmark: Benchmark, fresh: Sequence[Benchmark]) -> Benchm
 
 
 def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
-    """Return the benchmarks that this run should have measured and did not.
+    """Return the benchmarks that this run should have measured but did not.
 
-    Neither those that were deselected or failed, nor those that were skipped because their service is off.
+    A benchmark is not missing if it was deselected, failed, or was skipped because its service is off.
     """
     known = _names(record.benchmarks) | {*record.deselected}
     tests, files = {test.key: test for test in record.tests}, {*record.collected_files}
@@ -250,7 +250,7 @@ def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
 
 
 def removed_benchmarks(base_baseline: Results, baseline: Results, record: Results) -> list[Benchmark]:
-    """Return the benchmarks that a change has taken out of the baseline, and that are measured no more."""
+    """Return the benchmarks that a change has removed from the baseline and that are no longer measured."""
     known = _names(baseline.benchmarks) | _names(record.benchmarks) | {*record.deselected}
     return [_absent(old, "removed", Reason("removed")) for old in base_baseline.benchmarks if old.key not in known]
 
@@ -266,7 +266,7 @@ def _absent(old: Benchmark, verdict: Verdict, reason: Reason) -> Benchmark:
 def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[Reason]]:
     """Return the verdict, exit code and reasons of a run, the most important reason first.
 
-    A reason that `results.reasons` already holds (a service is not ready, nothing was selected) makes the run invalid.
+    If `results` has reasons already, for example a service that is not ready, the run is invalid.
     """
     keys: dict[Verdict, list[str]] = {}
     for benchmark in results.benchmarks:
@@ -314,11 +314,11 @@ def _about(kind: Kind, keys: Sequence[str]) -> list[Reason]:
 
 
 def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: bool = False) -> list[Benchmark]:
-    """Return the benchmarks to compare in pairs: those that the baseline check left open, the worst first.
+    """Return the benchmarks to compare in pairs, the slowest first.
 
-    Then those whose baseline entry a proposed change has edited, and those with a count that has grown, which may
-    execute nothing that differs from the base. Of a proposed change, the base also judges benchmarks that the baseline
-    cannot: those that are new in it or have changed since, and all of them if there is no baseline, or for `every`.
+    These are the benchmarks that the baseline check found inconclusive, those whose counts have grown, and those whose
+    baseline entry was edited. For a proposed change also benchmarks that are new or changed since the baseline, and all
+    benchmarks if there is no baseline. `every`: choose all benchmarks.
     """
     if evidence.baseline is None:
         return [*record.benchmarks] if proposed else []
@@ -337,15 +337,15 @@ class Again(Struct, frozen=True):
     """The benchmarks that fresh processes measure again."""
 
     keys: list[str]
-    timings: frozenset[str]  # keys of those whose timings are judged anew, rather than their budgets alone
-    all_processes: bool  # whether every process is needed; for budgets, the first ones may settle it
+    timings: frozenset[str]  # keys of benchmarks whose timings are judged again, not only their budgets
+    all_processes: bool  # whether all processes are needed; for budgets alone, the first ones can suffice
 
 
 def choose_again(record: Results, evidence: Evidence, gate: GateSettings) -> Again:
     """Return the benchmarks to measure again before they fail.
 
-    Those with a broken budget; and those with a suspicious timing that no base can judge, as there is none or the
-    application is served elsewhere. A benchmark that the comparison fails is not measured again.
+    These are the benchmarks with a broken budget, and those with a suspicious timing that cannot be compared with a
+    base. A benchmark that failed the comparison is not measured again.
     """
     comparison = evidence.comparison
     suspicious = {key for key, found in evidence.timings.items() if found.suspicious}
@@ -362,6 +362,6 @@ def choose_again(record: Results, evidence: Evidence, gate: GateSettings) -> Aga
 
 
 def most_agree(fresh: Sequence[Benchmark], processes: int) -> bool:
-    """Return whether most of so many processes have kept the budget, or broken it, whatever the others will do."""
+    """Return whether a majority of `processes` processes has already kept or broken the budget."""
     kept = sum(not broken(one) for one in fresh)
     return max(kept, len(fresh) - kept) > processes / 2

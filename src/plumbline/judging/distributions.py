@@ -1,4 +1,4 @@
-"""Probability distributions: quantiles, intervals, and the functions of the gamma distribution that priors need."""
+"""Probability distributions: quantiles, confidence intervals, and the digamma functions that priors need."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 
 @functools.lru_cache(maxsize=4096)
 def student_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t for 0.5 <= probability < 1, by bisection of the exact distribution function."""
+    """Return the quantile of Student's t for 0.5 <= probability < 1, by bisection of the distribution function."""
     low, high = 0.0, 1.0
     while _student_cdf(high, degrees) < probability:
         low, high = high, high * 2
@@ -17,7 +17,7 @@ def student_quantile(probability: float, degrees: int) -> float:
 
 
 def _student_cdf(t: float, degrees: int) -> float:
-    """Abramowitz and Stegun 26.7.3 and 26.7.4, for whole degrees of freedom and t >= 0."""
+    """Return the distribution function of Student's t for t >= 0 (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     theta = math.atan(t / math.sqrt(degrees))
     cosine_squared = math.cos(theta) ** 2
     term = total = math.sin(theta) if degrees % 2 == 0 else math.sin(theta) * math.cos(theta)
@@ -31,7 +31,7 @@ def _student_cdf(t: float, degrees: int) -> float:
 
 
 def digamma(x: float) -> float:
-    """Derivative of log Γ for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
+    """Return the derivative of log Γ(x) for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
     total = 0.0
     while x < 6:
         total -= 1 / x
@@ -40,7 +40,7 @@ def digamma(x: float) -> float:
 
 
 def trigamma(x: float) -> float:
-    """Derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
+    """Return the derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
     total = 0.0
     while x < 6:
         total += 1 / x**2
@@ -49,7 +49,7 @@ def trigamma(x: float) -> float:
 
 
 def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact interval of a share, for `count` of `of` (Clopper and Pearson 1934, Biometrika 26:404)."""
+    """Return the exact confidence interval of a share, `count` / `of` (Clopper and Pearson 1934, Biometrika 26:404)."""
     tail = (1 - confidence) / 2
     low = 0.0 if count == 0 else _solve(lambda share: 1 - _at_most(count - 1, of, share), tail)
     high = 1.0 if count == of else _solve(lambda share: 1 - _at_most(count, of, share), 1 - tail)
@@ -64,7 +64,7 @@ def _solve(rising: Callable[[float], float], wanted: float, low: float = 0.0, hi
 
 
 def _at_most(count: int, of: int, share: float) -> float:
-    """Probability of at most `count` of `of` where each has the probability `share`."""
+    """Return the probability of at most `count` successes in `of` trials with probability `share`."""
     if not 0 < share < 1:
         return float(share <= 0 or count >= of)
     logs = [

@@ -1,4 +1,4 @@
-"""What stages of a run judge by, and what they find: immutable evidence, made into verdicts by `judging.decide`."""
+"""Thresholds and the evidence of each stage of a run, as immutable data. `judging.decide` turns it into verdicts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Self
@@ -11,16 +11,16 @@ from plumbline.settings import BenchmarkSettings, GateSettings
 
 
 class Thresholds(Struct, frozen=True):
-    """Thresholds that one benchmark is judged by; changes as shares (0.05 is 5 % slower)."""
+    """Thresholds of one benchmark, as shares: 0.05 is 5 % slower."""
 
     tolerance: float
     minimum_effect: float
-    false_alarms: float  # share of comparisons without a change in which any benchmark may fail
+    false_alarms: float  # share of runs without a slow-down in which any benchmark may fail
     power: float  # share of slow-downs of `minimum_effect` that must not pass
 
     @classmethod
     def of(cls, gate: GateSettings, own: BenchmarkSettings | None) -> Self:
-        """Return the thresholds of `[gate]`, with a benchmark's own where it has any."""
+        """Return the thresholds of `[gate]`, replaced by those that a benchmark has of its own."""
         own = own or BenchmarkSettings()
         effect = own.minimum_effect or gate.minimum_effect
         return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power)
@@ -31,19 +31,19 @@ class Thresholds(Struct, frozen=True):
 
 
 class Judgement(Struct, frozen=True):
-    """Judgement of one benchmark; changes and bounds as shares."""
+    """The verdict on one benchmark. The change and its bounds are shares."""
 
     verdict: Verdict
     change: float
     low: float
     high: float
-    minimum_detectable_effect: float  # the smallest slow-down that as much evidence fails with the wanted power
-    pairs: int  # pairs, or fresh processes of the baseline check, that it rests on
+    minimum_detectable_effect: float  # the smallest slow-down that this evidence detects with the wanted power
+    pairs: int  # number of pairs, or of fresh processes in the baseline check
     error: float  # standard error of the change, as a logarithm
 
 
 class BaselineEvidence(Struct, frozen=True):
-    """What the baseline check found about one benchmark, in fields named as those of `Benchmark`; None: no finding."""
+    """The baseline check of one benchmark. Its fields replace those of `Benchmark`, unless they are None."""
 
     verdict: Verdict
     reasons: Sequence[Reason] = []
@@ -57,31 +57,32 @@ class BaselineEvidence(Struct, frozen=True):
 
     @property
     def suspicious(self) -> bool:
-        """Whether it may be so much slower that confirming processes could fail it."""
+        """Whether the slow-down may be large enough for fresh processes to confirm it."""
         least = self.minimum_detectable_effect
         return self.verdict == "inconclusive" and least is not None and (self.change_high or 0.0) >= least
 
 
 class CountEvidence(Struct, frozen=True):
-    """Counts of one benchmark that differ from the baseline's."""
+    """The changed counts of one benchmark."""
 
     changes: Sequence[CountChange]
-    fails: bool  # whether one that has grown makes a regression: not if the benchmark's source has changed as well
+    fails: bool  # whether a grown count makes the benchmark a regression
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A regression of one benchmark that somebody has accepted, as `accepted.json` holds it."""
+    """An accepted regression of one benchmark: an entry of `accepted.json`."""
 
     reason: str
-    slower_by: float = 0.0  # as a share; the upper end of the interval
-    counts: Mapping[str, float] = {}  # those that had grown, as they were then
+    slower_by: float = 0.0  # upper end of the confidence interval, as a share
+    counts: Mapping[str, float] = {}  # the counts that had grown, with their accepted values
 
 
 class NoComparison(Struct, frozen=True):
-    """Why a paired comparison found nothing.
+    """The reason why there is no paired comparison.
 
-    There is no usable base, the copy of the working tree does not run although the working tree does, or a side died
-    or a control read wrong.
+    - no_base: there is no base commit that can be used.
+    - copy: the working tree runs, but its copy does not.
+    - invalid: a worker process died, or a control read wrong.
     """
 
     cause: Literal["no_base", "copy", "invalid"]
@@ -89,45 +90,45 @@ class NoComparison(Struct, frozen=True):
 
 
 class ComparisonEvidence(Struct, frozen=True):
-    """What a paired comparison with the base found, by key of benchmark."""
+    """The evidence of a paired comparison with the base, by key of the benchmark."""
 
-    base: str = ""  # the commit, and why that one
+    base: str = ""  # the commit, and why it was chosen
     base_differences: Sequence[str] = []
     notes: Sequence[str] = []
-    compared: Collection[str] = frozenset()  # keys that it was to compare; the fields below are about these
-    unaffected: Collection[str] = frozenset()  # keys of those that execute nothing that differs from the base
-    unjudged: Mapping[str, Sequence[str]] = {}  # the packages among those below that a benchmark runs
+    compared: Collection[str] = frozenset()  # keys of all benchmarks that it should compare
+    unaffected: Collection[str] = frozenset()  # keys of benchmarks that execute nothing that differs from the base
+    unjudged: Mapping[str, Sequence[str]] = {}  # the names of the `unjudged_packages` that each benchmark runs
     unjudged_packages: Sequence[UnjudgedPackage] = []
     judgements: Mapping[str, Judgement] = {}
     differences: Mapping[str, Sequence[float]] = {}
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}
     functions: Mapping[str, Sequence[FunctionTime]] = {}
-    failures: Mapping[str, str] = {}  # why benchmarks could not be compared
-    failed_in_head: Collection[str] = frozenset()  # keys of those that head, which is a copy, could not run
+    failures: Mapping[str, str] = {}  # why a benchmark could not be compared
+    failed_in_head: Collection[str] = frozenset()  # keys of benchmarks that the copy of the working tree could not run
     new: Collection[str] = frozenset()  # keys of benchmarks that the base commit does not have
-    baseline_edited: Collection[str] = frozenset()  # keys whose entry in the baseline this change edits
+    baseline_edited: Collection[str] = frozenset()  # keys of benchmarks whose baseline entry this change edits
     none: NoComparison | None = None
 
 
 class ConfirmationEvidence(Struct, frozen=True):
-    """What fresh processes found that measured benchmarks again."""
+    """The evidence of fresh processes that measured benchmarks again, by key of the benchmark."""
 
-    fresh: Mapping[str, Sequence[Benchmark]] = {}  # each benchmark in each process, by key
-    timings: Mapping[str, BaselineEvidence] = {}  # of those whose timings these processes judge
-    failed: Sequence[Reason] = []  # why such a process ended early
+    fresh: Mapping[str, Sequence[Benchmark]] = {}  # the results of each process
+    timings: Mapping[str, BaselineEvidence] = {}
+    failed: Sequence[Reason] = []  # why a process ended early
 
 
 class Evidence(Struct, frozen=True):
-    """All that is known about a run beside its record."""
+    """All evidence about a run besides its record."""
 
     baseline_file: str = ""
     baseline: Results | None = None
-    baseline_elsewhere: Results | None = None  # without a baseline of this machine, that of another one like it
-    base_baseline: Results | None = None  # the baseline as it is in the base commit of a proposed change
+    baseline_elsewhere: Results | None = None  # of a similar machine, if there is no baseline for this one
+    base_baseline: Results | None = None  # the baseline in the base commit of a proposed change
     timings: Mapping[str, BaselineEvidence] = {}
     counts: Mapping[str, CountEvidence] = {}
-    application_elsewhere: Collection[str] = frozenset()  # not compared in pairs: one application serves both sides
+    application_elsewhere: Collection[str] = frozenset()  # keys not compared, because one application serves both sides
     comparison: ComparisonEvidence = ComparisonEvidence()
-    comparison_required: bool = False  # whether what could not be compared with the base is invalid
+    comparison_required: bool = False  # whether a benchmark that could not be compared is invalid
     confirmation: ConfirmationEvidence = ConfirmationEvidence()
     accepted: Mapping[str, Accepted] = {}

@@ -21,7 +21,7 @@ CI_BRANCH = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_MERGE_REQUEST_SOURCE_BRAN
 def describe_environment(
     root: Path, *, machine: str, services: Mapping[str, str], versions: Mapping[str, str], pin: int | None
 ) -> Environment:
-    """Return all that a baseline records; `machine` is the owner's name for it, or empty."""
+    """Return the environment that a baseline records. `machine`: the user's name for the machine, or empty."""
     commit, dirty = git_state(root)
     return Environment(
         machine=machine or machine_id(),
@@ -51,7 +51,7 @@ def project_name(root: Path) -> str:
 
 
 def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[str, str]) -> str:
-    """Return the file name of the baseline for one kind of machine: os-arch-cpu-backend.json."""
+    """Return the file name of the baseline for one kind of machine: system-architecture-cpu-backend.json."""
     backends = sorted({services[name] for name in ("redis", "postgres") if name in services}) or ["none"]
     parts = [re.sub(r"\((r|tm|c)\)", " ", part.lower()) for part in (system, architecture, cpu)]
     slugs = [re.sub(r"[^a-z0-9]+", "-", part).strip("-") for part in parts]
@@ -59,7 +59,7 @@ def baseline_name(system: str, architecture: str, cpu: str, services: Mapping[st
 
 
 def machine_id() -> str:
-    """Return a short hash that stays the same on one machine and reveals nothing about it."""
+    """Return a short hash that identifies this machine without revealing anything about it."""
     parts = [platform.node(), platform.machine(), cpu_model(), str(os.cpu_count())]
     ids = [Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")]
     parts += [path.read_text(encoding="ascii", errors="replace").strip() for path in ids if path.is_file()][:1]
@@ -67,7 +67,7 @@ def machine_id() -> str:
 
 
 def cpu_model() -> str:
-    """Return the CPU's name as its maker gives it, with family, model and stepping on x86."""
+    """Return the vendor's name of the CPU, with family, model and stepping on x86."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         fields: dict[str, str] = {}
@@ -81,19 +81,19 @@ def cpu_model() -> str:
 
 
 def installed_packages() -> dict[str, str]:
-    """Return the version of every distribution that can be imported here, by normalized name."""
+    """Return the version of each installed distribution, by normalized name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata  # parsed at each access
+        metadata = distribution.metadata  # keep it: each access parses the metadata again
         if name := metadata["Name"]:
             found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), metadata["Version"])
     return dict(sorted(found.items()))
 
 
 def git_state(root: Path) -> tuple[str, bool]:
-    """Return the commit that is checked out, and whether tracked files differ from it; ("", False) without git.
+    """Return the current commit, and whether tracked files differ from it. Without git: ("", False).
 
-    They count as different if git cannot say.
+    If `git status` fails, the files count as different.
     """
     commit = _output(*git_command(root, "rev-parse", "--verify", "--quiet", "HEAD"))
     if not commit:
@@ -111,7 +111,7 @@ def git_branch(root: Path) -> str:
 
 
 def _output(command: list[str], environ: Mapping[str, str] | None = None) -> str | None:
-    """Return the output of a command; None if it fails."""
+    """Return the output of a command, or None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environ)
     except (OSError, subprocess.SubprocessError):
@@ -120,12 +120,12 @@ def _output(command: list[str], environ: Mapping[str, str] | None = None) -> str
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:
-    """Return the file or folder that each top-level module would be imported from, links followed; "" for none."""
+    """Return the real path of the file or folder that each top-level module would be imported from, or ""."""
     found = {}
     for name in modules:
         try:
             specification = importlib.util.find_spec(name)
-        except ValueError:  # in sys.modules without one, as __main__ is
+        except ValueError:  # a module in sys.modules without a specification, such as __main__
             specification = None
         found[name] = ""
         if specification is not None:

@@ -1,4 +1,4 @@
-"""Reading and writing results and baselines, whole or not at all."""
+"""Reading and writing results and baselines. A file is written completely or not at all."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from plumbline.results.schema import SCHEMA, Benchmark, Results
 MOST_RUNS = 200
 T = TypeVar("T")
 _KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
-# Names: of benchmarks, tests, files, counts, and of what the schema enumerates.
+# Fields that are compared with other records, so redaction must not change them.
 _MATCHED = {
     *("key", "renamed_from", "subjects", "name", "file", "where", "collected_files", "deselected", "app_elsewhere"),
     *("environment", "profile", "created", "baseline", "baseline_commit", "baseline_created"),
@@ -28,11 +28,11 @@ _NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "serv
 
 
 class ResultsError(Exception):
-    """A results or baseline file cannot be used or written: exit code 3."""
+    """A results or baseline file cannot be read or written: exit code 3."""
 
 
 def read_results(path: Path) -> Results:
-    """Read a results or baseline file; raises FileNotFoundError, and ResultsError if it is unreadable or damaged."""
+    """Read a results or baseline file. Raises FileNotFoundError, or ResultsError if it is unreadable or damaged."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -45,27 +45,27 @@ def read_results(path: Path) -> Results:
 
 
 def decode_results(data: bytes, path: Path) -> Results:
-    """Return the content of a file. Raises ResultsError if it is empty, corrupt, of another schema, or impossible."""
+    """Decode the content of a file. Raises ResultsError if it is empty, damaged or has another schema."""
     if not data.strip():
         raise ResultsError(f"{path} is empty")
     try:
         schema = msgspec.json.decode(data, type=_SchemaOnly).schema
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is one, too
+    except (msgspec.DecodeError, RecursionError) as error:  # includes ValidationError
         raise ResultsError(f"{path} is not a results file: {error}") from None
     if schema != SCHEMA:
         advice = "update Plumbline" if schema > SCHEMA else f"record it again with `{nox_command()} -s baseline`"
-        raise ResultsError(f"{path} has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}")
+        raise ResultsError(f"{path} has schema {schema}, but this version of Plumbline reads {SCHEMA}: {advice}")
     try:
         results = msgspec.convert(_with_typed_reasons(msgspec.json.decode(data)), Results)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged or was edited by hand: {error}") from None
     if twice := sorted(key for key, n in Counter(one.key for one in results.benchmarks).items() if n > 1):
-        raise ResultsError(f"{path} holds {twice[0]} twice")
+        raise ResultsError(f"{path} has the benchmark {twice[0]} twice")
     return results
 
 
 def _with_typed_reasons(document: Any) -> Any:
-    """Turn the reasons of the first version, which were texts, into those that are shown as they are."""
+    """Convert the reasons of version 0.1, which were texts, to `Reason` objects with the kind "ended"."""
     benchmarks = document.get("benchmarks")
     for entry in [document, *(benchmarks if isinstance(benchmarks, list) else [])]:
         if isinstance(entry, dict) and isinstance(reasons := entry.get("reasons"), list):
@@ -82,7 +82,7 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, through links; raises ResultsError, and then the old one is unchanged."""
+    """Write a text file completely or not at all. Links are followed. Raises ResultsError."""
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -92,26 +92,26 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
             if not temporary.exists():
-                # With a folder's descriptor, which this path makes no use of, Python follows the link.
+                # os.link follows the link of an absolute path only if src_dir_fd is given; its value is not used.
                 os.link(f"/proc/self/fd/{file.fileno()}", temporary, src_dir_fd=file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise ResultsError(f"{path} can't be written: {error.strerror}; what was there is unchanged") from None
+        raise ResultsError(f"{path} can't be written: {error.strerror}; this file is unchanged") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def _without_name(folder: Path) -> BinaryIO | None:
-    """Return a new file that is gone if this process is killed; None if the system has no such files."""
+    """Open a file without a name, which vanishes if this process is killed. None if the system has no such files."""
     with contextlib.suppress(OSError, AttributeError):
-        Path("/proc/self/fd").stat()  # gives it its name later
+        Path("/proc/self/fd").stat()  # needed later to give the file its name
         return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666), "wb")
     return None
 
 
 def redacted(record: T, scrub: Callable[[str], str]) -> T:
-    """Return a record whose texts for readers `scrub` has gone over; what is matched with other records stays."""
+    """Apply `scrub` to the texts of a record, but not to names that are compared with other records."""
     if isinstance(record, str):
         return cast(T, scrub(record))
     if isinstance(record, list | tuple) and record and isinstance(record[0], str | msgspec.Struct):
@@ -123,7 +123,7 @@ def redacted(record: T, scrub: Callable[[str], str]) -> T:
 
 
 def dump_results(results: Results) -> str:
-    """Return readable JSON: a line for each benchmark, test and package, sorted; figures have five digits."""
+    """Return JSON with a line for each benchmark, test and package, sorted. Numbers have five significant digits."""
     fields = rounded(msgspec.to_builtins(results), digits=5)
     for name in fields.keys() & {"benchmarks", "tests"}:
         fields[name].sort(key=lambda entry: str(entry["key"]))
@@ -132,7 +132,7 @@ def dump_results(results: Results) -> str:
 
 
 def _block(value: object, indent: str = "  ") -> str:
-    """A list of objects one line each, an object one line an entry, all else on one line."""
+    """Return JSON with a line for each object of a list and for each entry of an object."""
     if isinstance(value, list) and value and isinstance(value[0], dict):
         rows = [f"{indent}  {json.dumps(entry, ensure_ascii=False)}" for entry in value]
         return "[\n" + ",\n".join(rows) + f"\n{indent}]"
@@ -143,10 +143,10 @@ def _block(value: object, indent: str = "  ") -> str:
 
 
 def rounded(value: Any, digits: int) -> Any:
-    """Return a value whose floats have so many significant digits; raises ResultsError if one is not finite."""
+    """Round the floats in a value to so many significant digits. Raises ResultsError if a float is not finite."""
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ResultsError(f"a figure is {value}: not written")
+            raise ResultsError(f"the results can't be written: a number is {value}")
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
         return {key: rounded(entry, digits) for key, entry in value.items()}
@@ -156,13 +156,13 @@ def rounded(value: Any, digits: int) -> Any:
 
 
 def keep_run(folder: Path, results: Results) -> None:
-    """Add a run that measured something to `history/`, without samples, and remove the oldest; raises ResultsError."""
+    """Add a run to `history/`, without its samples, and remove the oldest runs. Raises ResultsError."""
     if not results.benchmarks or not results.created:
         return
     benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
     kept = {"benchmarks": benchmarks, "environment": msgspec.structs.replace(results.environment, packages={})}
     lean = msgspec.structs.replace(results, **kept, **{key: [] for key in _NOT_KEPT})
-    # Sorted by name, runs are sorted by time; some file systems refuse colons.
+    # Names sort by time. Some file systems do not allow colons.
     name = f"{results.created.replace(':', '').replace('+0000', 'Z')}-{results.environment.commit[:10] or 'none'}.json"
     write_results(folder / "history" / name, lean)
     for path in sorted((folder / "history").glob("*.json"))[:-MOST_RUNS]:
@@ -171,7 +171,7 @@ def keep_run(folder: Path, results: Results) -> None:
 
 
 def earlier_runs(folder: Path) -> list[Results]:
-    """Return the runs of the history, oldest first, without those that cannot be read."""
+    """Return the readable runs of the history, oldest first."""
     found = []
     for path in sorted((folder / "history").glob("*.json"))[-MOST_RUNS:]:
         with contextlib.suppress(ResultsError, OSError):

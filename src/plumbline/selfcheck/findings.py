@@ -1,8 +1,7 @@
-"""Findings of a self-check: error rates by its recorded gates and pairs, and by gates that are replayed from the pairs.
+"""Error rates from the recording of a self-check: from its live gates, its single pairs, and replayed gates.
 
-The pairs hold the differences of their blocks, so that the judging code can run on them again. A replay draws pairs at
-random, as if they had been measured in that order, takes as many blocks of each as it needs, and adds another slow-down
-than the one they were measured with.
+Recorded pairs hold the differences of their blocks. A replayed gate draws pairs at random from the recording, takes the
+blocks that it needs, replaces their deliberate slow-down by another one, and judges them as a live gate does.
 """
 
 import itertools
@@ -19,14 +18,14 @@ from plumbline.selfcheck.record import LIVE_SIZES, PLACES, SIZES, Findings, Reco
 from plumbline.settings import GateSettings
 
 REPLAYS = 1000
-GOOD_ESTIMATE = 0.015  # a slow-down that is read is good within so much of the truth, as shares
-READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"
-LEAST_DRAWN = 6  # recorded pairs that a benchmark's draws come from at least; their blocks are cut if need be
-CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)  # minimum effects that are tried for this machine
+GOOD_ESTIMATE = 0.015  # an estimate is good if it is this close to the deliberate slow-down; both are shares
+READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"  # part of keys in selfcheck.json
+LEAST_DRAWN = 6  # draw from at least this many pairs of each benchmark; use fewer blocks of each if necessary
+CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)  # minimum effects to try
 
 
 def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Findings:
-    """Return everything that a recording shows."""
+    """Return all error rates of a recording."""
     has_pairs = bool(recording.pairs)
     return Findings(
         gates=shares(recording.gates),
@@ -38,7 +37,7 @@ def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate
 
 
 def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
-    """Return the shares of verdicts in gates without a change; a gate without verdicts was invalid."""
+    """Return the shares of wrong and missing verdicts in gates without a slow-down. An invalid gate has no verdicts."""
     valid = [gate for gate in gates if gate]
     verdicts = [one for gate in valid for one in gate.values()]
     return {
@@ -50,11 +49,11 @@ def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
 
 
 def slowed_gates(recording: Recording) -> dict[str, Share]:
-    """Return how many live gates with a slow-down caught it; an invalid gate has caught nothing."""
+    """Return the share of live gates with a slow-down that detected it. An invalid gate detects nothing."""
     found = {}
     for size, where in itertools.product(LIVE_SIZES, PLACES):
         gates = [one for one in recording.slowed if (one.size, one.where) == (size, where)]
-        # A benchmark that could not be compared was not slowed down either.
+        # If a benchmark could not be compared, nothing was slowed down.
         verdicts = [one.verdicts.get(one.key) for one in gates if one.key in one.verdicts or not one.verdicts]
         if verdicts:
             found[f"{size:.0%} slower {PLACES[where]}, caught"] = Share(verdicts.count("regression"), len(verdicts))
@@ -65,7 +64,7 @@ def slowed_gates(recording: Recording) -> dict[str, Share]:
 
 
 def slowed_pairs(recording: Recording) -> dict[str, Share]:
-    """Return how well single pairs read their slow-downs; a gate takes the mean of several."""
+    """Return the share of single pairs that estimate their slow-down well. A gate takes the mean of several pairs."""
     found = {}
     for size, where in itertools.product(SIZES[1:], PLACES):
         changes = [
@@ -82,7 +81,7 @@ def slowed_pairs(recording: Recording) -> dict[str, Share]:
 def replayed_gates(
     recording: Recording, thresholds: Mapping[str, Thresholds], budget_s: float, *, times: int, seed: int = 1
 ) -> dict[str, Share]:
-    """Return the shares of false alarms and of caught slow-downs in gates that are replayed so many times each."""
+    """Replay gates with each size of slow-down `times` times. Return the shares of false alarms and detections."""
     replay = Replay(recording, random.Random(seed))
     plans = [BenchmarkPlan(key, 0.0, thresholds[key]) for key in replay.keys]
     comparisons = [replay.gate(thresholds, budget_s) for _ in range(times)]
@@ -100,9 +99,9 @@ def _close(changes: Sequence[float], size: float, of: int) -> Share:
 
 
 def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[str]:
-    """Yield the report of a self-check that has recorded so many pairs, line by line."""
+    """Yield the lines of a self-check's report. `pairs`: the number of recorded pairs."""
     sections = {
-        "live gates without a change, every benchmark compared": found.gates,
+        "live gates without a slow-down, every benchmark compared": found.gates,
         "live gates with one benchmark slowed down": found.slowed,
         "single pairs with slow-downs": found.pairs,
         f"replayed {REPLAYS:,} times from {pairs} pairs": found.replayed,
@@ -112,26 +111,26 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
             yield f"{title}:"
             yield from (f"  {name}: {share}" for name, share in section.items())
     if found.replayed:
-        yield "  (these intervals do not cover how other pairs would differ from the recorded ones)"
+        yield "  (these intervals do not include the variation between recordings)"
     effect = f"{found.minimum_effect:.1%}" if found.minimum_effect else f"none up to {CANDIDATES[-1]:.0%}"
-    yield f"minimum_effect that is caught with a power of {gate.power:.0%} here: {effect}"
+    yield f"smallest minimum_effect that this machine detects with a power of {gate.power:.0%}: {effect}"
 
 
 class Replay:
-    """Gates on the pairs of a recording, drawn at random."""
+    """Replays gates with randomly drawn pairs of a recording."""
 
     def __init__(self, recording: Recording, rng: random.Random) -> None:
         self._recording = recording
         self._recorded = without_slow_down(recording)
         self._rng = rng
-        # Two long pairs that came again and again would be taken for many that agree: LEAST_DRAWN have as many blocks.
+        # The most blocks that at least LEAST_DRAWN pairs have. Fewer pairs, drawn repeatedly, would seem to agree.
         self._most = {key: sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0] for key, pairs in self._recorded.items()}
         self.keys = [key for key in recording.sample_s if key in self._recorded]
 
     def gate(
         self, thresholds: Mapping[str, Thresholds], budget_s: float, slow_down: Mapping[str, float] = {}
     ) -> PairedComparison | None:
-        """Return one gate in which head is slower by these shares; None if it is invalid."""
+        """Replay one gate in which head is slower by these shares. Return None if the gate is invalid."""
         plans = [BenchmarkPlan(key, self._recording.sample_s[key], thresholds[key]) for key in self.keys]
         left: defaultdict[str, list[list[float]]] = defaultdict(list)
         elapsed_s = 0.0
@@ -152,7 +151,7 @@ class Replay:
             return None
 
     def slowed(self, thresholds: Mapping[str, Thresholds], budget_s: float, size: float, times: int) -> list[Judgement]:
-        """Return the judgements of a benchmark that is slower by `size` in each of so many gates, if it was judged."""
+        """Replay gates in which one random benchmark is slower by `size`, and return its judgements."""
         found = []
         for _ in range(times):
             key = self._rng.choice(self.keys)
@@ -161,7 +160,7 @@ class Replay:
         return found
 
     def _draw(self, left: list[list[float]], key: str, blocks: int) -> list[float]:
-        """Return the differences of so many blocks of a recorded pair; each pair comes once before any comes again."""
+        """Return the differences of `blocks` blocks of a recorded pair. All pairs are drawn once before any repeats."""
         blocks = min(blocks, self._most[key])
         while True:
             if not left:
@@ -171,7 +170,7 @@ class Replay:
 
 
 def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
-    """Return the differences of each recorded pair's blocks, by key, without the deliberate slow-downs."""
+    """Return by key the block differences of each recorded pair, minus the deliberate slow-downs."""
     found: dict[str, list[list[float]]] = {}
     for pair in recording.pairs:
         for key, blocks in pair.block_differences.items():
@@ -181,7 +180,7 @@ def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
 
 
 def supported_effect(recording: Recording, gate: GateSettings, *, times: int, seed: int = 2) -> float | None:
-    """Return the least of CANDIDATES that fails with the wanted power if it is the minimum effect; None: not one."""
+    """Return the smallest of CANDIDATES that, as the minimum effect, is detected with `gate.power`, or None."""
     replay = Replay(recording, random.Random(seed))
     for size in CANDIDATES:
         limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)

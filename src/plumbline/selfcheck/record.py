@@ -1,12 +1,12 @@
-"""Record the gate on this machine: its false alarms without a change, and its detection of slow-downs.
+"""Record how often the gate on this machine fails without a slow-down, and how often it detects one.
 
-Both sides are copies of the same tree. Whole gates without a change come first, then whole gates in which one benchmark
-is slowed down in head, then single pairs of a few benchmarks that are slowed down by SIZES. Time is added in one of
-three places:
+Both sides are copies of the same tree. The recording has three parts: gates without a slow-down, gates in which one
+benchmark is slower in head, and single pairs of a few benchmarks that are slower by SIZES. A slow-down is made in one
+of three places:
 
-- the timed block, for any benchmark: each sample is made longer by a share of itself;
-- the application's own process (`plumbline_asgi_wrapper.py`), for benchmarks that send it requests, one operation a
-  sample: if many are under way at the same time, the total is unknown;
+- the timed block, for any benchmark: each sample gets longer by a share of itself;
+- the application's process (`plumbline_asgi_wrapper.py`), for benchmarks that send it one request per sample. With
+  several concurrent requests the total slow-down would be unknown;
 - PostgreSQL, for a benchmark of this package that sleeps there (`controls.py`).
 """
 
@@ -39,9 +39,9 @@ PLACES: dict[Where, str] = {
     "application": "in the application",
     "server": "in the server",
 }
-SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45  # of the time; the rest is for single pairs
-LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])  # 10 %, which the gate promises to catch, comes twice as often
-# Benchmarks in a single pair, about as few as in a gate's second stage, and how long each is measured in it.
+SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45  # shares of the time; the rest is for single pairs
+LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])  # 10 % twice as often as 5 %
+# Benchmarks in a single pair, about as many as in a gate's second stage, and how long each is measured.
 TOGETHER = 6
 SHARE_S = MEASURED_S / 2
 MOST_BLOCKS_RECORDED = 320
@@ -51,7 +51,7 @@ Slowed = Mapping[Where, Sequence[BenchmarkPlan]]  # benchmarks that can be slowe
 
 
 class Share(Struct, frozen=True):
-    """`count` of `of`, with the exact 95 % interval of the share in the long run."""
+    """`count` of `of`, with the exact 95 % confidence interval of the share."""
 
     count: int
     of: int
@@ -65,13 +65,13 @@ class Share(Struct, frozen=True):
 
     def __str__(self) -> str:
         share = self.count / self.of if self.of else 0.0
-        return f"{self.count:,} of {self.of:,} ({share:.1%}; in the long run {self.low:.1%} to {self.high:.1%})"
+        return f"{self.count:,} of {self.of:,} ({share:.1%}; 95 % interval {self.low:.1%} to {self.high:.1%})"
 
 
 class Recorded(Struct, frozen=True):
     """One pair."""
 
-    block_differences: dict[str, list[float]]  # slow-downs by each two neighbouring blocks, as logarithms, by key
+    block_differences: dict[str, list[float]]  # by key: log(head / base) of each two neighbouring blocks
     slow_down: dict[str, float] = {}  # deliberate slow-downs, as shares by key
     where: Where = "block"
 
@@ -82,18 +82,18 @@ class SlowedGate(Struct, frozen=True):
     key: str
     size: float
     where: Where
-    verdicts: dict[str, str]  # by key; none if the gate was invalid
-    change: float | None = None  # what the gate read for the benchmark, as a share
+    verdicts: dict[str, str]  # by key; empty if the gate was invalid
+    change: float | None = None  # the gate's estimate of the slow-down, as a share
 
 
 class Findings(Struct, frozen=True):
-    """What a recording shows, by names for a report."""
+    """Error rates by their names in the report."""
 
-    gates: dict[str, Share]  # live gates without a change
+    gates: dict[str, Share]  # live gates without a slow-down
     slowed: dict[str, Share]  # live gates with a slow-down
     pairs: dict[str, Share]  # single pairs with a slow-down
     replayed: dict[str, Share]
-    minimum_effect: float | None  # the least that this machine supports; None: none of the candidates
+    minimum_effect: float | None  # the smallest candidate that this machine supports
 
 
 class Recording(Struct):
@@ -101,14 +101,14 @@ class Recording(Struct):
 
     sample_s: dict[str, float]  # estimated duration of a sample, by key of the benchmark
     pairs: list[Recorded] = []
-    gates: list[dict[str, str]] = []  # verdicts of the live gates without a change, by key; an invalid gate has none
+    gates: list[dict[str, str]] = []  # verdicts by key of the live gates without a slow-down; empty if invalid
     slowed: list[SlowedGate] = []
-    time_factor: float = field(default=1.0, name="pace")  # of the pairs without a change: the time over the estimate
+    time_factor: float = field(default=1.0, name="pace")  # of pairs without a slow-down: measured over expected time
     findings: Findings | None = None
 
 
 def verdicts_of(comparison: PairedComparison | None, plans: Sequence[BenchmarkPlan]) -> dict[str, str]:
-    """Return the verdicts by key; none of an invalid gate (None)."""
+    """Return the verdicts by key, none if the gate is invalid (None)."""
     if comparison is None:
         return {}
     judged = {key: str(one.verdict) for key, one in comparison.judgements.items()}
@@ -116,12 +116,12 @@ def verdicts_of(comparison: PairedComparison | None, plans: Sequence[BenchmarkPl
 
 
 def write_recording(path: Path, recording: Recording) -> None:
-    """Store it whole or not at all; raises ResultsError."""
+    """Write a recording to a file. Raises ResultsError."""
     write_whole(path, msgspec.json.encode(recording).decode() + "\n")
 
 
 def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan]) -> dict[Where, list[BenchmarkPlan]]:
-    """Return the places in which time can be added here, and to which benchmarks: in the timed block to all of them."""
+    """Return the benchmarks that can be slowed down, by place."""
     found: dict[Where, list[BenchmarkPlan]] = {"block": list(plans)}
     services = results.environment.services
     if services.get("app") == "process":
@@ -138,9 +138,9 @@ def places(settings: Settings, results: Results, plans: Sequence[BenchmarkPlan])
 
 
 def left_out(found: Mapping[Where, object]) -> list[str]:
-    """Return why time is added nowhere else, in lines."""
+    """Return a line for each place without a slow-down, with the reason."""
     reasons: dict[Where, str] = {
-        "application": "no benchmark sends one of this run's own a single request a sample",
+        "application": "no benchmark sends one request per sample to an application of this run",
         "server": "there is no PostgreSQL",
     }
     return [f"  no slow-down {PLACES[where]}: {reason}" for where, reason in reasons.items() if where not in found]
@@ -148,9 +148,10 @@ def left_out(found: Mapping[Where, object]) -> list[str]:
 
 @dataclass
 class Recorder:
-    """Measures gates and pairs of two sides that are alike, and writes `recording` to `path` after each one.
+    """Measures gates and pairs of two equal sides, and writes `recording` to `path` after each one.
 
-    `slowed` are `places`. A gate with a wrong control, or in which a side dies, is recorded as invalid.
+    `slowed` are the benchmarks to slow down, from `places`. A gate is recorded as invalid if a control reads wrong or a
+    worker dies.
     """
 
     runner: PairRunner
@@ -163,7 +164,7 @@ class Recorder:
     recording: Recording
 
     def record(self) -> None:
-        """Measure until `limit_s` is over; raises ComparisonInvalid if the budget is too short for any pair."""
+        """Measure until `limit_s` is over. Raises ComparisonInvalid if `budget_s` is too short for a pair."""
         self.record_gates()
         self.record_slowed_gates()
         self.record_pairs()
@@ -197,7 +198,7 @@ class Recorder:
             self.recording.slowed.append(SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change))
             write_recording(self.path, self.recording)
             outcome = verdicts.get(plan.key) or (comparison.failures[plan.key] if comparison else "invalid")
-            read = f", read as {change:+.1%}" if change is not None else ""
+            read = f", estimated at {change:+.1%}" if change is not None else ""
             self.say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {outcome}{read}")
 
     def record_pairs(self) -> None:
@@ -240,13 +241,13 @@ class Recorder:
 
 
 def one_by_one(slowed: Slowed, rng: random.Random) -> Iterator[BenchmarkPlan]:
-    """Yield random benchmarks without end, slowed down by LIVE_TURNS, each in each place."""
+    """Yield random benchmarks endlessly, slowed down by each size of LIVE_TURNS in each place."""
     for size, plans in itertools.cycle(itertools.product(LIVE_TURNS, slowed.values())):
         yield replace(rng.choice(plans), slow_down=size)
 
 
 def few_by_few(slowed: Slowed) -> Iterator[list[BenchmarkPlan]]:
-    """Yield a few benchmarks at a time without end: after two in the timed block, one in another place."""
+    """Yield groups of benchmarks endlessly: two groups slower in the timed block, then one in another place."""
     groups = {where: _groups(plans, SIZES if where == "block" else SIZES[1:]) for where, plans in slowed.items()}
     others = [group for where, group in groups.items() if where != "block"]
     for other in itertools.cycle(others or [groups["block"]]):
@@ -254,7 +255,7 @@ def few_by_few(slowed: Slowed) -> Iterator[list[BenchmarkPlan]]:
 
 
 def _groups(plans: Sequence[BenchmarkPlan], sizes: Sequence[float]) -> Iterator[list[BenchmarkPlan]]:
-    """Slow each benchmark down by each of the sizes before any size comes again."""
+    """Yield groups of benchmarks endlessly. Each benchmark gets each size before a size repeats."""
     long = [plan.within(SHARE_S, MOST_BLOCKS_RECORDED) for plan in plans]
     for shift in itertools.count():
         for first in range(0, len(long), TOGETHER):

@@ -57,7 +57,7 @@ def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> Non
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     assert documented_exit(command) == 3
-    assert "Resource temporarily unavailable; raise the limits of this user" in capsys.readouterr().err
+    assert "Resource temporarily unavailable; raise this user's limits" in capsys.readouterr().err
 
 
 def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +116,7 @@ def test_an_unexpected_error_is_shown_and_no_regression(error: Exception, capsys
     assert documented_exit(command) == 3
     shown = capsys.readouterr().err
     assert f"raise error\n{type(error).__name__}" in shown
-    assert "this is a fault of Plumbline: please report it" in shown
+    assert "This is a bug in Plumbline: please report it." in shown
 
 
 def test_a_current_folder_that_is_gone_is_no_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,10 +34,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             InstallError("Failed to build `shop`"),
             'If the application can\'t be built, set `application = "dependencies"`',
         ),
-        (InstallError("Connection refused"), "Try again if an index could not be reached."),
-        (NoBase("uv.lock can't be read: line 1"), "Correct that file, or let its tool write it again."),
+        (InstallError("Connection refused"), "If an index could not be reached, try again."),
+        (NoBase("uv.lock can't be read: line 1"), "Correct that file, or write it again with its tool."),
         (OSError(28, "No space left on device"), "No space left on device"),
-        (AttributeError("'int' object has no attribute 'get'"), "does not have the form that its tool gives it"),
+        (AttributeError("'int' object has no attribute 'get'"), "pyproject.toml or the lock file is malformed"),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -84,7 +84,7 @@ def test_the_machines_own_python_is_left_alone(
     """All that no project asks for would be removed from it."""
     monkeypatch.setattr(sys, "base_prefix", str(project / "environment"))
     assert install.install("") == 3
-    assert "it would remove packages of the machine's own Python: run it by Nox" in capsys.readouterr().err
+    assert "this would remove packages of the system's Python: run it with Nox" in capsys.readouterr().err
 
 
 def test_the_token_of_an_index_is_not_recorded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,8 +233,8 @@ def test_more_confirming_processes_see_more() -> None:
 
 @pytest.mark.parametrize(("baseline", "now"), [([], [1.0]), ([1.0], [1.0]), ([1.0, 1.0], [])])
 def test_too_few_processes_can_t_be_compared(baseline: list[float], now: list[float]) -> None:
-    """Without two processes of the baseline and one of now there is no comparison."""
-    with pytest.raises(ValueError, match="two processes of the baseline and one of now"):
+    """A comparison needs two medians of the baseline and one of this run."""
+    with pytest.raises(ValueError, match="two medians of the baseline and one of this run"):
         compare(baseline, now, VARIANCE, LIMITS, confirmed=False)
 
 

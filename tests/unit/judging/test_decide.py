@@ -231,7 +231,7 @@ def test_the_results_name_what_they_were_compared_with() -> None:
     assert found.baseline_created == baseline.created
     assert found.baseline_differences == ["Python was 3.12.1, is 3.11.9", "redis none → 8.1.0"]
     assert (found.base, found.base_differences) == (BASE, ["shop/prices.py"])
-    assert found.notes == ["the baseline was recorded with changes in the tree that its commit doesn't hold", "a note"]
+    assert found.notes == ["the baseline was recorded with uncommitted changes", "a note"]
     assert (found.tolerance, found.minimum_effect, found.benchmarks[0].tolerance) == (0.02, 0.05, 0.1)
 
 

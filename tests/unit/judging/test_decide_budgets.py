@@ -59,7 +59,7 @@ def test_p99_is_not_judged_from_few_samples() -> None:
     """Below 1,000 samples a limit on p99 is kept whatever it is, and the result says that it was not judged."""
     (result,) = check_budget(Budget(p99_ms=0.001), summarize([1.0] * 100))
 
-    note = "judged from 1,000 samples on, there were 100"
+    note = "not judged: needs 1,000 samples, there were 100"
     assert result == BudgetResult("p99_ms", 0.001, 1000.0, kept=True, note=note)
 
 

@@ -397,14 +397,14 @@ def test_a_figure_that_is_not_finite_is_refused_or_left_out(name: str, value: fl
     if field != "median" and name in ("pyperf", "pytest-benchmark"):
         assert "nan" not in FORMATS[name](of).lower()
     elif field == "median" or name != "github-action-benchmark":  # which has them in a text for people
-        with pytest.raises(ResultsError, match="a figure is"):
+        with pytest.raises(ResultsError, match="a number is"):
             FORMATS[name](of)
 
 
 @pytest.mark.parametrize("name", ["pyperf", "pytest-benchmark", "bencher", "github-action-benchmark"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_sample_that_is_not_finite_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ResultsError, match="a figure is"):
+    with pytest.raises(ResultsError, match="a number is"):
         FORMATS[name](run(measured(samples_s=[*SAMPLES_S, value])))
 
 

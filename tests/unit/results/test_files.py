@@ -158,7 +158,7 @@ def test_a_figure_that_is_none_is_not_written(tmp_path: Path, figure: float) -> 
     path = tmp_path / "results.json"
     path.write_text("old")
 
-    with pytest.raises(ResultsError, match=f"a figure is {figure}: not written"):
+    with pytest.raises(ResultsError, match=f"the results can't be written: a number is {figure}"):
         write_results(path, results(benchmark("a.py::a", counts={"commands": figure})))
 
     assert path.read_text() == "old"
@@ -208,7 +208,7 @@ def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, schema: int, 
     """A file of another schema isn't read, whatever its other fields are, and the message says what to do."""
     message = rejection(tmp_path / "results.json", json.dumps({"schema": schema, "figures": []}))
 
-    assert message == f"FILE has schema {schema}, this version of Plumbline reads {SCHEMA}: {advice}"
+    assert message == f"FILE has schema {schema}, but this version of Plumbline reads {SCHEMA}: {advice}"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_benchmark_that_stands_in_a_file_twice_is_refused(tmp_path: Path) -> N
 
     message = rejection(tmp_path / "results.json", text)
 
-    assert message == "FILE holds b.py::b twice"
+    assert message == "FILE has the benchmark b.py::b twice"
 
 
 def test_a_field_of_a_later_harness_is_passed_over(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_a_folder_in_the_new_file_s_place_leaves_no_temporary_file(tmp_path: Pat
     """Where the last step fails, the temporary file goes, too."""
     (tmp_path / "results.json" / "full").mkdir(parents=True)
 
-    with pytest.raises(ResultsError, match=r"can't be written: .*; what was there is unchanged"):
+    with pytest.raises(ResultsError, match=r"can't be written: .*; this file is unchanged"):
         write_results(tmp_path / "results.json", results())
 
     assert list(tmp_path.iterdir()) == [tmp_path / "results.json"]
@@ -349,7 +349,7 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(small_disk: Path) -> None:
     path = small_disk / "results.json"
     path.write_text("old")
 
-    with pytest.raises(ResultsError, match="No space left on device; what was there is unchanged"):
+    with pytest.raises(ResultsError, match="No space left on device; this file is unchanged"):
         write_results(path, results(benchmark("a.py::a", samples_s=[0.001] * 10_000)))
 
     assert path.read_text() == "old"
@@ -373,7 +373,7 @@ def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) 
 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert done.stdout == f"{path} can't be written: File too large; what was there is unchanged\n"
+    assert done.stdout == f"{path} can't be written: File too large; this file is unchanged\n"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

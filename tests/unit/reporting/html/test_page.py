@@ -31,7 +31,7 @@ def test_figures_that_are_not_finite_are_refused(value: float) -> None:
     """The files of a run are written before the page, and have refused them before."""
     run = results(benchmark("a.py::test_a", change=value))
 
-    with pytest.raises(ResultsError, match="a figure is"):
+    with pytest.raises(ResultsError, match="a number is"):
         page.render(run, None, [])
 
 
