@@ -1,0 +1,194 @@
+"""Make the pictures of the documentation from real runs: `python -m scripts.pictures`, which needs chromium.
+
+In a clone of the newest commit, `plumbline ci` judges the suite for the first time, and then an N+1 query against a
+recorded baseline. `docs/pictures/` keeps the results of both runs. `stale` names the pictures that are older than what
+they show.
+"""
+
+import argparse
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+
+from plumbline.reporting import html, terminal
+from plumbline.results.files import read_results, write_results, write_whole
+from plumbline.results.schema import Results
+from scripts.clones import APP, REGRESSION, ROOT, Clone, cloned, run_sections
+
+FOLDER = ROOT / "docs" / "pictures"
+SUITE_FILE = "tests/performance/test_api_benchmarks.py"
+# The code that the runs measure.
+SOURCES = (APP, SUITE_FILE, "scripts/pictures.py")
+COLUMNS = 100
+PAGE_SIZE = "1400,1000"
+MOST_SAMPLES = 50
+
+ONE_QUERY = """\
+    items = await fetch(request, "SELECT id, name, price_cents FROM items ORDER BY id LIMIT $1", int(limit))
+"""
+N_PLUS_ONE = """\
+    rows = await fetch(request, "SELECT id FROM items ORDER BY id LIMIT $1", int(limit))
+    query = "SELECT id, name, price_cents FROM items WHERE id = $1"
+    items = [(await fetch(request, query, row["id"]))[0] for row in rows]
+"""
+
+# Rich's own format loads a font from the network.
+SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px/{line_height}px "Fira Code", "DejaVu Sans Mono", Menlo, monospace }}
+.{unique_id}-title {{ font: bold 18px sans-serif }}
+{styles}
+</style>
+<defs><clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
+{lines}</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">{matrix}</g>
+</g>
+</svg>
+"""
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """Digests of a picture's file, of what it shows, and of the code that its run measured."""
+
+    file: str
+    shows: str
+    sources: str
+
+
+def digest(content: bytes | str) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+
+
+def of_sources() -> str:
+    return digest("".join((ROOT / name).read_text(encoding="utf-8") for name in SOURCES))
+
+
+def terminal_of(results: Results) -> Console:
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    terminal.render(results, console)
+    return console
+
+
+def terminal_text(results: Results) -> str:
+    return terminal_of(results).export_text()
+
+
+def page(results: Results, baseline: Results | None) -> str:
+    return html.render(results, baseline, history=[])
+
+
+def shown() -> dict[str, str]:
+    """Return what each picture shows, as the present code prints it, by the picture's name."""
+    first, caught = (read_results(FOLDER / f"{name}.json") for name in ("first-run", "caught"))
+    baseline = read_results(FOLDER / "baseline.json")
+    # Vega's script is that of an installed package, which draws no part of the picture's text.
+    report = re.sub(r"<script>.*?</script>|script-src '[^']*'", "", page(caught, baseline), flags=re.DOTALL)
+    return {
+        "first-run.svg": terminal_text(first),
+        "caught.svg": terminal_text(caught),
+        "report.png": report,
+        "report-dark.png": report,
+    }
+
+
+def stale() -> Iterator[str]:
+    """Yield a sentence for each picture that is older than what it shows."""
+    pictures = msgspec.json.decode((FOLDER / "pictures.json").read_bytes(), type=dict[str, Picture])
+    for name, content in shown().items():
+        picture = pictures[name]
+        if picture.file != digest((FOLDER / name).read_bytes()):
+            yield f"docs/pictures/{name} is not the file that scripts.pictures made"
+        elif picture.shows != digest(content):
+            yield f"docs/pictures/{name} is older than the code that prints what it shows"
+        elif picture.sources != of_sources():
+            yield f"docs/pictures/{name} is older than the code that its run measured"
+
+
+def make(options: argparse.Namespace) -> None:
+    """Run the gates, and make each picture."""
+    FOLDER.mkdir(exist_ok=True)
+    if not options.render:
+        run_gates()
+    draw()
+
+
+def run_gates() -> None:
+    """Record the results of a first run, and of a run that catches an N+1 query."""
+    with cloned() as clone:
+        clone.run("-m", "plumbline", "ci", "--", SUITE_FILE)
+        keep(clone.root / "perf-results" / "results.json", "first-run")
+        clone.record_baseline(SUITE_FILE)
+        keep(clone.baseline, "baseline")
+        clone.git("switch", "--quiet", "--create", "faster-list")
+        clone.edit(APP, (ONE_QUERY, N_PLUS_ONE))
+        clone.commit()
+        clone.run("-m", "plumbline", "ci", "--", SUITE_FILE, codes=(REGRESSION,))
+        keep(clone.root / "perf-results" / "results.json", "caught")
+
+
+def keep(path: Path, name: str) -> None:
+    """Keep results with fewer samples, and without a name for this machine."""
+    results = read_results(path)
+    benchmarks = [
+        structs.replace(
+            one,
+            **{
+                field: getattr(one, field)[:: len(getattr(one, field)) // MOST_SAMPLES + 1]
+                for field in ("samples_s", "base_samples_s", "head_samples_s")
+            },
+        )
+        for one in results.benchmarks
+    ]
+    environment = structs.replace(results.environment, machine="example")
+    write_results(FOLDER / f"{name}.json", structs.replace(results, environment=environment, benchmarks=benchmarks))
+
+
+def draw() -> None:
+    """Make the pictures from the kept results."""
+    for name, title in ("first-run", "uvx nox -s ci"), ("caught", "uvx nox -s ci"):
+        console = terminal_of(read_results(FOLDER / f"{name}.json"))
+        svg = console.export_svg(title=title, theme=MONOKAI, code_format=SVG, unique_id=name)
+        write_whole(FOLDER / f"{name}.svg", "\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
+    for name, scheme in ("report.png", "1"), ("report-dark.png", "0"):
+        screenshot(page(read_results(FOLDER / "caught.json"), read_results(FOLDER / "baseline.json")), name, scheme)
+    pictures = {
+        name: Picture(digest((FOLDER / name).read_bytes()), digest(content), of_sources())
+        for name, content in shown().items()
+    }
+    write_whole(FOLDER / "pictures.json", msgspec.json.format(msgspec.json.encode(pictures)).decode() + "\n")
+
+
+def screenshot(text: str, name: str, scheme: str) -> None:
+    """Take a picture of the top of a page in chromium; `scheme`: 0 is dark, 1 is light."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if browser is None:
+        sys.exit("no chromium found: install it, for the pictures of the HTML report")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        file.write_text(text, encoding="utf-8")
+        command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={PAGE_SIZE}"]
+        command += [f"--blink-settings=preferredColorScheme={scheme}", "--virtual-time-budget=5000"]
+        command += [f"--user-data-dir={folder}/profile", f"--screenshot={FOLDER / name}", file.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Make the pictures of the documentation from real runs.")
+    parser.add_argument("--render", action="store_true", help="draw the kept results again, without new runs")
+    parser.set_defaults(runs=1)
+    run_sections(parser, {"pictures": make})
