@@ -24,7 +24,7 @@ from rich.terminal_theme import MONOKAI
 from plumbline.reporting import html, terminal
 from plumbline.results.files import read_results, write_results, write_whole
 from plumbline.results.schema import Results
-from scripts.clones import APP, REGRESSION, ROOT, Clone, cloned, run_sections
+from scripts.clones import APP, REGRESSION, ROOT, cloned, run_sections
 
 FOLDER = ROOT / "docs" / "pictures"
 SUITE_FILE = "tests/performance/test_api_benchmarks.py"
@@ -45,7 +45,7 @@ N_PLUS_ONE = """\
 
 # Rich's own format loads a font from the network.
 SVG = """\
-<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}">
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px/{line_height}px "Fira Code", "DejaVu Sans Mono", Menlo, monospace }}
 .{unique_id}-title {{ font: bold 18px sans-serif }}

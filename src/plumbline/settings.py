@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+import msgspec
+from msgspec import Meta, Struct
 
 BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
@@ -120,7 +121,7 @@ class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is measured. A file with any `[profiles.NAME]` has to define `ci` and `full` as well."""
+    """How much is measured."""
 
     #: Samples of each benchmark. A benchmark of short samples takes up to five times as many, until they add up to
     #: 25 ms.
@@ -202,6 +203,12 @@ class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     also_copy: list[str] = []
 
 
+PROFILES = {
+    "ci": Profile(samples=100, warmup=20, timed_limit_s=0.15),
+    "full": Profile(samples=1000, warmup=100, timed_limit_s=2.0),
+}
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys at the top of `tests/performance/settings.toml`."""
 
@@ -237,12 +244,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     postgres: PostgresSettings = PostgresSettings()
     app: AppSettings | None = None
     processes: dict[str, ProcessSettings] = {}
-    profiles: dict[str, Profile] = field(
-        default_factory=lambda: {
-            "ci": Profile(samples=100, warmup=20, timed_limit_s=0.15),
-            "full": Profile(samples=1000, warmup=100, timed_limit_s=2.0),
-        }
-    )
+    profiles: dict[str, Profile] = {}  # besides those of PROFILES, or in their place
     gate: GateSettings = GateSettings()
     compare: CompareSettings = CompareSettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
@@ -255,10 +257,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def profile(self, name: str) -> Profile:
         """Return a profile by name; raises SettingsError if there is none."""
-        if name not in self.profiles:
-            known = f"{nearest(name, self.profiles)}: {', '.join(sorted(self.profiles))}"
+        profiles = PROFILES | self.profiles
+        if name not in profiles:
+            known = f"{nearest(name, profiles)}: {', '.join(sorted(profiles))}"
             raise SettingsError(f"there is no profile {name!r} in settings.toml{known}")
-        return self.profiles[name]
+        return profiles[name]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.settings import AppSettings, BackendChoice, Budget, Profile, Settings, SettingsError
+from plumbline.settings import PROFILES, AppSettings, BackendChoice, Budget, Profile, Settings, SettingsError
 from plumbline.settings_file import check_keys, load_settings
 
 SHIPPED = Path(__file__).parents[1] / "performance" / "settings.toml"
@@ -38,9 +38,10 @@ def test_the_shipped_file_holds_the_defaults() -> None:
 
     for name in (
         *("services", "pin", "machine", "allow_external", "also_allowed", "results", "ready_limit_s", "test_limit_s"),
-        *("profiles", "gate"),
+        "gate",
     ):
         assert getattr(settings, name) == getattr(Settings(), name)
+    assert settings.profiles == PROFILES
     assert settings.app == AppSettings(asgi="tests.sample_service.app:app")
 
 
@@ -65,7 +66,8 @@ def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
 
     assert settings.pin == 3
     assert settings.redis.config == {"appendonly": "no", "maxclients": 50}
-    assert settings.profiles == {"night": Profile(samples=5000, warmup=0, timed_limit_s=30.0)}
+    assert settings.profile("night") == Profile(samples=5000, warmup=0, timed_limit_s=30.0)
+    assert settings.profile("ci") == PROFILES["ci"]
     assert settings.budgets == {"test_api.py::test_list": Budget(p95_ms=20.0)}
 
 
