@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
