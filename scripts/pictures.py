@@ -21,7 +21,8 @@ from msgspec import structs
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
-from plumbline.reporting import html, terminal
+from plumbline.reporting import terminal
+from plumbline.reporting.html.page import render
 from plumbline.results.files import read_results, write_results, write_whole
 from plumbline.results.schema import Results
 from scripts.clones import APP, REGRESSION, ROOT, cloned, run_sections
@@ -89,7 +90,7 @@ def terminal_text(results: Results) -> str:
 
 
 def page(results: Results, baseline: Results | None) -> str:
-    return html.render(results, baseline, history=[])
+    return render(results, baseline, history=[])
 
 
 def shown() -> dict[str, str]:
