@@ -5,7 +5,7 @@ The names in `__all__` are public. All other modules and names may change at any
 
 import importlib
 
-TYPE_CHECKING = False  # without the time that importing typing takes
+TYPE_CHECKING = False  # importing it from typing would take time
 if TYPE_CHECKING:
     from plumbline.measuring.loop import Measure, MeasureError, Timer
     from plumbline.measuring.statistics import Summary, slope
@@ -43,7 +43,7 @@ _NAMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: the plugin imports this package in every run of pytest."""
+    """Import a public name on first use, because the plugin imports this package in every pytest process."""
     module = next((module for module, names in _NAMES.items() if name in names), None)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

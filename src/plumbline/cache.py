@@ -1,4 +1,4 @@
-"""Plumbline's cache: one folder for each user, and in it folders that are made once, whole or not at all."""
+"""Plumbline's cache: one folder per user, with folders that are created once and atomically."""
 
 import contextlib
 import hashlib
@@ -19,12 +19,12 @@ from plumbline.folders import make_folder, temporary_folders
 LOCK_LIMIT_S = 300.0
 KEPT_S = 7 * 24 * 3600.0
 MAX_KEPT = 20
-# The file that is written last: a folder without it was left by a run that was killed.
+# This file is written last: a folder without it is incomplete, because a run was killed.
 MADE = "made"
 
 
 def state_folder() -> Path:
-    """Return the folder of this user's records and cached data, and make it if it is missing. Raises OSError."""
+    """Return the folder of this user's records and cached data. Create it if it is missing. Raises OSError."""
     wanted = _home_cache()
     user = os.getuid()
     with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def state_folder() -> Path:
                 wanted.chmod(0o700)
                 _ignored_by_git(wanted)
                 return wanted
-    # Others can write to the temporary folder, so this must be a real folder, the user's own and closed to them.
+    # Other users can write to the temporary folder, so this must be a private folder of this user, and no link.
     fallback = temporary_folders()[0] / f"plumbline-{user}"
     with contextlib.suppress(OSError):
         with contextlib.suppress(FileExistsError):
@@ -45,13 +45,13 @@ def state_folder() -> Path:
         if found.st_uid == user and private and os.access(fallback, os.W_OK | os.X_OK):
             return fallback
     raise OSError(
-        f"there is no folder for the cache: {wanted} cannot be made or written to, and {fallback} must be a folder of"
-        " this user with mode 0700"
+        f"there is no folder for the cache: {wanted} cannot be created or written to, and {fallback} must be a folder"
+        " of this user with mode 0700; set XDG_CACHE_HOME to a folder that can be written to"
     )
 
 
 def _home_cache() -> Path:
-    """Return the folder in this user's home, or a relative one without a home, as of a user that has only a number."""
+    """Return the folder in this user's home, or a relative path for a user without a home."""
     try:
         return Path(platformdirs.user_cache_dir("plumbline"))
     except RuntimeError:
@@ -59,21 +59,21 @@ def _home_cache() -> Path:
 
 
 def _is_place_of(user: int, folder: Path) -> bool:
-    """Return whether this user may make the folder there: not without a home, and root not in another user's."""
+    """Return whether the folder is in an existing home that, for root, is not another user's."""
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
     has_home = folder.is_absolute() and (bool(os.environ.get("XDG_CACHE_HOME")) or folder.parents[1].is_dir())
     return has_home and (user != 0 or nearest.stat().st_uid == user)
 
 
 def _ignored_by_git(folder: Path) -> None:
-    """Keep git from listing a folder that lies in a repository, as in some pipelines."""
+    """Hide the folder from git: in some pipelines it is inside the repository."""
     with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x", encoding="ascii") as file:
         file.write("*\n")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs of this user from making anything in this folder. Raises OSError."""
+    """Lock the folder against other runs of this user. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         held = filelock.FileLock(folder / ".lock", timeout=LOCK_LIMIT_S).acquire()
@@ -85,7 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder `name` in `folder`, made by `make` if it is missing. Raises OSError, and what `make` raises."""
+    """Return the folder `name` in `folder`. Call `make` if it is missing. Raises OSError and the errors of `make`."""
     with locked(folder):
         made = keep(folder, name, make)
         sweep(folder)
@@ -93,7 +93,7 @@ def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
 
 
 def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Do what `make_once` does, for a caller that holds the lock."""
+    """Like `make_once`, for a caller that holds the lock."""
     kept = folder / name
     if not (kept / MADE).is_file():
         remove(kept)
@@ -106,12 +106,12 @@ def keep(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
             raise
     os.utime(kept / MADE)
     with contextlib.suppress(OSError):
-        held.hold(kept / MADE)  # until this process ends: no other run removes it meanwhile
+        held.hold(kept / MADE)  # no other run removes it while this process is alive
     return kept
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left, what nobody used for a week, and all but the newest, unless it is in use.
+    """Remove incomplete folders, those unused for a week, and all but the newest, unless they are in use.
 
     The caller holds the lock.
     """
@@ -125,18 +125,18 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder. If this process is killed meanwhile, nobody takes the rest for a whole one."""
+    """Remove a folder, its MADE file first: if this process is killed, the rest is known to be incomplete."""
     held.release(path / MADE)
     (path / MADE).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def digest(*parts: object) -> str:
-    """Return a name for what is made from these values, which JSON can express."""
+    """Return a digest of JSON values, as a name for a cached folder."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def first_failure(error: OSError) -> OSError:
-    """Return the first of the errors that `shutil.copytree` collects for each file; any other error as it is."""
+    """Return the first of the errors collected by `shutil.copytree`, or any other error unchanged."""
     collected = error.args[0] if isinstance(error, shutil.Error) else None
     return OSError(collected[0][2]) if isinstance(collected, list) and collected else error

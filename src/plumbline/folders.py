@@ -1,4 +1,4 @@
-"""Folders for temporary files: those that can be used, and whether other users can pass through them."""
+"""Folders for temporary files, and whether other users can enter them."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ SHARED = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
 
 
 def temporary_folders() -> list[Path]:
-    """Return the folders that temporary files can be made in, that of TMPDIR first. Raises OSError."""
+    """Return the folders for temporary files, that of TMPDIR first. Raises OSError."""
     try:
         first = Path(tempfile.gettempdir())
     except FileNotFoundError:
@@ -18,12 +18,12 @@ def temporary_folders() -> list[Path]:
 
 
 def closed_to_others(folder: Path) -> Path | None:
-    """Return the folder at or above this one that other users cannot pass through; None if there is none."""
+    """Return the nearest folder at or above this one that other users cannot enter, or None."""
     way = folder.resolve()
     return next((one for one in (way, *way.parents) if not one.stat().st_mode & 0o001), None)
 
 
 def make_folder(folder: Path, mode: int) -> None:
-    """Make a folder with exactly this mode, whatever the umask. Raises OSError, also if it is there already."""
+    """Create a folder with exactly this mode, regardless of the umask. Raises OSError if it exists."""
     folder.mkdir(mode=0o700)
     folder.chmod(mode)

@@ -1,4 +1,4 @@
-"""Files that a living process holds, by a lock that the kernel releases when the process ends, however it ends."""
+"""File locks that show whether a process is alive: the kernel releases them when the process ends."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ _descriptors: dict[Path, int] = {}
 
 
 def hold(path: Path) -> int:
-    """Make a file, hold it as others may, and return its descriptor. Raises OSError, also without such locks."""
+    """Create a file, lock it with a shared lock, and return its descriptor. Raises OSError."""
     if path in _descriptors:
         return _descriptors[path]
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -24,14 +24,14 @@ def hold(path: Path) -> int:
 
 
 def release(path: Path) -> None:
-    """Let go of a file; harmless if this process does not hold it."""
+    """Release the lock of a file, if this process holds it."""
     if path in _descriptors:
         os.close(_descriptors.pop(path))
 
 
 @contextlib.contextmanager
 def unless_held(path: Path) -> Iterator[bool]:
-    """Yield whether nobody holds the file, and keep it so meanwhile; False if the file or such locks are missing."""
+    """Lock a file exclusively and yield True, or False if it is held, missing, or cannot be locked."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -53,5 +53,5 @@ def _release_all() -> None:
             release(path)
 
 
-# A child without a program of its own would hold them for as long as it lives.
+# Otherwise a forked child would hold the locks until its end.
 os.register_at_fork(after_in_child=_release_all)

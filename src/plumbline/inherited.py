@@ -1,4 +1,4 @@
-"""Variables of the shell that configure the tools that Plumbline starts: they change what is measured, or break it."""
+"""Environment variables of the shell that would change or break what Plumbline measures."""
 
 import os
 import re
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-# The names that a command has hidden from its children, for the notice in their report.
+# Environment variable: the names of the hidden variables, for the report.
 HIDDEN = "PERF_HIDDEN"
-# Servers read each of their options from a variable, too.
+# HTTP servers read their options from variables.
 SERVERS = r"(UVICORN|HYPERCORN|GRANIAN)_\w+|GUNICORN_CMD_ARGS|WEB_CONCURRENCY|FLASK_(RUN_\w+|DEBUG)"
 PYTHON = (
     r"PYTHON(OPTIMIZE|SAFEPATH|INSPECT|DEVMODE|ASYNCIODEBUG|MALLOC(STATS)?|TRACEMALLOC|PROFILEIMPORTTIME|WARNINGS"
@@ -23,21 +23,21 @@ DISTURBING = re.compile("|".join([SERVERS, PYTHON, PYTEST, OTHERS, INSTALLERS]))
 
 
 def disturbing(environ: Mapping[str, str], names: re.Pattern[str] = DISTURBING) -> list[str]:
-    """Return the names of variables that are set and match."""
+    """Return the names of the variables that are set and match."""
     return sorted(name for name, value in environ.items() if value and names.fullmatch(name))
 
 
 def leave_behind(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Start this very command again without the disturbing variables, if there are any: Python has read them already.
+    """Restart this command without the disturbing variables, if any are set: Python has read them already.
 
-    Those who want one of them in their application set it in `[env]` of settings.toml.
+    To set one of them for the application, use `[env]` of settings.toml.
     """
     found = disturbing(environ)
-    # Only a virtual environment finds its own home without it.
+    # Only a virtual environment works without PYTHONHOME.
     if environ.get("PYTHONHOME") and Path(sys.executable).parents[1].joinpath("pyvenv.cfg").is_file():
         found.append("PYTHONHOME")
     columns = environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) < MIN_COLUMNS:  # as of a terminal without a size: reports would be empty
+    if columns.isdecimal() and int(columns) < MIN_COLUMNS:  # a terminal without a size: reports would be empty
         found.append("COLUMNS")
     if _is_closed(environ.get("HOME", "")):
         found.append("HOME")
@@ -49,7 +49,7 @@ def leave_behind(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def _is_closed(home: str) -> bool:
-    """Return whether this is a folder that this user may not enter, as after `su` from root: clients look for files."""
+    """Return whether this user may not enter the folder, as after `su`. Clients look for files in HOME."""
     try:
         os.stat(f"{home}/.")  # noqa: PTH116
     except PermissionError:

@@ -1,7 +1,7 @@
-"""`python -m plumbline.install`: make this environment hold exactly what the project's lock file and its suite ask for.
+"""`python -m plumbline.install`: install exactly the requirements of the project's lock file and its suite.
 
-The noxfile runs it before each command, so it imports little if nothing has changed. It also imports this module to
-see whether Plumbline is there, which is why the imports are where they are.
+The noxfile runs it before each command, so it imports little if nothing has changed. The noxfile also imports this
+module to check that Plumbline is installed, so the imports are inside the function.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Return an exit code. The argument is the path of the Python that Nox runs on; "" if the noxfile names another."""
+    """Return an exit code. The argument is the path of Nox's Python, or "" if the noxfile names another one."""
     from pathlib import Path
 
     from plumbline.installed import digest, read_record, top_of
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     ):
         print(f"environment: {', '.join(record['source'])}")  # noqa: T201
         return 0
-    # As `nox[uv]` is installed by pipx, uv is beside Nox's own Python alone.
+    # If pipx has installed `nox[uv]`, uv is only beside Nox's Python.
     os.environ["PATH"] = os.pathsep.join(filter(None, [os.environ.get("PATH"), str(Path(nox_python).parent)]))
     try:
         from plumbline.commands.install import install

@@ -1,6 +1,6 @@
-"""The record of what an environment was installed from, by `plumbline.install`.
+"""The record of what `plumbline.install` has installed in an environment.
 
-It is read before each command, so this module imports little.
+Each command reads it, so this module imports little.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ NAMED = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock", "u
 METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 PATTERNS = ("requirements*.txt", "requirements/*.txt")
 
-# An environment that holds exactly what a tree asked for. By key: `digest` of the files that said so and of the Python;
-# `source`: their names for the reader; `packages`: lines of a requirements file; `files`: further files that count;
-# `code`: the Python files of folders that are installed as copies; `code_digest`: `digest` with these.
+# An environment that holds exactly the requirements of a project. Keys: `digest` of the files that list them and of the
+# Python version; `source`: the names of these files; `packages`: lines of a requirements file; `files`: more files that
+# count; `code`: Python files of folders that were installed as copies; `code_digest`: the digest of these.
 Record = dict[str, list[str]]
 
 
 def read_record() -> Record | None:
-    """Return the record of this environment; None if it was made otherwise."""
+    """Return the record of this environment, or None if something else installed it."""
     with contextlib.suppress(OSError, ValueError):
         record: Record = json.loads(Path(sys.prefix, RECORD).read_text(encoding="utf-8"))
         return record
@@ -40,12 +40,12 @@ def write_record(record: Record | None) -> None:
 
 
 def top_of(project: Path) -> Path:
-    """Return the root of the repository that a project lies in; the project itself if it lies in none."""
+    """Return the root of the project's repository, or the project if there is no repository."""
     return next((folder for folder in (project, *project.parents) if (folder / ".git").exists()), project)
 
 
 def digest(project: Path, top: Path, files: Iterable[str], *others: str) -> str:
-    """Return a digest of all files that can say what the environment of a project has to hold, and of other values."""
+    """Return a digest of all files that can list a project's requirements, and of other values."""
     folders = [project, *(parent for parent in project.parents if parent.is_relative_to(top))]
     paths = [folder / name for folder in folders for name in (*NAMED, *METADATA)]
     paths += [path for folder in folders for pattern in PATTERNS for path in sorted(folder.glob(pattern))]

@@ -1,4 +1,4 @@
-"""Processes of this machine: signals to them, their threads and cores, and commands with a time limit."""
+"""Processes of this machine: signals, identities, CPU affinity, and commands with a time limit."""
 
 import contextlib
 import errno
@@ -15,32 +15,32 @@ from typing import TextIO
 
 import psutil
 
-OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a terminal that is gone
-# Process ids of the commands above this one: the reaper of the services ends the run when one of them dies.
+OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a closed terminal
+# Environment variable: the ids of the parent commands. If one of them dies, the reaper ends the run.
 WATCHED = "PERF_WATCH_PIDS"
-# By ECMA-48: with parameters, up to a terminator of a string (as a title), or of two characters.
+# ECMA-48: with parameters, with a terminated string such as a title, or of two characters.
 ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b\n]*(\x07|\x1b\\)|[ -/]*[0-~])?")
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, which no command of ours needs
+URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, and no command needs it
 PR_SET_CHILD_SUBREAPER = 36
-# The reaper of the services, and how long it may take.
+# The reaper, and its time limit.
 CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
 TERM_LIMIT_S = 1.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def watched_with_us() -> str:
-    """Return the value of WATCHED for a child process: the commands above this one, and this one."""
+    """Return the value of WATCHED for a child process: the parent commands and this process."""
     return ",".join(filter(None, [os.environ.get(WATCHED), str(os.getpid())]))
 
 
 def identity(pid: int) -> dict[str, int | str]:
-    """Return what tells a process from a later one with the same number; begun at "" if it has ended."""
+    """Return the id and the start time of a process, "" if it has ended. Together they are unique."""
     return {"pid": pid, "begun": _begun(pid)}
 
 
 def alive(pid: int, begun: str) -> bool:
-    """Return whether this very process is still running, or may be; a zombie is not."""
+    """Return whether the process with this start time is running, or may be. A zombie is not."""
     try:
         return bool(begun) and _begun(pid) == begun
     except PermissionError:
@@ -48,24 +48,24 @@ def alive(pid: int, begun: str) -> bool:
 
 
 def _begun(pid: int) -> str:
-    """Return when a process began, by a clock that nobody sets; "" if it has ended. Raises PermissionError."""
+    """Return the start time of a process on a monotonic clock, or "" if it has ended. Raises PermissionError."""
     if not BOOT_ID.exists():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             return str(process.create_time()) if is_running(process) else ""
         return ""
     try:
-        # psutil's time is by the wall clock. Here it is in ticks since the machine started. See proc_pid_stat(5).
+        # psutil's time depends on the wall clock. This one is in ticks since the boot: see proc_pid_stat(5).
         state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 0)  # it may be another user's, and hidden
+            os.kill(pid, 0)  # another user's process may be hidden
         return ""
     return "" if state in "ZX" else f"{fields[18]} {BOOT_ID.read_text(encoding='ascii').strip()}"
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Return whether it is still this very process, and not a zombie."""
+    """Return whether a process is running, and not a zombie or a later process with its id."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -73,20 +73,20 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def drop_output(file: TextIO) -> None:
-    """Send a stream nowhere from now on, with what it still holds: its last flush would change the exit code."""
+    """Redirect a stream and its buffer to the null device: a failing flush at exit would change the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
     with contextlib.suppress(OSError):
         file.flush()
 
 
 def host_name() -> str:
-    """Return a name of the system in which process ids mean the same as here: the machine, and on it the container."""
+    """Return a name for the scope of process ids: the machine, and its PID namespace if it is a container."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.is_symlink() else ''}".strip()
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and its descendants; an empty list if it has ended."""
+    """Return a process and its descendants, or [] if it has ended."""
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -94,17 +94,17 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to those that still run. psutil checks that the number has not gone to another process."""
+    """Send a signal to processes. psutil checks that their ids have not been reused."""
     for process in processes:
         with contextlib.suppress(psutil.Error, OSError):
             process.send_signal(number)
 
 
 def end_all(find: Callable[[], list[psutil.Process]], number: signal.Signals, limit_s: float, only: int = 0) -> None:
-    """Send a signal to processes, or `only` to this one, let them go on if paused, and wait until all have ended."""
+    """Send a signal to all processes, or to the one with the id `only`, and wait until all have ended."""
     deadline_s = time.monotonic() + limit_s
     signalled: list[psutil.Process] = []
-    # Found again and again: one may have been just about to start another.
+    # Search repeatedly: a process may have just started another one.
     while (running := [one for one in find() if is_running(one)]) and time.monotonic() < deadline_s:
         new = [process for process in running if process not in signalled]
         signal_all([process for process in new if only in {0, process.pid}], number)
@@ -114,9 +114,9 @@ def end_all(find: Callable[[], list[psutil.Process]], number: signal.Signals, li
 
 
 def adopt_orphans() -> set[int]:
-    """Become the parent of descendants that lose theirs, on Linux, and return the ids of the descendants so far.
+    """Become the subreaper of all descendants (Linux), and return the ids of the present ones.
 
-    A daemon has another session, folder and environment than what it comes from. So nothing else finds it again.
+    Nothing else finds a daemon: it has its own session, folder and environment.
     """
     if sys.platform.startswith("linux"):
         import ctypes
@@ -126,9 +126,9 @@ def adopt_orphans() -> set[int]:
 
 
 def end_descendants(spare: Collection[int]) -> None:
-    """End the descendants of this process but for these, once what cleans up after others has had its time.
+    """End all descendants of this process except `spare`, after waiting for the reaper.
 
-    Python's own resource tracker stays: it removes what they leave, and ends by itself.
+    Python's resource tracker stays: it cleans up after them and ends by itself.
     """
 
     def found(part: str = "", but: str = "\0") -> list[psutil.Process]:
@@ -149,14 +149,14 @@ def _command_of(process: psutil.Process) -> str:
 
 
 def threads(pids: Iterable[int]) -> Iterator[int]:
-    """Yield the thread ids of these processes; skip processes that have ended. Linux only."""
+    """Yield the thread ids of processes. Skips processes that have ended. Linux only."""
     for pid in pids:
         with contextlib.suppress(OSError):
             yield from [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def set_affinity(pids: Iterable[int], cores: Iterable[int]) -> None:
-    """Move all threads of these processes to these cores; skip those that have ended or belong to another user."""
+    """Restrict all threads of processes to some cores. Skips those that have ended or belong to another user."""
     allowed = set(cores)
     for thread in threads(pids):
         with contextlib.suppress(OSError):
@@ -164,7 +164,7 @@ def set_affinity(pids: Iterable[int], cores: Iterable[int]) -> None:
 
 
 def pinned_core(pids: Iterable[int]) -> int | None:
-    """Return the one core that all threads of these processes may run on, as the kernel says; else None."""
+    """Return the core that all threads of these processes are pinned to, or None."""
     cores: set[int] = set()
     for thread in threads(pids):
         with contextlib.suppress(OSError):
@@ -175,9 +175,9 @@ def pinned_core(pids: Iterable[int]) -> int | None:
 def run_command(
     command: Sequence[str], limit_s: float, environ: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> tuple[int, str, str]:
-    """Run a command in a session of its own: without a terminal to prompt on, and killed with its children.
+    """Run a command in a new session: it cannot prompt, and its children are killed with it at the limit.
 
-    Returns its exit code, output and errors. Raises FileNotFoundError and subprocess.TimeoutExpired.
+    Returns the exit code, stdout and stderr. Raises FileNotFoundError and subprocess.TimeoutExpired.
     """
     environ = os.environ if environ is None else environ
     with subprocess.Popen(
@@ -201,16 +201,16 @@ def run_command(
 
 
 def printable(text: str) -> str:
-    """Return a child's output without what would control a terminal: colours, moves, titles, clipboards."""
+    """Remove escape sequences and control characters, which could set colours, titles or the clipboard."""
     return CONTROLS.sub("", ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
 def last_lines(text: str, count: int) -> str:
-    """Return the last lines of some output in one line, without secrets."""
+    """Return the last lines of an output on one line, without secrets."""
     lines = [line.strip() for line in without_secrets(printable(text)).splitlines() if line.strip()]
     return " / ".join(lines[-count:])
 
 
 def without_secrets(text: str) -> str:
-    """Reduce each URL to its scheme and host: the rest may hold a token."""
+    """Shorten each URL to its scheme and host: the rest may hold a token."""
     return re.sub(r"(\w+://)(?:[^/\s'\"]*@)?([^/\s'\"?#]+)[^\s'\"]*", r"\1\2/…", text)

@@ -13,19 +13,19 @@ EXIT_INVALID = 3  # no verdict can be trusted: a service not ready, nothing meas
 EXIT_INCONCLUSIVE = 4
 EXIT_INTERRUPTED = 130
 
-NOT_IMPORTED = ".conftest"  # ends the name of a file that stands for results if a conftest.py cannot be imported
-PYTEST_CAME_TO_ITS_END = {0, 1, 5}  # its exit codes: all passed, some failed or not collected, nothing to run
+NOT_IMPORTED = ".conftest"  # the suffix of a file that means that a conftest.py cannot be imported
+PYTEST_FINISHED = {0, 1, 5}  # exit codes: all passed, some failed or not collected, nothing to run
 
 
 def is_suite(folder: Path) -> bool:
-    """Return whether this folder is a performance suite; it costs a system call only if the folder's name fits."""
+    """Return whether a folder is a performance suite. Cheap for most folders: it checks the name first."""
     return folder.name == "performance" and folder.parent.name == "tests" and (folder / SETTINGS).is_file()
 
 
 def below(path: Path, folder: Path) -> Path | None:
-    """Return a path from `folder` on, whether links lead to either or not; None if it is not in there.
+    """Return a path relative to `folder`, or None if it is not inside. `path` and `folder` may contain links.
 
-    A link inside of `folder` is not followed: it belongs to the folder, wherever it leads.
+    Links inside `folder` are not followed: they belong to the folder.
     """
     if path.is_relative_to(folder):
         return path.relative_to(folder)
@@ -34,15 +34,15 @@ def below(path: Path, folder: Path) -> Path | None:
 
 
 def find_suite(*paths: Path) -> Path | None:
-    """Return the nearest suite that is, or holds, one of `paths`; None if there is none."""
+    """Return the nearest suite that is or contains one of `paths`, or None."""
     return next((folder for path in paths for folder in (path, *path.parents) if is_suite(folder)), None)
 
 
 def find_project(*starts: Path) -> Path | None:
-    """Return the nearest folder at or above one of `starts` that holds a performance suite; None if there is none."""
+    """Return the nearest folder at or above one of `starts` that contains a performance suite, or None."""
     return next((folder for path in starts for folder in (path, *path.parents) if is_suite(folder / SUITE)), None)
 
 
 def nox_command() -> str:
-    """Return how the project's owner calls Nox: a repository with a noxfile of its own keeps ours beside it."""
+    """Return the Nox command. A repository with another noxfile keeps Plumbline's beside it."""
     return "nox -f perf-noxfile.py" if Path("perf-noxfile.py").is_file() else "nox"

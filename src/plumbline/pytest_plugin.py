@@ -1,6 +1,6 @@
-"""The entry point of pytest: options, markers, and the run of a suite as soon as a suite is collected.
+"""The pytest plugin: options, markers, and the start of a suite run when a suite is collected.
 
-Every pytest process of an environment imports this module, so it imports nothing else of the package until then.
+Every pytest process of the environment imports this module, so it imports the rest of the package only when needed.
 """
 
 from argparse import SUPPRESS
@@ -14,7 +14,7 @@ from plumbline.project import NOT_IMPORTED, SUITE, find_project, find_suite, is_
 MARKERS = {
     "full": "belongs to the full profile",
     "disruptive": "pauses or kills services: in the full profile, after all others",
-    "unpinned": "concurrency: in the full profile measured without pinning to one core",
+    "unpinned": "concurrency: measured without pinning to one core in the full profile",
     "readiness": "what `nox -s readiness` runs",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
 }
@@ -24,7 +24,7 @@ _SUITE = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("performance")
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
-    # For the commands: write a record to this path, be a worker of a comparison with this socket, print the services.
+    # For the commands: the path of the results, the socket of a worker of a comparison, and a table of the services.
     group.addoption("--perf-output", help=SUPPRESS)
     group.addoption("--perf-worker", type=int, help=SUPPRESS)
     group.addoption("--perf-table", action="store_true", help=SUPPRESS)
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
-    """Let the gate know whether a conftest.py is what pytest cannot begin with, or an argument."""
+    """Report to the gate that a conftest.py cannot be imported, in contrast to an error in the arguments."""
     try:
         return (yield)
     except Exception as error:
@@ -50,13 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_controlled or is_suite(config.rootpath):
         suite = find_suite(config.rootpath, *((root / SUITE,) if root else ()))
         if suite is None:
-            raise pytest.UsageError(f"there is no {SUITE}/settings.toml in this folder or above it")
+            raise pytest.UsageError(
+                f"there is no {SUITE}/settings.toml in this folder or above it: run `plumbline init`"
+            )
         _start(config, suite)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Start the run of a suite once pytest collects the suite's folder."""
+    """Start the suite run when pytest collects the suite's folder."""
     if isinstance(collector, pytest.Directory) and is_suite(collector.path):
         suite = collector.config.stash.get(_SUITE, None) or _start(collector.config, collector.path)
         if suite.resolve() != collector.path.resolve():
@@ -67,7 +69,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
-    """With pytest-xdist the suite runs in its workers, and this process sees only the reports."""
+    """Explain missing timings under pytest-xdist, whose workers run the suite."""
     if getattr(config.option, "numprocesses", None):
         files = {report.nodeid.partition("::")[0] for report in terminalreporter.stats.get("passed", [])}
         if any(find_suite(config.rootpath / file) for file in files):

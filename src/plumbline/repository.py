@@ -1,9 +1,9 @@
-"""The command that runs git in the repository around a folder, whoever owns it."""
+"""Git commands in the repository around a folder, even if another user owns it."""
 
 import os
 from pathlib import Path
 
-FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")  # set in a git hook
+FROM_HOOKS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")  # set in git hooks
 ENVIRON = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "true",
@@ -12,12 +12,12 @@ ENVIRON = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
-# Without hooks, without a process that git leaves running, and without files that it leaves beside an index.
+# No hooks, no daemon, and no files beside the index.
 OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false", "-c", "core.splitIndex=false")
 
 
 def git_command(folder: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Return a git command that runs in a folder, without prompts and hooks, and its environment."""
+    """Return a git command for a folder, without prompts and hooks, and its environment."""
     ours = {name: value for name, value in os.environ.items() if name not in FROM_HOOKS}
     command = ["git", "-C", str(folder), *OPTIONS, *arguments]
     return command, {**ours, **ENVIRON, **_location(folder.resolve())}
@@ -26,8 +26,8 @@ def git_command(folder: Path, *arguments: str) -> tuple[list[str], dict[str, str
 def _location(folder: Path) -> dict[str, str]:
     """Return the variables that name the repository.
 
-    Git refuses to look for one that belongs to another user (`safe.directory`), and reads one that is named. Whoever
-    runs the suite runs the code of this checkout anyway.
+    Git refuses to discover a repository of another user (`safe.directory`), but uses one that is named. This is safe:
+    running the suite runs the code of the repository anyway.
     """
     for top in (folder, *folder.parents):
         git = top / ".git"

@@ -199,8 +199,8 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     assert "Redis is external, and base and head use the same database of it: " in output
     assert left_in(theirs) == (keys | {b"cache:answer"}, databases)
     for what in ("Redis commands", "SQL statements and rows read"):
-        assert f"{what} can't be counted: the server is not one that this run has started" in output
-    assert not CORES or "not pinned to one core: another run holds core" in output
+        assert f"{what} can't be counted: this run did not start the server" in output
+    assert not CORES or "not pinned to one core: another run has locked core" in output
     assert all(one["resolution"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
 
 

@@ -449,7 +449,7 @@ def test_a_budget_broken_on_the_first_try_alone_passes(budgets: Ran) -> None:
 def test_a_disturbed_measurement_is_made_again(budgets: Ran) -> None:
     """Seven samples in a row took ten times as long, as when a neighbour has the core: the second try counts."""
     disturbed = entry(budgets.project, "test_budgets.py::test_disturbed_for_a_moment")
-    assert "samples in a row were slower than others" in str(disturbed["warnings"])
+    assert "consecutive samples were slower than the others" in str(disturbed["warnings"])
     assert disturbed["samples"] == 35
     assert float(str(disturbed["p95"])) < 0.005
 

@@ -218,7 +218,7 @@ def test_all_others_are_measured(benchmarks: dict[str, dict[str, Any]]) -> None:
 def test_a_benchmark_that_passes_at_the_second_try_is_recorded_once_with_a_warning(
     benchmarks: dict[str, dict[str, Any]],
 ) -> None:
-    assert "passed only at try 2" in benchmarks["test_suite.py::test_tried_again"]["warnings"]
+    assert "passed only on attempt 2" in benchmarks["test_suite.py::test_tried_again"]["warnings"]
 
 
 def test_a_job_that_does_not_end_is_named_and_does_not_hold_the_run(suite: Project, done: Done) -> None:

@@ -98,7 +98,7 @@ def test_third_run_on_two_cores(traces: Traces) -> None:
         runs = run_together(traces, 3)
 
     assert [run.code for run in runs] == [0, 0, 0], "\n".join(run.output for run in runs)
-    free = [run for run in runs if "not pinned to one core: another run holds core" in run.output]
+    free = [run for run in runs if "not pinned to one core: another run has locked core" in run.output]
     assert len(free) == 1
     assert cores(free[0]) == set()
     traces.assert_gone()

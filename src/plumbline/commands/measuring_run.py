@@ -20,7 +20,7 @@ from plumbline.commands.output import say, say_wrapped
 from plumbline.inherited import HIDDEN
 from plumbline.judging.decide import Again, most_agree
 from plumbline.processes import WATCHED, adopt_orphans, end_descendants, watched_with_us
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, NOT_IMPORTED, PYTEST_CAME_TO_ITS_END, below
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, NOT_IMPORTED, PYTEST_FINISHED, below
 from plumbline.reporting.content import reason_text
 from plumbline.results.files import read_results
 from plumbline.results.schema import Benchmark, Reason, Results
@@ -66,7 +66,7 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
             raise _ended(f"pytest {how} and left no results (see above){cause}") from None
     if record.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
-    if record.exit_code is None and code not in PYTEST_CAME_TO_ITS_END:
+    if record.exit_code is None and code not in PYTEST_FINISHED:
         reasons = [*record.reasons, Reason("pytest_failed", str(code))]
         return replace(record, exit_code=EXIT_INVALID, reasons=reasons)
     return record

@@ -1,7 +1,7 @@
-"""The counting pass: after the timed rounds, a few more of the same body, in which messages and statements are counted.
+"""The counting pass: a few untimed rounds after the timed ones, in which messages, commands and statements are counted.
 
-Each count covers the time from entering `with timer` to leaving it. The work of a source of counts (a reading of the
-kernel's table of sockets, an INFO, a mark in PostgreSQL's log) is outside that window.
+A count covers the block inside `with timer`. The requests that take the counts (a read of the kernel's table of
+sockets, an INFO command, a mark in PostgreSQL's log) are not counted.
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Round:
-    """Takes the timer's place in the rounds of a counting pass; leaves out a source that cannot count, with a note."""
+    """Replaces the timer in a counting pass. A source that cannot count is dropped, with a note."""
 
     def __init__(self, note: Callable[[str], None], left: Callable[[], None]) -> None:
         self._note = note
@@ -29,7 +29,7 @@ class Round:
         self._sources, self._left_out = list[Source](), list[Source]()
 
     def begin(self, *sources: Source) -> None:
-        """Begin the pass, anew if need be; sources that are given come before the others."""
+        """Begin or restart the pass. New sources are placed before the others."""
         self._sources[:0] = sources
         self._each(self._counting(), lambda source: source.begin())
 
@@ -41,7 +41,7 @@ class Round:
         self._left()
 
     def end(self) -> list[tuple[Source, list[Numbers]]]:
-        """Return what each source has counted, by round; every source ends, as it may have something to put back."""
+        """End every source, so that it cleans up, and return each source's counts by round."""
         found = self._each(self._sources, lambda source: source.end())
         return [(source, numbers) for source, numbers in found if source not in self._left_out]
 
@@ -60,10 +60,10 @@ class Round:
 
 
 class Counter:
-    """Counts for all benchmarks of a run; `close` it at the end."""
+    """Counts for the benchmarks of a run. Call `close` at the end."""
 
     def __init__(self, services: Services) -> None:
-        self.notes: list[str] = []  # what cannot be counted here, and why, once each
+        self.notes: list[str] = []  # what cannot be counted and why, without duplicates
         self._services = services
         self._watch: SocketWatch | None = None
         try:
@@ -73,15 +73,15 @@ class Counter:
         redis, postgres = services.redis, services.postgres
         for what, service in ("Redis commands", redis), ("SQL statements and rows read", postgres):
             if service and not service.own:
-                self._note(f"{what} can't be counted: the server is not one that this run has started")
+                self._note(f"{what} can't be counted: this run did not start the server")
         self._redis = RedisCommands(redis) if redis and redis.own else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.own else None
 
     def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
-        """Yield a context manager for each round of the pass; the generator returns the counts.
+        """Yield a context manager for each round of the pass, and return the counts per operation.
 
-        `operations`: in one round. `left` is called after each round. If a benchmark uses PostgreSQL, the first round
-        is thrown away: only then does PostgreSQL begin to log.
+        `operations` is the number of operations in a round. `left` is called after each round. If the first round uses
+        PostgreSQL, statements are logged from then on, and that round is discarded.
         """
         names = {
             peer: service.name
@@ -91,7 +91,7 @@ class Counter:
         }
         sockets = SocketSource(self._watch, names) if self._watch else None
         round_ = Round(self._note, left)
-        # The sockets last: what the others ask is outside their window.
+        # The sockets last: they must not see the requests of the other sources.
         round_.begin(*(source for source in (self._redis, sockets) if source is not None))
         families: list[str] = []
         try:
@@ -101,7 +101,7 @@ class Counter:
                 round_.begin(self._postgres)
                 passed = 0
             elif self._postgres is not None:
-                families += STATEMENTS, ROWS  # none of them
+                families += STATEMENTS, ROWS  # counted: none
             for _ in range(passed, PASSES):
                 yield round_
         finally:
@@ -121,7 +121,7 @@ class Counter:
 
 
 def _sorted(ended: Sequence[Sequence[Numbers]], operations: int, families: list[str]) -> Counts:
-    """Separate counts that are the same in all rounds from those that vary; `ended`: by source and round."""
+    """Separate counts that are the same in all rounds from those that vary. `ended` holds them by source and round."""
     counts = Counts(families=families)
     for rounds in ended:
         for name in sorted({name for numbers in rounds for name in numbers}):

@@ -1,13 +1,13 @@
-"""Families of counts, whether a count has grown, and the interface of a source of counts."""
+"""Families of counts, the comparison of two counts, and the interface of a source of counts."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-# Counts of one family can be taken together, or not at all.
+# The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
-# Allowed growth of bytes: a share, and 16 for each message, command or statement. Ids, dates and numbers grow in time.
+# Bytes may grow by 1 %, and by 16 per message, command or statement: ids, dates and numbers get longer over time.
 BYTES_SHARE, BYTES = 0.01, 16
-ROUNDED = 1e-4  # counts are written with five digits
+ROUNDED = 1e-4  # tolerance: counts are saved with five digits
 
 
 def family(name: str) -> str:
@@ -18,19 +18,19 @@ def family(name: str) -> str:
 
 
 def more(name: str, old: float, new: float, requests: float = 1) -> bool:
-    """Return whether a count has grown by more than is allowed; `requests`: its messages, commands or statements."""
+    """Return whether a count has grown too much. `requests` is its number of messages, commands or statements."""
     if ".bytes_" in kind_of(name):
         return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
     return new > old * (1 + ROUNDED)
 
 
 def same_count(name: str, values: Sequence[float]) -> bool:
-    """Return whether these are the same count, taken several times."""
+    """Return whether these values of a count differ by no more than is allowed."""
     return not more(name, min(values), max(values))
 
 
 def kind_of(name: str) -> str:
-    """Return a count's name without the command or the text of the statement."""
+    """Return a count's name without the command or the statement."""
     return name.partition(" ")[0]
 
 
@@ -38,22 +38,22 @@ Numbers = dict[str, float]
 
 
 class CannotCount(Exception):
-    """Something cannot be counted here; str() says why."""
+    """Something cannot be counted. str() is the reason."""
 
 
 class Source(Protocol):
-    """Something that counts. Each method may raise CannotCount; the source is then left out of the rest of a pass."""
+    """A source of counts. If a method raises CannotCount, the source is dropped for the rest of the pass."""
 
     families: list[str]
 
     def begin(self) -> None:
-        """Get ready for some rounds."""
+        """Prepare for a pass."""
 
     def enter(self) -> None:
-        """Begin the window of one round."""
+        """Begin to count at the start of a round's block."""
 
     def leave(self) -> None:
-        """End it."""
+        """Stop counting at the end of a round's block."""
 
     def end(self) -> list[Numbers]:
-        """Return the counts since `begin`, by round; called even if the source was left out, to clean up."""
+        """Clean up and return the counts since `begin`, by round. Called even if the source was dropped."""

@@ -1,4 +1,4 @@
-"""Counts by the servers of a run: Redis commands by name, SQL statements by text, and the rows that these read."""
+"""Counts taken from the run's servers: Redis commands by name, SQL statements by text, and rows read."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class RedisCommands:
-    """Counts commands by INFO of a Redis of this run, including those of scripts and refused ones."""
+    """Counts the commands of a Redis server by INFO commandstats, including rejected ones and those of scripts."""
 
     def __init__(self, service: Service) -> None:
         self.families = [COMMANDS]
@@ -50,7 +50,7 @@ class RedisCommands:
     def leave(self) -> None:
         after = self._calls()
         after.subtract(self._before)
-        after["INFO"] -= 1  # the one of `enter`
+        after["INFO"] -= 1  # that of `enter`
         self._rounds.append({f"redis.command {name}": calls for name, calls in after.items() if calls})
 
     def end(self) -> list[Numbers]:
@@ -71,7 +71,7 @@ class RedisCommands:
 
 
 class PostgresStatements:
-    """Counts statements by the log of a PostgreSQL of this run; EXPLAIN shows afterwards how many rows they read."""
+    """Counts the statements in the log of a PostgreSQL server, and with EXPLAIN ANALYZE the rows that they read."""
 
     def __init__(self, service: Service, note: Callable[[str], None]) -> None:
         self.families = [STATEMENTS, ROWS]
@@ -87,7 +87,7 @@ class PostgresStatements:
         self._marks = []
         self._rows = {}
         with contextlib.suppress(CannotCount):
-            self._execute("SELECT 1")  # if the server was restarted, this finds the connection lost
+            self._execute("SELECT 1")  # after a restart of the server, this detects the lost connection
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
         deadline_s = time.monotonic() + POSTGRES_LIMIT_S
@@ -95,10 +95,10 @@ class PostgresStatements:
             if time.monotonic() > deadline_s:
                 raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
             time.sleep(RELOAD_S)
-        time.sleep(RELOAD_S)  # the other sessions learn of it at the same moment, but one after another
+        time.sleep(RELOAD_S)  # the other sessions reload their settings at about the same time
 
     def enter(self) -> None:
-        """Mark an end of the window in the log."""
+        """Write a mark to the log."""
         self._marks.append(f"SELECT 'counting {secrets.token_hex(4)}'")
         self._execute(self._marks[-1])
 
@@ -131,18 +131,18 @@ class PostgresStatements:
                     rows += numbers[f"postgres.statement {label}"] * self._read_by(one)
                 except CannotCount as error:
                     self.families = [STATEMENTS]
-                    self._note(f"rows read can't be counted where {label} is executed: {error}")
+                    self._note(f"the rows read by {label} can't be counted: {error}")
         return {**numbers, ROWS: rows} if rows and ROWS in self.families else numbers
 
     def _read_by(self, one: Executed) -> float:
-        """Return the rows that a statement reads when it is executed again, and rolled back."""
+        """Execute a statement again, roll it back, and return the number of rows that it read."""
         if one not in self._rows:
             prepare, execute = f"PREPARE counted AS {one.text}", "EXECUTE counted"
             if one.parameters:
                 execute += f"({', '.join(one.parameters)})"
             try:
                 self._execute("BEGIN")
-                self._fetch(prepare)  # takes a single statement, so that no COMMIT can follow it
+                self._fetch(prepare)  # a single statement, so no COMMIT can follow
                 [[plan]] = self._fetch(f"EXPLAIN (ANALYZE, VERBOSE, COSTS OFF, TIMING OFF, FORMAT JSON) {execute}")
                 self._rows[one] = rows_read(json.loads(plan)[0]["Plan"])
             finally:
@@ -150,14 +150,14 @@ class PostgresStatements:
         return self._rows[one]
 
     def _execute(self, statements: str) -> None:
-        """Execute statements, by PostgreSQL's simple protocol."""
+        """Execute several statements with PostgreSQL's simple protocol."""
         self._ask(lambda connection: connection.execute(statements))
 
     def _fetch(self, statement: str) -> list[Any]:
         return self._ask(lambda connection: connection.fetch(statement))
 
     def _ask(self, ask: "Callable[[asyncpg.Connection], Awaitable[T]]") -> T:
-        """Run this in a thread of its own: the test's event loop may be running in this one. Raises CannotCount."""
+        """Run `ask` in another thread: the test's event loop may be running in this one. Raises CannotCount."""
         import asyncpg
 
         async def answer() -> T:

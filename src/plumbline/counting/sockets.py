@@ -1,7 +1,7 @@
-"""Messages, bytes and connections by service, as Linux's kernel counts them for the TCP connections of every process.
+"""Messages, bytes and connections by service, as counted by the Linux kernel for the TCP connections of every process.
 
-Netlink's sock_diag (sock_diag(7)) lists every TCP socket of the network namespace with its `tcp_info`, and reports
-sockets that are destroyed. It needs neither privileges nor the cooperation of the process that opened the socket.
+Netlink's sock_diag(7) lists every TCP socket of the network namespace with its `tcp_info`, and reports each socket
+that is destroyed. It needs neither privileges nor the cooperation of the process that opened the socket.
 """
 
 import errno
@@ -33,25 +33,25 @@ INFO_WITH_BYTES_SENT = 216  # size of a tcp_info of Linux 4.19 and later
 MAPPED = bytes(10) + b"\xff\xff"
 QUEUE_BYTES = 1 << 20
 
-Peer = tuple[bytes, int]  # packed address and port; the address of an IPv4 peer of an IPv6 socket has four bytes too
+Peer = tuple[bytes, int]  # packed address and port; an IPv4-mapped IPv6 address is packed to four bytes
 
 
 class Connection(NamedTuple):
-    """The client's side of one connection so far, without retransmissions."""
+    """The traffic of one connection, seen from the client and without retransmissions."""
 
-    cookie: bytes  # identifies the socket until the machine starts again
+    cookie: bytes  # the kernel's unique id of the socket
     peer: Peer
-    segments_sent: int  # with data; a message is one segment if it fits
+    segments_sent: int  # segments with data; a message that fits is one segment
     bytes_sent: int
     bytes_received: int
-    segment_bytes: int  # the most data that one segment takes
+    segment_bytes: int  # the maximum size of a segment's data
 
 
 class SocketWatch:
-    """Sees every TCP connection of this network namespace to some peers."""
+    """Lists the TCP connections of this network namespace to given peers."""
 
     def __init__(self) -> None:
-        """Open two netlink sockets; raises CannotCount if the kernel does not answer."""
+        """Open two netlink sockets. Raises CannotCount if the kernel does not answer."""
         if not sys.platform.startswith("linux"):
             raise CannotCount("only Linux's kernel reports them")
         try:
@@ -69,7 +69,7 @@ class SocketWatch:
             raise CannotCount(f"the kernel's sock_diag doesn't answer ({error.strerror or error})") from None
 
     def open(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
-        """Return the connections to these peers that are open now, by cookie; raises OSError."""
+        """Return the open connections to these peers by cookie. Raises OSError."""
         request = TCP_REQUEST.pack(0, 0, 0, 1 << (INET_DIAG_INFO - 1), CONNECTED, 0)
         found: dict[bytes, Connection] = {}
         for body in answers(self._asking, TCPDIAG_GETSOCK, request):
@@ -78,14 +78,14 @@ class SocketWatch:
         return found
 
     def listen(self, *, on: bool = True) -> None:
-        """Let the kernel report connections that end from now on, or no longer; each takes it a few microseconds."""
+        """Start or stop the kernel's reports of closed connections, each of which takes it a few microseconds."""
         for group in DESTROY_GROUPS:
             self._listening.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP if on else NETLINK_DROP_MEMBERSHIP, group)
 
     def destroyed(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
-        """Return those that ended since the last call or `listen`; raises OSError, with ENOBUFS for too many."""
+        """Return the connections closed since the last call or `listen`. Raises OSError, ENOBUFS for too many."""
         found: dict[bytes, Connection] = {}
-        # The kernel reports ends a moment later, in their order: once it has reported this one, it has reported all.
+        # The kernel reports closed sockets late but in order: the report of this one is the last to wait for.
         with socket.socket() as last:
             mark = last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
         for _, body in messages(self._listening):
@@ -101,7 +101,7 @@ class SocketWatch:
 
 
 def peers_of(host: str, port: int) -> list[Peer]:
-    """Return a server's addresses as the kernel shows them; none if the host's name is unknown."""
+    """Return a server's addresses as the kernel lists them, or [] if the host is unknown."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -110,7 +110,7 @@ def peers_of(host: str, port: int) -> list[Peer]:
 
 
 def _connection(body: bytes, peers: Collection[Peer]) -> Connection | None:
-    """Parse an inet_diag_msg with its tcp_info (linux/inet_diag.h, linux/tcp.h); None if its peer is another one."""
+    """Parse an inet_diag_msg with tcp_info (linux/inet_diag.h, linux/tcp.h). Return None for any other peer."""
     peer = _plain(body[24:28] if body[0] == socket.AF_INET else body[24:40]), int.from_bytes(body[6:8])
     info = attribute(body, DIAG_BYTES, INET_DIAG_INFO) if peer in peers else b""
     if not info:
@@ -136,7 +136,7 @@ def traffic(
     ended: Mapping[bytes, Connection],
     names: Mapping[Peer, str],
 ) -> Numbers:
-    """Return the traffic with each named peer between two readings of the table, in which some connections `ended`."""
+    """Return the traffic with each named peer between two readings. `ended` are connections closed in between."""
     found: Tally[str] = Tally()
     cut = set()  # names of peers with larger messages
     for cookie, now in {**ended, **after}.items():
@@ -151,7 +151,7 @@ def traffic(
         found[f"{name}.bytes_sent"] += sent
         found[f"{name}.bytes_received"] += received
         found[f"{name}.connections"] += then is None
-        # Segments are messages, unless one is cut in two or more: such a message fills more than half of them.
+        # A segment is a message, unless a large message was split. Then the segments are more than half full.
         if sent > segments * now.segment_bytes / 2:
             cut.add(name)
     for name in cut:
@@ -160,7 +160,7 @@ def traffic(
 
 
 class SocketSource:
-    """Counts traffic by the kernel's table of sockets."""
+    """Counts traffic with the kernel's table of sockets."""
 
     def __init__(self, watch: SocketWatch, names: Mapping[Peer, str]) -> None:
         self.families = [SOCKETS]
@@ -175,7 +175,7 @@ class SocketSource:
 
     def enter(self) -> None:
         self._before = self._asked(self._watch.open)
-        self._asked(self._watch.destroyed)  # before the window
+        self._asked(self._watch.destroyed)  # discard those closed before the block
 
     def leave(self) -> None:
         after, ended = self._asked(self._watch.open), self._asked(self._watch.destroyed)
@@ -186,7 +186,7 @@ class SocketSource:
         return self._rounds
 
     def touched(self, service: str) -> bool:
-        """Return whether anything went to a service in the last round; True if that is unknown."""
+        """Return whether the last round sent anything to a service; True if that is unknown."""
         return not self._rounds or any(name.startswith(f"{service}.") for name in self._rounds[-1])
 
     def _asked(self, ask: Callable[[Mapping[Peer, str]], dict[bytes, Connection]]) -> dict[bytes, Connection]:
@@ -194,5 +194,5 @@ class SocketSource:
             return ask(self._names)
         except OSError as error:
             if error.errno == errno.ENOBUFS:
-                raise CannotCount("some messages weren't counted: more connections ended than are kept") from None
+                raise CannotCount("some messages weren't counted: too many connections were closed at once") from None
             raise CannotCount(f"some messages weren't counted: {error.strerror or error}") from None

@@ -1,6 +1,6 @@
-"""Statements in PostgreSQL's log, and their texts without what differs between two of the same kind.
+"""Parses statements from PostgreSQL's log and normalises them. Pure functions.
 
-Pure functions of text. The log is that of a server with `log_min_duration_statement = 0`, in English.
+The log must be in English, and come from a server with `log_min_duration_statement = 0`.
 """
 
 import functools
@@ -40,7 +40,7 @@ _SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
 
 @dataclass(frozen=True)
 class Executed:
-    """One entry of the log: a statement that was executed, perhaps in vain, or one that was parsed."""
+    """An entry of the log: a statement that was parsed or executed, successfully or not."""
 
     kind: Literal["statement", "parse"]
     text: str
@@ -48,7 +48,7 @@ class Executed:
 
 
 def executed(log: str) -> Iterator[Executed]:
-    """Yield what a server's log shows as parsed and executed, in its order."""
+    """Yield the parsed and executed statements of a log in order."""
     last: Executed | None = None
     for level, message in _entries(log):
         if level == "DETAIL":
@@ -68,9 +68,9 @@ def executed(log: str) -> Iterator[Executed]:
 
 
 def _entries(log: str) -> Iterator[tuple[str, str]]:
-    """Yield level and message of each entry; further lines of a message begin with a tab."""
+    """Yield the level and the message of each entry. Continuation lines begin with a tab."""
     level, lines = "", [""]
-    for line in log.split("\n"):  # not splitlines, which knows more ends of lines than PostgreSQL
+    for line in log.split("\n"):  # splitlines() would also split at other characters
         if line.startswith("\t"):
             lines.append(line[1:])
         elif found := _ENTRY.match(line):
@@ -81,7 +81,7 @@ def _entries(log: str) -> Iterator[tuple[str, str]]:
 
 @functools.lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
-    """Return the statement on one line without comments, literals, and names that a client makes up.
+    """Return the statement on one line without comments, literals and generated names.
 
     `SELECT id, name FROM item WHERE id IN (1, 2)` becomes `SELECT … FROM item WHERE id IN (…)`.
     """
@@ -91,22 +91,23 @@ def normalised(text: str) -> str:
     line = _ROWS.sub(r"\1, …", line)
     line = _COLUMNS.sub(r"\1 … \2", line)
     line = _OWN_NAME.sub(r"\1 ?", line)
-    # Parameters are numbered as they appear: before a list was shortened, its length had shifted the numbers behind it.
+    # Renumber the parameters: the length of a shortened list had shifted those after it.
     numbers: dict[str, str] = {}
     line = re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
     return line if len(line) <= MAX_LABEL_CHARACTERS else line[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 
 def reads_tables(text: str) -> bool:
-    """Return whether a statement may read rows of tables, so that EXPLAIN can show how many."""
+    """Return whether a statement may read rows of tables and can be explained."""
     label = normalised(text)
     return bool(_EXPLAINABLE.match(label) and _READS.search(label))
 
 
 def rows_read(plan: Mapping[str, Any]) -> float:
-    """Return the rows that an executed plan (EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON)) read from the user's tables.
+    """Return how many rows an executed plan read from the user's tables.
 
-    Rows that a filter then removed count too, so a missing index shows.
+    `plan` is the result of EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON). Rows removed by a filter count too, so that a
+    missing index shows.
     """
     rows = 0.0
     if plan["Node Type"].endswith("Scan") and "Relation Name" in plan and plan.get("Schema") not in _SYSTEM_SCHEMAS:
@@ -116,7 +117,7 @@ def rows_read(plan: Mapping[str, Any]) -> float:
 
 
 def between(log: str, marks: Collection[str]) -> list[list[Executed]]:
-    """Return what was executed between each two of the marks, which are statements; nothing if a mark is missing."""
+    """Split the log's statements at the marks, which are statements. Return [] if a mark is missing."""
     parts: list[list[Executed]] = []
     left = list(marks)
     for one in executed(log):

@@ -1,4 +1,4 @@
-"""What ends a pytest process and would be shown as an error of pytest's own: `sys.exit`, and too many open files."""
+"""Clear messages for two causes that pytest would show as internal errors: `sys.exit` and too many open files."""
 
 import contextlib
 import errno
@@ -16,13 +16,13 @@ TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 class KnownCauses:
-    """Ends the run with the cause in place of a traceback through pytest. A pytest plugin.
+    """Ends the run with the cause instead of a traceback through pytest. A pytest plugin.
 
-    It keeps some files open for the end of a run whose tests have used up all others.
+    It reserves some open files for the end of a run whose tests have used up all others.
     """
 
     def __init__(self, root: Path, end: Callable[[str, int], object]) -> None:
-        """`root`: the project's. `end` raises the end of the run, and is called at once if no files can be opened."""
+        """Call `end`, which must raise, for each known cause, and at once if no files can be opened."""
         self._root = root
         self._end = end
         self._spare: list[int] = []
@@ -56,12 +56,12 @@ class KnownCauses:
 
 
 def cause_of_end(error: BaseException, root: Path) -> str:
-    """Return what has ended the run, and what to do next; "" if that is not known. `root` is the project's."""
+    """Return the cause of the error and what to do next, or "" if it is unknown. `root` is the project's folder."""
     if isinstance(error, SystemExit):
         frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         own = [f"{path.relative_to(root)}, line {line}," for path, line in frames if path.is_relative_to(root)]
-        where = own[-1] if own else "a module"
-        return f"{where} exits with sys.exit({error.code!r}): put that under `if __name__ == '__main__'`, or remove it"
+        place = own[-1] if own else "a module"
+        return f"{place} exits with sys.exit({error.code!r}): put that under `if __name__ == '__main__'`, or remove it"
     if isinstance(error, OSError) and error.errno in TOO_MANY:
         return f"{error.strerror}: close what the tests and their modules open, or raise the limit (ulimit -n)"
     return ""

@@ -1,12 +1,12 @@
-"""The clock of all timings."""
+"""The clock for all timings."""
 
 from time import perf_counter
 
 
 class Clock:
-    """Holds the clock as it was at import.
+    """Holds `perf_counter` as it was at import.
 
-    Tests that freeze or replace the time (by Freezegun, or by `monkeypatch`) do so in modules, never inside a class.
+    Libraries that freeze the time, such as Freezegun, replace the attributes of modules, but not those of classes.
     """
 
     read = staticmethod(perf_counter)

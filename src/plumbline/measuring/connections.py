@@ -12,7 +12,7 @@ import pytest
 from plumbline.services.clients import client_errors, redis_client, run_sql
 from plumbline.services.services import Services
 
-# The Redis client name or PostgreSQL application_name of connections that may outlive a test.
+# Connections with this Redis client name or PostgreSQL application_name may outlive a test.
 KEPT_CONNECTION_NAME = "perf"
 SETTLED_S, ANSWER_LIMIT_S = 1.0, 2.0
 SESSIONS = (
@@ -22,13 +22,13 @@ SESSIONS = (
 
 
 def open_ports(services: Services) -> dict[str, set[int]]:
-    """Return the local ports of this process's open connections by the URL of their server."""
+    """Return the local ports of this process's open connections, by the server's URL."""
     addresses = [server.address for server in (services.redis, services.postgres) if server]
     return {address.url: own_ports(address.host, address.port) for address in addresses}
 
 
 def fail_if_leaked(services: Services, before: dict[str, set[int]]) -> None:
-    """Fail a test that has opened connections and left them open without naming them."""
+    """Fail a test that has left connections open, except those with KEPT_CONNECTION_NAME."""
     leaked = []
     for url, ports in open_ports(services).items():
         if new := ports - before.get(url, set()):
@@ -42,7 +42,7 @@ def own_ports(host: str, port: int) -> set[int]:
     """Return the local ports of this process's open connections to a server."""
     hosts = _addresses(host)
     ports = set()
-    # These files are few. The kernel's table of connections also holds those of the last minute.
+    # This process has few open files. The kernel's table also lists the connections of the last minute.
     for file in list(Path("/dev/fd").iterdir()):
         with contextlib.suppress(OSError):
             connection = socket.socket(fileno=int(file.name))
@@ -52,13 +52,13 @@ def own_ports(host: str, port: int) -> set[int]:
                     if peer[0] in hosts and peer[1] == port:
                         ports.add(connection.getsockname()[1])
             finally:
-                connection.detach()  # it belongs to somebody else: do not close it
+                connection.detach()  # do not close it: it belongs to other code
     return ports
 
 
 @functools.cache
 def _addresses(host: str) -> Set[str]:
-    """Return the addresses of a host, those of IPv4 also as an IPv6 client writes them."""
+    """Return the addresses of a host, and its IPv4 addresses also as IPv4-mapped IPv6 addresses."""
     try:
         found = {str(one[4][0]) for one in socket.getaddrinfo(host, None)}
     except OSError:
@@ -67,7 +67,7 @@ def _addresses(host: str) -> Set[str]:
 
 
 def _leaked(url: str, ports: Set[int]) -> list[str]:
-    """Describe those that the server lists without the kept name; it notices what is closed a moment later."""
+    """Describe the leaked connections. Waits a moment, because a server notices a closed connection late."""
     leaked = _leaked_redis if url.startswith("redis") else _leaked_postgres
     deadline_s = time.monotonic() + SETTLED_S
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""The surroundings of the tests in a pytest process that runs a suite: their keys, services, and an early end."""
+"""What the suite run and the worker of a comparison share: keys of tests, services, and the end of a run."""
 
 import contextlib
 import os
@@ -31,25 +31,25 @@ from plumbline.settings import SettingsError
 from plumbline.settings_file import load_settings
 
 INTERRUPT_AGAIN_S = 0.01
-# How long the fixtures of a run that ended early may take before the servers are stopped under them.
+# After an early end, the time for fixtures to be torn down before the servers are stopped.
 TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0
-CHECK_EVERY_S = 0.5  # connections, which takes a hundredth of a second
+CHECK_EVERY_S = 0.5  # the interval of checking connections, which takes 10 ms
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
 
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
 
 
 class RunContext:
-    """What the ordinary run and the worker of a comparison share. A pytest plugin."""
+    """The state of a pytest process that runs a suite. A pytest plugin."""
 
     def __init__(self, config: pytest.Config, suite: Path, *, controlled: bool) -> None:
         self.config = config
         self.suite = suite
         self.root = suite.parents[1]
-        self.keeps_output = False  # whether output of the application is kept among the results
-        self.controlled = controlled  # a caller reads the outcome, reports the end, and interrupts by SIGTERM as well
-        # A worker's output goes to a file of its coordinator.
+        self.keeps_output = False  # whether the application's output is saved beside the results
+        self.controlled = controlled  # a command started this process, reports its end, and may send SIGTERM
+        # The output of a worker goes to a file.
         self.is_worker: bool = config.getoption("--perf-worker") is not None
         self.profile_name: str = config.getoption("--perf-profile")
         try:
@@ -57,31 +57,31 @@ class RunContext:
             self.profile = self.settings.profile(self.profile_name)
         except SettingsError as error:
             pytest.exit(str(error), EXIT_USAGE)
-        self.keys: dict[str, str] = {}  # of the suite's items by node id: the node id below the suite's folder
-        self.reasons: list[Reason] = []  # why the run ended early, if it did
-        self.exit_code: int | None = None  # the documented one of a run that ended early
-        self.refused: dict[str, str] = {}  # by node id, why a test cannot run
-        self.off_skips: list[BaseException] = []  # what has skipped tests because the settings switch a service off
+        self.keys: dict[str, str] = {}  # by node id: the node id relative to the suite's folder
+        self.reasons: list[Reason] = []  # for an early end
+        self.exit_code: int | None = None  # of a run that ended early
+        self.refused: dict[str, str] = {}  # by node id: why the test cannot run
+        self.off_skips: list[BaseException] = []  # skips because a service is off in the settings
         self.at_stop = contextlib.ExitStack()
-        self.at_hold: Callable[[str], object] = print  # gets what holds this process at its end, if something does
-        self._session: pytest.Session | None = None  # once it has finished
+        self.at_hold: Callable[[str], object] = print  # called with what keeps this process from ending
+        self._session: pytest.Session | None = None  # set when it has finished
         self.lock = CoreLock(None)
         self.at_stop.callback(lambda: self.lock.release())  # after the services have stopped
         self._connections_checked_s = 0.0
-        self.has_failed = False  # whether a test has since the services were last asked for an answer
+        self.has_failed = False  # whether a test has failed since the last liveness check
         self.begun = False  # whether the services have been asked to start
-        self.services: Services  # once `begin` was called
+        self.services: Services  # set by `begin`
         self._interruptions = Interruptions(lambda: self.exit_code is not None, controlled=controlled)
         self.causes = KnownCauses(self.root, self.end)
         config.pluginmanager.register(self.causes)
         self.at_stop.callback(self.causes.close)
         if self.settings.app:
-            sys.path.insert(1, str(self.root / self.settings.app.directory))  # behind the repository's root
+            sys.path.insert(1, str(self.root / self.settings.app.directory))  # after the repository's root
 
     def begin(self, make_services: Callable[[], Services]) -> None:
-        """Start the servers and set the variables of the code under test; end the run if a server cannot start."""
+        """Start the servers and set the environment of the code under test. Ends the run if a server cannot start."""
         self._interruptions.begin()
-        self.at_stop.callback(end_descendants, adopt_orphans())  # once the services have stopped
+        self.at_stop.callback(end_descendants, adopt_orphans())  # after the services have stopped
         environ = pytest.MonkeyPatch()
         self.at_stop.callback(environ.undo)
         try:
@@ -98,7 +98,7 @@ class RunContext:
                     environ.delenv(name, raising=False)
                 else:
                     environ.setenv(name, value)
-            # The tests may import the application, and that may load a `.env` file.
+            # The tests may import the application, which may load a `.env` file.
             kept = Variables(
                 {name: value for name, value in environment.items() if value is not None}, [str(self.root)]
             )
@@ -107,30 +107,30 @@ class RunContext:
             self.end(str(error), EXIT_USAGE if isinstance(error, ServiceError) else EXIT_INVALID)
 
     def wait_ready(self, items: Sequence[pytest.Item], *, application: bool = False) -> None:
-        """Wait for the servers, and for the application if one of these items uses it; end the run if one fails."""
+        """Wait for the servers, and for the application if an item uses it. Ends the run after a failure."""
         try:
             self.services.wait_ready()
             if application or any(map(uses_application, items)):
                 self.services.start_application()
             elif any("postgres_url" in getattr(item, "fixturenames", ()) for item in items):
-                self.services.prepare()  # its tables are there without the application as well
+                self.services.prepare()  # it creates tables that tests without the application need
         except NotReady as error:
             self.end(str(error), EXIT_INVALID)
 
     def key_of(self, item: pytest.Item) -> str:
-        """Return an item's key; "" for an item that is not the suite's."""
+        """Return an item's key, or "" for an item outside the suite."""
         return self.keys.get(item.nodeid, "")
 
     def select(self, items: Iterable[pytest.Item]) -> list[pytest.Item]:
-        """Return the suite's items that the profile runs, disruptive ones last."""
+        """Return the items of the suite that the profile includes, disruptive ones last."""
         is_full = self.profile_name == "full"
         selected = [item for item in items if self.key_of(item) and (is_full or not item.get_closest_marker("full"))]
         return sorted(selected, key=lambda item: item.get_closest_marker("disruptive") is not None)
 
     def check_alive(self, *, answers: bool = False) -> None:
-        """End the run if a service has died, or connects to a server that is not one of the run.
+        """End the run if a service has died, or has connected to a server that does not belong to the run.
 
-        `answers`: also if one no longer answers, as it is paused or external. Looked at after a failed test as well.
+        With `answers`, and after a failed test, also end it if a service does not answer.
         """
         try:
             if answers or time.monotonic() - self._connections_checked_s > CHECK_EVERY_S:
@@ -169,7 +169,7 @@ class RunContext:
             self.keys[item.nodeid] = path.as_posix() + name
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that cannot be imported makes the run invalid."""
+        """Make the run invalid if a file cannot be imported."""
         if report.failed and below(self.config.rootpath / report.nodeid, self.suite):
             scrub_report(report, self.scrub)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
@@ -191,8 +191,8 @@ class RunContext:
     def pytest_runtest_teardown(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
-        # An event loop that is closed would wait for jobs of `to_thread` without a limit, as a part of this test. The
-        # interpreter waits for them at its end, which is limited.
+        # Closing an event loop waits for jobs of `to_thread` without a limit. With a new executor, the interpreter
+        # waits for these jobs at its end, which has a limit.
         for loop in LOOPS if self.controlled and nextitem is None else ():
             loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
         try:
@@ -202,16 +202,16 @@ class RunContext:
                 self.lock.move(self.services.running())
                 fail_if_leaked(self.services, item.stash[_PORTS])
 
-    @pytest.hookimpl(tryfirst=True)  # before pytest renders the traceback, which takes its time
+    @pytest.hookimpl(tryfirst=True)  # before pytest renders the traceback, which is slow
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self._interruptions.ignore()
-        # pytest's own Interrupted, as after an error in collection, is a KeyboardInterrupt, too.
+        # pytest's Interrupted, raised after an error in collection, is a KeyboardInterrupt too.
         if isinstance(excinfo.value, KeyboardInterrupt) and not isinstance(excinfo.value, pytest.Session.Interrupted):
             self.exit_code = EXIT_INTERRUPTED
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Let session fixtures be torn down while the servers still run. After an early end they may hang or fail."""
+        """Tear session fixtures down while the servers still run. After an early end, fixtures may hang or fail."""
         self._interruptions.ignore()
         self._session = session
         patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
@@ -238,26 +238,26 @@ class RunContext:
 
 
 def uses_application(item: pytest.Item) -> bool:
-    """Return whether an item needs the application and the processes beside it."""
+    """Return whether an item needs the application and its processes."""
     return not {"api_url", "services"}.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def why_not_run(item: pytest.Item) -> str:
-    """Return why a test cannot run as it is, "" if it can.
+    """Return why a test cannot run, or "" if it can.
 
-    The plugin of anyio runs fixtures and tests in an event loop of its own, and would leave those of pytest-asyncio,
-    which later tests use, half set up.
+    anyio's plugin runs a test and its fixtures in its own event loop. Fixtures of pytest-asyncio that later tests use
+    would be left half set up.
     """
     if "anyio_backend" in getattr(item, "fixturenames", ()) and item.get_closest_marker("asyncio"):
         return (
-            "this suite runs under pytest-asyncio, and this test under anyio's plugin as well:"
-            " remove the mark `anyio`, and `anyio_backend` from its fixtures"
+            "this suite runs under pytest-asyncio, and this test also under anyio's plugin:"
+            " remove its mark `anyio` and its fixture `anyio_backend`"
         )
     return ""
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:
-    """Return the outcome of a test, and the message if it failed or was skipped."""
+    """Return the outcome of a test, and its message if it failed or was skipped."""
     if report.failed:
         return "failed", report.longreprtext[-MESSAGE_CHARACTERS:]
     if report.skipped:

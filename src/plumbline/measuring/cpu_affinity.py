@@ -1,7 +1,7 @@
-"""One core for the services and the test process while latency is measured.
+"""Pins the services and the test process to one CPU core while latency is measured.
 
-A request and its response take turns, so sharing a core costs nothing, and no second core has to wake up, which
-makes latencies jump. Linux only: on other systems nothing is pinned, and the output says so.
+Client and server of a request take turns, so sharing a core costs nothing, and latencies do not jump because a second
+core has to wake up. Linux only: other systems are not pinned, and the report says so.
 """
 
 import contextlib
@@ -20,39 +20,39 @@ from plumbline.processes import pinned_core, set_affinity, threads
 from plumbline.services.base import Service
 
 LOAD_WINDOW_S = 0.05
-LOAD_PERCENT = 40  # loads that differ by less than this within the window predict nothing about the next second
-# The share of its time that a process which goes before others must leave to them: the kernel keeps 5 % of each second
-# (sched_rt_runtime_us), and takes them at once at its end.
+LOAD_PERCENT = 40  # smaller differences within the window do not predict the load of the next second
+# The share of its time that a real-time process leaves to other processes. Otherwise the kernel takes 5 % of each
+# second at once (sched_rt_runtime_us).
 REST = 0.07
 SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 
 def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
-    """Return why this process must not use a core that was named by number; "" if it may."""
+    """Return why this process cannot use the core of the setting `pin`, or ""."""
     allowed = sorted(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else [wanted_core]
     if not isinstance(wanted_core, int) or wanted_core in allowed:
         return ""
-    return f"pin: core {wanted_core} is not among those allowed to this process: {', '.join(map(str, allowed))}"
+    return f"pin: this process may not use core {wanted_core}; it may use {', '.join(map(str, allowed))}"
 
 
 class CoreLock:
-    """One core, locked against other runs of the same user, and everything that has moved to it."""
+    """A core that no other run of the same user may use, and the processes pinned to it."""
 
     def __init__(self, core: int | None, why: str = "", lock: filelock.BaseFileLock | None = None) -> None:
         self.core = core  # None if nothing can be pinned
-        self.why = why  # the reason for that
-        self.pinned: int | None = None  # the one core of the test process and all services, as the kernel says
+        self.why = why  # why nothing can be pinned
+        self.pinned: int | None = None  # the core of the test process and all services, read back from the kernel
         self._lock = lock
         self._is_free = True
         self._free_cores = set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
     @classmethod
     def acquire(cls, wanted_core: int | Literal["auto", "off"]) -> Self:
-        """Lock the core that is named by number, or the idlest of those that this process may use and no run holds."""
+        """Lock the wanted core, or with "auto" the idlest core that no other run has locked."""
         if wanted_core == "off":
-            return cls(None, "the pin is off")
+            return cls(None, "pinning is off")
         if not sys.platform.startswith("linux"):
-            return cls(None, f"no pinning on {sys.platform}")
+            return cls(None, f"pinning is not possible on {sys.platform}")
         cores = _idlest_first(sorted(os.sched_getaffinity(0))) if wanted_core == "auto" else [wanted_core]
         try:
             folder = state_folder() / "cores"
@@ -64,10 +64,10 @@ class CoreLock:
                     return cls(core, "", lock)
         except OSError as error:
             return cls(None, f"no core can be locked: {error}")
-        return cls(None, f"another run holds core {', '.join(map(str, sorted(cores)))}")
+        return cls(None, f"another run has locked core {', '.join(map(str, sorted(cores)))}")
 
     def move(self, services: Sequence[Service], *, free: bool = False) -> None:
-        """Let this process and these services run on this core alone, or on all that this process had before."""
+        """Pin this process and the services to the core, or let them use all cores if `free`."""
         if self.core is None or free == self._is_free:
             return
         self._is_free = free
@@ -77,11 +77,11 @@ class CoreLock:
                 service.pin(cores)
         set_affinity([os.getpid()], cores)
         pids = [service.pids() for service in services]
-        # An external server has no process here, and may run anywhere.
+        # An external server has no process here, so its core is unknown.
         self.pinned = pinned_core([os.getpid(), *itertools.chain(*pids)]) if all(pids) else None
 
     def release(self) -> None:
-        """Let other runs have the core, and this process all that it had; harmless if called again."""
+        """Unlock the core and let this process use all its cores again. May be called again."""
         if self._lock is not None:
             self._lock.release()
         if not self._is_free:
@@ -89,10 +89,10 @@ class CoreLock:
 
 
 def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
-    """Let all threads of these processes, and the processes that they start later, run before all others, or no longer.
+    """Give all threads of these processes real-time priority if `ahead`, or normal priority.
 
-    A busy neighbour then waits, instead of taking every other slice of their core. Skipped without privileges, mostly
-    those of root, and on a machine with one core, where parts of this run would wait, too. See `rest_s`.
+    Child processes inherit it. A busy neighbour then cannot take every other time slice of the core. Does nothing
+    without the privilege, or on a machine with one core, where other parts of this run would wait. See `rest_s`.
     """
     if sys.platform.startswith("linux") and (os.cpu_count() or 1) > 1:
         policy = os.SCHED_RR if ahead else os.SCHED_OTHER
@@ -102,21 +102,21 @@ def set_precedence(pids: Iterable[int], *, ahead: bool) -> None:
 
 
 def rest_s(after_s: float) -> float:
-    """Return how long this process should rest after so much work, in seconds; 0 if it does not go before others."""
+    """Return how many seconds this process should sleep after `after_s` of work; 0 without real-time priority."""
     ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
     return after_s * REST if ahead else 0.0
 
 
 def _idlest_first(cores: list[int]) -> list[int]:
-    """Return the cores by their load over a short window; the load of a sibling thread counts like a core's own."""
+    """Sort the cores by load over a short window. The load of sibling hardware threads counts too."""
     percents = dict(enumerate(psutil.cpu_percent(LOAD_WINDOW_S, percpu=True)))
     loads = {}
     for core in cores:
-        siblings = {core}  # the hardware threads of one physical core: the file says "0,4" or "0-1"
+        siblings = {core}  # the hardware threads of a physical core: the file contains "0,4" or "0-1"
         with contextlib.suppress(OSError, ValueError):
             for part in Path(SIBLINGS.format(core=core)).read_text(encoding="ascii").strip().split(","):
                 first, _, last = part.partition("-")
                 siblings |= set(range(int(first), int(last or first) + 1))
         loads[core] = sum(percents.get(one, 0.0) for one in siblings) // LOAD_PERCENT
-    # Of several idle cores the highest: interrupts and daemons mostly use the lowest.
+    # Prefer the highest idle core: interrupts and daemons mostly use the lowest.
     return sorted(cores, key=lambda core: (loads[core], -core))

@@ -1,4 +1,4 @@
-"""The end of a pytest process that has done its work, and is held by a thread or an exit handler that does not end."""
+"""Ends a pytest process that has finished but is kept alive by a thread or an exit handler."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from types import FrameType
 
 PATIENCE_S = 3.0
 MAX_LINES = 3
-LIBRARY = Path(os.__file__).parent  # whose own lines explain little
+LIBRARY = Path(os.__file__).parent  # of Python: its lines are not shown
 
 
 def end_within_seconds(exit_code: int, report: Callable[[str], object]) -> None:
-    """Let the interpreter end, and end the process at once if that takes too long; then `report` gets what held it.
+    """End the process after PATIENCE_S if the interpreter has not ended it, and call `report` with the reason.
 
-    Python waits for each thread that is no daemon, for the jobs of executors, and for child processes.
+    At its end, Python waits for non-daemon threads, jobs of executors and child processes.
     """
     threading.Thread(target=_watch, args=(exit_code, report), name="plumbline-end", daemon=True).start()
 
@@ -36,7 +36,7 @@ def _watch(exit_code: int, report: Callable[[str], object]) -> None:
 
 
 def _holding(frames: dict[int, FrameType], main: list[FrameType]) -> Iterator[str]:
-    """Describe the threads that the interpreter waits for; without any, what its main thread does."""
+    """Describe the threads that the interpreter waits for, or else the main thread."""
     threads = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
     held = {f"the thread {thread.name!r}": [*_chain(frames.get(thread.ident or 0))] for thread in threads}
     for name, chain in (held or {"an exit handler": main}).items():
@@ -47,7 +47,7 @@ def _holding(frames: dict[int, FrameType], main: list[FrameType]) -> Iterator[st
 
 
 def _chain(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield a frame and those that called it."""
+    """Yield a frame and its callers."""
     while frame is not None:
         yield frame
         frame = frame.f_back

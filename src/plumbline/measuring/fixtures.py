@@ -1,4 +1,4 @@
-"""The fixtures of a suite's tests. They exist below the suite's folder only."""
+"""The fixtures for the tests of a suite. Other tests don't see them."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ _START_MEASURE = pytest.StashKey[Callable[[pytest.Item], Measure]]()
 
 
 def provide(context: RunContext, start_measure: Callable[[pytest.Item], Measure]) -> None:
-    """Set the services and the measurements that the fixtures of this process give to tests."""
+    """Set the services and the measurements that the fixtures return in this process."""
     config = context.config
     config.stash[_CONTEXT], config.stash[_START_MEASURE] = context, start_measure
-    if config.rootpath == context.suite:  # all that this process collects is the suite's
+    if config.rootpath == context.suite:  # all tests of this process belong to the suite
         config.pluginmanager.register(sys.modules[__name__], "plumbline-fixtures")
 
 
@@ -42,7 +42,7 @@ def declare(collector: pytest.Collector) -> None:
     for name in NAMES:
         definitions = manager._arg2fixturedefs[name]  # type: ignore[attr-defined]
         first = next(i for i, one in enumerate(definitions) if one.baseid == collector.nodeid)
-        definitions.insert(first, definitions.pop())  # pytest may have read the suite's conftest.py before
+        definitions.insert(first, definitions.pop())  # the suite's conftest.py, if already read, has precedence
 
 
 @pytest.fixture(scope="session")

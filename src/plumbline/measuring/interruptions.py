@@ -1,4 +1,4 @@
-"""Interruptions of a pytest process, by Ctrl-C or by the command that started it."""
+"""Interruptions of a pytest process by Ctrl-C, or by the command that started it."""
 
 import os
 import signal
@@ -10,31 +10,31 @@ INTERRUPT_AGAIN_S = 0.01
 
 
 class Interruptions:
-    """Takes care that an interruption ends the run, and that none disturbs its end."""
+    """Makes sure that an interruption ends the run, and that further ones do not disturb its end."""
 
     def __init__(self, has_ended: Callable[[], bool], *, controlled: bool) -> None:
-        """`controlled`: a command reads the outcome, reports the end, and interrupts by SIGTERM as well."""
+        """`controlled` means that a command started this process, reports its end, and may send SIGTERM."""
         self._has_ended = has_ended
         self._controlled = controlled
         self._report_unraisable = sys.unraisablehook
 
     def begin(self) -> None:
         self._report_unraisable = sys.unraisablehook
-        sys.unraisablehook = self._on_unraisable  # pytest, whose own hook this replaces, resets it at the end
+        sys.unraisablehook = self._on_unraisable  # pytest restores the original at its end
         if self._controlled:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of a shell
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # which the caller has blocked until now
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the command until now
 
     def ignore(self) -> None:
-        """Ignore interruptions from now on if the caller reports the end."""
+        """Ignore further interruptions if a command reports the end."""
         if self._controlled:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
 
     def _on_unraisable(self, lost: "sys.UnraisableHookArgs") -> None:
-        """Interrupt again, a moment later, if a destructor or a callback has swallowed an interruption."""
+        """Interrupt again if a destructor or a callback has swallowed an interruption."""
         if isinstance(lost.exc_value, KeyboardInterrupt):
             threading.Timer(INTERRUPT_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT]).start()
-        elif not self._has_ended():  # else a fixture that was not torn down has left it
+        elif not self._has_ended():  # after the end, fixtures that were not torn down cause such errors
             self._report_unraisable(lost)

@@ -12,21 +12,21 @@ from plumbline.results.schema import Counts
 from plumbline.settings import Budget, Profile
 
 MIN_SAMPLES = 7
-# A benchmark that asks for a number of samples may take this many times the profile's time limit. Another benchmark may
+# A benchmark with its own number of samples may take this many times the profile's time limit. Any other benchmark may
 # take this many times the profile's samples if they are short.
 PATIENCE = 5
 # Shared machines stall for some 10 ms at a time: samples that take less than this in total could all lie in one stall.
 MIN_TIMED_S = 0.025
-MIN_SAMPLE_S = 5e-6  # below this, entering and leaving `with timer` (some 0.06 µs) is more than 1 % of a sample
+MIN_SAMPLE_S = 5e-6  # below this, `with timer` (about 0.06 µs) is more than 1 % of a sample
 
 Steps = Generator[AbstractContextManager[None], None, None]
-# The counting pass after the timed rounds. It takes the operations in a round, and what to call when a round was left,
-# yields the context manager of each round, and returns the counts per operation.
+# The counting pass after the timed rounds. Takes the operations per round and a callback for the end of a round,
+# yields a context manager for each round, and returns the counts per operation.
 CountingPass = Callable[[int, Callable[[], None]], Generator[AbstractContextManager[None], None, Counts]]
 
 
 class MeasureError(Exception):
-    """A benchmark uses `measure` in a way that measures nothing, or something else than it claims."""
+    """A benchmark uses `measure` in a way that measures nothing, or not what it claims."""
 
 
 class Timer:
@@ -72,7 +72,7 @@ class Measure:
         count: CountingPass | None = None,
         untimed_rounds: int = 0,
     ) -> None:
-        self.operations = 0  # until it is called
+        self.operations = 0  # 0 until `measure()` is called
         self.budget: Budget | None = None
         self.renamed_from = ""
         self.summary: Summary | None = None
@@ -81,7 +81,7 @@ class Measure:
         self._profile = profile
         self._retry = retry  # returns why a finished measurement must be repeated, or ""
         self._count = count
-        self._untimed_rounds = untimed_rounds  # run each benchmark this often, whatever it asks for; 0: measure it
+        self._untimed_rounds = untimed_rounds  # run this many untimed rounds instead of measuring; 0: measure
         self._samples_s: list[float] = []
         self._timer: AbstractContextManager[None] = Timer(self._samples_s)
         self._rounds = 0
@@ -176,12 +176,12 @@ class Measure:
                 break
             self.retried = why
         if self._count is not None:
-            # A counting round is none of the samples, but entered once as they are.
+            # `__next__` expects one sample per round, also in the counting pass.
             self.counts = yield from self._count(self.operations, lambda: self._samples_s.append(0.0))
         self.summary = summary
 
     def _time(self, samples: int, most: int, least: int, limit_s: float) -> Steps:
-        """Time `samples`, up to `most` while they take less than MIN_TIMED_S, or at least `least` until `limit_s`."""
+        """Time `samples` rounds: up to `most` until MIN_TIMED_S is reached, at least `least` beyond `limit_s`."""
         self._samples_s.clear()
         self._rounds = 0
         timed_s = 0.0
@@ -196,7 +196,7 @@ def warnings_of(summary: Summary, operations: int, retried: str) -> list[str]:
     warnings = [f"measured twice: {retried}"] if retried else []
     if (sample_s := summary.median_s * operations) < MIN_SAMPLE_S:
         warnings.append(
-            f"a sample takes {sample_s * 1e6:.2f} µs, too short for the clock:"
-            " put more operations into one, measure(operations=…)"
+            f"a sample takes only {sample_s * 1e6:.2f} µs, too short for the clock:"
+            " put several operations into one sample with measure(operations=…)"
         )
     return warnings

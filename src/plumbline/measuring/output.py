@@ -1,4 +1,4 @@
-"""What the application and the processes write: during a test that fails, and at the end of a run."""
+"""The output of the application and its processes: for failed tests, and at the end of a run."""
 
 import contextlib
 import time
@@ -11,14 +11,14 @@ from plumbline.results.files import ResultsError, write_whole
 from plumbline.services.application import Process
 from plumbline.services.services import Services
 
-# How long the application may take to write down why it has failed; it may have answered before.
+# After an error response, the application may take this long to write its traceback.
 OUTPUT_LIMIT_S, OUTPUT_SETTLED_S = 0.3, 0.05
 OUTPUT_LINES, KEPT_OUTPUT_BYTES = 40, 1 << 20
-OUTPUT_OF = "output of "  # begins the titles of sections of reports
+OUTPUT_OF = "output of "  # the start of a title of a report's section
 
 
 def new_output(ends: Mapping[Process, int]) -> list[tuple[str, str]]:
-    """Return titles and last lines of what processes have written since these ends of their output."""
+    """Return titles and last lines of the processes' output after the given positions."""
     known, deadline_s = [*ends.values()], time.monotonic() + OUTPUT_LIMIT_S
     while (now := [one.output_end() for one in ends]) != known or now == [*ends.values()]:
         if not ends or time.monotonic() > deadline_s:
@@ -30,12 +30,12 @@ def new_output(ends: Mapping[Process, int]) -> list[tuple[str, str]]:
 
 
 def output_in(report: pytest.TestReport) -> str:
-    """Return what the application and the processes wrote during a test that failed, under their names."""
+    """Return the output of the application and its processes during a failed test."""
     return "\n".join(f"{title}:\n{text}" for title, text in report.sections if title.startswith(OUTPUT_OF))
 
 
 def keep_output(services: Services, folder: Path) -> None:
-    """Add the output of the application and of each process to its log in this folder, of which the end is kept."""
+    """Append the output of the application and of each process to its log in this folder, up to a size limit."""
     for process in services.code_under_test():
         path, text = folder / f"{process.name}.log", process.output_after(0, KEPT_OUTPUT_BYTES)
         if text and folder.is_dir():

@@ -1,4 +1,4 @@
-"""The reports of tests: with what the application wrote during a failed one, and without passwords."""
+"""Adds the application's output to the reports of failed tests, and removes passwords."""
 
 import signal
 from collections.abc import Generator, Mapping
@@ -16,7 +16,7 @@ _OUTPUT_ENDS = pytest.StashKey[Mapping[Process, int]]()
 
 
 class Reports:
-    """Completes the reports of the suite's tests. A pytest plugin."""
+    """Completes the reports of the tests of a suite. A pytest plugin."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -35,7 +35,7 @@ class Reports:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        # On a slow machine pytest takes a second to render a failure, in which pytest-timeout would end the run.
+        # pytest may take a second to render a failure. Suspend pytest-timeout, which would end the run.
         left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
         try:
             report = yield
@@ -45,13 +45,13 @@ class Reports:
         if self._context.key_of(item):
             try:
                 self._complete(item, report)
-            except Exception as error:  # it costs this test, not the run
+            except Exception as error:  # fails this test, but not the run
                 report.outcome, report.sections = "failed", []
                 report.longrepr = f"this test could not be reported: {describe(error)}"
         return report
 
     def _complete(self, item: pytest.Item, report: pytest.TestReport) -> None:
-        """Add new output and the state of services that have died to a failed test, and remove passwords."""
+        """Add output and the state of dead services to a failed test's report, and remove passwords."""
         if report.failed:
             self._context.has_failed = not self._context.is_worker
             report.sections += new_output(item.stash.get(_OUTPUT_ENDS, {}))

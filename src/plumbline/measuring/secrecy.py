@@ -1,4 +1,4 @@
-"""What pytest prints and knows of a test, without passwords."""
+"""Removes passwords from pytest's output, reports and test names."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ Scrub = Callable[[str], str]
 
 
 def hide_passwords(config: pytest.Config, scrub: Scrub, at_stop: contextlib.ExitStack, *, streams: bool) -> None:
-    """Keep passwords out of all that pytest prints from now on, and with `-s` out of the standard `streams`."""
+    """Hide passwords in pytest's output from now on, and with `-s` and `streams` in stdout and stderr."""
     writer = config.get_terminal_writer() if config.pluginmanager.hasplugin("terminalreporter") else None
     if writer is not None:
         writer._file = cast(TextIO, Terminal(writer._file, scrub))
@@ -28,7 +28,7 @@ def hide_passwords(config: pytest.Config, scrub: Scrub, at_stop: contextlib.Exit
 
 
 def scrub_report(report: pytest.TestReport | pytest.CollectReport, scrub: Scrub) -> None:
-    """Remove passwords, and what controls a terminal, from a report, also of a test that passes or is skipped."""
+    """Remove passwords and control characters from the report of any test."""
 
     def clean(text: str) -> str:
         return scrub(printable(text))
@@ -45,7 +45,7 @@ def scrub_report(report: pytest.TestReport | pytest.CollectReport, scrub: Scrub)
 
 
 def scrub_names(metafunc: pytest.Metafunc, scrub: Scrub) -> None:
-    """Remove passwords from the parameters in the names of tests, before anything matches these names."""
+    """Remove passwords from the parameters in test names, before anything selects tests by name."""
     calls, taken = metafunc._calls, {call.id for call in metafunc._calls}
     for place, call in enumerate(calls):
         if (name := scrub(call.id)) != call.id:

@@ -1,4 +1,4 @@
-"""Statistics of samples: pure functions of numbers."""
+"""Statistics of samples: pure functions."""
 
 import math
 import statistics
@@ -18,7 +18,7 @@ class Summary:
     median_s: float
     mean_s: float
     p95_s: float
-    p99_s: float | None  # None for fewer than 1,000 samples: the tail would be a handful of samples
+    p99_s: float | None  # None for fewer than 1,000 samples
     minimum_s: float
     maximum_s: float
     rate_per_s: float
@@ -49,9 +49,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def unsteadiness(samples: Sequence[float]) -> float:
-    """Return by which share the slowest of five consecutive parts was slower than the fastest, by their medians.
+    """Split samples into five consecutive parts and compare the slowest with the fastest by their medians.
 
-    0 for fewer than 7 samples in a part. Steady samples stay well below 0.1, however long their tail.
+    Returns the difference as a fraction, or 0 for fewer than 7 samples per part. Steady samples stay well below 0.1,
+    even with a long tail.
     """
     size = len(samples) // PARTS
     if size < MIN_IN_PART:
@@ -71,5 +72,5 @@ def slope(values: Sequence[float]) -> float:
 
 
 def log_spread(medians_s: Sequence[float]) -> float:
-    """Return the standard deviation of the logarithms of medians: 0.01 is about 1 %. 0 for fewer than two."""
+    """Return the standard deviation of the logarithms of medians: 0.01 is about 1 %. 0 for fewer than two medians."""
     return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0

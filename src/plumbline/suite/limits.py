@@ -1,16 +1,16 @@
-"""The time limit of each test: its `timeout` mark, pytest-timeout's option, or `test_limit_s` of the settings."""
+"""The time limit of a test: its `timeout` mark, pytest-timeout's option, or the setting `test_limit_s`."""
 
 import pytest
 
-NO_LIMIT_S = 1e6  # days: the limit of a test that has none; `gate.time_limit_s` ends the run before
-_ARGUMENTS = ("timeout", "method", "func_only")  # of the mark, in the order of pytest-timeout
+NO_LIMIT_S = 1e6  # for a test without a limit: `gate.time_limit_s` ends the run long before
+_ARGUMENTS = ("timeout", "method", "func_only")  # of pytest-timeout's mark, in order
 
 
 def limit_of(item: pytest.Item, default_s: float) -> tuple[float, bool]:
-    """Return the time limit of a test in seconds, and whether it is for the test alone, without its fixtures.
+    """Return the time limit of a test in seconds, and whether it excludes fixtures.
 
-    As for pytest-timeout, 0 means no limit. Raises ValueError for a mark that cannot be used. The mark's `method` is
-    ignored: by that of a thread, one test would end the whole run.
+    0 means no limit, as for pytest-timeout. The mark's `method` is ignored, because the method "thread" would end the
+    whole run. Raises ValueError for an invalid mark.
     """
     mark = item.get_closest_marker("timeout")
     given = {**dict(zip(_ARGUMENTS, mark.args, strict=False)), **mark.kwargs} if mark else {}

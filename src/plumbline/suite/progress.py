@@ -1,4 +1,4 @@
-"""The progress of a run of the suite."""
+"""The progress display of a suite run."""
 
 import sys
 from collections.abc import Generator, Sequence
@@ -11,10 +11,10 @@ from plumbline.results.schema import Benchmark, TestOutcome
 
 
 class SuiteProgress:
-    """Shows the progress in place of pytest's dots. A pytest plugin."""
+    """Shows the progress instead of pytest's dots. A pytest plugin."""
 
     def __init__(self, tests: Sequence[TestOutcome], benchmarks: Sequence[Benchmark]) -> None:
-        """Show the last of these, to which others are added."""
+        """Show the last entries of these lists, which grow during the run."""
         self._tests = tests
         self._benchmarks = benchmarks
 

@@ -1,4 +1,4 @@
-"""The ordinary run of a suite: services around it, guards around each test, what it records, and what it prints."""
+"""The suite run in a pytest process: starts the services, guards and measures each test, and records the results."""
 
 import datetime
 import faulthandler
@@ -66,7 +66,7 @@ class SuiteRun:
         self._results: Results | None = None
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
         self._recorder = Recorder(context, self._untimed)
-        self._stderr = os.dup(2)  # the interpreter's last words get past pytest's capture
+        self._stderr = os.dup(2)  # faulthandler's output must bypass pytest's capture
         context.at_stop.callback(os.close, self._stderr)
         context.at_hold = self._held
         context.keeps_output = bool(self._output)
@@ -79,11 +79,11 @@ class SuiteRun:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
-        """Start the servers before the first test module is imported: user code reads its settings at import."""
+        """Start the servers before the first test module is imported: user code may read its settings at import."""
         path = below(collector.path, self._context.suite)
         if not isinstance(collector, pytest.Module) or path is None:
             return
-        # Nothing else was to be collected of a file of which the arguments name single tests.
+        # If arguments name single tests of a file, the file is only partly collected.
         named = [argument.partition("::")[0] for argument in self._config.args if "::" in argument]
         in_part = {(self._config.invocation_params.dir / name).resolve() for name in named}
         if not self._config.getoption("lf", default=False) and collector.path.resolve() not in in_part:
@@ -111,7 +111,7 @@ class SuiteRun:
         if left_out := [item for item in items if item not in kept]:
             self._config.hook.pytest_deselected(items=left_out)
         items[:] = others + selected
-        # Each is limited in its event loop, by pytest-timeout at twice that, and by faulthandler behind both.
+        # Three limits: in the event loop, then pytest-timeout at twice that time, then faulthandler.
         for item in selected:
             try:
                 limit_s, func_only = limit_of(item, self._context.settings.test_limit_s)
@@ -130,7 +130,7 @@ class SuiteRun:
         self._deselected += [key for item in items if (key := self._context.key_of(item))]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """A typo in the key of a budget would switch that budget off silently."""
+        """Reject unknown benchmark keys in the settings: a typo would silently switch a budget off."""
         if self._context.exit_code is not None:
             return
         known = {*self._deselected, *map(self._context.key_of, session.items)}
@@ -167,10 +167,10 @@ class SuiteRun:
         if self._config.option.perf_table:
             self._context.say(service_table(services.running(), services.skipped))
         gc.collect()
-        gc.freeze()  # out of later collections: of those before measurements, and at the end, where one takes 0.5 s
+        gc.freeze()  # makes later collections fast: before measurements, and the last one, which would take 0.5 s
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Watch one try of a test: other plugins may run it again."""
+        """Limit each attempt of a test: other plugins may run it again."""
         if limit_s := self._limits_s.get(nodeid):
             faulthandler.dump_traceback_later(limit_s * 2 + 30, exit=True, file=self._stderr)
 
@@ -192,7 +192,7 @@ class SuiteRun:
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
 
     def _held(self, by: str) -> None:
-        """Write the results again, with what holds this process at its end."""
+        """Write the results again with a note about what keeps this process from ending."""
         if self._output and self._results is not None:
             results = replace(self._results, notes=[*self._results.notes, by])
             write_results(Path(self._output), redacted(results, self._context.scrub))
@@ -217,7 +217,7 @@ class SuiteRun:
 
 
 class Recorder:
-    """Starts the measurements of the suite's tests, and records what came of them. A pytest plugin."""
+    """Starts the measurements of the tests and records their results. A pytest plugin."""
 
     def __init__(self, context: RunContext, untimed: str) -> None:
         self.benchmarks: list[Benchmark] = []
@@ -225,15 +225,15 @@ class Recorder:
         self.service_lines: list[str] = []
         self.counter: Counter | None = None
         self._context = context
-        self._untimed = untimed  # why timings would mean nothing in this process, or ""
+        self._untimed = untimed  # why timings are meaningless in this process, or ""
         self._disturbances: Disturbances | None = None
         self._app_elsewhere: list[str] = []
-        self._called = ""  # node id of the last test that has come to its end
+        self._called = ""  # the node id of the last test that has finished
         self._service_off: set[str] = set()
-        self._tries = Tally[str]()  # of each key: another plugin may run a test that failed again
+        self._tries = Tally[str]()  # attempts by key: another plugin may repeat a failed test
 
     def start_measure(self, item: pytest.Item) -> Measure:
-        """Return the `measure` of one test; it measures again if a budget was broken or the machine was disturbed."""
+        """Return a `measure` for a test. It measures again if a budget was broken or the machine was disturbed."""
         if self._untimed:
             return Measure(self._context.profile, untimed_rounds=1)
         key = self._context.key_of(item)
@@ -250,13 +250,13 @@ class Recorder:
         return Measure(self._context.profile, retry, self._count if self.counter else None)
 
     def _count(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
-        """Run the counting pass. Nothing is timed in it, so the code under test can be watched meanwhile."""
+        """Run the counting pass. Nothing is timed, so the connections can be watched meanwhile."""
         assert self.counter is not None
         with self._context.services.watched():
             return (yield from self.counter.rounds(operations, left))
 
     def results(self, collected_files: Collection[str], deselected: Collection[str]) -> Results:
-        """Return the record of the run, which is not judged yet."""
+        """Return the results of the run, without verdicts."""
         context = self._context
         services = context.services if context.begun else None
         running = services.running() if services else []
@@ -300,19 +300,19 @@ class Recorder:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        # A wider fixture raises it again.
+        # Fixtures with a wider scope raise the same exception again.
         if call.excinfo and any(call.excinfo.value is skip for skip in self._context.off_skips):
             self._service_off.add(self._context.key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
         has_passed = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
-        has_ended = self._called == item.nodeid  # its subtests are reported before its end
+        has_ended = self._called == item.nodeid  # subtests are reported before the test has ended
         if has_passed and has_ended and isinstance(measure, Measure) and isinstance(item, pytest.Function):
             try:
                 benchmark = self._benchmark(item, measure)
-                # What could not be written at the end would cost the whole run.
+                # An invalid value would make the whole file of results unwritable.
                 msgspec.convert(rounded(msgspec.to_builtins(benchmark), digits=5), Benchmark)
                 self.benchmarks.append(benchmark)
-            except Exception as error:  # it costs this benchmark, not the run
+            except Exception as error:  # fails this benchmark, but not the run
                 is_misuse = isinstance(error, MeasureError)
                 report.longrepr = str(error) if is_misuse else f"it could not be recorded: {describe(error)}"
                 report.outcome = "failed"
@@ -339,7 +339,7 @@ class Recorder:
         key, source, summary = self._context.key_of(item), item.stash[_SOURCE], measure.summary
         if "app" in self._context.settings.external_urls and "api_url" in item.fixturenames:
             self._app_elsewhere.append(key)
-        tries = [f"passed only at try {self._tries[key]}"] if self._tries[key] > 1 else []
+        tries = [f"passed only on attempt {self._tries[key]}"] if self._tries[key] > 1 else []
         budget = measure.budget or self._budget(key)
         return Benchmark(
             key=key,
@@ -376,7 +376,7 @@ class Recorder:
 
 
 def why_untimed(config: pytest.Config) -> str:
-    """Return what makes timings meaningless in this process, such as "under coverage"; "" if nothing does."""
+    """Return why timings are meaningless in this process, such as "under coverage", or ""."""
     if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
         return "under pytest-xdist (-n)"
     if config.getoption("usepdb", default=False) or config.getoption("trace", default=False):

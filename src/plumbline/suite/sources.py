@@ -1,4 +1,4 @@
-"""The code of benchmarks, as it was when pytest collected them."""
+"""The source code of benchmarks at the time of collection."""
 
 import functools
 import hashlib
@@ -14,10 +14,10 @@ from msgspec import Struct
 
 
 class Source(Struct, frozen=True):
-    """The code of one benchmark."""
+    """The source code of a benchmark."""
 
-    text: str = ""  # "" if it cannot be read, as that of code made by `exec`
-    hash: str = ""  # of the code of the test and of the suite's fixtures that it uses
+    text: str = ""  # "" if it cannot be read, for example if `exec` made it
+    hash: str = ""  # of the test and of the suite's fixtures that it uses
     description: str = ""
 
 
@@ -33,16 +33,16 @@ def source_of(item: pytest.Function, suite: Path) -> Source:
 
 
 def _innermost(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function inside decorators and `functools.partial`."""
+    """Unwrap decorators and `functools.partial`."""
     inner: Callable[..., Any] = inspect.unwrap(function)
     return _innermost(inner.func) if isinstance(inner, functools.partial) else inner
 
 
 def _read(function: Callable[..., object], folder: Path | None = None) -> str:
-    """Return the code of a function; "" if it is not below the folder, or cannot be read."""
+    """Return the code of a function, or "" if it is outside the folder or cannot be read."""
     try:
         if folder is None or Path(inspect.getfile(function)).is_relative_to(folder):
             return inspect.getsource(function)
-    except Exception:  # noqa: S110, of many kinds: no function, no file, or one that is being saved at this moment
+    except Exception:  # noqa: S110, for example not a function, no file, or a file that is just being saved
         pass
     return ""

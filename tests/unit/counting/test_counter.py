@@ -478,7 +478,7 @@ async def test_a_statement_that_can_t_be_explained_leaves_the_others(
     assert found.same["postgres.statement SELECT id FROM mine"] == 1
     assert ROWS not in found.families
     [note] = counter.notes
-    assert "rows read can't be counted where SELECT id FROM mine is executed" in note
+    assert "the rows read by SELECT id FROM mine can't be counted" in note
 
 
 async def test_a_machine_that_does_not_report_connections(

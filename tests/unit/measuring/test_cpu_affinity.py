@@ -116,7 +116,7 @@ def test_two_runs_take_different_cores_and_a_third_is_told(locks: list[CoreLock]
     locks += [CoreLock.acquire("auto") for _ in range(3)]
 
     assert {locks[0].core, locks[1].core} == set(CORES[:2])
-    assert (locks[2].core, locks[2].why) == (None, f"another run holds core {CORES[0]}, {CORES[1]}")
+    assert (locks[2].core, locks[2].why) == (None, f"another run has locked core {CORES[0]}, {CORES[1]}")
 
 
 @on_two_cores
@@ -140,7 +140,7 @@ def test_a_core_that_another_process_holds_is_not_taken(locks: list[CoreLock]) -
         [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
     )
 
-    assert done.stdout == f"another run holds core {CORES[0]}\n"
+    assert done.stdout == f"another run has locked core {CORES[0]}\n"
 
 
 @on_two_cores
@@ -166,9 +166,7 @@ def test_a_core_that_is_wished_for_is_taken(locks: list[CoreLock]) -> None:
 @on_two_cores
 def test_a_core_that_is_not_allowed_is_told() -> None:
     """A core outside the process's own is refused, and the allowed ones are named."""
-    assert not_allowed(100_000) == (
-        f"pin: core 100000 is not among those allowed to this process: {CORES[0]}, {CORES[1]}"
-    )
+    assert not_allowed(100_000) == (f"pin: this process may not use core 100000; it may use {CORES[0]}, {CORES[1]}")
     assert [not_allowed(plan) for plan in (CORES[0], CORES[1], "auto", "off")] == [""] * 4
 
 
@@ -176,7 +174,7 @@ def test_the_pin_can_be_off() -> None:
     """`off` locks nothing and says so."""
     lock = CoreLock.acquire("off")
 
-    assert (lock.core, lock.why) == (None, "the pin is off")
+    assert (lock.core, lock.why) == (None, "pinning is off")
     lock.release()
 
 
@@ -186,7 +184,7 @@ def test_another_system_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 
     lock = CoreLock.acquire("auto")
 
-    assert (lock.core, lock.why) == (None, "no pinning on darwin")
+    assert (lock.core, lock.why) == (None, "pinning is not possible on darwin")
 
 
 @on_two_cores

@@ -266,7 +266,7 @@ async def test_where_the_loop_is_blocked_is_told(clock: list[float]) -> None:
 
     error = await failure(test, SHORT_S)
 
-    assert "something blocked the event loop\nthe loop itself was in:\n" in str(error)
+    assert "something blocked the event loop\nthe event loop itself was in:\n" in str(error)
     assert "test: watch.join(LONG_S)  # blocks until it has looked" in str(error)
 
 
@@ -319,7 +319,7 @@ async def test_a_test_that_blocked_the_loop_and_failed_keeps_its_error(clock: li
     error = await failure(test)
 
     assert type(error) is AssertionError
-    assert told(error) == "wrong answer\nThe event loop was blocked: its own limit of 30 s could not act."
+    assert told(error) == "wrong answer\nSomething blocked the event loop: the limit of 30 s could not take effect."
 
 
 async def test_a_test_that_took_just_the_limit_passes(clock: list[float]) -> None:

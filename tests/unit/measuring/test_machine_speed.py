@@ -90,7 +90,7 @@ def test_a_real_core_has_a_pace() -> None:
 def test_unsteady_samples_are_a_disturbance() -> None:
     disturbed = Disturbances().watch()
     assert disturbed(STEADY) == ""
-    assert "samples in a row were slower" in disturbed(UNSTEADY)
+    assert "consecutive samples were slower" in disturbed(UNSTEADY)
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -100,7 +100,7 @@ def test_a_slow_machine_is_a_disturbance(clock: Clock, before: bool) -> None:
     clock.step_s = 1.5 if before else 1.0
     disturbed = disturbances.watch()
     clock.step_s = 1.0 if before else 1.5
-    assert disturbed(STEADY) == "the machine itself was slower than before"
+    assert disturbed(STEADY) == "the machine was slower than before"
 
 
 def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:

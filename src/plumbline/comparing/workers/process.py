@@ -19,7 +19,7 @@ from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
 from plumbline.processes import WATCHED, printable, set_affinity, signal_all, tree, watched_with_us
-from plumbline.project import PYTEST_CAME_TO_ITS_END, SUITE
+from plumbline.project import PYTEST_FINISHED, SUITE
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")  # plugins that take a tenth of a worker's time
@@ -153,7 +153,7 @@ class WorkerProcess:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise self._invalid(f"it has not ended for {limit_s:g} s, with nothing left to do") from None
-        if code not in PYTEST_CAME_TO_ITS_END:
+        if code not in PYTEST_FINISHED:
             raise self._invalid(f"it ended with exit code {code}")
 
     def pin(self, cores: Collection[int]) -> None:
