@@ -162,11 +162,10 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     Budgets hold on every machine. A broken budget is measured again in fresh processes before it fails the run.
 
-    Example:
-        ```python
+    Example::
+
         async for timer in measure(budget=Budget(median_ms=5, rate_per_s=200)):
             ...
-        ```
     """
 
     #: The highest median, in milliseconds.

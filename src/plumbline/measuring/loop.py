@@ -26,16 +26,21 @@ CountingPass = Callable[[int, Callable[[], None]], Generator[AbstractContextMana
 
 
 class MeasureError(Exception):
-    """A benchmark uses `measure` in a way that measures nothing, or not what it claims."""
+    """The misuse of `measure` in a test, such as a round that times no block, or two blocks.
+
+    The message names the mistake, and the test fails.
+    """
 
 
 class Timer:
-    """Reads the clock on the way into a `with` block and on the way out, nothing else.
+    """The timer of one sample, which the loop over `measure()` yields.
 
-    Its two methods are closures in slots rather than methods of the class: `with` finds them without binding `self`,
-    which keeps an empty sample below twice a bare pair of `perf_counter` calls.
+    It reads `time.perf_counter` when the `with` block begins and when it ends, and does nothing else. An empty block
+    takes some 0.06 µs.
     """
 
+    # The two methods are closures in slots rather than methods of the class: `with` finds them without binding `self`,
+    # which keeps an empty sample below twice a bare pair of `perf_counter` calls.
     __slots__ = ("__enter__", "__exit__")
     if TYPE_CHECKING:
 
@@ -59,11 +64,21 @@ class Timer:
 
 
 class Measure:
-    """The fixture `measure` of a test: call it once, iterate over what it returns, then read `result`.
+    """The measurement of a benchmark, as the fixture `measure` provides it.
 
-    Iterate with `for` or `async for`, and time one sample in each round. It is not an asynchronous generator: one that
-    is left by `break` or a failed assertion would leave a task behind.
+    Call it once in a test, iterate over it, and time one block in each round. Coroutine tests iterate with
+    `async for`, other tests with `for`. After the loop, `result` holds the figures.
+
+    Example::
+
+        async def test_publish(redis_client: Redis, measure: Measure) -> None:
+            async for timer in measure():
+                with timer:
+                    await redis_client.publish("channel", "message")
     """
+
+    # It is an iterator, not an asynchronous generator: a generator that is left by `break` or by a failed assertion
+    # would leave a task behind.
 
     def __init__(
         self,
@@ -96,17 +111,27 @@ class Measure:
         budget: Budget | None = None,
         renamed_from: str = "",
     ) -> Self:
-        """Start the one measurement of this test.
+        """Start the measurement of this test, and return the measurement itself to iterate over.
 
         Args:
-            operations: how many operations one sample contains; figures are per operation.
-            samples: the number of samples, instead of the profile's.
-            warmup: the rounds of warm-up, instead of the profile's operations.
-            budget: the service-level objective, instead of the one in settings.toml.
-            renamed_from: the former key of this benchmark, which keeps its history.
+            operations: The number of operations in one timed block. All figures are per operation.
+            samples: The number of samples, at least 7. By default the profile decides.
+            warmup: The number of rounds before the first sample, which are not timed. By default the profile decides.
+            budget: The limits of this benchmark. They replace those in `settings.toml`.
+            renamed_from: The former key of this benchmark, such as `test_cart.py::test_add`. It keeps its history.
+
+        Returns:
+            The measurement, which yields one `Timer` in each round.
 
         Raises:
-            MeasureError: for a second call, or for figures that are too small.
+            MeasureError: If it is called twice in a test, or with a number that is too small.
+
+        Example::
+
+            for timer in measure(operations=100, samples=1000):
+                with timer:
+                    for cents in range(100):
+                        price(cents)
         """
         if self.operations:
             raise MeasureError("measure() was called twice: write one test for each measurement")
@@ -148,7 +173,11 @@ class Measure:
 
     @property
     def result(self) -> Summary:
-        """The figures; raises MeasureError before the loop has ended."""
+        """The figures of the measurement, once the loop has ended.
+
+        Raises:
+            MeasureError: If the loop has not ended.
+        """
         if self.summary is None:
             raise MeasureError("measure.result is known only after the loop over measure() has ended")
         return self.summary

@@ -12,15 +12,23 @@ PARTS, MIN_IN_PART = 5, 7
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of a measurement, in seconds per operation; `rate_per_s` in operations per second."""
+    """The figures of a measurement. Times are in seconds per operation."""
 
+    #: All samples, in the order in which they were taken.
     samples_s: tuple[float, ...]
+    #: The median.
     median_s: float
+    #: The mean.
     mean_s: float
+    #: The 95th percentile.
     p95_s: float
-    p99_s: float | None  # None for fewer than 1,000 samples
+    #: The 99th percentile. None if there are fewer than 1,000 samples: it would be the figure of a few samples.
+    p99_s: float | None
+    #: The shortest sample.
     minimum_s: float
+    #: The longest sample.
     maximum_s: float
+    #: Operations per second: one divided by the mean.
     rate_per_s: float
 
 
@@ -64,7 +72,20 @@ def unsteadiness(samples: Sequence[float]) -> float:
 def slope(values: Sequence[float]) -> float:
     """Return the growth of a series per step: the median of the slopes between all pairs (Theil 1950, Sen 1968).
 
-    One outlier, such as a garbage collection, does not move it. Raises ValueError for fewer than two values.
+    Use it to assert that memory does not grow. A single outlier, such as a garbage collection, does not change it.
+
+    Args:
+        values: At least two values, at equal distances.
+
+    Returns:
+        The growth from one value to the next, in the unit of the values.
+
+    Raises:
+        ValueError: If there are fewer than two values.
+
+    Example::
+
+        assert slope([10.0, 12.0, 14.0]) == 2.0
     """
     if len(values) < 2:
         raise ValueError("a slope needs two values")

@@ -13,14 +13,29 @@ DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 
 
 @dataclass(frozen=True)
 class Address:
-    """One server; `database` is the path of an HTTP address, and `options` a query string."""
+    """The address of one server.
 
+    Example::
+
+        assert services.postgres is not None
+        address = services.postgres.address
+        connection = await asyncpg.connect(address.url)
+        print(address.shown)  # without the password
+    """
+
+    #: `redis`, `postgresql`, `http` and the like.
     scheme: str
+    #: The host name or the IP address.
     host: str
+    #: The port.
     port: int
+    #: The user, not quoted.
     user: str = ""
+    #: The password, not quoted.
     password: str = field(default="", repr=False)
+    #: The name or number of the database. For HTTP, the path.
     database: str = ""
+    #: The query string of the URL.
     options: str = field(default="", repr=False)
 
     @classmethod
@@ -47,13 +62,13 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The whole URL, with the password."""
+        """The URL, with the password."""
         password = f":{quote(self.password, safe='')}" if self.password else ""
         return self._spelt(f"{quote(self.user, safe='')}{password}", self.options)
 
     @property
     def shown(self) -> str:
-        """The URL without any password: safe to print."""
+        """The URL without passwords, which is safe to print."""
         if not self.host:
             return "-"
         pairs = parse_qsl(self.options, keep_blank_values=True)

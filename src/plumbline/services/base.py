@@ -60,30 +60,34 @@ class Context:
 
 
 class Service:
-    """One running or external server, or one process of code under test."""
+    """A server of a run, the application, or a process beside it."""
 
-    own = False  # True if this run started it, so that it may pause, kill and pin it
+    own = False  #: Whether this run started it. Only such a service can be paused, killed and restarted.
     advice_at_limit = "read its last output above, or raise ready_limit_s in settings.toml"
     advice_if_silent = "read its last output above; let each test resume what it has paused; run the last test alone"
 
     def __init__(self, name: str, backend: str, why: str, address: Address) -> None:
-        self.name = name
-        self.backend = backend
-        self.why = why
-        self.address = address  # known after `start`; a restart may change it
-        # Known after `wait_ready`: "Redis", "Valkey" or "PostgreSQL", its version, and the seconds until it was ready.
-        self.product = ""
-        self.version = ""
-        self.ready_s: float | None = None
+        self.name = name  #: `redis`, `postgres`, `app`, or the name of a process in `settings.toml`.
+        self.backend = backend  #: `docker`, `embedded` or `external` for a server.
+        self.why = why  #: Why it has this backend.
+        self.address = address  #: Its address. A restart may change it.
+        self.product = ""  #: `Redis`, `Valkey` or `PostgreSQL`, once it is ready.
+        self.version = ""  #: Its version, once it is ready.
+        self.ready_s: float | None = None  #: The seconds until it was ready.
 
     def start(self) -> None:
         """Start it and return as soon as its address is known. Raises NotReady."""
 
     def wait_ready(self, limit_s: float) -> None:
-        """Probe until the service does real work. Blocks: from a coroutine, call it in a thread.
+        """Probe until the service does real work, with exponential backoff and full jitter.
 
-        Retries with exponential backoff and full jitter. Raises NotReady at the deadline, at a final
-        error, and as soon as the process or container has exited.
+        It blocks: in a coroutine, call it by `asyncio.to_thread`.
+
+        Args:
+            limit_s: The seconds until it has to be ready.
+
+        Raises:
+            NotReady: At the limit, at an error that no retry can cure, and as soon as it has exited.
         """
         started_s = time.monotonic()
         longest_delay_s = FIRST_DELAY_S
@@ -151,7 +155,7 @@ class Service:
         return "unknown: it is external"
 
     def log_tail(self, lines: int = SHOWN_LINES) -> str:
-        """Return the last lines of its output, without passwords."""
+        """Return the last lines of its output, at most so many, without passwords."""
         return self.redact(printable(self.raw_log(lines)))
 
     def raw_log(self, lines: int) -> str:
@@ -183,7 +187,7 @@ class Service:
         set_affinity(self.pids(), cores)
 
     def pause(self) -> None:
-        """Suspend it with its connections until `resume`. Raises ServiceError if it is external."""
+        """Suspend it until `resume`. Its connections stay open."""
         raise self._not_ours()
 
     def resume(self) -> None:

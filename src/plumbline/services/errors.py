@@ -8,14 +8,15 @@ class ServiceError(Exception):
 
 
 class NotReady(Exception):
-    """A service that the run needs is not ready. str() is the whole message, without passwords.
+    """A service did not become ready, or stopped working.
 
-    `output` is the service's last output. It may hold passwords: do not print it.
+    The message names the service, its address without the password, the attempts, the last error, the last output, and
+    what to do next.
     """
 
     def __init__(self, report: str, output: str = "") -> None:
         super().__init__(report)
-        self.output = output
+        self.output = output  # the service's last output, which may hold passwords: do not print it
 
 
 class Unavailable(Exception):

@@ -47,7 +47,18 @@ DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
 
 class Services:
-    """All services of one run. `stop` may be called at any point, and again."""
+    """The services of a run, as the fixture `services` provides them.
+
+    Example::
+
+        @pytest.mark.full
+        @pytest.mark.disruptive
+        def test_restart(services: Services) -> None:
+            assert services.redis is not None
+            services.redis.kill()
+            services.redis.restart()
+            services.redis.wait_ready(10)
+    """
 
     def __init__(
         self,
@@ -68,10 +79,10 @@ class Services:
         comparison passes the addresses of `shared` servers, its `key_prefix`, and whether to `prepare`. `child_environ`
         returns the environment of the code under test. `app_python` runs that code if it has its own environment.
         """
-        self.redis: Service | None = None
-        self.postgres: Service | None = None
-        self.app: Service | None = None
-        self.processes: dict[str, Service] = {}
+        self.redis: Service | None = None  #: The Redis server. None if it is off.
+        self.postgres: Service | None = None  #: The PostgreSQL server. None if it is off.
+        self.app: Service | None = None  #: The application. None if the settings name none.
+        self.processes: dict[str, Service] = {}  #: The processes of `[processes]`, by name.
         self.skipped: dict[str, str] = {}  # the reason why a service is missing, by its name
         self.notices: list[str] = []  # lines for the report
         self._settings = settings
@@ -83,10 +94,10 @@ class Services:
         self._secrets = known_secrets(environ, settings)
         self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
-        self.directory = self._run.directory  # for files of this run; removed at its end
+        self.directory = self._run.directory  #: A folder for files of this run, which is removed at its end.
         self._guard = Guard(root, settings, self._environ, self._run)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
-        self.key_prefix = key_prefix or self._run.key_prefix  # of every Redis key of this run
+        self.key_prefix = key_prefix or self._run.key_prefix  #: The prefix of every Redis key of this run.
         self._starting: list[Future[Service]] = []
         self._waiting: list[Future[None]] = []
         self._application_begun = False

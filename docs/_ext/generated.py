@@ -1,0 +1,207 @@
+"""Parts of the reference that are made from the code: a page holds `<!-- generated: settings -->` where one belongs."""
+
+import contextlib
+import inspect
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from sphinx.pycode import ModuleAnalyzer
+
+from plumbline import cli, settings
+from plumbline.measuring import fixtures
+from plumbline.pytest_plugin import MARKERS
+from plumbline.reporting.content import EXIT_CODES
+from plumbline.services.variables import PLACEHOLDERS
+from plumbline.settings_file import TABLES
+
+MARK = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
+SCHEMA = Path(__file__).parents[1] / "reference" / "results.schema.json"
+PLURALS = {"string": "strings", "boolean": "booleans"}
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Fill in the parts when Sphinx reads a page."""
+    app.connect("source-read", fill_in)
+    return {"parallel_read_safe": True}
+
+
+def fill_in(_app: object, _page: str, source: list[str]) -> None:
+    """Put each part in the place of its mark; `source` holds the text of the page."""
+    source[0] = MARK.sub(lambda found: PARTS[found[1]](), source[0])
+
+
+def settings_part() -> str:
+    """Return all settings, by table."""
+    tables: list[tuple[str, Any]] = [("", settings.Settings), *sorted(TABLES.items())]
+    return "\n".join(line for name, table in tables for line in table_lines(name, table))
+
+
+def table_lines(name: str, table: type[msgspec.Struct]) -> Iterator[str]:
+    """Yield the heading of a table of settings.toml, its text, and its settings."""
+    yield f"## `[{name}]`" if name else "## Top level"
+    yield f"\n{(inspect.getdoc(table) or '').split('Example::')[0].strip()}\n"
+    texts = texts_of(table)
+    variables = {key: variable for variable, key in settings.OVERRIDES.items()} if not name else {}
+    for field in settings_of(table):
+        also = f" The environment variable `{variables[field.name]}` overrides it." if field.name in variables else ""
+        yield f":::{{confval}} {name}.{field.name}".replace(" .", " ")
+        yield f":type: {type_text(get_type_hints(table, include_extras=True)[field.name])}"
+        if (default := default_text(field)) is not None:
+            yield f":default: {default}"
+        yield f"\n{texts[field.name]}{also}\n:::\n"
+
+
+def settings_of(table: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
+    """Return the settings of a table, without those that are tables of their own or come from the environment."""
+    own = {name.partition(".")[0] for name in TABLES} | {"external_urls"}
+    return [field for field in msgspec.structs.fields(table) if table is not settings.Settings or field.name not in own]
+
+
+def texts_of(table: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the text of each setting of a table, from the comment `#:` above it."""
+    found: dict[tuple[str, str], list[str]] = ModuleAnalyzer.for_module(table.__module__).find_attr_docs()
+    return {key: " ".join(lines).strip() for (owner, key), lines in found.items() if owner == table.__name__}
+
+
+def type_text(annotation: Any) -> str:
+    """Return a type in words: `list of strings`, `integer from 2 to 20`."""
+    if get_origin(annotation) is Annotated:
+        inner, meta = get_args(annotation)
+        return type_text(inner) + bounds_text(meta, is_share=meta.lt == 1)
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [type_text(part) for part in get_args(annotation) if part is not NoneType]
+        return ", ".join(parts[:-1]) + (" or " if len(parts) > 1 else "") + parts[-1]
+    if get_origin(annotation) is Literal:
+        values = [f"`{json.dumps(value)}`" for value in get_args(annotation)]
+        return ", ".join(values[:-1]) + (" or " if len(values) > 1 else "") + values[-1]
+    if get_origin(annotation) is list:
+        return f"list of {plural(type_text(get_args(annotation)[0]))}"
+    if get_origin(annotation) is dict:
+        return f"table of {plural(type_text(get_args(annotation)[1]))}"
+    return {str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
+
+
+def plural(text: str) -> str:
+    return PLURALS.get(text, text)
+
+
+def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
+    if is_share:
+        return " between 0 and 1"
+    if meta.gt == 0:
+        return " above 0"
+    if meta.le is not None:
+        return f" from {meta.ge} to {meta.le}"
+    return f", at least {meta.ge}" if meta.ge else ""
+
+
+def default_text(field: msgspec.structs.FieldInfo) -> str | None:
+    """Return the default of a setting as in TOML; None if it has no value."""
+    if field.required:
+        return "required"
+    value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    if value is None:
+        return None
+    return f"`{value:g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
+
+
+def profiles_part() -> str:
+    """Return the built-in profiles as a table."""
+    keys = [field.name for field in msgspec.structs.fields(settings.Profile)]
+    rows = [[f"`{name}`", *(f"{getattr(settings.Settings().profile(name), key):g}" for key in keys)] for name in NAMES]
+    return markdown_table(["profile", *(f"`{key}`" for key in keys)], rows)
+
+
+NAMES = ("ci", "full")
+
+
+def commands_part() -> str:
+    """Return the help of each command."""
+    return "\n".join(f"## {name}\n\n```text\n{help_of(name)}```\n" for name in cli.COMMANDS)
+
+
+def help_of(name: str) -> str:
+    """Return what `plumbline NAME --help` prints."""
+    before, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "78"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+            cli.main([name, "--help"])
+        return printed.getvalue()
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ.update({"COLUMNS": before} if before else {})
+
+
+def exit_codes_part() -> str:
+    return markdown_table(["code", "meaning"], [[str(code), meaning] for code, meaning in EXIT_CODES.items()])
+
+
+def fixtures_part() -> str:
+    rows = []
+    for name in sorted(fixtures.NAMES):
+        function = inspect.unwrap(getattr(fixtures, name))
+        rows.append([f"`{name}`", " ".join((inspect.getdoc(function) or "").split())])
+    return markdown_table(["fixture", "gives"], rows)
+
+
+def markers_part() -> str:
+    return markdown_table(["marker", "meaning"], [[f"`{name}`", meaning] for name, meaning in MARKERS.items()])
+
+
+def placeholders_part() -> str:
+    return ", ".join(f"`{{{name}}}`" for name in sorted(PLACEHOLDERS)) + "."
+
+
+def results_part() -> str:
+    """Return the fields of each type of results.json, from its schema."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    return "\n\n".join(
+        f"### {name}\n\n{one.get('description', '')}\n\n{fields_of(one)}" for name, one in schema.items()
+    )
+
+
+def fields_of(definition: dict[str, Any]) -> str:
+    rows = []
+    for name, field in definition["properties"].items():
+        rows.append([f"`{name}`", schema_type(field), field.get("description", "").replace("|", "\\|")])
+    return markdown_table(["field", "type", "meaning"], rows)
+
+
+def schema_type(field: dict[str, Any]) -> str:
+    """Return the type of a field of a JSON Schema in words."""
+    if "anyOf" in field:
+        return " or ".join(schema_type(one) for one in field["anyOf"])
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in field:
+        return "code"
+    if field["type"] == "array":
+        return f"list of {schema_type(field['items'])}"
+    if field["type"] == "object":
+        return f"object of {schema_type(field['additionalProperties'])}"
+    return str(field["type"])
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings_part,
+    "profiles": profiles_part,
+    "commands": commands_part,
+    "exit codes": exit_codes_part,
+    "fixtures": fixtures_part,
+    "markers": markers_part,
+    "placeholders": placeholders_part,
+    "results": results_part,
+}
