@@ -108,12 +108,13 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
 
 def _environment(results: Results) -> Markup:
     packages = sorted(results.environment.packages.items())
+    known = content.environment(results) | ({"baseline": results.baseline} if content.compared(results) else {})
     return section(
         "Environment",
         listed(results.service_lines),
         listed(results.baseline_differences, "Differences from the baseline"),
         listed(results.base_differences, "Differences from the base"),
-        table("Machine, services and commit", ["property", "this run"], list(content.environment(results).items())),
+        table("Machine, services and commit", ["property", "this run"], list(known.items())),
         folded(f"Packages ({len(packages):,})", table("Packages", ["package", "version"], packages)),
     )
 

@@ -1,5 +1,6 @@
 """The top of the page: what was measured, the verdict, and what is wrong with its cause."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ from plumbline.reporting import content
 from plumbline.reporting.html.elements import (
     Markup,
     facts,
+    folded,
     tag,
     tone,
     verbatim,
@@ -15,6 +17,7 @@ from plumbline.reporting.html.elements import (
 from plumbline.reporting.html.overview import names
 from plumbline.results.schema import Kind, Problem, Reason, Results
 
+_MOST_LINES = 10  # of a traceback or log
 _MOST_PROBLEMS = 10  # the table shows all
 # Reasons of a run that name benchmarks or tests.
 _NAMING: set[Kind] = {
@@ -28,7 +31,7 @@ _COUNTED = {
     "missing": ("missing",) * 2,
     "invalid": ("invalid",) * 2,
     "inconclusive": ("inconclusive",) * 2,
-    "drift": ("slower than the baseline, but not because of this change",) * 2,
+    "drift": ("drifted: slower than the baseline, but not because of this change",) * 2,
     "accepted": ("accepted regression", "accepted regressions"),
     "improvement": ("improvement", "improvements"),
     "pass": ("passed",) * 2,
@@ -57,18 +60,23 @@ def verdict(results: Results) -> Markup:
 
 
 def _own_reasons(results: Results) -> Iterator[Reason]:
-    """Yield the reasons of the run without those that only name benchmarks or tests, which are shown as problems."""
+    """Yield the reasons of the run without those that say nothing more than its problems."""
     shown = {problem.key for problem in results.problems}
     for reason in results.reasons:
-        if not (reason.kind in _NAMING and shown.issuperset(reason.subjects)):
+        named = reason.kind in _NAMING and shown.issuperset(reason.subjects)
+        if not (named or (reason.kind == "counts_grown" and all(count.benchmarks == 1 for count in reason.counts))):
             yield reason
 
 
 def _reason(reason: Reason) -> Iterator[Markup]:
-    """Yield the first line of a reason, and the others as they are: a traceback, or the end of a log."""
-    first, *others = content.reason_text(reason).splitlines() or [""]
+    """Yield the first line of a reason, and the others as they are: of a long traceback or log, the end first."""
+    first, _, rest = content.reason_text(reason).partition("\n")
     yield tag("p", first[:1].upper() + first[1:], class_="reason")
-    if others:
+    others = textwrap.dedent(rest).splitlines()
+    if len(others) > _MOST_LINES:
+        yield verbatim(["…", *others[-_MOST_LINES:]])
+        yield folded(f"All {len(others):,} lines", verbatim(others))
+    elif others:
         yield verbatim(others)
 
 
@@ -93,9 +101,10 @@ def _summary(results: Results) -> Markup:
 def _run(results: Results) -> list[tuple[str, str]]:
     """Return what was measured, when, and what it was compared with."""
     of = results.environment
-    baseline = results.baseline.rpartition("/")[2] if content.compared(results) else "none"
-    if baseline != "none" and results.baseline_commit:
-        baseline += f", recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
+    baseline = "none" if results.benchmarks else ""
+    if content.compared(results):
+        recorded = f"recorded at {results.baseline_commit[:7]} on {results.baseline_created[:10]}"
+        baseline = recorded if results.baseline_commit else results.baseline.rpartition("/")[2]
     return [
         ("project", results.project),
         ("branch", of.branch),

@@ -75,9 +75,18 @@ def test_what_is_wrong_with_a_run_is_shown_with_all_its_lines() -> None:
     assert "Invalid App never became ready Traceback: <line 3> " in shown.text
     assert shown.texts.count("Traceback:\n  <line 3>") == 1
     assert "Nothing was measured." in shown.text
-    assert "baseline none" in shown.text
     assert "#benchmarks" in shown.attributes("href")
     assert "benchmarks" in shown.attributes("id")
+
+
+def test_of_a_long_traceback_the_end_is_shown_and_the_rest_is_folded() -> None:
+    lines = ["app is not ready", *(f"  line {n}" for n in range(30)), "ModuleNotFoundError: No module named 'shop'"]
+    shown = seen(results(verdict="invalid", exit_code=3, reasons=["\n".join(lines)], baseline=""))
+
+    visible, _, folded = shown.text.partition("All 31 lines")
+    assert "ModuleNotFoundError" in visible
+    assert "line 20 " not in visible
+    assert "line 0 " in folded
 
 
 def test_more_failing_benchmarks_than_a_reader_takes_in_are_counted() -> None:
