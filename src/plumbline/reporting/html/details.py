@@ -110,8 +110,10 @@ def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
             rows.append(row(side, len(samples_s), summarize(samples_s), suffix="_s"))
     if content.now(benchmark):
         rows.append(row("this run", benchmark.samples, benchmark))
-    figures = ["samples", *columns, "rate"]
-    return table("Times per operation", ["of", *figures], rows, figures=figures)
+    headings = ["of", "samples", *columns, "rate"]
+    known = [number for number in range(len(headings)) if any(row[number] for row in rows)]
+    shown = [[row[number] for number in known] for row in [headings, *rows]]
+    return table("Times per operation", shown[0], shown[1:], figures=headings[1:])
 
 
 def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Markup:

@@ -76,6 +76,15 @@ def odd_figures() -> Results:
     return results(*entries, minimum_effect=0.0)
 
 
+COLLIDING = """[...document.querySelectorAll("svg")].flatMap((svg) => {
+  const labels = [...svg.querySelectorAll("text")].filter((each) => getComputedStyle(each).opacity !== "0")
+    .map((each) => ({ text: each.textContent, box: each.getBoundingClientRect() })).filter(({ box }) => box.width);
+  const apart = (a, b) => a.right < b.left + 1 || a.bottom < b.top + 1;
+  const collide = (a, b) => !apart(a.box, b.box) && !apart(b.box, a.box);
+  return labels.flatMap((a, n) => labels.slice(n + 1).filter((b) => collide(a, b)).map((b) => [a.text, b.text]));
+})"""
+
+
 def test_all_plots_are_drawn_without_a_complaint_and_can_be_read_in_both_schemes(
     chromium: Chromium, report: Path
 ) -> None:
@@ -88,6 +97,7 @@ def test_all_plots_are_drawn_without_a_complaint_and_can_be_read_in_both_schemes
     pairs = "[...document.querySelectorAll('[aria-label^=Pairs]')]"
     assert set(chromium.run(f"{pairs}.map(each => each.querySelectorAll('.mark-rect path').length)")) == {2}
     assert all(re.match("Pairs|Distribution|History", plot["said"]) for plot in plots)
+    assert chromium.run(COLLIDING) == []
     assert chromium.run(LOW_CONTRAST) == []
     light = chromium.run("getComputedStyle(document.querySelector('svg text')).fill")
     chromium.scheme("dark")
@@ -102,6 +112,7 @@ def test_nothing_is_wider_than_a_narrow_page(chromium: Chromium, report: Path) -
     plots = chromium.run(DRAW_ALL)
 
     assert all(plot["drawn"] and plot["width"] <= 400 for plot in plots)
+    assert chromium.run(COLLIDING) == []
     assert chromium.run("document.documentElement.scrollWidth") == 400
     assert chromium.complaints == []
 
