@@ -13,6 +13,7 @@ from plumbline.results.schema import (
     Benchmark,
     Cause,
     CauseKind,
+    CountChange,
     Kind,
     Problem,
     ProblemVerdict,
@@ -72,9 +73,9 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
 
 def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     grown = explaining(grown_counts(benchmark)) if benchmark.verdict == "regression" else []
-    for change in grown:
-        kind = _COUNTS.get(change.name.partition(" ")[0], "count")
-        yield Cause(kind, content.count_text(growth(change)), change.old, change.new)
+    causes = [Cause(_kind(one), content.count_text(growth(one)), one.old, one.new) for one in grown]
+    # Statements and commands first, those that grew most before the others: they explain the other counts.
+    yield from sorted(causes, key=lambda cause: (cause.kind == "count", (cause.old or 0.0) - (cause.new or 0.0)))
     own = [one for one in benchmark.functions if one.own and not one.file.startswith(f"{SUITE}/")]
     for one in own[:MOST_FUNCTIONS]:
         place = one.file, one.line, one.name, one.where or "test"
@@ -90,6 +91,10 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     for reason in benchmark.reasons:
         if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in _SHOWN)):
             yield Cause("reason", _one_line(content.reason_text(reason)))
+
+
+def _kind(change: CountChange) -> CauseKind:
+    return _COUNTS.get(change.name.partition(" ")[0], "count")
 
 
 def _of_test(results: Results, test: TestOutcome) -> Problem:

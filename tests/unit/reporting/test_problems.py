@@ -59,6 +59,15 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
     assert (time.kind, time.text) == ("time", "median 12.0 ms → 18.0 ms (+48 %)")
 
 
+def test_the_statement_that_grew_most_is_the_first_cause() -> None:
+    names = {"postgres.messages": 102, "postgres.statement BEGIN": 3, SELECT: 51}
+    changes = [CountChange(name, 1, new, gated=True) for name, new in names.items()]
+
+    (problem,) = find_problems(results(benchmark(KEY, "regression", count_changes=changes)))
+
+    assert [cause.new for cause in problem.causes[:3]] == [51, 3, 102]
+
+
 def test_every_failure_of_a_run_is_a_problem_with_a_code() -> None:
     """A regression, a broken budget, a missing benchmark and a failed test each have a cause and a command."""
     found = {one.key: one for one in find_problems(small())}

@@ -32,7 +32,8 @@ _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive 
 
 def render(results: Results, baseline: Results | None, history: Sequence[Results]) -> str:
     """Return the page; `history` holds earlier runs, the oldest first."""
-    title = f"{content.headline(results).capitalize()}: performance of {results.environment.commit[:7]}"
+    measured = f"{results.project or 'performance'} {results.environment.commit[:7]}"
+    title = f"{content.headline(results).capitalize()}: {measured}"
     runs = [
         [run.created, run.environment.commit, run.verdict or "", run.baseline_commit] for run in [*history, results]
     ]

@@ -9,13 +9,14 @@ from plumbline.reporting.html.elements import (
     Markup,
     facts,
     folded,
+    listed,
     tag,
     tone,
     verbatim,
     verdict_of,
 )
 from plumbline.reporting.html.overview import names
-from plumbline.results.schema import Kind, Problem, Reason, Results
+from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
 
 _MOST_LINES = 10  # of a traceback or log
 _MOST_PROBLEMS = 10  # the table shows all
@@ -41,6 +42,8 @@ _COUNTED = {
     "removed": ("removed",) * 2,
     "not judged": ("not judged",) * 2,
 }
+
+_PREFIXES: dict[CauseKind, str] = {"budget": "budget broken: ", "function": "slower function "}
 
 
 def verdict(results: Results) -> Markup:
@@ -151,7 +154,7 @@ def _problem(problem: Problem, name: str, link: str) -> Markup:
             tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}"),
         ),
         tag("p", place, class_="quiet"),
-        tag("ul", *(tag("li", cause.text) for cause in problem.causes)),
+        listed([_PREFIXES.get(cause.kind, "") + cause.text for cause in problem.causes]),
         tag("p", "Repeat: ", tag("code", problem.repeat)) if problem.repeat else "",
         class_="problem",
     )
