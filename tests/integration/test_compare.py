@@ -197,7 +197,7 @@ def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Pro
     assert done.code == 0, done.output
     assert project.verdicts() == {WORK: "accepted", OTHER: "accepted"}
     assert "accepted: it does more now" in done.output
-    assert "this change edits its baseline" in done.output
+    assert "as this change edits its entry in the baseline" in done.output
 
     # Asked for by its name, a commit is no base whose baseline this change could edit.
     done = run(project, "compare", "main")
@@ -222,7 +222,7 @@ def test_what_a_change_records_anew_is_tried_on_the_baseline_s_own_machine(proje
     done = run(project, "ci", PERF_MACHINE="yesterday's", PERF_BASE="main")
     assert done.code == 0, done.output
     assert project.verdicts() == {WORK: "accepted", OTHER: "removed"}
-    assert "this change edits its baseline" in done.output
+    assert "as this change edits its entry in the baseline" in done.output
     assert "the baseline was recorded with uncommitted changes" in done.output
 
 

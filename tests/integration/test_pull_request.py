@@ -144,7 +144,7 @@ def test_a_base_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
     clone.edit("settings.toml", "[gate]", "[gate]\nallow_unmeasured = true")
     allowed = clone.run("ci", **environ)
     assert allowed.code == 0, allowed.output
-    assert "NEW, NOT COMPARED: not compared with the base, which allow_unmeasured permits" in allowed.output
+    assert "NEW, NOT COMPARED: not compared with the base, as allow_unmeasured permits" in allowed.output
     assert (clone.root / "perf-results/report.md").read_text().startswith("## ⚠️ New, not compared\n")
 
 

@@ -80,7 +80,7 @@ async def test_20_concurrent_clients(api_url: str, measure: Measure) -> None:
             for _ in range(20)
         ]
         errors = 0
-        async for timer in measure(operations=20):
+        async for timer in measure(operations=20, operation="request"):
             with timer:
                 responses = await asyncio.gather(*(client.get("/items/1") for client in clients))
             errors += sum(response.status_code != 200 for response in responses)

@@ -112,7 +112,7 @@ async def test_200_rows(postgres: PoolConnectionProxy, measure: Measure) -> None
 @pytest.mark.unpinned
 async def test_10_concurrent_readers(postgres_pool: asyncpg.Pool, measure: Measure) -> None:
     """SELECT 10 rows by key from each of 10 readers at the same time."""
-    async for timer in measure(operations=10 * 10):
+    async for timer in measure(operations=10 * 10, operation="row"):
         with timer:
             await asyncio.gather(*(read_10_rows(postgres_pool, reader) for reader in range(10)))
 
@@ -126,7 +126,7 @@ async def test_readers_while_a_writer_writes(postgres_pool: asyncpg.Pool, measur
             for key in range(10):
                 await connection.execute("UPDATE perf_accounts SET balance = balance + 1 WHERE id = $1", key)
 
-    async for timer in measure(operations=11 * 10):
+    async for timer in measure(operations=11 * 10, operation="row"):
         with timer:
             await asyncio.gather(write_10_rows(), *(read_10_rows(postgres_pool, reader) for reader in range(10)))
 
@@ -178,7 +178,7 @@ async def test_transaction(postgres: PoolConnectionProxy, measure: Measure) -> N
 async def test_executemany_of_1000(postgres: PoolConnectionProxy, measure: Measure) -> None:
     """INSERT 1,000 rows with one executemany."""
     rows = records(1_000)
-    async for timer in measure(operations=1_000):
+    async for timer in measure(operations=1_000, operation="row"):
         await postgres.execute("TRUNCATE perf_entries")
         with timer:
             await postgres.executemany(INSERT, rows)
@@ -188,7 +188,7 @@ async def test_executemany_of_1000(postgres: PoolConnectionProxy, measure: Measu
 async def test_copy_of_10000(postgres: PoolConnectionProxy, measure: Measure) -> None:
     """COPY 10,000 rows into an empty table."""
     rows = records(10_000)
-    async for timer in measure(operations=10_000):
+    async for timer in measure(operations=10_000, operation="row"):
         await postgres.execute("TRUNCATE perf_entries")
         with timer:
             status = await postgres.copy_records_to_table("perf_entries", records=rows)

@@ -60,7 +60,7 @@ async def test_latency_percentiles(redis_client: Redis, key_prefix: str, measure
 async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """PUBLISH 500 messages at once over a bounded connection pool."""
     channel = f"{key_prefix}burst"
-    async for timer in measure(operations=500):
+    async for timer in measure(operations=500, operation="message"):
         with timer:
             receivers = await asyncio.gather(*(redis_client.publish(channel, "message") for _ in range(500)))
         assert receivers == [0] * 500
@@ -69,7 +69,7 @@ async def test_500_messages_at_once(redis_client: Redis, key_prefix: str, measur
 async def test_sustained_load(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """PUBLISH 100 messages one after another."""
     channel = f"{key_prefix}sustained"
-    async for timer in measure(operations=100):
+    async for timer in measure(operations=100, operation="message"):
         with timer:
             for _ in range(100):
                 await redis_client.publish(channel, "message")
@@ -83,7 +83,7 @@ async def test_5_concurrent_publishers(redis_client: Redis, key_prefix: str, mea
         for _ in range(20):
             await redis_client.publish(f"{key_prefix}publisher:{number}", "message")
 
-    async for timer in measure(operations=5 * 20):
+    async for timer in measure(operations=5 * 20, operation="message"):
         with timer:
             async with asyncio.TaskGroup() as group:
                 for number in range(5):
@@ -103,7 +103,7 @@ async def test_standard_throughput(redis_client: Redis, key_prefix: str, measure
     """Encode an event of 700 bytes to JSON and PUBLISH it, 50 times one after another."""
     channel = f"{key_prefix}throughput"
     event = json.loads(STANDARD_PAYLOAD)
-    async for timer in measure(operations=50):
+    async for timer in measure(operations=50, operation="message"):
         with timer:
             for _ in range(50):
                 await redis_client.publish(channel, json.dumps(event))
@@ -124,7 +124,7 @@ async def test_all_targets_together(redis_client: Redis, key_prefix: str, measur
 
 async def test_500_pings_over_a_pool(redis_client: Redis, measure: Measure) -> None:
     """PING 500 times one after another, each time with a connection from the pool."""
-    async for timer in measure(operations=500):
+    async for timer in measure(operations=500, operation="ping"):
         with timer:
             for _ in range(500):
                 await redis_client.ping()
@@ -165,7 +165,7 @@ async def test_reuse_by_10_clients(redis_client: Redis, measure: Measure) -> Non
         for _ in range(10):
             await client.ping()
 
-    async for timer in measure(operations=10 * 10):
+    async for timer in measure(operations=10 * 10, operation="ping"):
         with timer:
             await asyncio.gather(*(ping_10_times(client) for client in clients))
 
@@ -263,7 +263,7 @@ async def test_set(redis_client: Redis, key_prefix: str, measure: Measure, size_
 async def test_pipeline_of_50(redis_client: Redis, key_prefix: str, measure: Measure) -> None:
     """SET 50 keys in one round trip."""
     keys = [f"{key_prefix}pipeline:{n}" for n in range(50)]
-    async for timer in measure(operations=50):
+    async for timer in measure(operations=50, operation="command"):
         with timer:
             async with redis_client.pipeline(transaction=False) as pipeline:
                 for key in keys:

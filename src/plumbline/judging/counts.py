@@ -41,7 +41,7 @@ def compare_counts(
             comparable = same_backend if kind_of(name).endswith(".messages") else same_profile or name != ROWS
             gated = grown and not replaces and comparable
             changes.append(CountChange(name, then, now, gated))
-    return sorted(changes, key=lambda change: not change.gated)
+    return sorted(changes, key=_weight)
 
 
 def check_counts(
@@ -106,6 +106,11 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
     in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
     services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
     return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
+
+
+def _weight(change: CountChange) -> tuple[bool, bool, float, float]:
+    """Return what to sort by: what counts against a benchmark first, then what names a request, then what grew most."""
+    return not change.gated, kind_of(change.name) not in (COMMANDS, STATEMENTS), change.old - change.new, change.old
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:

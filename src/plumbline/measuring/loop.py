@@ -88,6 +88,7 @@ class Measure:
         untimed_rounds: int = 0,
     ) -> None:
         self.operations = 0  # 0 until `measure()` is called
+        self.operation = ""
         self.budget: Budget | None = None
         self.renamed_from = ""
         self.summary: Summary | None = None
@@ -106,6 +107,7 @@ class Measure:
         self,
         *,
         operations: int = 1,
+        operation: str = "",
         samples: int | None = None,
         warmup: int | None = None,
         budget: Budget | None = None,
@@ -115,6 +117,7 @@ class Measure:
 
         Args:
             operations: The number of operations in one timed block. All figures are per operation.
+            operation: What one operation is, such as "row": reports then show `1.90 µs/row`.
             samples: The number of samples, at least 7. By default the profile decides.
             warmup: The number of rounds before the first sample, which are not timed. By default the profile decides.
             budget: The limits of this benchmark. They replace those in `settings.toml`.
@@ -138,6 +141,7 @@ class Measure:
         if operations < 1 or (samples is not None and samples < MIN_SAMPLES) or (warmup or 0) < 0:
             raise MeasureError(f"measure() needs operations >= 1, samples >= {MIN_SAMPLES} and warmup >= 0")
         self.operations = operations
+        self.operation = operation
         self.budget = budget
         self.renamed_from = renamed_from
         profile = self._profile

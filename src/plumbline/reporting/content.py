@@ -4,35 +4,38 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
+from plumbline.measuring.statistics import summarize
 from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, SUITE, nox_command
 from plumbline.reporting import format as form
+from plumbline.reporting.texts import REASONS, UNJUDGED
 from plumbline.results.schema import (
     Benchmark,
     CountGrowth,
-    Kind,
     Reason,
     Results,
     TestOutcome,
-    UnjudgedCause,
     UnjudgedPackage,
 )
 
+NOT_AFFECTED = "not affected"
 FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
 
 EXIT_CODES = {
     0: "nothing failed",
     1: "a regression, a broken budget or count, or a failed test",
     2: "wrong usage",
-    3: "invalid: something was not measured or compared, or not reliably",
+    3: "something was not measured, or not compared, so there is no verdict to trust",
     4: "inconclusive, and fail_on makes that fail",
     130: "interrupted",
 }
 
 _MOST_COMMAND_CHARACTERS = 74
 _MOST_LISTED = 5  # names in a reason; the others are counted
+_MOST_COUNTS = 2  # the same of counts, which are longer
 
 
 def verdict(benchmark: Benchmark) -> str:
@@ -49,7 +52,12 @@ def is_notable(benchmark: Benchmark) -> bool:
 
 def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
     """Return failing benchmarks, then notable ones, then the others, each with the greatest change first."""
-    return sorted(benchmarks, key=lambda b: (verdict(b) not in FAILING, not is_notable(b), -(b.change or 0.0)))
+
+    def urgency(benchmark: Benchmark) -> tuple[bool, bool, float]:
+        change = (benchmark.change or 0.0) if is_evidence(benchmark) else 0.0
+        return verdict(benchmark) not in FAILING, not is_notable(benchmark), -change
+
+    return sorted(benchmarks, key=urgency)
 
 
 def by_file(benchmarks: Iterable[Benchmark]) -> dict[str, list[Benchmark]]:
@@ -70,50 +78,77 @@ def before(benchmark: Benchmark) -> float | None:
 
 
 def is_evidence(benchmark: Benchmark) -> bool:
-    """Return whether its change was judged: neither on another machine, nor of a benchmark that is not affected."""
+    """Return whether its change was judged: not if the baseline is another machine's, or if it is not affected."""
     has_interval = benchmark.change_low is not None or benchmark.change_high is not None
-    return has_interval and not (benchmark.verdict == "pass" and is_unaffected(benchmark))
+    return has_interval and not is_unaffected(benchmark)
 
 
 def is_unaffected(benchmark: Benchmark) -> bool:
-    """Return whether it executes nothing that differs from the base."""
-    return any(reason.kind == "unaffected" for reason in benchmark.reasons)
+    """Return whether it passes because it executes nothing that differs from the base."""
+    return verdict(benchmark) == "pass" and any(reason.kind == "unaffected" for reason in benchmark.reasons)
 
 
-def medians(benchmark: Benchmark) -> tuple[float | None, float | None]:
-    """Return the medians before and now, in seconds: of base and head, if they were compared, as of their last pair.
+def is_paired(benchmark: Benchmark) -> bool:
+    """Return whether it was compared with the base in pairs."""
+    return bool(benchmark.base_samples_s and benchmark.head_samples_s)
 
-    Otherwise of the baseline, if that is evidence, and of this run.
-    """
-    if benchmark.base_samples_s and benchmark.head_samples_s:
-        return statistics.median(benchmark.base_samples_s), statistics.median(benchmark.head_samples_s)
-    return before(benchmark) if is_evidence(benchmark) else None, now(benchmark)
+
+class Figures(NamedTuple):
+    """The figures of a benchmark that reports show, in seconds per operation; None if one is not known."""
+
+    before: float | None  # the median of the base or of the baseline, if the change was judged by it
+    median: float | None
+    mean: float | None
+    p95: float | None
+    p99: float | None
+    rate_per_s: float | None
+    samples: int | None
+
+
+def figures(benchmark: Benchmark) -> Figures:
+    """Return the figures of head in the last pair, if there was one, or else of this run, so that they go together."""
+    if is_paired(benchmark):
+        head, base_s = summarize(benchmark.head_samples_s), statistics.median(benchmark.base_samples_s)
+        return Figures(base_s, head.median_s, head.mean_s, head.p95_s, head.p99_s, head.rate_per_s, None)
+    median = now(benchmark)
+    if median is None:
+        return Figures(before(benchmark), *[None] * 6)
+    old = before(benchmark) if is_evidence(benchmark) else None
+    others = benchmark.mean or None, benchmark.p95 or None, benchmark.p99, benchmark.rate_per_s or None
+    return Figures(old, median, *others, benchmark.samples)
 
 
 def cells(benchmark: Benchmark) -> dict[str, str]:
     """Return the cells beside the benchmark's name by their heading, empty if nothing is known."""
-    measured = now(benchmark) is not None
+    per, judged, shown = form.per(benchmark), is_evidence(benchmark), figures(benchmark)
     return {
-        "n": f"{benchmark.samples:,}" if measured else "",
-        "baseline": form.duration(before(benchmark)),
-        "now": form.duration(now(benchmark)),
-        "change": form.percent(benchmark.change),
-        "interval": form.interval(benchmark.change_low, benchmark.change_high),
+        "before": form.duration(shown.before, per),
+        "median": form.duration(shown.median, per),
+        "change": form.percent(benchmark.change) if judged else NOT_AFFECTED if is_unaffected(benchmark) else "",
+        "interval": form.interval(benchmark.change_low, benchmark.change_high) if judged else "",
+        "mean": form.duration(shown.mean, per),
+        "p95": form.duration(shown.p95, per),
+        "p99": form.duration(shown.p99, per),
+        "rate": form.rate(shown.rate_per_s) if shown.rate_per_s else "",
+        "n": f"{shown.samples:,}" if shown.samples else "",
+        "detectable": form.percent(benchmark.minimum_detectable_effect).lstrip("+") if judged else "",
         "verdict": verdict(benchmark),
-        "detectable": form.percent(benchmark.minimum_detectable_effect).lstrip("+"),
-        "p95": form.duration(benchmark.p95 or None) if measured else "",
-        "rate": form.rate(benchmark.rate_per_s) if measured and benchmark.rate_per_s else "",
-        "mean": form.duration(benchmark.mean or None) if measured else "",
-        "p99": form.duration(benchmark.p99) if measured else "",
     }
 
 
 def line(benchmark: Benchmark) -> str:
     """57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, detectable 5.2 %"""
-    known = {heading: cell for heading, cell in cells(benchmark).items() if cell}
-    medians = " → ".join(known[heading] for heading in ("baseline", "now") if heading in known)
-    others = (f"{name} {known[name]}" for name in ("change", "interval", "n", "detectable") if name in known)
-    return ", ".join(filter(None, [medians, *others]))
+    known = cells(benchmark)
+    change = known["change"] if known["change"] == NOT_AFFECTED else f"change {known['change']}"
+    others = (f"{name} {known[name]}" for name in ("interval", "n", "detectable") if known[name])
+    return ", ".join(filter(None, [medians_text(benchmark), change if known["change"] else "", *others]))
+
+
+def medians_text(benchmark: Benchmark) -> str:
+    """57.1 µs → 61.7 µs/row"""
+    old, new, *_ = figures(benchmark)
+    last = form.duration(old if new is None else new, form.per(benchmark))
+    return f"{form.duration(old)} → {last}" if old is not None and new is not None else last
 
 
 def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
@@ -121,22 +156,30 @@ def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
     return [
         *(reason_text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
         *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
-        *(f"budget {result.name}: {result.note}" for result in benchmark.budgets if result.note),
-        *(f"slower under a profiler: {form.function(one)}" for one in benchmark.functions[:most_functions]),
-        *benchmark.warnings,
+        *(f"slower: {form.function(one)}" for one in benchmark.functions[:most_functions]),
+        *warnings(benchmark),
     ]
+
+
+def warnings(benchmark: Benchmark) -> list[str]:
+    """Return what is unusual about a benchmark, and no cause of its verdict."""
+    return [*(f"budget {one.name}: {one.note}" for one in benchmark.budgets if one.note), *benchmark.warnings]
 
 
 def notes(results: Results) -> list[str]:
     """Return the notes on a run, beginning with what was not compared, and the counts that changed but fail nothing."""
-    counts = map(count_text, group_changes(results.benchmarks, gated=False))
-    return [*map(unjudged_text, results.unjudged_packages), *counts, *results.notes]
+    changes = group_changes(results.benchmarks, gated=False)
+    fewer = [count_text(one) for one in changes if one.new < one.old]
+    others = [count_text(one) for one in changes if one.new >= one.old]
+    counts = {"fewer than in the baseline": listed(fewer), "more than in the baseline, but not judged": listed(others)}
+    said = (f"{name}: {text}" for name, text in counts.items() if text)
+    return [*map(unjudged_text, results.unjudged_packages), *said, *results.notes]
 
 
 def unjudged_text(package: UnjudgedPackage) -> str:
     """`fastapi 0.116.0 → 0.118.0 (uv.lock) was not compared: 0.117.0 is installed: install from the lock file`"""
     versions = f" {package.base or '(none)'} → {package.head or '(none)'} ({package.file})" if package.file else ""
-    return f"{package.name}{versions} was not compared: {_UNJUDGED[package.cause].format(package=package)}"
+    return f"{package.name}{versions} was not compared: {UNJUDGED[package.cause].format(package=package)}"
 
 
 def environment(results: Results) -> dict[str, str]:
@@ -154,6 +197,22 @@ def environment(results: Results) -> dict[str, str]:
         "profile": results.profile,
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def skipped_tests(results: Results) -> list[str]:
+    """Return one text for each reason for which tests were skipped: `2 tests skipped, a and b: needs redis`"""
+    names: dict[str, list[str]] = {}
+    for test in results.tests:
+        if test.outcome == "skipped":
+            why = form.plain(test.message).strip() or "no reason given"
+            names.setdefault(why, []).append(form.file_and_name(test.key)[1].removeprefix("test_"))
+    return [f"{_several(len(found), 'test')} skipped, {listed(found)}: {why}" for why, found in names.items()]
+
+
+def listed(names: Sequence[str], most: int = _MOST_LISTED) -> str:
+    """a, b and 3 more"""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def failed_tests(results: Results) -> list[TestOutcome]:
@@ -188,13 +247,14 @@ def compared(results: Results) -> bool:
 
 
 def summary(results: Results) -> str:
-    """38 benchmarks: 36 pass, 2 regression; 57 tests: 56 passed, 1 skipped"""
+    """38 benchmarks: 36 pass (30 not affected), 2 regression; 57 tests: 56 passed, 1 skipped"""
     verdicts = Counter(verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
     texts = []
+    unaffected = sum(map(is_unaffected, results.benchmarks))
+    also = {"pass": f" ({unaffected:,} {NOT_AFFECTED})"} if unaffected else {}
     for noun, counts in (("benchmark", verdicts), ("test", Counter[str](test.outcome for test in results.tests))):
-        parts = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
-        plural = "" if counts.total() == 1 else "s"
-        texts.append(f"{counts.total():,} {noun}{plural}" + (f": {parts}" if parts else ""))
+        parts = ", ".join(f"{count:,} {name}{also.get(name, '')}" for name, count in counts.most_common())
+        texts.append(_several(counts.total(), noun) + (f": {parts}" if parts else ""))
     return "; ".join(texts)
 
 
@@ -254,19 +314,27 @@ def _only(session: str, keys: Sequence[str], purpose: str) -> tuple[str, str]:
 def reason_text(reason: Reason) -> str:
     """Return the text of a reason, without a full stop; errors may have several lines."""
     counts = [count_text(count) for count in reason.counts]
-    names = reason.subjects or counts
-    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    names = listed(reason.subjects) or listed(counts, _MOST_COUNTS)
     share, accepted = (f"{share * 100:.0f} %" for share in (reason.share, reason.accepted_share))
-    said = _REASONS[reason.kind].format(
+    said = REASONS[reason.kind].format(
         reason=reason,
         share=share,
-        listed=", ".join(names[:_MOST_LISTED]) + more,
+        listed=names,
         all="; ".join(reason.subjects),
         counts=", ".join(counts),
-        uncompared=reason.detail or ", ".join(names[:_MOST_LISTED]) + more,
+        uncompared=reason.detail or names,
         beyond=", ".join(counts) or f"at least {share} slower, after {accepted}",
+        pairs=_several(reason.number, "pair"),
+        benchmarks=f"{_several(reason.number, 'benchmark')} {'is' if reason.number == 1 else 'are'}",
+        benchmarks_of=_several(reason.of, "benchmark"),
+        are="is" if reason.number == 1 else "are",
+        their="its" if reason.number == 1 else "their",
     )
     return f"when measured again: {said}" if reason.when_repeated else said
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count_text(growth: CountGrowth) -> str:
@@ -282,70 +350,3 @@ def count_text(growth: CountGrowth) -> str:
 
 def _number(count: float) -> str:
     return f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}"
-
-
-# With the values that `reason_text` fills in.
-_REASONS: dict[Kind, str] = {
-    "source_changed": "its source, or that of a fixture, is not the baseline's",
-    "not_comparable": "not comparable: {all}",
-    "pinned_once": "pinned to one core either in the baseline or now, but not in both",
-    "measured_zero": "too short for the clock: it measured 0",
-    "not_ruled_out": "a slow-down of {share} can't be ruled out",
-    "slower_in_processes": "slower in {reason.number} fresh processes",
-    "machine_slower": "the machine itself is {share} slower than when the baseline was recorded",
-    "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
-    "unaffected": "executes nothing that differs from {reason.detail}",
-    "compared": "compared in {reason.number} pairs",
-    "pairs_inconclusive": "inconclusive after {reason.number} pairs",
-    "comparison_failed": "could not be compared with the base: {reason.detail}",
-    "copy_failed": "the copy of the working tree can't run it, although the working tree can: {reason.detail}",
-    "new_in_change": "new in this change, so there is nothing to compare it with: {reason.detail}",
-    "no_time_left": "not compared with the base: the time was up (gate.duet_budget_s)",
-    "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
-    "baseline_edited": "this change edits its baseline",
-    "packages_unjudged": "runs code of which the change was not compared: {listed}",
-    "not_slower_than_base": "slower than the baseline, not than the base",
-    "count_grown": "{counts}",
-    "accepted": "accepted: {reason.detail}",
-    "beyond_accepted": "{beyond}, which is beyond what was accepted: {reason.detail}",
-    "test_gone": "its test is gone: record a new baseline if that is intended",
-    "test_measures_nothing": "its test measures nothing now: record a new baseline if that is intended",
-    "test_skipped": "skipped: {reason.detail}",
-    "removed": "this change takes it out of the baseline",
-    "ended": "{reason.detail}",
-    "not_collected": "{listed} can't be collected:\n{reason.detail}",
-    "pytest_failed": "pytest ended with exit code {reason.detail} before its end (see above)",
-    "comparison_invalid": "{reason.detail}",
-    "no_comparison": "no paired comparison: {reason.detail}",
-    "not_compared": "not compared with the base, for the reasons above: {listed}",
-    "new_benchmarks": "new in this change, and so compared with nothing: {listed}",
-    "unmeasured_allowed": "not compared with the base, which allow_unmeasured permits: {uncompared}",
-    "nothing_measured": "nothing was measured",
-    "benchmarks_invalid": "invalid: {listed}",
-    "benchmarks_missing": "in the baseline, but not measured: {listed}",
-    "counts_grown": "more than in the baseline: {listed}",
-    "slower_than_base": "slower than the base: {listed}",
-    "slower_than_baseline": "slower than the baseline: {listed}",
-    "budgets_broken": "budget broken: {listed}",
-    "tests_failed": "test failed: {listed}",
-    "benchmarks_inconclusive": "{reason.number} of {reason.of} benchmarks are inconclusive",
-    "drifted": "worse than the baseline, but not because of this change: {listed}",
-    "no_baseline": "there is no baseline to compare with",
-    "sources_changed": "nothing was judged, as the source changed: {listed}",
-    "within_limits": "{reason.number} benchmarks within their limits",
-}
-
-_UNJUDGED: dict[UnjudgedCause, str] = {
-    "installed_otherwise": "{package.installed} is installed: install what the lock file has",
-    "not_installed": "it is not installed: install what the lock file has",
-    "still_installed": "it is still installed: remove it, or make the environment again",
-    "held_back": "Plumbline does not work with the base's version",
-    "not_pinned": "the base does not pin it, so its version there is not known",
-    "not_a_release": "it is a file, a branch or a local build, so the base's version can't be installed reliably",
-    "one_environment": "`python` of [app] names one environment for both sides",
-    "other_files": "the version is the same, but not its files, and the base's can't be installed with certainty",
-    "unreadable": "its pin is not a single version",
-    "unknown_format": "Plumbline does not know this format, or not in this version: a newer Plumbline may",
-    "no_base_lock": "the base has no lock file, so its versions are not known",
-    "other_python": "both sides run on head's",
-}

@@ -5,7 +5,9 @@ import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
-from plumbline.results.schema import BudgetResult, FunctionTime
+from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime
+
+_OPERATION_CHARACTERS = 12
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -20,14 +22,20 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{float(f'{rounded}e{exponent}'):,.{max(0, digits - 1 - int(exponent))}f}"
 
 
-def duration(seconds: float | None) -> str:
-    """57.1 µs; nothing if it is not known."""
+def per(benchmark: Benchmark) -> str:
+    """Return what its figures are per: `/row` if the test names an operation, otherwise `/op` if a sample has many."""
+    named = plain(benchmark.operation).strip()[:_OPERATION_CHARACTERS]
+    return f"/{named or 'op'}" if named or benchmark.operations > 1 else ""
+
+
+def duration(seconds: float | None, per: str = "") -> str:
+    """57.1 µs, or 1.90 µs/row; nothing if it is not known."""
     if not seconds:
-        return "" if seconds is None else "0 s"
+        return "" if seconds is None else f"0 s{per}"
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if float(f"{seconds * factor:.2e}") >= 1:  # as it will be rounded: 999.9 µs is 1.00 ms
-            return f"{significant(seconds * factor)} {unit}"
-    return f"{significant(seconds * 1e9)} ns"
+            return f"{significant(seconds * factor)} {unit}{per}"
+    return f"{significant(seconds * 1e9)} ns{per}"
 
 
 def rate(per_s: float) -> str:
@@ -66,12 +74,13 @@ def budget(result: BudgetResult) -> str:
 
 
 def function(one: FunctionTime) -> str:
-    """in app: shop/prices.py:41 price_of +31.0 µs per operation (12.0 µs → 43.0 µs, 1 → 3 calls)"""
-    place = (f"in {one.where}: " if one.where else "") + (f"{one.file}:{one.line}" if one.file else "built-in")
-    before, after = (f"{calls:,.2f}".rstrip("0").rstrip(".") for calls in (one.base_calls, one.head_calls))
+    """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (profile of app)"""
+    place = f"{one.file}:{one.line}" if one.file else "built-in"
+    before, after = (f"{calls:,.{0 if calls >= 100 else 2}f}" for calls in (one.base_calls, one.head_calls))
+    before, after = (calls.rstrip("0").rstrip(".") if "." in calls else calls for calls in (before, after))
     called = f", {before} → {after} calls" if before != after else ""
-    more, base, head = map(duration, (one.head_s - one.base_s, one.base_s, one.head_s))
-    return f"{place} {one.name} +{more} per operation ({base} → {head}{called})"
+    times = f"{duration(one.base_s)} → {duration(one.head_s)}"
+    return f"{place} {one.name}: {times}{called} (profile of {one.where or 'the test'})"
 
 
 def plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """The problems of a run: what fails it, the causes that are known, and the command that repeats each one."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
@@ -14,6 +15,7 @@ from plumbline.results.schema import (
     Cause,
     CauseKind,
     CountChange,
+    FunctionTime,
     Kind,
     Problem,
     ProblemVerdict,
@@ -27,8 +29,8 @@ MOST_FUNCTIONS = 3
 _OF_THE_RUN: set[Kind] = {
     *("ended", "not_collected", "pytest_failed", "comparison_invalid", "no_comparison", "nothing_measured"),
 }
-# Reasons of a regression that its other causes say with their figures.
-_SHOWN: set[Kind] = {"count_grown", "compared", "slower_in_processes"}
+# Reasons that say how a regression was found, for lack of a cause.
+_HOW: set[Kind] = {"compared", "slower_in_processes"}
 _COUNTS: dict[str, CauseKind] = {
     "postgres.statement": "statement",
     "postgres.parse": "statement",
@@ -76,20 +78,20 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     causes = [Cause(_kind(one), content.count_text(growth(one)), one.old, one.new) for one in grown]
     # Statements and commands first, those that grew most before the others: they explain the other counts.
     yield from sorted(causes, key=lambda cause: (cause.kind == "count", (cause.old or 0.0) - (cause.new or 0.0)))
-    own = [one for one in benchmark.functions if one.own and not one.file.startswith(f"{SUITE}/")]
-    for one in own[:MOST_FUNCTIONS]:
+    for one in _own_functions(benchmark)[:MOST_FUNCTIONS]:
         place = one.file, one.line, one.name, one.where or "test"
         yield Cause("function", form.function(one), one.base_s, one.head_s, *place)
     tolerance = results.tolerance if benchmark.tolerance is None else benchmark.tolerance
     is_slower = (benchmark.change_low or 0.0) > (tolerance or 0.0)
     if benchmark.verdict == "regression" and content.is_evidence(benchmark) and (is_slower or not grown):
-        old, new = content.medians(benchmark)
-        text = f"median {form.duration(old)} → {form.duration(new)} ({form.percent(benchmark.change)})"
+        old, new, *_ = content.figures(benchmark)
+        text = f"median {content.medians_text(benchmark)} ({form.percent(benchmark.change)})"
         yield Cause("time", text, old, new)
     for result in broken(benchmark):
-        yield Cause("budget", form.budget(result), result.limit, result.measured)
+        yield Cause("budget", f"budget {form.budget(result)}", result.limit, result.measured)
+    shown = {"count_grown", *_HOW} if grown or benchmark.functions else {"count_grown"}
     for reason in benchmark.reasons:
-        if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in _SHOWN)):
+        if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in shown)):
             yield Cause("reason", _one_line(content.reason_text(reason)))
 
 
@@ -97,10 +99,34 @@ def _kind(change: CountChange) -> CauseKind:
     return _COUNTS.get(change.name.partition(" ")[0], "count")
 
 
+def _own_functions(benchmark: Benchmark) -> list[FunctionTime]:
+    """Return the slower functions of the user's code, without those of the suite, which wait for the others.
+
+    A comprehension or a lambda is named only if nothing else is known: the function around it is there as well.
+    """
+    own = [one for one in benchmark.functions if one.own and not one.file.startswith(f"{SUITE}/")]
+    return [one for one in own if not one.name.endswith(">")] or own
+
+
 def _of_test(results: Results, test: TestOutcome) -> Problem:
     error = next(iter(form.first_lines(test.message, 1)), "")
     cause = [Cause("test", error)] if error else []
     return Problem(test.key, "failed", ["tests_failed"], cause, _repeat(results, test.key), _file(test.key), test.line)
+
+
+def main_causes(problem: Problem, most: int = 3) -> list[Cause]:
+    """Return the causes that tell most: the first of each group of kinds, then functions, then the others.
+
+    Without the time, which a report shows beside the name.
+    """
+    causes = [cause for cause in problem.causes if cause.kind != "time"]
+    groups = Counter[str]()
+    order = []
+    for number, cause in enumerate(causes):
+        group = "count" if cause.kind in ("statement", "command", "count") else cause.kind
+        order.append((groups[group] > 0, groups[group] > 0 and group != "function", number))
+        groups[group] += 1
+    return [causes[number] for number in sorted(number for *_, number in sorted(order)[:most])]
 
 
 def _file(key: str) -> str:

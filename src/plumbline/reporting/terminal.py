@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len, set_cell_size
@@ -12,7 +12,8 @@ from rich.text import Text
 
 from plumbline.reporting import content
 from plumbline.reporting import format as form
-from plumbline.results.schema import Benchmark, Results
+from plumbline.reporting.problems import find_problems, main_causes
+from plumbline.results.schema import Benchmark, Problem, Results
 
 # By verdict; the others are dim.
 _STYLES = {
@@ -22,14 +23,16 @@ _STYLES = {
     **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
 }
 _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT CHARACTER}": "?"})
-_OPTIONAL_COLUMNS = ("p99", "mean", "rate", "p95")  # left out first if the terminal is narrow
-_LEAST_NAME_WIDTH = 12
+# Left out first if the terminal is narrow.
+_OPTIONAL_COLUMNS = ("detectable", "n", "interval", "p99", "mean", "rate", "p95")
+_MOST_FAILING = 20  # benchmarks with their causes; the others are in the table
+_LEAST_NAME_WIDTH, _WIDE_NAME = 12, 40  # columns are left out for names up to this width
 _PLAIN_EVERY_S = 1.0  # without a terminal
 _ERASE = "\r\x1b[2K"
 
 
 def render(results: Results, console: Console) -> None:
-    """Print services, table, remarks, failed tests and the verdict."""
+    """Print services, table, remarks, what has failed and why, and the verdict."""
     page = _Page(console)
     for line in results.service_lines:
         page.wrapped(line)
@@ -41,9 +44,9 @@ def render(results: Results, console: Console) -> None:
             page.wrapped(line, mark="  ")
     page.line()
     if content.compared(results):
-        page.wrapped(f"Compared with {results.baseline.rpartition('/')[2]}", "dim")
+        page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")
     if results.base:
-        page.wrapped(f"Compared in pairs with {results.base}", "dim")
+        page.wrapped(f"Compared in pairs with the base {results.base}", "dim")
     page.wrapped(content.summary(results), "dim")
     page.line()
     head = content.headline(results)
@@ -61,29 +64,67 @@ def render(results: Results, console: Console) -> None:
 
 
 def render_table(results: Results, console: Console) -> None:
-    """Print the table of benchmarks, and each remark once for all benchmarks that it applies to, notable ones first."""
+    """Print the table of benchmarks, the remarks on them, and the benchmarks that failed with their causes."""
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
     uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
+    names = {
+        one.key: one.key if uses[name] > 1 else name.removeprefix("test_")
+        for one in results.benchmarks
+        if (name := form.file_and_name(one.key)[1])
+    }
+    problems = {one.key: one for one in find_problems(results) if one.key in names}
+    _remarks(results, names, problems, page)
+    _failing(results, names, problems, page)
+
+
+def _remarks(results: Results, names: Mapping[str, str], problems: Collection[str], page: "_Page") -> None:
+    """Print each remark once for all benchmarks that it applies to, notable ones first; then notes and skipped tests.
+
+    The causes of problems come later.
+    """
     remarks: dict[tuple[bool, str], list[str]] = {}
-    for benchmark in content.by_urgency(results.benchmarks):
-        name = form.file_and_name(benchmark.key)[1]
-        shown = benchmark.key if uses[name] > 1 else name.removeprefix("test_")
-        for remark in content.remarks(benchmark):
-            remarks.setdefault((content.is_notable(benchmark), remark), []).append(shown)
-    notes = content.notes(results)
+    for benchmark in sorted(content.by_urgency(results.benchmarks), key=lambda one: one.key in problems):
+        failing = benchmark.key in problems
+        for remark in content.warnings(benchmark) if failing else content.remarks(benchmark):
+            remarks.setdefault((content.is_notable(benchmark) and not failing, remark), []).append(names[benchmark.key])
+    notes = content.notes(results) + content.skipped_tests(results)
     if remarks or notes:
         page.line()
     previous: list[str] = []
-    for (notable, remark), names in remarks.items():
+    for (notable, remark), found in remarks.items():
         mark, style = ("! ", "") if notable else ("- ", "dim")
-        subjects = ", ".join(names[:2]) + (f" and {len(names) - 2:,} more" if len(names) > 2 else "") + ": "
-        same = names == previous
-        page.wrapped(remark, style, mark="  " if same else mark, subject="" if same else subjects)
-        previous = names
+        same = found == previous
+        subject = "" if same else f"{content.listed(found, 2)}: "
+        page.wrapped(remark, style, mark="  " if same else mark, subject=subject)
+        previous = found
     for note in notes:
         page.wrapped(note, "dim", mark="- ")
+
+
+def _failing(results: Results, names: Mapping[str, str], problems: Mapping[str, Problem], page: "_Page") -> None:
+    """Print the benchmarks that failed: verdict, change, place and main causes, once for all with the same causes."""
+    benchmarks = {one.key: one for one in results.benchmarks}
+    alike: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems.values():
+        cells = content.cells(benchmarks[problem.key])
+        change = f"{cells['change']} ({cells['interval']})" if cells["interval"] else cells["change"]
+        figures = f", {content.medians_text(benchmarks[problem.key])}, {change}" if change else ""
+        texts = [cause.text for cause in main_causes(problem)]
+        left = len(problem.causes) - len(texts) - any(cause.kind == "time" for cause in problem.causes)
+        texts += [f"({left:,} more in results.json)"] if left else []
+        alike.setdefault((problem.verdict + figures, *texts), []).append(problem)
+    for (head, *texts), found in [*alike.items()][:_MOST_FAILING]:
+        page.line()
+        page.wrapped(head, "bold red", mark="! ", subject=f"{content.listed([names[one.key] for one in found], 2)}: ")
+        if len(found) == 1 and found[0].line:
+            page.wrapped(f"{found[0].file}:{found[0].line}", "dim", mark="  ")
+        for text in texts:
+            page.wrapped(text, mark="  ")
+    if len(alike) > _MOST_FAILING:
+        page.line()
+        page.wrapped(f"{len(alike) - _MOST_FAILING:,} more have failed: results.json has all", "bold red")
 
 
 class _Page:
@@ -128,7 +169,7 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
         return page.width - sum(width + gap for width in widths.values())
 
     for heading in _OPTIONAL_COLUMNS:
-        if room(2) < longest:
+        if room(2) < min(longest, _WIDE_NAME):
             widths.pop(heading, None)
     gap = " " if room(2) < longest else "  "
     name_width = min(longest, max(_LEAST_NAME_WIDTH, room(len(gap))))

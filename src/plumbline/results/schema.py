@@ -208,6 +208,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     maximum: Seconds = 0.0
     rate_per_s: NotNegative = 0.0  # operations per second
     operations: int = 1  # operations in each sample
+    operation: str = ""  # what one operation is, such as "row"; "" if the test does not say
     samples: int = 0  # number of samples; over all processes, in a baseline
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
     process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it

@@ -356,6 +356,7 @@ class Recorder:
             maximum=summary.maximum_s,
             rate_per_s=summary.rate_per_s,
             operations=measure.operations,
+            operation=measure.operation,
             samples=len(summary.samples_s),
             samples_s=list(summary.samples_s),
             process_medians=[summary.median_s],

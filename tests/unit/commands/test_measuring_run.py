@@ -57,7 +57,7 @@ def test_a_run_that_ended_early_says_why() -> None:
     """All reasons are in the message."""
     error = RunEnded([Reason("ended", "redis died"), Reason("pytest_failed", "7")], 3)
 
-    assert str(error) == "redis died\npytest ended with exit code 7 before its end (see above)"
+    assert str(error) == "redis died\npytest stopped with exit code 7 before its end: see its output above"
     assert error.exit_code == 3
 
 

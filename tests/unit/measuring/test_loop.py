@@ -143,6 +143,12 @@ def test_a_slow_warm_up_is_of_two_rounds_at_least(clock: Clock) -> None:
     assert count == 2 + MIN_SAMPLES
 
 
+def test_an_operation_has_a_name_only_if_the_test_gives_one() -> None:
+    """Reports show it behind the figures."""
+    assert Measure(PROFILE)(operations=50, operation="row").operation == "row"
+    assert Measure(PROFILE)(operations=50).operation == ""
+
+
 @pytest.mark.parametrize(("operations", "expected"), [(1, 3), (2, 2), (3, 1), (500, 1)])
 def test_a_warm_up_is_of_so_many_operations(clock: Clock, operations: int, expected: int) -> None:
     """A round of many operations warms up like as many rounds of one."""

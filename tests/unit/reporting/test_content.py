@@ -7,6 +7,7 @@ import pytest
 from plumbline.reporting import content
 from plumbline.results.schema import (
     BudgetResult,
+    CountChange,
     CountGrowth,
     Kind,
     Reason,
@@ -202,7 +203,34 @@ def test_a_list_of_five_is_not_cut() -> None:
 def test_shares_are_whole_per_cent() -> None:
     """As every reader understands them."""
     said = content.reason_text(Reason("beyond_accepted", "a reason", share=0.234, accepted_share=0.11))
-    assert said == "at least 23 % slower, after 11 %, which is beyond what was accepted: a reason"
+    assert said == "at least 23 % slower, after 11 %: more than was accepted with the reason a reason"
+
+
+def test_a_number_of_one_is_singular() -> None:
+    """In every text that counts."""
+    assert content.reason_text(Reason("within_limits", number=1)) == "1 benchmark is within its limits"
+    assert content.reason_text(Reason("within_limits", number=9)) == "9 benchmarks are within their limits"
+    said = content.reason_text(Reason("benchmarks_inconclusive", number=1, of=9))
+    assert said == "1 of 9 benchmarks is inconclusive"
+    assert content.reason_text(Reason("pairs_inconclusive", number=1)) == "inconclusive after 1 pair"
+
+
+def test_a_change_of_counts_that_fails_nothing_is_a_note() -> None:
+    """All that are fewer in one line, all others in another."""
+    statements = ("a", 2, 1), ("b", 3, 1), ("c", 1, 2)
+    changes = [CountChange(f"postgres.statement SELECT {name}", old, new) for name, old, new in statements]
+    assert content.notes(results(benchmark("a.py::test_a", count_changes=changes))) == [
+        "fewer than in the baseline: SELECT a: 2 → 1, SELECT b: 3 → 1",
+        "more than in the baseline, but not judged: SELECT c: 1 → 2",
+    ]
+
+
+def test_figures_of_a_comparison_are_those_of_its_last_pair() -> None:
+    """So that a row does not mix the speeds that the machine had at two times."""
+    cells = content.cells(benchmark("a.py::test_a", base_samples_s=[1e-3, 2e-3, 3e-3], head_samples_s=[4e-3] * 3))
+    assert [cells[name] for name in ("before", "median", "mean", "p95", "rate", "n")] == [
+        *("2.00 ms", "4.00 ms", "4.00 ms", "4.00 ms", "250/s", ""),
+    ]
 
 
 def test_reasons_from_measuring_again_are_marked() -> None:

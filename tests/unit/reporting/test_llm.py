@@ -31,7 +31,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
         "  at: tests/performance/test_shop.py:12",
         "  codes: count_grown, compared",
         "  cause: SELECT … FROM item WHERE id = $1: 1 → 51",
-        "  cause: in app: shop/orders.py:28 list_items +6.00 ms per operation (11.0 ms → 17.0 ms)",
+        "  cause: shop/orders.py:28 list_items: 11.0 ms → 17.0 ms (profile of app)",
         "  cause: median 12.0 ms → 18.0 ms (+48 %)",
         "  repeat: nox -s ci -- tests/performance/test_shop.py::test_list",
     ]

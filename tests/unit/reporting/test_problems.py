@@ -80,7 +80,7 @@ def test_every_failure_of_a_run_is_a_problem_with_a_code() -> None:
     ]
     assert all(one.causes for one in found.values())
     budget = found["test_redis.py::test_get[100 B]"]
-    assert budget.causes[0].text == "p95 2.43 ms > 2 ms"
+    assert budget.causes[0].text == "budget p95 2.43 ms > 2 ms"
     assert budget.repeat == "nox -s ci -- 'tests/performance/test_redis.py::test_get[100 B]'"
     assert found["test_readiness.py::test_login"].causes[0].text == "assert 'OK' == 'NOAUTH'"
 

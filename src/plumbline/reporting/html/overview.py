@@ -56,11 +56,10 @@ _CLASSES = {**dict.fromkeys(("median", "mean", "p95", "p99", "rate", "change"), 
 
 def _cells(benchmark: Benchmark, rank: int) -> dict[str, tuple[str, float | None]]:
     """Return the text of each cell with the figure that it is sorted by."""
-    texts, verdict = content.cells(benchmark), verdict_of(benchmark)
+    texts, verdict, figures = content.cells(benchmark), verdict_of(benchmark), content.figures(benchmark)
     return {
-        "median": (texts["now"], content.now(benchmark)),
-        **{name: (texts[name], getattr(benchmark, name) if texts[name] else None) for name in ("mean", "p95", "p99")},
-        "rate": (texts["rate"], benchmark.rate_per_s if texts["rate"] else None),
+        **{name: (texts[name], getattr(figures, name)) for name in ("median", "mean", "p95", "p99")},
+        "rate": (texts["rate"], figures.rate_per_s),
         "change": _change(benchmark, texts),
         "verdict": (tag("span", verdict, class_=f"verdict {tone(verdict)}"), rank),
     }
