@@ -50,9 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_controlled or is_suite(config.rootpath):
         suite = find_suite(config.rootpath, *((root / SUITE,) if root else ()))
         if suite is None:
-            raise pytest.UsageError(
-                f"there is no {SUITE}/settings.toml in this folder or above it: run `plumbline init`"
-            )
+            advice = "start in the repository of the suite, or copy one with Copier"
+            raise pytest.UsageError(f"there is no {SUITE}/settings.toml in this folder or above it: {advice}")
         _start(config, suite)
 
 
