@@ -17,7 +17,7 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["ci"]
 
 REQUIREMENTS = "tests/performance/requirements.txt"
-HAS_PLUMBLINE = ("python", "-c", "import plumbline.install")
+HAS_PLUMBLINE, INSTALL = ("python", "-c", "import plumbline.install"), ("python", "-m", "plumbline.install")
 INVALID = 3
 
 
@@ -78,8 +78,8 @@ def plumbline(session: nox.Session, *command: str) -> None:
     try:  # the import prints an error if Plumbline is not installed
         if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):
             session.install("-r", REQUIREMENTS)
-        # Install what your lock file and the suite ask for, and remove all other packages.
-        session.run_install("python", "-m", "plumbline.install", "" if session.python else sys.executable, log=False)
+        # Install what your lock file and the suite ask for, and remove all other packages. Say so on standard error.
+        session.run_install(*INSTALL, "" if session.python else sys.executable, log=False, stderr=None)
         ours = True
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
     except CommandFailed as failure:

@@ -23,14 +23,14 @@ def main(arguments: list[str]) -> int:
         and record["digest"] == [digest(project, top, record["files"], sys.version, nox_python)]
         and (not record.get("code") or record["code_digest"] == [digest(project, top, record["code"])])
     ):
-        print(f"environment: {', '.join(record['source'])}")  # noqa: T201
+        sys.stderr.write(f"environment: {', '.join(record['source'])}\n")
         return 0
     # If pipx has installed `nox[uv]`, uv is only beside Nox's Python.
     os.environ["PATH"] = os.pathsep.join(filter(None, [os.environ.get("PATH"), str(Path(nox_python).parent)]))
     try:
         from plumbline.commands.install import install
     except ImportError as error:
-        print(f"{error}: remove the folder {sys.prefix}, which lacks a package of Plumbline, and run this again")  # noqa: T201
+        sys.stderr.write(f"{error}: remove {sys.prefix}, which lacks a package of Plumbline, and run this again\n")
         return EXIT_INVALID
     return install(nox_python)
 

@@ -107,6 +107,11 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
 
     again = install(shop)
     assert "\nenvironment: poetry.lock, tests/performance/requirements.txt\n" in again.output, "nothing was to be done"
+    (shop.root / ".nox" / "report").symlink_to("ci")
+    command = [sys.executable, "-m", "nox", "-s", "report", "--", "--format=csv"]
+    report = subprocess.run(command, cwd=shop.root, capture_output=True, text=True)
+    assert (report.returncode, "environment: " in report.stdout) == (3, False), "a document is to be written there"
+    assert "\nenvironment: poetry.lock, " in report.stderr
 
     requirements = shop.suite / "requirements.txt"
     text = requirements.read_text(encoding="utf-8")

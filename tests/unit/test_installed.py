@@ -58,7 +58,8 @@ def test_nothing_is_done_if_nothing_has_changed(
     key = digest(project, top_of(project), [], sys.version, "python")
     write_record({"digest": [key], "source": ["uv.lock", "pyproject.toml"], "packages": [], "files": []})
     assert install.main(["python"]) == 0
-    assert capsys.readouterr().out == "environment: uv.lock, pyproject.toml\n"
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "environment: uv.lock, pyproject.toml\n")
     assert install.main(["another"]) == 7
     (project / "uv.lock").touch()
     assert install.main(["python"]) == 7

@@ -4,7 +4,6 @@ import re
 import sys
 from pathlib import Path
 
-from plumbline.commands.output import say
 from plumbline.comparing.trees.asked import Part, asked_for, copied_code, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
@@ -79,7 +78,7 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
         "part": [part],
     }
     write_record(found)
-    say(f"environment: {', '.join(source)}: {len(packages)} packages installed")
+    sys.stderr.write(f"environment: {', '.join(source)}: {len(packages)} packages installed\n")
 
 
 def next_step(problem: str) -> str:
