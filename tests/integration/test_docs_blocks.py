@@ -171,6 +171,8 @@ def check_command(words: list[str], block: Block) -> None:
             pass
         case ["nox", *rest]:
             check_nox(rest)
+        case ["python", "-m", "scripts.busy_loops", _, *rest]:
+            check_command(rest, block)
         case ["python", "-m", module, *rest] if module.startswith("scripts."):
             check_script(module, rest)
         case ["plumbline", name, *rest] | ["python", "-m", "plumbline", name, *rest]:
