@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import plumbline
+from plumbline.cli import COMMANDS
 from plumbline.reporting import exports
 from plumbline.reporting.content import reason_text
 from plumbline.reporting.reasons import pages
@@ -66,6 +67,13 @@ def texts_in(tree: ast.AST) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in one.values)
         elif isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
+
+
+def test_commands_in_messages_exist() -> None:
+    """What the code tells its users to run is a command, and a session."""
+    for text in texts_of_the_code():
+        assert set(re.findall(r"`(?:python -m )?plumbline ([a-z]+)", text)) <= set(COMMANDS), text
+        assert set(re.findall(r"(?:nox|…) -s ([a-z]+)", text)) <= set(sessions()), text
 
 
 TROUBLESHOOTING = DOCS / "how-to" / "troubleshooting.md"
