@@ -1,4 +1,4 @@
-"""An application whose packages no environment can share with Plumbline: it runs in one of its own."""
+"""An application whose packages conflict with Plumbline's: it runs in its own environment."""
 
 import textwrap
 from pathlib import Path
@@ -44,7 +44,7 @@ ASKING, ALONE = "test_suite.py::test_asking", "test_suite.py::test_alone"
 
 @pytest.fixture
 def shop(project: Project) -> Project:
-    """A project that needs an older httpx than Plumbline, with one more version of Starlette than its base."""
+    """A project that needs an older httpx than Plumbline, and another version of Starlette than its base."""
     settings = f'prepare = ["python", "prepare.py"]\n{SETTINGS}{LIMITS}[app]\nasgi = "shop:app"\nenvironment = "own"\n'
     project.write("settings.toml", settings)
     project.write("test_suite.py", textwrap.dedent(SUITE))
@@ -59,7 +59,7 @@ def shop(project: Project) -> Project:
 
 
 def test_each_side_serves_the_application_from_its_own_lock_file(shop: Project, tmp_path: Path) -> None:
-    """`prepare` as well. With an environment that exists, both sides have that one: the change can't be judged."""
+    """`prepare` too. If `python` names an existing environment, both sides use it, and the change cannot be judged."""
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = shop.run("compare", "HEAD~1", "--limit=30", **cache)
     assert done.code == 0, done.output
@@ -93,7 +93,7 @@ def test_each_side_serves_the_application_from_its_own_lock_file(shop: Project, 
     ],
     ids=["missing", "no such version"],
 )
-def test_an_environment_that_cannot_be_had_is_named(shop: Project, old: str, new: str, message: str) -> None:
+def test_an_unavailable_environment_is_named(shop: Project, old: str, new: str, message: str) -> None:
     if old:
         shop.edit("settings.toml", old, new)
     else:

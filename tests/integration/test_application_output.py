@@ -1,4 +1,4 @@
-"""What the application wrote, with a test that failed on it."""
+"""The application's output in the report of a failed test."""
 
 import textwrap
 
@@ -30,8 +30,8 @@ SUITE = """
 """
 
 
-def test_output_of_the_application_is_shown_with_the_test_that_failed_and_kept(project: Project) -> None:
-    """Only what it wrote during that test, without passwords, and all of it in a file beside the results."""
+def test_the_application_s_output_is_shown_with_the_failed_test_and_saved(project: Project) -> None:
+    """The report has the output during the test, and a file has all of it. Neither has passwords."""
     (project.root / "shop.py").write_text(textwrap.dedent(APPLICATION))
     project.write("settings.toml", f'{SETTINGS}\n[app]\nasgi = "shop:app"\n')
     project.write("test_suite.py", textwrap.dedent(SUITE))

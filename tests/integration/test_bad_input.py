@@ -1,4 +1,4 @@
-"""Bad input through `nox -s ci`: a clear error, the documented exit code, and nothing lost."""
+"""Bad input to `nox -s ci`: clear errors, documented exit codes, and no lost data."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_ready():
 
 
 def damaged(**fields: object) -> Callable[[str], str]:
-    """Sets fields of the first benchmark of a baseline."""
+    """Set fields of the first benchmark of a baseline."""
 
     def damage(text: str) -> str:
         baseline = json.loads(text)
@@ -66,7 +66,7 @@ def newer(text: str) -> str:
 
 
 def without_benchmarks(text: str) -> str:
-    """With nothing to compare with."""
+    """Return the baseline without benchmarks."""
     return json.dumps(json.loads(text) | {"benchmarks": []})
 
 
@@ -86,8 +86,8 @@ def without_benchmarks(text: str) -> str:
     ],
     ids=["empty", "truncated", "conflict", "list", "newer", "negative", "NaN", "one process", "zero", "no benchmark"],
 )
-def test_a_baseline_that_can_t_be_used_is_refused(recorded: Project, damage: Callable[[str], str], told: str) -> None:
-    """Before anything is measured; the file is named, left as it is, and the reader is told what to do."""
+def test_an_unusable_baseline_is_refused(recorded: Project, damage: Callable[[str], str], told: str) -> None:
+    """Before anything is measured. The message names the file, which stays unchanged, and the next step."""
     path = recorded.baseline()
     bad = damage(path.read_text(encoding="utf-8"))
     path.write_text(bad, encoding="utf-8")
@@ -103,8 +103,8 @@ def test_a_baseline_that_can_t_be_used_is_refused(recorded: Project, damage: Cal
     assert path.read_text(encoding="utf-8") == bad
 
 
-def test_plain_pytest_tells_of_a_baseline_that_can_t_be_used(recorded: Project) -> None:
-    """It judges nothing, and so it passes."""
+def test_plain_pytest_reports_an_unusable_baseline(recorded: Project) -> None:
+    """It judges nothing, so it passes."""
     recorded.baseline().write_text("", encoding="utf-8")
 
     done = recorded.python("-m", "pytest", "tests/performance")
@@ -140,8 +140,8 @@ def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> 
     ],
     ids=["unknown key", "unknown choice", "wrong type", "wrong type in a table", "unknown budget", "not TOML"],
 )
-def test_settings_that_can_t_be_used_are_refused(project: Project, text: str, told: list[str]) -> None:
-    """The key is named, and the nearest right one."""
+def test_invalid_settings_are_refused(project: Project, text: str, told: list[str]) -> None:
+    """The message names the key and the nearest valid one."""
     project.write("settings.toml", text)
 
     done = project.run("ci")
@@ -154,7 +154,7 @@ def test_settings_that_can_t_be_used_are_refused(project: Project, text: str, to
 
 
 def test_missing_settings_are_refused(project: Project) -> None:
-    """With the place where they belong."""
+    """The message says where they belong."""
     (project.suite / "settings.toml").unlink()
 
     done = project.run("ci")
@@ -163,8 +163,8 @@ def test_missing_settings_are_refused(project: Project) -> None:
     assert f"expected at {project.suite / 'settings.toml'}" in done.output
 
 
-def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Project) -> None:
-    """And not under that of the setting in the file, which is right."""
+def test_an_invalid_variable_is_refused_under_its_own_name(project: Project) -> None:
+    """The message names the variable, not the valid setting in the file."""
     done = project.run("ci", PERF_SERVICES="dcoker")
 
     assert done.code == 2, done.output
@@ -174,7 +174,7 @@ def test_a_variable_that_can_t_be_used_is_refused_under_its_own_name(project: Pr
 
 @pytest.mark.parametrize("arguments", [(), ("-k", "sorting"), ("-x",)], ids=["all", "deselected", "ended early"])
 def test_a_budget_of_a_benchmark_that_does_not_exist_is_refused(project: Project, arguments: tuple[str, ...]) -> None:
-    """Before anything is measured, and with the nearest right name."""
+    """Before anything is measured, and with the nearest valid name."""
     project.write("settings.toml", SETTINGS + BUDGETS.replace("addition", "additoin"))
 
     done = project.run("ci", *arguments)
@@ -194,8 +194,8 @@ def test_a_budget_of_a_benchmark_that_does_not_exist_is_refused(project: Project
         ("tests/performance/test_other.py",),
     ],
 )
-def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Project, arguments: tuple[str, ...]) -> None:
-    """Deselected, not come to, or in a file of which not all was collected."""
+def test_a_budget_of_a_benchmark_that_was_not_selected_is_valid(project: Project, arguments: tuple[str, ...]) -> None:
+    """It may be deselected, not reached, or in a file that was only partly collected."""
     project.write("settings.toml", SETTINGS + BUDGETS)
     project.write("test_other.py", "def test_fails(measure):\n    for timer in measure():\n        assert False\n")
 
@@ -206,8 +206,8 @@ def test_a_budget_of_a_benchmark_that_was_not_asked_for_is_right(project: Projec
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
-def test_a_core_that_is_not_allowed_is_refused_with_those_that_are(project: Project) -> None:
-    """Otherwise nothing would be pinned, and everything inconclusive."""
+def test_a_core_that_is_not_allowed_is_refused(project: Project) -> None:
+    """Otherwise nothing would be pinned, and every result inconclusive."""
     done = project.run("ci", PERF_PIN="7000")
 
     assert done.code == 2, done.output
@@ -226,7 +226,7 @@ def test_plain_pytest_refuses_settings_as_the_gate_does(project: Project) -> Non
 
 
 def test_an_unknown_profile_is_refused(project: Project) -> None:
-    """And those that there are are named."""
+    """The message lists the profiles."""
     done = project.python("-m", "plumbline", "ci", "--profile=fulll")
 
     assert done.code == 2, done.output
@@ -248,7 +248,7 @@ def test_an_unknown_profile_is_refused(project: Project) -> None:
     ids=["option", "node id", "file", "debugger"],
 )
 def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, arguments: tuple[str, ...], told: str) -> None:
-    """pytest's own words say why, and the last run's results stay."""
+    """pytest's message is shown, and the last results stay."""
     (project.root / "perf-results").mkdir()
     (project.root / "perf-results" / "results.json").write_text("{}")
 
@@ -259,8 +259,8 @@ def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, argumen
     assert project.results() == {}
 
 
-def test_a_conftest_that_can_t_be_imported_is_not_the_arguments_fault(project: Project) -> None:
-    """As a test file that can't be imported; results of an earlier run would be taken for this one's."""
+def test_a_conftest_that_can_t_be_imported_is_invalid(project: Project) -> None:
+    """Like a test file that cannot be imported. Results of an earlier run are not used."""
     (project.root / "perf-results").mkdir()
     (project.root / "perf-results" / "results.json").write_text("{}")
     project.write("conftest.py", "import no_such_module\n")
@@ -284,7 +284,7 @@ def test_an_expression_that_selects_nothing_is_invalid(project: Project) -> None
 
 
 def test_a_run_that_only_collects_is_invalid(project: Project) -> None:
-    """As it measured nothing either."""
+    """It measured nothing either."""
     done = project.run("ci", "--collect-only")
 
     assert done.code == 3, done.output
@@ -293,7 +293,7 @@ def test_a_run_that_only_collects_is_invalid(project: Project) -> None:
 
 
 def test_a_suite_without_benchmarks_is_invalid(project: Project) -> None:
-    """Other tests alone are no performance suite."""
+    """Other tests alone are not enough."""
     project.write("test_suite.py", "def test_hygiene() -> None: ...\n")
 
     done = project.run("ci")
@@ -304,7 +304,7 @@ def test_a_suite_without_benchmarks_is_invalid(project: Project) -> None:
 
 
 def test_a_file_that_exits_when_it_is_imported_is_named(project: Project) -> None:
-    """In every report, with the line, and without a traceback through pytest."""
+    """Every report names the line, without a traceback through pytest."""
     project.write("test_exits.py", "import sys\n\nsys.exit(0)\n")
 
     done = project.run("ci")
@@ -320,7 +320,7 @@ def test_a_file_that_exits_when_it_is_imported_is_named(project: Project) -> Non
     ids=["import", "syntax"],
 )
 def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, told: str) -> None:
-    """Its error is shown, in the report as well."""
+    """The error is shown, also in the report."""
     project.write("test_broken.py", text)
 
     done = project.run("ci")
@@ -333,11 +333,11 @@ def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, t
     assert "nox -s readiness" not in done.output
 
 
-# ---- what makes timings meaningless
+# ---- meaningless timings
 
 
 def test_the_gate_refuses_xdist(project: Project) -> None:
-    """Processes that run side by side would slow each other down."""
+    """Concurrent processes would slow each other down."""
     done = project.own_python("-m", "plumbline", "ci", "--", "-n", "2")
 
     assert done.code == 2, done.output
@@ -368,7 +368,7 @@ def test_the_gate_refuses_coverage(project: Project) -> None:
 def test_plain_pytest_runs_each_benchmark_once_and_untimed(
     project: Project, before: list[str], after: list[str], told: str
 ) -> None:
-    """They pass as tests of themselves, budgets are not judged, and the reader is told."""
+    """Benchmarks pass as tests, budgets are not judged, and the output says so."""
     project.write("settings.toml", STEADY_SETTINGS + '\n[budgets]\n"test_suite.py::test_counted" = { p95_ms = 1e-6 }\n')
     project.write("test_suite.py", COUNTING_SUITE)
 
@@ -380,8 +380,8 @@ def test_plain_pytest_runs_each_benchmark_once_and_untimed(
     assert (project.suite / "rounds.txt").read_text(encoding="utf-8").splitlines() == ["round"] * 2
 
 
-def test_collecting_alone_starts_nothing(project: Project, tmp_path: Path) -> None:
-    """No server, no reaper, no record of a run."""
+def test_collecting_only_starts_nothing(project: Project, tmp_path: Path) -> None:
+    """No server, no reaper and no record of a run."""
     project.write("settings.toml", STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"'))
     cache = tmp_path / "cache"
 
@@ -404,8 +404,8 @@ def test_collecting_alone_starts_nothing(project: Project, tmp_path: Path) -> No
     ],
     ids=["none", "skipped"],
 )
-def test_readiness_without_a_readiness_test_shows_nothing_ready(project: Project, suite: str, told: str) -> None:
-    """Nothing was looked at: that is not `ready`."""
+def test_readiness_without_a_readiness_test_is_not_ready(project: Project, suite: str, told: str) -> None:
+    """Nothing was tested."""
     project.write("test_suite.py", suite)
 
     done = project.run("readiness")

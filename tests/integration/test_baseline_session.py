@@ -1,4 +1,4 @@
-"""`nox -s baseline`: what it records, what it keeps, and that the old baseline survives whatever happens."""
+"""`nox -s baseline`: what it records, and that an error never damages the old baseline."""
 
 import contextlib
 import os
@@ -31,17 +31,17 @@ class Recorded(NamedTuple):
 
 
 def entries(baseline: Results) -> dict[str, Benchmark]:
-    """Benchmarks by key."""
+    """Return the benchmarks by key."""
     return {benchmark.key: benchmark for benchmark in baseline.benchmarks}
 
 
 def left_in(folder: Path) -> list[str]:
-    """Names of all files, hidden ones as well."""
+    """Return the names of all files, including hidden ones."""
     return sorted(path.name for path in folder.iterdir())
 
 
 def record(project: Project, *arguments: str, **environ: str) -> Recorded:
-    """Record once more; both baselines are read from the same path."""
+    """Record again, and read the baseline before and after."""
     old = read_results(project.baseline())
     done = project.run("baseline", *arguments, **environ)
     return Recorded(project, done, old, read_results(project.baseline()))
@@ -55,7 +55,7 @@ def first(recorded_project: Project) -> Results:
 
 @pytest.fixture(scope="module")
 def second(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """A recording after the suite has been worked on: one benchmark slower, one gone, one renamed, one new."""
+    """A recording after changes to the suite: one benchmark slower, one deleted, one renamed, one new."""
     project = recorded_project.copy(tmp_path_factory.mktemp("second") / "project")
     project.edit("test_suite.py", "def test_sorting", "def test_ordering")
     project.edit("test_words.py", "def test_counting", "def test_tallying")
@@ -70,16 +70,16 @@ def second(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def part(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """A recording of one benchmark alone."""
+    """A recording of one benchmark only."""
     project = recorded_project.copy(tmp_path_factory.mktemp("part") / "project")
     return record(project, "-k", "addition", SLOWER="6")
 
 
-# ---- what is recorded
+# ---- the recording
 
 
 def test_the_file_is_named_after_the_kind_of_machine(recorded_project: Project) -> None:
-    """System, architecture, CPU and backend."""
+    """By system, architecture, CPU and backend."""
     name = recorded_project.baseline().name
     assert name.startswith(f"{platform.system().lower()}-{platform.machine().lower().replace('_', '-')}-")
     assert name.endswith("-none.json")
@@ -87,7 +87,7 @@ def test_the_file_is_named_after_the_kind_of_machine(recorded_project: Project) 
 
 
 def test_each_benchmark_is_measured_in_fresh_processes(first: Results) -> None:
-    """Their medians are kept, the median of those, and their spread."""
+    """The file has the median of each process, the median of these, and their spread."""
     assert set(entries(first)) == {ADDITION, SORTING, JOINING, COUNTING}
     for benchmark in first.benchmarks:
         assert len(benchmark.process_medians) == 3
@@ -98,7 +98,7 @@ def test_each_benchmark_is_measured_in_fresh_processes(first: Results) -> None:
 
 
 def test_the_environment_is_recorded(first: Results) -> None:
-    """Everything that the figures depend on beside the code."""
+    """Everything but the code that affects the timings."""
     environment = msgspec.to_builtins(first.environment)
     assert all(
         environment[name] for name in ("machine", "system", "architecture", "cpu", "cpu_count", "kernel", "python")
@@ -109,19 +109,19 @@ def test_the_environment_is_recorded(first: Results) -> None:
 
 
 def test_the_commit_is_recorded(recorded_project: Project, first: Results) -> None:
-    """And that the working tree was as it is there."""
+    """And that the working tree was clean."""
     assert first.environment.commit == recorded_project.git("rev-parse", "HEAD")
     assert first.environment.dirty is False
 
 
-def test_uncommitted_changes_are_recorded_and_told(second: Recorded) -> None:
-    """As the commit alone would lie."""
+def test_uncommitted_changes_are_recorded_and_reported(second: Recorded) -> None:
+    """The commit alone would be misleading."""
     assert second.new.environment.dirty is True
     assert "the working tree has uncommitted changes" in second.done.output
 
 
-def test_what_changed_against_the_old_one_is_printed(second: Recorded) -> None:
-    """Slower, new, gone."""
+def test_changes_from_the_old_baseline_are_printed(second: Recorded) -> None:
+    """Slower, new and deleted benchmarks."""
     assert second.done.code == 0, second.done.output
     lines = second.done.output.splitlines()
     [slower] = [line for line in lines if line.endswith(ADDITION) and "%" in line]
@@ -130,8 +130,8 @@ def test_what_changed_against_the_old_one_is_printed(second: Recorded) -> None:
     assert any(line.split() == ["gone", SORTING] for line in lines)
 
 
-def test_a_benchmark_that_is_gone_leaves_the_baseline(second: Recorded) -> None:
-    """Or the gate would miss it for ever; so does the old name of one that was renamed."""
+def test_a_deleted_benchmark_is_removed_from_the_baseline(second: Recorded) -> None:
+    """Otherwise the gate would report it as missing. So is the old name of a renamed one."""
     assert set(entries(second.new)) == {
         ADDITION,
         JOINING,
@@ -140,8 +140,8 @@ def test_a_benchmark_that_is_gone_leaves_the_baseline(second: Recorded) -> None:
     }
 
 
-def test_a_part_can_be_recorded_alone(part: Recorded) -> None:
-    """The entries of the others stay as they were."""
+def test_a_part_of_the_suite_can_be_recorded(part: Recorded) -> None:
+    """The entries of the other benchmarks stay."""
     assert part.done.code == 0, part.done.output
     old, new = entries(part.old), entries(part.new)
     assert new[ADDITION].median > 2 * old[ADDITION].median
@@ -150,7 +150,7 @@ def test_a_part_can_be_recorded_alone(part: Recorded) -> None:
 
 
 def test_a_part_is_not_recorded_into_another_machine_s_baseline(recorded: Project) -> None:
-    """One file would hold figures of two machines."""
+    """A file must not mix figures of two machines."""
     before = recorded.baseline().read_text(encoding="utf-8")
 
     done = recorded.run("baseline", "-k", "addition", PERF_MACHINE="elsewhere")
@@ -160,12 +160,12 @@ def test_a_part_is_not_recorded_into_another_machine_s_baseline(recorded: Projec
     assert recorded.baseline().read_text(encoding="utf-8") == before
 
 
-# ---- the old one survives
+# ---- the old baseline
 
 
 @contextlib.contextmanager
 def unchanged(project: Project) -> Iterator[None]:
-    """The old baseline is as it was, with nothing beside it."""
+    """Fails if the old baseline has changed, or if there are other files beside it."""
     path = project.baseline()
     before, names = path.read_bytes(), left_in(path.parent)
     yield
@@ -173,8 +173,8 @@ def unchanged(project: Project) -> Iterator[None]:
     assert left_in(path.parent) == names
 
 
-def test_a_failed_test_leaves_the_old_baseline(recorded: Project) -> None:
-    """Figures of code that doesn't work are no baseline."""
+def test_after_a_failed_test_the_old_baseline_stays(recorded: Project) -> None:
+    """Timings of broken code are no baseline."""
     recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['left open']\n")
 
     with unchanged(recorded):
@@ -184,8 +184,8 @@ def test_a_failed_test_leaves_the_old_baseline(recorded: Project) -> None:
     assert "no baseline is written because tests failed: test_plain.py::test_hygiene" in done.output
 
 
-def test_nothing_measured_leaves_the_old_baseline(recorded: Project) -> None:
-    """An empty baseline would pass anything."""
+def test_if_nothing_was_measured_the_old_baseline_stays(recorded: Project) -> None:
+    """An empty baseline would let everything pass."""
     with unchanged(recorded):
         done = recorded.run("baseline", "-k", "nothing_of_that_name")
 
@@ -193,8 +193,8 @@ def test_nothing_measured_leaves_the_old_baseline(recorded: Project) -> None:
     assert "no baseline is written: nothing was measured" in done.output
 
 
-def test_a_kill_half_way_leaves_the_old_baseline(recorded: Project) -> None:
-    """It is written at the end, and whole."""
+def test_after_a_kill_the_old_baseline_stays(recorded: Project) -> None:
+    """The file is written at the end, atomically."""
     with unchanged(recorded):
         process = recorded.start("baseline", TMPDIR=str(recorded.root))
         assert process.stdout is not None
@@ -205,7 +205,7 @@ def test_a_kill_half_way_leaves_the_old_baseline(recorded: Project) -> None:
 
 @pytest.fixture
 def full_disk(recorded: Project) -> Iterator[Project]:
-    """The baseline on a disk of its own, which is full."""
+    """The baseline on a full disk."""
     if os.geteuid() != 0 or platform.system() != "Linux":
         pytest.skip("a small disk can be mounted by root on Linux alone")
     baseline = recorded.baseline()
@@ -225,8 +225,8 @@ def full_disk(recorded: Project) -> Iterator[Project]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_leaves_the_old_baseline(full_disk: Project) -> None:
-    """Together with the reason, and no half-written file."""
+def test_on_a_full_disk_the_old_baseline_stays(full_disk: Project) -> None:
+    """The reason is reported, and no incomplete file is left."""
     with unchanged(full_disk):
         done = full_disk.run("baseline")
 
@@ -234,8 +234,8 @@ def test_a_full_disk_leaves_the_old_baseline(full_disk: Project) -> None:
     assert "can't be written: No space left on device" in done.output
 
 
-def test_a_baseline_that_can_t_be_read_is_replaced_and_told(recorded: Project) -> None:
-    """By a whole recording; a part alone would lose the other entries, and is refused."""
+def test_an_unreadable_baseline_is_replaced_and_reported(recorded: Project) -> None:
+    """Only by a full recording. A partial one would lose the other entries, and is refused."""
     recorded.baseline().write_text("{", encoding="utf-8")
 
     part = recorded.run("baseline", "-k", "addition")
@@ -247,8 +247,8 @@ def test_a_baseline_that_can_t_be_read_is_replaced_and_told(recorded: Project) -
     assert len(read_results(recorded.baseline()).benchmarks) == 4
 
 
-def test_a_diff_of_the_baseline_can_be_read(recorded_project: Project) -> None:
-    """One line a benchmark, sorted by key, in JSON that any tool reads."""
+def test_a_diff_of_the_baseline_is_readable(recorded_project: Project) -> None:
+    """One line per benchmark, sorted by key, in plain JSON."""
     text = recorded_project.baseline().read_text(encoding="utf-8")
     baseline: Any = msgspec.json.decode(text)
     keys = [benchmark["key"] for benchmark in baseline["benchmarks"]]
@@ -256,11 +256,13 @@ def test_a_diff_of_the_baseline_can_be_read(recorded_project: Project) -> None:
     assert sum('"key": ' in line for line in text.splitlines()) == len(keys)
 
 
-# ---- what a later change will be compared with
+# ---- the base of later changes
 
 
-def test_a_commit_that_cannot_be_run_is_reported_on_the_first_day(recorded_project: Project, tmp_path: Path) -> None:
-    """The baseline is written all the same. A setting makes it a warning."""
+def test_a_commit_that_cannot_run_is_reported_with_the_first_baseline(
+    recorded_project: Project, tmp_path: Path
+) -> None:
+    """The baseline is written anyway. A setting turns the error into a warning."""
     project = recorded_project.copy(tmp_path / "project")
     project.edit("test_suite.py", "import os\n", "import os\n\nimport shop\n")
     (project.root / "shop.py").write_text("import not_there\n")
@@ -283,7 +285,7 @@ def test_a_commit_that_cannot_be_run_is_reported_on_the_first_day(recorded_proje
 def test_a_benchmark_that_the_last_commit_does_not_have_is_no_problem(
     recorded_project: Project, tmp_path: Path
 ) -> None:
-    """The code that it needs is as new as it is."""
+    """Its code is as new as the benchmark."""
     project = recorded_project.copy(tmp_path / "project")
     (project.root / "shop.py").write_text("")
     body = "    for timer in measure():\n        with timer:\n            sum(range(99))\n"

@@ -1,4 +1,4 @@
-"""The gate's paired comparison with the base commit, as its users run it."""
+"""The paired comparison with the base commit, through the gate's sessions."""
 
 import json
 from pathlib import Path
@@ -54,9 +54,9 @@ def test_other(measure: Measure) -> None:
 
 @pytest.fixture(scope="module")
 def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A repository with code, its benchmarks and a committed baseline of another machine: all goes on to the pairs.
+    """A repository with code, its benchmarks and a baseline of another machine, so all are compared in pairs.
 
-    It was recorded on slower code that was never committed, after something had been accepted.
+    The baseline was recorded on slower, uncommitted code, after a regression had been accepted.
     """
     project = Project.create(tmp_path_factory.mktemp("compare") / "project", environments)
     (project.suite / "test_suite.py").unlink()
@@ -76,7 +76,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def slower(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Done]:
-    """A run where the working tree is slower, and breaks a budget: its project, to be copied, and how it ended."""
+    """A run in which the working tree is slower and breaks a budget: its project, to be copied, and its end."""
     project = committed.copy(tmp_path_factory.mktemp("slower") / "project")
     slow_down(project)
     project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
@@ -87,12 +87,12 @@ def slower(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 @pytest.fixture
 def project(committed: Project, tmp_path: Path) -> Project:
-    """A copy of it to change."""
+    """A copy of the project, to be changed."""
     return committed.copy(tmp_path / "project")
 
 
 def run(project: Project, session: str, *arguments: str, **environ: str) -> Done:
-    """A session with a cache of its own, on a machine with the same name each time."""
+    """A session with its own cache, on a machine that always has the same name."""
     cache = {"XDG_CACHE_HOME": str(project.environments.parent / "cache"), "PERF_MACHINE": "today's"}
     return project.run(session, *arguments, **(cache | environ))
 
@@ -104,7 +104,7 @@ def slow_down(project: Project, duration_us: str = "6_000") -> None:
 
 
 def pretend_to_have_been(project: Project, times: dict[str, float]) -> None:
-    """Commit a baseline of today's machine where these took so many times of yesterday's."""
+    """Commit a baseline in which these benchmarks took this multiple of their time."""
     path = project.baseline()
     scale_baseline(path, times)
     path.write_text(path.read_text().replace("yesterday's", "today's"))
@@ -120,10 +120,10 @@ def scale_baseline(path: Path, times: dict[str, float]) -> None:
     path.write_text(json.dumps(data))
 
 
-def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(slower: tuple[Project, Done]) -> None:
-    """Exit code 1 on a machine that has no baseline of its own; what differs is told.
+def test_a_slower_benchmark_fails_and_the_others_pass(slower: tuple[Project, Done]) -> None:
+    """The exit code is 1 on a machine without a baseline, and the report lists the changed files.
 
-    The baseline of a dirty tree leads to the commit that holds it.
+    The base is the commit that contains the baseline, which was recorded in a dirty working tree.
     """
     project, done = slower
     assert json.loads(project.baseline().read_text())["environment"]["dirty"]
@@ -135,18 +135,18 @@ def test_a_slower_working_tree_is_convicted_and_the_rest_acquitted(slower: tuple
     assert len(work["differences"]) >= FIRST_ANALYSES[0]
 
 
-def test_the_budget_of_what_is_convicted_is_not_measured_again(slower: tuple[Project, Done]) -> None:
-    """It fails whatever its budget does."""
+def test_the_budget_of_a_regression_is_not_measured_again(slower: tuple[Project, Done]) -> None:
+    """The benchmark fails in any case."""
     _, done = slower
     assert "budget broken" in done.output
     assert "measured again" not in done.output
 
 
-def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
-    """A change of the documentation alone is no change of the code: said, and done without a pair.
+def test_without_a_change_nothing_is_compared(project: Project) -> None:
+    """A change of only the documentation does not need a comparison.
 
-    What was ten times as fast by the baseline of this very machine is drift: told, and no failure. What is no
-    regression can't be accepted: wrong usage, with the regressions that there are.
+    Benchmarks that were ten times as fast in this machine's baseline are drift, which does not fail. They cannot be
+    accepted: that is wrong usage, and the message lists the regressions.
     """
     pretend_to_have_been(project, {WORK: 0.1, OTHER: 0.1})
     done = run(project, "ci")
@@ -162,8 +162,8 @@ def test_where_nothing_differs_nothing_is_tried(project: Project) -> None:
     assert not (project.suite / "baselines" / "accepted.json").exists()
 
 
-def test_a_broken_budget_makes_no_regression_of_what_the_base_acquits(project: Project) -> None:
-    """Measured again in fresh processes for its budget, which fails it, and judged by the base all the same."""
+def test_a_broken_budget_is_no_regression(project: Project) -> None:
+    """It is measured again in fresh processes and fails, and the timing is still compared with the base."""
     pretend_to_have_been(project, {WORK: 0.1, OTHER: 0.1})
     project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGET)
     done = run(project, "ci")
@@ -174,9 +174,9 @@ def test_a_broken_budget_makes_no_regression_of_what_the_base_acquits(project: P
 
 
 def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Project, Done], tmp_path: Path) -> None:
-    """`accept` writes the file to commit, with the reason that every report then shows; `baseline` has cleared it.
+    """`accept` writes a file to commit with the reason, which every report shows. `baseline` clears it.
 
-    A change that edits the baseline of what it slows down is accepted as well.
+    A slow-down is also accepted if the change edits the baseline of the benchmark.
     """
     project = slower[0].copy(tmp_path / "project")
     accepted = project.suite / "baselines" / "accepted.json"
@@ -205,13 +205,13 @@ def test_an_accepted_regression_passes_until_the_next_baseline(slower: tuple[Pro
     assert project.verdicts() == {WORK: "accepted", OTHER: "regression"}
 
 
-def test_what_a_change_records_anew_is_tried_on_the_baseline_s_own_machine(project: Project) -> None:
-    """Though its new figures acquit it: shown as accepted, with what it takes more than the base.
+def test_a_slow_down_in_an_edited_baseline_is_shown_as_accepted(project: Project) -> None:
+    """Although it is not slower than the new baseline. The report shows the difference from the base.
 
-    What it takes out of the suite and of the baseline is shown as removed.
+    A benchmark that the change deletes from the suite and the baseline is shown as removed.
     """
     project.git("checkout", "--quiet", "-b", "change")
-    slow_down(project)  # to what it was when the baseline was recorded
+    slow_down(project)  # as when the baseline was recorded
     project.write("test_code.py", SUITE.partition("\n\ndef test_other")[0])
     path = project.baseline()
     scale_baseline(path, {WORK: 1.001})
@@ -226,8 +226,8 @@ def test_what_a_change_records_anew_is_tried_on_the_baseline_s_own_machine(proje
     assert "the baseline was recorded with uncommitted changes" in done.output
 
 
-def test_a_proposed_change_is_judged_by_its_base_where_there_is_no_baseline(project: Project) -> None:
-    """As on a hosted runner whose processor no baseline knows; what the base doesn't have is new."""
+def test_a_proposed_change_is_compared_with_its_base_without_a_baseline(project: Project) -> None:
+    """As on a hosted runner with an unknown CPU. Benchmarks that the base does not have are new."""
     project.git("rm", "--quiet", "-r", "tests/performance/baselines")
     project.commit("No baseline")
     project.git("checkout", "--quiet", "-b", "change")
@@ -250,8 +250,8 @@ def test_a_commit_that_does_not_exist_is_wrong_usage(project: Project) -> None:
 
 
 def test_without_git_fresh_processes_decide(project: Project) -> None:
-    """No base to be had: told, and on the baseline's own machine what is slower is still convicted."""
-    slow_down(project, "60_000")  # more than by what a machine may become slower
+    """Without a base, a slow-down still fails on the baseline's machine, and the report says so."""
+    slow_down(project, "60_000")  # more than the drift of a machine
     (project.root / ".git").rename(project.root / "no-git")
     done = run(project, "ci", PERF_MACHINE="yesterday's")
     assert done.code == 1, done.output
@@ -259,8 +259,8 @@ def test_without_git_fresh_processes_decide(project: Project) -> None:
     assert "no paired comparison:" in done.output
 
 
-def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
-    """Exit code 3, with the side's last words, among bytes that are no text, in files that can be read all the same."""
+def test_a_side_that_dies_makes_the_run_invalid(project: Project) -> None:
+    """Exit code 3. The last output of the side is shown, even if it is not valid UTF-8."""
     path = project.root / "code_under_test.py"
     print_it = r'os.write(1, bytes(range(256)) * 99 + b"\x1b[2J]]>last words\n")'
     path.write_text(
@@ -276,8 +276,8 @@ def test_an_arm_that_dies_makes_the_run_invalid(project: Project) -> None:
     ElementTree.parse(project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
 
 
-def test_a_base_that_can_not_be_run_fails_nothing(project: Project) -> None:
-    """It can't even be imported: told with its last words, and timings are judged as without a base."""
+def test_a_base_that_cannot_run_fails_nothing(project: Project) -> None:
+    """Its last output is shown, and timings are judged without a base."""
     path = project.root / "code_under_test.py"
     code = path.read_text()
     project.write("conftest.py", CONFTEST + "\nimport code_under_test  # noqa\n")

@@ -1,4 +1,4 @@
-"""What can be wrong with a paired comparison, from the command to its exit code: each with a message, and no trace."""
+"""Errors of a paired comparison, with their messages and exit codes, and without remains."""
 
 import contextlib
 import json
@@ -193,7 +193,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def baselined(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The same with a committed baseline of another machine: all goes on to the pairs."""
+    """The same with a committed baseline of another machine, so all benchmarks are compared in pairs."""
     project = committed.copy(tmp_path_factory.mktemp("baselined") / "project")
     done = compare(project, PERF_MACHINE="yesterday's")
     assert done.code == 0, done.output
@@ -210,19 +210,19 @@ def baselined(committed: Project, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def project(committed: Project, tmp_path: Path) -> Project:
-    """A copy of the one without a baseline, to be changed."""
+    """A copy without a baseline, to be changed."""
     return committed.copy(tmp_path / "project")
 
 
 @pytest.fixture
 def gated(baselined: Project, tmp_path: Path) -> Project:
-    """A copy of the one with a baseline, to be changed."""
+    """A copy with a baseline, to be changed."""
     return baselined.copy(tmp_path / "project")
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(environments: Path, tmp_path: Path) -> Iterator[None]:
-    """However a comparison ended, no process of it is there, and of its copies and environments none is half made."""
+    """Fails if a process, or an incomplete copy or environment of a comparison is left."""
     yield
     left = []
     for process in psutil.process_iter():
@@ -265,14 +265,14 @@ def cache_of(environments: Path) -> Path:
 
 
 def run(project: Project, command: str, *arguments: str, **environ: str) -> Done:
-    """A command with a cache of its own, on a machine with the same name each time."""
-    # In a wide terminal, as long names of folders would break the lines elsewhere.
+    """A command with its own cache, on a machine that always has the same name."""
+    # In a wide terminal: long paths would break the lines.
     cache = {"XDG_CACHE_HOME": str(cache_of(project.environments)), "PERF_MACHINE": "today's", "COLUMNS": "400"}
     return project.python("-m", "plumbline", command, *arguments, **(cache | environ))
 
 
 def compare(project: Project, *arguments: str, **environ: str) -> Done:
-    """The working tree with the last commit."""
+    """Compare the working tree with the last commit."""
     return run(project, "compare", "HEAD", "--limit=60", *arguments, **environ)
 
 
@@ -281,11 +281,11 @@ def reasons(project: Project, key: str) -> str:
     return "\n".join(reason_text(msgspec.convert(one, Reason)) for one in found)
 
 
-# ---- what git and the disk say
+# ---- git and the disk
 
 
-def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
-    """A clone of one commit whose remote has gone: told what was tried, and timings are inconclusive."""
+def test_a_missing_base_commit(gated: Project, tmp_path: Path) -> None:
+    """The clone has one commit and its remote is gone. The report shows the attempts, and timings are inconclusive."""
     edit(gated, "code_under_test.py", "import sys\n", "import sys  # noqa\n")
     gated.commit()
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{gated.root}", tmp_path / "clone"], check=True)
@@ -298,8 +298,8 @@ def test_a_base_commit_that_is_gone(gated: Project, tmp_path: Path) -> None:
     assert "is not in this shallow clone (tried: `git fetch --deepen=50" in " ".join(done.output.split())
 
 
-def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
-    """A machine without git: the gate goes on without a base, and `compare` is wrong usage, before it measures."""
+def test_a_machine_without_git(gated: Project, tmp_path: Path) -> None:
+    """The gate works without a base. `compare` is wrong usage and measures nothing."""
     done = run(gated, "ci", PATH=str(tmp_path))
     assert done.code == 0, done.output
     assert set(gated.verdicts().values()) == {"inconclusive"}
@@ -311,7 +311,7 @@ def test_no_git_at_all(gated: Project, tmp_path: Path) -> None:
 
 
 def test_no_room_for_the_copies(project: Project, full_disk: Path) -> None:
-    """Without copies `compare`, which is about nothing else, is invalid."""
+    """`compare` is invalid."""
     slow_down(project)
     (project.root / "large.bin").write_bytes(bytes(100_000))
     done = compare(project, XDG_CACHE_HOME=str(full_disk))
@@ -323,7 +323,7 @@ def test_no_room_for_the_copies(project: Project, full_disk: Path) -> None:
 
 
 def test_no_room_for_temporary_files(project: Project, full_disk: Path) -> None:
-    """Results are handed on through the cache, so a full TMPDIR does no harm, and nothing stays in it."""
+    """A full TMPDIR does not matter, because results are passed through the cache. Nothing is left in it."""
     (full_disk / "fill").write_bytes(bytes(60_000))
     done = compare(project, TMPDIR=str(full_disk))
     assert done.code == 0, done.output
@@ -331,7 +331,7 @@ def test_no_room_for_temporary_files(project: Project, full_disk: Path) -> None:
 
 
 def test_no_room_for_the_results(project: Project, full_disk: Path) -> None:
-    """The verdict is shown, and as no file tells of it, the run is invalid."""
+    """The verdict is shown, but the run is invalid without its file."""
     project.write("settings.toml", f'results = "{full_disk}"\n{STEADY_SETTINGS}')
     (full_disk / "fill").write_bytes(bytes(65_536))
     done = compare(project)
@@ -344,8 +344,8 @@ def test_no_room_for_the_results(project: Project, full_disk: Path) -> None:
 # ---- packages
 
 
-def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
-    """The gate goes on without a base; the token of the index is in no message and in no file."""
+def test_a_version_that_can_no_longer_be_installed(gated: Project) -> None:
+    """The gate works without a base. No message or file shows the token of the index."""
     path = gated.baseline()
     data = json.loads(path.read_text())
     data["environment"]["packages"]["starlette"] = "0.0.1"
@@ -367,14 +367,14 @@ def test_a_version_that_can_not_be_installed_any_more(gated: Project) -> None:
     assert not [path for path in files if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
-# ---- what one side alone can do
+# ---- differences between the sides
 
 
 def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
-    """The repository begins two folders above the project, and what is compared with is a commit before the last one.
+    """The project is two folders below the repository's root, and the base is not the last commit.
 
-    A slow-down that stands in a file git has never heard of fails, and the file is named. A benchmark that skips in
-    base is invalid, one that base does not have and can't run is new, and the others are compared.
+    A slow-down in an untracked file fails, and the report names the file. A benchmark that skips in base is invalid. A
+    benchmark that base neither has nor can run is new. The others are compared.
     """
     project = create(tmp_path / "repository" / "services" / "api", environments)
     edit(project, "code_under_test.py", "ROUNDS = ", "HAS_IT = False\nROUNDS = ")
@@ -408,12 +408,12 @@ def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
 # ---- data
 
 
-def test_data_of_each_arm(project: Project) -> None:
-    """Each has a database of its own on each server, which `prepare` has filled; and a URL that is another one in each.
+def test_data_of_each_side(project: Project) -> None:
+    """Each side has its own database on each server, filled by its own `prepare`.
 
-    Head's migration adds the column that head's code reads, and fills the cache in its own way; base has neither.
-    A key of a fixed name is another one in each side with the URL that settings.toml asks for, and one where the number
-    of the database is written out: told, and told again of the benchmark in which the sides read each other's key.
+    Head's migration adds a column that head's code reads, and fills the cache differently. With the URL of
+    settings.toml, a fixed Redis key is separate for each side. With a fixed database number it is shared: the report
+    says so, also for the benchmark in which a side reads the other side's key.
     """
     url = "redis://:{redis.password}@{redis.host}:{redis.port}"
     cached = f'CACHE_URL = "{url}/{{redis.database}}"\nSHARED_URL = "{url}/0"\n'
@@ -441,7 +441,7 @@ def test_data_of_each_arm(project: Project) -> None:
     assert "CACHE_URL names no" not in told
 
 
-# ---- killed in the middle
+# ---- killed during a comparison
 
 
 WAITS_IN_ARM = """
@@ -464,9 +464,9 @@ def test_waits(redis_url, postgres_url, measure):
 def test_killed_in_the_middle_of_a_pair(
     project: Project, cache_home: Path, number: signal.Signals, code: int | None
 ) -> None:
-    """The coordinator is gone: so are both sides, their servers and all that they wrote.
+    """Both sides, their servers and their files are gone with the coordinator.
 
-    Its servers are Docker's where it ends without a chance to do anything, and Docker can be had.
+    After SIGKILL, with servers in Docker if that is available.
     """
     services = "docker" if number == signal.SIGKILL and not why_no_docker() else "embedded"
     project.write("settings.toml", settings(services))

@@ -1,4 +1,4 @@
-"""Paired comparisons where servers are somebody else's, where nothing can be pinned, and where a side goes wrong."""
+"""Paired comparisons with external servers, without pinning, and with a failing side."""
 
 import contextlib
 import os
@@ -109,7 +109,7 @@ def test_fixed_key(redis_url: str, key_prefix: str, measure: Measure) -> None:
 
 @pytest.fixture(scope="module")
 def theirs(cache_home: Path) -> Iterator[Services]:
-    """A Redis and a PostgreSQL that stand for somebody's own."""
+    """Redis and PostgreSQL servers of the user."""
     assert cache_home.is_dir()
     with started("embedded") as services:
         yield services
@@ -117,7 +117,7 @@ def theirs(cache_home: Path) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A repository with code and its benchmarks on both servers."""
+    """A repository with code, and its benchmarks on both servers."""
     project = Project.create(tmp_path_factory.mktemp("elsewhere") / "project", environments)
     (project.suite / "test_suite.py").unlink()
     project.write("settings.toml", SETTINGS)
@@ -128,7 +128,7 @@ def committed(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def project(committed: Project, tmp_path: Path) -> Project:
-    """A copy of it to change."""
+    """A copy of the project, to be changed."""
     return committed.copy(tmp_path / "project")
 
 
@@ -152,7 +152,7 @@ def edit(project: Project, old: str, new: str) -> None:
 
 @contextlib.contextmanager
 def cores_held(folder: Path) -> Iterator[None]:
-    """As by other runs."""
+    """All cores are locked, as by other runs."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for core in CORES:
@@ -161,7 +161,7 @@ def cores_held(folder: Path) -> Iterator[None]:
 
 
 def left_in(theirs: Services) -> tuple[set[bytes], object]:
-    """Keys and databases of the external servers."""
+    """Return the keys and databases on the external servers."""
     with redis.Redis.from_url(server(theirs.redis).address.url) as client:
         keys = set(client.keys("*"))
     databases = query(server(theirs.postgres).address, "SELECT array_agg(datname::text ORDER BY 1) FROM pg_database")
@@ -176,10 +176,10 @@ EACH = {
 
 
 def test_external_servers(project: Project, theirs: Services) -> None:
-    """Each side has keys and a database of its own there, and takes them with it; one that base skips is reported.
+    """Each side has its own keys and database, and removes them. A benchmark that base skips is reported.
 
-    That Redis is one for both is told, as its database numbers are not ours to take: a key of a fixed name stays.
-    Other runs hold all cores: nothing is pinned, which is told, and what could have been seen is told with it.
+    The report says that both sides share Redis, so a fixed key stays. All cores are locked: the report says that
+    nothing is pinned, and shows the minimum detectable effect.
     """
     project.write("settings.toml", f'{SETTINGS}\n[env]\nCACHE_URL = "{{redis.url}}"\n')
     project.write("test_servers.py", SUITE + MORE)
@@ -204,8 +204,8 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     assert all(one["resolution"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
 
 
-def test_an_external_server_is_none_of_those_that_both_arms_get_from_us(tmp_path: Path) -> None:
-    """The other one is ours all the same, with a database for each side."""
+def test_one_external_server_and_one_of_the_run(tmp_path: Path) -> None:
+    """The other server is started by the run, with a database for each side."""
     path = tmp_path / "settings.toml"
     path.write_text('services = "embedded"\n')
     for name, variable in (("redis", "PERF_REDIS_URL"), ("postgres", "PERF_DATABASE_URL")):
@@ -213,8 +213,8 @@ def test_an_external_server_is_none_of_those_that_both_arms_get_from_us(tmp_path
         assert {one: shared.backend(one) for one in BOTH} == {**dict.fromkeys(BOTH, "embedded"), name: "off"}
 
 
-def test_where_nothing_was_measured_nothing_is_compared(project: Project) -> None:
-    """Invalid, as the gate is."""
+def test_a_comparison_that_measured_nothing_is_invalid(project: Project) -> None:
+    """As for the gate."""
     edit(project, "2_000", "3_000")
     done = compare(project, "-k", "nothing_of_that_name")
     assert done.code == 3, done.output
@@ -237,7 +237,7 @@ def test_api(api_url: str, measure: Measure) -> None:
 
 
 class Application(ThreadingHTTPServer):
-    """Takes its time, which may become more."""
+    """An application whose response time may grow."""
 
     answers_after_s = 0.01
 
@@ -254,15 +254,15 @@ class Application(ThreadingHTTPServer):
 
 @pytest.fixture
 def application() -> Iterator[Application]:
-    """An application that is served elsewhere, as a deployed one is."""
+    """An application that runs elsewhere, such as a deployed one."""
     with Application(("127.0.0.1", 0), Application.RequestHandlerClass) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
         yield served
         served.shutdown()
 
 
-def test_an_application_that_is_served_elsewhere(project: Project, application: Application) -> None:
-    """It is the same one for both sides, which can't be compared, and its baseline on the same machine fails it."""
+def test_an_external_application(project: Project, application: Application) -> None:
+    """Both sides use the same application, so it cannot be compared. Its baseline on the same machine fails it."""
     project.write("settings.toml", STEADY_SETTINGS)
     (project.suite / "test_servers.py").unlink()
     project.write("test_api.py", API_SUITE)

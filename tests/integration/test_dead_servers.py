@@ -1,4 +1,4 @@
-"""A run whose server dies or stays paused is invalid: no test of it fails the change."""
+"""If a server dies or stays paused, the run is invalid: a failed test is not blamed on the change."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def project(tmp_path: Path, cache_home: Path) -> Project:
 
 
 def test_an_external_server_dies_during_a_run(project: Project, make_services: MakeServices) -> None:
-    """The run is invalid and names it, although a test has failed."""
+    """The message names it, although a test has failed."""
     theirs = make_services(EMBEDDED)
     theirs.begin()
     theirs.wait_ready()
@@ -67,7 +67,7 @@ def test_an_external_server_dies_during_a_run(project: Project, make_services: M
 
 
 def test_a_server_stays_paused_after_the_last_test(project: Project) -> None:
-    """All tests have passed, and nothing was measured wrongly, but nobody can know that."""
+    """All tests have passed, but it is unknown whether the timings are valid."""
     project.write("test_suite.py", SUITE + STAYS_PAUSED)
 
     done = project.own_python("-m", "plumbline", "ci")

@@ -1,4 +1,4 @@
-"""The gate through `nox -s ci`, as its users run it: exit codes, what is told, what is written."""
+"""The gate through `nox -s ci`: exit codes, output and files."""
 
 import json
 from pathlib import Path
@@ -147,14 +147,14 @@ raise ImportError(f"can't connect to {os.environ['SAMPLE_URL']}")
 
 
 class Ran(NamedTuple):
-    """A run, and the project that it was made in."""
+    """A run and its project."""
 
     project: Project
     done: Done
 
 
 def entry(project: Project, key: str) -> dict[str, object]:
-    """One benchmark of the last results."""
+    """Return a benchmark of the last results."""
     [found] = [benchmark for benchmark in project.results()["benchmarks"] if benchmark["key"] == key]
     assert isinstance(found, dict)
     return found
@@ -184,7 +184,7 @@ def slower(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def edited(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run after a day's work on the suite."""
+    """A run after changes to the suite."""
     project = recorded_project.copy(tmp_path_factory.mktemp("edited") / "project")
     project.edit("test_suite.py", "range(2000, 0, -1)", "range(2001, 0, -1)")
     project.edit("conftest.py", '"line"', '"bob"')
@@ -200,7 +200,7 @@ def edited(recorded_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run with budgets that are kept, two of them only when measured again."""
+    """A run with kept budgets, two of which are only kept when measured again."""
     project = Project.create(tmp_path_factory.mktemp("budgets") / "project", environments, steady=True)
     project.write("settings.toml", STEADY_SETTINGS + BUDGETS)
     project.write("test_budgets.py", KEPT_SUITE)
@@ -209,7 +209,7 @@ def budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran
 
 @pytest.fixture(scope="module")
 def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run with budgets that are broken."""
+    """A run with broken budgets."""
     project = Project.create(tmp_path_factory.mktemp("broken") / "project", environments, steady=True)
     project.write("settings.toml", STEADY_SETTINGS + BROKEN_BUDGETS)
     project.write("test_broken.py", BROKEN_SUITE)
@@ -218,7 +218,7 @@ def broken_budgets(environments: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def telltale(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run whose tests say the servers' passwords wherever they can."""
+    """A run whose tests print the servers' passwords in many ways."""
     project = Project.create(tmp_path_factory.mktemp("telltale") / "project", environments)
     project.write("settings.toml", EMBEDDED + '\n[env]\nSAMPLE_URL = "{postgres.url}"\n')
     project.write("test_telltale.py", TELLTALE_SUITE)
@@ -231,7 +231,7 @@ def telltale(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Ra
 
 
 def test_a_first_run_is_new_and_passes(project: Project) -> None:
-    """Without a baseline every benchmark is new, the run passes, and the reader is told to record one."""
+    """Without a baseline every benchmark is new, the run passes, and the report advises to record one."""
     done = project.run("ci")
 
     assert done.code == 0, done.output
@@ -240,20 +240,18 @@ def test_a_first_run_is_new_and_passes(project: Project) -> None:
 
 
 def test_a_run_without_a_change_passes(same: Ran) -> None:
-    """Each benchmark passes, and so does the run."""
     assert same.done.code == 0, same.done.output
     assert set(same.project.verdicts().values()) == {"pass"}
     assert len(same.project.verdicts()) == 4
     assert "PASS" in same.done.output
 
 
-def test_a_run_says_what_it_was_compared_with(same: Ran) -> None:
-    """The baseline's file is named."""
+def test_the_report_names_the_baseline(same: Ran) -> None:
     assert f"Compared with the baseline {same.project.baseline().name}" in same.done.output
 
 
 def test_a_regression_fails(slower: Ran) -> None:
-    """A benchmark that has become slower fails the run, and the others pass."""
+    """A slower benchmark fails the run, and the others pass."""
     assert slower.done.code == 1, slower.done.output
     verdicts = slower.project.verdicts()
     assert verdicts.pop(ADDITION) == "regression"
@@ -262,15 +260,15 @@ def test_a_regression_fails(slower: Ran) -> None:
 
 
 def test_a_regression_is_measured_again_before_it_fails(slower: Ran) -> None:
-    """What one process can't acquit is convicted by fresh ones alone, and by all of them."""
+    """In fresh processes, all of which must confirm it."""
     assert "measured again in 2 fresh processes" in slower.done.output
     medians = entry(slower.project, ADDITION)["process_medians"]
     assert isinstance(medians, list)
     assert len(medians) == 2
 
 
-def test_a_regression_says_what_it_was_and_is_and_what_could_have_been_seen(slower: Ran) -> None:
-    """The figures stand in the table and in the results, and fit together."""
+def test_a_regression_is_shown_with_both_timings_and_the_minimum_detectable_effect(slower: Ran) -> None:
+    """The table and the results agree."""
     regression = entry(slower.project, ADDITION)
     was, now, change = regression["baseline_median"], regression["median"], regression["change"]
     assert isinstance(was, float)
@@ -285,7 +283,7 @@ def test_a_regression_says_what_it_was_and_is_and_what_could_have_been_seen(slow
 
 
 def test_an_improvement_passes(edited: Ran) -> None:
-    """A benchmark that has become faster is told and fails nothing."""
+    """A faster benchmark is reported, and fails nothing."""
     assert edited.done.code == 0, edited.done.output
     assert edited.project.verdicts()[ADDITION] == "improvement"
 
@@ -296,12 +294,12 @@ def test_a_benchmark_whose_source_was_edited_is_changed(edited: Ran) -> None:
 
 
 def test_a_benchmark_whose_fixture_was_edited_is_changed(edited: Ran) -> None:
-    """What a fixture of the suite prepares is a part of the benchmark."""
+    """A fixture of the suite is a part of the benchmark."""
     assert edited.project.verdicts()[JOINING] == "changed"
 
 
 def test_a_renamed_benchmark_keeps_its_history(edited: Ran) -> None:
-    """With `renamed_from` it stands beside the figures of its old name, which is not missing."""
+    """With `renamed_from` it is compared with its old name, which is not missing."""
     renamed = entry(edited.project, "test_words.py::test_tallying")
     assert renamed["baseline_median"]
     assert renamed["verdict"] == "changed"
@@ -309,12 +307,11 @@ def test_a_renamed_benchmark_keeps_its_history(edited: Ran) -> None:
 
 
 def test_a_benchmark_that_the_baseline_lacks_is_new(edited: Ran) -> None:
-    """Beside a baseline of others."""
     assert edited.project.verdicts()["test_more.py::test_kept"] == "new"
 
 
-def test_what_is_gone_or_skipped_is_missing(recorded: Project) -> None:
-    """A benchmark that the baseline has and the run has not makes it invalid, even where its whole file is gone."""
+def test_deleted_and_skipped_benchmarks_are_missing(recorded: Project) -> None:
+    """A benchmark of the baseline that the run lacks makes the run invalid, even if its whole file is deleted."""
     (recorded.suite / "test_suite.py").unlink()
     recorded.edit("test_words.py", "def test_counting(", "def count(")
     recorded.edit("test_words.py", '"""Join words."""', 'import pytest; pytest.skip("not today")')
@@ -333,8 +330,8 @@ def test_what_is_gone_or_skipped_is_missing(recorded: Project) -> None:
     [("-k", "addition"), ("tests/performance/test_suite.py::test_addition",)],
     ids=["expression", "node id"],
 )
-def test_what_was_not_asked_for_is_not_missing(recorded: Project, arguments: tuple[str, ...]) -> None:
-    """A part of the suite is judged alone."""
+def test_deselected_benchmarks_are_not_missing(recorded: Project, arguments: tuple[str, ...]) -> None:
+    """A part of the suite can be run on its own."""
     done = recorded.run("ci", *arguments)
 
     assert done.code == 0, done.output
@@ -342,7 +339,7 @@ def test_what_was_not_asked_for_is_not_missing(recorded: Project, arguments: tup
 
 
 def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
-    """`-k app` beside a folder `app` runs this suite's tests, not all that pytest finds."""
+    """`-k app` next to a folder `app` runs tests of this suite, not all tests that pytest finds."""
     (project.root / "addition").mkdir()
     (project.root / "tests" / "test_others.py").write_text("def test_addition() -> None: ...\n", encoding="utf-8")
 
@@ -353,7 +350,7 @@ def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
 
 
 def test_a_failed_test_fails(recorded: Project) -> None:
-    """Benchmark or not; and a benchmark that failed is not missing."""
+    """Whether it is a benchmark or not. A benchmark that failed is not missing."""
     recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
     recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['a connection'], 'left open'\n")
 
@@ -365,7 +362,7 @@ def test_a_failed_test_fails(recorded: Project) -> None:
     assert COUNTING not in recorded.verdicts()
 
 
-def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded: Project) -> None:
+def test_benchmarks_that_lf_leaves_out_are_not_missing(recorded: Project) -> None:
     """`--lf` leaves out whole files and parts of others."""
     recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
     assert recorded.run("ci").code == 1
@@ -377,8 +374,8 @@ def test_what_had_not_failed_is_not_missing_when_only_that_is_run_again(recorded
     assert set(recorded.verdicts()) == {COUNTING}
 
 
-def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
-    """A run that ended before its end is invalid, whatever it had measured."""
+def test_a_test_that_ends_pytest_makes_the_run_invalid(recorded: Project) -> None:
+    """Whatever it had measured before."""
     recorded.baseline().unlink()
     recorded.write("test_z.py", "import pytest\n\n\ndef test_exit() -> None:\n    pytest.exit('enough')\n")
 
@@ -389,7 +386,7 @@ def test_a_test_that_ends_pytest_leaves_no_verdict(recorded: Project) -> None:
 
 
 def test_on_another_machine_figures_are_shown_and_not_judged(recorded: Project) -> None:
-    """Two machines differ by more than what a change does."""
+    """Two machines differ more than a change does."""
     done = recorded.run("ci", SLOWER="6", PERF_MACHINE="elsewhere")
 
     assert done.code == 0, done.output
@@ -399,8 +396,8 @@ def test_on_another_machine_figures_are_shown_and_not_judged(recorded: Project) 
     assert "now elsewhere" in done.output
 
 
-def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project) -> None:
-    """`fail_on = ["inconclusive"]` ends the run with an exit code of its own."""
+def test_inconclusive_fails_if_the_settings_say_so(recorded: Project) -> None:
+    """`fail_on = ["inconclusive"]` has its own exit code."""
     recorded.write("settings.toml", STEADY_SETTINGS + 'fail_on = ["inconclusive"]\n')
     edit_baseline(recorded, "machine", "elsewhere")
 
@@ -411,8 +408,7 @@ def test_what_is_inconclusive_fails_where_the_settings_say_so(recorded: Project)
     assert "4 of 4 benchmarks are inconclusive" in done.output
 
 
-def test_pinned_and_free_figures_are_not_compared(recorded: Project) -> None:
-    """A baseline that was not pinned to one core says nothing on a run that is."""
+def test_pinned_and_unpinned_timings_are_not_compared(recorded: Project) -> None:
     done = recorded.run("ci", PERF_PIN="auto", XDG_CACHE_HOME=str(recorded.root / "cache"))
 
     assert done.code == 0, done.output
@@ -424,7 +420,7 @@ def test_pinned_and_free_figures_are_not_compared(recorded: Project) -> None:
 
 
 def test_kept_budgets_pass(budgets: Ran) -> None:
-    """Limits of time and of rate alike."""
+    """Limits of time and of rate."""
     assert budgets.done.code == 0, budgets.done.output
     results = entry(budgets.project, "test_budgets.py::test_kept")["budgets"]
     assert isinstance(results, list)
@@ -436,32 +432,32 @@ def test_kept_budgets_pass(budgets: Ran) -> None:
 
 
 def test_a_99th_percentile_is_not_judged_by_few_samples(budgets: Ran) -> None:
-    """And the run says so."""
+    """The report says so."""
     assert "not judged: needs 1,000 samples, there were" in budgets.done.output
 
 
-def test_a_budget_broken_on_the_first_try_alone_passes(budgets: Ran) -> None:
-    """It is measured again at once, and the reader is told."""
+def test_a_budget_broken_on_the_first_attempt_only_passes(budgets: Ran) -> None:
+    """It is measured again at once, and the report says so."""
     warnings = entry(budgets.project, "test_budgets.py::test_slow_at_first")["warnings"]
     assert "measured twice: its budget was broken (median_ms)" in str(warnings)
 
 
-def test_a_disturbed_measurement_is_made_again(budgets: Ran) -> None:
-    """Seven samples in a row took ten times as long, as when a neighbour has the core: the second try counts."""
+def test_a_disturbed_measurement_is_repeated(budgets: Ran) -> None:
+    """Seven consecutive samples took ten times as long: the second attempt counts."""
     disturbed = entry(budgets.project, "test_budgets.py::test_disturbed_for_a_moment")
     assert "consecutive samples were slower than the others" in str(disturbed["warnings"])
     assert disturbed["samples"] == 35
     assert float(str(disturbed["p95"])) < 0.005
 
 
-def test_a_budget_broken_in_the_first_process_alone_passes(budgets: Ran) -> None:
-    """It is measured again in fresh processes, and the reader is told."""
+def test_a_budget_broken_in_the_first_process_only_passes(budgets: Ran) -> None:
+    """It is measured again in fresh processes, and the report says so."""
     warnings = entry(budgets.project, "test_budgets.py::test_slow_in_the_first_process")["warnings"]
     assert "kept in 2 of 2 fresh processes" in str(warnings)
 
 
 def test_broken_budgets_fail(broken_budgets: Ran) -> None:
-    """From the settings or the benchmark itself, with the limit and the figure."""
+    """Budgets of the settings or of the benchmark. The report shows the limit and the figure."""
     assert broken_budgets.done.code == 1, broken_budgets.done.output
     output = broken_budgets.done.output
     for name, limit in ("too_slow", "> 0.5 ms"), ("too_few", "< 2,000/s"), ("budget_of_its_own", "> 0.75 ms"):
@@ -475,7 +471,7 @@ def test_broken_budgets_are_measured_again_first(broken_budgets: Ran) -> None:
 
 
 def test_plain_pytest_fails_on_a_broken_budget(broken_budgets: Ran) -> None:
-    """Without Nox, too, and with a table at the end."""
+    """Without Nox, and with a table at the end."""
     done = broken_budgets.project.python("-m", "pytest", "tests/performance")
 
     assert done.code == 1, done.output
@@ -486,11 +482,11 @@ def test_plain_pytest_fails_on_a_broken_budget(broken_budgets: Ran) -> None:
     assert all(f"test_broken.py::test_{name}" in last for name in ("too_slow", "too_few", "budget_of_its_own"))
 
 
-# ---- what is written
+# ---- files
 
 
 def test_the_results_have_the_documented_fields(same: Ran) -> None:
-    """Other tools may rely on these."""
+    """Other tools may use them."""
     results = same.project.results()
     assert {"schema", "verdict", "environment", "benchmarks"} <= results.keys()
     assert results["verdict"] == "pass"
@@ -499,27 +495,27 @@ def test_the_results_have_the_documented_fields(same: Ran) -> None:
 
 
 def test_the_report_is_written_in_markdown(same: Ran) -> None:
-    """With the verdict at its head."""
+    """It begins with the verdict."""
     report = (same.project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
     assert report.startswith("## ✅ Pass")
     assert "test_addition" in report
 
 
 def test_the_report_is_added_to_the_summary_of_a_github_job(same: Ran) -> None:
-    """In the file that GitHub names."""
+    """To the file of GITHUB_STEP_SUMMARY."""
     summary = (same.project.root / "summary.md").read_text(encoding="utf-8")
     assert summary == (same.project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_summary_that_can_t_be_written_fails_nothing(recorded: Project) -> None:
-    """It is told."""
+    """The output says so."""
     done = recorded.run("ci", "-k", "addition", GITHUB_STEP_SUMMARY=str(recorded.root))
 
     assert done.code == 0, done.output
     assert "GITHUB_STEP_SUMMARY can't be written: Is a directory" in done.output
 
 
-def test_junit_xml_tells_a_regression(slower: Ran) -> None:
+def test_junit_xml_reports_a_regression(slower: Ran) -> None:
     """As a failure of its test."""
     tree = ElementTree.parse(slower.project.root / "perf-results" / "junit.xml")  # noqa: S314, our own
     failed = [case.get("name") for case in tree.iter("testcase") if case.find("failure") is not None]
@@ -527,7 +523,7 @@ def test_junit_xml_tells_a_regression(slower: Ran) -> None:
 
 
 def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -> None:
-    """As they were, without measuring."""
+    """Without measuring."""
     before = slower.project.results()
 
     done = slower.project.run("report")
@@ -538,15 +534,15 @@ def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -
 
 
 def test_without_results_there_is_nothing_to_render(recorded: Project) -> None:
-    """Which is invalid, and says what to do first."""
+    """The command is invalid, and says what to do first."""
     done = recorded.run("report")
 
     assert done.code == 3, done.output
     assert "run `nox -s ci` first" in done.output
 
 
-def test_results_of_an_earlier_run_are_not_taken_for_this_one_s(same: Ran, tmp_path: Path) -> None:
-    """A run that leaves no results leaves no older ones in their place either."""
+def test_results_of_an_earlier_run_are_not_reused(same: Ran, tmp_path: Path) -> None:
+    """A run without results removes older ones."""
     project = same.project.copy(tmp_path / "project")
     project.write("test_exit.py", "import os\n\n\ndef test_exit() -> None:\n    os._exit(0)\n")
 
@@ -561,8 +557,8 @@ def test_results_of_an_earlier_run_are_not_taken_for_this_one_s(same: Ran, tmp_p
 # ---- passwords
 
 
-def test_no_password_is_told(telltale: Ran) -> None:
-    """Neither in the output nor in a file, even where a test fails with the URL in its assertion."""
+def test_no_password_is_shown(telltale: Ran) -> None:
+    """Neither in the output nor in a file, even if an assertion fails on the URL."""
     told = (telltale.project.root / "told.txt").read_text(encoding="utf-8").split()
     passwords = {url.partition("@")[0].rpartition(":")[2] for url in told}
     assert len(passwords) == 2
@@ -575,7 +571,6 @@ def test_no_password_is_told(telltale: Ran) -> None:
             assert not lines, name
 
 
-def test_what_failed_is_still_told_without_the_password(telltale: Ran) -> None:
-    """The rest of the message stands."""
+def test_the_rest_of_a_message_with_a_password_is_shown(telltale: Ran) -> None:
     for words in ("can't connect to postgresql://", "no such database: postgresql://", "lacks a module", "is slow"):
         assert words in telltale.done.output

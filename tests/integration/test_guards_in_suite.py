@@ -1,4 +1,4 @@
-"""What a test leaves behind, and a benchmark that measures nothing, in a real suite with real servers."""
+"""Leaks of tests and benchmarks that measure nothing, in a suite with real servers."""
 
 from pathlib import Path
 
@@ -132,7 +132,7 @@ async def test_the_last(measure: Measure) -> None:
 
 @pytest.fixture(scope="module")
 def suite(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The suite, run once."""
+    """The suite after one run."""
     project = Project.create(tmp_path_factory.mktemp("guards") / "project", environments)
     project.write("settings.toml", SETTINGS)
     project.write("test_suite.py", SUITE)
@@ -141,13 +141,13 @@ def suite(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture(scope="module")
 def done(suite: Project) -> Done:
-    """How its run ended."""
+    """The end of the run."""
     return suite.run("ci")
 
 
 @pytest.fixture(scope="module")
 def outcomes(suite: Project, done: Done) -> dict[str, tuple[str, str]]:
-    """Outcome and message of each test."""
+    """The outcome and the message of each test."""
     assert done.code == 1, done.output
     return {
         test["key"].removeprefix("test_suite.py::test_"): (test["outcome"], test.get("message", ""))
@@ -155,15 +155,15 @@ def outcomes(suite: Project, done: Done) -> dict[str, tuple[str, str]]:
     }
 
 
-def test_what_fails_fails_the_run(done: Done) -> None:
-    """With the exit code of a failed test, and its name in the verdict's reason."""
+def test_a_failed_test_fails_the_run(done: Done) -> None:
+    """With the exit code of a failed test. The reason names the test."""
     assert done.code == 1, done.output
     assert "test failed: test_suite.py::test_" in done.output
 
 
 @pytest.mark.parametrize("name", ["keeps_connections", "closes_connections", "ends_its_tasks", "the_last"])
-def test_what_leaves_nothing_passes(outcomes: dict[str, tuple[str, str]], name: str) -> None:
-    """Connections that a wider fixture keeps under the name `perf` are no leak; and tests after a failed one run."""
+def test_tests_without_leaks_pass(outcomes: dict[str, tuple[str, str]], name: str) -> None:
+    """Connections of a wider fixture named `perf` are no leak. Tests after a failed one run."""
     assert outcomes[name] == ("passed", "")
 
 
@@ -188,8 +188,10 @@ def test_what_leaves_nothing_passes(outcomes: dict[str, tuple[str, str]], name: 
         ("measures_two_things", ["measure() was called twice"]),
     ],
 )
-def test_what_is_wrong_fails_and_is_told(outcomes: dict[str, tuple[str, str]], name: str, words: list[str]) -> None:
-    """The message names what was left or done, and where."""
+def test_leaks_and_misuse_fail_with_a_message(
+    outcomes: dict[str, tuple[str, str]], name: str, words: list[str]
+) -> None:
+    """The message names the leak or the mistake, and its place."""
     outcome, message = outcomes[name]
     assert outcome == "failed"
     for word in words:
@@ -197,12 +199,11 @@ def test_what_is_wrong_fails_and_is_told(outcomes: dict[str, tuple[str, str]], n
 
 
 def test_a_failed_benchmark_has_no_figures(suite: Project, done: Done) -> None:
-    """What was measured before it failed is nothing to compare with."""
+    """Samples before the failure don't count."""
     assert done.code == 1
     assert set(suite.verdicts()) == {"test_suite.py::test_the_last"}
 
 
-def test_what_failed_leaks_nothing_into_the_next_test(outcomes: dict[str, tuple[str, str]]) -> None:
-    """A connection that one test left is not held against another."""
+def test_a_leak_is_not_blamed_on_the_next_test(outcomes: dict[str, tuple[str, str]]) -> None:
     leaking = [name for name, (_, message) in outcomes.items() if "left connections open" in message]
     assert leaking == ["leaks_a_postgres_connection", "leaks_a_redis_connection"]

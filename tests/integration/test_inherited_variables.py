@@ -1,4 +1,4 @@
-"""Variables of the shell that configure Python and pytest: the gate measures as it does without them."""
+"""Variables of the shell that configure Python and pytest do not affect the gate."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_rule() -> None:
     hold("BROKEN" not in os.environ)
 """
 
-# Not a test module: pytest leaves its `assert` to Python, which drops it under PYTHONOPTIMIZE.
+# Not a test module, so pytest does not rewrite its `assert`, and PYTHONOPTIMIZE would remove it.
 RULES = """\
 def hold(rule: bool) -> None:
     assert rule
@@ -53,7 +53,7 @@ def hold(rule: bool) -> None:
 
 @pytest.fixture
 def disturbed(project: Project) -> Project:
-    """A project whose suite asserts that nothing disturbs its process."""
+    """A project whose suite checks that nothing disturbs its process."""
     project.write("rules.py", RULES)
     project.write("test_suite.py", SUITE)
     return project
@@ -68,8 +68,8 @@ def test_disturbing_variables_are_hidden_and_named(disturbed: Project) -> None:
     assert notice in disturbed.results()["notes"]
 
 
-def test_a_failed_assertion_fails_without_assertions_and_with_a_prompt_at_the_end(disturbed: Project) -> None:
-    """PYTHONINSPECT would end the command with exit code 0, and PYTHONOPTIMIZE would not even see the failure."""
+def test_a_failed_assertion_fails_under_pythonoptimize_and_pythoninspect(disturbed: Project) -> None:
+    """PYTHONOPTIMIZE would remove the assertion, and PYTHONINSPECT would change the exit code to 0."""
     done = disturbed.run("ci", BROKEN="1", **DISTURBING)
 
     assert done.code == 1, done.output

@@ -1,4 +1,4 @@
-"""A run that is interrupted ends with 130 and takes everything with it; one that is killed is cleaned up after."""
+"""An interrupted run ends with exit code 130 and removes everything. A killed run is cleaned up."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ Run = subprocess.Popen[str]
 
 @pytest.fixture
 def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
-    """A project with both servers whose last test waits."""
+    """A project with both servers, whose last test waits."""
     project.write("settings.toml", settings())
     project.write("test_suite.py", SUITE + WAITS)
     with traces_of(project, cache_home) as traces:
@@ -40,7 +40,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
 
 @pytest.mark.parametrize("waits", [WAITS, WAITS_IN_THE_LOOP], ids=["plain", "coroutine"])
 def test_ctrl_c(traces: Traces, waits: str) -> None:
-    """Ctrl-C in the middle of a test: the terminal tells the whole group."""
+    """During a test. The terminal sends SIGINT to the whole process group."""
     traces.project.write("test_suite.py", SUITE + waits)
     run = traces.start_to_middle()
 
@@ -53,7 +53,7 @@ def test_ctrl_c(traces: Traces, waits: str) -> None:
 
 
 def test_ctrl_c_and_again(traces: Traces) -> None:
-    """An impatient second Ctrl-C leaves no more behind than the first."""
+    """A second Ctrl-C leaves no more behind than the first."""
     run = traces.start_to_middle()
 
     os.killpg(run.pid, signal.SIGINT)
@@ -66,7 +66,7 @@ def test_ctrl_c_and_again(traces: Traces) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_swallowed_in_a_coroutine(traces: Traces, number: signal.Signals) -> None:
-    """asyncio makes a cancellation of it, which code under test may swallow: no further test is begun."""
+    """asyncio turns SIGINT into a cancellation that code under test may swallow. No further test starts."""
     traces.project.write("test_suite.py", SUITE + SWALLOWS)
     run = traces.start_to_middle()
 
@@ -79,7 +79,7 @@ def test_swallowed_in_a_coroutine(traces: Traces, number: signal.Signals) -> Non
 
 
 def test_lost_in_a_destructor(traces: Traces) -> None:
-    """Python ignores what a destructor raises: the interruption comes again, and fails no test."""
+    """Python ignores exceptions of destructors. The interruption is repeated, and fails no test."""
     traces.project.write("test_suite.py", SUITE + LOSES)
     run = traces.start_to_middle()
 
@@ -94,7 +94,7 @@ def test_lost_in_a_destructor(traces: Traces) -> None:
 
 @pytest.mark.parametrize(("seconds", "error"), [(0, "RuntimeError: this fixture is broken"), (100, "Error: ")])
 def test_fixtures_of_an_interrupted_run(traces: Traces, seconds: int, error: str) -> None:
-    """They are torn down on servers that still run; what hangs there doesn't keep the run, and a failure is a line."""
+    """They are torn down while the servers run. A hanging fixture does not delay the end; a failure is one line."""
     traces.project.write("test_suite.py", SUITE + TEARS_DOWN.replace("SECONDS", str(seconds)))
     run = traces.start_to_middle()
 
@@ -111,7 +111,7 @@ def test_fixtures_of_an_interrupted_run(traces: Traces, seconds: int, error: str
 
 
 def test_ctrl_c_at_the_very_end(traces: Traces) -> None:
-    """When all is measured and pytest is about to end, it has nothing to tell."""
+    """It is ignored when pytest is about to end."""
     traces.project.write("test_suite.py", SUITE)
     traces.project.write("conftest.py", ENDS_SLOWLY)
     run = traces.start_to_middle()
@@ -131,7 +131,7 @@ def test_ctrl_c_at_the_very_end(traces: Traces) -> None:
     [("nox", signal.SIGTERM), ("nox", signal.SIGINT), ("plumbline ci", signal.SIGTERM)],
 )
 def test_signal_to_one_process(traces: Traces, who: str, number: signal.Signals) -> None:
-    """A pipeline that cancels a job signals one process alone."""
+    """A pipeline that cancels a job signals only one process."""
     run = traces.start_to_middle()
 
     traces.process(who).send_signal(number)
@@ -143,7 +143,7 @@ def test_signal_to_one_process(traces: Traces, who: str, number: signal.Signals)
 
 
 def test_ctrl_c_while_services_start(traces: Traces) -> None:
-    """Ctrl-C before the first test."""
+    """Before the first test."""
     code = "import os, pathlib, time\n"
     code += "for name in (os.environ['PLUMBLINE_RUN'], 'middle'): pathlib.Path(os.environ['MARKS'], name).touch()\n"
     code += "time.sleep(100)\n"
@@ -161,7 +161,7 @@ def test_ctrl_c_while_services_start(traces: Traces) -> None:
 
 
 def test_sigkill_of_pytest(traces: Traces) -> None:
-    """The kernel ends pytest, as it does when memory runs out: the run is invalid."""
+    """As by the kernel when memory runs out: the run is invalid."""
     run = traces.start_to_middle()
 
     traces.process("pytest").kill()
@@ -173,7 +173,7 @@ def test_sigkill_of_pytest(traces: Traces) -> None:
 
 
 def test_sigkill_of_nox(traces: Traces) -> None:
-    """Whoever started the run has gone: it ends, and all that it started."""
+    """The run and all its processes end."""
     run = traces.start_to_middle()
 
     traces.process("nox").kill()
@@ -182,8 +182,8 @@ def test_sigkill_of_nox(traces: Traces) -> None:
     assert "interrupted: no verdict" in finish(run).output
 
 
-def test_sigkill_of_nox_in_a_test_that_does_not_give_up(traces: Traces) -> None:
-    """A test that lets no interruption through is ended all the same."""
+def test_sigkill_of_nox_during_a_test_that_ignores_interruptions(traces: Traces) -> None:
+    """The test is ended anyway."""
     traces.project.write("test_suite.py", SUITE + DOES_NOT_GIVE_UP)
     traces.start_to_middle()
 
@@ -192,8 +192,8 @@ def test_sigkill_of_nox_in_a_test_that_does_not_give_up(traces: Traces) -> None:
 
 
 def test_terminal_is_closed(traces: Traces) -> None:
-    """The terminal hangs up on all that runs in it, whose clean-up goes on without it."""
-    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if `nohup` has started the tests
+    """The reaper cleans up after all processes of the terminal have got SIGHUP."""
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under `nohup`
     try:
         run = traces.start_to_middle()
     finally:
@@ -204,7 +204,7 @@ def test_terminal_is_closed(traces: Traces) -> None:
 
 
 def test_sigkill_of_the_gate(traces: Traces) -> None:
-    """The same, but for the folder of the gate itself, which holds no more than figures."""
+    """Only the gate's folder with results stays."""
     run = traces.start_to_middle()
 
     traces.process("plumbline ci").kill()
@@ -225,7 +225,7 @@ def on_sigkill(_run: Run, traces: Traces) -> int:
 
 @pytest.mark.parametrize("end", [on_ctrl_c, on_sigkill])
 def test_containers(traces: Traces, end: Callable[[Run, Traces], int]) -> None:
-    """Containers go as well, at Ctrl-C and after a SIGKILL of pytest."""
+    """Containers are removed after Ctrl-C and after a SIGKILL of pytest."""
     skip_without_docker()
     traces.project.write("settings.toml", settings("docker"))
     run = traces.start_to_middle()

@@ -1,4 +1,4 @@
-"""Nothing is left behind: no process, container, directory or record, and nothing of ours on somebody else's server."""
+"""A run leaves nothing behind: no process, container, directory or record, and no data on external servers."""
 
 import contextlib
 import os
@@ -67,7 +67,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
 
 @pytest.fixture
 def theirs(make_services: MakeServices) -> Services:
-    """A Redis and a PostgreSQL that stand for somebody else's, with data in them."""
+    """Redis and PostgreSQL servers of the user, with data."""
     services = make_services('services = "embedded"')
     services.begin()
     services.wait_ready()
@@ -79,7 +79,7 @@ def theirs(make_services: MakeServices) -> Services:
 
 @pytest.fixture(params=["embedded", "docker"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Where the servers come from."""
+    """The backend of the servers."""
     if request.param == "docker":
         skip_without_docker()
     return str(request.param)
@@ -96,7 +96,7 @@ def test_success(traces: Traces, backend: str) -> None:
 
 
 def test_failing_tests(traces: Traces) -> None:
-    """So has one whose tests fail."""
+    """So has a run whose tests fail."""
     traces.project.write("test_suite.py", SUITE + FAILS)
 
     done = traces.run()
@@ -106,7 +106,7 @@ def test_failing_tests(traces: Traces) -> None:
 
 
 def test_never_ready(traces: Traces, backend: str) -> None:
-    """So has one that gave up waiting for the application."""
+    """So has a run whose application was never ready."""
     (traces.project.root / "never_ready.py").write_text(NEVER_READY_CODE)
     traces.project.write("settings.toml", settings(backend, NEVER_READY))
     traces.project.write("test_suite.py", USES_THE_APPLICATION)
@@ -118,8 +118,8 @@ def test_never_ready(traces: Traces, backend: str) -> None:
     traces.assert_gone()
 
 
-def test_next_run_sweeps_up(traces: Traces) -> None:
-    """Where the reaper is killed as well, the next run removes what is left, and says so."""
+def test_the_next_run_cleans_up(traces: Traces) -> None:
+    """If the reaper is killed too, the next run cleans up and reports it."""
     traces.project.write("test_suite.py", SUITE + WAITS)
     run = traces.start_to_middle()
     [reaper] = [one for one in traces.processes() if one.cmdline()[-1] == "plumbline.services.reaper"]
@@ -137,7 +137,7 @@ def test_next_run_sweeps_up(traces: Traces) -> None:
     traces.assert_gone()
 
 
-# ---- servers of somebody else
+# ---- external servers
 
 
 def urls(theirs: Services) -> dict[str, str]:
@@ -148,15 +148,15 @@ def urls(theirs: Services) -> dict[str, str]:
 
 
 def stock(theirs: Services) -> tuple[list[object], object]:
-    """All keys and databases on the servers."""
+    """Return all keys and databases on the servers."""
     with redis.Redis.from_url(server(theirs.redis).address.url) as client:
         keys = sorted(client.scan_iter())
     names = "SELECT array_agg(datname::text ORDER BY datname) FROM pg_database"
     return keys, query(server(theirs.postgres).address, names)
 
 
-def test_external_servers_keep_what_is_theirs(traces: Traces, theirs: Services) -> None:
-    """After a run, keys and databases on an external server are those from before."""
+def test_external_servers_keep_their_own_data(traces: Traces, theirs: Services) -> None:
+    """After a run, the keys and databases are those from before."""
     before = stock(theirs)
 
     done = traces.run(**urls(theirs))
@@ -168,7 +168,7 @@ def test_external_servers_keep_what_is_theirs(traces: Traces, theirs: Services) 
 
 
 def test_external_servers_after_sigkill(traces: Traces, theirs: Services) -> None:
-    """Ours go from there within 5 s after pytest was killed."""
+    """The run's data are removed within 5 s after a kill of pytest."""
     before = stock(theirs)
     traces.project.write("test_suite.py", SUITE + WAITS)
     run = traces.start_to_middle(**urls(theirs))
@@ -186,7 +186,7 @@ def test_external_servers_after_sigkill(traces: Traces, theirs: Services) -> Non
 
 @pytest.mark.parametrize(("name", "variable"), [("redis", "PERF_REDIS_URL"), ("postgres", "PERF_DATABASE_URL")])
 def test_wrong_password(traces: Traces, theirs: Services, name: str, variable: str) -> None:
-    """A wrong password fails at once, and no password is shown."""
+    """It fails at once, and no password is shown."""
     address: Address = getattr(theirs, name).address
     wrong = replace(address, password="neither-this-nor-that")
 
@@ -202,8 +202,8 @@ def test_wrong_password(traces: Traces, theirs: Services, name: str, variable: s
     assert address.password not in done.output
 
 
-def test_server_that_is_not_on_this_machine(traces: Traces) -> None:
-    """Somebody's staging server has to be allowed by name."""
+def test_a_server_on_another_machine(traces: Traces) -> None:
+    """A staging server must be allowed by name."""
     done = traces.run(PERF_REDIS_URL="redis://:hush@redis.staging.example.org/0")
 
     assert done.code == 2, done.output
@@ -212,7 +212,7 @@ def test_server_that_is_not_on_this_machine(traces: Traces) -> None:
 
 
 def test_external_without_url(traces: Traces) -> None:
-    """PERF_SERVICES=external wants to know where."""
+    """PERF_SERVICES=external requires a URL."""
     done = traces.run(PERF_SERVICES="external")
 
     assert done.code == 2, done.output
@@ -221,7 +221,7 @@ def test_external_without_url(traces: Traces) -> None:
 
 @contextlib.contextmanager
 def visitors() -> Iterator[tuple[int, list[object]]]:
-    """A port on loopback, and who connected to it."""
+    """A port on loopback, and the connections to it."""
     came: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -242,7 +242,7 @@ def visitors() -> Iterator[tuple[int, list[object]]]:
 
 
 def test_plain_variables_are_never_used(traces: Traces) -> None:
-    """DATABASE_URL and the like, which may point at staging, are told by name and hidden from the run."""
+    """DATABASE_URL and similar variables may name a staging server. They are listed, and hidden from the run."""
     more = """
 def test_plain_variables():
     assert os.environ["DATABASE_URL"].startswith("postgresql+asyncpg://perf:")
@@ -275,13 +275,13 @@ def test_plain_variables():
 
 @pytest.fixture
 def open_project(traces: Traces, environments: Path) -> Iterator[Traces]:
-    """The project, its environment and an interpreter in a place that every user gets at."""
+    """A project with its environment and an interpreter that every user can access."""
     if os.getuid() != 0:
         pytest.skip("not root: every test here runs as an ordinary user")
     folder = Path(tempfile.mkdtemp(prefix="open-"))
     try:
         environment = copy_for_all(environments, folder)
-        (environment / "pyvenv.cfg").write_text(f"home = {folder / 'python' / 'bin'}\n")  # Nox looks no further
+        (environment / "pyvenv.cfg").write_text(f"home = {folder / 'python' / 'bin'}\n")  # Nox stops its search here
         shutil.copytree(traces.project.root, folder / "project")
         traces.project = Project(folder / "project", folder / "environments")
         yield traces
@@ -290,7 +290,7 @@ def open_project(traces: Traces, environments: Path) -> Iterator[Traces]:
 
 
 def run_as(traces: Traces, uid: int) -> subprocess.CompletedProcess[str]:
-    """`nox -s ci` as that user, who owns the project and has a home of its own."""
+    """Run `nox -s ci` as a user who owns the project and its home."""
     home = traces.project.root.parent / "home"
     home.mkdir()
     traces.records = home / ".cache" / "plumbline" / "runs"
@@ -319,7 +319,7 @@ def run_as(traces: Traces, uid: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "without a name"])
 def test_ordinary_user(open_project: Traces, named: bool) -> None:
-    """The embedded servers run as whoever runs the suite, with an entry in /etc/passwd or, as in containers, none."""
+    """The embedded servers run as the user of the suite, with or without an entry in /etc/passwd."""
     known = {user.pw_uid for user in pwd.getpwall()}
     uid = 65534 if named else next(uid for uid in range(54321, 60000) if uid not in known)
     assert named == (uid in known)

@@ -1,4 +1,4 @@
-"""Tests of many shapes, with marks and doings of other plugins: each costs at most itself."""
+"""Tests of many kinds with marks and hooks of other plugins: an error affects only its own test."""
 
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def suite(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 @pytest.fixture(scope="module")
 def done(suite: Project) -> Done:
-    # By its module: the project switches anyio's plugin off.
+    # By module name, because the project disables anyio's plugin.
     return suite.run("ci", "-p", "anyio.pytest_plugin")
 
 
@@ -196,7 +196,7 @@ def benchmarks(suite: Project, done: Done) -> dict[str, dict[str, Any]]:
     return {benchmark["key"]: benchmark for benchmark in suite.results()["benchmarks"]}
 
 
-def test_only_what_is_wrong_fails_and_says_why(suite: Project, done: Done) -> None:
+def test_only_invalid_tests_fail_with_a_message(suite: Project, done: Done) -> None:
     assert done.code == 1, done.output
     tests = suite.results()["tests"]
     failed = {test["key"]: test["message"] for test in tests if test["outcome"] == "failed"}
@@ -215,14 +215,14 @@ def test_all_others_are_measured(benchmarks: dict[str, dict[str, Any]]) -> None:
     assert "test_suite.py::TestOfUnittest::test_it" in benchmarks
 
 
-def test_a_benchmark_that_passes_at_the_second_try_is_recorded_once_with_a_warning(
+def test_a_benchmark_that_passes_on_the_second_attempt_is_recorded_once_with_a_warning(
     benchmarks: dict[str, dict[str, Any]],
 ) -> None:
     assert "passed only on attempt 2" in benchmarks["test_suite.py::test_tried_again"]["warnings"]
 
 
-def test_a_job_that_does_not_end_is_named_and_does_not_hold_the_run(suite: Project, done: Done) -> None:
-    """Without the end by force, this would take until `gate.time_limit_s`."""
+def test_a_job_that_does_not_end_is_named_and_does_not_delay_the_run(suite: Project, done: Done) -> None:
+    """Otherwise the run would last until `gate.time_limit_s`."""
     assert done.code == 1
     [note] = [note for note in suite.results()["notes"] if "still running" in note]
     assert note.startswith("the thread 'asyncio_0' was still running after the last test, and pytest ended without it:")

@@ -1,4 +1,4 @@
-"""A run whose output nobody reads any more: its files and its exit code are those of any other run."""
+"""A run whose output is no longer read: its files and its exit code stay the same."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ FAILS = "\n\ndef test_fails() -> None:\n    assert not 'x' * 100_000\n"
 
 
 @pytest.mark.parametrize("output", ["a closed pipe", "a full device"])
-def test_a_run_goes_on_when_its_output_ends(tmp_path: Path, output: str) -> None:
-    """Also pytest, in a process of its own, and with more to print than any buffer holds."""
+def test_a_run_continues_when_its_output_is_closed(tmp_path: Path, output: str) -> None:
+    """Also with pytest in its own process, and more output than any buffer holds."""
     project = Project.create(tmp_path / "project", tmp_path, steady=True)
     project.write("test_suite.py", SUITE + (FAILS if output == "a closed pipe" else ""))
     if output == "a closed pipe":

@@ -1,4 +1,4 @@
-"""A run on a server whose password has every character that some notation escapes, and a suite that tells it."""
+"""A password with every special character, and a suite that prints it."""
 
 import json
 from pathlib import Path
@@ -56,8 +56,8 @@ def test_children():
 """
 
 
-def test_no_spelling_of_a_password_leaves(tmp_path: Path, make_services: MakeServices) -> None:
-    """Neither in the terminal nor in a file, also of pytest's own; keys are the same in each run."""
+def test_no_encoding_of_a_password_is_shown(tmp_path: Path, make_services: MakeServices) -> None:
+    """Neither in the terminal nor in a file of pytest or Plumbline. Keys are the same in each run."""
     project = Project.create(tmp_path / "project", tmp_path)
     project.write("settings.toml", EMBEDDED.replace("[profiles.ci]", '[env]\nAPP_URL = "{redis.url}"\n[profiles.ci]'))
     project.write("test_suite.py", SUITE)

@@ -1,6 +1,6 @@
-"""Pull requests as a pipeline sees them: a shallow clone of the merge commit, owned by somebody else, without baseline.
+"""Pull requests in a pipeline: a shallow clone of the merge commit that belongs to another user, without a baseline.
 
-Each one is slower in its own way. Each is compared with its base, or the run is not green.
+Each change makes something slower. It is compared with its base, or the run is not green.
 """
 
 import os
@@ -57,7 +57,7 @@ IGNORED = {"orders_pb2.py": "VERSION = 1\n", "shop/tariffs.json": '{"a": 1}'}
 
 @pytest.fixture
 def origin(environments: Path, tmp_path: Path) -> Project:
-    """The repository of an application that reads a generated module and a data file, which git ignores."""
+    """The repository of an application that reads a generated module and a data file, both ignored by git."""
     project = Project.create(tmp_path / "origin", environments)
     (project.suite / "test_suite.py").unlink()
     project.write("settings.toml", SETTINGS)
@@ -76,7 +76,7 @@ def write(root: Path, files: Mapping[str, str]) -> None:
 
 
 def checked_out(origin: Project, folder: Path, ignored: Mapping[str, str] = IGNORED) -> tuple[Project, dict[str, str]]:
-    """The checkout of the merge of branch `change` into `main`, and what GitHub says of it."""
+    """The checkout of the merge of branch `change` into `main`, with GitHub's variables."""
     origin.git("checkout", "--quiet", "--detach", "main")
     origin.git("merge", "--quiet", "--no-ff", "--message=Merge", "change")
     origin.git("update-ref", "refs/pull/7/merge", "HEAD")
@@ -96,7 +96,7 @@ def checked_out(origin: Project, folder: Path, ignored: Mapping[str, str] = IGNO
 
 
 def change(origin: Project, path: str, old: str, new: str) -> None:
-    """Commit an edit on a branch of its own."""
+    """Commit an edit on a branch."""
     origin.git("checkout", "--quiet", "-b", "change")
     text = (origin.root / path).read_text()
     assert old in text
@@ -105,14 +105,14 @@ def change(origin: Project, path: str, old: str, new: str) -> None:
 
 
 def compared(clone: Project, done: Done) -> None:
-    """The change was compared with its base and failed."""
+    """Fails unless the change was compared with its base and failed."""
     assert done.code == 1, done.output
     assert clone.verdicts() == {KEY: "regression"}, done.output
     assert "Compared in pairs with" in done.output
 
 
 def test_a_slower_handler_beside_ignored_files(origin: Project, tmp_path: Path) -> None:
-    """Base and head have the files that git ignores, and the report names them, but not what is in them."""
+    """Both sides have the ignored files. The report lists them, but not their content."""
     change(origin, "shop/web.py", "0.002 *", "0.02 *")
     clone, environ = checked_out(origin, tmp_path)
 
@@ -128,7 +128,7 @@ def test_a_slower_handler_beside_ignored_files(origin: Project, tmp_path: Path) 
 
 
 def test_a_base_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) -> None:
-    """It lacks what the change brings: the reason and the next step are named, and a setting makes it a warning."""
+    """It lacks a file of the change. The report shows the reason and the next step. A setting makes it a warning."""
     write(origin.root, {"shop/web.py": "import not_there\n"})
     origin.commit()
     change(origin, "shop/web.py", "import not_there\n", WEB)
@@ -149,7 +149,7 @@ def test_a_base_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
 
 
 def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) -> None:
-    """The working tree reads a file outside of the repository, which is named with the setting that brings it along."""
+    """The working tree reads a file outside the repository. The report names it, and the setting that copies it."""
     change(origin, "shop/web.py", 'parent / "tariffs.json"', 'parents[2] / "tariffs.json"')
     write(tmp_path, {"tariffs.json": '{"a": 5}'})
     clone, environ = checked_out(origin, tmp_path)
@@ -165,7 +165,7 @@ def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
 
 
 def test_generated_code_of_the_working_tree_is_not_green_in_the_base(origin: Project, tmp_path: Path) -> None:
-    """Git ignores it, and what it is made from differs."""
+    """Git ignores the generated code, and its source differs."""
     write(origin.root, {"orders.proto": "1"})
     origin.commit()
     change(origin, "orders.proto", "1", "2")
@@ -177,8 +177,8 @@ def test_generated_code_of_the_working_tree_is_not_green_in_the_base(origin: Pro
     assert "it may be made from orders.proto" in " ".join(done.output.split())
 
 
-def test_a_copy_that_goes_on_without_a_file_is_not_green(origin: Project, tmp_path: Path) -> None:
-    """The copies would both be as fast as without the file that the working tree has."""
+def test_copies_that_run_without_a_file_are_not_green(origin: Project, tmp_path: Path) -> None:
+    """Both copies would be as fast as without the file of the working tree."""
     tariffs = 'TARIFFS = {"a": 1}\nif (f := pathlib.Path(__file__).parents[2] / "tariffs.json"):\n'
     tariffs += "    try:\n        TARIFFS = json.loads(f.read_text())\n    except OSError:\n        pass\n"
     old = 'TARIFFS = json.loads((pathlib.Path(__file__).parent / "tariffs.json").read_text())\n'
@@ -196,7 +196,7 @@ INHERITING = "class Shape:\n    def test_total(self, measure):\n        for time
 
 
 def test_an_inherited_benchmark_is_not_new(origin: Project, tmp_path: Path) -> None:
-    """Its file does not define it, and the base, which has that file, can't run it."""
+    """Another file defines it. The base has the benchmark's file but cannot run it."""
     (origin.suite / "test_shop.py").unlink()
     origin.write("settings.toml", STEADY_SETTINGS)
     origin.write("shapes.py", INHERITING)
@@ -274,7 +274,7 @@ def write_wheel(folder: Path, name: str, version: str, code: str, extra: str = "
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages of an index of its own: a library whose version 2 is slower, as it is without its extra."""
+    """A package index with a library whose version 2 is slower, as it is without its extra."""
     folder = tmp_path_factory.mktemp("wheels")
     extra = 'Provides-Extra: fast\nRequires-Dist: plumbspeedups; extra == "fast"\n'
     for version, slow_s in (("1.0", 0.002), ("2.0", 0.01)):
@@ -285,14 +285,14 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def own_environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Nox keeps its environment, which one pull request leaves to the next."""
+    """The folder for Nox's environment, which one pull request leaves to the next."""
     return tmp_path_factory.mktemp("environments")
 
 
 @pytest.mark.skipif(not find_uv(), reason="uv is not installed")
 @pytest.mark.parametrize("changed", ["uv.lock", "poetry.lock", "requirements.txt", "an extra"])
 def test_a_slower_package(changed: str, wheels: Path, own_environments: Path, tmp_path: Path) -> None:
-    """An upgrade in a lock file, or an extra that is not asked for any more, from a reused environment."""
+    """An upgrade in a lock file, or an extra that was dropped, in a reused environment."""
     project = Project.create(tmp_path / "origin", own_environments)
     (project.suite / "test_suite.py").unlink()
     project.write("requirements.txt", f"-e {ROOT}\n")

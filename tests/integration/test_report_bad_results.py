@@ -1,4 +1,4 @@
-"""Last results that are missing, damaged or empty: a message, what to do next, and a documented exit code."""
+"""Missing, damaged or empty last results: a message, the next step, and a documented exit code."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ NEGATIVE = GOOD.replace('"median": 5.74e-05', '"median": -1')
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the last results, in the current project."""
+    """The path of the last results in the current project."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tests" / "performance").mkdir(parents=True)
     (tmp_path / "tests" / "performance" / "settings.toml").touch()

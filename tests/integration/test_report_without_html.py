@@ -1,4 +1,4 @@
-"""Environments without the extra `html`: everything but the HTML report is there."""
+"""An environment without the extra `html`: everything but the HTML report works."""
 
 import sys
 from pathlib import Path

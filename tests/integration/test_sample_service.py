@@ -1,4 +1,4 @@
-"""The sample service and its worker do what they promise, also while their servers are away."""
+"""The sample service and its worker work, even after an outage of their servers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Sample:
-    """The sample service with its worker, started the way a user's settings would."""
+    """The sample service and its worker, started as settings.toml would."""
 
     api: httpx.Client
     app: Service
@@ -136,7 +136,7 @@ def test_the_sample_service_refuses_bad_requests(
 
 @pytest.mark.parametrize("fault", ["pause", "kill"])
 @pytest.mark.parametrize(("store", "path"), [("postgres", "/items/1"), ("redis", "/items/1/cached")])
-def test_the_sample_service_says_503_while_a_store_is_away_and_recovers(
+def test_the_sample_service_answers_503_during_an_outage_and_recovers(
     healthy_sample: Sample, store: str, path: str, fault: str
 ) -> None:
     sample = healthy_sample
@@ -163,7 +163,7 @@ def test_the_worker_stores_events(healthy_sample: Sample) -> None:
 
 
 def test_a_killed_worker_loses_no_event(healthy_sample: Sample) -> None:
-    """Whatever was answered with 202 is stored: sent before, between and after the kill."""
+    """Every event answered with 202 is stored: before, between and after the kill."""
     sample = healthy_sample
     sent = {}
 
@@ -180,7 +180,7 @@ def test_a_killed_worker_loses_no_event(healthy_sample: Sample) -> None:
 
 
 def test_events_that_a_killed_worker_had_read_are_stored(healthy_sample: Sample) -> None:
-    """PostgreSQL hangs, then both it and the worker are killed: the event was read, and can't have been stored."""
+    """PostgreSQL hangs, then it and the worker are killed: the worker had read the event but could not store it."""
     sample = healthy_sample
     sample.postgres.pause()
     event_id = sample.send_event("in between")
@@ -198,7 +198,7 @@ def test_events_that_a_killed_worker_had_read_are_stored(healthy_sample: Sample)
 
 
 @pytest.mark.parametrize("store", ["postgres", "redis"])
-def test_the_worker_goes_on_when_a_store_comes_back(healthy_sample: Sample, store: str) -> None:
+def test_the_worker_continues_after_an_outage(healthy_sample: Sample, store: str) -> None:
     sample = healthy_sample
     server = sample.postgres if store == "postgres" else sample.redis
     server.kill()

@@ -1,4 +1,4 @@
-"""`selfcheck`, in a short run."""
+"""A short run of `selfcheck`."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ print("\\n".join(findings.report_lines(found, len(stored.pairs), gate)))
 
 
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
-    """In a short run, the printed shares come from stored pairs, and replaying these prints the same shares."""
+    """The printed rates come from saved pairs, and replaying these prints the same rates."""
     project = Project.create(tmp_path / "project", environments)
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = {SHORT_BUDGET_S}\n")
     project.git("init", "--quiet")
@@ -67,7 +67,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
 
 
 def test_a_budget_too_short_for_a_pair_is_an_error(project: Project) -> None:
-    """Otherwise gates would run without end, and nothing would be measured."""
+    """Otherwise the self-check would run forever and measure nothing."""
     project.write("settings.toml", f"{SETTINGS}duet_budget_s = 1\n")
     project.git("init", "--quiet")
     done = project.python("-c", SHORT, XDG_CACHE_HOME=str(project.root.parent / "cache"))

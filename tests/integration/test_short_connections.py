@@ -1,11 +1,11 @@
-"""An application that connects to somebody else's Redis for a moment in each request."""
+"""An application that connects to another Redis for a moment in each request."""
 
 import socket
 import threading
 
 from tests.support.project import SETTINGS, Project
 
-# `_socket`: as libpq and uvloop, it is not seen from within.
+# `_socket`: like libpq and uvloop, it bypasses Python's sockets.
 APPLICATION = """
 import _socket
 import asyncio
@@ -35,7 +35,7 @@ def test_cached(api_url, measure):
 """
 
 
-def test_a_connection_of_each_request_is_seen_in_the_rounds_that_count(project: Project) -> None:
+def test_short_connections_are_seen_in_counting_rounds(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:

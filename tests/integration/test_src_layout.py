@@ -1,4 +1,4 @@
-"""An application in a src layout that is not installed: all of its code is imported from there."""
+"""An application in a src layout that is not installed: its code is imported from `directory`."""
 
 import textwrap
 
@@ -56,8 +56,8 @@ ready_output = "worker ready"
 """
 
 
-def test_a_src_layout_needs_the_directory_of_the_application_alone(project: Project) -> None:
-    """`prepare`, the processes, the tests and what they start find it as the application itself does."""
+def test_a_src_layout_needs_only_the_setting_directory(project: Project) -> None:
+    """`prepare`, the processes, the tests and their children import from it."""
     package = project.root / "src" / "myapp"
     package.mkdir(parents=True)
     for name, text in {"__init__": "", "app": APPLICATION, "prepare": PREPARE, "worker": WORKER}.items():
@@ -70,8 +70,8 @@ def test_a_src_layout_needs_the_directory_of_the_application_alone(project: Proj
     assert done.code == 0, done.output
 
 
-def test_prepare_runs_for_benchmarks_of_the_database_alone(project: Project) -> None:
-    """There is no application, and the tables that it makes are there."""
+def test_prepare_runs_for_benchmarks_without_an_application(project: Project) -> None:
+    """The tables that it creates are there."""
     prepare = """
         import asyncio, os
         import asyncpg

@@ -1,4 +1,4 @@
-"""Several runs at the same time on one machine don't get in each other's way."""
+"""Several runs at the same time on one machine."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ async def test_together(redis_url, postgres_url, measure):
 
 @pytest.fixture
 def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
-    """A project of which several copies run."""
+    """A project, to be copied for each run."""
     project.write("settings.toml", settings().replace("test_limit_s = 10", "test_limit_s = 60"))
     project.write("test_suite.py", SUITE)
     with traces_of(WithoutNox(project.root, project.environments), cache_home) as traces:
@@ -51,7 +51,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
 
 
 def run_together(traces: Traces, runs: int, **environ: str) -> list[Done]:
-    """Run so many copies of the project at the same time."""
+    """Run this many copies of the project at the same time."""
     first = traces.project
     for number in range(runs):
         copy = first.copy(first.root.with_name(f"copy-{number}"))
@@ -62,7 +62,7 @@ def run_together(traces: Traces, runs: int, **environ: str) -> list[Done]:
 
 @contextlib.contextmanager
 def on_two_cores() -> Iterator[set[int]]:
-    """Confine this test, and whatever it starts, to two cores."""
+    """Restrict this test and its children to two cores."""
     if not hasattr(os, "sched_getaffinity"):
         pytest.skip("no pinning on this system")
     allowed = os.sched_getaffinity(0)
@@ -77,12 +77,12 @@ def on_two_cores() -> Iterator[set[int]]:
 
 
 def cores(done: Done) -> set[int]:
-    """The cores that a run says its services are on."""
+    """Return the cores in the report of a run."""
     return {int(core) for core in re.findall(r"^(?:redis|postgres) .* on core (\d+) ", done.output, re.MULTILINE)}
 
 
-def test_two_runs_on_a_core_each(traces: Traces) -> None:
-    """Each of two runs has its own servers and a core of its own."""
+def test_two_runs_use_a_core_each(traces: Traces) -> None:
+    """Each run also has its own servers."""
     with on_two_cores() as two:
         runs = run_together(traces, 2)
 
@@ -92,8 +92,8 @@ def test_two_runs_on_a_core_each(traces: Traces) -> None:
     traces.assert_gone()
 
 
-def test_third_run_on_two_cores(traces: Traces) -> None:
-    """A run that finds no free core measures without one, and says so."""
+def test_a_third_run_on_two_cores_is_not_pinned(traces: Traces) -> None:
+    """The report says so."""
     with on_two_cores():
         runs = run_together(traces, 3)
 
@@ -105,7 +105,7 @@ def test_third_run_on_two_cores(traces: Traces) -> None:
 
 
 def test_two_first_runs(traces: Traces, tmp_path: Path) -> None:
-    """Two runs that both find the cache folder missing make it together."""
+    """Two runs that both find no cache folder create it together."""
     traces.records = tmp_path / "cache" / "plumbline" / "runs"
     runs = run_together(traces, 2, XDG_CACHE_HOME=str(tmp_path / "cache"))
 

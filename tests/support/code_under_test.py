@@ -1,4 +1,4 @@
-"""What the tests of code under test share: a small application, and waiting for what processes do."""
+"""Helpers for tests of the code under test: a small application, and waiting for its output."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
 
 
 def failure(app: Process, limit_s: float = LIMIT_S) -> str:
-    """What is told about an application that doesn't become ready."""
+    """Return the message about an application that does not become ready."""
     with pytest.raises(NotReady) as caught:
         app.wait_ready(limit_s)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the package: settings from text, services that are stopped whatever happens, polling."""
+"""Fixtures: services from settings, which are always stopped, projects, and polling."""
 
 import os
 import shutil
@@ -20,23 +20,23 @@ from tests.support.project import Project, make_environments
 ROOT = Path(__file__).parents[2]
 UNTIL_LIMIT_S = 15.0
 
-# A shell's background jobs ignore it, and so would all that tests start and then interrupt.
+# Background jobs of a shell ignore SIGINT, and the children of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Until = Callable[[Callable[[], object]], None]
 
 
 class MakeServices(Protocol):
-    """Makes services, not begun, from the text of a settings.toml, the baseline's backends, and the environment."""
+    """Creates services from the text of a settings.toml, the baseline's backends, and an environment."""
 
     def __call__(self, text: str = "", preferred: Mapping[str, str] = {}, /, **environ: str) -> Services: ...
 
 
 @pytest.fixture(scope="session")
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the tests' own, kept for all of them: the template data directory is made once."""
+    """A shared cache folder of the tests: PostgreSQL's template is unpacked only once."""
     folder = tmp_path_factory.mktemp("cache")
-    # The server's user must get at nothing here: the template is copied by ours.
+    # Private: this process copies the template for the server's user.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         for name in [name for name in os.environ if name.startswith("PERF_")]:
@@ -46,7 +46,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
-    """Services by settings; stopped at the end of the test."""
+    """Create services. They are stopped at the end of the test."""
     assert cache_home.is_dir()
     made: list[Services] = []
 
@@ -63,7 +63,7 @@ def make_services(cache_home: Path, tmp_path: Path) -> Iterator[MakeServices]:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[ServiceRun]:
-    """A run that processes belong to."""
+    """A run for child processes."""
     run = ServiceRun()
     run.begin()
     yield run
@@ -72,7 +72,7 @@ def run() -> Iterator[ServiceRun]:
 
 @pytest.fixture(scope="session")
 def until() -> Until:
-    """Poll until a condition holds; fails the test when it never does."""
+    """Poll until a condition holds. Fails the test after a limit."""
 
     def wait(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + UNTIL_LIMIT_S
@@ -96,13 +96,13 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Make a folder, to be read only, that the processes of pytest-xdist share."""
+    """Create a read-only folder that is shared by the processes of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     made = shared.with_name(f"{name} made")
     with filelock.FileLock(shared.with_name(f"{name}.lock")):
         if not made.exists():
-            shutil.rmtree(shared, ignore_errors=True)  # of a process that failed
+            shutil.rmtree(shared, ignore_errors=True)  # left by a process that failed
             make(shared)
             made.touch()
     return shared
@@ -110,13 +110,13 @@ def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
 
 @pytest.fixture
 def project(tmp_path: Path, environments: Path) -> Project:
-    """A fresh copy of the template with a small suite of its own."""
+    """A new copy of the template with a small suite."""
     return Project.create(tmp_path / "project", environments)
 
 
 @pytest.fixture(scope="session")
 def recorded_project(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Project:
-    """A project with a baseline, to be read only, made once as well."""
+    """A read-only project with a baseline, created once."""
     root = make_once(tmp_path_factory, "recorded", lambda root: Project.create_recorded(root, environments))
     return Project(root, environments)
 

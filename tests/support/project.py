@@ -1,4 +1,4 @@
-"""A copy of the template with a small suite of its own, driven through Nox as its users do."""
+"""A copy of the template with a small suite, driven through Nox."""
 
 import ast
 import functools
@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ["noxfile.py", "tests/__init__.py"]
 LIMIT_S = 120.0
 
-# Installed in the environments that the sessions share.
+# Installed in the shared environments of the sessions.
 REQUIREMENTS = "pytest-plumbline[docker,embedded,html,postgres,redis]\n"
 
-# Without plugins that no suite here uses: each of hundreds of processes starts a sixth faster.
+# Without unused plugins, each of hundreds of processes starts a sixth faster.
 PYPROJECT = """\
 [tool.pytest.ini_options]
 minversion = "8.0"
@@ -157,14 +157,14 @@ def test_counting(measure: Measure) -> None:
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The end of a command."""
 
     code: int
     output: str
 
 
 class Project:
-    """A user's repository in `root`; `environments` are the virtual environments that its sessions share."""
+    """A user's repository in `root`, with shared virtual environments of its sessions in `environments`."""
 
     def __init__(self, root: Path, environments: Path) -> None:
         self.root = root
@@ -173,9 +173,9 @@ class Project:
 
     @classmethod
     def create(cls, root: Path, environments: Path, *, steady: bool = False) -> "Project":
-        """Copy the template's own files, and put a small suite beside them.
+        """Copy the template's files and add a small suite.
 
-        `steady`: its benchmarks take exactly what they should, which in pairs, with their controls, they can't.
+        `steady` makes its benchmarks take an exact time. They then cannot be compared in pairs, which have controls.
         """
         for name in TEMPLATE:
             target = root / name
@@ -194,7 +194,7 @@ class Project:
 
     @classmethod
     def create_recorded(cls, root: Path, environments: Path) -> "Project":
-        """The same with four benchmarks, committed to git, and a baseline of them."""
+        """The same with four benchmarks, committed to git, and with their baseline."""
         project = cls.create(root, environments, steady=True)
         project.write("settings.toml", STEADY_SETTINGS)
         project.write("conftest.py", CONFTEST)
@@ -207,7 +207,7 @@ class Project:
         return project
 
     def copy(self, root: Path) -> "Project":
-        """A copy to change."""
+        """Return a copy to be changed."""
         shutil.copytree(self.root, root)
         return Project(root, self.environments)
 
@@ -216,19 +216,19 @@ class Project:
         (self.suite / name).write_text(text, encoding="utf-8")
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Replace text that a file of the suite holds."""
+        """Replace text in a file of the suite."""
         text = (self.suite / name).read_text(encoding="utf-8")
         assert old in text
         self.write(name, text.replace(old, new))
 
     def git(self, *arguments: str) -> str:
-        """Run git in the project's own repository."""
+        """Run git in the project's repository."""
         identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
         done = subprocess.run(["git", *identity, *arguments], cwd=self.root, check=True, capture_output=True, text=True)
         return done.stdout.strip()
 
     def begin_repository(self, code: str) -> None:
-        """Commit all that is there, with this as `code_under_test.py`, as the first commit of a branch `main`."""
+        """Commit everything, with this code_under_test.py, as the first commit of a branch `main`."""
         (self.root / "code_under_test.py").write_text(code, encoding="utf-8")
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit("Start")
@@ -239,12 +239,12 @@ class Project:
         self.git("commit", "--quiet", f"--message={message}")
 
     def start(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-        """Start a Nox session in a process group of its own; its output is one stream."""
+        """Start a Nox session in a new process group, with one stream for its output."""
         command = [sys.executable, "-m", "nox", "-R", "--envdir", str(self.environments), "-s", session]
         return self._start([*command, "--", *arguments], environ)
 
     def fresh_nox(self, session: str, *arguments: str, **environ: str) -> Done:
-        """Run a Nox session to its end that installs what it needs first."""
+        """Run a Nox session to its end, which first installs its requirements."""
         command = [sys.executable, "-m", "nox", "--envdir", str(self.environments), "-s", session]
         return finish(self._start([*command, "--", *arguments], environ))
 
@@ -253,11 +253,11 @@ class Project:
         return finish(self.start(session, *arguments, **environ))
 
     def run(self, session: str, *arguments: str, **environ: str) -> Done:
-        """Run what a session runs, without Nox, to its end."""
+        """Run a session's command to its end, without Nox."""
         return finish(self.start_without_nox(session, *arguments, **environ))
 
     def start_without_nox(self, session: str, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-        """Start what a session runs, without Nox, which takes a second of its own."""
+        """Start a session's command without Nox, which would take a second."""
         return self._start_python("-m", *sessions()[session], *arguments, **environ)
 
     def python(self, *arguments: str, **environ: str) -> Done:
@@ -268,11 +268,11 @@ class Project:
         return self._start([str(self.environments / "ci" / "bin" / "python"), *arguments], environ)
 
     def own_python(self, *arguments: str, **environ: str) -> Done:
-        """Run the tests' own Python to its end: it has pytest-xdist and coverage as well."""
+        """Run the Python of these tests to its end. It has pytest-xdist and coverage."""
         return finish(self._start([sys.executable, *arguments], environ))
 
     def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
-        # What the outer run was told is not for the inner one; compiled files make each process a second faster.
+        # Hide the variables of the outer run. Compiled files make each process a second faster.
         foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return subprocess.Popen(
@@ -287,17 +287,17 @@ class Project:
         )
 
     def results(self) -> Any:
-        """What the last run wrote, which is as its published schema says."""
+        """Return the last results, validated by their published schema."""
         found = json.loads((self.root / "perf-results" / "results.json").read_text(encoding="utf-8"))
         results_validator().validate(found)
         return found
 
     def verdicts(self) -> dict[str, str]:
-        """Verdict of each benchmark of the last run."""
+        """Return the verdict of each benchmark of the last run."""
         return {benchmark["key"]: benchmark["verdict"] for benchmark in self.results()["benchmarks"]}
 
     def baseline(self) -> Path:
-        """The one baseline file."""
+        """Return the path of the only baseline file."""
         [path] = (self.suite / "baselines").glob("*.json")
         return path
 
@@ -313,7 +313,7 @@ def results_validator() -> Any:
 
 @functools.cache
 def sessions() -> dict[str, list[str]]:
-    """By name the command that a session runs with Python, before the arguments of the user; empty if it runs none."""
+    """Return by session the Python command before the user's arguments, or [] if there is none."""
     found = {}
     for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(one, ast.FunctionDef) and one.decorator_list:
@@ -326,7 +326,7 @@ def sessions() -> dict[str, list[str]]:
 
 
 def finish(process: "subprocess.Popen[str]") -> Done:
-    """Wait for a command's end; one that hangs is killed with its group, and fails with what it had said."""
+    """Wait for the end of a command. One that hangs is killed with its group, and fails with its output."""
     try:
         output, _ = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -337,7 +337,7 @@ def finish(process: "subprocess.Popen[str]") -> Done:
 
 
 def with_lax_budgets(text: str) -> str:
-    """Settings or benchmarks with budgets that are kept whatever runs beside this: a hundredth of what they ask for."""
+    """Multiply the budgets of settings or benchmarks, so that they are kept on a busy machine."""
 
     def lax(found: re.Match[str]) -> str:
         factor = 0.01 if found[1].startswith("rate") else 100
@@ -347,7 +347,7 @@ def with_lax_budgets(text: str) -> str:
 
 
 def make_environments(folder: Path) -> None:
-    """Install what the sessions need, once: they all need the same."""
+    """Install the requirements of the sessions once: they are the same."""
     install = [sys.executable, "-m", "nox", "--envdir", str(folder), "--install-only", "-s", "ci"]
     subprocess.run(install, cwd=ROOT, check=True, capture_output=True)
     python = str(folder / "ci" / "bin" / "python")
@@ -357,13 +357,13 @@ def make_environments(folder: Path) -> None:
 
 
 def pip_install(python: str) -> list[str]:
-    """The command that installs into the environment of this Python: by uv where it is there."""
+    """Return the command that installs into this Python's environment, with uv if available."""
     uv = find_uv()
     return [*uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
 
 
 def make_environment(folder: str) -> list[str]:
-    """The command that makes an environment of our Python there: by uv where it is there."""
+    """Return the command that creates an environment with this Python, with uv if available."""
     uv = find_uv()
     return (
         [*uv, "venv", "--quiet", "--python", sys.executable, folder] if uv else [sys.executable, "-m", "venv", folder]
@@ -371,19 +371,19 @@ def make_environment(folder: str) -> list[str]:
 
 
 def copy_environment(environment: Path, folder: Path) -> Path:
-    """Copy a virtual environment, by hard links, to install more into it; returns the Python of the copy."""
+    """Copy a virtual environment with hard links, to install more into it. Return the Python of the copy."""
     shutil.copytree(environment, folder, symlinks=True, copy_function=_link)
     return folder / "bin" / "python"
 
 
 def copy_for_all(environments: Path, folder: Path) -> Path:
-    """Copy our interpreter and the environment `ci` to where every user gets at them; returns the environment."""
+    """Copy this interpreter and the environment `ci` to a folder that every user can access. Return the environment."""
     folder.chmod(0o755)
     ignored = shutil.ignore_patterns("site-packages", "test")
     shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=_link)
     environment = folder / "environments" / "ci"
     shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=_link)
-    # An editable package lies in a folder that other users may not enter.
+    # An editable package is in a folder that other users may not enter.
     [packages] = environment.glob("lib/python*/site-packages")
     for link in packages.glob("_*plumbline*.pth"):
         link.unlink()
@@ -393,13 +393,13 @@ def copy_for_all(environments: Path, folder: Path) -> Path:
     (environment / "bin" / "python").symlink_to(interpreter)
     configuration = environment / "pyvenv.cfg"
     text = re.sub(r"^home = .*$", f"home = {interpreter.parent}", configuration.read_text(), flags=re.MULTILINE)
-    configuration.unlink()  # anew, as the one that was there is linked
+    configuration.unlink()  # a new file: the old one is a hard link
     configuration.write_text(text)
     return environment
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link, which costs nothing, where both are in one file system."""
+    """Create a hard link if both paths are on one file system, or else a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -15,7 +15,7 @@ LIMITS = dict.fromkeys(KEYS, Thresholds(tolerance=0.02, minimum_effect=0.05, fal
 
 
 def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recording:
-    """40 pairs without a slow-down and 40 with each, all with this spread; the first control is off by `control`."""
+    """40 pairs without and 40 with each slow-down, all with this spread. The first control is off by `control`."""
     rng = random.Random(seed)
 
     def pair(slow_down: dict[str, float]) -> Recorded:
@@ -32,5 +32,5 @@ def recording(spread: float, *, control: float = 0.0, seed: int = 1) -> Recordin
 
 
 def read_recording(path: Path) -> Recording:
-    """Read what a self-check has stored."""
+    """Read the record of a self-check."""
     return msgspec.json.decode(path.read_bytes(), type=Recording)

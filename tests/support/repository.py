@@ -1,4 +1,4 @@
-"""A git repository in a folder of its own, for tests of what is asked of git."""
+"""A temporary git repository."""
 
 import os
 import subprocess
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class Repository:
-    """Files by path below its root; each commit has the same author."""
+    """Files by path relative to the root. All commits have the same author."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @classmethod
     def create(cls, root: Path, files: Mapping[str, str]) -> "Repository":
-        """A new repository with one commit."""
+        """Return a new repository with one commit."""
         root.mkdir(parents=True)
         repository = cls(root)
         repository.git("init", "--quiet", "--initial-branch=main")
@@ -22,7 +22,7 @@ class Repository:
         return repository
 
     def git(self, *arguments: str) -> str:
-        """Run git here; returns what it prints."""
+        """Run git here and return its output."""
         identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false"]
         local = ["-c", "protocol.file.allow=always"]
         command = ["git", *identity, *local, *arguments]
@@ -36,22 +36,22 @@ class Repository:
             path.write_text(text, encoding="utf-8")
 
     def commit(self, files: Mapping[str, str] = {}) -> str:
-        """Write files and commit everything; returns the hash."""
+        """Write files, commit everything, and return the hash."""
         self.write(files)
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message=Change")
         return self.head()
 
     def give_away(self) -> None:
-        """Make everything another user's, as a checkout is that a container mounts."""
+        """Give all files to another user, as in a checkout mounted into a container."""
         for path in [self.root, *self.root.rglob("*")]:
             os.chown(path, 12345, 12345, follow_symlinks=False)
 
     def head(self) -> str:
-        """The hash of the commit that is checked out."""
+        """The hash of the current commit."""
         return self.git("rev-parse", "HEAD")
 
     def clone(self, root: Path, *options: str) -> "Repository":
-        """A clone over the file protocol, which honours --depth."""
+        """Return a clone over the file protocol, which supports --depth."""
         self.git("clone", "--quiet", *options, f"file://{self.root}", str(root))
         return Repository(root)

@@ -1,4 +1,4 @@
-"""What a run leaves on the machine, told from everybody else's; and suites that say how far they have come."""
+"""The remains of a run on this machine, separated from those of others, and suites that report their progress."""
 
 import contextlib
 import functools
@@ -151,15 +151,15 @@ def test_does_not_give_up(redis_url):
 
 
 class WithoutNox(Project):
-    """Its sessions are what they run."""
+    """Runs the commands of sessions without Nox."""
 
     start = Project.start_without_nox
 
 
 class Traces:
-    """Everything that belongs to the runs of one project.
+    """The processes, containers and files of a project's runs.
 
-    A run marks itself with its id in `folder`/marks; its temporary files go to `folder`/temp.
+    Each run writes its id to `folder`/marks, and its temporary files to `folder`/temp.
     """
 
     def __init__(self, project: Project, folder: Path, cache: Path) -> None:
@@ -167,7 +167,7 @@ class Traces:
         self.marks = folder / "marks"
         self.temp = folder / "temp"
         self.records = cache / "plumbline" / "runs"
-        self.earlier_records = set(self.records.glob("*"))  # other tests' runs, such as those left to be swept
+        self.earlier_records = set(self.records.glob("*"))  # runs of other tests
         for one in (self.marks, self.temp):
             one.mkdir(mode=0o755)
         self.environ = {"MARKS": str(self.marks), "TMPDIR": str(self.temp)}
@@ -179,7 +179,7 @@ class Traces:
         return self.started[-1]
 
     def start_to_middle(self, session: str = "ci", *arguments: str, **environ: str) -> "subprocess.Popen[str]":
-        """Start a session and return when a test of its suite is in its middle."""
+        """Start a session and return during a test of its suite."""
         run = self.start(session, *arguments, **environ)
         poll(MIDDLE_LIMIT_S, lambda: (self.marks / "middle").exists() or run.poll() is not None)
         if run.poll() is not None:
@@ -191,16 +191,16 @@ class Traces:
         return finish(self.start(session, **environ))
 
     def mark_all(self) -> None:
-        """Mark the runs that have begun since, on behalf of those that run no test themselves."""
+        """Mark the new runs that run no test and so don't mark themselves."""
         for record in set(self.records.glob("*.json")) - self.earlier_records:
             (self.marks / record.stem).touch()
 
     def runs(self) -> set[str]:
-        """The ids of the runs that have marked themselves."""
+        """Return the ids of the runs that have marked themselves."""
         return {path.name for path in self.marks.iterdir()} - {"middle"}
 
     def processes(self) -> list[psutil.Process]:
-        """Those that run for the project: by their environment, or by where they work."""
+        """Return the processes of the project, by environment or working directory."""
         runs = self.runs()
         found = []
         for process in psutil.process_iter():
@@ -213,7 +213,7 @@ class Traces:
         return found
 
     def process(self, part: str) -> psutil.Process:
-        """Return the one whose command contains these arguments; for a moment, its child looks like itself."""
+        """Return the process whose command contains these arguments. For a moment, its child has the same."""
         found = {
             process.pid: process for process in self.processes() if f" {part} " in f" {' '.join(process.cmdline())} "
         }
@@ -221,12 +221,12 @@ class Traces:
         return process
 
     def directories(self) -> list[Path]:
-        """Of the runs, and whatever stands in their folder for temporary files."""
+        """Return the directories of the runs, and everything in their folder for temporary files."""
         named = [path for run in self.runs() for folder in RUN_FOLDERS for path in folder.glob(f"plumbline-*{run}*")]
         return [*named, *self.temp.iterdir()]
 
     def left(self) -> list[str]:
-        """All that is there now, in words."""
+        """Describe everything that is left now."""
         return [
             *(f"process {process.pid}: {_command(process)}" for process in self.processes()),
             *(f"directory {path}" for path in self.directories()),
@@ -235,7 +235,7 @@ class Traces:
         ]
 
     def assert_gone(self, within_s: float = 0.0, but: str = "nothing") -> None:
-        """Fails where something is left after that time, but for what has this in its words."""
+        """Fail if something is left after a limit, except what contains a given text."""
         assert self.runs(), "no run has marked itself: there is nothing to look for"
         deadline_s = time.monotonic() + within_s
         while (left := [one for one in self.left() if but not in one]) and time.monotonic() < deadline_s:
@@ -244,12 +244,12 @@ class Traces:
 
 
 def settings(services: str = "embedded", more: str = "") -> str:
-    """The project's settings with services."""
+    """Return the project's settings with services."""
     return SETTINGS.replace('services = "off"', f'services = "{services}"') + more
 
 
 def poll(limit_s: float, condition: Callable[[], object]) -> None:
-    """Poll until a condition holds; fails the test when it never does."""
+    """Poll until a condition holds. Fails the test after a limit."""
     deadline_s = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -258,7 +258,7 @@ def poll(limit_s: float, condition: Callable[[], object]) -> None:
 
 
 def containers(run: str) -> list[str]:
-    """Names of a run's containers."""
+    """Return the names of a run's containers."""
     if why_no_docker():
         return []
     with contextlib.closing(docker.from_env()) as client:
@@ -267,14 +267,14 @@ def containers(run: str) -> list[str]:
 
 
 def skip_without_docker() -> None:
-    """Skip the test where Docker's backend can't be had."""
+    """Skip the test if Docker is unavailable."""
     if missing := why_no_docker():
         pytest.skip(f"Docker can't be tested: {missing}")
 
 
 @functools.cache
 def why_no_docker() -> str:
-    """Why Docker's backend can't be had, or ""; asked once."""
+    """Return why Docker is unavailable, or "". Checked once."""
     engine = Engine()
     try:
         engine.require_image(REDIS_IMAGE)
@@ -288,8 +288,8 @@ def why_no_docker() -> str:
 
 @contextlib.contextmanager
 def traces_of(project: Project, cache: Path) -> Iterator[Traces]:
-    """Traces of a project; what is left of them in the end is removed."""
-    # Open to others, as PostgreSQL doesn't run as root.
+    """Traces of a project. The remains are removed at the end."""
+    # Open to other users, because PostgreSQL does not run as root.
     folder = Path(tempfile.mkdtemp(prefix="traces-"))
     folder.chmod(0o755)
     traces = Traces(project, folder, cache)
@@ -304,7 +304,7 @@ def traces_of(project: Project, cache: Path) -> Iterator[Traces]:
 
 
 def _is_by_us(record: Path) -> bool:
-    """Whether it is of servers that this very test has started."""
+    """Return whether a process is a server that this test has started."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         return bool(json.loads(record.with_suffix(".json").read_text())["owner"] == os.getpid())
     return False

@@ -12,7 +12,7 @@ from plumbline import cache, held
 
 @pytest.fixture
 def fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that is used as the user's cache folder can't be made."""
+    """The fallback folder. The user's cache folder cannot be created."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -26,16 +26,16 @@ def test_the_cache_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_git_does_not_list_a_cache_in_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pipelines set XDG_CACHE_HOME to a folder of the checkout, which they keep."""
+    """Pipelines set XDG_CACHE_HOME to a folder in the repository."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert (cache.state_folder() / ".gitignore").read_text() == "*\n"
 
 
 @pytest.mark.parametrize("home", ["", "missing", "another user's"])
-def test_without_a_home_of_its_own_the_fallback_is_taken(
+def test_without_a_home_the_fallback_is_used(
     fallback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    """A user may be a bare number without one; and what root makes in another's home would be in that user's way."""
+    """A user may have no home. Root must not create folders in the home of another user."""
     homes = {"missing": tmp_path / "missing", "another user's": tmp_path / "other"}
     (tmp_path / "other").mkdir()
     if home == "another user's":
@@ -56,7 +56,7 @@ def test_without_a_home_of_its_own_the_fallback_is_taken(
 
 
 def test_a_cache_folder_that_others_can_write_to_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes a record there could have a run remove what it names."""
+    """A record by another user could make a run remove any file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "plumbline").mkdir()
     (tmp_path / "plumbline").chmod(0o777)
@@ -64,7 +64,7 @@ def test_a_cache_folder_that_others_can_write_to_is_closed(tmp_path: Path, monke
 
 
 def test_the_temporary_folder_is_the_fallback(fallback: Path) -> None:
-    """It is made for this user alone, and found again."""
+    """It is private, and found again."""
     assert cache.state_folder() == fallback
     assert fallback.lstat().st_mode & 0o777 == 0o700
     assert cache.state_folder() == fallback
@@ -79,7 +79,7 @@ def test_a_fallback_that_is_open_to_others_is_refused(fallback: Path, mode: int)
 
 
 def test_a_fallback_that_is_a_link_is_refused(fallback: Path, tmp_path: Path) -> None:
-    """Somebody else can put a link to a folder of the user's there."""
+    """Another user could have created it."""
     (tmp_path / "own").mkdir(mode=0o700)
     fallback.symlink_to(tmp_path / "own")
     with pytest.raises(OSError, match="must be a folder of this user with mode 0700"):
@@ -101,8 +101,8 @@ def test_a_folder_is_made_once(tmp_path: Path) -> None:
     assert made == [first]
 
 
-def test_half_a_folder_of_a_killed_run_is_made_again(tmp_path: Path) -> None:
-    """It is as good as missing under its own name, and gone under any other."""
+def test_an_incomplete_folder_of_a_killed_run_is_created_again(tmp_path: Path) -> None:
+    """Incomplete folders with other names are removed."""
     for name in ("name", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
@@ -111,8 +111,8 @@ def test_half_a_folder_of_a_killed_run_is_made_again(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """An error or Ctrl-C while a folder is made leaves no half of it."""
+def test_an_error_leaves_no_incomplete_folder(tmp_path: Path) -> None:
+    """Nor does Ctrl-C."""
 
     def fail(folder: Path) -> None:
         (folder / "half").touch()
@@ -124,10 +124,10 @@ def test_making_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
-    """After a week without use a folder goes, and of many the newest are kept."""
+    """After a week without use, and all but the newest."""
     for number in range(cache.MAX_KEPT + 5):
         path = cache.keep(tmp_path, f"{number:02}", lambda folder: (folder / "file").touch())
-        held.release(path / cache.MADE)  # as if the process that made it had ended
+        held.release(path / cache.MADE)  # as if the process that created it had ended
         os.utime(path / cache.MADE, (time.time() - 60 * number,) * 2)
     last_week_s = time.time() - cache.KEPT_S - 60
     os.utime(tmp_path / "03" / cache.MADE, (last_week_s, last_week_s))
@@ -136,7 +136,7 @@ def test_old_folders_and_too_many_are_removed(tmp_path: Path) -> None:
     assert kept == [f"{number:02}" for number in range(cache.MAX_KEPT + 1) if number != 3]
 
 
-def test_what_a_living_run_uses_is_kept_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_folders_in_use_are_kept_after_a_change_of_the_clock(tmp_path: Path) -> None:
     """A clock that was set forward makes everything look old."""
     for name in ("used", "unused"):
         cache.make_once(tmp_path, name, lambda _: None)

@@ -1,4 +1,4 @@
-"""Files that a living process holds."""
+"""Locks that show whether a process is alive."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ def is_free(path: Path) -> bool:
 
 
 def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:
-    """Not even a process that is killed holds it any longer."""
+    """Even if the process is killed."""
     code = f"{HOLDS}; sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "file")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -31,8 +31,8 @@ def test_a_file_is_held_until_its_process_ends(tmp_path: Path) -> None:
     assert is_free(tmp_path / "file")
 
 
-def test_a_forked_child_does_not_hold_what_its_parent_held(tmp_path: Path) -> None:
-    """Otherwise a stray child would keep what a killed run has left from being removed."""
+def test_a_forked_child_does_not_hold_its_parent_s_files(tmp_path: Path) -> None:
+    """Otherwise a stray child would block the clean-up after a killed run."""
     code = f"import os; {HOLDS}; os.fork() == 0 and sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / "file")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -40,7 +40,7 @@ def test_a_forked_child_does_not_hold_what_its_parent_held(tmp_path: Path) -> No
         assert is_free(tmp_path / "file")
 
 
-def test_nobody_else_can_hold_it_while_it_is_free(tmp_path: Path) -> None:
+def test_no_other_process_can_hold_the_file_in_the_block(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with held.unless_held(tmp_path / "file") as free:
         assert free
@@ -55,7 +55,7 @@ def test_nobody_else_can_hold_it_while_it_is_free(tmp_path: Path) -> None:
 def test_without_a_file_or_without_locks_nothing_counts_as_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a file system of the network."""
+    """As on some network file systems."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

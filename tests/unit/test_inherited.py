@@ -1,4 +1,4 @@
-"""Which variables of the shell are hidden from what a command starts."""
+"""Variables of the shell that are hidden from child processes."""
 
 import os
 import subprocess
@@ -10,19 +10,19 @@ import pytest
 from plumbline import inherited
 
 
-def test_what_configures_a_tool_is_disturbing() -> None:
+def test_variables_that_configure_tools_are_disturbing() -> None:
     found = inherited.disturbing(dict.fromkeys(["UVICORN_UDS", "GRANIAN_PORT", "PYTHONOPTIMIZE", "PIP_USER"], "1"))
     assert found == ["GRANIAN_PORT", "PIP_USER", "PYTHONOPTIMIZE", "UVICORN_UDS"]
 
 
-def test_what_an_application_may_need_is_left() -> None:
-    """Also what is empty, which Python and pytest take for unset, and what only says where things are."""
+def test_variables_that_applications_need_are_kept() -> None:
+    """So are empty variables, which Python and pytest ignore, and those that only contain paths."""
     names = ["PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PIP_INDEX_URL", "UV_INDEX_URL", "HOME", "LD_PRELOAD"]
     assert inherited.disturbing(dict.fromkeys(names, "1") | {"PYTHONOPTIMIZE": ""}) == []
 
 
 def test_a_command_starts_again_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the same arguments and options of Python; it does not if there are none."""
+    """With the same arguments and options of Python. It does not restart if none is set."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "-X", "utf8", "-m", "plumbline", "ci"])
     started: list[tuple[str, list[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda *given: started.append(given))
@@ -34,8 +34,8 @@ def test_a_command_starts_again_without_them(monkeypatch: pytest.MonkeyPatch) ->
     assert started == [(sys.executable, [sys.executable, "-X", "utf8", "-m", "plumbline", "ci"], environ)]
 
 
-def test_a_width_without_room_for_a_report_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rich would print nothing into no columns."""
+def test_a_columns_variable_without_room_for_a_report_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would print nothing."""
     started: list[dict[str, str]] = []
     monkeypatch.setattr(os, "execve", lambda _, __, environ: started.append(environ))
 
@@ -46,8 +46,8 @@ def test_a_width_without_room_for_a_report_is_left_behind(monkeypatch: pytest.Mo
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
-def test_a_home_that_is_closed_to_this_user_is_left_behind(tmp_path: Path) -> None:
-    """As after `su` from root: clients look there for their files, and fail."""
+def test_a_home_without_access_is_removed(tmp_path: Path) -> None:
+    """As after `su` from root: clients would fail to read their files there."""
     tmp_path.chmod(0o700)
     source = f"""
 import os, sys

@@ -11,7 +11,7 @@ from plumbline.project import SUITE
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project below the root of a repository, and an environment of its own."""
+    """A project in a folder of a repository, with its own environment."""
     folder = tmp_path / "repository" / "shop"
     (folder / SUITE).mkdir(parents=True)
     (folder / SUITE / "settings.toml").write_text("")
@@ -28,8 +28,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         *("../uv.lock", "../.python-version", f"{SUITE}/requirements.txt", f"{SUITE}/settings.toml", "named.txt"),
     ],
 )
-def test_each_file_that_can_say_what_is_installed_counts(project: Path, name: str) -> None:
-    """A new one, a changed one and one that is gone."""
+def test_each_file_that_can_list_requirements_counts(project: Path, name: str) -> None:
+    """Whether it is new, changed or deleted."""
     top = top_of(project)
     assert top == project.parent
     (project / name).unlink(missing_ok=True)
@@ -41,8 +41,8 @@ def test_each_file_that_can_say_what_is_installed_counts(project: Path, name: st
     assert len({without, first, second}) == 3
 
 
-def test_the_digest_is_the_same_elsewhere(project: Path, tmp_path: Path) -> None:
-    """Of a copy of the repository: so base and head can be compared."""
+def test_the_digest_of_a_copy_is_the_same(project: Path, tmp_path: Path) -> None:
+    """So base and head can be compared."""
     (project / "uv.lock").write_text("a")
     here = digest(project, top_of(project), [])
     project.parent.rename(tmp_path / "moved")
@@ -52,7 +52,7 @@ def test_the_digest_is_the_same_elsewhere(project: Path, tmp_path: Path) -> None
 def test_nothing_is_done_if_nothing_has_changed(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The log still says what the environment was installed from. A change, or another Python of Nox, is a reason."""
+    """The output lists the sources of the environment. A change, or another Python of Nox, needs an installation."""
     monkeypatch.setattr("plumbline.commands.install.install", lambda _: 7)
     assert install.main(["python"]) == 7, "there is no record"
     key = digest(project, top_of(project), [], sys.version, "python")
@@ -65,8 +65,8 @@ def test_nothing_is_done_if_nothing_has_changed(
     assert install.main(["python"]) == 7
 
 
-def test_a_damaged_record_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a run that was killed while it wrote."""
+def test_a_damaged_record_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a run that was killed while writing it."""
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     (tmp_path / RECORD).write_text("{")
     assert read_record() is None

@@ -29,13 +29,13 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()
 """
-# Above the largest process id that Linux gives.
+# Above the largest process id of Linux.
 GONE = 2**22 + 1
 
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """The id of a process with two threads."""
+    """Return the id of a process with two threads."""
     with subprocess.Popen(
         [sys.executable, "-c", TWO_THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -46,8 +46,7 @@ def child() -> Iterator[int]:
 
 @on_two_cores
 @pytest.mark.parametrize("core", CORES[:2])
-def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
-    """Both threads of a running process may run on the one core alone, as the kernel tells."""
+def test_every_thread_of_a_process_is_pinned(child: int, core: int) -> None:
     set_affinity([child], [core])
 
     assert [os.sched_getaffinity(thread) for thread in threads([child])] == [{core}, {core}]
@@ -56,7 +55,6 @@ def test_every_thread_of_a_process_is_moved(child: int, core: int) -> None:
 
 @on_two_cores
 def test_a_process_is_moved_back_to_all_cores(child: int) -> None:
-    """Several cores take the pin off."""
     set_affinity([child], CORES[:1])
     set_affinity([child], CORES)
 
@@ -65,8 +63,7 @@ def test_a_process_is_moved_back_to_all_cores(child: int) -> None:
 
 
 @on_two_cores
-def test_one_thread_elsewhere_is_not_pinned(child: int) -> None:
-    """A pin that one thread has escaped is none."""
+def test_a_process_with_one_unpinned_thread_is_not_pinned(child: int) -> None:
     set_affinity([child], [CORES[0]])
     os.sched_setaffinity(max(threads([child])), [CORES[1]])
 
@@ -75,7 +72,7 @@ def test_one_thread_elsewhere_is_not_pinned(child: int) -> None:
 
 @on_two_cores
 def test_processes_on_different_cores_are_not_pinned_together(child: int) -> None:
-    """Client and server on one core each don't share one."""
+    """Client and server must share a core."""
     set_affinity([child], [CORES[0]])
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [CORES[1]])
@@ -86,16 +83,16 @@ def test_processes_on_different_cores_are_not_pinned_together(child: int) -> Non
 
 
 @on_linux
-def test_a_process_that_has_gone_is_passed_over(child: int) -> None:
-    """A process that ended between being listed and being moved keeps nothing from the others."""
+def test_a_process_that_has_ended_is_skipped(child: int) -> None:
+    """It does not affect the other processes."""
     set_affinity([GONE, child], CORES[:1])
 
     assert pinned_core([GONE, child]) == CORES[0]
 
 
 @on_linux
-def test_a_core_that_is_not_there_moves_nothing(child: int) -> None:
-    """What the kernel refuses is seen when it is read back, never an error."""
+def test_a_missing_core_is_no_error(child: int) -> None:
+    """The kernel refuses it, and the core is read back."""
     before = [os.sched_getaffinity(thread) for thread in threads([child])]
 
     set_affinity([child], [100_000])
@@ -103,14 +100,13 @@ def test_a_core_that_is_not_there_moves_nothing(child: int) -> None:
     assert [os.sched_getaffinity(thread) for thread in threads([child])] == before
 
 
-def test_no_process_is_pinned_nowhere() -> None:
-    """Without any process there is no core."""
+def test_without_processes_there_is_no_core() -> None:
     assert pinned_core([]) is None
     assert pinned_core([GONE]) is None
 
 
 def test_children_of_a_late_command_are_killed_with_it(tmp_path: Path) -> None:
-    """The children of a command that takes too long are killed with it, as git's helpers must be."""
+    """As git's helpers must be."""
     child = "import time; open('pid', 'w').write(str(__import__('os').getpid())); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with pytest.raises(subprocess.TimeoutExpired):
@@ -130,7 +126,7 @@ def test_children_of_a_late_command_are_killed_with_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
-    """User, password, path and query of a URL go; its scheme and host stay."""
+    """Only its scheme and host are shown."""
     assert without_secrets(text) == scrubbed
 
 
@@ -146,7 +142,7 @@ def test_a_url_is_shown_without_its_secrets(text: str, scrubbed: str) -> None:
     ids=["colour", "title and link", "screen", "moves", "direction"],
 )
 def test_output_of_a_child_cannot_control_a_terminal(text: str, shown: str) -> None:
-    """Its words stay, in lines."""
+    """Its text stays."""
     assert printable(text) == shown
 
 
@@ -163,8 +159,8 @@ os.execve(sys.executable, [sys.executable, "-c", "import os, time; print(os.getp
 
 
 @on_linux
-def test_daemons_are_found_again_and_ended() -> None:
-    """Another session, folder and environment, and no parent: a daemon has nothing that says whose it is."""
+def test_daemons_are_found_and_ended() -> None:
+    """A daemon has its own session, folder and environment, and no parent."""
     code = (
         "import multiprocessing, subprocess, sys\nfrom plumbline.processes import adopt_orphans, end_descendants\n"
         "kept = subprocess.Popen(['sleep', '600'])\nspare = adopt_orphans()\n"

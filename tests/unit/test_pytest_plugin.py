@@ -1,4 +1,4 @@
-"""The plugin as pytest sees it: inert without a suite, and for the suite's own tests only."""
+"""The pytest plugin: inactive without a suite, and active only for tests of a suite."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with a suite of one benchmark, and a plugin that has fixtures of the same names."""
+    """A project with a suite of one benchmark, and a plugin with fixtures of the same names."""
     suite = tmp_path / "tests" / "performance"
     suite.mkdir(parents=True)
     (suite / "settings.toml").write_text(SETTINGS)
@@ -82,7 +82,7 @@ def test_without_a_suite_there_is_no_marker_and_no_fixture(tmp_path: Path) -> No
     assert "redis_url" not in fixtures.stdout
 
 
-def test_fixtures_of_another_plugin_win_outside_the_suite_and_ours_within(project: Path) -> None:
+def test_fixtures_of_another_plugin_win_outside_the_suite_only(project: Path) -> None:
     done = run(project, "tests")
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -145,10 +145,10 @@ def test_the_suite_is_found_from_any_folder_and_keys_are_below_it(
 
 
 @pytest.mark.parametrize("linked", [".", "tests", "tests/performance", "tests/performance/test_suite.py"])
-def test_links_on_the_way_to_a_test_are_no_other_suite(
+def test_links_on_the_path_to_a_test_are_the_same_suite(
     project: Path, tmp_path_factory: pytest.TempPathFactory, linked: str
 ) -> None:
-    """Nor is the benchmark another one; one of a file's benchmarks is not the whole file."""
+    """The benchmark is the same too. One benchmark of a file is not the whole file."""
     folder = tmp_path_factory.mktemp("moved")
     (project / linked).rename(folder / "moved")
     (project / linked).symlink_to(folder / "moved")
@@ -182,8 +182,8 @@ def test_markers_are_registered_where_a_suite_is(project: Path) -> None:
     assert "@pytest.mark.readiness" in run(project, "--markers").stdout
 
 
-def test_what_env_sets_wins_over_a_file_that_a_test_loads(project: Path) -> None:
-    """Tests import the application, whose settings may come from a file."""
+def test_env_has_precedence_over_a_file_that_a_test_loads(project: Path) -> None:
+    """Tests import the application, which may load a `.env` file."""
     suite = project / "tests" / "performance"
     (suite / "settings.toml").write_text(f'{SETTINGS}\n[env]\nDSN = "ours"\n')
     (project / ".env").write_text("DSN=theirs\nMORE=theirs\n")
@@ -219,8 +219,8 @@ def test_two_suites_in_one_run_are_refused(project: Path) -> None:
     assert "one performance suite at a time" in done.stderr + done.stdout
 
 
-def test_a_test_file_that_goes_during_the_run_costs_no_more_than_its_source(project: Path) -> None:
-    """Its source and its hash are unknown; the benchmark and the run end as ever."""
+def test_a_test_file_deleted_during_the_run_costs_only_its_source(project: Path) -> None:
+    """The benchmark has no source and the run continues."""
     suite = project / "tests" / "performance"
     (suite / "test_suite.py").write_text(
         BENCHMARK + f"    import os\n    os.remove({str(suite / 'test_suite.py')!r})\n"

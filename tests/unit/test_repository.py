@@ -1,4 +1,4 @@
-"""Git in a checkout that belongs to another user, for whom git itself refuses to work."""
+"""Git in a repository of another user, for which git itself refuses to work."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason=
 
 @pytest.fixture
 def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A branch that changes a file and a submodule, in a worktree whose every file belongs to another user."""
+    """A branch that changes a file and a submodule, in a worktree of another user."""
     monkeypatch.setenv("GITHUB_BASE_REF", "main")
     library = Repository.create(tmp_path / "library", {"lib.py": "old"})
     made = Repository.create(tmp_path / "repository", {"app.py": "old", "tests/performance/test_it.py": "old"})
@@ -32,7 +32,7 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 def test_the_checkout_of_another_user_is_compared(foreign: Repository, tmp_path: Path) -> None:
-    """Its submodules, too."""
+    """With its submodules."""
     assert is_proposed(foreign.root)
     base = find_base(foreign.root)
 
@@ -43,7 +43,7 @@ def test_the_checkout_of_another_user_is_compared(foreign: Repository, tmp_path:
 
 
 def test_the_checkout_of_another_user_has_a_commit(foreign: Repository) -> None:
-    """Which is recorded with the results, as is whether there are changes, in a submodule as well."""
+    """It is recorded with the results, as are changes, also in a submodule."""
     commit, dirty = git_state(foreign.root)
     assert (len(commit), dirty) == (40, False)
     (foreign.root / "vendor" / "lib.py").write_text("edited")
@@ -51,7 +51,7 @@ def test_the_checkout_of_another_user_has_a_commit(foreign: Repository) -> None:
 
 
 def test_a_checkout_that_may_not_be_read_is_no_error(foreign: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folders of these tests are root's alone: a third user sees no repository, and a pipeline's change no base."""
+    """A third user, without access, sees no repository."""
     os.seteuid(54321)
     try:
         assert git_state(foreign.root) == ("", False)
@@ -64,15 +64,15 @@ def test_a_checkout_that_may_not_be_read_is_no_error(foreign: Repository, monkey
         os.seteuid(0)
 
 
-def test_nothing_in_the_checkout_of_another_user_becomes_ours(foreign: Repository, tmp_path: Path) -> None:
-    """Git would write a new index, which its owner could not replace."""
+def test_nothing_in_the_checkout_of_another_user_changes_its_owner(foreign: Repository, tmp_path: Path) -> None:
+    """Git would write a new index, which the owner could not replace."""
     git_state(foreign.root)
     make_sides(foreign.root, find_base(foreign.root).commit, directories=[], cache=tmp_path / "cache")
     assert {path.lstat().st_uid for path in foreign.root.rglob("*")} == {12345}
 
 
 def test_a_worktree_of_another_user_is_compared(foreign: Repository, tmp_path: Path) -> None:
-    """Its `.git` is a file that leads to the repository."""
+    """Its `.git` is a file with the path of the repository."""
     linked = tmp_path / "linked"
     subprocess.run(
         [

@@ -25,7 +25,7 @@ from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTIN
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
-from plumbline.services.liveness import silence
+from plumbline.services.liveness import liveness_error
 from plumbline.services.services import Services
 from plumbline.settings import SettingsError
 from plumbline.settings_file import load_settings
@@ -143,8 +143,8 @@ class RunContext:
                 self.end(service.obituary(), EXIT_INVALID)
         failed, self.has_failed = self.has_failed, False
         for service in self.services.running() if answers or failed else ():
-            if silent := silence(service, ANSWER_LIMIT_S, failed=failed):
-                self.end(str(silent), EXIT_INVALID)
+            if unready := liveness_error(service, ANSWER_LIMIT_S, failed=failed):
+                self.end(str(unready), EXIT_INVALID)
 
     def end(self, reason: str, exit_code: int) -> NoReturn:
         """End the run early, with a documented exit code."""

@@ -119,13 +119,13 @@ class Process(LocalService):
         """Return the names of the run's servers that it connected to. Raises NotReady for any other server."""
         return self._guard.check(self.name, self.pids()) if self._guard else set()
 
-    def look_at_connections(self, pids: Sequence[int]) -> None:
+    def record_connections(self, pids: Sequence[int]) -> None:
         """Record the open connections of these processes for `check_connections`."""
         if self._guard:
-            self._guard.look(self.name, pids)
+            self._guard.record(self.name, pids)
 
     def answer(self, limit_s: float) -> None:
-        """Do nothing: the port of a command is unknown. `silence` checks its state."""
+        """Do nothing: the port of a command is unknown. `liveness_error` checks its state."""
 
     def output_end(self) -> int:
         """Return how many bytes it has written since its last start."""

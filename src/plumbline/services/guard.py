@@ -65,7 +65,7 @@ class Guard:
         self._recognizer = Recognizer({endpoint: one.kind for endpoint, one in self._sources.items()}, run.id)
         self._seen: dict[str, set[Endpoint]] = {}  # in the kernel's table, by process name
 
-    def know(self, services: Iterable[Service]) -> None:
+    def allow(self, services: Iterable[Service]) -> None:
         """Allow connections to these services."""
         for service in services:
             if service.address.host:
@@ -93,9 +93,9 @@ class Guard:
     def check(self, name: str, pids: Sequence[int]) -> set[str]:
         """Return the names of the run's servers that a process has connected to. Raises NotReady for any other server.
 
-        `pids` are the ids of the process and its descendants. Connections that `look` recorded count too.
+        `pids` are the ids of the process and its descendants. Connections from `record` count too.
         """
-        self.look(name, pids)
+        self.record(name, pids)
         noted = {(host, port): kind for host, port, kind in self._noted(name)}
         endpoints = {*noted, *self._seen[name]}
         for endpoint in sorted(endpoints - self._own.keys() - self._allowed):
@@ -103,7 +103,7 @@ class Guard:
                 raise NotReady(self._refusal(name, endpoint, kind))
         return {self._own[endpoint] for endpoint in endpoints & self._own.keys()}
 
-    def look(self, name: str, pids: Sequence[int]) -> None:
+    def record(self, name: str, pids: Sequence[int]) -> None:
         """Record the open connections of these processes for `check`."""
         self._seen[name] = self._seen.get(name, set()) | _connected(pids)
 

@@ -7,7 +7,7 @@ from plumbline.services.clients import BadStatus
 from plumbline.services.errors import NotReady
 
 
-def silence(service: Service, limit_s: float, *, failed: bool) -> NotReady | None:
+def liveness_error(service: Service, limit_s: float, *, failed: bool) -> NotReady | None:
     """Return an error if a service does not answer within the limit, or None. Blocks.
 
     `failed` means that a test has just failed: the reason may be a restart of the service.

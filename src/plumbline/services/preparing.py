@@ -10,8 +10,8 @@ from plumbline.services.errors import NotReady
 from plumbline.services.variables import servers_named
 
 ANSWER_LIMIT_S = 3.0
-# Servers count a connection up to COUNTED_S after its end. LOOK_S is the interval between checks.
-COUNTED_S, LOOK_S = 1.5, 0.05
+# Servers count a connection up to COUNTED_S after its end. POLL_S is the interval between checks.
+COUNTED_S, POLL_S = 1.5, 0.05
 SERVERS = {"postgres": "the PostgreSQL", "redis": "the Redis"}
 
 
@@ -37,7 +37,7 @@ def _was_used(server: Service, before: int | None) -> bool:
             break
         if own or time.monotonic() > until_s:
             return False
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return True
 
 

@@ -172,7 +172,7 @@ class Services:
 
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
-        self._guard.know(self.running())
+        self._guard.allow(self.running())
         if self._settings.prepare and self._prepare and not _missing_server(self._settings):
             self._prepare = False
             command = ProcessSettings(command=self._settings.prepare)
@@ -192,7 +192,7 @@ class Services:
 
     def check_connections(self) -> None:
         """Raise NotReady if the code under test has connected to a Redis or PostgreSQL of another origin."""
-        self._guard.know(self.running())
+        self._guard.allow(self.running())
         for one in self.code_under_test():
             one.check_connections()
 

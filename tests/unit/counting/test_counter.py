@@ -1,4 +1,4 @@
-"""The counting pass with real clients, real servers, a real application and a real worker."""
+"""The counting pass with real clients, servers, an application and a worker."""
 
 import asyncio
 import datetime
@@ -101,7 +101,7 @@ Count = Callable[..., Awaitable[Counts]]
 
 
 class Pass:
-    """The rounds of one pass, and what they counted once they are over."""
+    """The rounds of one pass, and their counts when they are over."""
 
     def __init__(self, counter: Counter, operations: int = 1) -> None:
         self.counts = Counts()
@@ -115,7 +115,7 @@ class Pass:
 def counting(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
 ) -> Iterator[Services]:
-    """Servers of either kind, with an application and a worker that have one query by many, or many queries."""
+    """Servers of either backend, with an application and a worker that run one query for many rows, or many queries."""
     if request.param == "docker":
         skip_without_docker()
     assert cache_home.is_dir()
@@ -142,7 +142,7 @@ def counter(counting: Services) -> Iterator[Counter]:
 
 @pytest.fixture
 def count(counter: Counter) -> Count:
-    """What a body does, once it has been warmed up."""
+    """Count what a body does after a warm-up."""
 
     async def count(body: Body, operations: int = 1) -> Counts:
         await body()
@@ -164,7 +164,7 @@ async def client(counting: Services) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def database(counting: Services) -> AsyncIterator[asyncpg.Connection]:
-    """A connection beside a table of 1,000 lines."""
+    """A connection, and a table of 1,000 rows."""
     assert counting.postgres is not None
     connection = await asyncpg.connect(counting.postgres.address.url)
     try:
@@ -186,13 +186,13 @@ async def http(counting: Services) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def held(before: Counts, after: Counts) -> dict[str, tuple[float, float]]:
-    """What the gate holds against the second, then and now."""
+    """Return the counts that have grown from the first to the second."""
     old, new = (benchmark("a", counts=c.same, counts_varying=c.varying, counted=c.families) for c in (before, after))
     return {one.name: (one.old, one.new) for one in compare_counts(old, new, same_backend=True) if one.gated}
 
 
 async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redis) -> None:
-    """50 commands are the same 50, in 50 messages instead of one, which may be cut in two."""
+    """The same 50 commands need 50 messages instead of one or two."""
 
     async def pipelined() -> None:
         async with client.pipeline(transaction=False) as pipeline:
@@ -214,7 +214,7 @@ async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redi
 
 
 async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connection) -> None:
-    """Each statement is counted by its text, and per operation."""
+    """Each statement is counted by its text and per operation."""
 
     async def one() -> None:
         await database.fetch("SELECT n FROM line WHERE id < 50 ORDER BY id")
@@ -235,7 +235,7 @@ async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connec
 async def test_one_query_turned_into_many_in_a_transaction_of_an_endpoint(
     count: Count, http: httpx.AsyncClient
 ) -> None:
-    """What an application does within one request is seen though the request stays the same."""
+    """Statements of the application are counted, although the request is the same."""
 
     async def one() -> None:
         (await http.get("/order")).raise_for_status()
@@ -253,7 +253,7 @@ async def test_one_query_turned_into_many_in_a_transaction_of_an_endpoint(
 
 @pytest.mark.usefixtures("database")
 async def test_one_query_turned_into_many_in_a_transaction_of_a_worker(count: Count, client: Redis) -> None:
-    """What a worker does on a task is the task's."""
+    """Statements of the worker count for the task."""
 
     async def work(task: str) -> None:
         await client.rpush("tasks", task)
@@ -265,8 +265,10 @@ async def test_one_query_turned_into_many_in_a_transaction_of_a_worker(count: Co
     assert held(before, after)["postgres.statement UPDATE line SET n = n WHERE id = $1"] == (0, 50)
 
 
-async def test_a_pooled_client_turned_into_a_connection_a_call(count: Count, client: Redis, counting: Services) -> None:
-    """Connections that came and went within the call are counted."""
+async def test_a_pooled_client_turned_into_a_connection_per_call(
+    count: Count, client: Redis, counting: Services
+) -> None:
+    """Connections that are opened and closed within the call are counted."""
     assert counting.redis is not None
     url = counting.redis.address.url
 
@@ -278,12 +280,12 @@ async def test_a_pooled_client_turned_into_a_connection_a_call(count: Count, cli
 
     grown = held(before, after)
     assert grown["redis.connections"] == (0, 1)
-    # redis-py logs in by AUTH before it speaks RESP3, and by HELLO since.
+    # redis-py authenticates with AUTH, or with HELLO if it uses RESP3.
     assert grown.get("redis.command HELLO", grown.get("redis.command AUTH")) == (0, 1)
 
 
 async def test_a_payload_that_grew(count: Count, client: Redis) -> None:
-    """The same command in the same number of messages with more in it."""
+    """The same command in the same number of messages, with more bytes."""
     before = await count(lambda: client.set("key", "x" * 1_000))
     after = await count(lambda: client.set("key", "x" * 1_100))
 
@@ -308,7 +310,7 @@ async def test_a_prepared_statement_that_is_no_longer_cached(count: Count, count
 
 
 async def test_a_silent_retry(count: Count, client: Redis, database: asyncpg.Connection) -> None:
-    """A failed operation that is repeated counts twice, at either server."""
+    """A repeated operation counts twice on either server."""
 
     async def once() -> None:
         await client.set("key", "value")
@@ -328,7 +330,7 @@ async def test_a_silent_retry(count: Count, client: Redis, database: asyncpg.Con
 
 
 async def test_a_dropped_index(count: Count, database: asyncpg.Connection) -> None:
-    """The same statement reads the whole table, whether it only reads or writes, too."""
+    """The same statement now reads the whole table, whether it also writes or not."""
 
     async def work() -> None:
         await database.fetch("SELECT n FROM line WHERE id = $1", 7)
@@ -342,7 +344,7 @@ async def test_a_dropped_index(count: Count, database: asyncpg.Connection) -> No
 
 
 async def test_explained_statements_are_rolled_back(count: Count, database: asyncpg.Connection) -> None:
-    """Rows change as often as the rounds change them, and not once more."""
+    """Only the rounds change rows."""
     rounds = 0
 
     async def work() -> None:
@@ -355,10 +357,10 @@ async def test_explained_statements_are_rolled_back(count: Count, database: asyn
     assert await database.fetchval("SELECT n FROM line WHERE id = 5") == 5 + rounds
 
 
-async def test_ids_and_timestamps_in_what_is_sent_never_alarm(
+async def test_ids_and_timestamps_never_count_as_growth(
     count: Count, client: Redis, database: asyncpg.Connection
 ) -> None:
-    """Growing ids that gain a digit, random UUIDs and the time of day, over several passes."""
+    """Growing ids, random UUIDs and the time of day, over several passes."""
     ids = iter(range(95, 1_000))
 
     async def work() -> None:
@@ -376,8 +378,8 @@ async def test_ids_and_timestamps_in_what_is_sent_never_alarm(
         assert before.same["postgres.statement SELECT n FROM line WHERE id = ? AND ? <> ?"] == 1
 
 
-async def test_a_digit_more_in_each_of_many_ids_never_alarms(count: Count, client: Redis) -> None:
-    """After more samples or in an older database, ids have more digits."""
+async def test_longer_ids_never_count_as_growth(count: Count, client: Redis) -> None:
+    """After more samples, or in an older database, ids have more digits."""
     ids = iter(range(10_000))
 
     async def work() -> None:
@@ -395,7 +397,7 @@ async def test_a_digit_more_in_each_of_many_ids_never_alarms(count: Count, clien
 
 
 async def test_concurrent_work_is_counted_together(count: Count, client: Redis) -> None:
-    """20 tasks at once, and figures are per operation."""
+    """20 concurrent tasks. Counts are per operation."""
 
     async def work() -> None:
         await asyncio.gather(*(client.ping() for _ in range(20)))
@@ -418,7 +420,7 @@ def test_synchronous_clients_are_counted_too(counter: Counter, counting: Service
 
 
 async def test_varying_counts_are_kept_apart(count: Count, client: Redis) -> None:
-    """A count that isn't the same in all passes is shown with its values."""
+    """A count that differs between rounds is kept with all its values."""
     rounds = 0
 
     async def work() -> None:
@@ -434,7 +436,7 @@ async def test_varying_counts_are_kept_apart(count: Count, client: Redis) -> Non
 
 
 async def test_a_server_that_gets_nothing_counts_zero(count: Count, client: Redis) -> None:
-    """PostgreSQL has no part: its counts are 0, and no round is thrown away for it."""
+    """If PostgreSQL is not used, its counts are 0, and no round is discarded."""
     rounds = 0
 
     async def work() -> None:
@@ -448,10 +450,10 @@ async def test_a_server_that_gets_nothing_counts_zero(count: Count, client: Redi
     assert rounds == 1 + module.PASSES
 
 
-async def test_postgres_logs_during_the_pass_alone(
+async def test_postgres_logs_only_during_the_pass(
     count: Count, database: asyncpg.Connection, counting: Services
 ) -> None:
-    """Afterwards its settings are what they were, also where the benchmark failed in the middle."""
+    """Its settings are restored afterwards, even if the benchmark fails."""
     assert counting.postgres is not None
 
     async def failing() -> None:
@@ -470,7 +472,7 @@ async def test_postgres_logs_during_the_pass_alone(
 async def test_a_statement_that_can_t_be_explained_leaves_the_others(
     counter: Counter, count: Count, database: asyncpg.Connection
 ) -> None:
-    """A table that only its own session sees: statements are counted, rows aren't, and the run says so."""
+    """Only its session sees the table: statements are counted, rows are not, and a note says so."""
     await database.execute("CREATE TEMPORARY TABLE mine (id int)")
 
     found = await count(lambda: database.fetch("SELECT id FROM mine"))
@@ -484,7 +486,7 @@ async def test_a_statement_that_can_t_be_explained_leaves_the_others(
 async def test_a_machine_that_does_not_report_connections(
     counting: Services, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As macOS: commands and statements are counted all the same, and a note says once what is not."""
+    """As on macOS: commands and statements are counted, and one note says what is not."""
 
     def refuse() -> None:
         raise CannotCount("only Linux's kernel reports them")
@@ -504,8 +506,8 @@ async def test_a_machine_that_does_not_report_connections(
     assert counter.notes == ["messages, bytes and connections can't be counted here: only Linux's kernel reports them"]
 
 
-async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, client: Redis) -> None:
-    """The benchmark goes on, and a note says what was not counted, without a password."""
+async def test_a_dead_server_costs_only_its_own_counts(counting: Services, client: Redis) -> None:
+    """The benchmark continues, and a note without passwords says what was not counted."""
     assert counting.redis is not None
     counter = Counter(counting)
     counter._redis = RedisCommands(counting.redis)
@@ -527,7 +529,7 @@ async def test_a_server_that_is_gone_costs_its_counts_alone(counting: Services, 
 
 
 async def test_servers_that_were_restarted_are_counted_again(counter: Counter, counting: Services) -> None:
-    """The connections of the pass before are lost by then. The application ends with them: this comes last."""
+    """Their old connections are lost. The application ends with them, so this test is last."""
     postgres, redis_ = counting.postgres, counting.redis
     assert postgres is not None
     assert redis_ is not None
@@ -594,7 +596,7 @@ def store(client):
 
 
 def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
-    """A pipeline turned into single commands: exit code 1 with the reason, although timings can't be judged at all."""
+    """A pipeline turned into single commands ends with exit code 1, although timings cannot be judged."""
     settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
@@ -618,7 +620,7 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
 
 
 def test_growth_without_a_difference_is_drift(project: Project) -> None:
-    """As for data or ids that have changed: reported, and no failure. It fails as soon as the code differs."""
+    """Without a change in the code, growth is reported and does not fail the run."""
     settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)

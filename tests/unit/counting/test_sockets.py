@@ -1,4 +1,4 @@
-"""TCP connections as the kernel reports them, with real sockets; and traffic between two readings of its table."""
+"""TCP connections as reported by the kernel, with real sockets, and the traffic between two readings."""
 
 import socket
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def watch() -> Iterator[SocketWatch]:
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
-    """Listens on the loopback address of either family."""
+    """Listen on the loopback address of either family."""
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.socket(family) as server:
         try:
@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 
 
 def exchange(client: socket.socket, server: socket.socket) -> None:
-    """31 bytes there in one message, and 4 back."""
+    """Send 31 bytes in one message, and receive 4."""
     client.sendall(b"x" * 31)
     served, _ = server.accept()
     with served:
@@ -47,7 +47,7 @@ def address_of(server: socket.socket) -> tuple[str, int]:
 
 
 def test_traffic_of_an_open_connection_is_counted(watch: SocketWatch, server: socket.socket) -> None:
-    """One message of 31 bytes and an answer of 4, on a connection that was open before."""
+    """One message of 31 bytes and an answer of 4 bytes, on an existing connection."""
     names = dict.fromkeys(peers_of(*address_of(server)), "redis")
     with socket.create_connection(address_of(server)) as client:
         before = watch.open(names)
@@ -55,11 +55,11 @@ def test_traffic_of_an_open_connection_is_counted(watch: SocketWatch, server: so
         found = traffic(before, watch.open(names), watch.destroyed(names), names)
     assert found["redis.messages"] == 1
     assert found["redis.bytes_sent"] == 31
-    assert found["redis.bytes_received"] in (4, 5)  # the end of a stream may count as one
+    assert found["redis.bytes_received"] in (4, 5)  # the end of a stream may count as a message
     assert found["redis.connections"] == 0
 
 
-def test_a_connection_that_came_and_went_is_counted(watch: SocketWatch, server: socket.socket) -> None:
+def test_connections_opened_and_closed_in_between_are_counted(watch: SocketWatch, server: socket.socket) -> None:
     """Three in a row, none of which is open before or afterwards."""
     names = dict.fromkeys(peers_of(*address_of(server)), "redis")
     for _ in range(3):
@@ -69,8 +69,7 @@ def test_a_connection_that_came_and_went_is_counted(watch: SocketWatch, server: 
     assert (found["redis.connections"], found["redis.messages"], found["redis.bytes_sent"]) == (3, 3, 93)
 
 
-def test_an_end_is_reported_once(watch: SocketWatch, server: socket.socket) -> None:
-    """Nothing is left after it was reported."""
+def test_a_closed_connection_is_reported_once(watch: SocketWatch, server: socket.socket) -> None:
     peers = peers_of(*address_of(server))
     with socket.create_connection(address_of(server)) as client:
         exchange(client, server)
@@ -78,8 +77,8 @@ def test_an_end_is_reported_once(watch: SocketWatch, server: socket.socket) -> N
     assert watch.destroyed(peers) == {}
 
 
-def test_connections_to_others_are_left_out(watch: SocketWatch, server: socket.socket) -> None:
-    """The other side of a connection, and another port, do not count."""
+def test_connections_to_other_peers_do_not_count(watch: SocketWatch, server: socket.socket) -> None:
+    """The other side of a connection, and another port."""
     host, port = address_of(server)
     with socket.create_connection((host, port)) as client:
         assert len(watch.open(peers_of(host, port))) == 1
@@ -89,7 +88,7 @@ def test_connections_to_others_are_left_out(watch: SocketWatch, server: socket.s
 
 
 def test_an_ipv4_address_in_an_ipv6_socket_is_the_same_peer(watch: SocketWatch) -> None:
-    """As some clients open them."""
+    """Some clients use IPv4-mapped IPv6 addresses."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_INET6) as client:
         client.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         client.connect((f"::ffff:{server.getsockname()[0]}", server.getsockname()[1]))
@@ -101,7 +100,7 @@ def connection(cookie: bytes, segments: int, sent: int, received: int = 0, segme
 
 
 def test_traffic_is_the_difference_of_two_readings() -> None:
-    """Connections that stayed, ended, began, and began and ended; an idle one has no traffic."""
+    """Connections that stayed, closed, opened, or opened and closed. An idle one has no traffic."""
     before = {b"stays": connection(b"stays", 5, 50, 500), b"ends": connection(b"ends", 1, 10)}
     before[b"still"] = connection(b"still", 9, 90)
     after = {b"stays": connection(b"stays", 7, 70, 900), b"comes": connection(b"comes", 1, 1)}
@@ -118,7 +117,7 @@ def test_traffic_is_the_difference_of_two_readings() -> None:
 
 @pytest.mark.parametrize(("segments", "sent", "whole"), [(1, 500, True), (2, 1_001, False), (10, 100, True)])
 def test_segments_are_messages_only_if_messages_fit_them(segments: int, sent: int, whole: bool) -> None:
-    """With segments of 1,000 bytes, 1,001 bytes in two of them may have been one message."""
+    """With segments of 1,000 bytes, 1,001 bytes in two segments may be one message."""
     found = traffic({}, {b"a": connection(b"a", segments, sent)}, {}, {PEER: "redis"})
     assert found["redis.messages" if whole else "redis.segments"] == segments
     assert ("redis.segments" if whole else "redis.messages") not in found

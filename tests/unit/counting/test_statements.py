@@ -1,4 +1,4 @@
-"""What PostgreSQL's log says: parsing and normalising, on known text."""
+"""Parsing PostgreSQL's log and normalising statements."""
 
 import pytest
 
@@ -30,7 +30,7 @@ SELECT = "SELECT id\nFROM item\nWHERE id = $1"
 
 
 def test_the_log_shows_parsed_and_executed_statements() -> None:
-    """Over several lines, with parameters as literals, without binds, and with failed ones."""
+    """With several lines, parameters as literals, and failed statements, but without binds."""
     assert list(executed(LOG)) == [
         Executed("statement", "SELECT 'mark 0'"),
         Executed("parse", SELECT),
@@ -41,8 +41,8 @@ def test_the_log_shows_parsed_and_executed_statements() -> None:
     ]
 
 
-def test_the_log_is_cut_at_the_marks() -> None:
-    """Statements before the first mark do not count, and without a mark nothing is known."""
+def test_the_log_is_split_at_the_marks() -> None:
+    """Statements before the first mark do not count. If a mark is missing, the result is empty."""
     parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
     assert [[one.kind for one in part] for part in parts] == [["parse", "statement", "statement"], ["statement"]]
     assert between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 2'"]) == []
@@ -70,8 +70,8 @@ def test_the_log_is_cut_at_the_marks() -> None:
         ("BEGIN;", "BEGIN"),
     ],
 )
-def test_statements_of_a_kind_read_the_same(text: str, label: str) -> None:
-    """Literals, comments, the length of lists and names made up by a client are gone, the rest stays."""
+def test_statements_of_a_kind_are_normalised_alike(text: str, label: str) -> None:
+    """Literals, comments, lengths of lists and generated names are removed."""
     assert normalised(text) == label
 
 
@@ -96,12 +96,12 @@ def test_a_long_statement_is_cut() -> None:
     ],
 )
 def test_only_statements_that_read_tables_are_explained(text: str, reads: bool) -> None:
-    """A statement that reads no rows is not executed a second time."""
+    """A statement that reads no rows is not executed again."""
     assert reads_tables(text) is reads
 
 
-def test_rows_read_are_those_of_scans_with_what_filters_removed() -> None:
-    """A scan of 1,000 rows that keeps one, and three loops over an index; a catalogue and a bitmap's index are none."""
+def test_rows_read_include_those_removed_by_filters() -> None:
+    """A scan of 1,000 rows that keeps one, and three loops over an index. System catalogues don't count."""
     plan = {
         "Node Type": "Nested Loop",
         "Actual Rows": 3,

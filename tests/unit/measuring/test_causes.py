@@ -1,4 +1,4 @@
-"""What has ended a pytest process: named where it is the project's."""
+"""Clear messages for known causes of an early end."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from plumbline.measuring.causes import KnownCauses, cause_of_end
 
 
 def test_the_line_that_calls_sys_exit_is_named(tmp_path: Path) -> None:
-    """A script without `if __name__ == "__main__"` that a test module imports."""
+    """A test module imports a script without `if __name__ == "__main__"`."""
     (tmp_path / "tool.py").write_text("import sys\nsys.exit(0)\n")
 
     with pytest.raises(SystemExit) as ended:
@@ -23,7 +23,7 @@ def test_the_line_that_calls_sys_exit_is_named(tmp_path: Path) -> None:
 
 
 def test_too_many_open_files_are_named_and_some_are_left_for_the_end(tmp_path: Path) -> None:
-    """What reports the run and stops its services opens files as well."""
+    """The end of the run needs files to report the cause and to stop the services."""
     ended: list[tuple[str, int]] = []
     known = KnownCauses(tmp_path, lambda reason, code: ended.append((reason, code)))
     spare = [*known._spare]
@@ -41,5 +41,5 @@ def test_too_many_open_files_are_named_and_some_are_left_for_the_end(tmp_path: P
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOENT, "gone"), ValueError("odd"), KeyboardInterrupt()])
-def test_other_errors_stay_as_they_are(tmp_path: Path, error: BaseException) -> None:
+def test_other_errors_are_unchanged(tmp_path: Path, error: BaseException) -> None:
     assert cause_of_end(error, tmp_path) == ""

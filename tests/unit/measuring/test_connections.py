@@ -8,7 +8,7 @@ from plumbline.measuring.connections import own_ports
 
 @pytest.fixture
 def server() -> Iterator[socket.socket]:
-    """Listens on loopback."""
+    """Listen on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening
 
@@ -18,8 +18,8 @@ def port_of(connection: socket.socket) -> int:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_open_connections_to_a_server_are_told_by_their_local_ports(server: socket.socket, host: str) -> None:
-    """Two connections are two ports; neither the listening socket nor the accepted ends are among them."""
+def test_open_connections_are_listed_by_their_local_ports(server: socket.socket, host: str) -> None:
+    """Two connections have two ports. The listening socket and the accepted ends are not listed."""
     address = server.getsockname()
     with socket.create_connection(address) as one, socket.create_connection(address) as two:
         accepted = [server.accept()[0] for _ in range(2)]
@@ -31,8 +31,7 @@ def test_open_connections_to_a_server_are_told_by_their_local_ports(server: sock
         assert ports == {port_of(one), port_of(two)}
 
 
-def test_looking_at_connections_leaves_them_open(server: socket.socket) -> None:
-    """A connection still works after it was looked at."""
+def test_listing_connections_does_not_close_them(server: socket.socket) -> None:
     with socket.create_connection(server.getsockname()) as one, server.accept()[0] as accepted:
         own_ports("127.0.0.1", port_of(server))
         one.sendall(b"still here")
@@ -40,23 +39,23 @@ def test_looking_at_connections_leaves_them_open(server: socket.socket) -> None:
         assert accepted.recv(16) == b"still here"
 
 
-def test_a_closed_connection_is_not_told(server: socket.socket) -> None:
-    """What was closed is gone at once, though the kernel remembers it for a minute."""
+def test_a_closed_connection_is_not_listed(server: socket.socket) -> None:
+    """Although the kernel keeps it for a minute."""
     with socket.create_connection(server.getsockname()):
         pass
 
     assert own_ports("127.0.0.1", port_of(server)) == set()
 
 
-def test_connections_to_other_servers_are_not_told(server: socket.socket) -> None:
-    """Another port, or the same port of another host, is another server."""
+def test_connections_to_other_servers_are_not_listed(server: socket.socket) -> None:
+    """Another port, or the same port on another host, is another server."""
     with socket.create_server(("127.0.0.1", 0)) as other, socket.create_connection(server.getsockname()):
         assert own_ports("127.0.0.1", port_of(other)) == set()
         assert own_ports("192.0.2.1", port_of(server)) == set()
 
 
-def test_an_ipv4_connection_over_ipv6_is_told(server: socket.socket) -> None:
-    """A client that writes IPv4 addresses as IPv6 has a connection like any other."""
+def test_an_ipv4_connection_over_ipv6_is_listed(server: socket.socket) -> None:
+    """Some clients use IPv4-mapped IPv6 addresses."""
     with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as one:
         try:
             one.connect((f"::ffff:{server.getsockname()[0]}", port_of(server)))
@@ -66,8 +65,7 @@ def test_an_ipv4_connection_over_ipv6_is_told(server: socket.socket) -> None:
         assert own_ports("127.0.0.1", port_of(server)) == {port_of(one)}
 
 
-def test_a_host_that_has_no_address_has_no_connections(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that can't be resolved is no error."""
+def test_an_unknown_host_has_no_connections(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(*_: object) -> None:
         raise socket.gaierror("no such host")

@@ -32,7 +32,7 @@ IDLE = "iowait" if LINUX else "idle"
 
 @pytest.fixture
 def child() -> Iterator[int]:
-    """The id of a process with two threads."""
+    """Return the id of a process with two threads."""
     with subprocess.Popen(
         [sys.executable, "-c", TWO_THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -43,7 +43,7 @@ def child() -> Iterator[int]:
 
 @pytest.fixture
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[CoreLock]]:
-    """Locks to be released at the end; cores are locked in a folder of this test, and this process has two of them."""
+    """Locks of cores in a folder of the test. This process has two cores. All are released at the end."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(pin, "LOAD_WINDOW_S", 1e-6)
     held: list[CoreLock] = []
@@ -54,12 +54,12 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Core
         lock.release()
 
 
-# ---- going before other processes
+# ---- real-time priority
 
 
 @on_two_cores
 @as_root
-def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int) -> None:
+def test_real_time_priority_applies_to_every_thread_until_reset(child: int) -> None:
     set_precedence([child, GONE], ahead=True)
     ahead = {os.sched_getscheduler(thread) for thread in threads([child])}
 
@@ -71,7 +71,7 @@ def test_every_thread_goes_before_other_processes_until_it_gives_way(child: int)
 
 @on_two_cores
 @as_root
-def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
+def test_without_the_privilege_the_priority_stays(child: int) -> None:
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "from plumbline.measuring.cpu_affinity import set_precedence\n"
@@ -87,8 +87,8 @@ def test_who_may_not_go_before_others_stays_where_he_is(child: int) -> None:
 
 @on_two_cores
 @as_root
-def test_who_goes_before_others_rests() -> None:
-    """More than the 5 % that the kernel would take; another does not."""
+def test_a_process_with_real_time_priority_rests() -> None:
+    """It rests more than the 5 % that the kernel would take. Other processes don't rest."""
     assert rest_s(1.0) == 0
     set_precedence([os.getpid()], ahead=True)
     try:
@@ -99,7 +99,7 @@ def test_who_goes_before_others_rests() -> None:
 
 @on_linux
 @as_root
-def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_core_the_priority_stays(child: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
 
     set_precedence([child], ahead=True)
@@ -111,8 +111,8 @@ def test_on_one_core_nothing_goes_before_the_rest(child: int, monkeypatch: pytes
 
 
 @on_two_cores
-def test_two_runs_take_different_cores_and_a_third_is_told(locks: list[CoreLock]) -> None:
-    """Each run has a core for itself; with both taken the third runs free, and knows why."""
+def test_two_runs_use_different_cores_and_a_third_gives_the_reason(locks: list[CoreLock]) -> None:
+    """Without a free core, the third run is not pinned."""
     locks += [CoreLock.acquire("auto") for _ in range(3)]
 
     assert {locks[0].core, locks[1].core} == set(CORES[:2])
@@ -121,8 +121,8 @@ def test_two_runs_take_different_cores_and_a_third_is_told(locks: list[CoreLock]
 
 @on_two_cores
 @pytest.mark.parametrize("core", CORES[:2])
-def test_only_a_core_of_this_process_is_taken(locks: list[CoreLock], core: int) -> None:
-    """A process that is restricted to one core takes that one or none."""
+def test_only_a_core_of_this_process_is_locked(locks: list[CoreLock], core: int) -> None:
+    """A process that is restricted to one core uses that core or none."""
     os.sched_setaffinity(0, [core])
 
     locks += [CoreLock.acquire("auto") for _ in range(2)]
@@ -131,8 +131,7 @@ def test_only_a_core_of_this_process_is_taken(locks: list[CoreLock], core: int) 
 
 
 @on_two_cores
-def test_a_core_that_another_process_holds_is_not_taken(locks: list[CoreLock]) -> None:
-    """The lock holds between processes: what this one holds, a fresh one can't have."""
+def test_a_core_that_another_process_has_locked_is_not_used(locks: list[CoreLock]) -> None:
     locks.append(CoreLock.acquire(CORES[0]))
     program = f"from plumbline.measuring.cpu_affinity import CoreLock; print(CoreLock.acquire({CORES[0]}).why)"
 
@@ -144,8 +143,8 @@ def test_a_core_that_another_process_holds_is_not_taken(locks: list[CoreLock]) -
 
 
 @on_two_cores
-def test_a_released_core_can_be_taken_again(locks: list[CoreLock]) -> None:
-    """Releasing, even twice, lets the next run have the core."""
+def test_a_released_core_can_be_locked_again(locks: list[CoreLock]) -> None:
+    """Releasing it twice is harmless."""
     first = CoreLock.acquire(CORES[1])
     first.release()
     first.release()
@@ -156,22 +155,22 @@ def test_a_released_core_can_be_taken_again(locks: list[CoreLock]) -> None:
 
 
 @on_two_cores
-def test_a_core_that_is_wished_for_is_taken(locks: list[CoreLock]) -> None:
-    """Either core is taken when it is named, the idler or not."""
+def test_a_core_of_the_settings_is_used(locks: list[CoreLock]) -> None:
+    """Even if it is not the idlest."""
     locks += [CoreLock.acquire(core) for core in CORES[:2]]
 
     assert [lock.core for lock in locks] == CORES[:2]
 
 
 @on_two_cores
-def test_a_core_that_is_not_allowed_is_told() -> None:
-    """A core outside the process's own is refused, and the allowed ones are named."""
+def test_a_core_that_is_not_allowed_is_refused() -> None:
+    """The message lists the allowed cores."""
     assert not_allowed(100_000) == (f"pin: this process may not use core 100000; it may use {CORES[0]}, {CORES[1]}")
     assert [not_allowed(plan) for plan in (CORES[0], CORES[1], "auto", "off")] == [""] * 4
 
 
 def test_the_pin_can_be_off() -> None:
-    """`off` locks nothing and says so."""
+    """`off` locks nothing and gives the reason."""
     lock = CoreLock.acquire("off")
 
     assert (lock.core, lock.why) == (None, "pinning is off")
@@ -179,7 +178,7 @@ def test_the_pin_can_be_off() -> None:
 
 
 def test_another_system_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system can't pin, everything runs free, and says so."""
+    """On other systems nothing is pinned, with the reason."""
     monkeypatch.setattr(sys, "platform", "darwin")
 
     lock = CoreLock.acquire("auto")
@@ -191,7 +190,7 @@ def test_another_system_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_cache_folder_nothing_is_pinned(
     locks: list[CoreLock], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a folder to lock in, everything runs free, and the reason is reported."""
+    """Without a folder for locks, nothing is pinned, with the reason."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("plumbline", f"plumbline-{os.getuid()}"):
         (tmp_path / name).touch()
@@ -203,8 +202,7 @@ def test_without_a_cache_folder_nothing_is_pinned(
 
 
 @on_two_cores
-def test_a_lock_that_can_t_be_taken_is_not_another_run(locks: list[CoreLock], tmp_path: Path) -> None:
-    """An error of the file system is told as one."""
+def test_a_file_system_error_is_not_reported_as_another_run(locks: list[CoreLock], tmp_path: Path) -> None:
     (tmp_path / "plumbline" / "cores" / f"{CORES[0]}.lock").mkdir(parents=True)
 
     locks.append(CoreLock.acquire(CORES[0]))
@@ -221,11 +219,11 @@ def test_a_lock_that_can_t_be_taken_is_not_another_run(locks: list[CoreLock], tm
 def idlest(
     monkeypatch: pytest.MonkeyPatch, folder: Path, busy: list[float], siblings: dict[int, str], cores: list[int]
 ) -> list[int]:
-    """These cores by load on a machine whose cores were that busy meanwhile, from 0 to 1, and share hardware so."""
+    """Sort cores by load on a fake machine, with loads from 0 to 1 and shared hardware threads."""
     for core, text in siblings.items():
         (folder / f"cpu{core}").write_text(f"{text}\n")
     none = type(psutil.cpu_times())(*[0.0] * len(psutil.cpu_times()))
-    after = [none._replace(user=one, **{IDLE: 1 - one}) for one in busy]  # a disk that is waited for is no load
+    after = [none._replace(user=one, **{IDLE: 1 - one}) for one in busy]  # waiting for a disk is not load
     readings = [[none] * len(busy), after]
     monkeypatch.setattr(psutil, "cpu_times", lambda percpu: readings.pop(0) if percpu else None)
     monkeypatch.setattr(pin, "SIBLINGS", str(folder / "cpu{core}"))
@@ -253,5 +251,5 @@ def test_the_idlest_core_is_chosen(
     cores: list[int],
     expected: list[int],
 ) -> None:
-    """Cores are ordered by their own load and that of their sibling threads, on a tie the highest first."""
+    """Cores are sorted by their load with that of sibling threads. On a tie, the highest comes first."""
     assert idlest(monkeypatch, tmp_path, busy, siblings, cores) == expected

@@ -21,19 +21,19 @@ Test = Callable[[], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks that are left over are not waited for as long as in a real run."""
+    """Shorten the wait for remaining tasks."""
     monkeypatch.setattr(guards, "SETTLED_S", 0.1)
 
 
 async def failure(test: Test, limit_s: float = LONG_S) -> BaseException:
-    """What a guarded test fails with."""
+    """Return the error of a guarded test."""
     with pytest.raises(BaseException) as error:  # noqa: PT011, any at all
         await guarded(test, limit_s)()
     return error.value
 
 
-def told(error: BaseException) -> str:
-    """An error's message and notes."""
+def text_of(error: BaseException) -> str:
+    """Return an error's message and notes."""
     return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
@@ -43,7 +43,7 @@ async def waits_for_a_reply() -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The guard's own clock, which goes on only when a test adds to it; that of the event loop goes as ever."""
+    """A fake clock of the guard that only the test advances. The event loop's clock is real."""
     now_s = [100.0]
     monkeypatch.setattr(Clock, "read", lambda: now_s[0])
     return now_s
@@ -51,18 +51,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def kept() -> Iterator[list[asyncio.Task[None]]]:
-    """Tasks that a test under guard has started."""
+    """Tasks that a guarded test has started."""
     tasks: list[asyncio.Task[None]] = []
     yield tasks
     for task in tasks:
         task.cancel()
 
 
-# ---- a test that ends as it should
+# ---- tests without problems
 
 
 async def test_a_test_that_ends_in_time_passes() -> None:
-    """A test gets its arguments, runs in the loop that is there, and is left alone."""
+    """The test gets its arguments and runs in the given event loop."""
     seen: list[object] = []
 
     async def test(*args: object, **kwargs: object) -> None:
@@ -75,7 +75,7 @@ async def test_a_test_that_ends_in_time_passes() -> None:
 
 
 def test_a_guarded_test_keeps_its_name_and_parameters() -> None:
-    """pytest finds the fixtures that a test asks for by its signature."""
+    """pytest finds the fixtures of a test by its signature."""
 
     async def test_of_something(redis_url: str) -> None:
         """What it says."""
@@ -87,7 +87,7 @@ def test_a_guarded_test_keeps_its_name_and_parameters() -> None:
 
 
 async def test_a_task_that_has_ended_is_not_left_over(kept: list[asyncio.Task[None]]) -> None:
-    """Tasks that are done, or are just ending as the test does, are no complaint."""
+    """Tasks that are done, or end together with the test, are allowed."""
     release = asyncio.Event()
 
     async def test() -> None:
@@ -102,8 +102,7 @@ async def test_a_task_that_has_ended_is_not_left_over(kept: list[asyncio.Task[No
     assert not any(task.cancelled() for task in kept)
 
 
-async def test_a_task_of_a_wider_fixture_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
-    """What was running before the test goes on running after it."""
+async def test_a_task_of_a_wider_fixture_may_continue(kept: list[asyncio.Task[None]]) -> None:
     kept.append(asyncio.create_task(waits_for_a_reply()))
     await asyncio.sleep(0)
 
@@ -115,8 +114,8 @@ async def test_a_task_of_a_wider_fixture_is_left_alone(kept: list[asyncio.Task[N
     assert not kept[0].done()
 
 
-async def test_what_a_task_of_a_wider_fixture_makes_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
-    """A heartbeat that makes a task for each of its waits, as `asyncio.wait_for` of Python 3.11 does."""
+async def test_tasks_created_by_a_task_of_a_wider_fixture_may_continue(kept: list[asyncio.Task[None]]) -> None:
+    """A heartbeat creates a task for each wait, as `asyncio.wait_for` of Python 3.11 does."""
     beat = asyncio.Event()
 
     async def heart() -> None:
@@ -137,8 +136,8 @@ async def test_what_a_task_of_a_wider_fixture_makes_is_left_alone(kept: list[asy
     assert not any(task.done() for task in kept)
 
 
-async def test_a_task_of_another_context_is_left_alone(kept: list[asyncio.Task[None]]) -> None:
-    """Nothing proves that it belongs to the test."""
+async def test_a_task_of_another_context_may_continue(kept: list[asyncio.Task[None]]) -> None:
+    """It is unknown whether it belongs to the test."""
 
     async def test() -> None:
         task = asyncio.get_running_loop().create_task(waits_for_a_reply(), context=contextvars.Context())
@@ -166,11 +165,11 @@ async def test_a_task_that_ends_soon_after_the_test_is_not_left_over(kept: list[
     assert not kept[0].cancelled()
 
 
-# ---- a test that runs out of time
+# ---- the time limit
 
 
-async def test_the_time_limit_names_where_every_task_stood(kept: list[asyncio.Task[None]]) -> None:
-    """The failure shows the lines of the test, of what it called and of another task, before any of them cleaned up."""
+async def test_the_time_limit_shows_the_position_of_every_task(kept: list[asyncio.Task[None]]) -> None:
+    """The failure shows lines of the test, of its calls and of another task, before any clean-up."""
 
     async def test() -> None:
         kept.append(asyncio.create_task(waits_for_a_reply(), name="helper"))
@@ -191,7 +190,7 @@ async def test_the_time_limit_names_where_every_task_stood(kept: list[asyncio.Ta
 
 
 async def test_a_task_left_by_a_test_out_of_time_is_noted_and_cancelled(kept: list[asyncio.Task[None]]) -> None:
-    """Running out of time is the failure, the left-over task a note to it."""
+    """The failure is the time limit, with a note about the task."""
 
     async def test() -> None:
         kept.append(asyncio.create_task(waits_for_a_reply()))
@@ -199,12 +198,12 @@ async def test_a_task_left_by_a_test_out_of_time_is_noted_and_cancelled(kept: li
 
     error = await failure(test, SHORT_S)
 
-    assert "It also left 1 task(s) running:" in told(error)
+    assert "It also left 1 task(s) running:" in text_of(error)
     assert kept[0].cancelled()
 
 
 async def test_a_test_that_swallows_its_cancellation_is_out_of_time_too() -> None:
-    """Suppressing CancelledError around a helper doesn't turn a time-out into a pass, or into a blocked loop."""
+    """Suppressing CancelledError neither passes the test nor blocks the loop."""
 
     async def test() -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -216,8 +215,8 @@ async def test_a_test_that_swallows_its_cancellation_is_out_of_time_too() -> Non
     assert "not done after" in str(error)
 
 
-async def test_an_error_on_the_way_out_of_time_is_kept_with_where_the_tasks_stood() -> None:
-    """A client that turns the cancellation into an error of its own doesn't hide that time was up."""
+async def test_an_error_after_the_limit_is_kept_with_the_positions_of_tasks() -> None:
+    """A client may turn the cancellation into an error of its own."""
 
     async def test() -> None:
         try:
@@ -228,12 +227,11 @@ async def test_an_error_on_the_way_out_of_time_is_kept_with_where_the_tasks_stoo
     error = await failure(test, SHORT_S)
 
     assert isinstance(error, ConnectionError)
-    assert "not done after" in told(error)
-    assert "the test stands here" in told(error)
+    assert "not done after" in text_of(error)
+    assert "the test stands here" in text_of(error)
 
 
-async def test_a_time_out_of_the_test_s_own_is_its_failure() -> None:
-    """TimeoutError that a client raises isn't taken for the limit."""
+async def test_a_timeout_error_of_the_test_is_not_the_limit() -> None:
 
     async def test() -> None:
         raise TimeoutError("no reply from redis")
@@ -241,11 +239,11 @@ async def test_a_time_out_of_the_test_s_own_is_its_failure() -> None:
     error = await failure(test)
 
     assert type(error) is TimeoutError
-    assert told(error) == "no reply from redis"
+    assert text_of(error) == "no reply from redis"
 
 
-async def test_a_test_that_blocked_the_loop_is_told(clock: list[float]) -> None:
-    """A test that took too long without the loop's noticing fails for blocking it."""
+async def test_a_test_that_blocked_the_loop_fails(clock: list[float]) -> None:
+    """It took too long, although the limit could not take effect."""
 
     async def test() -> None:
         clock[0] += LONG_S + 1
@@ -256,8 +254,8 @@ async def test_a_test_that_blocked_the_loop_is_told(clock: list[float]) -> None:
     assert str(error) == "took 31.0 s, the limit is 30 s: something blocked the event loop"
 
 
-async def test_where_the_loop_is_blocked_is_told(clock: list[float]) -> None:
-    """A thread looks at the loop when the time is up, and the failure shows the line that blocks it."""
+async def test_the_line_that_blocks_the_loop_is_shown(clock: list[float]) -> None:
+    """A thread reads it at the limit."""
 
     async def test() -> None:
         watch = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)][-1]
@@ -271,7 +269,6 @@ async def test_where_the_loop_is_blocked_is_told(clock: list[float]) -> None:
 
 
 def test_a_loop_that_waits_for_events_is_not_busy(until: Until) -> None:
-    """Of a loop with nothing to do there is no line to show."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -285,7 +282,7 @@ def test_a_loop_that_waits_for_events_is_not_busy(until: Until) -> None:
 
 
 async def test_a_test_that_ended_is_watched_no_longer() -> None:
-    """The thread that would look at a blocked loop goes with the test."""
+    """The thread for blocked loops ends with the test."""
     before = set(threading.enumerate())
     started: set[threading.Thread] = set()
 
@@ -300,17 +297,17 @@ async def test_a_test_that_ended_is_watched_no_longer() -> None:
 
 
 async def test_a_test_that_was_a_little_late_and_failed_has_no_notes(clock: list[float]) -> None:
-    """An error just after the limit needs no other explanation."""
+    """An error just after the limit needs no explanation."""
 
     async def test() -> None:
         clock[0] += LONG_S * 1.2
         raise AssertionError("wrong answer")
 
-    assert told(await failure(test)) == "wrong answer"
+    assert text_of(await failure(test)) == "wrong answer"
 
 
 async def test_a_test_that_blocked_the_loop_and_failed_keeps_its_error(clock: list[float]) -> None:
-    """That the loop was blocked is a note to the test's own error."""
+    """A note reports the blocked loop."""
 
     async def test() -> None:
         clock[0] += LONG_S * 2
@@ -319,7 +316,7 @@ async def test_a_test_that_blocked_the_loop_and_failed_keeps_its_error(clock: li
     error = await failure(test)
 
     assert type(error) is AssertionError
-    assert told(error) == "wrong answer\nSomething blocked the event loop: the limit of 30 s could not take effect."
+    assert text_of(error) == "wrong answer\nSomething blocked the event loop: the limit of 30 s could not take effect."
 
 
 async def test_a_test_that_took_just_the_limit_passes(clock: list[float]) -> None:
@@ -331,11 +328,11 @@ async def test_a_test_that_took_just_the_limit_passes(clock: list[float]) -> Non
     await guarded(test, LONG_S)()
 
 
-# ---- a test that leaves something behind
+# ---- remaining tasks
 
 
 async def test_a_task_left_over_fails_the_test_and_is_cancelled(kept: list[asyncio.Task[None]]) -> None:
-    """The failure names each task and the line where it stands."""
+    """The failure shows each task and its current line."""
 
     async def test() -> None:
         kept.append(asyncio.create_task(waits_for_a_reply(), name="subscriber"))
@@ -352,8 +349,7 @@ async def test_a_task_left_over_fails_the_test_and_is_cancelled(kept: list[async
     assert all(task.cancelled() for task in kept)
 
 
-async def test_what_tasks_and_callbacks_of_the_test_have_made_is_left_over(kept: list[asyncio.Task[None]]) -> None:
-    """Whoever makes a task for the test, and however."""
+async def test_tasks_created_by_tasks_and_callbacks_of_the_test_are_left_over(kept: list[asyncio.Task[None]]) -> None:
     loop = asyncio.get_running_loop()
 
     async def helper() -> None:
@@ -372,8 +368,8 @@ async def test_what_tasks_and_callbacks_of_the_test_have_made_is_left_over(kept:
     assert all(task.cancelled() for task in kept)
 
 
-async def test_a_task_that_does_not_end_holds_no_test_up() -> None:
-    """One that swallows its cancellation is reported, and no longer waited for."""
+async def test_a_task_that_does_not_end_does_not_block_the_next_test() -> None:
+    """A task that swallows its cancellation is reported, and not waited for."""
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -394,7 +390,7 @@ async def test_a_task_that_does_not_end_holds_no_test_up() -> None:
 
 
 async def test_a_left_over_task_has_cleaned_up_when_the_test_is_over() -> None:
-    """The guard waits for what a cancelled task still has to do, even if that fails."""
+    """The guard waits for the clean-up of a cancelled task, even if that fails."""
     cleaned: list[bool] = []
 
     async def helper() -> None:
@@ -418,7 +414,7 @@ async def test_a_left_over_task_has_cleaned_up_when_the_test_is_over() -> None:
 
 @pytest.mark.parametrize("error", [AssertionError("wrong answer"), ValueError("bad"), KeyboardInterrupt()])
 async def test_a_failing_test_keeps_its_own_error(error: BaseException, kept: list[asyncio.Task[None]]) -> None:
-    """The test's error comes through as it is, and what was left over is a note to it."""
+    """A note reports the remaining tasks."""
 
     async def test() -> None:
         kept.append(asyncio.create_task(waits_for_a_reply(), name="subscriber"))
@@ -427,23 +423,21 @@ async def test_a_failing_test_keeps_its_own_error(error: BaseException, kept: li
     raised = await failure(test)
 
     assert raised is error
-    assert "It also left 1 task(s) running:\nsubscriber <coroutine object waits_for_a_reply" in told(raised)
+    assert "It also left 1 task(s) running:\nsubscriber <coroutine object waits_for_a_reply" in text_of(raised)
     assert kept[0].cancelled()
 
 
 async def test_a_failing_test_that_leaves_nothing_has_no_notes() -> None:
-    """There is nothing to add to a plain failure."""
 
     async def test() -> None:
         raise AssertionError("wrong answer")
 
     error = await failure(test)
 
-    assert told(error) == "wrong answer"
+    assert text_of(error) == "wrong answer"
 
 
-async def test_a_skip_comes_through() -> None:
-    """pytest's own ways to end a test pass the guard."""
+async def test_a_skip_is_passed_on() -> None:
 
     async def test() -> None:
         pytest.skip("no server")
@@ -457,7 +451,7 @@ async def test_a_skip_comes_through() -> None:
 
 
 async def swallowing() -> None:
-    """As `asyncio.wait_for` of Python 3.11 may."""
+    """Swallow a cancellation, as `asyncio.wait_for` of Python 3.11 may."""
     with contextlib.suppress(asyncio.CancelledError):
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(60)
@@ -470,7 +464,7 @@ async def failing_at_it() -> None:
 
 @pytest.mark.parametrize("test", [swallowing, failing_at_it])
 def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[[], Awaitable[None]]) -> None:
-    """Whether the test passes or fails at it; without a signal, and after it, all is as it was."""
+    """Whether the test passes or fails. Without a signal, and afterwards, nothing changes."""
     before = signal.getsignal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -479,8 +473,8 @@ def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_test_that_is_not_interrupted_passes_and_fails_as_it_does() -> None:
-    """A cancellation that the test asked for itself is no interruption."""
+def test_without_an_interruption_nothing_changes() -> None:
+    """A cancellation by the test itself is not an interruption."""
 
     async def cancelled() -> None:
         task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""The machine_speed of a core, with a clock that goes as fast as the test says."""
+"""The detection of disturbances, with a fake clock."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ UNSTEADY = summarize([1.0] * 28 + [1.2] * 7)
 
 
 class Clock:
-    """Goes on by one step with each look."""
+    """A fake clock that advances by one step per call."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -31,8 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
-    """Half as slow again for a moment, and as usual after it."""
+def test_slowness_is_relative_to_the_usual_speed(clock: Clock) -> None:
     disturbances = Disturbances()
     clock.step_s = 1.5
     assert disturbances.slowness() == pytest.approx(0.5)
@@ -40,23 +39,23 @@ def test_slowness_is_measured_against_what_was_usual(clock: Clock) -> None:
     assert disturbances.slowness() == pytest.approx(0.0)
 
 
-def test_the_last_look_is_kept(clock: Clock) -> None:
+def test_the_last_speed_is_kept(clock: Clock) -> None:
     disturbances = Disturbances()
     clock.step_s = 1.5
     disturbances.slowness()
     assert disturbances.machine_speed_s == pytest.approx(1.5)
 
 
-def test_what_lasts_becomes_usual(clock: Clock) -> None:
-    """A machine that has become slower for good is not waited for ever after."""
+def test_a_lasting_change_becomes_usual(clock: Clock) -> None:
+    """A machine that stays slow is not waited for again and again."""
     disturbances = Disturbances()
     clock.step_s = 1.5
     assert [disturbances.slowness() > 0.1 for _ in range(10)][-1] is False
 
 
 @pytest.mark.usefixtures("clock")
-def test_waiting_ends_when_the_pace_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow twice, then as usual: looked at three times."""
+def test_waiting_ends_when_the_speed_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow twice, then as usual: measured three times."""
     disturbances = Disturbances()
     looks = iter([0.0, 0.5, 0.5, 0.0])  # the first before the benchmark
     monkeypatch.setattr(disturbances, "slowness", lambda: next(looks))
@@ -66,7 +65,7 @@ def test_waiting_ends_when_the_pace_is_back(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_waiting_has_a_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow for ever: after the limit it goes on all the same."""
+    """On a machine that stays slow, the run continues after the limit."""
     disturbances = Disturbances()
     monkeypatch.setattr(disturbances, "slowness", lambda: 0.5)
     monkeypatch.setattr(module, "RECOVERY_LIMIT_S", 20.0)
@@ -75,8 +74,8 @@ def test_waiting_has_a_limit(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
     assert 20.0 <= clock.now_s - before_s <= 23.0
 
 
-def test_a_real_core_has_a_pace() -> None:
-    """Work that is done twenty times over takes longer than usual by far."""
+def test_more_work_takes_a_real_core_longer() -> None:
+    """Twenty times the work takes far longer than usual."""
     disturbances = Disturbances()
     assert abs(disturbances.slowness()) < 10
     module.WORK, usual = range(200_000), module.WORK
@@ -95,7 +94,7 @@ def test_unsteady_samples_are_a_disturbance() -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_a_slow_machine_is_a_disturbance(clock: Clock, before: bool) -> None:
-    """Slow when the benchmark begins, or when it ends."""
+    """At the start or at the end of the benchmark."""
     disturbances = Disturbances()
     clock.step_s = 1.5 if before else 1.0
     disturbed = disturbances.watch()
@@ -104,7 +103,7 @@ def test_a_slow_machine_is_a_disturbance(clock: Clock, before: bool) -> None:
 
 
 def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped while the next benchmark is measured, not before it."""
+    """If it stopped the process during the benchmark, not before."""
     periods = 3
     monkeypatch.setattr(module, "throttled_periods", lambda: periods)
     monkeypatch.setattr(Disturbances, "slowness", lambda _: 0.0)
@@ -117,8 +116,8 @@ def test_a_quota_is_a_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clock")
-def test_only_so_many_are_measured_again() -> None:
-    """Those that nothing disturbed don't count; that there were more is told once."""
+def test_the_number_of_repetitions_is_limited() -> None:
+    """Undisturbed benchmarks don't count. The limit is reported once."""
     disturbances = Disturbances()
     for _ in range(MAX_REMEASURED):
         assert disturbances.watch()(STEADY) == ""
@@ -154,7 +153,7 @@ VERSION_2 = "usage_usec 1\nuser_usec 1\nnr_periods 10\nnr_throttled 7\nthrottled
 def test_throttled_periods_are_read_from_either_version_of_cgroups(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str | None, second: str | None, expected: int
 ) -> None:
-    """The first file that tells the number counts; where none does it is 0."""
+    """The first file with the number is used. Without one, the number is 0."""
     for name, text in [("first", first), ("second", second)]:
         if text is not None:
             (tmp_path / name).write_text(text)

@@ -9,8 +9,8 @@ import pytest
 from plumbline.measuring.reports import Reports
 
 
-def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
-    """That of this very test: off for a moment, and then what was left of it."""
+def test_pytest_timeout_is_suspended_while_a_failure_is_rendered() -> None:
+    """Afterwards the remaining time of this test continues."""
     context = cast(Any, types.SimpleNamespace(key_of=lambda _: ""))
     left_s = signal.getitimer(signal.ITIMER_REAL)[0]
     assert left_s > 0
@@ -26,7 +26,7 @@ def test_the_limit_stands_still_while_a_failure_is_shown() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What stands for pytest's own."""
+    """Stands for pytest's CallSpec."""
 
     _idlist: list[str]
 
@@ -36,7 +36,7 @@ class Call:
 
 
 def test_passwords_are_hidden_in_the_names_of_a_linked_suite(tmp_path: Path) -> None:
-    """pytest knows its files by where the link leads."""
+    """pytest reports its files under the target of the link."""
     (tmp_path / "moved").mkdir()
     (tmp_path / "suite").symlink_to(tmp_path / "moved")
     services = types.SimpleNamespace(scrub_name=lambda name: name.replace("hush-hush", "***"))

@@ -6,7 +6,7 @@ from plumbline.measuring.statistics import log_spread, percentile, slope, summar
 
 
 def test_a_summary_holds_the_figures_of_its_samples() -> None:
-    """Five samples give these figures by hand; the percentile lies 0.8 of the way from the fourth to the fifth."""
+    """Five samples, calculated by hand. The percentile is 0.8 of the way from the fourth to the fifth."""
     summary = summarize([4.0, 1.0, 10.0, 2.0, 3.0])
 
     assert summary.samples_s == (4.0, 1.0, 10.0, 2.0, 3.0)
@@ -19,7 +19,6 @@ def test_a_summary_holds_the_figures_of_its_samples() -> None:
 
 
 def test_p99_is_known_from_1000_samples_on() -> None:
-    """With 999 samples there is no p99, with 1,000 there is."""
     almost, enough = summarize([1.0] * 999), summarize(range(1000))
 
     assert almost.p99_s is None
@@ -27,14 +26,13 @@ def test_p99_is_known_from_1000_samples_on() -> None:
 
 
 def test_samples_that_took_no_time_have_no_rate() -> None:
-    """A clock that measured 0 gives a rate of 0, never a division by zero."""
+    """If the clock measured 0, the rate is 0."""
     summary = summarize([0.0, 0.0])
 
     assert summary.rate_per_s == 0.0
 
 
 def test_no_samples_can_t_be_summarized() -> None:
-    """Nothing measured is an error, not a figure."""
     with pytest.raises(ValueError, match="at least one data point"):
         summarize([])
 
@@ -52,7 +50,7 @@ def test_no_samples_can_t_be_summarized() -> None:
     ],
 )
 def test_a_percentile_is_linear_between_ranks(values: list[float], percent: float, expected: float) -> None:
-    """Percentiles are those of Hyndman and Fan's type 7, as R and NumPy give them."""
+    """Percentiles are of Hyndman and Fan's type 7, as in R and NumPy."""
     result = percentile(values, percent)
 
     assert result == pytest.approx(expected)
@@ -70,28 +68,27 @@ def test_a_percentile_is_linear_between_ranks(values: list[float], percent: floa
     ids=["level", "two", "falling", "uneven", "one outlier"],
 )
 def test_the_slope_is_the_median_of_all_pairs(values: list[float], expected: float) -> None:
-    """The slope is Theil's and Sen's, by hand, which one odd value doesn't move."""
+    """The Theil-Sen slope, calculated by hand. One outlier does not change it."""
     result = slope(values)
 
     assert result == pytest.approx(expected)
 
 
 def test_one_value_has_no_slope() -> None:
-    """A series of one value doesn't tell how it grows."""
     with pytest.raises(ValueError, match="a slope needs two values"):
         slope([1.0])
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 def test_the_spread_is_one_of_logarithms(scale: float) -> None:
-    """Values each e times the last have a spread of 1, in whatever unit they are."""
+    """If each value is e times the previous one, the spread is 1 in any unit."""
     result = log_spread([scale, scale * math.e, scale * math.e**2])
 
     assert result == pytest.approx(1.0)
 
 
 def test_two_values_have_a_spread() -> None:
-    """Two values, one e times the other, have a spread of √½."""
+    """If one value is e times the other, the spread is √½."""
     assert log_spread([1.0, math.e]) == pytest.approx(math.sqrt(0.5))
 
 
@@ -102,13 +99,13 @@ def test_a_single_value_has_no_spread() -> None:
 
 
 def test_unsteadiness_is_that_of_the_slowest_fifth() -> None:
-    """35 samples of 1, of which the third fifth takes 1.5: half as much again. A long tail alone counts nothing."""
+    """35 samples of 1, of which the third fifth takes 1.5: 0.5. A long tail counts 0."""
     steady = [1.0] * 7
     assert unsteadiness(steady + steady + [1.5] * 7 + steady + steady) == 0.5
     assert unsteadiness(([1.0] * 6 + [90.0]) * 5) == 0.0
 
 
-def test_unsteadiness_of_a_few_samples_says_nothing() -> None:
-    """34 samples make no five parts of seven; neither do samples that the clock reads as 0 make a ratio."""
+def test_unsteadiness_of_a_few_samples_is_0() -> None:
+    """34 samples are fewer than five parts of seven. Samples of 0 have no ratio."""
     assert unsteadiness([1.0] * 17 + [9.0] * 17) == 0.0
     assert unsteadiness([0.0] * 35) == 0.0

@@ -7,7 +7,7 @@ from plumbline.services.errors import ServiceError
 
 
 def test_password_is_quoted_in_the_url_and_absent_from_the_rest() -> None:
-    """The URL can be parsed again whatever the password holds; what is shown never has it."""
+    """The URL can be parsed again, whatever the password contains. `shown` never contains it."""
     address = Address("postgresql", "db.example", 5432, user="me@home", password="p@ss/w:rd?", database="a b")
 
     assert address.url == "postgresql://me%40home:p%40ss%2Fw%3Ard%3F@db.example:5432/a%20b"
@@ -16,8 +16,7 @@ def test_password_is_quoted_in_the_url_and_absent_from_the_rest() -> None:
     assert "p@ss" not in repr(address)
 
 
-def test_redis_url_with_a_password_alone() -> None:
-    """Redis needs no user."""
+def test_redis_url_with_a_password_and_no_user() -> None:
     address = Address.parse("rediss://:secret@[::1]:7000/2?ssl_ca_certs=/ca.pem", "URL", ("redis", "rediss"))
 
     assert (address.host, address.port, address.database) == ("::1", 7000, "2")
@@ -26,7 +25,7 @@ def test_redis_url_with_a_password_alone() -> None:
 
 
 def test_passwords_among_the_options_are_hidden() -> None:
-    """sslpassword and the like are passwords too."""
+    """`sslpassword` and similar options hold passwords too."""
     address = Address.parse("postgresql://h/d?sslmode=verify-full&sslpassword=k3y-0f-m1ne", "URL", ("postgresql",))
 
     assert address.shown == "postgresql://h:5432/d?sslmode=verify-full&sslpassword=***"
@@ -37,7 +36,7 @@ def test_passwords_among_the_options_are_hidden() -> None:
     "url",
     ["mysql://u:s3cret@h/d", "postgresql:///s3cret", "postgresql://u:s3cret@a,b/d", "postgresql://u:s3cret@h:x/d"],
 )
-def test_what_is_no_usable_url_is_refused_without_showing_it(url: str) -> None:
+def test_an_invalid_url_is_refused_without_showing_it(url: str) -> None:
     """The message names the variable, never its value."""
     with pytest.raises(ServiceError, match="PERF_DATABASE_URL") as refused:
         Address.parse(url, "PERF_DATABASE_URL", ("postgresql", "postgres"))

@@ -1,4 +1,4 @@
-"""An application is served, watched, hurt and stopped: real ones, with uvicorn and real servers."""
+"""The application under test: start, readiness, failures and stop, with real uvicorn processes and servers."""
 
 import http.server
 import os
@@ -29,7 +29,7 @@ StartApplication = Callable[..., Application]
 
 @pytest.fixture
 def start_application(tmp_path: Path, run: ServiceRun) -> Iterator[StartApplication]:
-    """Writes `source` as sample.py and starts it."""
+    """Write `source` to sample.py and start it."""
     started: list[Application] = []
 
     def start(source: str = HEALTHY, asgi: str = "sample:app", **settings: object) -> Application:
@@ -89,7 +89,7 @@ def test_several_workers_are_never_started(
     assert len(app.pids()) == 1
 
 
-def test_a_failing_import_is_told_at_once_with_its_traceback(start_application: StartApplication) -> None:
+def test_a_failing_import_is_reported_at_once_with_its_traceback(start_application: StartApplication) -> None:
     message = failure(start_application("raise RuntimeError('no licence key')"))
 
     assert message.startswith("app is not ready: exited with code 1")
@@ -97,7 +97,7 @@ def test_a_failing_import_is_told_at_once_with_its_traceback(start_application: 
     assert "sample.py" in message
 
 
-def test_a_failing_lifespan_is_told_at_once_with_its_traceback(start_application: StartApplication) -> None:
+def test_a_failing_lifespan_is_reported_at_once_with_its_traceback(start_application: StartApplication) -> None:
     source = """
         from starlette.applications import Starlette
 
@@ -117,28 +117,28 @@ def test_a_failing_lifespan_is_told_at_once_with_its_traceback(start_application
 
 
 @pytest.mark.parametrize("asgi", ["smaple:app", "sample:apq"])
-def test_a_wrong_name_of_the_application_is_told(start_application: StartApplication, asgi: str) -> None:
+def test_a_wrong_name_of_the_application_is_reported(start_application: StartApplication, asgi: str) -> None:
     message = failure(start_application(asgi=asgi))
 
     assert "Error loading ASGI app" in message
     assert f"check `asgi` and `directory` of [app] in settings.toml: asgi is '{asgi}'" in message
 
 
-def test_a_package_that_is_not_in_the_folder_is_told(start_application: StartApplication) -> None:
-    """uvicorn then prints the traceback of an import and no words of its own, as for a src layout."""
+def test_a_package_outside_the_folder_is_reported(start_application: StartApplication) -> None:
+    """As with a src layout. uvicorn prints only the traceback of the failed import."""
     message = failure(start_application(asgi="shop.main:app"))
 
     assert "No module named 'shop'" in message
     assert "check `asgi` and `directory` of [app] in settings.toml: asgi is 'shop.main:app'" in message
 
 
-def test_a_missing_package_of_the_application_is_told(start_application: StartApplication) -> None:
+def test_a_missing_package_of_the_application_is_reported(start_application: StartApplication) -> None:
     message = failure(start_application("import not_installed"))
 
     assert "add the package of the module not_installed to tests/performance/requirements.txt" in message
 
 
-def test_a_missing_uvicorn_is_told(
+def test_a_missing_uvicorn_is_reported(
     start_application: StartApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
@@ -155,7 +155,7 @@ def test_a_missing_health_route_is_final_and_named(start_application: StartAppli
     assert "there is no route /healthz: set health_path of [app]" in message
 
 
-def test_an_application_that_stays_unhealthy_is_given_up_at_the_limit(start_application: StartApplication) -> None:
+def test_an_unhealthy_application_fails_at_the_limit(start_application: StartApplication) -> None:
     source = HEALTHY.replace('"well"', '"the cache is away", status_code=503') + "\n    print('warming up')\n"
     app = start_application(source)
     until(lambda: answers(f"{app.address.url}/health"))
@@ -169,7 +169,7 @@ def test_an_application_that_stays_unhealthy_is_given_up_at_the_limit(start_appl
     assert "state       running" in message
 
 
-def test_a_fixed_port_that_is_taken_is_named_with_its_holder(start_application: StartApplication) -> None:
+def test_a_taken_port_is_reported_with_the_process_that_has_it(start_application: StartApplication) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(NotReady) as caught:
@@ -189,8 +189,8 @@ def test_a_fixed_port_is_used(start_application: StartApplication) -> None:
     assert app.address.port == port
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
-    """Answers every GET as a healthy application would."""
+class OtherServer(http.server.BaseHTTPRequestHandler):
+    """Answers every GET like a healthy application."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -201,9 +201,9 @@ class Stranger(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def stranger() -> Iterator[int]:
+def other_server() -> Iterator[int]:
     """The port of another server on this machine."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), OtherServer)
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server.server_address[1]
@@ -212,24 +212,24 @@ def stranger() -> Iterator[int]:
     server.server_close()
 
 
-def test_a_lost_race_for_the_port_is_run_again_on_another(
-    start_application: StartApplication, stranger: int, monkeypatch: pytest.MonkeyPatch
+def test_after_a_lost_race_for_the_port_another_one_is_tried(
+    start_application: StartApplication, other_server: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserve = base.reserve_port
-    found_free = [SimpleNamespace(getsockname=lambda: ("127.0.0.1", stranger), close=lambda: None)]
+    found_free = [SimpleNamespace(getsockname=lambda: ("127.0.0.1", other_server), close=lambda: None)]
     monkeypatch.setattr(base, "reserve_port", lambda wanted: found_free.pop() if found_free else reserve(wanted))
     app = start_application()
 
     app.wait_ready(LIMIT_S)
 
-    assert app.address.port != stranger
+    assert app.address.port != other_server
     assert httpx.get(f"{app.address.url}/health").text == "well"
 
 
-# ---- faults, and the end
+# ---- failures and restarts
 
 
-def test_a_paused_application_hangs_and_goes_on_when_resumed(start_application: StartApplication) -> None:
+def test_a_paused_application_hangs_until_it_is_resumed(start_application: StartApplication) -> None:
     app = start_application()
     app.wait_ready(LIMIT_S)
 
@@ -244,7 +244,7 @@ def test_a_paused_application_hangs_and_goes_on_when_resumed(start_application: 
     assert httpx.get(f"{app.address.url}/health", timeout=LIMIT_S).text == "well"
 
 
-def test_a_killed_application_comes_back_at_its_old_address(start_application: StartApplication) -> None:
+def test_a_killed_application_restarts_at_its_old_address(start_application: StartApplication) -> None:
     app = start_application()
     app.wait_ready(LIMIT_S)
     address = app.address
@@ -263,7 +263,7 @@ def test_a_killed_application_comes_back_at_its_old_address(start_application: S
     assert httpx.get(f"{address.url}/health").text == "well"
 
 
-def test_a_port_taken_while_the_application_was_down_is_named(start_application: StartApplication) -> None:
+def test_a_port_taken_while_the_application_was_down_is_reported(start_application: StartApplication) -> None:
     app = start_application()
     app.wait_ready(LIMIT_S)
     app.kill()
@@ -335,8 +335,8 @@ SHOP = {
 
 
 @pytest.mark.parametrize("directory", ["src", "."])
-def test_a_fastapi_application_is_served_as_it_is(tmp_path: Path, directory: str) -> None:
-    """Its settings are pydantic's, nested, and read at import; it knows nothing of who starts it."""
+def test_a_fastapi_application_runs_unchanged(tmp_path: Path, directory: str) -> None:
+    """Its nested pydantic settings are read at import."""
     package = tmp_path / directory / "shop"
     package.mkdir(parents=True)
     for name, source in SHOP.items():

@@ -1,4 +1,4 @@
-"""Which errors of the clients a retry may cure, the probe of a health route, and work on an event loop of its own."""
+"""Requests to servers: final errors, the probe of a health route, and a separate event loop."""
 
 import asyncio
 import http.server
@@ -55,7 +55,7 @@ CASES: list[tuple[BaseException, bool]] = [
 
 @pytest.mark.parametrize(("error", "final"), CASES, ids=lambda value: getattr(value, "__name__", repr(value)))
 def test_which_errors_are_final(error: BaseException, final: bool) -> None:
-    """What a retry may cure is retried; a final error comes with what to do."""
+    """A final error comes with advice. All others are retried."""
     assert bool(advice(error)) is final
 
 
@@ -79,7 +79,7 @@ def unhealthy_url() -> Iterator[str]:
 
 
 def test_probe_of_a_health_route(unhealthy_url: str) -> None:
-    """A route that answers 503 isn't ready, and what it says is shown in one line."""
+    """A route that answers 503 is not ready, and its body is shown on one line."""
     with pytest.raises(BadStatus, match="HTTP 503: the database is away"):
         probe_http(f"{unhealthy_url}/health", 5)
 
@@ -87,7 +87,7 @@ def test_probe_of_a_health_route(unhealthy_url: str) -> None:
 
 
 def test_probing_in_a_thread_leaves_the_main_loop_alone() -> None:
-    """A probe runs on a loop of its own, bounded, and the loop of the thread that tests run in is untouched."""
+    """A probe runs on a new event loop with a limit, and does not touch the loop of the tests."""
     before = asyncio.get_event_loop_policy()
     errors: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Servers in containers, for real, and engines that aren't there, hang, or lack the image."""
+"""Real servers in containers, and Docker engines that are missing, hang, or lack an image."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ MISSING = "plumbline.invalid/no-such-image:1"
 
 @pytest.fixture(scope="module")
 def client(cache_home: Path) -> Iterator[Any]:
-    """A client of the engine; skips the tests that want one where none answers, or the images aren't there."""
+    """A client of the engine. Skips the test if no engine answers or the images are missing."""
     assert cache_home.is_dir()
     engine = Engine()
     try:
@@ -52,14 +52,14 @@ def containers(client: Any, services: Services) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def running(client: Any) -> Iterator[Services]:
-    """Both servers, for the tests that don't end them."""
+    """Redis and PostgreSQL, for tests that don't stop them."""
     assert client.ping()
     with started("docker") as services:
         yield services
 
 
 def test_both_answer_in_labelled_containers(client: Any, running: Services) -> None:
-    """Real servers with a password each, known by the run's label."""
+    """Real servers with passwords. Their containers have the label of the run."""
     labelled = containers(client, running)
 
     assert {container.attrs["Config"]["Image"] for container in labelled} == {
@@ -78,7 +78,7 @@ def test_both_answer_in_labelled_containers(client: Any, running: Services) -> N
 
 
 def test_no_password_in_arguments(running: Services) -> None:
-    """Neither `ps` on the host nor in the container shows a password."""
+    """`ps` shows no password, neither on the host nor in the container."""
     for service in running.running():
         assert service.pids()
         for pid in service.pids():
@@ -86,7 +86,7 @@ def test_no_password_in_arguments(running: Services) -> None:
 
 
 def test_pin_is_read_back(running: Services) -> None:
-    """A container that has been started free is pinned to a core, and freed again."""
+    """A running container is pinned to a core, and unpinned again."""
     cores = sorted(os.sched_getaffinity(0))
     service = server(running.postgres)
 
@@ -98,7 +98,7 @@ def test_pin_is_read_back(running: Services) -> None:
 
 
 def test_host_reaches_the_container_itself(client: Any, running: Services) -> None:
-    """Under an engine on this very host no published port lies between client and server."""
+    """If the engine is on this host, clients connect without a published port."""
     gateways = [str(address.address) for addresses in psutil.net_if_addrs().values() for address in addresses]
     own = {container.attrs["NetworkSettings"]["IPAddress"] for container in containers(client, running)}
     if not any(gateway.startswith(next(iter(own)).rpartition(".")[0]) for gateway in gateways):
@@ -107,10 +107,10 @@ def test_host_reaches_the_container_itself(client: Any, running: Services) -> No
     assert {service.address.host for service in running.running()} == own
 
 
-def test_published_port_where_the_container_cannot_be_reached(
+def test_the_published_port_is_used_if_containers_are_unreachable(
     make_services: MakeServices, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Docker Desktop or a remote engine: by the port that the engine publishes."""
+    """As with Docker Desktop or a remote engine."""
     assert client.ping()
     monkeypatch.setattr(docker, "_routes_to_containers", lambda _: False)
     services = make_services(DOCKER + 'postgres.backend = "off"\n')
@@ -125,7 +125,7 @@ def test_published_port_where_the_container_cannot_be_reached(
 
 
 def test_server_options(make_services: MakeServices, client: Any) -> None:
-    """Options of the settings reach the server in the container, and its data lie on no disk that lasts."""
+    """Options of the settings reach the server in its container. Data are not written to a lasting disk."""
     services = make_services(
         DOCKER + '[redis.config]\nmaxmemory-policy = "allkeys-lru"\n[postgres.config]\nwork_mem = "7MB"\n'
     )
@@ -141,13 +141,13 @@ def test_server_options(make_services: MakeServices, client: Any) -> None:
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the end of a run waits in vain, the test needn't wait as long."""
+    """Shorten the wait at the end of a run."""
     monkeypatch.setattr("plumbline.services.services.STOP_LIMIT_S", 5.0)
 
 
 @pytest.mark.usefixtures("short_patience")
 def test_stop_ends_the_waiting_for_a_server(make_services: MakeServices, client: Any) -> None:
-    """A run that ends before its servers are ready, as when nothing is selected, doesn't wait for what has gone."""
+    """A run that ends before its servers are ready does not wait for them."""
     assert client.ping()
     services = make_services(DOCKER)
     services.begin()
@@ -160,7 +160,7 @@ def test_stop_ends_the_waiting_for_a_server(make_services: MakeServices, client:
 
 @pytest.mark.usefixtures("short_patience")
 def test_stop_ends_the_waiting_for_an_image(make_services: MakeServices, client: Any) -> None:
-    """A run that is interrupted in a pull leaves it to the engine."""
+    """A run that is interrupted during a pull does not wait for it."""
     assert client.ping()
     with socket.create_server(("127.0.0.1", 0)) as registry, contextlib.ExitStack() as stack:
         registry.settimeout(20)
@@ -182,8 +182,8 @@ def begin_in_vain(services: Services) -> None:
         services.begin()
 
 
-def test_exited_container_is_told_at_once(make_services: MakeServices, client: Any) -> None:
-    """A wrong option ends the wait with the exit code and the last log lines, not with the deadline."""
+def test_an_exited_container_is_reported_at_once(make_services: MakeServices, client: Any) -> None:
+    """The message shows the exit code and the last output."""
     assert client.ping()
     services = make_services(DOCKER + 'postgres.backend = "off"\n[redis.config]\nmaxmemory-policy = "no-such"\n')
     services.begin()
@@ -197,7 +197,7 @@ def test_exited_container_is_told_at_once(make_services: MakeServices, client: A
 
 
 def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, client: Any) -> None:
-    """The container's states are told; what PostgreSQL has acknowledged is there after a kill and a restart."""
+    """PostgreSQL keeps committed data after a kill and a restart."""
     assert client.ping()
     services = make_services(DOCKER + 'redis.backend = "off"\n')
     services.begin()
@@ -222,8 +222,8 @@ def test_pause_kill_and_restart_keep_the_data(make_services: MakeServices, clien
     assert query(database.address, "SELECT answer FROM kept") == 42
 
 
-def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
-    """A container whose owner has ended goes at the next look for an engine; one of a living run stays."""
+def test_containers_of_a_dead_run_are_removed(client: Any) -> None:
+    """A container of a living run stays."""
     image = Settings().redis.image
     ours = str(identity(os.getpid())["begun"])
     owners = {
@@ -250,8 +250,8 @@ def test_containers_of_a_dead_run_are_swept(client: Any) -> None:
                 container.remove(force=True)
 
 
-def test_image_that_cannot_be_had(make_services: MakeServices, client: Any) -> None:
-    """Docker that was asked for fails with the image's name; `auto` goes on to an embedded server and says why."""
+def test_an_unavailable_image(make_services: MakeServices, client: Any) -> None:
+    """`docker` fails with the name of the image. `auto` uses an embedded server and gives the reason."""
     assert client.ping()
     images = f'redis.image = "{MISSING}"\npostgres.backend = "off"\n'
 
@@ -266,7 +266,7 @@ def test_image_that_cannot_be_had(make_services: MakeServices, client: Any) -> N
 
 @pytest.fixture
 def hung_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A socket that accepts and never answers."""
+    """A socket that accepts connections and never answers."""
     path = tmp_path / "docker.sock"
     held: list[socket.socket] = []
     with socket.socket(socket.AF_UNIX) as listener:
@@ -288,7 +288,7 @@ def hung_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("hung_engine")
 def test_engine_that_hangs(make_services: MakeServices) -> None:
-    """Neither choice is held up by an engine that accepts and never answers, and it is asked once for both servers."""
+    """The engine is asked once for both servers, and neither backend waits long for it."""
     with pytest.raises(
         NotReady, match=r"the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or use embedded"
     ):
@@ -300,11 +300,11 @@ def test_engine_that_hangs(make_services: MakeServices) -> None:
     services.wait_ready()
     assert {service.backend for service in services.running()} == {"embedded"}
     assert {service.why for service in services.running()} == {"the Docker engine doesn't answer within 2 s"}
-    assert time.monotonic() - started < 15  # far below the minute that each call of docker-py waits by itself
+    assert time.monotonic() - started < 15  # far below docker-py's default timeout of a minute
 
 
 def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Docker that was asked for fails at once; `auto` is served by embedded servers."""
+    """`docker` fails at once. `auto` uses embedded servers."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
 
     with pytest.raises(NotReady, match=r"redis is not ready: no Docker engine answers(.*\n)+.*start Docker"):
@@ -318,7 +318,7 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_redis_without_a_password_is_never_published_to_the_network(make_services: MakeServices) -> None:
-    """An engine on another machine publishes ports on all addresses of that machine."""
+    """A remote engine publishes ports on all network interfaces of its machine."""
     services = make_services(DOCKER + '[redis.config]\nrequirepass = ""\n')
     container = docker.DockerRedis("", services._context)
     remote = SimpleNamespace(api=SimpleNamespace(base_url="http://other.example:2375", api_version="1.44"))
@@ -326,8 +326,8 @@ def test_a_redis_without_a_password_is_never_published_to_the_network(make_servi
         container._make(remote)
 
 
-def test_a_redis_without_a_password_lets_this_machine_in(client: Any, make_services: MakeServices) -> None:
-    """Also from outside of its container, where protected-mode refuses clients without one."""
+def test_a_redis_without_a_password_accepts_clients_of_this_machine(client: Any, make_services: MakeServices) -> None:
+    """They connect from outside the container, which protected mode would refuse."""
     assert client.ping()
     services = make_services(DOCKER + 'postgres.backend = "off"\n[redis.config]\nrequirepass = ""\n')
     services.begin()
@@ -339,5 +339,5 @@ def test_a_redis_without_a_password_lets_this_machine_in(client: Any, make_servi
 
 
 def test_shared_memory_of_a_container_is_not_needed(running: Services) -> None:
-    """An engine gives a container 64 MB of /dev/shm, which parallel queries would fill."""
+    """A container has 64 MB of shared memory, which parallel queries would fill."""
     assert query(server(running.postgres).address, "SHOW dynamic_shared_memory_type") == "mmap"

@@ -1,4 +1,4 @@
-"""Servers out of wheels, for real: passwords, options, faults, and nothing left behind."""
+"""Real embedded servers: passwords, options, failures and clean-up."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ POSTGRES_ONLY = EMBEDDED + 'redis.backend = "off"\n'
 
 
 def query(address: Address, statement: str) -> object:
-    """The first value of the first row that a statement returns."""
+    """Return the first value of the first row of a statement."""
 
     async def work() -> object:
         connection = await asyncpg.connect(address.url, timeout=5)
@@ -50,14 +50,14 @@ def query(address: Address, statement: str) -> object:
 
 
 def begin_and_wait(services: Services) -> None:
-    """Raises NotReady, from whichever of the two it comes."""
+    """Call `begin` and `wait_ready`. Either may raise NotReady."""
     services.begin()
     services.wait_ready()
 
 
 @contextlib.contextmanager
 def started(backend: BackendChoice) -> Iterator[Services]:
-    """Redis and PostgreSQL, ready, and stopped at the end."""
+    """Redis and PostgreSQL, ready. Stopped at the end."""
     services = Services(Settings(services=backend), Path.cwd(), environ={})
     try:
         begin_and_wait(services)
@@ -71,8 +71,8 @@ def server(service: Service | None) -> Service:
     return service
 
 
-def test_both_answer_and_want_their_password(make_services: MakeServices) -> None:
-    """Real servers on loopback, which refuse a client without the password or with another."""
+def test_both_answer_and_require_their_password(make_services: MakeServices) -> None:
+    """Clients without the right password are refused."""
     services = make_services(EMBEDDED)
     services.begin()
     services.wait_ready()
@@ -99,7 +99,7 @@ def test_both_answer_and_want_their_password(make_services: MakeServices) -> Non
 
 
 def test_a_redis_without_a_password(make_services: MakeServices) -> None:
-    """Clients get in with host and port alone, on this machine, and one line says so."""
+    """Clients need only host and port, and a notice says so."""
     services = make_services(REDIS_ONLY + '[redis.config]\nrequirepass = ""\n[env]\nURL = "{redis.url}"\n')
     begin_and_wait(services)
     address = server(services.redis).address
@@ -115,7 +115,7 @@ def test_a_redis_without_a_password(make_services: MakeServices) -> None:
 def test_variables_of_libpq_do_not_keep_this_process_from_its_server(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are meant for another server; the process that shares its servers with both sides has them as well."""
+    """The variables are ignored, also by the process that starts servers for both sides."""
     variables = {"PGSSLMODE": "verify-full", "PGTARGETSESSIONATTRS": "standby", "PGSERVICE": "elsewhere"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -143,8 +143,7 @@ def test_no_password_in_arguments_environments_or_files(make_services: MakeServi
             assert secret not in path.read_text(errors="replace")
 
 
-def test_socket_that_trusts_us_is_gone_once_the_password_is_set(make_services: MakeServices) -> None:
-    """Nobody else on the machine gets in without the password."""
+def test_the_socket_without_a_password_is_removed_once_a_password_is_set(make_services: MakeServices) -> None:
     services = make_services(POSTGRES_ONLY)
     services.begin()
     services.wait_ready()
@@ -177,10 +176,10 @@ def test_server_options_from_the_settings(make_services: MakeServices) -> None:
         (POSTGRES_ONLY + '[postgres.config]\nshared_preload_libraries = "timescaledb"\n', "postgres", "timescaledb"),
     ],
 )
-def test_server_that_dies_while_starting_is_told_with_its_log(
+def test_a_server_that_exits_while_starting_is_reported_with_its_log(
     make_services: MakeServices, text: str, named: str, logged: str
 ) -> None:
-    """A wrong option ends the wait at once, and the server's own words are shown."""
+    """A wrong option ends the wait at once."""
     services = make_services(text)
 
     with pytest.raises(NotReady) as failed:
@@ -193,7 +192,7 @@ def test_server_that_dies_while_starting_is_told_with_its_log(
 
 @pytest.mark.parametrize(("text", "name"), [(REDIS_ONLY, "redis"), (POSTGRES_ONLY, "postgres")])
 def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name: str) -> None:
-    """Each state is told, a paused server isn't ready, and a restart brings it back at the same address."""
+    """`state` shows each step, and a restart keeps the address."""
     services = make_services(text)
     services.begin()
     services.wait_ready()
@@ -221,7 +220,7 @@ def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name:
 
 
 def test_extensions_that_applications_use(make_services: MakeServices) -> None:
-    """The package brings PostgreSQL's contrib extensions and pgvector."""
+    """The package includes PostgreSQL's contrib extensions and pgvector."""
     services = make_services(POSTGRES_ONLY + '[postgres.config]\nshared_preload_libraries = "pg_stat_statements"\n')
     begin_and_wait(services)
     address = server(services.postgres).address
@@ -237,8 +236,8 @@ def test_extensions_that_applications_use(make_services: MakeServices) -> None:
     assert query(address, "SELECT count(*) > 0 FROM pg_buffercache")
 
 
-def test_data_outlive_a_kill(make_services: MakeServices) -> None:
-    """PostgreSQL keeps what it acknowledged; the harness restarts it on the same data."""
+def test_committed_data_outlive_a_kill(make_services: MakeServices) -> None:
+    """PostgreSQL is restarted on the same data directory."""
     services = make_services(POSTGRES_ONLY)
     services.begin()
     services.wait_ready()
@@ -254,7 +253,7 @@ def test_data_outlive_a_kill(make_services: MakeServices) -> None:
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_nothing_is_left(make_services: MakeServices, until: Until, end: str) -> None:
-    """No process, directory, shared memory or record, also when the servers had been killed."""
+    """No process, directory, shared memory or record is left, even if the servers were killed."""
     services = make_services(EMBEDDED)
     services.begin()
     services.wait_ready()
@@ -276,20 +275,20 @@ def test_nothing_is_left(make_services: MakeServices, until: Until, end: str) ->
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that nobody has waited for doesn't."""
+    """Return whether the process runs. A zombie does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
 def shared_memory() -> set[str]:
-    """Ids of the System V segments, where the kernel lists them."""
+    """Return the ids of the System V segments, if the kernel lists them."""
     listed = Path("/proc/sysvipc/shm")
     return {line.split()[1] for line in listed.read_text().splitlines()[1:]} if listed.exists() else set()
 
 
 def test_two_runs_at_once(make_services: MakeServices) -> None:
-    """Two runs on one machine have servers of their own, and the end of one leaves the other alone."""
+    """Each of two runs on a machine has its own servers, and the end of one does not affect the other."""
     first, second = make_services(EMBEDDED), make_services(EMBEDDED)
     first.begin()
     second.begin()
@@ -304,8 +303,9 @@ def test_two_runs_at_once(make_services: MakeServices) -> None:
     server(second.postgres).wait_ready(5)
 
 
-def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When somebody else gets the free port first, another one is tried."""
+def test_if_the_free_port_is_taken_another_one_is_tried(
+    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reserve = base.reserve_port
     monkeypatch.setattr(base, "ATTEMPT_LIMIT_S", 0.2)
     with socket.socket() as taken:
@@ -314,7 +314,7 @@ def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: 
         answers = [taken, taken]
         monkeypatch.setattr(base, "reserve_port", lambda port: answers.pop() if answers else reserve(port))
         services = make_services(EMBEDDED)
-        # The socket stays ours: releasing it is what the service does when it has the port.
+        # Keep the port: the service would release it.
         monkeypatch.setattr(base.LocalService, "release_port", lambda _: None)
         services.begin()
         services.wait_ready()
@@ -322,8 +322,8 @@ def test_port_that_is_taken_meanwhile(make_services: MakeServices, monkeypatch: 
         assert taken.getsockname()[1] not in {service.address.port for service in services.running()}
 
 
-def test_missing_wheel(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package, what to install is said, and that Docker is the other way."""
+def test_missing_package(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install, and that Docker is the alternative."""
     monkeypatch.setattr(embedded, "_package", lambda _: None)
     services = make_services(EMBEDDED)
 
@@ -334,7 +334,7 @@ def test_missing_wheel(make_services: MakeServices, monkeypatch: pytest.MonkeyPa
 def test_template_is_made_once_by_two_runs_at_once(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Runs that find no template wait for the one that makes it, and a half-made one from before is thrown away."""
+    """A run waits while another one unpacks the template. An incomplete template is replaced."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     services = [make_services(POSTGRES_ONLY) for _ in range(2)]
     made: list[Path] = []
@@ -361,7 +361,7 @@ def test_template_is_made_once_by_two_runs_at_once(
 def test_root_with_a_virtual_environment_closed_to_others(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the server's user can't get at the binaries, it is given a copy, which goes with the run."""
+    """If the server's user cannot read the binaries, it gets a copy, which is removed with the run."""
     monkeypatch.setattr(embedded, "_open_to_all", lambda _: False)
     services = make_services(POSTGRES_ONLY)
     services.begin()
@@ -376,7 +376,7 @@ def test_root_with_a_virtual_environment_closed_to_others(
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that every user can pass through; without room in memory, runs use what `tempfile.tempdir` names."""
+    """A temporary folder that every user can enter. There is no room in memory."""
     monkeypatch.setattr(runs, "MEMORY_NEEDED_BYTES", 1 << 60)
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -388,7 +388,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_any_path_of_the_temporary_folder(
     make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A socket's path has at most 107 bytes, and a file of options gives some characters a meaning; umask 077."""
+    """A path may be too long for a socket, or contain characters that are special in a file of options."""
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / name))
     (temporary / name).mkdir()
     before = os.umask(0o077)
@@ -404,10 +404,10 @@ def test_any_path_of_the_temporary_folder(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root runs PostgreSQL as another user")
-def test_root_with_a_temporary_folder_of_its_own(
+def test_root_with_a_private_temporary_folder(
     make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As pam_tmpdir and `mktemp -d` make it: the server's user could not get through, so another one is taken."""
+    """As made by pam_tmpdir. The server's user cannot enter it, so another one is used."""
     temporary.chmod(0o700)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(embedded, "_open_to_all", lambda _: False)
@@ -419,7 +419,7 @@ def test_root_with_a_temporary_folder_of_its_own(
 def test_root_without_a_folder_for_the_server_s_user(
     make_services: MakeServices, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder in the way is named, and no option of the server is blamed."""
+    """The message names the folder without access."""
     temporary.chmod(0o700)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(folders, "SHARED", ())
@@ -435,7 +435,7 @@ def test_root_without_a_folder_for_the_server_s_user(
 
 @pytest.mark.parametrize("closed", ["lib", "lib/inner", "bin/postgres"])
 def test_binaries_that_others_cannot_read(closed: str) -> None:
-    """An environment that was made under umask 077 is closed at each folder."""
+    """Every folder of an environment that was created under umask 077 is private."""
     root = Path(tempfile.mkdtemp())
     for folder in ("bin", "lib/inner"):
         (root / folder).mkdir(parents=True)
@@ -459,7 +459,7 @@ def test_binaries_that_others_cannot_read(closed: str) -> None:
     ],
 )
 def test_advice_about_a_server_that_has_exited(make_services: MakeServices, output: str, advice: str) -> None:
-    """By its own words: an option is not to blame for a path."""
+    """The advice depends on the error in its output: an option, or a path."""
     service = embedded.EmbeddedPostgres("", make_services(POSTGRES_ONLY)._context)
     service.raw_log = lambda *_: output  # type: ignore[method-assign]
 
@@ -483,19 +483,19 @@ finally:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can run something as another user")
 @pytest.mark.parametrize("uid", [65534, 54321], ids=["ordinary user", "user without a passwd entry"])
 def test_as_another_user(uid: int) -> None:
-    """Both servers run for an ordinary user, and for a bare number as containers have it."""
-    # Not below pytest's folder, which is closed to other users.
+    """Both servers run for an ordinary user, and for a user id without a name, as in containers."""
+    # Not in pytest's folder, which other users cannot enter.
     home = Path(tempfile.mkdtemp())
     try:
         settings = home / "settings.toml"
         settings.write_text(EMBEDDED)
-        if sys.version_info < (3, 11, 3) or python_for_all() != sys.executable:
-            # The system's Python may be one for which asyncpg wants a package that it would have installed.
+        if sys.version_info < (3, 11, 3) or shared_python() != sys.executable:
+            # asyncpg may need another package on the system's Python.
             (home / "async_timeout.py").write_text("from asyncio import timeout")
         os.chown(home, uid, uid)
         import_from = [Path(plumbline.__file__).parents[1], home, sysconfig.get_path("purelib")]
         done = subprocess.run(
-            [python_for_all(), "-c", SCRIPT, str(settings), str(ROOT)],
+            [shared_python(), "-c", SCRIPT, str(settings), str(ROOT)],
             user=uid,
             group=uid,
             extra_groups=[],
@@ -512,8 +512,8 @@ def test_as_another_user(uid: int) -> None:
         shutil.rmtree(home)
 
 
-def python_for_all() -> str:
-    """An interpreter of our version that any user may run; skips the test where there is none."""
+def shared_python() -> str:
+    """A Python of this version that any user may run. Skips the test if there is none."""
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (sys.executable, shutil.which(name, path=os.defpath) or ""):
         if candidate and all(folder.stat().st_mode & 0o001 for folder in Path(candidate).resolve().parents):
@@ -523,13 +523,13 @@ def python_for_all() -> str:
 
 @pytest.fixture(autouse=True)
 def _own_cache(cache_home: Path) -> None:
-    """All tests here use the tests' own cache."""
+    """Use the tests' cache."""
 
 
-def test_a_full_disk_is_said_once_and_not_kept_full(
+def test_a_full_disk_is_reported_once(
     make_services: MakeServices, full_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the cache, where PostgreSQL's files are made on first use: thousands of them, and one reason."""
+    """Unpacking creates thousands of files, but the error has one cause."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(full_disk))
     with pytest.raises(NotReady, match="No space left on device") as error:
         begin_and_wait(make_services(POSTGRES_ONLY))

@@ -1,4 +1,4 @@
-"""Servers that are somebody else's: only what the run itself made is removed, and only hosts that may be are used."""
+"""External servers: only data of the run are removed, and only allowed hosts are used."""
 
 import contextlib
 import socket
@@ -26,7 +26,7 @@ from tests.unit.services.test_embedded import begin_and_wait, query, server, sta
 
 @pytest.fixture(scope="module")
 def theirs(cache_home: Path) -> Iterator[Services]:
-    """A Redis and a PostgreSQL that stand for somebody's own, with data in them."""
+    """Redis and PostgreSQL servers of the user, with data."""
     assert cache_home.is_dir()
     with started("embedded") as services:
         with redis.Redis.from_url(server(services.redis).address.url) as client:
@@ -47,7 +47,7 @@ def databases(address: Address) -> list[str]:
 
 
 def test_only_own_keys_and_database_are_removed(make_services: MakeServices, theirs: Services) -> None:
-    """The run has a database and a key prefix of its own, and takes nothing but these with it."""
+    """The run has its own database and key prefix, and removes nothing else."""
     cache, database = addresses(theirs)
     before = databases(database)
     services = make_services(PERF_REDIS_URL=cache.url, PERF_DATABASE_URL=database.url)
@@ -66,8 +66,8 @@ def test_only_own_keys_and_database_are_removed(make_services: MakeServices, the
     assert query(database, "SELECT one FROM theirs") == 1
 
 
-def test_it_is_not_ours(make_services: MakeServices, theirs: Services) -> None:
-    """An external server has no processes of ours, and can't be paused, killed or restarted."""
+def test_an_external_server_is_not_controlled(make_services: MakeServices, theirs: Services) -> None:
+    """It has no known processes, and cannot be paused, killed or restarted."""
     cache, database = addresses(theirs)
     services = make_services(PERF_REDIS_URL=cache.url, PERF_DATABASE_URL=database.url)
     services.begin()
@@ -85,7 +85,7 @@ def test_it_is_not_ours(make_services: MakeServices, theirs: Services) -> None:
 
 @pytest.fixture
 def limited(theirs: Services) -> Iterator[Address]:
-    """A user that may not make databases."""
+    """A user that may not create databases."""
     database = server(theirs.postgres).address
     query(database, "CREATE ROLE limited LOGIN PASSWORD 'p/w@1'")
     try:
@@ -95,8 +95,10 @@ def limited(theirs: Services) -> Iterator[Address]:
         query(database, "DROP ROLE limited")
 
 
-def test_schema_where_no_database_may_be_made(make_services: MakeServices, theirs: Services, limited: Address) -> None:
-    """The schema of the run's own comes first in the search path of every client, and goes at the end."""
+def test_a_schema_is_created_if_no_database_may_be(
+    make_services: MakeServices, theirs: Services, limited: Address
+) -> None:
+    """The schema is first in the search path of every client, and dropped at the end."""
     query(server(theirs.postgres).address, "CREATE DATABASE shared OWNER limited")
     services = make_services(
         PERF_DATABASE_URL=limited.url, PERF_SERVICES="external", PERF_REDIS_URL=addresses(theirs)[0].url
@@ -114,7 +116,7 @@ def test_schema_where_no_database_may_be_made(make_services: MakeServices, their
 
 
 def test_neither_database_nor_schema(make_services: MakeServices, theirs: Services, limited: Address) -> None:
-    """Where nothing may be made, what to grant is said."""
+    """The message says which privilege to grant."""
     query(server(theirs.postgres).address, "CREATE DATABASE shared")
     services = make_services('redis.backend = "off"', PERF_DATABASE_URL=limited.url)
 
@@ -124,7 +126,7 @@ def test_neither_database_nor_schema(make_services: MakeServices, theirs: Servic
 
 @pytest.mark.parametrize("name", ["redis", "postgres"])
 def test_wrong_password_is_final_at_once(make_services: MakeServices, theirs: Services, name: str) -> None:
-    """One attempt, no waiting, and the password isn't shown."""
+    """There is one attempt, and the password is not shown."""
     address = replace(server(getattr(theirs, name)).address, password="wr0ng/one")
     variable = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL"}[name]
     other = "postgres" if name == "redis" else "redis"
@@ -141,7 +143,7 @@ def test_wrong_password_is_final_at_once(make_services: MakeServices, theirs: Se
 
 
 def test_nobody_answers(make_services: MakeServices) -> None:
-    """A server that isn't there is tried until the limit is over; how late that is seen is up to the machine."""
+    """The server is tried until the limit."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://127.0.0.1:{closed.getsockname()[1]}"
@@ -152,7 +154,7 @@ def test_nobody_answers(make_services: MakeServices) -> None:
 
 
 def test_stopping_ends_the_wait_for_a_server(make_services: MakeServices) -> None:
-    """Ctrl-C while a server isn't there doesn't wait for the limit."""
+    """Ctrl-C does not wait for the limit."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql://127.0.0.1:{closed.getsockname()[1]}/d"
@@ -173,7 +175,7 @@ def begin(services: Services) -> None:
 
 @pytest.mark.parametrize("url", ["redis://cache.staging.example:6379/0", "redis://10.1.2.3"])
 def test_host_that_is_not_this_machine(make_services: MakeServices, url: str) -> None:
-    """Somebody's staging is never put under load by accident."""
+    """A staging server is never put under load by accident."""
     services = make_services(PERF_REDIS_URL=url)
 
     with pytest.raises(ServiceError, match=r"PERF_REDIS_URL points at .*allow_external = \[\"(cache|10)\."):
@@ -181,8 +183,8 @@ def test_host_that_is_not_this_machine(make_services: MakeServices, url: str) ->
 
 
 @pytest.mark.parametrize("option", ["host=staging.example", "service=staging", "port=1"])
-def test_options_that_lead_elsewhere(make_services: MakeServices, option: str) -> None:
-    """What stands after the question mark can't get round the check of the host."""
+def test_options_that_name_another_server(make_services: MakeServices, option: str) -> None:
+    """Options after the question mark cannot bypass the check of the host."""
     services = make_services(PERF_DATABASE_URL=f"postgresql://localhost/db?{option}")
 
     with pytest.raises(ServiceError, match="must not set"):
@@ -190,14 +192,14 @@ def test_options_that_lead_elsewhere(make_services: MakeServices, option: str) -
 
 
 def test_external_without_a_url(make_services: MakeServices) -> None:
-    """What is missing is named."""
+    """The message names the variable."""
     with pytest.raises(ServiceError, match=r"redis is external in settings\.toml: set PERF_REDIS_URL"):
         make_services('services = "external"').begin()
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, its key in the same file."""
+    """A self-signed certificate for localhost, with its key in the same file."""
     if not which("openssl"):
         pytest.skip("no openssl to make a certificate with")
     path = tmp_path_factory.mktemp("tls") / "localhost.pem"
@@ -209,7 +211,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TlsProxy:
-    """TLS in front of a server, as hosted ones have it; PostgreSQL's clients ask for it first, in clear text."""
+    """Adds TLS to a server. PostgreSQL's clients first ask for it in clear text."""
 
     def __init__(self, certificate: Path, target: Address) -> None:
         self.target = target
@@ -234,7 +236,7 @@ class TlsProxy:
                 self.context.wrap_socket(client, server_side=True) as secure,
                 socket.create_connection((self.target.host, self.target.port)) as inner,
             ):
-                secure.settimeout(0.01)  # one thread reads and writes: OpenSSL's objects want that
+                secure.settimeout(0.01)  # one thread reads and writes: OpenSSL requires it
                 inner.settimeout(0.01)
                 while True:
                     for source, sink in ((secure, inner), (inner, secure)):
@@ -246,7 +248,7 @@ class TlsProxy:
 
 
 def test_tls_with_a_verified_certificate(make_services: MakeServices, theirs: Services, certificate: Path) -> None:
-    """rediss:// and sslmode=verify-full work, from the first probe to the cleaning up."""
+    """rediss:// and sslmode=verify-full work, from the first probe to the clean-up."""
     cache, database = addresses(theirs)
     secure_cache, secure_database = TlsProxy(certificate, cache), TlsProxy(certificate, database)
     before = databases(database)
@@ -277,7 +279,7 @@ def test_tls_with_a_verified_certificate(make_services: MakeServices, theirs: Se
 
 
 def test_certificate_that_cannot_be_verified(make_services: MakeServices, theirs: Services, certificate: Path) -> None:
-    """A certificate of an unknown authority is a final error."""
+    """An unknown certificate authority is a final error."""
     proxy = TlsProxy(certificate, server(theirs.redis).address)
     url = replace(server(theirs.redis).address, scheme="rediss", host="localhost", port=proxy.port).url
     services = make_services('postgres.backend = "off"', PERF_REDIS_URL=url)
@@ -289,8 +291,8 @@ def test_certificate_that_cannot_be_verified(make_services: MakeServices, theirs
     proxy.listener.close()
 
 
-def test_advice_on_an_application_elsewhere_that_is_not_there(make_services: MakeServices) -> None:
-    """It has no output to be read; its address and its own limit are what can be put right."""
+def test_advice_on_an_external_application_that_does_not_answer(make_services: MakeServices) -> None:
+    """It has no output, so the advice names its URL and its limit."""
     text = 'services = "off"\n[app]\nasgi = "a:b"\nready_limit_s = 0.01\n'
     services = make_services(text, PERF_API_URL="http://127.0.0.1:9")
     services.begin()
@@ -303,7 +305,6 @@ def test_advice_on_an_application_elsewhere_that_is_not_there(make_services: Mak
     assert "read its last output" not in str(told.value)
 
 
-def test_asyncpg_agrees_about_the_password(theirs: Services) -> None:
-    """The servers in these tests do ask for a password."""
+def test_servers_of_these_tests_require_a_password(theirs: Services) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         query(replace(server(theirs.postgres).address, password="another"), "SELECT 1")

@@ -1,4 +1,4 @@
-"""Services that can't be had, die or hang: the right exit code, and a message that says what and what next."""
+"""Services that are unavailable, die or hang: exit codes and messages."""
 
 import contextlib
 import errno
@@ -99,7 +99,7 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def project(project: Project, cache_home: Path) -> Project:
-    """A project on Redis alone."""
+    """A project that uses only Redis."""
     assert cache_home.is_dir()
     project.write("settings.toml", settings(more='\n[postgres]\nbackend = "off"\n'))
     project.write("test_suite.py", SUITE)
@@ -108,7 +108,7 @@ def project(project: Project, cache_home: Path) -> Project:
 
 @contextlib.contextmanager
 def hung_engine() -> Iterator[str]:
-    """A socket that takes every connection and never answers."""
+    """A socket that accepts connections and never answers."""
     # Not in the test's own folder, whose path may be too long for a socket.
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/docker.sock")
@@ -135,7 +135,7 @@ def hung_engine() -> Iterator[str]:
 
 
 def test_engine_named_but_absent(project: Project) -> None:
-    """Docker is asked for and there is none."""
+    """`docker` is requested without an engine."""
     done = project.nox("ci", PERF_SERVICES="docker", **NO_ENGINE)
 
     assert done.code == 3, done.output
@@ -145,7 +145,7 @@ def test_engine_named_but_absent(project: Project) -> None:
 
 
 def test_engine_hung(project: Project) -> None:
-    """Docker is asked for and doesn't answer: that is found out within seconds."""
+    """`docker` is requested and the engine does not answer: the run ends within seconds."""
     with hung_engine() as engine:
         done = project.nox("ci", PERF_SERVICES="docker", DOCKER_HOST=engine)
 
@@ -155,7 +155,7 @@ def test_engine_hung(project: Project) -> None:
 
 
 def test_image_missing(project: Project) -> None:
-    """The image is neither here nor to be pulled."""
+    """The image is missing and cannot be pulled."""
     skip_without_docker()
     image = "127.0.0.1:1/no-such/redis:8"
     project.write("settings.toml", settings("docker", f'\n[postgres]\nbackend = "off"\n[redis]\nimage = "{image}"\n'))
@@ -167,8 +167,8 @@ def test_image_missing(project: Project) -> None:
     assert "correct its name in settings.toml" in done.output
 
 
-def test_auto_takes_embedded_where_no_engine_answers(project: Project) -> None:
-    """Auto goes on without Docker and says why."""
+def test_auto_uses_embedded_servers_without_an_engine(project: Project) -> None:
+    """`auto` works without Docker and gives the reason."""
     done = project.nox("ci", PERF_SERVICES="auto", **NO_ENGINE)
 
     assert done.code == 0, done.output
@@ -176,8 +176,7 @@ def test_auto_takes_embedded_where_no_engine_answers(project: Project) -> None:
     assert "(no Docker engine answers)" in done.output
 
 
-def test_auto_takes_embedded_where_the_engine_hangs(project: Project) -> None:
-    """The same with an engine that doesn't answer."""
+def test_auto_uses_embedded_servers_if_the_engine_hangs(project: Project) -> None:
     with hung_engine() as engine:
         done = project.nox("ci", PERF_SERVICES="auto", DOCKER_HOST=engine)
 
@@ -198,7 +197,7 @@ def test_auto_takes_embedded_where_the_engine_hangs(project: Project) -> None:
     ids=["redis", "postgres"],
 )
 def test_bad_server_option(project: Project, more: str, said: str) -> None:
-    """The server's own message about its options is shown."""
+    """The server's own message is shown."""
     project.write("settings.toml", settings(more=more))
 
     done = project.nox("ci")
@@ -217,7 +216,7 @@ def with_application(project: Project, code: str, *, limit_s: float = 20, port: 
 
 
 def test_port_taken(project: Project) -> None:
-    """The port that the settings ask for is somebody else's."""
+    """Another process has the port of the settings."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with_application(project, NEVER_READY, port=port)
@@ -238,7 +237,7 @@ def test_port_taken(project: Project) -> None:
     ids=["at import", "in its lifespan", "never ready"],
 )
 def test_application_fails(project: Project, code: str, said: str) -> None:
-    """What the application itself printed is shown."""
+    """The application's output is shown."""
     with_application(project, code, limit_s=20 if code != NEVER_READY else 2)
 
     done = project.nox("ci")
@@ -257,7 +256,7 @@ def test_application_fails(project: Project, code: str, said: str) -> None:
     ids=["between tests", "during a test", "during the last test"],
 )
 def test_service_dies(project: Project, tests: str) -> None:
-    """A run whose Redis has died is invalid, and shows its last output."""
+    """If Redis has died, the run is invalid and shows its last output."""
     project.write("test_suite.py", FAULTS + tests)
 
     done = project.nox("ci")
@@ -270,7 +269,7 @@ def test_service_dies(project: Project, tests: str) -> None:
 
 
 def test_service_hangs(project: Project) -> None:
-    """A test on a Redis that has been stopped fails at its limit. As the Redis stays so, the run is invalid."""
+    """A test on a stopped Redis fails at its limit. The run is invalid because Redis does not answer."""
     text = settings(more='\n[postgres]\nbackend = "off"\n').replace("test_limit_s = 10", "test_limit_s = 3")
     project.write("settings.toml", text)
     project.write("test_faults.py", FAULTS + IS_PAUSED)
@@ -288,7 +287,7 @@ def test_service_hangs(project: Project) -> None:
 def test_a_start_without_more_threads_leaves_nothing(
     make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As under `ulimit -u`: then the services start and stop one after another."""
+    """As under `ulimit -u`. The services then start and stop one after another."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

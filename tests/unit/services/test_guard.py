@@ -1,4 +1,4 @@
-"""Code under test that connects to servers other than the run's, and `.env` files that lead there, for real."""
+"""Code under test that connects to servers outside the run, and `.env` files that name them."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ READ_FILE = 'URL = open(".env").read().strip().partition("=")[2]\n'
 
 @pytest.fixture(scope="module")
 def theirs() -> Iterator[Services]:
-    """The developer's own Redis and PostgreSQL."""
+    """The developer's own Redis and PostgreSQL servers."""
     with started("embedded") as services:
         yield services
 
@@ -48,7 +48,7 @@ Make = Callable[..., Services]
 
 @pytest.fixture
 def make(ours: Services, tmp_path: Path) -> Iterator[Make]:
-    """Services of a project in `tmp_path`, with the servers of the run."""
+    """Create the services of a project in `tmp_path` with the run's servers."""
     made: list[Services] = []
     shared = {"redis": server(ours.redis).address, "postgres": server(ours.postgres).address}
 
@@ -98,10 +98,12 @@ def test_a_database_that_a_file_names_is_refused_before_anything_is_written(
     assert tables(theirs) == 0
 
 
-# What Python does not let us watch from within is seen by the kernel, as it is for a program in another language.
+# Without `sitecustomize`, the kernel's table of sockets shows the connections, as for programs in other languages.
 @pytest.mark.parametrize("isolated", [False, True], ids=["within", "from outside"])
-def test_a_prepare_that_goes_on_is_ended(make: Make, theirs: Services, tmp_path: Path, isolated: bool) -> None:
-    """Whatever it makes of a refused connection, and however it was told of the server."""
+def test_a_prepare_that_ignores_the_refusal_is_ended(
+    make: Make, theirs: Services, tmp_path: Path, isolated: bool
+) -> None:
+    """However it found the server, and whatever it does after the refused connection."""
     (tmp_path / "forever.py").write_text(
         "import socket, sys, time\n"
         "try:\n"
@@ -120,7 +122,7 @@ def test_a_prepare_that_goes_on_is_ended(make: Make, theirs: Services, tmp_path:
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["within", "from outside"])
 def test_a_unix_socket_of_postgres_is_refused(make: Make, tmp_path: Path, isolated: bool) -> None:
-    """The default of libpq: a name of a database alone leads there."""
+    """libpq uses one by default if it is given only the name of a database."""
     path = tmp_path / ".s.PGSQL.5999"
     (tmp_path / "local.py").write_text(
         "import socket, time\n"
@@ -132,7 +134,7 @@ def test_a_unix_socket_of_postgres_is_refused(make: Make, tmp_path: Path, isolat
         accepted: list[tuple[socket.socket, object]] = []
 
         def accept() -> None:
-            with contextlib.suppress(OSError):  # nobody connects if that is refused from within
+            with contextlib.suppress(OSError):  # nobody connects if `sitecustomize` refuses it
                 accepted.append(listening.accept())
 
         threading.Thread(target=accept, daemon=True).start()
@@ -144,10 +146,8 @@ def test_a_unix_socket_of_postgres_is_refused(make: Make, tmp_path: Path, isolat
         assert f"server      {path}" in message
 
 
-def test_servers_that_are_allowed_and_those_of_other_kinds_are_left_alone(
-    make: Make, theirs: Services, tmp_path: Path
-) -> None:
-    """So is a server that nobody runs: an application may try a cache and do without."""
+def test_allowed_servers_and_other_kinds_are_ignored(make: Make, theirs: Services, tmp_path: Path) -> None:
+    """So is a server that does not run: an application may work without a cache."""
     with socket.create_server(("127.0.0.1", 0)) as mail, socket.create_server(("127.0.0.1", 0)) as none:
         closed = none.getsockname()[1]
         none.close()
@@ -172,7 +172,7 @@ assert socket.socket().connect_ex(("127.0.0.1", {closed}))
 
 
 def test_a_server_that_the_run_itself_has_started_may_be_used(make: Make, tmp_path: Path) -> None:
-    """As a pooler between the application and the run's PostgreSQL, in a process of its own."""
+    """As a connection pooler in its own process."""
     (tmp_path / "pooler.py").write_text(
         "import socket\n"
         "with socket.create_server(('127.0.0.1', 0)) as listening:\n"
@@ -192,8 +192,8 @@ with subprocess.Popen([sys.executable, "pooler.py"], stdout=subprocess.PIPE) as 
     make('[env]\nCACHE = "{redis.url}"\n', prepare=code).start_application()
 
 
-def test_a_prepare_that_prepares_nothing_of_the_run_is_refused(make: Make, ours: Services) -> None:
-    """It may have written to a file, or to a server that nobody saw."""
+def test_a_prepare_without_a_connection_to_the_run_s_servers_fails(make: Make, ours: Services) -> None:
+    """It may have written to a file, or to an unknown server."""
     message = refusal(make('[env]\nDSN = "{postgres.url}"\n', prepare="print('migrated')"))
 
     assert message.startswith("prepare did not connect to the PostgreSQL of this run")
@@ -203,7 +203,7 @@ def test_a_prepare_that_prepares_nothing_of_the_run_is_refused(make: Make, ours:
 
 
 def test_a_short_connection_of_another_program_counts(make: Make, ours: Services) -> None:
-    """PostgreSQL itself counts it, even if nothing else sees it."""
+    """PostgreSQL counts it even if nothing else sees it."""
     code = CONNECT + RUN
     ours_url = postgres(ours).url
     services = make(prepare=["python", "-I", "-c", code, ours_url])
@@ -215,7 +215,7 @@ def test_a_short_connection_of_another_program_counts(make: Make, ours: Services
 
 @pytest.mark.parametrize("env", ["", 'DSN = "{postgres.url}"\n'])
 def test_redis_alone_may_be_prepared(make: Make, env: str) -> None:
-    """One of the servers that [env] names is enough."""
+    """A connection to one of the servers in [env] is enough."""
     code = "import os, redis; redis.Redis.from_url(os.environ['CACHE']).set('seeded', 1)"
 
     make(f'[env]\nCACHE = "{{redis.url}}"\n{env}', prepare=code).start_application()
@@ -266,8 +266,8 @@ while True:
 """
 
 
-def test_connections_of_a_moment_are_seen_while_nothing_is_timed(make: Make, theirs: Services, tmp_path: Path) -> None:
-    """As those of libpq, uvloop and other programs, which Python's sockets know nothing of."""
+def test_short_connections_are_seen_while_nothing_is_timed(make: Make, theirs: Services, tmp_path: Path) -> None:
+    """As those of libpq, uvloop and other programs, which bypass Python's sockets."""
     (tmp_path / "short.py").write_text(SHORT.format(port=server(theirs.redis).address.port))
     services = make('[processes.worker]\ncommand = ["python", "-I", "short.py"]\n')
     services.start_application()
@@ -282,10 +282,9 @@ def test_connections_of_a_moment_are_seen_while_nothing_is_timed(make: Make, the
         services.check_connections()
 
 
-def test_an_application_that_cannot_do_without_is_reported_by_the_cause(
+def test_a_failed_start_after_a_refused_connection_names_the_cause(
     make: Make, theirs: Services, tmp_path: Path
 ) -> None:
-    """Not as one that has failed to start."""
     port = postgres(theirs).port
     (tmp_path / "served.py").write_text(f"import socket; socket.create_connection(('localhost', {port}))\n")
 
@@ -305,8 +304,8 @@ def test_an_application_that_cannot_do_without_is_reported_by_the_cause(
     ],
     ids=["dotenv", "by hand", "derived", "another", "set again"],
 )
-def test_what_env_sets_wins_over_a_file(make: Make, tmp_path: Path, load: str, value: str) -> None:
-    """Also if the file is meant to override; but the code itself may change what it was given."""
+def test_env_has_precedence_over_a_file(make: Make, tmp_path: Path, load: str, value: str) -> None:
+    """Even if the file is loaded with override. The code itself may still change the variable."""
     (tmp_path / ".env").write_text("DSN=theirs\nMORE=1\n")
     code = f"import os, redis\n{load}\nopen('dsn', 'w').write(os.environ['DSN'])\n"
     code += "redis.Redis.from_url(os.environ['CACHE']).ping()"
@@ -316,7 +315,7 @@ def test_what_env_sets_wins_over_a_file(make: Make, tmp_path: Path, load: str, v
     assert (tmp_path / "dsn").read_text() == value
 
 
-def test_what_env_sets_wins_over_a_program_that_loads_a_file(make: Make, tmp_path: Path) -> None:
+def test_env_has_precedence_over_a_program_that_loads_a_file(make: Make, tmp_path: Path) -> None:
     """As `dotenv run -- …` does."""
     (tmp_path / ".env").write_text("DSN=theirs\n")
     code = (
@@ -329,7 +328,7 @@ def test_what_env_sets_wins_over_a_program_that_loads_a_file(make: Make, tmp_pat
     assert (tmp_path / "dsn").read_text() == "ours"
 
 
-def test_a_module_of_the_users_that_python_imports_first_is_still_imported(make: Make, tmp_path: Path) -> None:
+def test_the_user_s_own_sitecustomize_is_still_imported(make: Make, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.environ['BY_USER'] = '1'")
     code = "import os, redis; os.environ['BY_USER']; redis.Redis.from_url(os.environ['CACHE']).ping()"
 

@@ -1,9 +1,9 @@
-"""Services that no longer answer: paused by a test, or external and gone."""
+"""Services that no longer answer: paused, or external and dead."""
 
 import pytest
 import redis
 
-from plumbline.services.liveness import silence
+from plumbline.services.liveness import liveness_error
 from plumbline.services.services import Services
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import server
@@ -20,11 +20,11 @@ def ready(make_services: MakeServices, text: str = REDIS, **environ: str) -> Ser
 
 
 def report(services: Services, *, failed: bool = False) -> str:
-    return str(silence(server(services.redis), LIMIT_S, failed=failed) or "")
+    return str(liveness_error(server(services.redis), LIMIT_S, failed=failed) or "")
 
 
 def test_a_server_that_is_paused_does_not_answer(make_services: MakeServices) -> None:
-    """By a signal, which its state shows, or by itself, which only a question shows."""
+    """Its state shows a signal. If it paused itself, only a request shows it."""
     services = ready(make_services)
     assert not report(services, failed=True)
 
@@ -41,7 +41,7 @@ def test_a_server_that_is_paused_does_not_answer(make_services: MakeServices) ->
 
 @pytest.mark.parametrize("starts_again", [True, False])
 def test_an_external_server_that_dies(make_services: MakeServices, starts_again: bool) -> None:
-    """It is named, also if somebody has started it again at once; that matters only for a test that has failed."""
+    """A restart is reported only after a failed test."""
     theirs = ready(make_services)
     services = ready(make_services, REDIS, PERF_REDIS_URL=server(theirs.redis).address.url)
     assert not report(services, failed=True)

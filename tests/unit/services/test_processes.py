@@ -1,4 +1,4 @@
-"""Commands beside the application, and `prepare`: started, watched, hurt and stopped."""
+"""Commands beside the application, and `prepare`: start, output, failures and stop."""
 
 import sys
 import textwrap
@@ -21,7 +21,7 @@ StartProcess = Callable[..., Process]
 
 @pytest.fixture
 def start_process(tmp_path: Path, run: ServiceRun) -> Iterator[StartProcess]:
-    """Writes `source` as worker.py and starts `python worker.py`, or another command."""
+    """Write `source` to worker.py and start `python worker.py`, or another command."""
     started: list[Process] = []
 
     def start(
@@ -75,7 +75,7 @@ def family(process: Process) -> list[int]:
 
 @pytest.fixture
 def quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of processes that ignore SIGTERM needn't wait for long."""
+    """Shorten the wait for processes that ignore SIGTERM."""
     monkeypatch.setattr(base, "STOP_LIMIT_S", 0.3)
 
 
@@ -108,7 +108,7 @@ def test_kill_ends_the_whole_tree(start_process: StartProcess) -> None:
 
 
 @pytest.mark.usefixtures("quick_stop")
-def test_what_a_crashed_process_leaves_of_its_group_is_stopped(start_process: StartProcess) -> None:
+def test_children_of_a_crashed_process_are_stopped(start_process: StartProcess) -> None:
     process = start_process(FAMILY, "family")
     process.wait_ready(LIMIT_S)
     leader, child, elsewhere, orphan = family(process)
@@ -146,7 +146,7 @@ def test_stop_lets_a_process_clean_up(start_process: StartProcess, tmp_path: Pat
 # ---- other processes
 
 
-def test_a_process_is_ready_when_its_output_says_so(start_process: StartProcess) -> None:
+def test_a_process_is_ready_when_its_output_contains_ready_output(start_process: StartProcess) -> None:
     process = start_process("import time; print('connecting'); print('worker ready'); time.sleep(600)", "worker ready")
 
     process.wait_ready(LIMIT_S)
@@ -154,11 +154,11 @@ def test_a_process_is_ready_when_its_output_says_so(start_process: StartProcess)
     assert process.log_tail() == "connecting\nworker ready"
 
 
-def test_a_process_without_such_a_line_is_ready_once_started(start_process: StartProcess) -> None:
+def test_a_process_without_ready_output_is_ready_once_started(start_process: StartProcess) -> None:
     start_process("import time; time.sleep(600)").wait_ready(LIMIT_S)
 
 
-def test_a_process_that_ends_before_it_is_ready_is_told_at_once(start_process: StartProcess) -> None:
+def test_a_process_that_exits_before_it_is_ready_is_reported_at_once(start_process: StartProcess) -> None:
     message = failure(start_process("import sys; sys.exit('no such queue')", "ready"))
 
     assert message.startswith("worker is not ready: exited with code 1")
@@ -166,7 +166,7 @@ def test_a_process_that_ends_before_it_is_ready_is_told_at_once(start_process: S
     assert "run it by hand" in message
 
 
-def test_a_process_that_never_says_it_is_ready_is_given_up(start_process: StartProcess) -> None:
+def test_a_process_that_is_never_ready_fails_at_the_limit(start_process: StartProcess) -> None:
     message = failure(start_process("import time; print('connecting'); time.sleep(600)", "worker ready"), limit_s=0.3)
 
     assert "the time is up" in message
@@ -174,24 +174,26 @@ def test_a_process_that_never_says_it_is_ready_is_given_up(start_process: StartP
     assert "no line of its output contains 'worker ready'" in message
 
 
-def test_a_command_that_is_not_there_is_named(start_process: StartProcess) -> None:
+def test_a_missing_command_is_named(start_process: StartProcess) -> None:
     with pytest.raises(NotReady, match="no-such-command can't be started"):
         start_process(command=("no-such-command",))
 
 
-def test_a_folder_that_is_not_there_is_named(start_process: StartProcess) -> None:
+def test_a_missing_folder_is_named(start_process: StartProcess) -> None:
     with pytest.raises(NotReady, match="there is no folder 'scr'"):
         start_process(directory="scr")
 
 
-def test_output_is_for_this_user_alone(start_process: StartProcess) -> None:
-    """It may show passwords, and root's folder of a run is open: its PostgreSQL runs as another user."""
+def test_output_is_private(start_process: StartProcess) -> None:
+    """It may show passwords, and root's folder of a run is open to other users."""
     process = start_process("import time; time.sleep(600)")
 
     assert process._log.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_environment_is_laid_over_ours(start_process: StartProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_extends_that_of_this_process(
+    start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://staging.example/")
     monkeypatch.setenv("PGHOST", "staging.example")
     monkeypatch.setenv("KEPT", "ours")
@@ -206,8 +208,8 @@ def test_the_environment_is_laid_over_ours(start_process: StartProcess, monkeypa
     assert process.log_tail() == f"{sys.executable} postgresql://ours/ None ours {process.run.id}"
 
 
-def test_nothing_is_decided_by_what_is_shown(start_process: StartProcess) -> None:
-    """A password that is a part of the line that is waited for, and of what a failure is known by."""
+def test_decisions_use_the_output_with_passwords(start_process: StartProcess) -> None:
+    """A password may be part of `ready_output`, or of a known error message."""
     address = Address("redis", "127.0.0.1", 6379, password="is ready")
     source = "print('worker is ready', flush=True); import time; time.sleep(600)"
     process = start_process(source, "worker is ready", scrub=address.redact)
@@ -220,7 +222,7 @@ def test_nothing_is_decided_by_what_is_shown(start_process: StartProcess) -> Non
     assert failed.value.output == "is ready"
 
 
-def test_passwords_of_the_services_are_blotted_out_of_the_output(start_process: StartProcess) -> None:
+def test_passwords_of_the_services_are_hidden_in_the_output(start_process: StartProcess) -> None:
     address = Address("postgresql", "127.0.0.1", 5432, "perf", "top/secret")
     source = "import os, sys; sys.exit('cannot connect to ' + os.environ['DSN'] + ' with top/secret')"
 
@@ -255,7 +257,7 @@ def test_prepare_runs_to_its_end(tmp_path: Path, run: ServiceRun) -> None:
     assert (tmp_path / "migrated").exists()
 
 
-def test_a_failing_prepare_is_told_with_its_output(tmp_path: Path, run: ServiceRun) -> None:
+def test_a_failing_prepare_is_reported_with_its_output(tmp_path: Path, run: ServiceRun) -> None:
     with pytest.raises(NotReady) as caught:
         run_prepare(["python", "-c", "import sys; print('relation missing'); sys.exit(7)"], tmp_path, LIMIT_S, run)
 

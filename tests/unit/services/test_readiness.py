@@ -1,4 +1,4 @@
-"""Waiting for a service: backoff, what is worth retrying, and what a failure says. With a clock that never waits."""
+"""Waiting for a service: backoff, retries and messages, with a fake clock."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from plumbline.services.errors import NotReady
 
 
 class Clock:
-    """Time that passes by sleeping alone."""
+    """A fake clock that only `sleep` advances."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -28,7 +28,7 @@ class Clock:
 
 
 class Subject(Service):
-    """A service that answers as it is told to, one outcome an attempt, the last one for ever."""
+    """A service with a given outcome for each attempt. The last outcome repeats."""
 
     advice_at_limit = "raise ready_limit_s of this one"
 
@@ -62,7 +62,7 @@ class Subject(Service):
 
 
 def wait(subject: Subject, limit_s: float = 60.0, uniform: Callable[[float, float], float] = max) -> Clock:
-    """Wait for it with a clock of the test. By default each delay is the longest one."""
+    """Wait for the service with a fake clock. By default each delay is the longest possible."""
     clock = subject.clock
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base, "time", SimpleNamespace(monotonic=clock, sleep=clock.sleep))
@@ -72,7 +72,6 @@ def wait(subject: Subject, limit_s: float = 60.0, uniform: Callable[[float, floa
 
 
 def test_ready_at_once_never_sleeps() -> None:
-    """A service that answers the first probe is ready without any delay."""
     subject = Subject("Redis 8.0.1")
     clock = wait(subject)
 
@@ -80,8 +79,8 @@ def test_ready_at_once_never_sleeps() -> None:
     assert clock.slept_s == []
 
 
-def test_ready_at_the_third_try() -> None:
-    """Errors that are worth retrying are retried, with growing delays."""
+def test_ready_at_the_third_attempt() -> None:
+    """Other errors are retried with growing delays."""
     subject = Subject(ConnectionError("refused"), ConnectionError("refused"), "Redis 8.0.1")
     clock = wait(subject)
 
@@ -90,8 +89,8 @@ def test_ready_at_the_third_try() -> None:
     assert clock.slept_s[0] < clock.slept_s[1]
 
 
-def test_never_ready_says_everything() -> None:
-    """At the deadline the message has all that the reader at night needs, and no password."""
+def test_the_message_at_the_deadline_is_complete() -> None:
+    """It has all that is needed to find the cause, and no password."""
     with pytest.raises(NotReady) as failed:
         wait(Subject(ConnectionError("refused")), limit_s=20)
 
@@ -109,8 +108,8 @@ def test_never_ready_says_everything() -> None:
     assert "p4ss" not in text
 
 
-def test_final_error_ends_it_at_once() -> None:
-    """An error that no retry can cure ends the waiting with the first attempt, and says what to do."""
+def test_a_final_error_ends_the_wait_at_once() -> None:
+    """It is reported after one attempt, with advice."""
     subject = Subject(redis.exceptions.AuthenticationError("invalid password"))
 
     with pytest.raises(
@@ -122,7 +121,7 @@ def test_final_error_ends_it_at_once() -> None:
 
 
 def test_dead_before_the_first_attempt() -> None:
-    """A process that has exited isn't probed at all."""
+    """A process that has exited is not probed."""
     subject = Subject("Redis 8.0.1", runs_for=0)
 
     with pytest.raises(NotReady, match=r"it has exited after 0\.0 s and 0 attempts"):
@@ -131,8 +130,8 @@ def test_dead_before_the_first_attempt() -> None:
     assert subject.limits_s == []
 
 
-def test_death_while_waiting_ends_it_with_the_exit_code() -> None:
-    """The process is looked at on every attempt."""
+def test_an_exit_while_waiting_ends_the_wait_with_the_exit_code() -> None:
+    """Each attempt checks whether the process runs."""
     subject = Subject(ConnectionError("refused"), runs_for=2)
 
     with pytest.raises(NotReady, match="exited with code 3"):
@@ -142,7 +141,7 @@ def test_death_while_waiting_ends_it_with_the_exit_code() -> None:
 
 
 def test_delays_are_jittered_and_limited() -> None:
-    """Each delay is drawn between nothing and an upper end that grows up to half a second."""
+    """Each delay is drawn between 0 and an upper limit that grows to 0.5 s."""
     ends: list[float] = []
 
     def uniform(low: float, high: float) -> float:
@@ -161,7 +160,7 @@ def test_delays_are_jittered_and_limited() -> None:
 
 
 def test_an_attempt_never_outlasts_the_deadline() -> None:
-    """Each attempt is given at most the time that is left."""
+    """An attempt gets at most the remaining time."""
     subject = Subject(OSError("no"))
 
     with pytest.raises(NotReady):

@@ -1,4 +1,4 @@
-"""Nothing is left behind: after a kill of the run, of its reaper too, or of what started it."""
+"""Nothing is left behind, even if the run, its reaper, or the process that started the run is killed."""
 
 import errno
 import fcntl
@@ -44,7 +44,7 @@ time.sleep(600)
 
 
 class Owner:
-    """A run in a process of its own, with servers and one process that nobody registered."""
+    """A run in its own process, with servers and one unregistered process."""
 
     def __init__(self, settings: Path, **environ: str) -> None:
         self.process = subprocess.Popen(
@@ -53,7 +53,7 @@ class Owner:
             env={**os.environ, **environ},
             stdout=subprocess.PIPE,
             text=True,
-            # In the tests' own process group the kernel may wake it: a stopped member of an orphaned group is hung up.
+            # In its own process group: the kernel sends SIGHUP to stopped members of an orphaned group.
             start_new_session=True,
         )
         assert self.process.stdout is not None
@@ -71,7 +71,7 @@ class Owner:
         self.process.wait()
 
     def kill_with_reaper(self) -> None:
-        """Both, and return once the reaper's last thread has ended: until then it holds the run's lock."""
+        """Kill both and wait for the reaper's last thread, which holds the run's lock."""
         os.kill(self.reaper, signal.SIGKILL)
         self.kill()
         free = False
@@ -80,7 +80,7 @@ class Owner:
                 time.sleep(0.01)
 
     def left(self) -> list[object]:
-        """What there still is of the run."""
+        """Return the remains of the run."""
         found: list[object] = [pid for pid in [*self.pids, self.reaper] if is_alive(pid)]
         found += [path for path in (self.directory, self.record, self.half_record, self.lock) if path.exists()]
         return found
@@ -103,11 +103,11 @@ def start_owner(cache_home: Path, tmp_path: Path, until: Until) -> Iterator[Call
         assert owner.process.stdout is not None
         owner.process.stdout.close()
     until(lambda: not any(is_alive(owner.reaper) for owner in owners))
-    sweep({})  # after those whose reaper the test has killed
+    sweep({})  # clean up after runs whose reaper was killed
 
 
 def test_kill_of_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
-    """After SIGKILL the reaper removes processes, directory, record and half a record, and ends."""
+    """After SIGKILL, the reaper removes processes, directory, record and an incomplete record, and exits."""
     owner = start_owner()
     owner.half_record.write_text('{"run"')
     assert len(owner.left()) >= 6
@@ -118,7 +118,7 @@ def test_kill_of_the_run(start_owner: Callable[..., Owner], until: Until) -> Non
 
 
 def test_kill_of_the_run_with_paused_servers(start_owner: Callable[..., Owner], until: Until) -> None:
-    """What was paused in a test is removed as well."""
+    """Paused processes are removed too."""
     owner = start_owner()
     for pid in owner.pids:
         os.kill(pid, signal.SIGSTOP)
@@ -129,7 +129,7 @@ def test_kill_of_the_run_with_paused_servers(start_owner: Callable[..., Owner], 
 
 
 def test_signals_of_the_terminal_do_not_end_the_reaper(start_owner: Callable[..., Owner], until: Until) -> None:
-    """Ctrl-C and a closed terminal are for the run; the reaper lives on to clean up after it."""
+    """Ctrl-C and a closed terminal end the run. The reaper stays to clean up."""
     owner = start_owner()
     assert os.getsid(owner.reaper) != os.getsid(owner.process.pid)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -142,7 +142,7 @@ def test_signals_of_the_terminal_do_not_end_the_reaper(start_owner: Callable[...
 
 
 def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services: MakeServices, until: Until) -> None:
-    """When both die, the next start removes what is left, and says so."""
+    """If both die, the next run cleans up and reports it."""
     owner = start_owner()
     owner.kill_with_reaper()
     assert all(is_alive(pid) for pid in owner.pids[:2])
@@ -155,7 +155,7 @@ def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services
 
 
 def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_services: MakeServices) -> None:
-    """Neither a run whose reaper was killed nor one whose reaper is at work is touched by another start."""
+    """A run is not touched while it lives without its reaper, or while its reaper works."""
     owner = start_owner()
     os.kill(owner.reaper, signal.SIGKILL)
 
@@ -167,7 +167,7 @@ def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_
 
 
 def test_sweep_after_a_step_of_the_clock(start_owner: Callable[..., Owner], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start times by the wall clock change if that is set between the starts of two runs."""
+    """A wall-clock change between two runs does not matter."""
     owner = start_owner()
     started = psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: started(process) + 60)
@@ -179,8 +179,8 @@ def test_sweep_after_a_step_of_the_clock(start_owner: Callable[..., Owner], monk
     assert owner.record.exists()
 
 
-def test_sweep_where_files_cannot_be_locked(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on some file systems of the network: nobody knows whether the run lives, so it is left alone."""
+def test_sweep_without_file_locks(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some network file systems. It is unknown whether the run lives, so it is not touched."""
     assert cache_home.is_dir()
 
     def refuse(*_: object) -> None:
@@ -196,8 +196,8 @@ def test_sweep_where_files_cannot_be_locked(cache_home: Path, monkeypatch: pytes
     assert not run.directory.exists()
 
 
-def test_death_of_what_started_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
-    """When a watched process dies, the run is told to end, and what it leaves is removed."""
+def test_death_of_the_process_that_started_the_run(start_owner: Callable[..., Owner], until: Until) -> None:
+    """The run is ended and cleaned up."""
     starter = subprocess.Popen(["sleep", "600"])
     owner = start_owner(PERF_WATCH_PIDS=f"{starter.pid},{os.getpid()}")
 
@@ -209,12 +209,12 @@ def test_death_of_what_started_the_run(start_owner: Callable[..., Owner], until:
     until(lambda: not owner.left())
 
 
-def test_run_that_ignores_its_end(start_owner: Callable[..., Owner], until: Until) -> None:
-    """A run that hangs is killed some seconds after its starter has died."""
+def test_a_run_that_ignores_sigterm_is_killed(start_owner: Callable[..., Owner], until: Until) -> None:
+    """A run that hangs is killed a few seconds after its starter has died."""
     starter = subprocess.Popen(["sleep", "600"])
     owner = start_owner(PERF_WATCH_PIDS=str(starter.pid))
     owner.process.send_signal(signal.SIGSTOP)
-    # Of two signals that wait, the kernel hands over the lower number first: SIGTERM.
+    # The kernel delivers the pending signal with the lowest number first: SIGTERM.
     until(lambda: psutil.Process(owner.process.pid).status() == psutil.STATUS_STOPPED)
 
     starter.kill()
@@ -225,7 +225,7 @@ def test_run_that_ignores_its_end(start_owner: Callable[..., Owner], until: Unti
 
 
 def test_record_holds_no_secret(start_owner: Callable[..., Owner], cache_home: Path) -> None:
-    """Passwords go to the reaper over its pipe alone."""
+    """Passwords are sent to the reaper only over its pipe."""
     theirs = Services(Settings(services="embedded"), ROOT, environ={})
     try:
         theirs.begin()
@@ -249,7 +249,7 @@ def test_record_holds_no_secret(start_owner: Callable[..., Owner], cache_home: P
 def test_external_data_of_a_killed_run(
     start_owner: Callable[..., Owner], make_services: MakeServices, until: Until, reaper: str
 ) -> None:
-    """Own keys and the own database go by the reaper, or at the next start that has the same URLs."""
+    """The run's keys and database are removed by the reaper, or by the next run with the same URLs."""
     theirs = make_services('services = "embedded"')
     theirs.begin()
     theirs.wait_ready()
@@ -263,12 +263,12 @@ def test_external_data_of_a_killed_run(
         owner.kill_with_reaper() if reaper == "reaper killed" else owner.kill()
 
         if reaper == "reaper killed":
-            # A start without these URLs can't remove them, and keeps them in mind.
+            # A run without these URLs cannot remove them, and keeps the record.
             make_services('services = "off"').begin()
             assert owner.record.exists()
             assert query(database, count) == 1
             make_services('services = "external"', **urls).begin()
-            assert query(database, count) == 1  # that of the run just begun
+            assert query(database, count) == 1  # that of the new run
         else:
             until(lambda: query(database, count) == 0)
 
@@ -280,7 +280,7 @@ def test_external_data_of_a_killed_run(
 def test_containers_of_a_killed_run(
     start_owner: Callable[..., Owner], make_services: MakeServices, until: Until, reaper: str
 ) -> None:
-    """Labelled containers go by the reaper, or at the next start, whatever that one uses."""
+    """Labelled containers are removed by the reaper, or by the next run, whatever backend that run uses."""
     engine = Engine()
     try:
         engine.require_image(Settings().redis.image)
@@ -300,7 +300,7 @@ def test_containers_of_a_killed_run(
 
 
 def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> None:
-    """A child that was forked without exec holds the pipe open; the end of the run is seen all the same."""
+    """A forked child holds the pipe open, but the reaper still notices the end of the run."""
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")
     assert cache_home.is_dir()
@@ -321,8 +321,8 @@ def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> Non
         os.kill(int(child), signal.SIGKILL)
 
 
-def test_clean_end_leaves_nothing_and_nobody(cache_home: Path) -> None:
-    """A run that ends by itself waits for its reaper, which finds nothing to do."""
+def test_a_clean_end_leaves_nothing(cache_home: Path) -> None:
+    """The run waits for its reaper, which has nothing to do."""
     assert cache_home.is_dir()
     run = ServiceRun({})
     run.begin()
@@ -340,7 +340,7 @@ def test_clean_end_leaves_nothing_and_nobody(cache_home: Path) -> None:
 
 
 def test_reaper_is_part_of_no_run(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a run within a run, the end of the outer one doesn't end the inner one's reaper."""
+    """In a nested run, the end of the outer run does not end the inner run's reaper."""
     assert cache_home.is_dir()
     monkeypatch.setenv(RUN_VARIABLE, "outer")
     run = ServiceRun({})
@@ -352,8 +352,7 @@ def test_reaper_is_part_of_no_run(cache_home: Path, monkeypatch: pytest.MonkeyPa
         run.end()
 
 
-def test_reaper_that_was_killed_is_no_reason_to_fail(make_services: MakeServices) -> None:
-    """The run itself still cleans up."""
+def test_a_run_without_its_reaper_still_cleans_up(make_services: MakeServices) -> None:
     services = make_services('services = "embedded"')
     services.begin()
     services.wait_ready()
@@ -371,8 +370,8 @@ def test_reaper_that_was_killed_is_no_reason_to_fail(make_services: MakeServices
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"run": 1}', "[]"])
-def test_sweep_bears_a_broken_record(cache_home: Path, text: str) -> None:
-    """A record that a full disk has cut short stops nobody."""
+def test_sweep_ignores_an_incomplete_record(cache_home: Path, text: str) -> None:
+    """A full disk may have truncated it."""
     folder = cache_home / "plumbline" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "broken.json"
@@ -384,8 +383,8 @@ def test_sweep_bears_a_broken_record(cache_home: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine", "plumbline-other", "plumbline-planted"])
-def test_a_record_removes_only_folders_that_its_run_has_named(cache_home: Path, tmp_path: Path, name: str) -> None:
-    """Somebody may have planted it, or damaged it: neither another folder goes, nor what a link points at."""
+def test_a_record_removes_only_folders_of_its_run(cache_home: Path, tmp_path: Path, name: str) -> None:
+    """It may be forged or damaged: other folders and the targets of links stay."""
     folder = cache_home / "plumbline" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     (tmp_path / "precious").mkdir()
@@ -404,8 +403,8 @@ def test_a_record_removes_only_folders_that_its_run_has_named(cache_home: Path, 
     assert not path.exists()
 
 
-def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path) -> None:
-    """A home folder may be shared between machines: their process ids mean nothing here."""
+def test_records_of_other_hosts_are_ignored(cache_home: Path, tmp_path: Path) -> None:
+    """Machines may share a home folder, but not process ids."""
     folder = cache_home / "plumbline" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     thing = {"kind": "directory", "path": str(tmp_path / "theirs")}
@@ -422,10 +421,10 @@ def test_records_of_other_hosts_are_left_alone(cache_home: Path, tmp_path: Path)
     path.with_suffix(".lock").unlink()
 
 
-def test_modules_with_the_names_of_python_s_own_do_not_stop_it(
+def test_user_modules_named_like_standard_modules_do_not_break_the_reaper(
     tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A suite may insert a folder into `sys.path` that holds a shutil.py."""
+    """A suite may add a folder with a shutil.py to `sys.path`."""
     assert cache_home.is_dir()
     for name in ("shutil", "select"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not this one')")

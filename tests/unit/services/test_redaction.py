@@ -1,4 +1,4 @@
-"""Passwords in whatever spelling, and words that are none."""
+"""Passwords are hidden in every encoding, and other words stay."""
 
 import base64
 import html
@@ -53,7 +53,7 @@ def of(url: str) -> list[Secret]:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())
-def test_any_spelling_is_hidden(spelling: str) -> None:
+def test_every_encoding_is_hidden(spelling: str) -> None:
     """The text around it stays."""
     found = redacted(f"before {spelling} after", Secret(PASSWORD, "me"))
 
@@ -65,7 +65,7 @@ def test_any_spelling_is_hidden(spelling: str) -> None:
 
 @pytest.mark.parametrize("typed", [quote(PASSWORD, safe=""), "p%40s!$%2fword1", "p@s!/word1", "%70assword1"])
 def test_a_password_is_hidden_as_it_was_typed(typed: str) -> None:
-    """A URL need not quote what most parsers accept unquoted, and may quote what needs no quoting."""
+    """With or without percent-encoding."""
     for text in (typed, *(one.text for one in of(f"redis://me:{typed}@localhost/0"))):
         assert redacted(f"got {text}!", *of(f"redis://me:{typed}@localhost/0")) == "got ***!"
 
@@ -80,7 +80,7 @@ def test_a_password_is_hidden_as_it_was_typed(typed: str) -> None:
     ],
 )
 def test_a_part_is_hidden(cut: str, expected: str) -> None:
-    """pytest shortens a text in its middle, and leaves out what two texts begin or end with."""
+    """pytest shortens a text in the middle, and omits common starts and ends of two texts."""
     assert redacted(cut, Secret(GENERATED)) == expected
 
 
@@ -94,8 +94,8 @@ def test_a_part_is_hidden(cut: str, expected: str) -> None:
         "postgresql://me:password@localhost/shop",
     ],
 )
-def test_a_password_that_is_a_name_is_hidden_in_urls_alone(url: str) -> None:
-    """The user, the database, the host, a service, or a word of fewer than six characters."""
+def test_a_password_that_is_a_name_is_hidden_in_urls_only(url: str) -> None:
+    """A name of a user, database, host or service, or a word of fewer than six characters."""
     text = "postgres: SELECT 1 FROM shopping, test_checkout.py::test_app[checkout], wrong password for app"
 
     assert redacted(f"{text} at {url}", *of(url)) == f"{text} at {url.partition(':')[0]}://" + (
@@ -103,8 +103,8 @@ def test_a_password_that_is_a_name_is_hidden_in_urls_alone(url: str) -> None:
     )
 
 
-def test_the_name_of_one_server_is_no_password_of_another() -> None:
-    """It would be hidden in each message about the other one."""
+def test_a_password_that_names_another_server_stays() -> None:
+    """Otherwise it would be hidden in each message about that server."""
     secrets = [*of("postgresql://me:p4ssw0rd@h/shopping"), *of("redis://:shopping@h"), Secret("123456")]
 
     assert redacted("shopping p4ssw0rd, redis://:shopping@h", *secrets) == "shopping ***, redis://:***@h"
@@ -119,17 +119,17 @@ def test_a_word_is_hidden_as_a_word() -> None:
 
 
 def test_an_unknown_password_is_hidden_in_a_url() -> None:
-    """That of a broker that nobody has told us of."""
+    """For example that of a message broker."""
     assert redacted("amqp://me:p4ss@broker//, x?sslpassword=abc&y=1") == "amqp://me:***@broker//, x?sslpassword=***&y=1"
 
 
 @pytest.mark.parametrize("text", ["http://localhost:8000/user@example", "a: b@c", "10:30 me@example.org", ""])
-def test_what_is_no_password_stays(text: str) -> None:
+def test_text_without_passwords_stays(text: str) -> None:
     assert redacted(text, Secret(PASSWORD)) == text
 
 
 def test_known_secrets() -> None:
-    """Those of the environment, whatever the variable, and of URLs in the settings, but no placeholder."""
+    """Passwords of any environment variable and of URLs in the settings, but no placeholders."""
     settings = Settings(env={"A": "amqp://u:of-settings@h", "B": "redis://:{redis.password}@h"})
     environ = {"PERF_REDIS_URL": "redis://:of-perf@h", "PIP_INDEX_URL": "https://u:of-index@h/s", "PGPASSWORD": "of-pg"}
     found = {secret.text for secret in known_secrets(environ, settings)}
@@ -138,7 +138,7 @@ def test_known_secrets() -> None:
 
 
 def test_a_long_token_and_a_long_text() -> None:
-    """A token of a cloud has thousands of characters; a text is not searched once for each of its characters."""
+    """Long tokens and texts are searched in reasonable time."""
     token = "eyJ" + "abcdefgh0123" * 200
     assert redacted(f"x {token} y", Secret(token)) == "x *** y"
     text = "A" * 300_000 + "u://" * 30_000 + "x: " * 30_000
@@ -148,8 +148,8 @@ def test_a_long_token_and_a_long_text() -> None:
         assert redacted(text, Secret(GENERATED), Secret(PASSWORD)) == text
 
 
-def test_a_closed_pipe_ends_no_run() -> None:
-    """What a reader does not want any more goes nowhere."""
+def test_a_closed_pipe_does_not_end_the_run() -> None:
+    """Further output is discarded."""
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as file:

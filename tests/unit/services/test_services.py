@@ -1,4 +1,4 @@
-"""Which backend is taken and why, what children find in their environment, and what is told."""
+"""The choice of backends, the environment of children, and the notices."""
 
 import re
 import textwrap
@@ -24,8 +24,8 @@ def no_engine() -> NoReturn:
     raise Unavailable("no Docker engine answers", "start Docker, or use embedded")
 
 
-def test_auto_takes_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the baseline was measured on embedded servers, Docker isn't even asked."""
+def test_auto_uses_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If that is embedded, Docker is not asked."""
     monkeypatch.setattr(Engine, "client", lambda _: pytest.fail("the engine was asked"))
     services = make_services("", {"redis": "embedded", "postgres": "embedded"})
     services.begin()
@@ -35,10 +35,8 @@ def test_auto_takes_the_backend_of_the_baseline(make_services: MakeServices, mon
     assert {service.why for service in services.running()} == {"as in the baseline"}
 
 
-def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
-    make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one is taken, and the reason told."""
+def test_auto_without_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other backend is used, with the reason."""
     monkeypatch.setattr(docker_engine, "_find_engine", no_engine)
     services = make_services("", {"redis": "docker", "postgres": "docker"})
     services.begin()
@@ -47,8 +45,8 @@ def test_auto_where_the_backend_of_the_baseline_cannot_be_had(
     assert {service.why for service in services.running()} == {"no Docker engine answers"}
 
 
-def test_auto_where_nothing_can_be_had(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both reasons are given, and three ways out."""
+def test_auto_without_any_backend(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message gives both reasons and three solutions."""
     monkeypatch.setattr(docker_engine, "_find_engine", no_engine)
     monkeypatch.setattr(embedded, "_package", lambda _: None)
 
@@ -60,7 +58,7 @@ def test_auto_where_nothing_can_be_had(make_services: MakeServices, monkeypatch:
 
 
 def test_off(make_services: MakeServices) -> None:
-    """What is off is skipped, with the reason, and nothing is started for it."""
+    """Services that are off are skipped with the reason, and not started."""
     services = make_services(PERF_SERVICES="off")
     services.begin()
     services.wait_ready()
@@ -79,7 +77,7 @@ def test_off(make_services: MakeServices) -> None:
 
 
 def test_templates_are_rendered(make_services: MakeServices) -> None:
-    """`env` maps the names that an application reads to the services' own addresses."""
+    """`[env]` maps the application's variables to the addresses of the services."""
     text = """
         services = "embedded"
         [env]
@@ -102,8 +100,8 @@ def test_templates_are_rendered(make_services: MakeServices) -> None:
     assert rendered["PLUMBLINE_RUN"] == services.key_prefix.split(":")[1]
 
 
-def test_what_has_a_meaning_in_a_url_is_quoted_in_one(make_services: MakeServices) -> None:
-    """A password of an external server may hold anything: raw where it stands alone, quoted within a URL."""
+def test_special_characters_are_quoted_in_urls(make_services: MakeServices) -> None:
+    """A password is inserted unchanged on its own, and percent-encoded in a URL."""
     text = (
         '[env]\nURL = "postgresql+psycopg://{postgres.user}:{postgres.password}@h/d"\nPLAIN = "{postgres.password}"\n'
     )
@@ -119,7 +117,7 @@ def test_what_has_a_meaning_in_a_url_is_quoted_in_one(make_services: MakeService
     [("env", "env.DSN"), ("app.env", "app.env.DSN"), ("processes.worker.env", "processes.worker.env.DSN")],
 )
 def test_wrong_placeholder(make_services: MakeServices, table: str, key: str) -> None:
-    """Named with its key, and what there is instead; before anything is started."""
+    """The message names the key and the valid placeholders, before anything starts."""
     text = f'[{table}]\nDSN = "postgresql://{{postgres.hostname}}/db"\n'
     if table == "app.env":
         text = '[app]\nasgi = "app:app"\n' + text
@@ -135,14 +133,13 @@ def test_wrong_placeholder(make_services: MakeServices, table: str, key: str) ->
     assert services.running() == []
 
 
-def test_braces_that_do_not_match(make_services: MakeServices) -> None:
-    """Said as what it is."""
+def test_unmatched_braces(make_services: MakeServices) -> None:
     with pytest.raises(ServiceError, match=r"env\.DSN: .*write \{\{ for a brace"):
         make_services('[env]\nDSN = "{postgres.host"\n').begin()
 
 
 def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices) -> None:
-    """DATABASE_URL may be somebody's staging: one line tells that it isn't used, and children get ours."""
+    """DATABASE_URL may name a staging server: a notice says that it is ignored, and children get the run's URL."""
     set_by_user = {
         "DATABASE_URL": "postgresql+asyncpg://me:s3cret@staging.example/live",
         "REDIS_URL": "redis://:s3cret@staging.example",
@@ -161,7 +158,7 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
     changes = services.environment()
     ours = server(services.postgres).address
     assert changes["DATABASE_URL"] == ours.url.replace("postgresql://", "postgresql+asyncpg://")
-    assert changes["REDIS_URL"] == server(services.redis).address.url + "/0"  # `env` has the last word
+    assert changes["REDIS_URL"] == server(services.redis).address.url + "/0"  # `env` has precedence
     assert changes["PGHOST"] is None
     assert changes["PGPASSWORD"] is None
     assert changes["UVICORN_RELOAD"] is None
@@ -173,7 +170,7 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
 
 
 def test_plain_variable_of_a_service_that_is_off(make_services: MakeServices) -> None:
-    """Where there is nothing to put in its place, it is removed, and so is a template that would need it."""
+    """It is removed, and so is a template that would need the service."""
     text = 'services = "off"\n[env]\nDSN = "{postgres.url}"\nMODE = "test"\n'
     services = make_services(text, DATABASE_URL="postgres://staging.example/live")
     services.begin()
@@ -184,8 +181,8 @@ def test_plain_variable_of_a_service_that_is_off(make_services: MakeServices) ->
     assert changes["MODE"] == "test"
 
 
-def test_one_line_for_each(make_services: MakeServices) -> None:
-    """Which, whence, version, core, why; and a table with addresses that hold no password."""
+def test_one_line_per_service(make_services: MakeServices) -> None:
+    """With backend, version, core and reason, and a table with addresses but no passwords."""
     services = make_services(EMBEDDED)
     services.begin()
     services.wait_ready()
@@ -201,7 +198,7 @@ def test_one_line_for_each(make_services: MakeServices) -> None:
 
 
 def test_stop_before_and_during_begin(make_services: MakeServices, tmp_path: Path) -> None:
-    """`stop` does no harm before `begin`, and right after it removes what is just being started."""
+    """`stop` is harmless before `begin`, and during it removes the servers that are starting."""
     make_services(EMBEDDED).stop()
     path = tmp_path / "settings.toml"
     path.write_text(EMBEDDED)
@@ -248,7 +245,7 @@ ready_output = "at work"
 
 
 def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
-    """`prepare`, then the application and the processes, from the repository's root; all gone at the end."""
+    """`prepare` runs first, then the application and the processes. All are gone at the end."""
     assert cache_home.is_dir()
     (tmp_path / "served.py").write_text(APPLICATION)
     (tmp_path / "prepare.py").write_text(PREPARE)
@@ -270,8 +267,8 @@ def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
-def test_processes_that_cannot_be_started_are_told_together(make_services: MakeServices) -> None:
-    """One error names them all, with the reason of each."""
+def test_processes_that_cannot_start_are_reported_together(make_services: MakeServices) -> None:
+    """One error names them all with their reasons."""
     text = """
 services = "off"
 [processes.mailer]
@@ -288,8 +285,7 @@ command = ["no-such-worker"]
         assert f"{name} is not ready: no-such-{name} can't be started" in str(raised.value)
 
 
-def test_application_that_needs_what_is_off(make_services: MakeServices) -> None:
-    """Skipped with the reason."""
+def test_an_application_whose_server_is_off_is_skipped(make_services: MakeServices) -> None:
     services = make_services(SETTINGS, PERF_SERVICES="off")
     services.begin()
     services.start_application()
@@ -298,8 +294,8 @@ def test_application_that_needs_what_is_off(make_services: MakeServices) -> None
     assert services.skipped["app"] == "it needs postgres, which is off"
 
 
-def test_external_application_that_is_not_there(make_services: MakeServices) -> None:
-    """Waited for up to the limit, under the name of the variable that names it."""
+def test_an_external_application_that_does_not_answer(make_services: MakeServices) -> None:
+    """The message names its variable."""
     text = 'services = "off"\nready_limit_s = 0.3\n'
     services = make_services(text, PERF_API_URL="http://127.0.0.1:1/api")
     services.begin()
@@ -309,7 +305,7 @@ def test_external_application_that_is_not_there(make_services: MakeServices) -> 
 
 
 def test_extension_that_embedded_postgres_lacks(tmp_path: Path, cache_home: Path) -> None:
-    """When `prepare` fails for want of an extension, the way out is told."""
+    """If `prepare` fails because an extension is missing, the message advises to use Docker."""
     assert cache_home.is_dir()
     (tmp_path / "prepare.py").write_text("import sys; sys.exit('ERROR: extension \"postgis\" is not available')")
     (tmp_path / "settings.toml").write_text(SETTINGS)

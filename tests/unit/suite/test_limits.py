@@ -1,4 +1,4 @@
-"""The time limit of a test, as its `timeout` mark and pytest-timeout's option say."""
+"""The time limit of a test: its `timeout` mark, pytest-timeout's option, or the settings."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ def item(*marks: pytest.MarkDecorator, option: float | None = None) -> Any:
         (pytest.mark.timeout(1e15), (NO_LIMIT_S, False)),
     ],
 )
-def test_position_and_keyword_mean_the_same_and_0_means_none(
+def test_arguments_may_be_positional_and_0_means_no_limit(
     mark: pytest.MarkDecorator, limit: tuple[float, bool]
 ) -> None:
     assert limit_of(item(mark), 30.0) == limit
@@ -41,13 +41,13 @@ def test_position_and_keyword_mean_the_same_and_0_means_none(
     ("option", "marks", "limit_s"),
     [(None, [], 30.0), (5.0, [], 5.0), (0.0, [], NO_LIMIT_S), (5.0, [pytest.mark.timeout(6)], 6.0)],
 )
-def test_the_mark_comes_before_the_option_and_the_option_before_the_settings(
+def test_the_mark_overrides_the_option_and_the_option_the_settings(
     option: float | None, marks: list[pytest.MarkDecorator], limit_s: float
 ) -> None:
     assert limit_of(item(*marks, option=option), 30.0) == (limit_s, False)
 
 
 @pytest.mark.parametrize("value", ["soon", [1], {}])
-def test_a_mark_that_is_no_number_is_refused(value: object) -> None:
+def test_a_mark_without_a_number_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="the mark `timeout` takes seconds, not "):
         limit_of(item(pytest.mark.timeout(value)), 30.0)

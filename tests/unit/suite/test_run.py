@@ -7,8 +7,8 @@ from plumbline.suite.run import SuiteRun
 from tests.support.report_samples import benchmark, results
 
 
-def test_results_that_are_written_again_hold_no_password_either(tmp_path: Path) -> None:
-    """As the process was held at its end: the note says by what, and the other notes stay as they were written."""
+def test_results_that_are_written_again_contain_no_password(tmp_path: Path) -> None:
+    """The note about the thread that kept the process alive is added to the other notes."""
     file = tmp_path / "results.json"
     context = types.SimpleNamespace(scrub=lambda text: text.replace("hush-hush", "***"))
     found = results(benchmark("test_a.py::test_a"), notes=["redis://:hush-hush@127.0.0.1"])

@@ -1,4 +1,4 @@
-"""The code of a benchmark, as it is kept and hashed."""
+"""The source code of benchmarks and its hash."""
 
 import functools
 import importlib.util
@@ -11,7 +11,7 @@ from plumbline.suite.sources import source_of
 
 
 def item(path: Path, body: str, fixtures: dict[str, list[Any]] | None = None) -> Any:
-    """A test in a file of its own."""
+    """A test in its own file."""
     path.write_text(f'async def test_it():\n    """Do it."""\n    {body}\n')
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
