@@ -19,7 +19,7 @@ from plumbline.reporting.content import reason_text
 from plumbline.reporting.reasons import pages
 from plumbline.results.schema import Reason, Verdict
 from plumbline.settings import OVERRIDES, URL_VARIABLES, GateSettings
-from tests.support.documentation import BLOCKS, DOCS, PAGES, name_of, prose, quoted
+from tests.support.documentation import BLOCKS, DOCS, PAGES, Block, name_of, prose, quoted
 from tests.support.project import ROOT, sessions
 
 
@@ -67,6 +67,17 @@ def texts_in(tree: ast.AST) -> Iterator[str]:
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in one.values)
         elif isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
+
+
+LINES = [block for block in BLOCKS if block.language == "text" and block.text.count("\n") == 1]
+
+
+@pytest.mark.parametrize("block", LINES, ids=str)
+def test_a_line_of_output_is_the_codes_own(block: Block) -> None:
+    """A line of output on a page is what a message of the code becomes."""
+    patterns = [".+".join(map(re.escape, text.split("…"))) for text in texts_of_the_code() if re.search(r"\w{4}", text)]
+
+    assert any(re.fullmatch(pattern, block.text.strip()) for pattern in patterns)
 
 
 def test_commands_in_messages_exist() -> None:
