@@ -76,8 +76,8 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
 def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     grown = explaining(grown_counts(benchmark)) if benchmark.verdict == "regression" else []
     causes = [Cause(_kind(one), content.count_text(growth(one)), one.old, one.new) for one in grown]
-    # Statements and commands first, those that grew most before the others: they explain the other counts.
-    yield from sorted(causes, key=lambda cause: (cause.kind == "count", (cause.old or 0.0) - (cause.new or 0.0)))
+    # Statements and commands explain the other counts; of those that grew alike, new ones are more likely the cause.
+    yield from sorted(causes, key=lambda one: (one.kind == "count", (one.old or 0.0) - (one.new or 0.0), one.old))
     for one in _own_functions(benchmark)[:MOST_FUNCTIONS]:
         place = one.file, one.line, one.name, one.where or "test"
         yield Cause("function", form.function(one), one.base_s, one.head_s, *place)

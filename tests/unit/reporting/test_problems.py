@@ -60,12 +60,12 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
 
 
 def test_the_statement_that_grew_most_is_the_first_cause() -> None:
-    names = {"postgres.messages": 102, "postgres.statement BEGIN": 3, SELECT: 51}
-    changes = [CountChange(name, 1, new, gated=True) for name, new in names.items()]
+    counts = {"messages": (2, 102), "statement A": (0, 3), "statement B": (1, 51), "statement C": (0, 50)}
+    changes = [CountChange(f"postgres.{name}", *both, gated=True) for name, both in counts.items()]
 
     (problem,) = find_problems(results(benchmark(KEY, "regression", count_changes=changes)))
 
-    assert [cause.new for cause in problem.causes[:3]] == [51, 3, 102]
+    assert [cause.new for cause in problem.causes[:4]] == [50, 51, 3, 102]
 
 
 def test_every_failure_of_a_run_is_a_problem_with_a_code() -> None:

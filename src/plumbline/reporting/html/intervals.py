@@ -9,7 +9,7 @@ from plumbline.results.schema import Benchmark, Results
 
 _FARTHEST = 0.6  # changes beyond this are drawn at the edge
 _WIDTH, _HEIGHT = 160, 16
-_LABEL_WIDTH = 48  # of the axis: labels that are nearer to each other would collide
+_CHARACTER_WIDTH = 7  # of the labels of the axis
 # The mark of a change by tone, drawn from its position.
 _MARKS = {
     "bad": "m-4-5 9 5-9 5z",
@@ -49,10 +49,10 @@ class Intervals:
         """Return the ends of the scale and its zero as labels."""
         zero = self._at(0)
         labels = [tag("text", "0", x=str(zero), y="12", text_anchor="middle")]
-        if zero > _LABEL_WIDTH:
-            labels.append(tag("text", form.percent(self._low), x="0", y="12"))
-        if zero < _WIDTH - _LABEL_WIDTH:
-            labels.append(tag("text", form.percent(self._high), x=str(_WIDTH), y="12", text_anchor="end"))
+        for share, at, anchor in ((self._low, 0, "start"), (self._high, _WIDTH, "end")):
+            text = form.percent(share)
+            if abs(at - zero) > (len(text) + 1.5) * _CHARACTER_WIDTH:  # they would collide otherwise
+                labels.append(tag("text", text, x=str(at), y="12", text_anchor=anchor))
         return self._drawn(*labels)
 
     def row(self, benchmark: Benchmark) -> Markup:
