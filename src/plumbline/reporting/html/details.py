@@ -98,10 +98,10 @@ def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
 
 
 def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
-    columns = ["minimum", "median", "mean", "p95", "p99", "maximum"]
+    per, columns = form.per(benchmark), ["minimum", "median", "mean", "p95", "p99", "maximum"]
 
     def row(name: str, samples: int, of: Benchmark | Summary, suffix: str = "") -> list[str]:
-        times = [form.duration(getattr(of, column + suffix) or None) for column in columns]
+        times = [form.duration(getattr(of, column + suffix) or None, per) for column in columns]
         return [name, f"{samples:,}", *times, form.rate(of.rate_per_s) if of.rate_per_s else ""]
 
     rows = [row("baseline", baseline.samples, baseline)] if baseline else []

@@ -1,16 +1,17 @@
 """The table of all benchmarks, which report.js makes sortable."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from plumbline.judging.counts import explaining, growth
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.html.elements import Markup, dumped, escaped, listed, tag, tone, verdict_of
 from plumbline.reporting.html.intervals import Intervals
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Benchmark, CountChange, Results
 
 _LEAST_TO_SEARCH = 6  # benchmarks: fewer are seen at once
+_MOST_COUNTS = 3  # beside a name; the details have all
 
 
 def names(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
@@ -56,20 +57,18 @@ _CLASSES = {**dict.fromkeys(("median", "mean", "p95", "p99", "rate", "change"), 
 
 def _cells(benchmark: Benchmark, rank: int) -> dict[str, tuple[str, float | None]]:
     """Return the text of each cell with the figure that it is sorted by."""
-    texts, verdict, figures = content.cells(benchmark), verdict_of(benchmark), content.figures(benchmark)
+    texts, figures, verdict = content.cells(benchmark), content.figures(benchmark), verdict_of(benchmark)
+    times = {name: (texts[name], getattr(figures, name)) for name in ("median", "mean", "p95", "p99")}
+    interval = tag("small", texts["interval"]) if texts["interval"] else ""
     return {
-        **{name: (texts[name], getattr(figures, name)) for name in ("median", "mean", "p95", "p99")},
+        **times,
         "rate": (texts["rate"], figures.rate_per_s),
-        "change": _change(benchmark, texts),
+        "change": (
+            Markup(escaped(texts["change"]) + interval),
+            benchmark.change if content.is_evidence(benchmark) else None,
+        ),
         "verdict": (tag("span", verdict, class_=f"verdict {tone(verdict)}"), rank),
     }
-
-
-def _change(benchmark: Benchmark, texts: Mapping[str, str]) -> tuple[str, float | None]:
-    if content.is_evidence(benchmark):
-        interval = tag("small", texts["interval"]) if texts["interval"] else ""
-        return Markup(escaped(texts["change"]) + interval), benchmark.change
-    return "not affected" if content.is_unaffected(benchmark) else "", None
 
 
 def _heading(text: str, by: str, class_: str | None) -> Markup:
@@ -77,9 +76,17 @@ def _heading(text: str, by: str, class_: str | None) -> Markup:
 
 
 def _name_cell(number: int, benchmark: Benchmark, name: str) -> Markup:
-    changed = [content.count_text(growth(change)) for change in explaining(benchmark.count_changes)]
+    changes = sorted(explaining(benchmark.count_changes), key=_importance)
+    texts = [content.count_text(growth(change)) for change in changes[:_MOST_COUNTS]]
+    if len(changes) > _MOST_COUNTS:
+        texts.append(f"and {len(changes) - _MOST_COUNTS} more")
     link = tag("a", tag("bdi", name), href=f"#b{number}")
-    return tag("th", link, listed(changed), scope="row", data_value=name)
+    return tag("th", link, listed(texts), scope="row", data_value=name)
+
+
+def _importance(change: CountChange) -> tuple[bool, bool, float, float]:
+    """Sort what counts against the benchmark first, then statements and commands, then what grew most."""
+    return not change.gated, " " not in change.name, change.old - change.new, change.old
 
 
 def _cell(column: str, text: str, value: float | None) -> Markup:

@@ -44,7 +44,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     )
     sections = [
         section("Failed tests", *failed),
-        section("Notes", listed(content.notes(results))),
+        section("Notes", listed(content.notes(results) + content.skipped_tests(results))),
         *_benchmarks(results, baseline, history),
         _environment(results),
         _history(history),

@@ -16,6 +16,7 @@ from plumbline.reporting.html.elements import (
     verdict_of,
 )
 from plumbline.reporting.html.overview import names
+from plumbline.reporting.problems import main_causes
 from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
 
 _MOST_LINES = 10  # of a traceback or log
@@ -43,7 +44,7 @@ _COUNTED = {
     "not judged": ("not judged",) * 2,
 }
 
-_PREFIXES: dict[CauseKind, str] = {"budget": "budget broken: ", "function": "slower function "}
+_PREFIXES: dict[CauseKind, str] = {"function": "slower: "}
 
 
 def verdict(results: Results) -> Markup:
@@ -131,30 +132,33 @@ def _taken(seconds: float) -> str:
 
 
 def _problems(results: Results) -> Iterator[Markup]:
-    """Yield what fails the run, each with its causes and the command that repeats it."""
-    numbers = {one.key: number for number, one in enumerate(content.by_urgency(results.benchmarks))}
+    """Yield what fails the run, each with its main causes and the command that repeats it."""
+    places = {one.key: (number, one) for number, one in enumerate(content.by_urgency(results.benchmarks))}
     short = names(results.benchmarks)
     problems = [problem for problem in results.problems if problem.key]  # the reasons say what is wrong with the run
     for problem in problems[:_MOST_PROBLEMS]:
-        name = short.get(problem.key, problem.key)
-        yield _problem(problem, name, f"#b{numbers[problem.key]}" if problem.key in numbers else "")
+        title = tag("bdi", short.get(problem.key, problem.key))
+        number, benchmark = places.get(problem.key, (0, None))
+        if benchmark is None:
+            yield _problem(problem, title, "")
+        else:
+            cells = content.cells(benchmark)
+            interval = f" ({cells['interval']})" if cells["interval"] else ""
+            figures = ", ".join(filter(None, [content.medians_text(benchmark), cells["change"] + interval]))
+            yield _problem(problem, tag("a", title, href=f"#b{number}"), figures)
     if len(problems) > _MOST_PROBLEMS:
         yield tag("p", f"{len(problems) - _MOST_PROBLEMS:,} more failed: see below.")
 
 
-def _problem(problem: Problem, name: str, link: str) -> Markup:
-    title = tag("bdi", name)
+def _problem(problem: Problem, title: Markup, figures: str) -> Markup:
+    verdict = tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}")
     place = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    causes = [_PREFIXES.get(cause.kind, "") + cause.text for cause in main_causes(problem)]
     return tag(
         "article",
-        tag(
-            "h3",
-            tag("a", title, href=link) if link else title,
-            " ",
-            tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}"),
-        ),
-        tag("p", place, class_="quiet"),
-        listed([_PREFIXES.get(cause.kind, "") + cause.text for cause in problem.causes]),
+        tag("h3", title, " ", verdict, " ", tag("span", figures, class_="figures")),
+        listed(causes),
+        tag("p", "Test: ", tag("code", place)) if place else "",
         tag("p", "Repeat: ", tag("code", problem.repeat)) if problem.repeat else "",
         class_="problem",
     )
