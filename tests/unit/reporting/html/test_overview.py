@@ -85,7 +85,7 @@ def test_of_many_changed_counts_the_statements_that_grew_most_are_shown() -> Non
 
     shown = seen(results(benchmark("a.py::test_get", count_changes=changes)))
 
-    assert ["get50: 0 → 507: 0 → 73: 0 → 3and 2 more"] == [row[0] for row in shown.rows if row[0].startswith("get")]
+    assert [row[0] for row in shown.rows if row[0].startswith("get")] == ["get50: 0 → 507: 0 → 73: 0 → 3and 2 more"]
 
 
 def test_a_far_change_is_drawn_at_the_edge() -> None:
