@@ -35,7 +35,9 @@ def test_blocks_are_found() -> None:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """It is of a kind that is known here, and right."""
-    assert block.use in ("", "used", "executed", "docker"), f"{block}: nobody knows what {block.use!r} means"
+    assert block.use in ("", "used", "executed", "output", "regression", "docker"), (
+        f"{block}: nobody knows what {block.use!r} means"
+    )
     match block.language:
         case "python":
             check_python(block)
@@ -56,6 +58,8 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
             assert block.file == "tox.ini"  # test_tox runs it
         case "text" if block.page == ROOT / "README.md":
             pass  # tests/template/test_readme.py compares it with what a run prints
+        case "text" if block.use in ("output", "regression"):
+            pass  # a run of the page compares it
         case "text" if block.file.endswith("requirements.txt"):
             check_requirements(block)
         case "text":
@@ -73,7 +77,7 @@ def check_python(block: Block) -> None:
         theirs = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
         assert constants(tree) <= constants(theirs)
     else:
-        assert block.file.startswith((f"{SUITE}test_", f"{SUITE}conftest.py", "src/my_service/")), f"{block} isn't run"
+        assert block.file.startswith((SUITE, "src/")), f"{block} isn't run"
 
 
 def constants(tree: ast.Module) -> set[str]:
@@ -88,12 +92,13 @@ def assignments(tree: ast.Module) -> list[ast.Assign | ast.AnnAssign]:
 def check_pyproject(block: Block, pytestconfig: pytest.Config) -> None:
     """Requirements are such, and options of pytest exist."""
     fragment = tomllib.loads(block.text)
+    dependencies = fragment.pop("project", {}).get("dependencies", [])
     groups, tool = fragment.pop("dependency-groups", {}), fragment.pop("tool", {})
     options = tool.pop("pytest", {})
     options = options.pop("ini_options", options)
     assert not fragment
     assert not tool
-    for requirement in [one for group in groups.values() for one in group]:
+    for requirement in [*dependencies, *(one for group in groups.values() for one in group)]:
         Requirement(requirement)
     for option in options:
         pytestconfig.getini(option)  # raises where there is none
@@ -182,8 +187,12 @@ def check_command(words: list[str], block: Block) -> None:
         case ["tox", "run", "-e", name, *rest]:
             assert f"[testenv:{name}]" in "".join(one.text for one in blocks_of(block.page) if one.language == "ini")
             check_pytest(rest[1:])
-        case ["cd", _] | ["git", "push"] | ["git", "commit", "-m", _]:
+        case ["cd", _] | ["git", "push"] | ["git", "init" | "switch", "-b" | "-c", _]:
             pass
+        case ["git", "commit", *options] if options[-2:-1] == ["-m"]:
+            pass
+        case ["git", "checkout", "main", "--", path]:
+            assert path in {one.file for one in BLOCKS}
         case ["git", "add", path]:
             assert path in (".", f"{SUITE}baselines")
         case ["copier", "copy" | "update", *rest]:

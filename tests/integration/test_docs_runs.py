@@ -11,62 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
 from plumbline.settings import Settings
-from tests.support.documentation import BLOCKS, SUITE, Block, blocks_of, name_of, names_of_tests
+from tests.support.documentation import BLOCKS, DOCS, SUITE, Block, blocks_of, name_of, names_of_tests, not_printed
+from tests.support.documented import APPLICATIONS, MY_SERVICE
 from tests.support.fixtures import Until
 from tests.support.project import ROOT, Project, sessions, with_lax_budgets
 
-MAIN = """
-    import os
-    from contextlib import asynccontextmanager
-
-    import asyncpg
-    from starlette.applications import Starlette
-    from starlette.responses import JSONResponse
-    from starlette.routing import Route
-
-
-    @asynccontextmanager
-    async def lifespan(app):
-        async with asyncpg.create_pool(os.environ["SHOP_DB_URL"], min_size=1) as pool:
-            yield {"pool": pool}
-
-
-    async def well(request):
-        return JSONResponse("well")
-
-
-    async def log_in(request):
-        return JSONResponse({"token": (await request.json())["name"]})
-
-
-    async def items(request):
-        assert request.headers["Authorization"] == "Bearer ada"
-        rows = await request.state.pool.fetch("SELECT * FROM item LIMIT $1", int(request.query_params["limit"]))
-        return JSONResponse([dict(row) for row in rows])
-
-
-    def make_app():
-        routes = [Route("/healthz", well), Route("/login", log_in, methods=["POST"]), Route("/items", items)]
-        return Starlette(lifespan=lifespan, routes=routes)
-"""
-WORKER = """
-    import os
-
-    import redis
-
-    client, queue = redis.Redis.from_url(os.environ["SHOP_REDIS_URL"]), os.environ["SHOP_QUEUE"]
-    client.ping()
-    print("worker ready")
-    while True:
-        job = client.blpop([queue], timeout=1)
-        if job:
-            client.rpush(f"{queue}:done", job[1])
-"""
 FEW_PROCESSES = "gate.baseline_processes = 3"
 MAILER = "example/mailer:1"
 SENT = """
@@ -101,23 +56,14 @@ def small(tmp_path: Path, cache_home: Path) -> Project:
 
 
 # tests/template/test_readme.py runs the README's.
-RUN = sorted({block.page for block in BLOCKS if block.is_run} - {ROOT / "README.md"})
+RUN = sorted({block.page for block in BLOCKS if block.is_run and block.file.startswith(SUITE)} - {ROOT / "README.md"})
 
 
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_benchmarks_of_a_page(small: Project, page: Path) -> None:
     """All benchmarks of a page pass in one run of the gate, on real servers."""
     blocks = [block for block in blocks_of(page) if block.is_run]
-    used = [block.text for block in blocks_of(page) if block.use == "used"]
-    small.write("settings.toml", with_lax_budgets("\n".join([FEW_PROCESSES, *used])))
-    theirs = {block.file for block in blocks}
-    for file, text in {"__init__": "", "main": MAIN, "worker": WORKER}.items():
-        path = small.root / "src" / "my_service" / f"{file}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.relative_to(small.root).as_posix() not in theirs:
-            path.write_text(textwrap.dedent(text), encoding="utf-8")
-    for block in blocks:
-        add(replace(block, text=with_lax_budgets(block.text)), small)
+    write_page(small, page)
 
     done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded")
 
@@ -129,11 +75,31 @@ def test_benchmarks_of_a_page(small: Project, page: Path) -> None:
         if block.file.startswith(SUITE)
         for test in names_of_tests(block.text)
     }
-    assert outcomes == dict.fromkeys(wanted, "passed")
+    assert set(outcomes.values()) == {"passed"}
+    assert wanted <= outcomes.keys()
+    assert not_printed(page, done.output) == []
     for block in [block for block in blocks_of(page) if block.use == "executed"]:
         for line in block.text.splitlines():
             done = small.own_python("-m", *without_nox(shlex.split(line, comments=True)), PERF_SERVICES="embedded")
             assert done.code == 0, done.output
+
+
+def write_page(project: Project, page: Path) -> None:
+    """Write a page's settings, application and benchmarks."""
+    blocks = [block for block in blocks_of(page) if block.is_run]
+    used = [block.text for block in blocks_of(page) if block.use == "used"]
+    project.write("settings.toml", with_lax_budgets("\n".join([FEW_PROCESSES, *used])))
+    shown = {block.file for block in blocks}
+    for file, text in APPLICATIONS.get(page.name, MY_SERVICE).items():
+        if file not in shown:
+            path = project.root / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(textwrap.dedent(text), encoding="utf-8")
+    for block in blocks:
+        add(replace(block, text=with_lax_budgets(block.text)), project)
+    if routes := re.search('"routes=(.*?)"', page.read_text(encoding="utf-8")):
+        example = (ROOT / "template" / SUITE / "test_routes.py.jinja").read_text(encoding="utf-8")
+        project.write("test_routes.py", jinja2.Template(example).render(routes=routes[1]))
 
 
 def without_nox(words: list[str]) -> list[str]:
@@ -152,6 +118,22 @@ def add(block: Block, project: Project) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(f"\n\n{block.text}")
+
+
+def test_regression_of_the_tutorial(small: Project) -> None:
+    """The changed function of the page executes its statement as often as the page says."""
+    page = DOCS / "tutorial" / "catch-a-regression.md"
+    [change] = [block for block in blocks_of(page) if block.is_run]
+    [shown] = [block for block in blocks_of(page) if block.use == "regression"]
+    said = set(re.findall(r"(SELECT name .*): 0 → (\d+)", shown.text))
+    write_page(small, DOCS / "tutorial" / "fastapi.md")
+    add(change, small)  # its functions take the place of those before
+
+    done = small.own_python("-m", "plumbline", "ci", "--", "-k", "newest_orders", PERF_SERVICES="embedded")
+
+    assert done.code == 0, done.output
+    [benchmark] = small.results()["benchmarks"]
+    assert {(text, f"{benchmark['counts'][f'postgres.statement {text}']:g}") for text, _ in said} == said != set()
 
 
 def test_own_container(small: Project, engine: Any, until: Until) -> None:

@@ -4,6 +4,8 @@ A block's kind is its language. Its first line may name the file that it belongs
 
     <!-- test: used -->      settings that the page's benchmarks are run with
     <!-- test: executed -->  commands that are executed after the page's benchmarks
+    <!-- test: output -->    lines that a run prints, with other figures
+    <!-- test: regression -->  the end of a run that fails; its statements are compared with the counts of such a run
     <!-- test: docker -->    run if a Docker engine is available
 """
 
@@ -70,6 +72,18 @@ def prose(page: Path) -> str:
 def quoted(line: str) -> list[str]:
     """Return the spans of code in a line of Markdown."""
     return [found[2].strip() for found in re.finditer(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", line)]
+
+
+def without_figures(line: str) -> list[str]:
+    """Return the words of a line of output, without figures and their units."""
+    return [word for word in line.split() if not re.search(r"\d", word) and word not in ("s", "ms", "µs")]
+
+
+def not_printed(page: Path, output: str) -> list[str]:
+    """Return the lines of output that a page shows and a run did not print, whatever their figures."""
+    printed = [without_figures(line) for line in output.splitlines()]
+    shown = [line for block in blocks_of(page) if block.use == "output" for line in block.text.splitlines()]
+    return [line for line in shown if without_figures(line) not in printed]
 
 
 def names_of_tests(code: str) -> list[str]:

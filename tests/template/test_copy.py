@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from plumbline.settings_file import load_settings
+from tests.support.documentation import DOCS, not_printed
 from tests.support.project import ROOT, Project
 from tests.support.repository import Repository
 
@@ -62,6 +63,7 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     assert done.code == 0, done.output
     assert set(copied.verdicts().values()) == {"new"}
     assert {test["outcome"] for test in copied.results()["tests"]} <= {"passed", "skipped"}
+    assert not_printed(DOCS / "tutorial" / "first-run.md", done.output) == []
 
     (root / ".nox" / "baseline").symlink_to("ci")  # which needs the same
     copied.edit("settings.toml", "baseline_processes = 5 ", "baseline_processes = 3 ")
@@ -172,6 +174,7 @@ def test_a_copy_is_thin(template: Repository, tmp_path: Path) -> None:
     assert lines_in(default, default.own_files()) <= 1_500
     assert len(beside.own_files() - theirs.keys()) <= 12
     assert lines_in(default, {"noxfile.py"}) <= 90
+    assert not load_settings(beside.suite / "settings.toml", {}).budgets  # how fast its routes should be is not known
 
 
 def test_the_template_is_small() -> None:

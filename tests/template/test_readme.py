@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.documentation import without_figures
 from tests.support.project import ROOT, Done
 from tests.support.repository import Repository
 from tests.template.copies import LITTLE, Copy, copier, write_files
@@ -131,7 +132,3 @@ def mentioned(pattern: str) -> str:
     """The one thing of this kind that the text names."""
     [found] = set(re.findall(f"`({pattern})`", README))
     return str(found)
-
-
-def without_figures(line: str) -> list[str]:
-    return [word for word in line.split() if not re.search(r"\d", word) and word not in ("s", "ms", "µs")]

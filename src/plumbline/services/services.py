@@ -309,7 +309,7 @@ def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:
-    return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") else "set in settings.toml"
+    return f"PERF_SERVICES={choice}" if environ.get("PERF_SERVICES") == choice else "set in settings.toml"
 
 
 def choose(name: ServerName, context: Context) -> Service:

@@ -76,6 +76,14 @@ def test_off(make_services: MakeServices) -> None:
     )
 
 
+def test_off_in_the_file(make_services: MakeServices) -> None:
+    """A server that the file turns off is said to be off by the file, also if a variable chooses the others."""
+    services = make_services('redis.backend = "off"\npostgres.backend = "off"', PERF_SERVICES="embedded")
+    services.begin()
+
+    assert services.skipped["redis"] == "redis is off: set in settings.toml"
+
+
 def test_templates_are_rendered(make_services: MakeServices) -> None:
     """`[env]` maps the application's variables to the addresses of the services."""
     text = """
