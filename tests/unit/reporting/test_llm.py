@@ -1,7 +1,9 @@
 """The results as text for a language model."""
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -9,7 +11,9 @@ from plumbline import cli
 from plumbline.reporting import llm
 from plumbline.reporting.problems import find_problems
 from plumbline.results.files import write_results
-from plumbline.results.schema import CountChange, Reason, Results, TestOutcome
+from plumbline.results.schema import CountChange, Problem, Reason, Results, TestOutcome
+from tests.support.documentation import blocks_of
+from tests.support.project import ROOT
 from tests.support.report_samples import NASTY, benchmark, judged, results, small
 from tests.unit.reporting.test_problems import n_plus_one
 
@@ -115,6 +119,14 @@ def test_the_first_problem_is_always_there() -> None:
     assert len(shown) < 12_000
     assert "problem 1 of 2: regression: a.py::test_a" in shown
     assert "  more causes: 40: see results.json" in shown
+
+
+def test_the_page_on_results_shows_one_problem_in_both_forms() -> None:
+    page = ROOT / "docs" / "reference" / "results.md"
+    text, document = (block.text for block in blocks_of(page) if block.language in ("text", "json"))
+    problems = msgspec.convert(json.loads(document)["problems"], list[Problem])
+
+    assert text in llm.render(results(problems=problems))
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["new results", "results without problems"])
