@@ -125,10 +125,10 @@ def test_each_reason_can_be_explained(said: str, code: Any) -> None:
     assert all(part in reason_text(Reason(code)) for part in words)
 
 
-GATE_PAGE = DOCS / "explanation" / "how-the-gate-decides.md"
+FIGURES = DOCS / "explanation" / "figures.md"
 
 
-@pytest.mark.parametrize(("what", "figure", "where"), table(GATE_PAGE, "The figures"))
+@pytest.mark.parametrize(("what", "figure", "where"), table(FIGURES, "The figures"))
 def test_figure_is_the_codes_own(what: str, figure: str, where: str) -> None:
     """The table of figures says what the settings' defaults and the constants are."""
     assert what
