@@ -158,7 +158,7 @@ def test_a_copy_that_does_not_run_is_not_green(origin: Project, tmp_path: Path) 
 
     assert done.code == 3, done.output
     assert "the copy of the working tree can't be run, although the working tree can" in " ".join(done.output.split())
-    assert "It lacks ../tariffs.json: name that in also_copy under [compare]" in " ".join(done.output.split())
+    assert "It lacks ../tariffs.json: add it to also_copy under [compare]" in " ".join(done.output.split())
 
     clone.write("settings.toml", f'{SETTINGS}\n[compare]\nalso_copy = ["../tariffs.json"]\n')
     compared(clone, clone.run("ci", **environ))
@@ -174,7 +174,7 @@ def test_generated_code_of_the_working_tree_is_not_green_in_the_base(origin: Pro
     done = clone.run("ci", **environ)
 
     assert done.code == 3, done.output
-    assert "it may be made from orders.proto" in " ".join(done.output.split())
+    assert "It may be generated from orders.proto" in " ".join(done.output.split())
 
 
 def test_copies_that_run_without_a_file_are_not_green(origin: Project, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The paired comparison as a stage of a run: its sides, its plans, and the evidence that its pairs gave."""
+"""The paired comparison as a stage of a run: make both sides, run pairs, and return the evidence."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from plumbline.judging.evidence import ComparisonEvidence, Thresholds
 from plumbline.results.schema import Benchmark
 from plumbline.settings import Settings
 
-MOST_PROFILED = 20  # of the benchmarks that got slower, the worst first
+MOST_PROFILED = 20  # regressions to run under a profiler, the largest first
 
 Say = Callable[[str], None]
 
@@ -39,7 +39,8 @@ def compare(
 ) -> ComparisonEvidence:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
-    `say` gets lines for the reader, and `progress` opens what shows how far it is. Raises as `pair_runner` does.
+    `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
+    `pair_runner`.
     """
     say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
     began_s = time.monotonic()
@@ -49,7 +50,7 @@ def compare(
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + budget_s - time.monotonic(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
-            on_pair(f"  pair {next(numbers)}: {what} still open, at most {left_s:.0f} s left")
+            on_pair(f"  pair {next(numbers)}: {what} undecided, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal
@@ -60,14 +61,15 @@ def compare(
         profiled = slower[:MOST_PROFILED]
         functions = runner.slower_functions(profiled)
     if rehearsal.unaffected:
-        say(f"  {len(rehearsal.unaffected)} of them execute nothing that differs")
+        say(f"  {len(rehearsal.unaffected)} of them execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
     notes = []
     if rehearsal.brought_along:
-        notes.append(f"base and head also have what git ignores, as they read it: {', '.join(rehearsal.brought_along)}")
+        files = ", ".join(rehearsal.brought_along)
+        notes.append(f"base and head also have files that git ignores, because they read them: {files}")
     if len(profiled) < len(slower):
-        notes.append(f"a profiler has run on the worst {len(profiled)} of {len(slower)} regressions")
+        notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(
         notes=notes,
         unaffected=rehearsal.unaffected,
@@ -90,7 +92,7 @@ def sides_of(
     say: Say = lambda _: None,
     cache: Path | None = None,
 ) -> Sides:
-    """Make sides that import from where the application, the processes and pytest do; otherwise as `make_sides`."""
+    """Make the two sides. They import from the folders of the application, the processes and pytest's `pythonpath`."""
     directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
     file = pytest_configuration(root)
     if file is not None and file.name == "pyproject.toml":

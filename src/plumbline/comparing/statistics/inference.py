@@ -1,17 +1,17 @@
-"""Judge a paired comparison: pure functions of data.
+"""Statistics of a paired comparison, as pure functions.
 
-The unit of evidence is a pair of fresh processes, base and head, that measured the same benchmark alternately: blocks
-and samples of one process are not independent of each other. A pair gives each benchmark one difference, the
-logarithm of head's time over base's: 0.05 is about 5 % slower.
+The unit of evidence is a pair: two fresh processes, base and head, that measured the same benchmark alternately. Blocks
+and samples of one process are not independent. A pair gives each benchmark one difference, log(head time / base time):
+0.05 is about 5 % slower.
 
-A benchmark fails if "the slow-down is at most `tolerance`" is rejected, and passes if "it is `minimum_effect` or more"
-is rejected. Until then it is inconclusive. All interim analyses share the allowed error (`schedule.py`), and all
-compared benchmarks share the allowed false alarms: a group-sequential test by Bonferroni's inequality (Lan and DeMets
-1983, Biometrika 70:659).
+A benchmark fails if the hypothesis "the slow-down is at most `tolerance`" is rejected. It passes if the hypothesis "the
+slow-down is at least `minimum_effect`" is rejected. Otherwise it is inconclusive. All interim analyses share the
+allowed error (`schedule.py`), and all compared benchmarks share the allowed false positives: a group-sequential test
+with Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659).
 
-A variance from a few pairs is uncertain. It is shrunk towards what the other benchmarks and the spread of the
-benchmark's own blocks predict, the more the better the others agree with that (a moderated t-statistic: Smyth 2004,
-Statistical Applications in Genetics and Molecular Biology 3:3, section 6.2).
+The variance of a few pairs is uncertain. It is shrunk towards the prediction from the other benchmarks and from the
+spread of the benchmark's own blocks. The better the other benchmarks agree with that prediction, the more it counts (a
+moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:3, section 6.2).
 """
 
 import itertools
@@ -25,48 +25,48 @@ from plumbline.judging.distributions import digamma, student_quantile, trigamma
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 
-# Share of a block's samples, the fastest, that stands for the block.
+# A block is summarised by this share of its samples, the fastest.
 FASTEST = 0.25
-# Standard deviation between processes that are alike: what is left of a pair's with any number of blocks.
+# Standard deviation between equal processes. It remains in the difference of a pair however many blocks there are.
 BETWEEN = 0.01
-# The other benchmarks count for no more than this many pairs of a benchmark's own.
+# Upper limit of the weight of the other benchmarks, in degrees of freedom.
 MOST_PRIOR_DEGREES = 10
 # Fewer variances do not show how well they agree.
 LEAST_FOR_PRIOR = 4
-# Smallest believable standard error of a pair, as a logarithm.
+# Lower limit of the standard error of a pair, as a logarithm.
 LEAST_SPREAD = 0.002
-# The spread of all pairs' blocks counts for this many blocks of a pair's own.
+# The common spread of all pairs has the weight of this many blocks of a pair.
 USUAL_BLOCKS = 2
-# Two pairs of a busy machine can leave bounds beyond every number: none is shown above this one.
+# Two pairs on a busy machine can give infinite bounds. No change is reported above this one, a logarithm.
 MOST_SHOWN = math.log(1000)
-# A control is wrong if a 99.9 % interval excludes the truth by more than a point.
+# A control is wrong if a 99.9 % interval excludes the truth by more than one percentage point.
 CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
-# Variance of the median of the differences between neighbours, over that of a mean of as many independent ones as there
-# are blocks of each side. For independent differences it is pi / 2. Here two share a block, so their signs agree more.
+# Variance of the median of neighbour differences, relative to that of the mean of one independent difference per block.
+# It would be pi / 2 for independent differences. Two neighbouring differences share a block.
 OF_MEDIAN = math.pi / 2 * 5 / 6
 
 
 class ComparisonInvalid(Exception):
-    """A comparison proves nothing: a side died or hung, or a control read an impossible figure."""
+    """The comparison is invalid: a worker died or hung, or a control read a wrong value."""
 
     def __init__(self, reason: str, side: str = "") -> None:
-        """`side`: the one that is to blame, if it is one."""
+        """`side`: the side whose worker failed, if one did."""
         super().__init__(reason)
         self.side = side
 
 
 @dataclass(frozen=True)
 class Prior:
-    """How pairs of the other benchmarks vary."""
+    """The variance of the other benchmarks' pairs."""
 
-    ratio: float  # their variance over the expected one: BETWEEN² and the variance within each pair together
-    degrees: int  # degrees of freedom that this is worth
+    ratio: float  # their variance over the expected one, which is BETWEEN² plus the variance within a pair
+    degrees: int  # weight of the ratio, in degrees of freedom
 
     def moderated(self, values: Sequence[float], within: Sequence[float]) -> tuple[float, int]:
-        """Return the variance of at least two differences over the expected one, shrunk, and its degrees of freedom.
+        """Return the shrunk ratio of actual to expected variance of the differences, and its degrees of freedom.
 
-        `within`: standard error of each by its own blocks alone.
+        `within`: the standard error of each difference by its blocks alone.
         """
         own_degrees = len(values) - 1
         degrees = own_degrees + self.degrees
@@ -74,26 +74,26 @@ class Prior:
 
 
 NO_PRIOR = Prior(0.0, 0)
-# For few benchmarks. Most of this project's vary by less on a noisy machine, half of them by less than 1.7 times.
+# For few benchmarks. On a noisy machine most ratios of this project's suite are lower; half are below 1.7.
 OF_FEW = Prior(3.0, 4)
 
 
 def figure(samples_s: Sequence[float]) -> float:
-    """Return the mean of a block's fastest quarter, in seconds.
+    """Return the mean of a block's fastest 25 % of samples, in seconds.
 
-    Neighbours of a shared machine only ever add time, to some of the samples: between blocks that differ in nothing
-    else, the fastest quarter varies about half as much as the median.
+    Other load on a shared machine adds time to some of the samples. Between equal blocks, this mean varies about half
+    as much as the median.
     """
     fastest = sorted(samples_s)[: math.ceil(len(samples_s) * FASTEST)]
     return statistics.fmean(fastest)
 
 
 def block_differences(first: Sequence[float], second: Sequence[float], *, head_first: bool) -> list[float]:
-    """Return by how much head was slower, by each two neighbouring blocks, as logarithms.
+    """Return log(head / base) for each two neighbouring blocks.
 
-    `first` and `second`: the figures of the n blocks of each side, measured alternately; 2n - 1 pairs are neighbours.
-    Neighbours alone are compared: the speed of a shared machine changes within a few blocks, and a disturbed block then
-    spoils two differences only.
+    `first` and `second` are the times of the n blocks of each side, measured alternately. This gives 2n - 1 differences
+    of neighbours. Only neighbours are compared, because the speed of a shared machine changes within a few blocks. A
+    disturbed block then affects only two differences.
     """
     in_turns = [math.log(figure_s) for both in zip(first, second, strict=True) for figure_s in both]
     neighbours = itertools.pairwise(in_turns)
@@ -104,24 +104,24 @@ def block_differences(first: Sequence[float], second: Sequence[float], *, head_f
 
 
 def blocks_of(differences: Sequence[float]) -> int:
-    """Return how many blocks of each side these differences come from."""
+    """Return the number of blocks of each side that gave these differences."""
     return (len(differences) + 1) // 2
 
 
 def difference(blocks: Sequence[float]) -> float:
-    """Return the difference of one pair from those of its blocks, at least one."""
+    """Return the difference of a pair: the median of its block differences."""
     return statistics.median(blocks)
 
 
 def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
-    """Return the standard deviation of the blocks' differences within their pairs.
+    """Return the standard deviation of block differences within their pairs, from the median absolute deviation.
 
-    It comes from the median deviation, so that disturbed blocks do not count. 0 if no pair has two blocks of each side.
+    Disturbed blocks hardly change it. 0 if no pair has two blocks of each side.
     """
     deviations: list[float] = []
     for differences in pairs:
         center = difference(differences)
-        # The least is that of the median from itself.
+        # The smallest deviation is that of the median itself.
         deviations += sorted(abs(one - center) for one in differences)[1:]
     return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
 
@@ -129,8 +129,8 @@ def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
 def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
     """Return the standard error of each pair's difference by the spread of its blocks alone.
 
-    A pair that the machine disturbs has a greater one. Few blocks show little of their spread: it is shrunk towards
-    that of all pairs, as if these were USUAL_BLOCKS more of its own.
+    A disturbed pair has a larger standard error. The spread of few blocks is uncertain, so it is shrunk towards the
+    common spread of all pairs, which has the weight of USUAL_BLOCKS blocks.
     """
     usual = spread_of_blocks(pairs)
     errors = []
@@ -142,7 +142,7 @@ def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
 
 
 def weights_of(within: Sequence[float]) -> list[float]:
-    """Return the weight of each pair: one over the expected variance, by its blocks and between processes."""
+    """Return the weight of each pair: the inverse of its expected variance."""
     return [1 / (BETWEEN**2 + error**2) for error in within]
 
 
@@ -151,8 +151,9 @@ def mean_of(values: Sequence[float], within: Sequence[float]) -> float:
 
 
 def ratio_of(values: Sequence[float], within: Sequence[float]) -> float:
-    """Return the variance of at least two differences over the expected one (Hartung and Knapp 2001, Statistics in
-    Medicine 20:3875).
+    """Return the ratio of actual to expected variance of two or more differences.
+
+    Source: Hartung and Knapp 2001, Statistics in Medicine 20:3875.
     """
     mean = mean_of(values, within)
     deviations = [weight * (value - mean) ** 2 for value, weight in zip(values, weights_of(within), strict=True)]
@@ -160,17 +161,17 @@ def ratio_of(values: Sequence[float], within: Sequence[float]) -> float:
 
 
 def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
-    """Return the blocks of each side that give a pair this standard error, by how blocks varied in these pairs."""
+    """Return the blocks per side that a pair needs for this standard error, from the spread of blocks in `pairs`."""
     return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
 def judge_pairs(
     differences: Sequence[float], within: Sequence[float], thresholds: Thresholds, prior: Prior, *, sharing: int
 ) -> Judgement:
-    """Judge a benchmark by the differences of its pairs, at least two.
+    """Judge a benchmark by the differences of two or more pairs.
 
-    `within`: standard error of each by its own blocks alone, below which pairs cannot vary. `thresholds`: with the
-    errors that this analysis may make. `sharing`: how many benchmarks share the false alarms.
+    `within`: the standard error of each difference by its blocks alone, a lower limit. `thresholds`: with the errors
+    allowed in this analysis. `sharing`: the number of benchmarks that share the allowed false positives.
     """
     change = mean_of(differences, within)
     ratio, degrees = prior.moderated(differences, within)
@@ -204,10 +205,10 @@ def _share(logarithm: float) -> float:
 def prior_of(
     differences: Mapping[str, Sequence[float]], within: Mapping[str, Sequence[float]], *, of_few: Prior = OF_FEW
 ) -> Prior:
-    """Return what all benchmarks together show of the variance of each: Smyth's moments of the logarithms of variances.
+    """Estimate the common variance of all benchmarks from the moments of log variances (Smyth 2004, section 6.2).
 
-    `within`: as for judge_pairs. Benchmarks with a single pair do not count. `of_few`: the prior for fewer than
-    LEAST_FOR_PRIOR others; by default the variance that pairs have in general.
+    `within`: as for `judge_pairs`. Benchmarks with a single pair do not count. `of_few`: the prior to use if fewer than
+    LEAST_FOR_PRIOR benchmarks count.
     """
     variances = [
         (max(ratio_of(values, within[key]), (LEAST_SPREAD / BETWEEN) ** 2), len(values) - 1)
@@ -227,9 +228,9 @@ def prior_of(
 
 
 def check_controls(differences: Mapping[str, Sequence[float]], prior: Prior) -> None:
-    """Raise ComparisonInvalid if a control did not read what is true.
+    """Raise ComparisonInvalid if a control did not read its known slow-down.
 
-    `prior`: how the benchmarks vary; blocks of controls hardly do. A control with a single pair proves nothing.
+    `prior`: the variance of the benchmarks. A control with a single pair is not checked.
     """
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
@@ -240,6 +241,6 @@ def check_controls(differences: Mapping[str, Sequence[float]], prior: Prior) -> 
         margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * BETWEEN * math.sqrt(ratio / len(values))
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             raise ComparisonInvalid(
-                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read"
-                f" {truth:+.0%}: this machine can't be trusted now"
+                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read {truth:+.0%}:"
+                " the timings of this machine can't be trusted now; run it again when the machine is less busy"
             )

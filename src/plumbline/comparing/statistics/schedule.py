@@ -1,17 +1,17 @@
-"""Schedule of a paired comparison: which benchmarks are in which pairs, and when they are judged.
+"""The schedule of a paired comparison: the benchmarks of each pair, and the analyses that judge them.
 
-The first stage measures every benchmark in a few short pairs. Most pass after two of them, some after three. The second
-stage measures again, in new pairs, the benchmarks that are still open: the suspicious ones first and by themselves.
+The first stage measures every benchmark in two or three short pairs. Most benchmarks pass in it. The second stage
+measures the undecided benchmarks again in new pairs: first the suspicious ones, then the others.
 
-The second stage uses none of the first stage's differences. Its own are therefore independent of the choice of its
+The second stage does not use the differences of the first. So its differences are independent of the choice of its
 benchmarks and of their number of blocks, and only its benchmarks share the error allowed in it (Cox 1975, Biometrika
-62:441). The first stage's variances serve as its prior: short pairs vary more, if anything.
+62:441). The variances of the first stage are its prior. This is conservative, because short pairs do not vary less.
 
-If time is left, benchmarks that had no pairs get a first stage and nothing beyond it, and benchmarks that passed but
-read clearly faster get new pairs, which decide if they improved.
+If time is left, benchmarks without any pairs get a first stage. Benchmarks that passed but seem clearly faster get new
+pairs, which decide whether they improved.
 
-The analyses of a stage spend its share of the errors as its time passes (Lan and DeMets 1983, Biometrika 70:659).
-Nothing here measures: a function runs a pair, a real one or a recorded one.
+The analyses of a stage spend its share of the allowed errors as its time passes (Lan and DeMets 1983, Biometrika
+70:659). This module does not measure. The function `run_pair` runs a real pair, or replays a recorded one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,78 +22,78 @@ from plumbline.comparing.statistics.inference import NO_PRIOR, OF_FEW, Prior, di
 from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
 from plumbline.judging.evidence import Judgement
 
-# Numbers of pairs after which each stage is analysed. The first stage ends with its first analysis if there is no time
-# for the second of all benchmarks.
+# Numbers of pairs after which each stage is analysed. The first stage has only its first analysis if there is no time
+# for three pairs of all benchmarks.
 FIRST_ANALYSES = (2, 3)
 SECOND_ANALYSES = (4, 8, 16, 32, 64)
-# Of a benchmark for which there was no time for so many.
+# For benchmarks that are too slow for SECOND_ANALYSES.
 COSTLY_ANALYSES = (2, 4, 8)
-# Shares of the allowed errors that each stage may make. The rest of the misses is left for inconclusive benchmarks.
+# Shares of the allowed errors. The remaining misses are reserved for inconclusive benchmarks.
 FIRST_FALSE_ALARMS, SECOND_FALSE_ALARMS = 0.1, 0.9
 FIRST_MISSES, SECOND_MISSES = 0.35, 0.5
-# Of the time, for pairs: before them the trees were copied, and after them sides and servers are ended.
+# Share of the time for pairs. The rest is for copying the trees and for ending workers and servers.
 SHARE_FOR_PAIRS = 0.95
-# Of that, planned for the first stage. On a slower machine it takes more: otherwise its first pair would be lost.
+# Share of this time that is planned for the first stage. It may take longer on a slow machine.
 FIRST_SHARE = 0.6
 MOST_BLOCKS_AT_FIRST = 128
-# Standard error of a pair by its blocks that is small enough: processes differ by some 1 %, whatever those say.
+# Target for the standard error of a pair by its blocks. Less is useless, because equal processes differ by about 1 %.
 ERROR_WITHIN = 0.01
-# What all benchmarks of a pair may take together, if that is more than their least blocks; the longer time applies
-# while the next pair's processes are starting anyway.
+# Seconds for all benchmarks of a pair together, unless their least blocks take longer. The second limit applies while
+# the run would otherwise wait for the processes of the next pair.
 MEASURED_S = 1.5
 MOST_MEASURED_S = 4.5
 
 
 @dataclass
 class PairedComparison:
-    """Evidence of a paired comparison, or of one of its stages, by key."""
+    """Evidence of a paired comparison, or of one of its stages, by key of the benchmark or control."""
 
+    # one list for each pair: of a benchmark in the stage that judged it, of a control in all stages
     block_differences: dict[str, list[list[float]]] = field(default_factory=dict)
-    """One list for each pair of the stage that judged a benchmark; the controls' of all pairs so far."""
     judgements: dict[str, Judgement] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
+    # samples of base and of head in the last pair of each benchmark, in seconds per operation
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    """Samples of base and of head in the last pair of each benchmark, in seconds per operation."""
-    # Of all pairs of the comparison so far:
+    # Totals of all pairs:
     pairs: int = 0
-    expected_s: float = 0.0  # their estimated duration, which does not know the machine
-    spent_s: float = 0.0
+    expected_s: float = 0.0  # estimated duration
+    spent_s: float = 0.0  # actual duration
     elapsed_s: float = 0.0
-    measured_s: float = MEASURED_S  # what the benchmarks of the next pair may take together
+    measured_s: float = MEASURED_S  # time for all benchmarks of the next pair together
 
     @property
     def time_factor(self) -> float:
-        """How long pairs take on this machine, over the estimate."""
+        """Actual over estimated duration of pairs on this machine."""
         return self.spent_s / self.expected_s if self.expected_s else 1.0
 
     @property
     def differences(self) -> dict[str, list[float]]:
-        """One for each pair."""
+        """The difference of each pair, as a logarithm, by key."""
         return {key: [difference(blocks) for blocks in pairs] for key, pairs in self.block_differences.items()}
 
     def prior(self, *, of_few: Prior) -> Prior:
-        """Return what the benchmarks of a stage show of each other's variances; `of_few` if they are too few."""
+        """Estimate the common variance of the benchmarks. `of_few`: the prior if they are too few."""
         differences = {key: found for key, found in self.differences.items() if key not in CONTROLS}
         within = {key: errors_within(self.block_differences[key]) for key in differences}
         return inference.prior_of(differences, within, of_few=of_few)
 
     def is_open(self, key: str) -> bool:
-        """Return whether more pairs can decide about a benchmark."""
+        """Return whether a benchmark is undecided and can be measured again."""
         judgement = self.judgements.get(key)
         return key not in self.failures and (judgement is None or judgement.verdict == "inconclusive")
 
 
 @dataclass
 class _Stage:
-    """Benchmarks of a stage, the conditions that they are judged under, and the evidence that `run` collects."""
+    """A stage: its benchmarks, the errors allowed in it, and the evidence that `run` collects."""
 
-    found: PairedComparison  # when the stage begins, the evidence of those before it
+    found: PairedComparison  # at first, the evidence of the stages before
     most_blocks: Mapping[BenchmarkPlan, int]  # the most blocks of each benchmark in a pair
     analyses: Sequence[int]  # numbers of pairs after which to judge, unless the time is up first
-    false_alarms: float  # share of the comparison's false alarms that this stage may make
+    false_alarms: float  # share of the allowed false positives that this stage may spend
     misses: float
-    prior: Prior | None  # see judge_pairs; None: what the benchmarks of this stage show of each other
-    sharing: int  # how many benchmarks share the false alarms
+    prior: Prior | None  # None: estimated from the benchmarks of this stage
+    sharing: int  # number of benchmarks that share the allowed false positives
 
     def __post_init__(self) -> None:
         before = self.found
@@ -112,7 +112,7 @@ class _Stage:
     ) -> PairedComparison:
         """Run pairs until each benchmark is decided, the last analysis is over, or the time is up.
 
-        `planned_s`: when the analyses should be over, if before `until_s`; both by the clock.
+        The stage ends at `until_s`. Its analyses should be over at `planned_s`, if given. Both are times of `clock`.
         """
         begin_s, pairs = clock(), 0
         end_s = planned_s or until_s
@@ -125,12 +125,12 @@ class _Stage:
         for analysis in self.analyses:
             while pairs < analysis:
                 left, left_s = undecided(), until_s - clock()
-                # If possible, there is time for the first analysis.
+                # If possible, leave time for the first analysis.
                 missing = max(self.analyses[0] - pairs, 1)
                 if not (chosen := self._affordable(left, missing, left_s) or self._affordable(left, 1, left_s)):
                     break
                 began_s = clock()
-                # Only within a stage is it known who may be in the next pair.
+                # The benchmarks of the next pair are only known within a stage.
                 another = pairs + 1 < self.analyses[-1] and self._expected_s(chosen, 2) < until_s - began_s
                 pair = run_pair(chosen, chosen if another else ())
                 self._add(chosen, pair, clock() - began_s)
@@ -139,13 +139,13 @@ class _Stage:
                 is_last = analysis == self.analyses[-1]
                 share = 1.0 if is_last else (clock() - begin_s) / (end_s - begin_s)
                 self._analyse([plan.key for plan in undecided()], share)
-        # The time is up for these: they may make all errors that their analyses have left.
+        # Last analysis of undecided benchmarks: it may spend all the errors that are left.
         measured = [plan.key for plan in self.most_blocks if len(self.found.block_differences[plan.key]) > 1]
         self._analyse([key for key in measured if self.found.is_open(key)], 1.0)
         return self.found
 
     def _affordable(self, plans: Sequence[BenchmarkPlan], pairs: int, left_s: float) -> list[BenchmarkPlan]:
-        """Choose those for which there is time in so many pairs."""
+        """Choose as many benchmarks as there is time for in `pairs` pairs."""
         chosen: list[BenchmarkPlan] = []
         for plan in self._sized(plans):
             if self._expected_s([*chosen, plan], pairs) <= left_s:
@@ -153,11 +153,11 @@ class _Stage:
         return chosen
 
     def _sized(self, plans: Sequence[BenchmarkPlan]) -> list[BenchmarkPlan]:
-        """Return these with the blocks that each gets in a pair of them all."""
+        """Set the number of blocks of each benchmark for a pair of all these benchmarks."""
         left_s = self.found.measured_s
         sized: dict[str, BenchmarkPlan] = {}
         most_blocks = {plan.key: blocks for plan, blocks in self.most_blocks.items()}
-        # Time that one benchmark does not need is left for the others.
+        # The others get the time that a benchmark does not need.
         for plan in sorted(plans, key=lambda one: most_blocks[one.key] * one.block_s):
             sized[plan.key] = plan.within(left_s / (len(plans) - len(sized)), most_blocks[plan.key])
             left_s = max(left_s - 2 * sized[plan.key].blocks * plan.block_s, 0.0)
@@ -175,15 +175,15 @@ class _Stage:
         found.pairs += 1
         found.expected_s += expected_s(chosen)
         found.spent_s += took_s
-        # Measuring for as long as the next processes take to start costs nothing.
+        # Use the time in which the run would wait for the next processes.
         found.measured_s = min(found.measured_s + pair.idle_s, MOST_MEASURED_S)
 
     def _analyse(self, due: Sequence[str], used: float) -> None:
-        """Judge those that are due by their pairs so far.
+        """Judge the benchmarks that are due.
 
-        `used`: share of the stage's time that has passed. Its square is the share of the errors that may have been
-        made by now: an analysis may add what its predecessors left of that, so that most is left for the last one,
-        whenever it comes. The errors are added up as if analyses were independent, which is on the safe side.
+        `used` is the share of the stage's time that has passed. Its square is the share of the allowed errors that may
+        be spent by now, so that most is left for the last analysis. Each analysis spends what earlier ones left of
+        that. The sum of their errors is a conservative bound.
         """
         spent = min(used, 1.0) ** 2
         prior = self.prior or self.found.prior(of_few=OF_FEW)
@@ -203,9 +203,9 @@ class _Stage:
 def conduct(
     plans: Sequence[BenchmarkPlan], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]
 ) -> PairedComparison:
-    """Compare until each benchmark fails or passes, or the time is up.
+    """Compare until each benchmark fails or passes, or `budget_s` is over.
 
-    `clock`: seconds since the begin, by which the budget counts. Raises ComparisonInvalid if a control is wrong.
+    `clock` returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
     """
     schedule = _Schedule(plans, run_pair, clock, budget_s * SHARE_FOR_PAIRS)
     first = schedule.run_first()
@@ -213,7 +213,7 @@ def conduct(
     schedule.run_second(first, prior)
     schedule.run_rest()
     schedule.run_faster(first, prior)
-    # The variance that pairs have in general says nothing of a machine that can't be trusted.
+    # Without OF_FEW: a usual variance would hide that this machine is not usual.
     inference.check_controls(schedule.found.differences, first.prior(of_few=NO_PRIOR))
     return schedule.found
 
@@ -235,10 +235,10 @@ class _Schedule:
         return self._first_stage(self.plans, FIRST_ANALYSES if all_fit else FIRST_ANALYSES[:1], planned_s)
 
     def run_second(self, first: PairedComparison, prior: Prior) -> None:
-        """Run new pairs of what the first stage left: the suspicious benchmarks by themselves, the worst first.
+        """Run new pairs of the benchmarks that the first stage left undecided.
 
-        A disturbed machine has no time for all, and a slow-down is worth more than a pass. The others follow, the
-        quickest first, and then those for which there was no time: they get fewer pairs.
+        The suspicious benchmarks come first, the slowest change first, because there may not be time for all. Then the
+        others, the quickest first. Then, with fewer pairs, those for which there was no time before.
         """
         left = [plan for plan in self.plans if plan.key in first.judgements and first.is_open(plan.key)]
         change = {plan: first.judgements[plan.key].change for plan in left}
@@ -255,16 +255,16 @@ class _Schedule:
             measured |= {plan.key for plan in chosen if second.block_differences[plan.key]}
 
     def run_rest(self) -> None:
-        """Run a first stage of the benchmarks that had none, as many at a time as there is time for."""
+        """Run first stages of the benchmarks that had none, while there is time."""
         known = -1
         while len(done := self.found.judgements.keys() | self.found.failures.keys()) > known:
             known = len(done)
             self._first_stage([plan for plan in self.plans if plan.key not in done], FIRST_ANALYSES[:1])
 
     def run_faster(self, first: PairedComparison, prior: Prior) -> None:
-        """Run new pairs of benchmarks that passed the first stage but read faster, to decide if they improved.
+        """Run new pairs of benchmarks that passed but seem faster, to decide whether they improved.
 
-        No benchmark fails by these pairs, so their false alarms are none of those that the others share.
+        These pairs fail no benchmark, so they do not share the allowed false positives.
         """
         judged = [(plan, first.judgements[plan.key]) for plan in self.plans if plan.key in first.judgements]
         faster = [plan for plan, one in judged if one.verdict == "pass" and _is_suspicious(-one.change, plan)]
@@ -295,7 +295,7 @@ class _Schedule:
         return self._run(stage)
 
     def _run(self, stage: _Stage, planned_s: float | None = None) -> PairedComparison:
-        """Run a stage and add its evidence: a decision stays, unless what has passed improved."""
+        """Run a stage and add its evidence. A decided benchmark stays decided, but a pass can become an improvement."""
         evidence = stage.run(self.run_pair, self.clock, self.until_s, planned_s)
         before, found = self.found, evidence.judgements
         taken = {key for key, one in found.items() if before.is_open(key) or one.verdict == "improvement"}
@@ -310,5 +310,5 @@ class _Schedule:
 
 
 def _is_suspicious(change: float, plan: BenchmarkPlan) -> bool:
-    """Return whether it is more than halfway from what may pass to what must not."""
+    """Return whether a change is more than halfway from `tolerance` to `minimum_effect`."""
     return change > (plan.thresholds.tolerance + plan.thresholds.minimum_effect) / 2

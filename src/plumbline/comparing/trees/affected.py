@@ -1,4 +1,4 @@
-"""Which benchmarks a change can affect, from the traces of a rehearsal: those whose processes run what differs."""
+"""Find the benchmarks that a change can affect, from the traces of a rehearsal."""
 
 import ast
 import contextlib
@@ -20,27 +20,27 @@ from plumbline.results.schema import UnjudgedCause
 
 APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
-# In the name of a decorator: the function, as it is written, does not run for all its callers, or never.
+# Names of decorators that keep the function's code from running at each call, such as caches and compilers.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)
 EVERY = frozenset({marks.ANY})
-# Names whose values make no benchmark slower.
+# Names of constants that cannot make a benchmark slower.
 ABOUT_CODE = {"__version__", "version", "__version_tuple__", "version_tuple", "VERSION", "__author__", "__date__"}
-# Causes for which nobody knows what a benchmark would run: a lock file, or a package that is not there.
+# Causes that may concern every benchmark, because nobody knows which benchmarks would use the package.
 OF_ALL_PROCESSES: Collection[UnjudgedCause] = {"unknown_format", "no_base_lock", "not_installed", "other_python"}
-# By path, which stands for all below it: the functions that differ if nothing else does; EVERY for a package of Python
-# code; None if it can act without a call.
+# Changed files and folders. By path: the names of the changed functions if nothing else has changed, EVERY for a
+# package of Python code, None if the change can have an effect without a call.
 Changed = Mapping[Path, Set[str] | None]
 
 
 def changed_paths(sides: Sides) -> dict[str, Changed | None]:
-    """Return what differs, by the name of the side in which it lies; None for a side of which that is not known."""
+    """Return the changed files and packages of each side, by its name; None for a side if they are not known."""
     functions = {name: changed_functions(sides.base.tree / name, sides.head.tree / name) for name in sides.files}
     found: dict[str, Changed | None] = {}
     upgraded = [name for name, base, head in sides.packages if base and head]
     values = files_of_other_values(upgraded, _folders(sides.base), _folders(sides.head))
     for side in (sides.base, sides.head):
         packages = paths_of_packages([name for name, _, _ in sides.packages], _folders(side))
-        if packages is not None:  # what only one side has acts by being there, such as a library's optional speed-ups
+        if packages is not None:  # a package that only one side has can have an effect by being installed
             alone = [name for name, base, head in sides.packages if not (base and head)]
             packages = {**packages, **dict.fromkeys(paths_of_packages(alone, _folders(side)) or {})}
             packages |= dict.fromkeys(Path(folder, file) for folder in _folders(side) for file in values)
@@ -50,7 +50,7 @@ def changed_paths(sides: Sides) -> dict[str, Changed | None]:
 
 
 def unjudged_paths(sides: Sides) -> dict[str, dict[str, Changed | None]]:
-    """Return where the packages lie that cannot be judged: by package, then as `changed_paths`."""
+    """Return the paths of the unjudged packages: by package, then as `changed_paths` does."""
     return {
         one.name: {
             side.name: None if one.cause in OF_ALL_PROCESSES else paths_of_packages([one.name], _folders(side))
@@ -61,16 +61,16 @@ def unjudged_paths(sides: Sides) -> dict[str, dict[str, Changed | None]]:
 
 
 def _folders(side: Side) -> list[str]:
-    """Return the folders of the packages that differ: the application's, if it has an environment of its own."""
+    """Return the package folders of a side: those of the application, if it has a separate environment."""
     if side.app:
         return [*side.app.folders]
     return sys.path if side.python == Path(sys.executable) else package_folders(side.python)
 
 
 def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | None:
-    """Return the top-level files and folders of these packages, as far as they are installed in `folders`.
+    """Return the top-level files and folders of these packages in `folders`.
 
-    Returns None if a package does not list its files, or if it can change what Python does before a trace begins.
+    Return None if a package does not list its files, or if it has a .pth file, which runs before a trace begins.
     """
     found: dict[Path, Set[str] | None] = {}
     for distribution in (one for name in names for one in importlib.metadata.distributions(name=name, path=folders)):
@@ -87,14 +87,15 @@ def paths_of_packages(names: Iterable[str], folders: list[str]) -> Changed | Non
 
 
 def files_of_other_values(names: Iterable[str], base: list[str], head: list[str]) -> set[str]:
-    """Return the Python files of packages in which more than functions differs: their values act without a call.
+    """Return the Python files of packages in which more than functions has changed.
 
-    `base` and `head` are the folders of packages of both sides. The paths count from there.
+    Changed constants, for example, have an effect without a call. `base` and `head` are the package folders of the two
+    sides. Paths are relative to these folders.
     """
     found = set[str]()
     for name in names:
         before, now = (_sources(name, folders) for folders in (base, head))
-        # Parsing takes seconds, and in most upgrades most files stay as they are.
+        # Parse changed files only, because parsing is slow and most upgrades change few files.
         for file in before.keys() | now.keys():
             if before.get(file) != now.get(file):
                 texts = before.get(file, ""), now.get(file, "")
@@ -115,7 +116,7 @@ def _sources(name: str, folders: list[str]) -> dict[str, str]:
 
 
 def _without_functions(source: str) -> str:
-    """Return the statements of a Python file without its functions, comments and the like."""
+    """Return the statements of a Python file without functions, docstrings, comments and other descriptions."""
     try:
         module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -128,7 +129,7 @@ def _without_functions(source: str) -> str:
 
 
 def _is_about_code(part: ast.stmt) -> bool:
-    """Return whether a statement gives nobody a value: a function, whose calls are recorded, or a description."""
+    """Return whether a statement is a function, whose calls are recorded, or only describes the code."""
     if isinstance(part, ast.Assign | ast.AnnAssign):
         targets = part.targets if isinstance(part, ast.Assign) else [part.target]
         return all(isinstance(one, ast.Name) and one.id in ABOUT_CODE for one in targets)
@@ -139,10 +140,10 @@ def _is_about_code(part: ast.stmt) -> bool:
 
 
 def changed_functions(base: Path, head: Path) -> set[str] | None:
-    """Return the qualified names of the functions and methods of a Python file that are new or whose bodies differ.
+    """Return the qualified names of new and changed functions and methods of a Python file.
 
-    Returns None if anything else differs that acts when the module is imported, because then it needs no call; if a
-    cached or compiled function has changed, because it does not run for all its callers; and if this is no Python file.
+    Return None if the change can have an effect without a call of these functions: if other code has changed, which
+    runs at import; if a cached or compiled function has changed; or if this is not a Python file.
     """
     if head.suffix != ".py" or base.is_symlink() or head.is_symlink():
         return None
@@ -163,7 +164,7 @@ def changed_functions(base: Path, head: Path) -> set[str] | None:
 
 
 def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, str]]]]:
-    """Return a module without the bodies of its functions, and these with their decorators, by name."""
+    """Return a module without the bodies of its functions, and the decorators and bodies of each function by name."""
     module = ast.parse(source)
     bodies: dict[str, list[tuple[str, str]]] = defaultdict(list)
 
@@ -178,7 +179,7 @@ def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, 
 
     take_bodies(module, "")
     parts: list[ast.stmt] = []
-    for part in module.body:  # each name of `from … import` as a statement of its own: one more is an addition
+    for part in module.body:  # split `from … import`, so that a further name is a further statement
         if isinstance(part, ast.ImportFrom):
             parts += [ast.ImportFrom(part.module, [name], part.level) for name in part.names]
         else:
@@ -187,7 +188,7 @@ def _without_bodies(source: str) -> tuple[ast.Module, dict[str, list[tuple[str, 
 
 
 def _only_adds(part: ast.stmt, known: set[str]) -> bool:
-    """Return whether a new statement only defines names that were not in use before."""
+    """Return whether a new statement only defines names that the file did not use before."""
     if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
         evaluates = [*part.decorator_list, *(node for node in ast.walk(part.args) if isinstance(node, ast.Call))]
         return not evaluates and part.name not in known and not part.name.startswith("__")
@@ -203,7 +204,7 @@ def _only_adds(part: ast.stmt, known: set[str]) -> bool:
 
 
 def open_traces(folder: Path, changed: Changed) -> None:
-    """Make a folder for the traces of one side, in which this has changed."""
+    """Make a folder for the traces of one side, with the changes to watch."""
     folder.mkdir()
     known = {str(path): None if names == EVERY else [*names] for path, names in changed.items() if names is not None}
     if known:
@@ -212,14 +213,18 @@ def open_traces(folder: Path, changed: Changed) -> None:
 
 
 def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] | None:
-    """Return the benchmarks for which one of these processes, with traces in `folder`, ran what differs; None for all.
+    """Return the benchmarks for which one of these processes ran changed code, or None if all may be affected.
 
-    All are affected if it was not just imported and called; if it was called before the first benchmark, or only in a
-    benchmark's first run and so may have made what others use, or by a process that may work later; and if there is no
-    trace, or a process ran a program that Python does not run.
+    `folder` has the traces of the processes. All benchmarks may be affected:
+
+    - if changed code was used otherwise than by import and call;
+    - if it was called before the first benchmark;
+    - if it was called only in a benchmark's first run, because it may have created something that others use;
+    - if it was called by a process that works in the background;
+    - if a trace is missing, or if a process ran a program other than Python.
     """
     found: set[str] = set()
-    stages = [[], *map(json.loads, _lines(folder / marks.STAGES) or [])]  # 0 is before all of them
+    stages = [[], *map(json.loads, _lines(folder / marks.STAGES) or [])]  # stage 0 is before the first benchmark
     absent = _absent(changed)
     for name in names:
         lines = _lines(folder / name)
@@ -252,9 +257,10 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
 
 
 def may_make(names: Iterable[str], folder: Path, changed: Changed) -> bool:
-    """Return whether one of these processes read a file of which functions differ, or has no trace.
+    """Return whether one of these processes read a file with changed functions, or has no trace.
 
-    Its functions may make something that stays. What a package has made acts through functions of its own.
+    These functions may create something that lasts. Whatever a package has created has an effect through functions of
+    the package, which are watched.
     """
     traces = [_lines(folder / name) for name in names]
     return any(
@@ -272,10 +278,7 @@ def _changed_in(line: str, changed: Changed) -> list[Set[str] | None]:
 
 
 def _absent(changed: Changed) -> Set[str]:
-    """Return the marked lines of processes that looked for what this side lacks and the other has, or listed around it.
-
-    Only paths that differ and are not here can be such ones, and the folders that only they make.
-    """
+    """Return the lines of a trace if a process looked for a path that only the other side has, or listed its folder."""
     found = set[str]()
     for path in changed:
         for one in (path, *path.parents):
@@ -287,6 +290,6 @@ def _absent(changed: Changed) -> Set[str]:
 
 @functools.cache  # each process of both sides reads most of these files
 def _with_parents(name: str) -> set[Path]:
-    """Return a file and the folders around it, by the given path and by that without links."""
+    """Return a file and its parent folders, by the given path and by its real path."""
     paths = [source_of(Path(name)), source_of(Path(os.path.realpath(name)))]
     return {one for path in paths for one in (path, *path.parents)}

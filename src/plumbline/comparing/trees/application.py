@@ -1,4 +1,4 @@
-"""The environment of the application, if it has one of its own: made from its lock file, or one that exists."""
+"""The separate environment of the application: an existing one, or one that is made from its lock file."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ from plumbline.settings import Settings
 
 SIDES, APPLICATIONS = "sides", "applications"  # folders in the cache
 ASK_LIMIT_S = 30.0
-# What tells about its packages; and the oldest Python that Plumbline's own code in the application works with.
+# Python code that prints the version and package folders, and the oldest Python that can run the ASGI wrapper.
 FACTS = (
     "import json, sys, sysconfig; print(json.dumps([sys.version_info[:2],"
     " sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})]))"
@@ -39,16 +39,16 @@ MOST_LINES = 6
 @dataclass(frozen=True)
 class ApplicationEnvironment:
     python: Path
-    folders: tuple[str, ...]  # of its packages
+    folders: tuple[str, ...]  # package folders
 
 
 def application_environment(
     settings: Settings, root: Path, tree: Path, project: Path, folder: Path, say: Callable[[str], None]
 ) -> ApplicationEnvironment | None:
-    """Return the environment of the application in the folder `project` of a tree; None if it shares the tests'.
+    """Return the separate environment of the application in the folder `project` of a tree, if it has one.
 
-    A `python` of the settings counts from `root`, the project in the working tree. One of its own is made in `folder`,
-    if it is missing. Raises NoBase and OSError.
+    `python` in the settings is relative to `root`, the project in the working tree. An environment that is missing is
+    made in `folder`. Raises NoBase and OSError.
     """
     app = settings.app
     if app is None or not app.has_own_environment:
@@ -61,7 +61,7 @@ def application_environment(
 
 
 def application_python(settings: Settings, root: Path) -> Path:
-    """Return the Python of the application of the working tree, which has its own environment. Raises NotReady."""
+    """Return the Python of the application in the working tree. Raises NotReady."""
     try:
         folder = cache.state_folder() / SIDES / APPLICATIONS
         found = application_environment(settings, root, top_of(root), root, folder, lambda _: None)
@@ -73,9 +73,9 @@ def application_python(settings: Settings, root: Path) -> Path:
 def application_changes(
     base_tree: Path, head_tree: Path, prefix: str, base: ApplicationEnvironment, head: ApplicationEnvironment
 ) -> tuple[list[tuple[str, str, str]], list[UnjudgedPackage]]:
-    """Return the packages of the application that differ: name, version in base and in head; and the unjudged ones.
+    """Return the changed packages of the application (name, version in base and in head), and the unjudged ones.
 
-    If both sides have one environment, no change of a lock file can be judged.
+    If both sides share one environment, no change of a lock file can be judged.
     """
     before, now = packages_in(base.folders), packages_in(head.folders)
     found = wanted_changes(base_tree, head_tree, prefix, {}, installed=Installed(now))
@@ -86,7 +86,7 @@ def application_changes(
         ]
         return [], [*found.unjudged, *changed]
     names = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
-    # A version that is the same may come from another URL.
+    # The same version may come from another URL.
     names |= ({*found.changes} | {one.name for one in found.unjudged}) & now.keys()
     packages = [(name, before.get(name, ""), now.get(name, "")) for name in sorted(names)]
     return packages, [one for one in found.unjudged if one.cause == "unknown_format"]
@@ -97,7 +97,7 @@ def _facts(python: Path, named: str) -> ApplicationEnvironment:
         code, output, errors = run_command([str(python), "-I", "-c", FACTS], ASK_LIMIT_S)
         version, folders = json.loads(output) if code == 0 else ((), ())
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise NoBase(f"{named} can't be run: {error}; make that environment, or correct the setting") from None
+        raise NoBase(f"{named} can't be run: {error}; create that environment, or correct the setting") from None
     if code:
         raise NoBase(f"{named} can't be run: {last_lines(errors, MOST_LINES)}")
     if tuple(version) < OLDEST:
@@ -107,7 +107,7 @@ def _facts(python: Path, named: str) -> ApplicationEnvironment:
 
 
 def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """Make an environment of what the application asks for, with a server: its own code is imported from the tree."""
+    """Make an environment with the application's dependencies and uvicorn, without the application itself."""
     install = structs.replace(settings.install, application="dependencies")
     source: list[str] = []
     try:

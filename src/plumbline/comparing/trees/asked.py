@@ -1,4 +1,4 @@
-"""The packages that a tree asks for: by its lock file, pyproject.toml, requirements files, and those of its suite."""
+"""The packages that a tree asks for: in its lock file, pyproject.toml, requirements files, and those of its suite."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from plumbline.settings import InstallSettings
 
 ADVICE = f'list them in {SUITE_REQUIREMENTS}, and set `application = "off"` in [install] of {SUITE}/settings.toml'
 EXPORT_LIMIT_S = 60.0
-# The tools that read their own lock file best, with their options for an extra and a group.
+# Commands of the tools that export their own lock file, with their options for an extra and a group.
 EXPORTS: Mapping[str, tuple[str, str, str]] = {
     "uv.lock": (
         "uv export --quiet --frozen --no-hashes --no-header --no-annotate --no-emit-project --no-default-groups",
@@ -31,7 +31,7 @@ EXPORTS: Mapping[str, tuple[str, str, str]] = {
     "poetry.lock": ("poetry export --no-interaction --without-hashes --format=requirements.txt", "--extras", "--with"),
     "pdm.lock": ("pdm export --no-hashes --prod --format=requirements", "--group", "--group"),
 }
-# Of several requirements files, those of production are the application's.
+# If there are several requirements files, the first of these is the application's.
 PREFERRED = ("requirements.txt", "production.txt", "prod.txt", "base.txt", "main.txt")
 
 Table = Mapping[str, Any]
@@ -41,11 +41,10 @@ Part = Literal["all", "application", "suite"]
 def asked_for(
     tree: Path, project: Path, install: InstallSettings, before: Iterable[str] = (), part: Part = "all"
 ) -> tuple[Asked, list[str]]:
-    """Return the packages that the folder `project` of a tree asks for, and the files that say so, for the reader.
+    """Return the packages that the folder `project` of a tree asks for, and the names of the files that list them.
 
-    `part` leaves out what only the application asks for, or only its suite, if each has an environment. `before` are
-    the packages of an environment that is to change as little as possible, as lines of a requirements file. Raises
-    InstallError, and NoBase if a file cannot be read.
+    `part`: "suite" or "application" if they have separate environments. `before`: installed packages, as lines of a
+    requirements file; their versions are kept if possible. Raises InstallError, and NoBase if a file cannot be read.
     """
     files = [SUITE_REQUIREMENTS] if (project / SUITE_REQUIREMENTS).is_file() and part != "application" else []
     if part == "suite":
@@ -76,7 +75,7 @@ def asked_for(
 
 
 def is_buildable(project: Path, pyproject: Table) -> bool:
-    """Return whether the project can be installed, by what it declares."""
+    """Return whether the project can be installed, according to pyproject.toml."""
     tool = pyproject.get("tool", {})
     poetry, uv = tool.get("poetry", {}), tool.get("uv", {})
     declared = (poetry.get("package-mode"), uv.get("package"), tool.get("pdm", {}).get("distribution"))
@@ -86,7 +85,7 @@ def is_buildable(project: Path, pyproject: Table) -> bool:
         is_old = "project" not in pyproject and not poetry and (project / "setup.py").is_file()
         return is_old or uv.get("package") is True
     if str(pyproject["build-system"].get("build-backend", "")).startswith("poetry.") and "packages" not in poetry:
-        # Poetry builds the folder or module of the project's name.
+        # Poetry builds the folder or module with the name of the project.
         name = poetry.get("name") or pyproject.get("project", {}).get("name") or ""
         module = canonicalize_name(name).replace("-", "_")
         found = [project / folder / file for folder in ("", "src") for file in (module, f"{module}.py")]
@@ -97,7 +96,7 @@ def is_buildable(project: Path, pyproject: Table) -> bool:
 def _application(
     project: Path, pyproject: Table, pins: Sequence[str], install: InstallSettings
 ) -> tuple[list[str], bool, str]:
-    """Return the lines that ask for the application, whether its declared dependencies count instead, and the file."""
+    """Return requirements for the application, whether to use its declared dependencies instead, and the file name."""
     text = (
         (project / SUITE_REQUIREMENTS).read_text(encoding="utf-8") if (project / SUITE_REQUIREMENTS).is_file() else ""
     )
@@ -121,7 +120,7 @@ def _application(
         )
     if is_static or "dependencies" in table.get("dynamic", []) or (poetry and "build-system" in pyproject):
         if not find_uv():
-            raise InstallError(f"the dependencies in pyproject.toml can be read by uv alone: install uv, or {ADVICE}")
+            raise InstallError(f"only uv can read the dependencies in pyproject.toml: install uv, or {ADVICE}")
         return [], True, file
     if poetry.get("dependencies"):
         raise InstallError(f"the dependencies in pyproject.toml can't be read without a [build-system]: {ADVICE}")
@@ -129,9 +128,9 @@ def _application(
 
 
 def local_files(asked: Asked, packages: Iterable[str]) -> list[str]:
-    """Return further files that say what is asked for: those that requirements files name, and of packages in folders.
+    """Return further files that list packages: those that requirements files include, and metadata of local packages.
 
-    Their paths are relative to the project, if they can be.
+    Their paths are relative to the project if possible.
     """
     texts: dict[Path, str] = {}
     for file in asked.files:
@@ -144,13 +143,13 @@ def local_files(asked: Asked, packages: Iterable[str]) -> list[str]:
 
 
 def copied_code(folder: Path, packages: Iterable[str]) -> list[str]:
-    """Return the Python files of folders that are installed as copies, relative to `folder` if they can be."""
+    """Return the Python files of folders that are installed as copies, relative to `folder` if possible."""
     found = {path for place in copied_folders(packages, folder) for path in place.rglob("*.py") if path.is_file()}
     return sorted({os.path.relpath(path, folder) for path in found})
 
 
 def _requirements_files(tree: Path, project: Path, lock: Lock, install: InstallSettings) -> list[str]:
-    """Return the application's requirements files: those of the settings, or the ones that say what production has."""
+    """Return the application's requirements files: those of the settings, or those of production."""
     if install.requirements:
         return list(install.requirements)
     if lock.file in LOCK_FILES or install.application == "off":
@@ -166,7 +165,7 @@ def _requirements_files(tree: Path, project: Path, lock: Lock, install: InstallS
 
 
 def _exported(lock: Lock, project: Path, install: InstallSettings) -> list[str]:
-    """Return the pins that the tool of a lock file exports; none without the tool, or if it refuses."""
+    """Return the pins that the tool of a lock file exports, none if the tool is missing or fails."""
     if lock.file not in EXPORTS:
         return []
     command, extra, group = EXPORTS[lock.file]
@@ -181,7 +180,7 @@ def _exported(lock: Lock, project: Path, install: InstallSettings) -> list[str]:
 
 
 def _pin(line: str) -> str:
-    """Return a line of an export without extras, which no constraint may have; "" if it pins nothing."""
+    """Return a line of an export without extras, which constraints must not have. "" if the line pins nothing."""
     try:
         requirement = Requirement(line)
     except InvalidRequirement:

@@ -1,4 +1,4 @@
-"""The files of the working tree and of a commit, as git checks them out."""
+"""The files of the working tree, and of a commit as git would check it out."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from plumbline.processes import last_lines
 
 LEAST_FREE_BYTES = 1 << 20
 LINK, SUBMODULE = "120000", "160000"
-# Git LFS keeps the contents of a file elsewhere. Its specification limits the pointer to less than this size.
+# Git LFS stores the contents of a file elsewhere and commits a pointer, which is smaller than 1024 bytes.
 LFS_POINTER = re.compile(rb"version https?://[^\n]+\n(?:ext-[^\n]+\n)*oid sha256:([0-9a-f]{64})\n")
 MOST_BYTES_IN_POINTER = 1024
 FILTER_ADVICE = "See `git config --get-regexp ^filter`: the command must run in any folder"
@@ -28,11 +28,11 @@ class Head:
 
     tree: Path
     files: Mapping[str, Path]  # by the SHA-256 of their contents
-    pointers: Sequence[str]  # the files whose contents Git LFS has not brought
+    pointers: Sequence[str]  # files whose contents Git LFS has not fetched
 
 
 def listed_by_git(git: Git) -> set[str]:
-    """Return the files of the working tree: tracked and untracked, not ignored; those of submodules as well."""
+    """Return the tracked and untracked files of the working tree and its submodules, without ignored files."""
     paths = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
     # Git also lists the files of a folder that was replaced by a link.
     folders = {folder for folder in {path.parent for path in paths.values()} if folder.resolve() == folder}
@@ -48,7 +48,7 @@ def submodules(git: Git) -> list[str]:
 
 
 def checkout_settings(git: Git) -> list[object]:
-    """Return what decides, beside a commit, how git checks it out here."""
+    """Return everything except the commit that influences a checkout here."""
     files = [git.top / git.ask("rev-parse", "--git-path", f"info/{name}") for name in ("attributes", "sparse-checkout")]
     texts = [path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "" for path in files]
     settings = git.ask("config", "--get-regexp", r"^(core|filter)\.")
@@ -56,9 +56,9 @@ def checkout_settings(git: Git) -> list[object]:
 
 
 def check_out(git: Git, commit: str, tree: Path, head: Head, without: Sequence[str] = (), below: str = "") -> None:
-    """Write the files of a commit, as a switch to it would, and those of the submodules that the working tree has.
+    """Write the files of a commit, as `git switch` would, with those of the submodules that the working tree has.
 
-    Leave out the paths `without`. `below`: the path of a submodule in the working tree. Raises NoBase.
+    The paths `without` are left out. `below`: the path of a submodule in the working tree. Raises NoBase.
     """
     tree.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,13 +83,13 @@ def check_out(git: Git, commit: str, tree: Path, head: Head, without: Sequence[s
             check_out(submodule, wanted, tree / name, head, below=f"{below}{name}/")
         elif name not in known:
             raise NoBase(
-                f"the base has the submodule {below}{name}, whose files are not here, as the working tree has it no"
-                " more: name a base without it by PERF_BASE=REV"
+                f"the base has the submodule {below}{name}, but its files are not here, because the working tree does"
+                " not have it any more: set PERF_BASE=REV to a base without it"
             )
 
 
 def retarget(links: Iterable[str], tree: Path, top: Path) -> None:
-    """Make these links of a copy lead where they lead in the repository, and to the copy's own files if inside."""
+    """Correct these links in a copy: a link into the repository leads into the copy, any other to its old target."""
     for name in links:
         link = tree / name
         if not link.is_symlink():
@@ -103,7 +103,7 @@ def retarget(links: Iterable[str], tree: Path, top: Path) -> None:
 
 
 def pointed_at(path: Path) -> str:
-    """Return the SHA-256 of the contents that Git LFS keeps elsewhere; empty for any other file."""
+    """Return the SHA-256 of the contents if a file is a pointer of Git LFS, otherwise ""."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size >= MOST_BYTES_IN_POINTER:
         return ""
     found = LFS_POINTER.match(path.read_bytes())
@@ -111,7 +111,7 @@ def pointed_at(path: Path) -> str:
 
 
 def _above(path: Path, below: str) -> Path:
-    """Return the folder from which the path `below`, with a slash at its end, leads to `path`."""
+    """Return the parent folder from which `below`, a relative path with a slash at its end, leads to `path`."""
     return path.parents[below.count("/") - 1] if below else path
 
 
@@ -122,13 +122,13 @@ def _in_index(git: Git, mode: str, environ: Mapping[str, str] = {}) -> dict[str,
 
 
 def _write_files(git: Git, commit: str, tree: Path, environ: Mapping[str, str]) -> None:
-    # Unlike `checkout-index`, this follows the commit's own attributes and a sparse checkout, and a partial clone
-    # fetches once. An archive would lack what is `export-ignore`.
+    # Unlike `checkout-index`, this obeys the attributes of the commit and a sparse checkout, and a partial clone
+    # fetches only once. Unlike `archive`, it includes files with the attribute `export-ignore`.
     command = ("read-tree", "--reset", "-u", "--no-recurse-submodules", commit)
     try:
         _, errors = git.checked(*command, options=WITHOUT_LFS, environ=environ)
     except NoBase as error:
-        if shutil.disk_usage(tree).free < LEAST_FREE_BYTES:  # git doesn't say why
+        if shutil.disk_usage(tree).free < LEAST_FREE_BYTES:  # git does not report this cause
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         if "smudge filter" in str(error):
             raise NoBase(f"{error}. {FILTER_ADVICE}") from None
@@ -141,7 +141,7 @@ def _write_files(git: Git, commit: str, tree: Path, environ: Mapping[str, str]) 
 
 
 def _remove(tree: Path, name: str) -> None:
-    """Remove a file of a copy, and the folders that are empty then."""
+    """Remove a file of a copy, and folders that are empty then."""
     with contextlib.suppress(OSError):
         (tree / name).unlink()
         for folder in PurePosixPath(name).parents[:-1]:
@@ -149,11 +149,11 @@ def _remove(tree: Path, name: str) -> None:
 
 
 def _fill_in_pointers(git: Git, commit: str, tree: Path, head: Head, below: str) -> None:
-    """Replace the pointers of Git LFS by the files' contents, where the working tree has contents."""
+    """Replace pointers of Git LFS by the contents of the files, for files whose contents the working tree has."""
     pointers = {path.relative_to(tree).as_posix(): at for path in tree.rglob("*") if (at := pointed_at(path))}
     if not pointers:
         return
-    # All of a clone without Git LFS are pointers, and those of a file that the change removes may be.
+    # In a clone without Git LFS all files are pointers. Files that the change removes may be pointers, too.
     wanted = {
         name: found
         for name, found in pointers.items()

@@ -1,4 +1,4 @@
-"""The base's environment: a copy of this one in which only the packages that differ are installed or removed."""
+"""The environment of the base: a copy of this one in which the changed packages are installed or removed."""
 
 import importlib.metadata
 import importlib.util
@@ -37,15 +37,15 @@ def distributions() -> dict[str, importlib.metadata.Distribution]:
 
 
 def local_packages() -> set[str]:
-    """Return the packages that are installed from a folder (PEP 610), as the project under test is; never Plumbline."""
+    """Return the packages that are installed from a folder (PEP 610), such as the project under test; not Plumbline."""
     urls = {name: one.read_text("direct_url.json") or "" for name, one in distributions().items() if name != PLUMBLINE}
     return {name for name, url in urls.items() if '"dir_info"' in url}
 
 
 def installed_copies(top: Path) -> dict[str, tuple[str, set[Path]]]:
-    """Return the packages that are installed from a folder of the repository `top` as a copy of its code.
+    """Return the packages that are installed from a folder of the repository `top`, but not editable.
 
-    By name: the folder below `top`, and the files of the copy.
+    By name: the folder relative to `top`, and the installed files.
     """
     found: dict[str, tuple[str, set[Path]]] = {}
     for name in local_packages():
@@ -68,11 +68,12 @@ def base_python(
     complete: bool = True,
     options: Sequence[str] = (),
 ) -> Path:
-    """Return the Python of an environment like this one with these changes, made in the cache `folder` if need be.
+    """Return the Python of an environment like this one with these changes. It is cached in `folder`.
 
-    `project` is the folder whose pip or uv settings count; `options` are lines of a requirements file that name package
-    indexes. If the changes are not `complete`, packages that they need change with them, where the installed ones do
-    not fit. The caller holds the lock of the cache. Raises NoBase if a version cannot be installed, and OSError.
+    `changes`: by package a version or URL, or "" to remove it. `project`: the folder with settings for pip or uv.
+    `options`: lines of a requirements file that name package indexes. `complete`: whether no other packages need to
+    change with these. The caller must hold the lock of the cache. Raises NoBase if a package cannot be installed, and
+    OSError.
     """
     if not changes:
         return Path(sys.executable)
@@ -88,7 +89,7 @@ def base_python(
 
 
 def forget_urls(python: Path) -> None:
-    """Remove what installers note of where packages in this environment came from: such a URL can hold a token."""
+    """Remove the URLs that packages in this environment were installed from, because a URL can contain a token."""
     for packages in package_folders(python):
         for file in Path(packages).glob("*.dist-info/direct_url.json"):
             if '"file://' not in file.read_text(encoding="utf-8"):
@@ -96,7 +97,7 @@ def forget_urls(python: Path) -> None:
 
 
 def package_folders(python: Path) -> list[str]:
-    """Return the folders of the packages of an environment, given its Python."""
+    """Return the package folders of the environment of a Python."""
     paths = _paths(python.parent.parent)
     return sorted({str(paths["purelib"]), str(paths["platlib"])})
 
@@ -118,7 +119,7 @@ def _paths(environment: Path) -> dict[str, Path]:
 
 
 def _copy_environment(target: Path) -> None:
-    """Make a virtual environment with this one's packages, by hard links if the file system has them."""
+    """Make a virtual environment with the packages of this one, by hard links if possible."""
     try:
         venv.create(target, symlinks=True)
     except ValueError as error:  # a path with a colon in it
@@ -133,7 +134,7 @@ def _copy_environment(target: Path) -> None:
         if script.is_file() and not copy.exists() and before in (text := script.read_bytes())[:1000]:
             copy.write_bytes(text.replace(before, after))
             copy.chmod(script.stat().st_mode)
-    # The project itself keeps only its metadata: its code comes from the copy of the tree.
+    # Keep only the metadata of the project itself, because its code is imported from the copy of the tree.
     for file in (file for name in local_packages() for file in distributions()[name].files or []):
         if not file.parts[0].endswith(".dist-info") and ".." not in file.parts:
             (paths["purelib"] / file).unlink(missing_ok=True)
@@ -147,7 +148,7 @@ def _link(source: str, target: str) -> None:
 
 
 def _install(changes: Mapping[str, str], python: Path, project: Path, complete: bool, options: Sequence[str]) -> None:
-    """Use the tool that installed this environment, because its settings name the package indexes."""
+    """Install and remove packages with the tool that made this environment. Its settings name the package indexes."""
     by_uv = any((one.read_text("INSTALLER") or "").strip() == "uv" for one in distributions().values())
     has_pip = importlib.util.find_spec("pip") is not None
     uv = find_uv() if by_uv or not has_pip else []
@@ -165,21 +166,21 @@ def _install(changes: Mapping[str, str], python: Path, project: Path, complete: 
     added = {name: pin for name, pin in changes.items() if pin}
     asked = [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in added.items()]
     with tempfile.TemporaryDirectory() as temporary:
-        file = Path(temporary, "packages.txt")  # not in the command, as the URL of an index may hold a token
+        file = Path(temporary, "packages.txt")  # not in the command line, because an index URL may contain a token
         file.write_text("\n".join([*options, *asked]), encoding="utf-8")
         steps = [[*install, "-r", str(file)]]
         if not complete:
             steps.append([word for word in steps[0] if word not in ("--no-deps", "--force-reinstall")])
         for command in steps if added else []:
-            # From uv's cache first: faster, and it needs no network.
+            # Try uv's cache first, which is faster and needs no network.
             if (uv and not _problem([*command, "--offline"], project)) or not (problem := _problem(command, project)):
                 continue
             named = {name: pin for name, pin in added.items() if re.search(rf"\b{re.escape(name)}\b", problem)}
-            raise NoBase(f"{_shown(named or added)} of the base can't be installed now: {problem}")
+            raise NoBase(f"{_shown(named or added)} of the base can't be installed: {problem}")
 
 
 def _problem(command: list[str], project: Path) -> str:
-    """Return the last lines of a command that fails, in one line; empty if it worked."""
+    """Run a command. Return its last lines as one line if it fails, otherwise ""."""
     try:
         run_installer(command, project, limit_s=INSTALL_LIMIT_S)
     except InstallError as error:

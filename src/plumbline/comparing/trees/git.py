@@ -1,4 +1,4 @@
-"""Git commands in the repository around a folder, and the commit that its working tree is compared with."""
+"""Git commands, and the base commit of the working tree."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
-# Variables that name the target of a change. The first that is set wins.
+# Environment variables that name the target of a proposed change. The first one that is set counts.
 TARGETS = (
     "PERF_BASE",
     "GITHUB_BASE_REF",
@@ -29,7 +29,7 @@ TARGETS = (
     "CI_MERGE_REQUEST_TARGET_BRANCH_SHA",
     "CI_MERGE_REQUEST_DIFF_BASE_SHA",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",
-    "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME",  # of GitHub, in GitLab
+    "CI_EXTERNAL_PULL_REQUEST_TARGET_BRANCH_NAME",  # GitLab, for a pull request of GitHub
     "BITBUCKET_PR_DESTINATION_BRANCH",
     "BUILDKITE_PULL_REQUEST_BASE_BRANCH",
     "CHANGE_TARGET",  # Jenkins
@@ -38,7 +38,7 @@ TARGETS = (
     "CI_COMMIT_TARGET_BRANCH",  # Woodpecker
     "CIRRUS_BASE_BRANCH",
 )
-# These name the target only in a pull request, which another variable and its value show.
+# These name the target only in a pull request: if another variable has a value that matches.
 IN_PULL_REQUEST = {
     "APPVEYOR_REPO_BRANCH": ("APPVEYOR_PULL_REQUEST_NUMBER", r"\d+"),
     "CODEBUILD_WEBHOOK_BASE_REF": ("CODEBUILD_WEBHOOK_EVENT", r"PULL_REQUEST_\w+"),
@@ -52,7 +52,7 @@ FUNCTION = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
 NO_REPOSITORY = (
     "Use a checkout by `git clone`, with all of its `.git` (GitHub: `actions/checkout` needs git in the job's image)"
 )
-# Git adds this to each cause.
+# Git appends this to each error.
 NOT_READ = """fatal: Could not read from remote repository.
 
 Please make sure you have the correct access rights
@@ -62,16 +62,16 @@ ADVICE = "or check out the whole history (GitHub: `fetch-depth: 0`; GitLab: `GIT
 
 
 class NoBase(Exception):
-    """There is no base commit, or it cannot be rebuilt: the reason in a sentence for the reader."""
+    """There is no base commit, or it cannot be run. The message is shown to the user."""
 
 
 class Git:
-    """The repository around a folder. Commands run in its root, never prompt, and are killed at a time limit."""
+    """The repository that contains a folder. Commands run in its root, never prompt, and have a time limit."""
 
     def __init__(self, folder: Path) -> None:
         """Raises NoBase if there is no git or no repository."""
         self.top = folder
-        # `prefix` is the path of the folder below the root, with a slash at its end; empty if both are the same.
+        # `prefix` is the folder's path relative to the root, with a slash at its end; "" if the folder is the root.
         try:
             self.prefix, top = self.run("rev-parse", "--show-prefix", "--show-toplevel").split("\n")[:2]
         except NoBase as error:
@@ -80,10 +80,10 @@ class Git:
         remotes = self.ask("remote").split()
         self.remote = "origin" if "origin" in remotes else next(iter(remotes), "")
         self._began_s = time.monotonic()
-        self._failed_fetches: dict[str, list[str]] = {}  # by their last errors
+        self._failed_fetches: dict[str, list[str]] = {}  # commands by error message
 
     def run(self, *arguments: str, environ: Mapping[str, str] = {}) -> str:
-        """Return the output of a command; raises NoBase with its last errors if it fails."""
+        """Return the output of a command. Raises NoBase with its error message if it fails."""
         return self.checked(*arguments, environ=environ)[0]
 
     def checked(
@@ -93,7 +93,7 @@ class Git:
         environ: Mapping[str, str] = {},
         limit_s: float = COMMAND_LIMIT_S,
     ) -> tuple[str, str]:
-        """Return the output and the errors of a command that succeeds; raises NoBase with its last errors if not."""
+        """Return the output and the error output of a command. Raises NoBase with its error message if it fails."""
         code, output, errors = self._run(*arguments, options=options, environ=environ, limit_s=limit_s)
         if code:
             cause = last_lines(errors.replace(NOT_READ, ""), 3) or f"exit code {code}"
@@ -101,7 +101,7 @@ class Git:
         return output, errors
 
     def ask(self, *arguments: str) -> str:
-        """Return the output of a command, stripped; empty if it fails."""
+        """Return the output of a command, stripped, or "" if it fails."""
         code, output, _ = self._run(*arguments)
         return output.strip() if code == 0 else ""
 
@@ -109,8 +109,8 @@ class Git:
         return self.run("ls-files", "-z", *options, environ=environ).split("\0")[:-1]
 
     def contents(self, commit: str, file: Path) -> str:
-        """Return a file of the working tree as it is in a commit, stripped; empty if it is not there."""
-        path = file.resolve()  # git follows no link
+        """Return the contents of a file in a commit, stripped, or "" if the commit lacks it."""
+        path = file.resolve()  # git does not follow links
         return (
             self.ask("show", f"{commit}:{path.relative_to(self.top).as_posix()}")
             if path.is_relative_to(self.top)
@@ -118,29 +118,29 @@ class Git:
         )
 
     def commit(self, *names: str) -> str:
-        """Return the full hash of the commit that the first of these revisions names; empty if none is here."""
+        """Return the full hash of the first of these revisions that exists here, or ""."""
         command = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         return next(filter(None, (self.ask(*command, f"{name}^{{commit}}") for name in names)), "")
 
     def boundaries(self) -> list[str]:
-        """Return the commits at which a shallow clone ends; none for a complete clone."""
+        """Return the commits at which a shallow clone ends, none if the clone is complete."""
         file = self.top / self.ask("rev-parse", "--git-path", "shallow")
         return file.read_text(encoding="ascii").split() if file.is_file() else []
 
     def tips(self, branch: str) -> list[str]:
-        """Return the newest commits of a branch: the local one, and as each remote had it at the last fetch."""
+        """Return the newest commits of a branch: the local branch, and the last fetched one of each remote."""
         refs = (f"refs/heads/{branch}", f"refs/remotes/*/{branch}")
         return self.ask("for-each-ref", "--format=%(objectname)", *refs).split()
 
     def default_branch(self) -> str:
-        """Return the name of the default branch, as the clone has it or the remote says; empty if that is unknown."""
+        """Return the name of the default branch, by the clone or the remote, or "" if it is unknown."""
         prefix = f"refs/remotes/{self.remote}/"
         if name := self.ask("symbolic-ref", "--quiet", f"{prefix}HEAD").removeprefix(prefix):
             return name
         if name := next(filter(self.tips, ("main", "master")), ""):
             return name
         if not self.remote or not (self.boundaries() or self.ask("for-each-ref", "--count=1", prefix)):
-            return ""  # there is no remote, or nothing of it is here
+            return ""  # there is no remote, or nothing of it was fetched
         with contextlib.suppress(subprocess.TimeoutExpired):
             _, output, _ = self._run("ls-remote", "--symref", "--", self.remote, "HEAD", limit_s=FETCH_LIMIT_S)
             if found := re.match(r"ref: refs/heads/(\S+)\s", output):
@@ -148,11 +148,11 @@ class Git:
         return ""
 
     def deepen(self, find: Callable[[], str], *refspecs: str) -> str:
-        """Fetch more and more history, and `refspecs`, until `find` finds something; empty if it never does."""
+        """Fetch more and more history, and `refspecs`, until `find` returns something. Return that, or ""."""
         for option in DEEPENING:
             if not (boundaries := self.boundaries()):
                 return find() if refspecs and self._fetch("", *refspecs) else ""
-            # By commit, because HEAD may be on no branch of the remote; some servers serve branches only.
+            # Fetch by commit, because HEAD may not be on a branch of the remote. Some servers serve only branches.
             if not self._fetch(option, *boundaries, *refspecs):
                 self._fetch(option, *refspecs)
             if found := find():
@@ -160,13 +160,13 @@ class Git:
         return ""
 
     def fetch_alone(self, name: str) -> str:
-        """Fetch one commit, branch or tag without its history. Returns its hash; empty if that fails."""
-        depth = "--depth=1" if self.boundaries() else ""  # would cut off the history of a complete clone
+        """Fetch one commit, branch or tag without its history. Return its hash, or "" if that fails."""
+        depth = "--depth=1" if self.boundaries() else ""  # this option would make a complete clone shallow
         is_name = re.fullmatch(r"[\w./-]+", name)
         return self.commit("FETCH_HEAD") if is_name and self._fetch(depth, name) else ""
 
     def attempts(self) -> str:
-        """Return the fetches that failed and why, in brackets, for the end of a message."""
+        """Return the failed fetches and their errors, in brackets, for the end of a message."""
         failed = [f"{', '.join(fetches[:MOST_SHOWN])}: {errors}" for errors, fetches in self._failed_fetches.items()]
         tried = f" (tried: {'; '.join(failed[:MOST_SHOWN])})" if failed else ""
         return tried if self.remote else " (there is no remote to fetch from)"
@@ -177,7 +177,7 @@ class Git:
         options = [option] if option else []
         command = ("fetch", "--no-tags", "--quiet", "--no-recurse-submodules", *options, "--", self.remote, *names)
         left_s = self._began_s + FETCH_LIMIT_S - time.monotonic()
-        code, errors = 1, f"not done in time: all fetching may take {FETCH_LIMIT_S:g} s"
+        code, errors = 1, f"not done within the limit of {FETCH_LIMIT_S:g} s for all fetches"
         if left_s > 0:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code, _, errors = self._run(*command, limit_s=left_s)
@@ -212,23 +212,23 @@ class Base:
     """A base commit."""
 
     commit: str  # the full hash
-    why: str  # it was chosen: "merge base with main (GITHUB_BASE_REF)"
+    why: str  # reason for this choice, such as "merge base with main (GITHUB_BASE_REF)"
 
 
 @dataclass(frozen=True)
 class _Target:
-    """The branch that a proposed change is meant for, or a commit of it."""
+    """The target of a proposed change."""
 
-    name: str  # of a branch, or a hash; empty if it is not known
-    source: str  # where the name is from: a variable, or what the branch is
+    name: str  # a branch or a hash; "" if it is unknown
+    source: str  # the variable that names the target, or a description such as "default branch"
 
 
 def is_proposed(root: Path) -> bool:
-    """Return whether HEAD is a proposed change: `find_base` then finds the commit of its target that it starts from.
+    """Return whether HEAD is a proposed change.
 
-    That is a pull or merge request, a merge queue, PERF_BASE, and a branch with commits that the default branch lacks.
-    The default branch itself is none, even if some of its commits have not been pushed. A repository that git cannot
-    read is one only if a variable says so.
+    A proposed change is a pull or merge request, a merge queue, a run with PERF_BASE, or a branch with commits that the
+    default branch lacks. The default branch itself is never one, even with commits that have not been pushed. If git
+    cannot read the repository, only environment variables count.
     """
     if _named_target():
         return True
@@ -240,7 +240,7 @@ def is_proposed(root: Path) -> bool:
 
 
 def _named_target() -> _Target | None:
-    """Return the target that the variables of a pipeline, or PERF_BASE, name; None for no proposed change."""
+    """Return the target that PERF_BASE or the variables of a pipeline name, if any."""
     if name := next(filter(os.environ.get, TARGETS), ""):
         return _Target(os.environ[name].removeprefix("refs/heads/"), name)
     for name, (variable, value) in IN_PULL_REQUEST.items():
@@ -252,12 +252,12 @@ def _named_target() -> _Target | None:
         return _Target(commit or (queue[1] if queue else ""), "merge queue")
     if os.environ.get("CI_PIPELINE_SOURCE") == "merge_request_event":
         return _Target("", "merge request")
-    name = _github_event("pull_request", "base", "ref")  # also of a review, for which GitHub sets no variable
+    name = _github_event("pull_request", "base", "ref")  # for reviews, too, for which GitHub sets no variable
     return _Target(name, "pull request") if name else None
 
 
 def _github_event(*keys: str) -> str:
-    """Return a text from the description of the event that GitHub runs this for; empty if it is not there."""
+    """Return a text from the event of this GitHub workflow run, or "" if it is missing."""
     try:
         found = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
         for key in keys:
@@ -268,7 +268,7 @@ def _github_event(*keys: str) -> str:
 
 
 def _names_in_ci() -> tuple[str, str]:
-    """Return the names of the branch that a pipeline runs for, and of the default branch; empty if not known."""
+    """Return the names of the pipeline's branch and of the default branch, "" if unknown."""
     branch = "" if _is_tag() else os.environ.get("CI_COMMIT_BRANCH") or os.environ.get("GITHUB_REF_NAME", "")
     return branch, os.environ.get("CI_DEFAULT_BRANCH") or _github_event("repository", "default_branch")
 
@@ -278,7 +278,7 @@ def _is_tag() -> bool:
 
 
 def _default_branch(git: Git) -> _Target | None:
-    """Return the default branch if HEAD has commits that it lacks; else None. Raises NoBase."""
+    """Return the default branch if HEAD has commits that it lacks, otherwise None. Raises NoBase."""
     if not (head := git.commit("HEAD")):
         return None
     branch, default = _names_in_ci()
@@ -287,7 +287,7 @@ def _default_branch(git: Git) -> _Target | None:
     branch = git.ask("symbolic-ref", "--quiet", "HEAD").removeprefix("refs/heads/") or branch
     default = default or git.default_branch()
     if not default or branch == default:
-        # Only pipelines make shallow clones of one branch, and here the remote doesn't say which it is.
+        # A shallow clone of one branch comes from a pipeline, and here the default branch is unknown.
         return _Target("", "branch") if not default and git.boundaries() else None
     target = _Target(default, "default branch")
     if tips := git.tips(default):
@@ -296,10 +296,10 @@ def _default_branch(git: Git) -> _Target | None:
 
 
 def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> Base:
-    """Return the commit to compare the working tree in `root` with.
+    """Return the base commit of the working tree in `root`.
 
-    That is `revision` if it is given, else the merge base with the target of a proposed change, else the newest commit
-    that changed the file `baseline`. A shallow clone is deepened, within FETCH_LIMIT_S seconds in all. Raises NoBase.
+    This is `revision` if it is given, or else the merge base with the target of a proposed change, or else the newest
+    commit that changed the file `baseline`. A shallow clone is deepened, for up to FETCH_LIMIT_S. Raises NoBase.
     """
     git = Git(root)
     if revision:
@@ -308,7 +308,7 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
         why, problem = f"as asked: {revision}", f"{revision!r} names no commit here"
     elif target := _named_target() or _default_branch(git):
         if not target.name:
-            raise NoBase(f"the target of this {target.source} is not known: name its branch by PERF_BASE=NAME")
+            raise NoBase(f"the target of this {target.source} is unknown: set PERF_BASE to the name of its branch")
         found = _merge_base(git, target)
         named = f"{target.name[:12] if HASH.fullmatch(target.name) else target.name} ({target.source})"
         why, problem = f"merge base with {named}", f"no merge base with {named} can be found"
@@ -316,14 +316,14 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
         find = functools.partial(_last_change, git, baseline)
         found = find() or git.deepen(find)
         why = f"the newest commit that changed {baseline.name}"
-        problem = f"{baseline.name} leads to no commit to compare with: "
+        problem = f"there is no commit to compare with: {baseline.name}"
         if not found and not git.boundaries():
-            raise NoBase(f"{problem}it isn't in git. Commit it")
-        problem += "the commit that last changed it is not in this shallow clone"
+            raise NoBase(f"{problem} is not in git. Commit it")
+        problem += " was last changed by a commit that this shallow clone lacks"
     else:
         raise NoBase(
-            "there is no baseline, and so no commit to compare with: record one with"
-            f" `{nox_command()} -s baseline`, or name the commit, as in `{nox_command()} -s compare -- main`"
+            f"there is no baseline, and so no commit to compare with: record a baseline with `{nox_command()} -s"
+            f" baseline`, or name a commit, as in `{nox_command()} -s compare -- main`"
         )
     if not found:
         fetch = f"git fetch {'--unshallow ' if git.boundaries() else ''}{git.remote or 'origin'}"
@@ -332,7 +332,7 @@ def find_base(root: Path, revision: str = "", baseline: Path | None = None) -> B
 
 
 def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
-    """Return the baseline file as it is in the base commit; None if it is not there, or cannot be used."""
+    """Return the baseline file of the base commit, or None if it is missing or cannot be used."""
     git = Git(root)
     shown = git.contents(base.commit, file)
     with contextlib.suppress(ResultsError):
@@ -341,19 +341,19 @@ def baseline_at(root: Path, base: Base, file: Path) -> Results | None:
 
 
 def has_changed(root: Path, base: Base, names: Iterable[str]) -> bool:
-    """Return whether files of these names differ between the base and the working tree, anywhere. Raises NoBase."""
+    """Return whether any files with these names, in any folder, differ from the base. Raises NoBase."""
     patterns = [f":(top,glob)**/{name}" for name in names]
     return bool(Git(root).run("diff", "--name-only", base.commit, "--", *patterns).strip())
 
 
 def functions_at(root: Path, base: Base, file: str) -> set[str] | None:
-    """Return the names of the functions and methods in a file of the base commit's suite; None without the file."""
+    """Return the names of the functions in a file of the suite in the base commit, or None if it lacks the file."""
     source = Git(root).contents(base.commit, root / SUITE / file)
     return set(FUNCTION.findall(source)) if source else None
 
 
 def functions_in(file: Path) -> set[str]:
-    """Return the names of the functions and methods in a file; none if there is none."""
+    """Return the names of the functions and methods in a file, none if the file is missing."""
     return set(FUNCTION.findall(file.read_text("utf-8", errors="replace"))) if file.is_file() else set()
 
 
@@ -370,9 +370,9 @@ def _merge_base(git: Git, target: _Target) -> str:
     is_hash = HASH.fullmatch(name) is not None
     known, ref, merge = "", os.environ.get("GITHUB_REF", ""), os.environ.get("GITHUB_SHA")
     if is_hash and source != "PERF_BASE":
-        known = name  # GitLab names the merge base itself, as does GitHub's queue: the newest commit that it builds on
+        known = name  # GitLab and GitHub's merge queue name the merge base itself
     elif source in ("GITHUB_BASE_REF", "pull request") and ref.endswith("/merge") and git.commit("HEAD") == merge:
-        # HEAD is GitHub's trial merge. Its first parent is the target's newest commit.
+        # HEAD is GitHub's test merge. Its first parent is the newest commit of the target.
         known = git.ask("cat-file", "-p", "HEAD").partition("\nparent ")[2].partition("\n")[0]
     refspecs = [] if is_hash else [f"+refs/heads/{at_remote}:{branch}"]
     return find() or (known and (git.commit(known) or git.fetch_alone(known))) or git.deepen(find, *refspecs)
@@ -380,4 +380,4 @@ def _merge_base(git: Git, target: _Target) -> str:
 
 def _last_change(git: Git, file: Path) -> str:
     commit = git.ask("log", "-1", "--format=%H", "--", str(file.resolve()))
-    return "" if commit in git.boundaries() else commit  # where a shallow clone ends, a commit seems to make every file
+    return "" if commit in git.boundaries() else commit  # the last commit of a shallow clone seems to add every file

@@ -1,4 +1,4 @@
-"""The files that git ignores and that code may read all the same: both sides of a comparison get them, too."""
+"""Files that git ignores but that code may read. Both sides of a comparison get them."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ from pathlib import Path
 from plumbline.comparing.trees.git import Git
 from plumbline.comparing.trees.trace import COMPILED_FOLDER
 
-# A file or a folder that is larger, a folder of more files, and what goes beyond the total is linked.
+# Larger files and folders, folders with more files, and everything beyond the total are linked instead of copied.
 MOST_BYTES, MOST_FILES, MOST_BYTES_IN_TOTAL = 16 << 20, 2_000, 64 << 20
-# A folder that holds one of these is an environment or a cache.
+# A folder with one of these files is an environment or a cache.
 MARKERS = ("pyvenv.cfg", "CACHEDIR.TAG")
-# Of files from which code that git ignores is made, whatever that is called.
+# Suffixes of files from which code may be generated.
 SOURCES = {
     ".proto",
     ".thrift",
@@ -34,33 +34,33 @@ LEFT_OUT_FOLDERS = {COMPILED_FOLDER, ".git"}
 
 
 class CopyFailed(Exception):
-    """The copy of the working tree can't be made, or does not run although the working tree does."""
+    """The copy of the working tree cannot be made, or does not run although the working tree does."""
 
 
 @dataclass(frozen=True)
 class Extras:
-    """Files for both copies beside those that git lists: paths below the repository's root, with slashes."""
+    """Files for both copies in addition to those that git lists. Paths are relative to the repository's root."""
 
     copied: list[str]  # files
-    linked: list[str]  # files and folders; one outside of the repository begins with ".."
+    linked: list[str]  # files and folders; paths outside of the repository begin with ".."
 
 
 def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: Sequence[str], levels: int) -> Extras:
-    """Return what git ignores, and what `also_copy` names: paths from the project's root.
+    """Return the files that git ignores, and those that `also_copy` names, relative to the project's root.
 
-    Small files and folders are copied, because either side may write to them, and large ones are linked. `.env` files
-    are linked: no second file may hold their secrets. Environments, caches and the folder `results` are left out.
-    `levels`: how many folders above the repository `also_copy` can reach. Raises NoBase, and CopyFailed if `also_copy`
-    names what is not there.
+    Small files and folders are copied, because either side may write to them. Large ones are linked. `.env` files are
+    linked, so that their secrets are not copied. Environments, caches and the folder `results` are left out.
+    `levels`: how many folders above the repository `also_copy` can name. Raises NoBase, and CopyFailed if a path in
+    `also_copy` does not exist.
     """
     options = ("--others", "--exclude-standard")
     untracked = git.names(*options)
     found = [git.top / name for name in git.names(*options, "--ignored", "--directory")]
-    found += [git.top / name for name in untracked if name.endswith("/")]  # repositories that are no submodules
+    found += [git.top / name for name in untracked if name.endswith("/")]  # nested repositories
     for name in submodules:
         inner = Git(git.top / name)
         found += [inner.top / each for each in inner.names(*options, "--ignored", "--directory")]
-    # A cache may hold a .gitignore of its own: then git lists the files in it.
+    # If a cache has its own .gitignore, git lists its files.
     folders = {folder for path in found for folder in (path, *path.parents) if folder.is_relative_to(git.top)}
     left_out = {results, *filter(_is_cache, folders - {git.top})}
     wanted = [path for path in found if left_out.isdisjoint((path, *path.parents)) and not _holds_environment(path)]
@@ -76,14 +76,17 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     for name in also_copy:
         path = Path(os.path.normpath(git.top / git.prefix / name))
         if not path.exists():
-            raise CopyFailed(f"there is no {name}, which also_copy under [compare] in settings.toml names")
+            raise CopyFailed(f"{name} does not exist: correct also_copy under [compare] in settings.toml")
         if path.is_relative_to(git.top):
             files += _files(path) or []
             linked = [one for one in linked if not one.is_relative_to(path)]
         elif Path(os.path.relpath(path, git.top)).parts.count("..") <= levels:
             linked.append(path)
         elif not Path(name).is_absolute():
-            raise CopyFailed(f"{name} of also_copy is more than {levels} folders above the repository's root")
+            raise CopyFailed(
+                f"{name} in also_copy under [compare] is more than {levels} folders above the root of the repository:"
+                " write an absolute path"
+            )
     secret = [path for path in files if _is_secret(path) or path.is_symlink()]
 
     def names(paths: list[Path]) -> list[str]:
@@ -97,7 +100,7 @@ def _is_cache(folder: Path) -> bool:
 
 
 def _holds_environment(path: Path) -> bool:
-    """Return whether a folder that git ignores as a whole holds environments: ours, or as Nox and tox keep them."""
+    """Return whether an ignored folder contains the current environment, or environments of Nox or tox."""
     return Path(os.path.realpath(sys.prefix)).is_relative_to(path) or any(path.glob(f"*/{MARKERS[0]}"))
 
 
@@ -106,13 +109,13 @@ def _is_secret(path: Path) -> bool:
 
 
 def _files(path: Path, most_bytes: float = float("inf"), most_files: float = float("inf")) -> list[Path] | None:
-    """Return the files at or below a path; None if they are too many or too large."""
+    """Return the files at or below a path, or None if they are too many or too large."""
     found, total_bytes = list[Path](), 0
     is_folder = path.is_dir() and not path.is_symlink()
     for folder, folders, names in os.walk(path) if is_folder else [(path.parent, list[str](), [path.name])]:
         folders[:] = [name for name in folders if name not in LEFT_OUT_FOLDERS]
         for one in (Path(folder, name) for name in [*names, *folders]):
-            if one.is_symlink() or one.is_file():  # neither a folder, whose files follow, nor a socket or a pipe
+            if one.is_symlink() or one.is_file():  # no sockets and pipes
                 total_bytes += one.lstat().st_size
                 found.append(one)
         if total_bytes > most_bytes or len(found) > most_files:
@@ -121,7 +124,7 @@ def _files(path: Path, most_bytes: float = float("inf"), most_files: float = flo
 
 
 def read_extras(extras: Extras, paths: Iterable[Path], tree: Path) -> list[str]:
-    """Return those of the extras of the copy `tree` that are, or hold, one of these paths."""
+    """Return the extras of the copy `tree` that contain one of these paths."""
     below = {path.relative_to(tree) for path in paths if path.is_relative_to(tree)}
     read = {one.as_posix() for path in below for one in (path, *path.parents)}
     return [name for name in sorted([*extras.copied, *extras.linked]) if name in read]
@@ -130,10 +133,10 @@ def read_extras(extras: Extras, paths: Iterable[Path], tree: Path) -> list[str]:
 def made_from_changes(
     read: Iterable[str], changed: Iterable[str], base: Path, top: Path
 ) -> tuple[list[str], list[str]]:
-    """Return code that git ignores and base has from the working tree, and the changed files that it may be made from.
+    """Return ignored code that base has from the working tree, and changed files that it may be generated from.
 
-    `read`: names of the extras that were read; `changed`: the files that differ and that nobody read; `base`: the copy
-    of the base; `top`: the repository. Both are empty unless both are found. Code that base has made anew is its own.
+    `read`: the extras that were read. `changed`: the changed files that nobody read. `base`: the copy of the base.
+    `top`: the repository. Code that base has generated itself does not count. Both lists are empty if either is.
     """
     code = [one for one in map(Path, read) if one.suffix in CODE and _is_same_file(base / one, top / one)]
     compiled = {one.with_name(one.name.partition(".")[0] + ".py") for one in code if one.suffix != ".py"}
@@ -146,21 +149,21 @@ def _is_same_file(copy: Path, original: Path) -> bool:
 
 
 def env_files_above(top: Path, levels: int) -> list[str]:
-    """Return the `.env` files up to some levels above the repository in `top`: libraries look for them there."""
+    """Return the `.env` files in the folders above the repository `top`, where libraries look for them."""
     names = ["../" * level + ".env" for level in range(1, levels + 1)]
     return [name for name in names if (top / name).is_file()]
 
 
 def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path, levels: int) -> list[str]:
-    """Return those of these paths that are not in the copy `tree`, although the repository in `top` has them.
+    """Return the paths that are missing in the copy `tree` but exist in the repository `top`.
 
-    A path is relative to the repository's root, from which it may lead some levels up.
+    They are relative to the repository's root, or up to `levels` folders above it.
     """
     names = {os.path.relpath(path, tree) for path in paths if path.is_relative_to(tree.parents[levels - 1])}
     return sorted(name for name in names if not (tree / name).exists() and (top / name).exists())
 
 
 def changed_in_working_tree(paths: Iterable[Path], changed: Iterable[str], top: Path) -> list[str]:
-    """Return those of the changed files that are read from the working tree in `top`, by links or not."""
+    """Return the changed files that are read from the working tree `top`, directly or through links."""
     real = {path.resolve() for path in paths}
     return sorted(set(changed) & {path.relative_to(top).as_posix() for path in real if path.is_relative_to(top)})

@@ -31,41 +31,40 @@ UV_COMPILE = (
 
 
 class InstallError(Exception):
-    """Packages cannot be resolved or installed: the last lines of the tool that tried."""
+    """Packages cannot be resolved or installed. The message has the last lines of uv or pip."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The packages that a tree asks for. Relative paths count from `folder`."""
+    """The packages that a tree asks for. Paths are relative to `folder`."""
 
     folder: Path
     files: Sequence[str]  # requirements files
-    lines: Sequence[str] = ()  # requirements beside them
-    declared: bool = False  # whether the dependencies in pyproject.toml of `folder` count, without the project itself
-    extras: Sequence[str] = ()  # of those
-    groups: Sequence[str] = ()  # dependency groups in pyproject.toml of `folder`
-    pins: Sequence[str] = ()  # versions that have to be taken, if a package is needed
-    preferred: Sequence[str] = field(default=())  # versions that are taken if nothing forbids them
+    lines: Sequence[str] = ()  # further requirements
+    declared: bool = False  # whether to add the dependencies in pyproject.toml, without the project itself
+    extras: Sequence[str] = ()  # of the dependencies in pyproject.toml
+    groups: Sequence[str] = ()  # dependency groups in pyproject.toml
+    pins: Sequence[str] = ()  # required versions of packages, if these are needed
+    preferred: Sequence[str] = field(default=())  # versions to use if possible
 
 
 def find_uv() -> list[str]:
-    """Return the command that runs uv; empty if there is none."""
+    """Return the command that runs uv, [] if there is none."""
     if uv := shutil.which("uv"):
         return [uv]
     return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
 
 
 def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
-    """Return all packages that are asked for, and that those need, as lines of a requirements file.
+    """Return all packages that are asked for, with their dependencies, as lines of a requirements file.
 
-    If `from_cache`, uv asks an index only if its cache is not enough, otherwise the other way round.
-    Raises InstallError.
+    If `from_cache`, uv tries its cache first and then the index, otherwise the index first. Raises InstallError.
     """
     with tempfile.TemporaryDirectory() as temporary:
         lines, pins, output = (Path(temporary, name) for name in ("lines.in", "pins.txt", "packages.txt"))
         lines.write_text("\n".join(asked.lines), encoding="utf-8")
         if not (uv := find_uv()):
-            with contextlib.suppress(InstallError):  # pip knows no preferences
+            with contextlib.suppress(InstallError):  # pip has no preferred versions, so try them as pins
                 return _resolve_by_pip(asked, lines, [*asked.pins, *asked.preferred], output)
             return _resolve_by_pip(asked, lines, asked.pins, output)
         pins.write_text("\n".join(asked.pins), encoding="utf-8")
@@ -77,25 +76,25 @@ def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:
             command += ["pyproject.toml", *(f"--extra={name}" for name in asked.extras)]
         _run_uv(command, asked.folder, from_cache=from_cache)
         found = output.read_text(encoding="utf-8")
-        # A path counts from the file that names it.
+        # Make relative paths absolute, because they would be relative to the requirements file.
         found = re.sub(r"(?m)^(--find-links )(?!\w+://)(.*)$", lambda one: f"{one[1]}{asked.folder / one[2]}", found)
         return [line for line in found.splitlines() if line.strip()]
 
 
 def folder_of(line: str, folder: Path) -> Path:
-    """Return the folder that a line of a requirements file names, if it names one, and counts from `folder`."""
+    """Return the folder that a line of a requirements file may name, relative to `folder`."""
     place = re.sub(r"^(-e |[\w.-]+ @ )?(file://)?|(\[.*\])?(#.*)?$", "", line)
     return folder / unquote(place)
 
 
 def copied_folders(lines: Iterable[str], folder: Path) -> list[Path]:
-    """Return the folders of which these lines install a copy, and not the folder itself."""
+    """Return the local folders that these lines install without -e."""
     found = [folder_of(line, folder) for line in lines if not line.startswith("-")]
     return [path for path in found if path.is_dir()]
 
 
 def _again(lines: Iterable[str], folder: Path) -> list[str]:
-    """Return options that make uv install folders again: it looks at the time of pyproject.toml alone."""
+    """Return options that make uv install local folders again. By itself it only checks pyproject.toml for changes."""
     names = [
         read_toml(path / "pyproject.toml").get("project", {}).get("name") for path in copied_folders(lines, folder)
     ]
@@ -103,12 +102,12 @@ def _again(lines: Iterable[str], folder: Path) -> list[str]:
 
 
 def synchronise(lines: Sequence[str], folder: Path) -> None:
-    """Make this environment hold these packages and no others; relative paths count from `folder`.
+    """Install these packages in this environment and remove all others. Paths are relative to `folder`.
 
     Raises InstallError.
     """
     install_into(Path(sys.executable), lines, folder)
-    if find_uv():  # has removed the others
+    if find_uv():  # uv has removed the others
         return
     found = (re.match(r"([\w.-]+) *(?:==|@)|-e .*#egg=([\w.-]+)", line) for line in lines)
     wanted = {canonicalize_name(one[1] or one[2]) for one in found if one} | KEPT_BY_PIP
@@ -119,10 +118,10 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
 
 
 def install_into(python: Path, lines: Sequence[str], folder: Path) -> None:
-    """Install these packages into the environment of this Python; otherwise as `synchronise`."""
+    """Install these packages into the environment of a Python. Paths are relative to `folder`. Raises InstallError."""
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary, "packages.txt")
-        # uv knows only when it resolves which packages come from an index that is for some packages alone.
+        # `uv pip sync` does not use indexes with `explicit = true`, so name them here.
         explicit = [f"--extra-index-url {one['url']}" for one in _uv_indexes(folder) if one.get("explicit")]
         file.write_text("\n".join([*explicit, *lines]), encoding="utf-8")
         if uv := find_uv():
@@ -139,7 +138,7 @@ def _uv_indexes(folder: Path) -> list[dict[str, str]]:
 
 
 def _run_uv(command: Sequence[str], folder: Path, *, from_cache: bool) -> None:
-    """Run uv with and without its cache alone; raise the error of the run with an index if both fail."""
+    """Run uv with only its cache and with an index, in either order. Raises the error of the run with an index."""
     offline = [*command, "--offline"]
     first, second = (offline, command) if from_cache else (command, offline)
     try:
@@ -160,9 +159,9 @@ def _pip() -> list[str]:
 
 
 def _resolve_by_pip(asked: Asked, lines: Path, pins: Sequence[str], output: Path) -> list[str]:
-    """Let pip resolve as if nothing were installed, with these versions. It does not read pyproject.toml.
+    """Resolve with pip, ignoring installed packages. pip does not read pyproject.toml.
 
-    If one requirement had hashes, pip would ask for those of all.
+    Hashes are left out, because pip would require hashes of all packages.
     """
     texts: dict[Path, str] = {}
     for file in asked.files:
@@ -195,9 +194,9 @@ def run_installer(command: Sequence[str], folder: Path, limit_s: float = INSTALL
     try:
         code, output, errors = run_command(command, limit_s, {**os.environ, "NO_COLOR": "1"}, folder)
     except subprocess.TimeoutExpired:
-        raise InstallError(f"not done within {limit_s:g} s") from None
+        raise InstallError(f"`{Path(command[0]).name}` was not done within {limit_s:g} s") from None
     if code:
-        # If pip cannot reach an index, it prints the URL's path alone.
+        # If pip cannot reach an index, it prints the path of a URL without its host; the path may contain a token.
         text = re.sub(r"(?<=': )/\S+", "/…", without_secrets(output + errors))
         lines = [line.rstrip() for line in text.splitlines() if line.strip()]
         raise InstallError("\n".join(lines[-LINES_SHOWN:]) or f"exit code {code}")

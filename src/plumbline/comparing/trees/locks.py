@@ -1,4 +1,4 @@
-"""The lock file of a tree as pins by package: of uv, Poetry and PDM, pylock.toml, and requirements*.txt."""
+"""The pins in a lock file: uv.lock, poetry.lock, pdm.lock, pylock.toml, or requirements*.txt."""
 
 import functools
 import os
@@ -16,11 +16,11 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.pins import LOCAL_FILE
 from plumbline.comparing.trees.requirements import ARCHIVES, applies, joined, lines_of, read_requirements, to_pins
 
-LOCK_FILES = {"uv.lock": 1, "poetry.lock": 2, "pdm.lock": 4, "pylock.toml": 1}  # with the newest format that is known
+LOCK_FILES = {"uv.lock": 1, "poetry.lock": 2, "pdm.lock": 4, "pylock.toml": 1}  # with the newest known format
 UNKNOWN_LOCK_FILES = ("Pipfile.lock", "pixi.lock", "conda-lock.yml")
 FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|\bci\b")  # in the name of a requirements file
 SHA256 = re.compile(r"sha256\W+([0-9a-f]{64})")
-FOLDERS = {"editable", "virtual", "directory"}  # in the source of a package that is a folder here
+FOLDERS = {"editable", "virtual", "directory"}  # keys in the source of a package that is a local folder
 
 Pins = Mapping[str, str]  # by normalized name
 Table = Mapping[str, Any]
@@ -32,19 +32,18 @@ class Lock:
 
     file: str = ""
     pins: Pins = field(default_factory=dict)  # for this Python and platform
-    optional: frozenset[str] = frozenset()  # names of those that only a group or an extra asks for
-    complete: bool = True  # whether what it lacks is not wanted: requirements files may leave out what others need
+    optional: frozenset[str] = frozenset()  # names of packages that only a group or an extra asks for
+    complete: bool = True  # whether it lists all packages; requirements files may lack dependencies of packages
     known: bool = True  # whether its format is known
     text: str = ""
-    hashes: Mapping[str, frozenset[str]] = field(
-        default_factory=dict
-    )  # of the files of each package, if they are noted
+    # SHA-256 hashes of the files of each package, if the lock file has them
+    hashes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def read_lock(tree: Path, prefix: str) -> Lock:
-    """Return the lock file that counts for the folder `prefix` of a tree: the nearest one, up to the tree's root.
+    """Return the lock file of the folder `prefix` of a tree: the nearest one, up to the tree's root.
 
-    Requirements files count if there is no other. Raises NoBase if a file cannot be read.
+    Requirements files count if there is no lock file. Raises NoBase if a file cannot be read.
     """
     project = tree / prefix
     for folder in [project, *(parent for parent in project.parents if parent.is_relative_to(tree))]:
@@ -60,7 +59,7 @@ def read_lock(tree: Path, prefix: str) -> Lock:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; a missing one is empty. Raises NoBase if it cannot be read."""
+    """Read a TOML file. Return {} if it is missing. Raises NoBase if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,14 +94,14 @@ def _read_toml_lock(file: Path, project: Path) -> Lock:
     if file.name == "uv.lock":
         try:
             name = canonicalize_name(str(read_toml(project / "pyproject.toml").get("project", {}).get("name", "")))
-        except AttributeError as error:  # it is no table
+        except AttributeError as error:  # [project] is not a table
             raise NoBase(f"{file.name} can't be read: {error!r}") from None
     return _parsed(file.name, text, os.path.relpath(project, file.parent), name)
 
 
-@functools.lru_cache(maxsize=8)  # a comparison reads the same few files several times, which takes half a second each
+@functools.lru_cache(maxsize=8)  # a comparison reads the same files several times, and parsing takes half a second
 def _parsed(file: str, text: str, folder: str, project: str) -> Lock:
-    """Return the lock file of this name with this text, for the project of this name in a folder beside it."""
+    """Parse a lock file. `folder`: the project's folder relative to it. `project`: the project's name."""
     try:
         lock = tomllib.loads(text)
     except ValueError as error:
@@ -144,16 +143,16 @@ def _pins(packages: Iterable[Table], groups: frozenset[str]) -> dict[str, str]:
 
 
 def _pin(package: Table) -> str:
-    """Return the pin of a package; "" for a folder here, whose code is part of the tree."""
+    """Return the pin of a package, "" for a local folder, whose code is part of the tree."""
     source = package.get("source") or package.get("vcs") or package.get("archive") or package
     kind, url, path = source.get("type", ""), str(source.get("url") or ""), str(source.get("path") or "")
     path = url if kind == "file" else path
     if kind == "directory" or not FOLDERS.isdisjoint(source) or (path and not path.endswith(ARCHIVES)):
         return ""
     if path:
-        content = re.search(r"sha256:\w+", repr(package))  # the file can change without its name
+        content = re.search(r"sha256:\w+", repr(package))  # a file can change and keep its name
         return f"{LOCAL_FILE}{path}#{content[0] if content else ''}"
-    # Each tool has a way of its own to write that a package is installed from git.
+    # Each tool has its own form for packages from git.
     if git := source.get("git") or (url if kind == "git" else ""):
         place, _, commit = str(git).partition("#")
         commit = commit or source.get("resolved_reference") or source.get("revision") or source.get("commit-id") or ""
@@ -162,14 +161,14 @@ def _pin(package: Table) -> str:
 
 
 def _is_wanted(package: Table) -> bool:
-    """Return whether the project needs a package of poetry.lock, pdm.lock or pylock.toml without group and extra."""
+    """Return whether poetry.lock, pdm.lock or pylock.toml lists a package without any group or extra."""
     groups = package.get("groups") or ["main"]
     optional = package.get("optional") or package.get("category") == "dev"
     return not optional and not {"main", "default"}.isdisjoint(groups)
 
 
 def _project_in(packages: Iterable[Table], folder: str, name: str) -> Table:
-    """Return the project's own entry of uv.lock, by its folder or its name."""
+    """Return the entry of the project itself in uv.lock, by its folder or its name."""
     for package in packages:
         source = package.get("source") or {}
         place = source.get("editable") or source.get("virtual") or source.get("directory")
@@ -181,7 +180,7 @@ def _project_in(packages: Iterable[Table], folder: str, name: str) -> Table:
 
 
 def _asked_for(packages: Iterable[Table], project: Table) -> list[Table]:
-    """Return the packages of uv.lock that a project needs here, by the dependencies that the file notes."""
+    """Return the packages of uv.lock that a project needs on this Python and platform."""
     by_name: dict[str, list[Table]] = defaultdict(list)
     for package in packages:
         by_name[canonicalize_name(package["name"])].append(package)

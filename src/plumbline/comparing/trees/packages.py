@@ -1,4 +1,4 @@
-"""Which packages differ between base and head, one by one: what base gets, and what cannot be judged."""
+"""The packages that differ between base and head: those to install for base, and those that cannot be judged."""
 
 import hashlib
 import re
@@ -19,8 +19,8 @@ from plumbline.project import SUITE_REQUIREMENTS
 from plumbline.results.environment import installed_packages
 from plumbline.results.schema import UnjudgedCause, UnjudgedPackage
 
-UNDER_TEST = {"redis", "asyncpg", "httpx"}  # Plumbline depends on these, but the user's code runs on them
-RUNNERS = {"nox", "pytest"}  # they run the suite, whatever else needs them
+UNDER_TEST = {"redis", "asyncpg", "httpx"}  # Plumbline needs these, but the user's code uses them, too
+RUNNERS = {"nox", "pytest"}  # they run the suite
 INSTALLERS = {"pip", "setuptools", "uv", "wheel"}
 MOST_NAMED = 5
 
@@ -32,21 +32,21 @@ class Installed:
     """The packages of head's environment, by normalized name."""
 
     versions: Pins
-    origins: Mapping[str, str] = field(default_factory=dict)  # direct_url.json of those that have one
+    origins: Mapping[str, str] = field(default_factory=dict)  # contents of direct_url.json, of packages with one
     needs: Needs = field(default_factory=dict)
-    kept: Collection[str] = frozenset()  # those that base has like head, whatever lock files say
-    suite: Collection[str] = frozenset()  # those that the suite needs in any case, in any version
-    forbids: Callable[[str, str], bool] = lambda *_: False  # whether Plumbline does not work with a version
+    kept: Collection[str] = frozenset()  # packages that are the same in base, whatever lock files say
+    suite: Collection[str] = frozenset()  # packages that the suite always needs, in any version
+    forbids: Callable[[str, str], bool] = lambda *_: False  # whether Plumbline does not support a version
 
 
 @dataclass(frozen=True)
 class PackageChanges:
-    """What turns head's environment into base's."""
+    """The changes from head's environment to base's."""
 
-    changes: Mapping[str, str] = field(default_factory=dict)  # by name a version or URL to install, or "" to remove it
-    unjudged: list[UnjudgedPackage] = field(default_factory=list)  # that differ, and base has like head all the same
-    astray: list[str] = field(default_factory=list)  # installed in another version than both lock files have
-    complete: bool = True  # whether nothing else changes with them
+    changes: Mapping[str, str] = field(default_factory=dict)  # by name: a version or URL to install, or "" to remove
+    unjudged: list[UnjudgedPackage] = field(default_factory=list)  # changed packages that base has in head's version
+    astray: list[str] = field(default_factory=list)  # installed in another version than in both lock files
+    complete: bool = True  # whether no other packages need to change
     file: str = ""  # the lock file
 
 
@@ -59,12 +59,11 @@ def wanted_changes(
     resolved: tuple[Lock, Lock] | None = None,
     installed: Installed | None = None,
 ) -> PackageChanges:
-    """Return what turns this environment, or that of the application with these packages, into the base's.
+    """Return the changes from this environment, or from the `installed` packages of the application, to the base's.
 
-    `base` and `head` are the trees, `prefix` is the project's folder in both. What is `resolved` for them says which
-    packages differ. Otherwise their lock files do; without one, the versions that the baseline `recorded` do, or else
-    the dependencies of pyproject.toml.
-    Raises NoBase if a file cannot be read.
+    `base` and `head` are the trees, `prefix` is the project's folder in both. The packages come from the first of these
+    that is known: what was `resolved` for both trees, their lock files, the versions that the baseline `recorded`, the
+    dependencies in pyproject.toml. Raises NoBase if a file cannot be read.
     """
     before, now = (with_contents(read_lock(tree, prefix), tree / prefix) for tree in (base, head))
     installed = installed or head_packages(head / prefix, now)
@@ -88,7 +87,7 @@ def wanted_changes(
 
 
 def _with_other_files(found: PackageChanges, before: Lock, now: Lock, installed: Installed) -> PackageChanges:
-    """Return the changes with the packages that have the same version in both lock files, and no file in common."""
+    """Add the packages that have the same version in both lock files, but other files."""
     known = {*found.changes, *(one.name for one in found.unjudged), *installed.kept}
     other = []
     for name in sorted(before.hashes.keys() & now.hashes.keys() & installed.versions.keys() - known):
@@ -100,14 +99,14 @@ def _with_other_files(found: PackageChanges, before: Lock, now: Lock, installed:
 
 
 def _with_unpinned(found: PackageChanges, before: Lock, now: Lock, installed: Installed) -> PackageChanges:
-    """Return the changes with the packages that only head's lock file pins: base was given head's versions of them."""
+    """Add the packages that only head's lock file pins. Base has head's versions of these."""
     written = compare_packages(before, now, installed).unjudged if before.file else []
     unpinned = [one for one in written if one.cause == "not_pinned" and one.name not in found.changes]
     return replace(found, unjudged=[*found.unjudged, *unpinned])
 
 
 def with_contents(lock: Lock, project: Path) -> Lock:
-    """Return a lock file with the contents of packages that it names as files: they can change without their names."""
+    """Add hashes of the contents to pins that name local files, which can change and keep their names."""
     pins = {**lock.pins}
     for name, pin in lock.pins.items():
         path = project / unquote(urlsplit(pin).path) if pin.startswith(LOCAL_FILE) and "#" not in pin else None
@@ -141,7 +140,7 @@ def compare_packages(base: Lock, head: Lock, installed: Installed) -> PackageCha
             astray += [name] if one.has and not one.is_as_locked else []
             continue
         if not one.has and name in (head if one.now is not None else base).optional:
-            continue  # of a group or an extra that is not installed
+            continue  # its group or extra is not installed
         if cause := one.why_not():
             before, now = ("" if pin is None else without_secrets(pin) or "any" for pin in (one.before, one.now))
             unjudged.append(UnjudgedPackage(name, cause, before, now, one.has, file))
@@ -151,9 +150,10 @@ def compare_packages(base: Lock, head: Lock, installed: Installed) -> PackageCha
 
 
 def _with_unlisted(lock: Lock, other: Lock, installed: Installed) -> dict[str, str]:
-    """Return the pins of a lock file, with those of packages that are there without being in it.
+    """Return the pins of a lock file, and pins of installed packages that it does not list.
 
-    The suite brings some, as they are installed. A requirements file may leave out what others need, in any version.
+    These are packages of the suite, in the installed version, and dependencies that a requirements file leaves out, in
+    any version.
     """
     unlisted = {name for name in other.pins.keys() - lock.pins.keys() if name in installed.versions}
     pins = {name: installed.versions[name] for name in unlisted if name in installed.suite}
@@ -165,7 +165,7 @@ def _with_unlisted(lock: Lock, other: Lock, installed: Installed) -> dict[str, s
 
 @dataclass(frozen=True)
 class _Package:
-    """A package that the lock files of both trees do not have alike; None if one does not have it."""
+    """A package and its pins in both lock files, None in a lock file that does not list it."""
 
     name: str
     before: str | None
@@ -182,7 +182,7 @@ class _Package:
 
     @property
     def is_alike(self) -> bool:
-        """Whether base gets what is installed."""
+        """Whether the installed package fits base's pin, too."""
         if self.before is None or not self.has:
             return self.before is None and not self.has
         return fits(self.before, self.has, self._origin)
@@ -192,7 +192,7 @@ class _Package:
         return self.installed.origins.get(self.name, "")
 
     def why_not(self) -> UnjudgedCause | None:
-        """Return why this package cannot be judged; None if it can."""
+        """Return why this package cannot be judged, or None if it can."""
         if self.now is None and self.has:
             return "still_installed"
         if self.now is not None and not self.has:
@@ -206,7 +206,7 @@ class _Package:
             return None if both_open else "not_pinned"
         if not is_readable(self.before):
             return "unreadable"
-        # An installer may take the installed package for what base has, as 1.0+local for 1.0.
+        # An installer may accept the installed package for base's pin, for example 1.0+local for 1.0.
         is_doubtful = self.now is not None and not is_open(self.now) and self.is_alike
         if is_doubtful or not is_lasting(self.before):
             return "not_a_release"
@@ -214,7 +214,7 @@ class _Package:
 
 
 def head_packages(project: Path, lock: Lock) -> Installed:
-    """Return the packages of this environment; `project` is the folder with pyproject.toml and the suite."""
+    """Return the packages of this environment. `project`: the folder with pyproject.toml and the suite."""
     needs, origins = dict[str, list[Requirement]](), dict[str, str]()
     for name, distribution in distributions().items():
         extras = ["", *(distribution.metadata.get_all("Provides-Extra") or [] if name == PLUMBLINE else [])]
@@ -237,13 +237,13 @@ def head_packages(project: Path, lock: Lock) -> Installed:
 
 
 def _under_test(project: Path, lock: Lock, suite: Collection[str], needs: Needs) -> set[str]:
-    """Return the packages that are not there for Plumbline alone: what the project and its suite need."""
+    """Return the packages that the project and its suite need."""
     pyproject = read_toml(project / "pyproject.toml")
     names = {*UNDER_TEST, *suite, *local_packages()}
     names |= _names(pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {}))
     if canonicalize_name(pyproject.get("project", {}).get("name", "")) != PLUMBLINE:
         names |= _names(pyproject.get("project", {}).get("dependencies", []))
-    # A project that depends on Plumbline does not put Plumbline under test.
+    # If the project depends on Plumbline, its lock file lists Plumbline's dependencies, too: these are not under test.
     if PLUMBLINE not in (locked := lock.pins.keys() - lock.optional):
         names |= locked - RUNNERS
     return _with_needs(names, {**needs, PLUMBLINE: []}) - {PLUMBLINE}

@@ -1,7 +1,6 @@
-"""Pins: the text that a lock file has for a package, and what it means.
+"""Pins: the version or URL of a package in a lock file.
 
-A pin is a version (`4.9`), the versions that are allowed (`>=4,<5`, or ANY), or the URL that the package is installed
-from. Any other text is a pin that cannot be read.
+A pin is a version (`4.9`), a range of versions (`>=4,<5`, or ANY), or a URL. Any other text cannot be read.
 """
 
 import json
@@ -22,7 +21,7 @@ def is_url(pin: str) -> bool:
 
 
 def is_open(pin: str) -> bool:
-    """Return whether a pin leaves a choice of versions."""
+    """Return whether a pin allows several versions."""
     return _allowed(pin) is not None
 
 
@@ -31,12 +30,12 @@ def is_readable(pin: str) -> bool:
 
 
 def is_lasting(pin: str) -> bool:
-    """Return whether a version or URL names the same package everywhere: not a file of this machine, nor a branch."""
+    """Return whether a pin always means the same package. A local file or a git branch does not."""
     return not is_url(pin) or not (pin.startswith(LOCAL_FILE) or ("git+" in pin and not _COMMIT.search(pin)))
 
 
 def same(one: str | None, other: str | None) -> bool:
-    """Return whether two pins mean the same, as 4.9 and 4.9.0 do; None if there is none."""
+    """Return whether two pins mean the same, such as 4.9 and 4.9.0, or None and None."""
     if one is None or other is None or one == other:
         return one == other
     version = _version(one)
@@ -44,14 +43,14 @@ def same(one: str | None, other: str | None) -> bool:
 
 
 def fits(pin: str, version: str, origin: str = "") -> bool:
-    """Return whether an installed version is what a pin asks for; `origin`: its direct_url.json, if it has one."""
+    """Return whether an installed version fits a pin. `origin`: the contents of its direct_url.json, if any."""
     if is_url(pin):
         return _is_from(pin, origin)
     has, wanted, allowed = _version(version), _version(pin), _allowed(pin)
     if has is None:
         return pin in (ANY, version)
     if wanted is not None:
-        return wanted in (has, Version(has.public))  # 1.0 stands for 1.0+local, too
+        return wanted in (has, Version(has.public))  # 1.0+local fits 1.0
     return allowed is not None and allowed.contains(has, prereleases=True)
 
 
@@ -70,7 +69,7 @@ def _allowed(pin: str) -> SpecifierSet | None:
 
 
 def _is_from(pin: str, origin: str) -> bool:
-    """Return whether a package that has this direct_url.json (PEP 610) was installed from the URL of a pin."""
+    """Return whether a package with this direct_url.json (PEP 610) was installed from the URL of a pin."""
     try:
         record = json.loads(origin)
         installed, vcs = str(record["url"]), dict(record.get("vcs_info", {}))
@@ -84,7 +83,7 @@ def _is_from(pin: str, origin: str) -> bool:
 
 
 def _parts(url: str) -> tuple[str, str]:
-    """Return the place of a URL without secrets, and the revision that it ends with."""
+    """Return the host and path of a URL, without secrets, and the revision at its end."""
     parts = urlsplit(url.partition("+")[2] or url if url.startswith(("git+", "hg+", "svn+", "bzr+")) else url)
     path, at, revision = parts.path.rpartition("@")
     path = path if at else revision

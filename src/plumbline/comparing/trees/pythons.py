@@ -1,4 +1,4 @@
-"""The version of Python that the sessions run on, and an environment that is made again for another one."""
+"""The Python version of the sessions. If it is another one than here, the environment is made again."""
 
 import os
 import re
@@ -22,16 +22,18 @@ SETTING = f"`python` in {SUITE}/{SETTINGS}"
 
 
 def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet, str]:
-    """Return the versions of Python that a project asks for, and where it does; "" if it leaves that open.
+    """Return the Python versions that a project asks for, and the file or setting that does, "" if none does.
 
-    The setting counts first, then `.python-version`, of which the patch release is ignored, then `requires-python`.
-    Raises InstallError.
+    The setting counts first, then `.python-version` without its patch release, then `requires-python`. Raises
+    InstallError.
     """
     if setting:
         try:
             return SpecifierSet(f"=={setting}.*" if re.fullmatch(r"\d+(\.\d+){0,2}", setting) else setting), SETTING
         except InvalidSpecifier:
-            raise InstallError(f"{SETTING} is {setting!r}: write a version, as 3.13, or versions, as >=3.12") from None
+            raise InstallError(
+                f"{SETTING} is {setting!r}: write a version such as 3.13, or a range such as >=3.12"
+            ) from None
     for file in (folder / ".python-version" for folder in (project, *project.parents) if folder.is_relative_to(top)):
         if file.is_file() and (found := re.match(r"(?:cpython-|python)?(\d+\.\d+)", file.read_text(encoding="utf-8"))):
             return SpecifierSet(f"=={found[1]}.*"), file.name
@@ -48,9 +50,10 @@ def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet,
 
 
 def other_python(base: Path, head: Path, prefix: str, settings: tuple[str, str]) -> list[UnjudgedPackage]:
-    """Return Python as a package that cannot be judged if the base asks for another one than this; else nothing.
+    """Return Python as an unjudged package if the base asks for another version than this one.
 
-    `base` and `head` are the trees, `prefix` is the project's folder in both, `settings` are the settings of both.
+    `base` and `head` are the trees, `prefix` is the project's folder in both, `settings` are the setting `python` of
+    both.
     """
     try:
         (then, file), (now, _) = (
@@ -65,9 +68,9 @@ def other_python(base: Path, head: Path, prefix: str, settings: tuple[str, str])
 
 
 def use_python(asked: SpecifierSet, source: str, nox_python: str, project: Path) -> None:
-    """Make this environment again if it has another Python than the sessions are to run on, and start over in it.
+    """If this environment has a wrong Python, make it again with a right one, and start this program again in it.
 
-    Nox's own Python is taken if it is one of those that are `asked` for. Raises InstallError.
+    The Python that runs Nox is used if it is in `asked`. Raises InstallError.
     """
     own = run_command([nox_python, "-c", VERSION], INSTALL_LIMIT_S)[1]
     here = ".".join(map(str, sys.version_info[:3]))
@@ -92,9 +95,9 @@ def use_python(asked: SpecifierSet, source: str, nox_python: str, project: Path)
 
 
 def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
-    """Return a Python of this machine, or one that uv has just installed. Raises InstallError."""
+    """Return the command of a Python of this machine, or of one that uv installs. Raises InstallError."""
     if uv := find_uv():
-        # uv takes 3.13 for any of its releases.
+        # For uv, 3.13 means any 3.13 release.
         request = re.sub(r"^==([\d.]+)\.\*$", r"\1", str(asked))
         for command in (["find", "--system"], ["install"], ["find", "--system"]):
             code, output, errors = _asked_of([*uv, "python", *command, request])
@@ -103,16 +106,16 @@ def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
             if code == 0 or command[0] == "find":
                 continue
             raise InstallError(_missing(asked, source, last_lines(errors, 2) or f"exit code {code}"))
-        raise InstallError(_missing(asked, source, "uv does not find what it has installed"))
+        raise InstallError(_missing(asked, source, "uv installed it, but does not find it"))
     for minor in range(NEWEST_MINOR, 10, -1):
         python = shutil.which(f"python3.{minor}", path=search_path())
         if python and _asked_of([python, "-c", VERSION])[1] in asked:
             return [python]
-    raise InstallError(_missing(asked, source, "neither it nor uv is on the PATH"))
+    raise InstallError(_missing(asked, source, "neither this Python nor uv is on the PATH"))
 
 
 def search_path() -> str:
-    """Return the PATH, and the folders of pyenv, which puts only some of its Pythons on it."""
+    """Return the PATH with the folders of all Pythons of pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or f"{os.environ.get('HOME', '')}/.pyenv")
     return os.pathsep.join([os.environ.get("PATH", os.defpath), *map(str, sorted(pyenv.glob("versions/*/bin")))])
 
@@ -126,6 +129,6 @@ def _asked_of(command: Sequence[str]) -> tuple[int, str, str]:
 
 def _missing(asked: SpecifierSet, source: str, problem: str) -> str:
     return (
-        f"there is no Python {asked} here, which {source} asks for: {problem}\n"
-        f"Install one (`uv python install VERSION`), or set {SETTING} to one that you have."
+        f"{source} asks for Python {asked}, which is not installed: {problem}\n"
+        f"Install it (`uv python install VERSION`), or set {SETTING} to a version that you have."
     )

@@ -1,4 +1,4 @@
-"""Requirements files as pip reads them: the pins of their packages, with the files that they name."""
+"""Read requirements files and the files that they include, as pip does, and return the pins of their packages."""
 
 import codecs
 import re
@@ -15,7 +15,7 @@ from plumbline.comparing.trees.pins import ANY, LOCAL_FILE, is_open, is_url
 _NAMED_FILE = re.compile(r"(?:-r|-c|--requirements?|--constraints?)[\s=]*(\S.*)")
 _EDITABLE = re.compile(r"(?:-e|--editable)[\s=]*")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
-_OPTIONS = re.compile(r"\s--?[a-z].*")  # of one requirement, such as its hashes
+_OPTIONS = re.compile(r"\s--?[a-z].*")  # options of one requirement, such as hashes
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?")
 _EGG = re.compile(r"#(.*&)?egg=([A-Za-z0-9][\w.-]*)")
 _EXACT = re.compile(r"===?\s*([^*,\s]+)")
@@ -24,7 +24,7 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 
 
 def read_requirements(file: Path, texts: dict[Path, str]) -> None:
-    """Add the text of a requirements file, and of those that it names, to `texts`. Raises OSError and ValueError."""
+    """Add the text of a requirements file, and of files that it includes, to `texts`. Raises OSError and ValueError."""
     if file in texts:
         return
     data = file.read_bytes()
@@ -35,7 +35,7 @@ def read_requirements(file: Path, texts: dict[Path, str]) -> None:
 
 
 def lines_of(text: str) -> list[str]:
-    """Return the lines of a requirements file that have a meaning, those that are continued as one."""
+    """Return the lines of a requirements file without comments and options. Continued lines are joined."""
     text = re.sub(r"\\\r?\n", " ", re.sub(r"(?m)^\s*#.*$", "", text))
     lines = (_OPTIONS.sub("", _COMMENT.sub("", line).strip()) for line in text.splitlines())
     return [line for line in lines if line]
@@ -51,14 +51,14 @@ def to_pins(lines: Iterable[str]) -> dict[str, str]:
 
 
 def joined(pins: Iterable[str]) -> str:
-    """Return several pins of one package as one: the only exact one, or all that it must fit."""
+    """Return several pins of one package as one pin: the exact one if there is one, otherwise all ranges."""
     known = dict.fromkeys(pins)
     exact = [pin for pin in known if not is_open(pin)]
     return " or ".join(exact) or ",".join(pin for pin in known if pin)
 
 
 def applies(marker: str, others: Mapping[str, str | frozenset[str]] = {}) -> bool | None:
-    """Return whether a marker is true here, without extras; None if it cannot be evaluated."""
+    """Return whether a marker is true here, without extras, or None if it cannot be evaluated."""
     try:
         return not marker or Marker(marker).evaluate({"extra": "", **others})
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, TypeError, ValueError):
@@ -66,7 +66,7 @@ def applies(marker: str, others: Mapping[str, str | frozenset[str]] = {}) -> boo
 
 
 def _pin(line: str) -> tuple[str, str] | None:
-    """Return the name and the pin of a line; None for an option, a folder, and what does not apply here."""
+    """Return the name and the pin of a line, or None for an option, a folder, or a package for other systems."""
     if line.startswith("-"):
         return None
     try:
@@ -81,7 +81,7 @@ def _pin(line: str) -> tuple[str, str] | None:
 
 
 def _pin_of_url(line: str) -> tuple[str, str] | None:
-    """Return the pin of a package that is named by its URL or path alone; None for a folder."""
+    """Return the name and the pin of a package that is given only by its URL or path, or None for a folder."""
     address, _, marker = line.partition(" ; ")
     file = address.partition("#")[0].rpartition("/")[2]
     url = address if is_url(address) else f"{LOCAL_FILE}{address}"

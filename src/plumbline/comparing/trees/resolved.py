@@ -1,4 +1,4 @@
-"""The packages of base and head in an environment that `plumbline.install` made: all of them, as an installer finds."""
+"""The resolved packages of base and head, if `plumbline.install` made this environment."""
 
 import sys
 from collections.abc import Mapping
@@ -16,11 +16,12 @@ from plumbline.settings import InstallSettings
 def resolved_packages(
     root: Path, base: Path, prefix: str, install: InstallSettings, recorded: Mapping[str, str]
 ) -> tuple[tuple[Lock, Lock] | None, list[str]]:
-    """Return the packages that base and head ask for, with all that those need, and the options for base's indexes.
+    """Return the packages of base and head with all dependencies, and options with the package indexes of base.
 
-    `root` is the project in the working tree, `base` the base's tree, and `prefix` the project's folder in that. Where
-    the base leaves a version open, it gets the one that the baseline `recorded`, or head's. There are none if this
-    environment was not made from the working tree as it is, or if only head has a lock file. Raises NoBase.
+    `root` is the project in the working tree, `base` the base's tree, and `prefix` the project's folder in it. If the
+    base allows several versions of a package, it gets the one that the baseline `recorded`, or else head's. The
+    packages are None if this environment is older than the working tree, or if only head has a lock file. Raises
+    NoBase.
     """
     record, top = read_record(), top_of(root)
     if record is None or record["digest"] != [digest(root, top, record["files"], sys.version, *record["nox_python"])]:
@@ -38,5 +39,5 @@ def resolved_packages(
         asked, _ = asked_for(base, base / prefix, install, open_ones or record["packages"], part)
         packages = resolve(asked, from_cache=True)
     except (InstallError, TypeError, ValueError, AttributeError) as error:
-        raise NoBase(f"the packages of the base can't be found: {' / '.join(str(error).splitlines())}") from None
+        raise NoBase(f"the packages of the base can't be resolved: {' / '.join(str(error).splitlines())}") from None
     return (Lock(had_lock.file or now.file, to_pins(packages)), now), [one for one in packages if one.startswith("--")]

@@ -1,4 +1,4 @@
-"""The two sides of a paired comparison: copies of the base commit and of the working tree, and their Pythons."""
+"""The two sides of a paired comparison: copies of the base commit and the working tree, each with a Python."""
 
 import hashlib
 import importlib.metadata
@@ -39,9 +39,9 @@ from plumbline.results.environment import installed_packages, origins
 from plumbline.results.schema import UnjudgedPackage
 from plumbline.settings import InstallSettings
 
-OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # both sides have the working tree's, below the project's root
+OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # base has these paths from the working tree
 MANIFEST = "manifest.json"
-# Three folders down: those above it hold what `also_copy` names outside of the repository.
+# The three folders above the tree hold the files of `also_copy` that are outside of the repository.
 TREE, LEVELS = "above/above/above/tree", 3
 MOST_SHOWN = 5
 SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
@@ -55,22 +55,22 @@ class Side:
     root: Path  # the project's root inside its copy
     python: Path
     tree: Path  # the whole copy; `root` may be a folder in it
-    app: ApplicationEnvironment | None = None  # the application's, if it is another one
+    app: ApplicationEnvironment | None = None  # the application's environment, if it is separate
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides, and what differs between them."""
+    """Both sides, and the differences between them."""
 
     base: Side
     head: Side
-    files: list[str]  # that differ: paths below the repository's root
-    packages: list[tuple[str, str, str]]  # that differ: name, version in base and in head, empty if a side has none
-    modules: list[str]  # top-level modules in both copies that differ, or contain a difference
-    import_from: list[str]  # folders to import from below the project's root, the first one first
-    extras: Extras  # that git ignores, or that are not in the repository, and that both copies got
+    files: list[str]  # changed files, relative to the repository's root
+    packages: list[tuple[str, str, str]]  # changed packages: name, version in base and in head, "" if there is none
+    modules: list[str]  # changed top-level modules that both copies have
+    import_from: list[str]  # folders of the import path, relative to the project's root
+    extras: Extras  # further files in both copies
     top: Path  # the repository's root
-    unjudged: Sequence[UnjudgedPackage] = ()  # packages that should differ, and do not
+    unjudged: Sequence[UnjudgedPackage] = ()  # changed packages that are the same on both sides
 
     @property
     def differ(self) -> bool:
@@ -81,7 +81,7 @@ class Sides:
 class _Copy:
     name: str
     tree: Path
-    files: dict[str, str]  # by path with slashes: a file's hash and whether it is executable, or a link's target
+    files: dict[str, str]  # by path: the fingerprint of the file
 
 
 def make_sides(
@@ -98,13 +98,18 @@ def make_sides(
     application: Callable[[Path, Path, Path], ApplicationEnvironment | None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Sides:
-    """Make copies of a commit and of the working tree in `root`, with an environment for each, in the folder `cache`.
+    """Make copies of a commit and of the working tree in `root`, with their environments, in the folder `cache`.
 
-    Without a commit, the base is the working tree as well. `directories` are further folders of the project to import
-    from. The folder `results` is not copied; `also_copy` are further paths to copy from outside of git. `install` says
-    what an environment holds, and `python_setting` with which Python. `recorded_packages` are the baseline's, version
-    by name. `application` returns the application's own environment in a tree, given that, the project's folder in it
-    and a folder to make it in. `say` reports steps that take time or could surprise. Raises NoBase and CopyFailed.
+    - `commit`: None makes the base a copy of the working tree, too.
+    - `directories`: further folders of the project for the import path.
+    - `results`: a folder to leave out. `also_copy`: further paths to copy.
+    - `install`, `python_setting`: the packages and the Python of the environments.
+    - `recorded_packages`: the packages of the baseline, versions by name.
+    - `application`: returns the application's separate environment for a tree, the project's folder in this tree, and
+      a folder to make the environment in.
+    - `say`: prints slow or surprising steps.
+
+    Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
     wanted, options = PackageChanges(), list[str]()
@@ -120,7 +125,7 @@ def make_sides(
                 base = _copy_of_commit(git, commit, trees, head, extras)
             made = cache.resolve() / APPLICATIONS
             base_app, head_app = (application(one.tree, one.tree / git.prefix, made) for one in (base, head))
-            if commit is not None and not head_app:  # else the lock file is the application's
+            if commit is not None and not head_app:  # otherwise the lock file is for the application's environment
                 resolved, options = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
                 wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say, resolved)
             python = base_python(wanted.changes, environments, root, say, complete=wanted.complete, options=options)
@@ -128,7 +133,7 @@ def make_sides(
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
-    # The usual folders, the given ones, and those of this process.
+    # The import path: the usual folders, the given ones, and those of this process.
     used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
     usual = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
     folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
@@ -146,7 +151,7 @@ def make_sides(
 
 
 def _python_setting(text: str) -> str:
-    """Return `python` of a settings.toml; empty if it is not there or cannot be read."""
+    """Return the setting `python` of a settings.toml, "" if it is missing or cannot be read."""
     try:
         return str(tomllib.loads(text).get("python", ""))
     except ValueError:
@@ -154,9 +159,9 @@ def _python_setting(text: str) -> str:
 
 
 def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]]:
-    """Return the packages that differ: name, version in base and in head; `python` is base's."""
+    """Return the changed packages: name, version in base and in head. `python`: the Python of base."""
     changes, installed = {**wanted.changes}, installed_packages()
-    if not wanted.complete and changes:  # others have changed with them
+    if not wanted.complete and changes:  # other packages have changed with these
         before = packages_in(package_folders(python))
         now = packages_in({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
         changes |= {one: before.get(one, "") for one in before.keys() | now.keys() if before.get(one) != now.get(one)}
@@ -164,7 +169,7 @@ def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]
 
 
 def describe(sides: Sides) -> list[str]:
-    """Return what differs between the sides, in at most some ten lines."""
+    """Return the differences between the sides, in about ten lines at most."""
     packages, count = sides.packages, len(sides.files)
     lines = [f"{name} {base or '(none)'} → {head or '(none)'}" for name, base, head in packages[:MOST_SHOWN]]
     if len(packages) > MOST_SHOWN:
@@ -175,14 +180,14 @@ def describe(sides: Sides) -> list[str]:
 
 
 def python_path(side: Side, sides: Sides) -> str:
-    """Return PYTHONPATH of a side, whose working directory is its root: folders outside of the repository come last."""
+    """Return the PYTHONPATH of a side. Folders outside of the repository come last."""
     given = [os.path.realpath(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     outside = [folder for folder in given if not PurePath(folder).is_relative_to(sides.top)]
     return os.pathsep.join([*(os.path.normpath(side.root / folder) for folder in sides.import_from), *outside])
 
 
 def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
-    """Return the modules that were not imported from a side's own copy: they make a comparison invalid."""
+    """Return the modules that a side did not import from its own copy."""
     return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree)]
 
 
@@ -214,7 +219,7 @@ def _copy_of_head(folder: Path, head: _Copy, extras: Extras) -> _Copy:
 
 
 def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
-    """Copy from head what the tree does not have; generated code only if the tree has the package around it."""
+    """Copy missing extras from head into the tree. Generated code is copied only if the tree has its package."""
     names = {*extras.copied, *extras.linked}
     for name in sorted(names):
         package = _module_path(name, head.files)
@@ -224,10 +229,10 @@ def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
 
 
 def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Extras) -> _Copy:
-    """Copy a commit, with the suite of the working tree, and with Plumbline itself if that is in the repository."""
+    """Copy a commit with the suite of the working tree, and with its Plumbline if that is in the repository."""
     tree_id = git.ask("log", "-1", "--format=%T", commit)
     if not tree_id:
-        raise NoBase(f"the base commit {commit[:12]} is not in this repository, or not any more")
+        raise NoBase(f"the base commit {commit[:12]} is not in this repository")
     package = Path(plumbline.__file__).resolve().parent
     paths = {form for item in OVERLAY for form in _with_links(git.top / git.prefix / item)} | {package}
     laid_over = sorted(path.relative_to(git.top).as_posix() for path in paths if path.is_relative_to(git.top))
@@ -250,12 +255,12 @@ def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Ex
 
 
 def _with_links(path: Path) -> list[Path]:
-    """Return a path as the file system has it, and the links that lead there."""
+    """Return the real path, and the links that lead there."""
     return [path.resolve(), *(part for part in (path, *path.parents) if part.is_symlink())]
 
 
 def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy:
-    """Keep a tree under this name. One that was changed since, by code that ran in it, is made again."""
+    """Return a cached tree. It is made if it is missing, or if code that ran in it has changed it."""
 
     def make_with_manifest(target: Path) -> None:
         tree = target / TREE
@@ -274,7 +279,7 @@ def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file, and what Python has compiled of it, which stays valid because the time and the size are the same."""
+    """Copy a file and its compiled module, which stays valid because the file keeps its time and size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target, follow_symlinks=False)
     compiled = source.parent / COMPILED_FOLDER / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
@@ -283,7 +288,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    """Return what distinguishes a file from others; empty if there is none."""
+    """Return the target of a link, or the hash of a file and whether it is executable. "" if there is no file."""
     if path.is_symlink():
         return f"-> {path.readlink()}"
     if not path.is_file():
@@ -307,13 +312,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _in_repository(path: str, git: Git) -> bool:
-    """Return whether a path lies in the repository, but not in the environment, which may lie there, too."""
+    """Return whether a path is in the repository, but not in an environment inside the repository."""
     found = PurePath(path)
     return found.is_relative_to(git.top) and not found.is_relative_to(os.path.realpath(sys.prefix))
 
 
 def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, import_from: list[str]) -> list[str]:
-    """Return the top-level modules in both copies that contain one of these files; see that they can be imported."""
+    """Return the changed top-level modules in both copies. Add their folders to `import_from` if necessary."""
     found: set[str] = set()
     for path in {_module_path(name, head.files) for name in files}:
         name = path.name.partition(".")[0]
@@ -321,7 +326,7 @@ def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, i
         if not name.isidentifier() or marker not in base.files or marker not in head.files:
             continue
         folder = os.path.relpath(path.parent, git.prefix or ".")
-        if folder not in import_from:  # although this process may import it from there, or from an installed copy
+        if folder not in import_from:  # this process may import the module in another way, or from an installed copy
             owners = map(canonicalize_name, importlib.metadata.packages_distributions().get(name, []))
             if _in_repository(origins([name])[name], git) or not local_packages().isdisjoint(owners):
                 import_from.append(folder)

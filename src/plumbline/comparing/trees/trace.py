@@ -1,4 +1,4 @@
-"""The environment in which the processes of a rehearsal write their traces, and for which benchmarks they run."""
+"""Traces of the processes of a rehearsal: environment variables, reading, and the stages of the rehearsal."""
 
 import contextlib
 import json
@@ -20,15 +20,15 @@ from plumbline.comparing.trees.at_start.sitecustomize import (
     WATCHED,
 )
 
-AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH: Python imports its sitecustomize.py first
+AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH; Python imports its sitecustomize.py at start
 COMPILED_FOLDER = "__pycache__"
 LINE_BYTES = 1000
 
 
 def child_environ(name: str, command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child that writes a trace under its own name, if this process writes one.
+    """Return the environment variables of a child process that writes its own trace, if this process writes one.
 
-    A program that Python does not run writes none, nor do its children: nobody knows what it reads itself.
+    Programs other than Python write no trace, and neither do their children.
     """
     changed = dict(environ)
     trace = changed.pop(TRACE, "")
@@ -49,9 +49,9 @@ def is_run_by_python(program: str, path: str | None = None) -> bool:
 
 
 def paths_read(folder: Path) -> set[Path]:
-    """Return the paths of all that the processes with traces in `folder` have read, or have tried to.
+    """Return the paths that the processes with traces in `folder` read or tried to read.
 
-    The source stands for what Python has compiled of it.
+    A compiled module is replaced by its source.
     """
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
     lines = {line for file in files for line in file.read_text("utf-8", errors="surrogateescape").splitlines()}
@@ -63,9 +63,10 @@ def paths_read(folder: Path) -> set[Path]:
 
 
 def mark_unread(paths: Iterable[Path]) -> dict[Path, int]:
-    """Set the time at which each of these data files was last read to a moment long ago; return it in ns, by path.
+    """Set the access times of these data files to a time long ago. Return these times in ns by path.
 
-    Modules in C open files without telling Python. A file system that keeps no such times shows no reads.
+    This finds files that C extensions open, which Python does not see. It finds none if the file system does not
+    record access times.
     """
     found = dict[Path, int]()
     for path in paths:
@@ -77,19 +78,19 @@ def mark_unread(paths: Iterable[Path]) -> dict[Path, int]:
 
 
 def read_since(marked: Mapping[Path, int]) -> list[Path]:
-    """Return the files that were read since `mark_unread` marked them."""
+    """Return the files that were read since `mark_unread`."""
     return [path for path, time_ns in marked.items() if path.is_file() and path.stat().st_atime_ns != time_ns]
 
 
 def source_of(path: Path) -> Path:
-    """Return the source of a compiled file; any other path as it is."""
+    """Return the source of a compiled module, and any other path as it is."""
     if path.parent.name != COMPILED_FOLDER:
         return path
     return path.parent.parent / (path.name.partition(".")[0] + ".py")
 
 
 class Stages:
-    """Announces to the processes of a rehearsal which benchmarks they run for; idle if no calls are recorded."""
+    """Tells the processes of a rehearsal which benchmarks they run for. Does nothing if no calls are recorded."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._folder = Path(environ.get(TRACE, os.devnull)).parent
@@ -98,7 +99,7 @@ class Stages:
         self._count = self._now = 0
 
     def begin(self, stage: Literal["first", "again", "fixture"], keys: Sequence[str]) -> None:
-        """Begin a benchmark's first run or its second, or a fixture that outlives a test."""
+        """Begin a benchmark's first run or its second, or a fixture with a wider scope."""
         if self.recorded:
             self.keys = self.keys if stage == "fixture" else {*keys}
             self._count += 1
@@ -108,7 +109,7 @@ class Stages:
 
     @contextlib.contextmanager
     def fixture(self, keys: Sequence[str]) -> Iterator[None]:
-        """Run a fixture for all benchmarks that use it. Only if calls are recorded."""
+        """Run a fixture for all benchmarks that use it. Call this only if calls are recorded."""
         before = self._now
         self.begin("fixture", keys)
         try:

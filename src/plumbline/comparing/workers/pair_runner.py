@@ -1,9 +1,8 @@
-"""The paired comparison: two workers, base and head, measure the same benchmarks in turn on one core.
+"""Running pairs: two workers, base and head, measure the same benchmarks alternately on one core.
 
-A pair is two fresh processes, each with the application served from its own tree and a database of its own. Within a
-pair, each benchmark is measured in alternating blocks, so that each block begins with the caches that the other side
-has left. Which side begins is drawn at random, so that a drift of the machine cancels over the pairs. Before the first
-pair, a rehearsal finds the benchmarks that the change can affect.
+A pair has two fresh worker processes. Each serves the application from its own tree and uses its own databases. Each
+benchmark is measured in alternating blocks. A random side begins, so that a drift of the machine cancels out over
+several pairs. Before the first pair, a rehearsal finds the benchmarks that the change can affect.
 """
 
 import contextlib
@@ -32,8 +31,8 @@ from plumbline.results.schema import FunctionTime
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 
-PROFILED_S = 0.5  # by which a benchmark is profiled, as it takes without the profiler
-LEAST_REST_S = 0.02  # shorter rests between turns are put together: other processes change the caches in each
+PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
+LEAST_REST_S = 0.02  # combine shorter rests between blocks, because other processes change the caches in each rest
 
 Plans = Sequence[BenchmarkPlan]
 
@@ -48,13 +47,13 @@ def pair_runner(
     *,
     whole: bool = False,
 ) -> Iterator["PairRunner"]:
-    """Start what both sides share, rehearse, and yield what runs pairs.
+    """Start the shared servers, rehearse, and yield a PairRunner.
 
-    `backends`: the one to prefer of each server. `whole`: rehearse every benchmark. Raises ComparisonInvalid,
-    NoBase if the base can't be run, and CopyFailed if the copy of the working tree can't.
+    `backends`: the preferred backend of each server. `whole`: rehearse all benchmarks. Raises ComparisonInvalid, NoBase
+    if the base can't be run, or CopyFailed if the copy of the working tree can't be run.
     """
     with contextlib.ExitStack() as stack:
-        stack.callback(end_descendants, adopt_orphans())  # which are left if a worker is killed
+        stack.callback(end_descendants, adopt_orphans())  # the processes that a killed worker left behind
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
@@ -72,18 +71,18 @@ class WorkerPair:
     round: int
 
     def serves(self, plans: Plans) -> bool:
-        """Return whether the workers were started for these benchmarks, and perhaps for more."""
+        """Return whether the workers were started for all of these benchmarks."""
         known, wanted = ({(one.key, one.slow_down, one.slowed_in) for one in some} for some in (self.plans, plans))
         return known >= wanted
 
     def named(self, problems: Iterable[str]) -> str:
-        """Return the problems of base and of head as one, "" if neither has one."""
+        """Return the problems of base and head as one text, "" if there is none."""
         sides = [worker.side for worker in self.both]
         named = [(side, problem.replace(f"{side.tree}/", "")) for side, problem in zip(sides, problems, strict=True)]
         return "; ".join(f"in {side.name}: {problem}" for side, problem in named if problem)
 
     def end(self, *, patient: bool) -> None:
-        """Wait until both workers have ended, if `patient`; kill those that have not. Raises ComparisonInvalid."""
+        """End both workers. If `patient`, wait until they end by themselves. Raises ComparisonInvalid."""
         with contextlib.ExitStack() as stack:
             for worker in self.both:
                 stack.callback(worker.close)
@@ -92,7 +91,7 @@ class WorkerPair:
 
 
 class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
-    """Runs pairs of fresh processes: starts the workers, has them measure in turn, and sees them end."""
+    """Runs pairs: starts two workers, lets them measure alternately, and ends them."""
 
     def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
         self.rehearsal: Rehearsal
@@ -101,7 +100,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         self._databases = Databases(services)
         self._core = core
         self._profile = profile
-        # How long a worker may take to start what it needs, once its tests are imported.
+        # The time in which a worker must start its application, after importing its tests.
         processes = [process for process in (settings.app, *settings.processes.values()) if process]
         self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
         if settings.prepare and processes:
@@ -119,10 +118,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             self._settle(patient=False)
 
     def rehearse(self, settings: Settings, plans: Plans, *, whole: bool = False) -> None:
-        """Prepare the databases, check where both sides import from, and find the unaffected benchmarks.
+        """Run both workers once, untimed, to prepare the databases and to find the unaffected benchmarks.
 
-        Both workers run once without measuring. `whole`: every benchmark runs. Raises ComparisonInvalid, NoBase if the
-        base can't be run, and CopyFailed if the copy of the working tree can't.
+        `whole`: run all benchmarks. Raises ComparisonInvalid, NoBase if the base can't be run, or CopyFailed if the
+        copy of the working tree can't be run.
         """
         with tempfile.TemporaryDirectory(dir=self._services.directory) as name:
             rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
@@ -161,7 +160,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         return self._problems(key, pair, [worker.collected.why_missing(key) for worker in pair.both])
 
     def _problems(self, key: str, pair: WorkerPair, problems: Sequence[str]) -> str:
-        """Return the problems that base and head have with a benchmark as one, with advice; "" if there is none."""
+        """Return the problems of base and head with a benchmark as one text, with advice; "" if there is none."""
         why = pair.named(problems)
         if problems[-1]:
             self.rehearsal.failed_in_head.add(key)
@@ -169,12 +168,15 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         return why
 
     def run_pair(self, chosen: Plans, then: Plans = ()) -> Pair:
-        """Run one pair with the controls, and start the next one meanwhile, for `then`; raises ComparisonInvalid."""
+        """Run one pair with the controls. Meanwhile start the workers of the next pair, for `then`.
+
+        Raises ComparisonInvalid.
+        """
         then = [*controls(then[0].thresholds), *then] if then else []
         return self._measure([*controls(chosen[0].thresholds), *chosen], then)
 
     def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
-        """Run one more pair under a profiler; return by key what got slower, nothing if that pair fails."""
+        """Run one more pair under a profiler. Return by key the functions that got slower, none if the pair fails."""
         if not plans:
             return {}
         short = [plan.within(PROFILED_S, MOST_BLOCKS) for plan in plans]
@@ -196,7 +198,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             collected = [plan for plan in chosen if plan.key not in failures]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
-            # On the cores that are not measured on, if there are such.
+            # Start the next workers on the other cores, if there are any.
             if then and self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
                 self._ahead = self._start(then, others, None, None)
             for plan in collected:
@@ -213,29 +215,29 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def _running(
         self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None
     ) -> Iterator[tuple[WorkerPair, float]]:
-        """Start both workers, or take those that were started ahead; they end while the next pair is measured.
+        """Start both workers, or take those that were started ahead. They end while the next pair is measured.
 
-        `traces` and `profiles`: folders for those of a rehearsal, or of a pair that is profiled. Yields the pair, and
-        how many seconds it was waited for although it had been started ahead. Raises ComparisonInvalid.
+        `traces`: the folder for the traces of a rehearsal. `profiles`: the folder for profiles. Yields the pair, and
+        the seconds of waiting for a pair that was started ahead. Raises ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
         if is_ahead := started is not None and not traces and not profiles and started.serves(plans):
             self._ahead = None
             for worker in started.both:
-                worker.pin(os.sched_getaffinity(0))  # nothing else is measured any more
+                worker.pin(os.sched_getaffinity(0))  # the measurement of the last pair is over
         else:
             self._dismiss_ahead()
             started = self._start(plans, (), traces, profiles)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
-            for worker in reversed(started.both):  # head first: if it can't run, its copy is at fault and not the base
+            for worker in reversed(started.both):  # head first: if both fail, report the copy of the working tree
                 worker.listen()
             yield started, time.monotonic() - began_s if is_ahead else 0.0
             self._leaving.append(started)
             stack.pop_all()
 
     def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
-        """See the workers of past pairs end, of one round or all; raises ComparisonInvalid if one does not."""
+        """End the workers of past pairs, of one round or of all. Raises ComparisonInvalid."""
         for started in [one for one in self._leaving if round_ in (one.round, None)]:
             self._leaving.remove(started)
             started.end(patient=patient)
@@ -262,7 +264,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 if cores:
                     worker.pin(cores)
                 workers.append(worker)
-            # While they import: they start nothing before the first message.
+            # Meanwhile the workers import. They start nothing before the first message.
             self._databases.make(round_)
             slowed = [plan for plan in plans if plan.slow_down]
             for worker in workers:
@@ -293,8 +295,8 @@ def _in_turns(
 ) -> tuple[list[float], tuple[list[float], list[float]]] | None:
     """Measure one benchmark in alternating blocks.
 
-    Returns by how much head was slower, for each two neighbouring blocks, and the samples of base and of head, in
-    seconds per operation; None if either side skips or fails it, or if a block measured 0.
+    Return log(head / base) for each two neighbouring blocks, and the samples of base and of head in seconds per
+    operation. Return None if either side skips or fails the benchmark, or if a block measured 0.
     """
     begun = [worker.begins(plan.key) for worker in workers]
     if not all(begun) or not all(worker.block(plan.warm_up) for worker in workers):

@@ -1,7 +1,7 @@
-"""The servers that both sides of a paired comparison share, and in them a database of its own for each worker.
+"""The servers that both sides of a paired comparison share, with separate databases for each worker.
 
-While one pair is measured, the workers of the last two pairs end and those of the next one start. Each side therefore
-uses the databases of several rounds in turn, and one more that is prepared once and copied for each round.
+While one pair is measured, the workers of the last two pairs end and the workers of the next one start. So each side
+has the databases of ROUNDS rounds, which its pairs use in turn. Each is a copy of a database that is prepared once.
 """
 
 import contextlib
@@ -21,16 +21,16 @@ from plumbline.services.variables import placeholders
 from plumbline.settings import Settings
 
 ROUNDS = 4
-# Databases of Redis by side: those of the rounds, then the prepared one. Nothing uses 0, the default.
+# Numbers of the Redis databases by side: of each round, and of the prepared one. 0, the default, stays unused.
 REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
 REDIS_DATABASES = 11
-POSTGRES_CONNECTIONS = 100  # PostgreSQL's default, which each worker may expect for itself
+POSTGRES_CONNECTIONS = 100  # for each worker; PostgreSQL's default
 LIMIT_S = 30.0
 
 
 @contextlib.contextmanager
 def pair_servers(settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> Iterator[Services]:
-    """Start Redis and PostgreSQL on this core, and let them and the workers go first; raises ComparisonInvalid."""
+    """Start Redis and PostgreSQL on a core, with priority for them and the workers. Raises ComparisonInvalid."""
     services = Services(settings_of_both(settings), root, preferred=backends)
     try:
         services.begin()
@@ -38,7 +38,7 @@ def pair_servers(settings: Settings, root: Path, core: int | None, backends: Map
         if core is not None:
             for service in services.running():
                 service.pin({core})
-        # The workers inherit it from this process.
+        # The workers inherit the priority of this process.
         server_pids = [pid for service in services.running() for pid in service.pids()]
         set_precedence([os.getpid(), *server_pids], ahead=True)
         yield services
@@ -50,7 +50,10 @@ def pair_servers(settings: Settings, root: Path, core: int | None, backends: Map
 
 
 def settings_of_both(settings: Settings) -> Settings:
-    """Return the settings of the shared servers: with room for all workers, which find external servers themselves."""
+    """Return the settings of the shared servers, with enough databases and connections for all workers.
+
+    External servers are off here, because the workers connect to them directly.
+    """
     redis, postgres = settings.redis, settings.postgres
     databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
     redis = replace(redis, config={**redis.config, "databases": databases})
@@ -64,7 +67,7 @@ def settings_of_both(settings: Settings) -> Settings:
 
 
 def shared_by_sides(settings: Settings) -> list[str]:
-    """Return what base and head share although they should not, one sentence each."""
+    """Return a sentence for each Redis database that base and head share against intention."""
     tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
     named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
     everything = set().union(*(names for _, names, _ in named))
@@ -79,7 +82,7 @@ def shared_by_sides(settings: Settings) -> list[str]:
 
 
 class Databases:
-    """The databases of all rounds; without a server there is nothing to do. Methods raise ComparisonInvalid."""
+    """The databases of all rounds. Methods raise ComparisonInvalid, and do nothing without a server."""
 
     def __init__(self, services: Services) -> None:
         self._redis = services.redis.address if services.redis else None
@@ -87,7 +90,7 @@ class Databases:
         self._prepared = False
 
     def addresses(self, side: str, round_: int, *, prepared: bool = False) -> dict[str, Address]:
-        """Return where a worker finds its databases, by server; `prepared`: those that are copied in later rounds."""
+        """Return the addresses of a worker's databases, by server. `prepared`: those that later rounds copy."""
         found = {}
         if self._redis is not None:
             number = REDIS_NUMBERS[side][-1 if prepared else round_]
@@ -97,7 +100,7 @@ class Databases:
         return found
 
     def make(self, round_: int) -> None:
-        """Make the databases of a round anew: copies of the prepared ones, empty before there are such."""
+        """Create the databases of a round again, as copies of the prepared ones if they exist, otherwise empty."""
         for side, numbers in REDIS_NUMBERS.items():
             template = f'TEMPLATE "perf_{side}_prepared"' if self._prepared else ""
             self._sql(f'DROP DATABASE IF EXISTS "perf_{side}_{round_}" WITH (FORCE)')
@@ -105,7 +108,7 @@ class Databases:
             self._copy_redis(numbers[-1], numbers[round_])
 
     def keep_prepared(self, round_: int) -> None:
-        """Take what is in the databases of this round for the prepared ones."""
+        """Make the databases of this round the prepared ones."""
         for side in REDIS_NUMBERS:
             self._sql(f'ALTER DATABASE "perf_{side}_{round_}" RENAME TO "perf_{side}_prepared"')
         self._prepared = True

@@ -1,4 +1,4 @@
-"""One worker process: its command line and its environment, and how its coordinator starts, asks and ends it."""
+"""A worker process as its coordinator sees it: command line, environment, messages and end."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from plumbline.project import PYTEST_FINISHED, SUITE
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")  # plugins that take a tenth of a worker's time
-# A worker that hangs is waited for, then asked to end, then killed: together within 30 s, the other worker included.
+# If a worker hangs, both workers have ended within 30 s.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
 LOG_LINES = 40
@@ -31,26 +31,26 @@ LOG_TAIL_BYTES = 64 * 1024
 
 
 def worker_command(side: Side, configured_by: Path, plans: Sequence[BenchmarkPlan], profile: str) -> list[str]:
-    """Return the arguments of Python; `configured_by`: head's root, whose configuration of pytest both sides use."""
+    """Return the arguments for Python. `configured_by`: the root of head, whose pytest configuration both sides use."""
     files = dict.fromkeys(f"{SUITE}/{plan.key.partition('::')[0]}" for plan in plans if not is_control(plan.key))
-    paths = files or [SUITE]  # a pair of controls alone starts the suite's services, too
+    paths = files or [SUITE]  # a pair with only controls starts the services, too
     command = ["-m", "pytest", *paths, "-q", "--no-header", "-s", "-p", "plumbline", f"--perf-profile={profile}"]
     command += ["--continue-on-collection-errors", *(part for name in LEFT_OUT for part in ("-p", f"no:{name}"))]
     configuration = pytest_configuration(configured_by)
     command += [f"-c={configuration}"] if configuration else []
-    # Like pytest itself: if the suite has a configuration of its own, no conftest.py above it is loaded.
+    # As in pytest: if the suite has its own configuration, do not load any conftest.py above it.
     is_suites_own = configuration is not None and configuration.parent == configured_by / SUITE
     top = side.root / SUITE if is_suites_own else side.root
-    # PYTHONPATH alone says from where to import.
+    # Only PYTHONPATH defines the import path.
     return [*command, "-o", "pythonpath=", f"--rootdir={side.root}", f"--confcutdir={top}"]
 
 
 def worker_environment(side: Side, sides: Sides, hash_seed: int, notes_into: Path | None) -> dict[str, str]:
-    """Return the environment of a worker; `notes_into`: the folder for notes of what the sides read, in a rehearsal."""
+    """Return the environment variables of a worker. `notes_into`: the folder for the traces of a rehearsal."""
     path = python_path(side, sides)
     environ = {name: _in_copy(value, side, sides.top) for name, value in os.environ.items()}
     environ |= {"PWD": str(side.root), "PYTHONDONTWRITEBYTECODE": "", WATCHED: watched_with_us()}
-    # The same on both sides, another one in each pair: the order of sets is no difference between the trees.
+    # Both sides have the same hash seed, so that the order of sets is equal. Each pair has another one.
     environ |= {"PYTHONPATH": path, "PYTHONHASHSEED": str(hash_seed)}
     if notes_into:
         environ |= {TRACE: str(notes_into / side.name / TESTS), "PYTHONPATH": f"{AT_START}{os.pathsep}{path}"}
@@ -58,7 +58,7 @@ def worker_environment(side: Side, sides: Sides, hash_seed: int, notes_into: Pat
 
 
 def _in_copy(value: str, side: Side, top: Path) -> str:
-    """Return the path in a side's copy for one in the repository, but not in the environment; else the value itself."""
+    """Return the path in a side's copy for a path in the repository, and any other value as it is."""
     path = Path(os.path.realpath(value)) if os.path.isabs(value) else None  # noqa: PTH117
     if path is None or not path.is_relative_to(top) or path.is_relative_to(os.path.realpath(sys.prefix)):
         return value
@@ -66,7 +66,7 @@ def _in_copy(value: str, side: Side, top: Path) -> str:
 
 
 def pytest_configuration(root: Path) -> Path | None:
-    """Return the file that configures pytest for the suite, if there is one."""
+    """Return the file with the pytest configuration of the suite, if there is one."""
     for path in (folder / name for folder in (root / SUITE, root) for name in PYTEST_FILES):
         if path.is_file() and (path.name != "pyproject.toml" or "pytest" in read_toml(path).get("tool", {})):
             return path
@@ -74,7 +74,7 @@ def pytest_configuration(root: Path) -> Path | None:
 
 
 class WorkerProcess:
-    """One fresh pytest process of one side. Its methods raise ComparisonInvalid if it dies, hangs or sends nonsense."""
+    """A fresh pytest process of one side. Methods raise ComparisonInvalid if it dies, hangs or sends no message."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class WorkerProcess:
         scrub: Callable[[str], str],
         start_limit_s: float,
     ) -> None:
-        """`start_limit_s`: how long it may take to start its application, if that is more than any answer may take."""
+        """`start_limit_s`: the time limit for starting the application, at least ANSWER_LIMIT_S."""
         self.side = side
         self.start_limit_s = max(ANSWER_LIMIT_S, start_limit_s)
         self._scrub = scrub
@@ -113,17 +113,17 @@ class WorkerProcess:
             raise self._ended() from None
 
     def listen(self) -> None:
-        """Wait until it is ready to measure; also raises ComparisonInvalid if it runs another version of Plumbline."""
+        """Wait until the worker is ready to measure. Raises ComparisonInvalid for another version of Plumbline."""
         version = self._receive(Imported).version
         if version != __version__:
             raise ComparisonInvalid(
-                f"the worker of {self.side.name} runs Plumbline {version}, and its coordinator {__version__}:"
+                f"the worker of {self.side.name} runs Plumbline {version}, but this process runs {__version__}:"
                 " install the same version for both"
             )
         self.collected = self._receive(Collected, limit_s=self.start_limit_s)
 
     def begins(self, key: str) -> bool:
-        """Wait until this benchmark begins to measure; False if the test has ended without."""
+        """Wait until this benchmark begins to measure. Return False if the test ends without measuring."""
         message = self._receive(Begins, Over)
         if isinstance(message, Begins) and message.key != key:
             raise self._invalid(f"it began {message.key} out of turn")
@@ -132,7 +132,7 @@ class WorkerProcess:
         return self._measures
 
     def block(self, samples: int) -> list[float]:
-        """Ask for one block; return its samples, in seconds per operation, none if the test has ended instead."""
+        """Measure one block. Return its samples in seconds per operation, none if the test has ended."""
         self.send(Turn(samples))
         message = self._receive(Block, Over)
         if isinstance(message, Over):
@@ -140,7 +140,7 @@ class WorkerProcess:
         return message.samples_s if isinstance(message, Block) else []
 
     def end(self) -> str:
-        """Let the test come to its end; return why it did not pass, "" if it did."""
+        """Let the test end. Return why it did not pass, "" if it passed."""
         if self._measures:
             self.send(Turn(0))
         over = self._over or self._receive(Over)
@@ -148,20 +148,20 @@ class WorkerProcess:
         return over.why_not_passed()
 
     def leave(self, limit_s: float = LEAVE_LIMIT_S) -> None:
-        """Wait until it has stopped what it started and ended by itself."""
+        """Wait until the worker has stopped its application and ended by itself."""
         try:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            raise self._invalid(f"it has not ended for {limit_s:g} s, with nothing left to do") from None
+            raise self._invalid(f"it did not end within {limit_s:g} s after its last benchmark") from None
         if code not in PYTEST_FINISHED:
             raise self._invalid(f"it ended with exit code {code}")
 
     def pin(self, cores: Collection[int]) -> None:
-        """Let it, and what it has started, run on these cores alone until it begins to measure."""
+        """Run the worker and its children on these cores only, until it begins to measure."""
         set_affinity([process.pid for process in tree(self._process.pid)], cores)
 
     def dismiss(self) -> None:
-        """Ask it to end, whatever it does, without waiting for that."""
+        """Ask the worker to end, without waiting."""
         self._line.close()
         if self._process.poll() is None:
             self._process.terminate()
@@ -177,14 +177,14 @@ class WorkerProcess:
         self._log.close()
 
     def _receive(self, *kinds: type[Kind], limit_s: float | None = None) -> Kind:
-        """Return the next message, which has to be of one of these kinds."""
+        """Return the next message, which must be of one of these kinds."""
         limit_s = limit_s or ANSWER_LIMIT_S
         try:
             message = self._line.receive(limit_s)
         except ConnectionError:
             raise self._ended() from None
         except TimeoutError:
-            raise self._invalid(f"it has not answered for {limit_s:g} s") from None
+            raise self._invalid(f"it did not answer within {limit_s:g} s") from None
         except ValueError as error:
             raise self._invalid(f"it sent something that is not a message: {error}") from None
         if not isinstance(message, kinds):

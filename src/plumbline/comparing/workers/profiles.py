@@ -1,8 +1,8 @@
-"""Which functions take more time in head than in base, by profiles of the workers and of their applications.
+"""The functions that take more time in head than in base, from profiles of the workers and their applications.
 
-Several profilers run in turn while blocks are timed. The median over them counts, so that a stall of the machine during
-one of them counts for no function. Other processes and servers appear as waiting. Times are longer than without a
-profiler, on both sides.
+PARTS profilers take turns while blocks are timed. The time of a function is the median over these parts, so that a
+stall of the machine during one part has no influence. Time in other processes and servers appears as waiting. Times are
+longer than without a profiler, on both sides.
 """
 
 import re
@@ -20,44 +20,44 @@ from plumbline.project import SUITE
 from plumbline.results.schema import FunctionTime
 
 MOST_SHOWN = 12
-LEAST_SHARE = 0.1  # of the slow-down, or of the slow-down of the worst function: what explains less is not shown
-EXPLAINED = 0.5  # of the slow-down: what merely waits is not shown if one function explains as much
-# In functions in which an event loop, a client or another thread waits: they come last.
+LEAST_SHARE = 0.1  # of the slow-down, or of that of the slowest function: functions below this are not shown
+EXPLAINED = 0.5  # of the slow-down: if one function explains this share, waiting functions are not shown
+# In the names of functions in which an event loop, a client or a thread waits. They come last.
 WAITING = ("'poll'", "'select'", "'control'", "'recv'", "'recv_into'", "'acquire'")
 OURS = "plumbline"
 HARNESS = {OURS, "_pytest", "pluggy", "pytest_asyncio"}  # packages that only run the test
 PROFILER = "_lsprof"  # in the names of its own functions
 LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
-# By file and name: seconds and calls an operation, line, and whether it is a function of the repository.
+# By file and name: seconds and calls per operation, line, and whether it is a function of the repository.
 _Times = dict[tuple[str, str], tuple[float, float, int, bool]]
 
 
 class Seen(Struct, frozen=True):
-    """One function in one process, during one part of its profile."""
+    """One function in one part of a profile."""
 
     name: str
     file: str
     line: int
     calls: int
     own_s: float
-    total_s: float  # with what it calls
+    total_s: float  # including the functions that it calls
 
 
 class Profile(Struct, frozen=True):
-    """One process."""
+    """The profile of one process."""
 
     parts: list[list[Seen]]
-    operations: list[int] = []  # timed in each part; the worker alone knows them
-    timed_s: list[float] = []  # what they took together
+    operations: list[int] = []  # timed operations in each part; only in the worker's profile
+    timed_s: list[float] = []  # their total time in each part
 
     def operation_s(self) -> float:
-        """Return what an operation takes, in seconds; 0 if that is not known."""
+        """Return the time of one operation in seconds, 0 if it is not known."""
         parts = [timed_s / count for timed_s, count in zip(self.timed_s, self.operations, strict=False) if count]
         return statistics.median(parts) if parts else 0.0
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
-    """Return the functions that take more time in head, the worst first; none if either side wrote no whole profile."""
+    """Return the functions that take more time in head, the slowest first. None if a profile is missing."""
     profiles = {side: folder / side / digest(key) for side in ("base", "head")}
     timed = {side: _read(at / "test.json") for side, at in profiles.items()}
     operations = {side: profile.operations for side, profile in timed.items()}
@@ -89,9 +89,9 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
 
 
 def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, waits: bool) -> _Times:
-    """Return the times of each function; `waits`: the process waits for the application while that works."""
+    """Return the times of each function. `waits`: whether this process waits while the application works."""
     together = sum(operations)
-    # How the worker's operations are spread over the application's parts is not known: evenly.
+    # Assume that the worker's operations are spread evenly over the application's parts.
     each: Sequence[float] = profile.operations or [together / PARTS] * PARTS
     parts = [(part, count) for part, count in zip(profile.parts, each, strict=False) if count]
     times_s: dict[tuple[str, str], list[float]] = {}
@@ -108,8 +108,8 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, wait
             key = file, seen.name
             calls[key] += seen.calls
             places[key] = seen.line, in_tree
-            # The repository's own functions include the time of what they call. Library functions do not, nor do those
-            # of the suite that wait for the application.
+            # The times of the repository's functions include the functions that they call. Those of libraries do not,
+            # nor those of the suite's functions that wait for the application.
             whole = in_tree and not (waits and file.startswith(f"{SUITE}/"))
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
             parts_s[number] += (seen.total_s if whole else seen.own_s) / count
@@ -117,7 +117,7 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, wait
 
 
 def _read(path: Path) -> Profile:
-    """Return the profile in a file; an empty one if there is none, or it is damaged."""
+    """Return the profile in a file, an empty one if the file is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Profile)
     except (OSError, msgspec.DecodeError):

@@ -1,12 +1,12 @@
-"""The messages between the coordinator of a paired comparison and its workers, and the line that carries them.
+"""Messages between the coordinator of a paired comparison and its workers, over a socket.
 
-One JSON object a line; `is` names its kind. A worker waits for its turn by blocking its whole thread, so that it takes
-no CPU time while the other one measures.
+Each line is a JSON object; `is` names the kind of message. A worker waits for its turn by blocking its thread, so that
+it uses no CPU time while the other worker measures.
 
 | coordinator → worker | worker → coordinator |
 | --- | --- |
-| `Start` | `Imported`, as soon as the tests are collected |
-| | `Collected`, as soon as the application has started |
+| `Start` | `Imported`: the tests are collected |
+| | `Collected`: the application has started |
 | `Order` | `Begins`: a benchmark calls `measure` and waits for its first turn |
 | `Turn` | `Block` |
 | `Turn(0)` | `Over`: the test has ended |
@@ -28,21 +28,21 @@ Kind = TypeVar("Kind", bound=Struct)
 
 
 class _Message(Struct, frozen=True, tag_field="is", tag=str.lower):
-    """Fields that this version does not know are ignored, so that the version can be read and compared."""
+    """Unknown fields are ignored, so that workers of another version can report their version."""
 
 
 class Start(_Message, frozen=True):
-    """Describes the pair; a worker starts nothing before it."""
+    """The first message: it describes the pair, and the worker starts its application."""
 
-    keys: list[str]  # benchmarks that may be ordered: the worker starts the services that they need
-    servers: dict[str, Address] = {}  # by name; the worker finds external servers for itself
-    prefix: str = ""  # begins each Redis key; "" if the worker chooses it
+    keys: list[str]  # benchmarks that `Order` may name
+    servers: dict[str, Address] = {}  # by name, without external servers
+    prefix: str = ""  # the prefix of each Redis key; "" if the worker chooses it
     core: int | None = None
     prepare: bool = True  # False if the database is a copy of a prepared one
     rehearses: bool = False  # whether benchmarks run untimed and without turns
-    app_python: str = ""  # the Python of the application, if it has an environment of its own
+    app_python: str = ""  # the Python of the application, if it has a separate environment
     modules: list[str] = []  # importable names that differ between the sides
-    # By key, by which share a benchmark is slowed down on purpose, and in which process; for base the share is 0.
+    # By key: the share by which a benchmark is slowed down (0 in base), and the place.
     slow_down: dict[str, tuple[float, Where]] = {}
     folder: str = ""  # for files that the worker shares with its application
     profiles: bool = False  # whether a profiler runs and writes into `folder`
@@ -62,12 +62,12 @@ class Imported(_Message, frozen=True):
 
 class Collected(_Message, frozen=True):
     keys: list[str]
-    served: list[str] = []  # those of the benchmarks that use the application or a process beside it
-    errors: dict[str, str] = {}  # by file, why it could not be collected
-    origins: dict[str, str] = {}  # from which file or folder the modules of `Start` are imported
+    served: list[str] = []  # keys of benchmarks that use the application or one of `[processes]`
+    errors: dict[str, str] = {}  # by file: why it could not be collected
+    origins: dict[str, str] = {}  # by module of `Start`: the file or folder that it is imported from
 
     def why_missing(self, key: str) -> str:
-        """Return why a benchmark was not collected, in one line; "" if it was."""
+        """Return in one line why a benchmark was not collected, "" if it was."""
         file = key.partition("::")[0]
         errors = [f"{path} can't be collected: {error}" for path, error in self.errors.items() if file in path]
         return "" if key in self.keys else " ".join(" ".join(errors[:1] or ["it is not there"]).split())
@@ -84,10 +84,10 @@ class Block(_Message, frozen=True):
 class Over(_Message, frozen=True):
     outcome: str
     message: str = ""
-    output: str = ""  # the last one of the application and of the processes, if the test failed
+    output: str = ""  # if the test failed: the last output of the application and the processes
 
     def why_not_passed(self) -> str:
-        """Return the outcome, the error and the end of the output, in one line; "" if the test passed."""
+        """Return the outcome, the error and the last output in one line, "" if the test passed."""
         if self.outcome == "passed":
             return ""
         lines = [line for line in self.message.splitlines() if line.strip()]
@@ -113,7 +113,7 @@ class Line:
         self._socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def receive(self, limit_s: float | None = None) -> Message:
-        """Return the next message; raises ConnectionError, TimeoutError, or ValueError if it is not a message."""
+        """Return the next message. Raises ConnectionError, TimeoutError, or ValueError if it is not a message."""
         self._socket.settimeout(limit_s)
         line = self._file.readline()
         if not line.endswith(b"\n"):
@@ -124,7 +124,7 @@ class Line:
             raise ValueError(f"{line[:80]!r}: {error}") from None
 
     def expect(self, kind: type[Kind]) -> Kind:
-        """Wait for the next message, which has to be of this kind; raises as `receive`."""
+        """Return the next message, which must be of this kind. Raises the same errors as `receive`."""
         message = self.receive()
         if not isinstance(message, kind):
             raise ValueError(f"{message!r} in place of {kind.__name__}")

@@ -1,4 +1,4 @@
-"""The rehearsal before the first pair: what its traces say of the copies, and of the benchmarks that need pairs."""
+"""The rehearsal before the first pair: it checks both copies, and finds the benchmarks that need pairs."""
 
 import contextlib
 from collections import defaultdict
@@ -27,27 +27,27 @@ from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
 from plumbline.settings import Settings
 
-ALSO_COPY = "name that in also_copy under [compare] in settings.toml"
+ALSO_COPY = "add it to also_copy under [compare] in settings.toml"
 
 
 class Rehearsal:
-    """Findings of a rehearsal, whose workers write their traces into `folder`."""
+    """The findings of a rehearsal. Its workers write their traces to `folder`."""
 
     def __init__(self, settings: Settings, sides: Sides, folder: Path) -> None:
-        self.unaffected: set[str] = set()  # keys of the benchmarks that need no pairs
-        self.unjudged: dict[str, list[str]] = defaultdict(list)  # by key, packages that it runs and no pair can judge
-        self.brought_along: list[str] = []  # what git ignores, and head's copy got and read
-        self.failures: dict[str, str] = {}  # why benchmarks did not run, by key
-        self.failed_in_head: set[str] = set()  # keys of those that the copy of the working tree could not run, ever
-        self.lacking = ""  # advice on what that copy lacks
+        self.unaffected: set[str] = set()  # keys of benchmarks that need no pairs
+        self.unjudged: dict[str, list[str]] = defaultdict(list)  # by key: packages that it runs and no pair can judge
+        self.brought_along: list[str] = []  # files that git ignores, and that head read from its copy
+        self.failures: dict[str, str] = {}  # by key: why a benchmark did not run
+        self.failed_in_head: set[str] = set()  # keys of benchmarks that the copy of the working tree could not run
+        self.lacking = ""  # advice about files that this copy lacks
         self._sides = sides
         self._folder = folder
         self._changed = changed_paths(sides)
         self._places = unjudged_paths(sides)
-        # Processes beside the tests': those that each benchmark depends on, and those behind a served application.
+        # Names of processes besides the tests: those that all benchmarks depend on, and those of served benchmarks.
         always = [PREPARE] if settings.prepare else []
         self._always, self._serving = always, [*always, *(["app"] if settings.app else []), *settings.processes]
-        self._users: list[tuple[list[str], set[str]]] = []  # benchmarks that depend on these processes
+        self._users: list[tuple[list[str], set[str]]] = []  # processes, and the benchmarks that depend on them
         self._rehearsed: set[str] = set()
         for side, paths in self._changed.items():
             packages = {path: what for one in self._places.values() for path, what in (one[side] or {}).items()}
@@ -55,16 +55,16 @@ class Rehearsal:
 
     @property
     def advice(self) -> str:
-        """What to do if the copy of the working tree can't be run."""
+        """Advice if the copy of the working tree can't be run."""
         outside = ", ".join(ignored.env_files_above(self._sides.top, LEVELS)) or "something outside of the repository"
         return self.lacking or f"If it reads {outside}, {ALSO_COPY}."
 
     @contextlib.contextmanager
     def noting_reads(self) -> Iterator[None]:
-        """Note what the workers read meanwhile.
+        """Record the files that the workers read during the `with` block.
 
-        Raises ComparisonInvalid if base read head's files, and CopyFailed if head's copy goes on without a file that
-        the working tree reads from outside of the repository.
+        Raises ComparisonInvalid if base read files of the working tree, and CopyFailed if the copy of the working tree
+        lacks a file outside of the repository.
         """
         sides, copy = self._sides, self._sides.head.tree
         missing = list[str]()
@@ -85,21 +85,21 @@ class Rehearsal:
         outside = [name for name in missing if name.startswith("../")]
         if outside and not self.failed_in_head:
             raise CopyFailed(
-                f"the copy of the working tree lacks {', '.join(outside)}, which it looks for, and goes on without:"
+                f"the copy of the working tree tries to read {', '.join(outside)}, which it lacks, and goes on without:"
                 f" {ALSO_COPY}"
             )
         of_base = paths_read(self._folder / "base")
         if strange := ignored.changed_in_working_tree(of_base, sides.files, sides.top):
             raise ComparisonInvalid(
-                f"base reads {', '.join(strange)} from the working tree and not from its own copy: find such files"
-                " from the path of a module, or from the working directory"
+                f"base reads {', '.join(strange)} from the working tree instead of its own copy: in your code, locate"
+                " such files relative to a module's `__file__` or to the working directory"
             )
         self._check_code(paths | of_base)
 
     def _check_code(self, paths: Set[Path]) -> None:
-        """Raise NoBase if both sides read code that is made from what differs, and that base has from the working tree.
+        """Raise NoBase if base read code of the working tree that may be generated from changed files.
 
-        `paths` are what both sides read.
+        `paths`: the files that both sides read.
         """
         sides = self._sides
         trees = (sides.base.tree, sides.head.tree)
@@ -108,20 +108,21 @@ class Rehearsal:
         if code:
             names, of = (", ".join(some[:MOST_SHOWN]) for some in (code, sources))
             raise NoBase(
-                f"base has {names} from the working tree, as git ignores that, although it may be made from {of}, which"
-                " differs: let `prepare` in settings.toml make it in each copy"
+                f"git ignores {names}, so base has it from the working tree. It may be generated from {of}, which"
+                " differs: generate it in each copy by `prepare` in settings.toml"
             )
         for name, (folder, files) in installed_copies(sides.top).items():
             if not files.isdisjoint(paths) and any(Path(one).is_relative_to(folder) for one in sides.files):
                 raise NoBase(
-                    f"{name} is imported from the environment, where it was installed from {folder}, and not from the"
-                    f" copies: ask for it as `-e ./{folder}`"
+                    f"{name} was installed from {folder} without -e, so both sides import it from the environment and"
+                    f" not from their copies: require it as `-e ./{folder}`"
                 )
 
     def order(self, keys: set[str], base: Collected, head: Collected, *, whole: bool) -> list[str]:
-        """Return which of these benchmarks run, and in which order: twice if functions decide whether they must.
+        """Return the benchmarks to run in the rehearsal, in their order.
 
-        All of them run for a `whole` rehearsal, or if git ignores files, else those that the change may not affect.
+        All run if the rehearsal is `whole` or if the copies have files that git ignores; otherwise only those that may
+        turn out to be unaffected. A benchmark runs twice if its calls of functions are recorded.
         """
         keys = keys.intersection(base.keys, head.keys) - CONTROLS.keys()
         served = keys.intersection(base.served, head.served)
@@ -134,10 +135,10 @@ class Rehearsal:
                 changed = self._changed.items()
                 if any(may_make([TESTS, *names], self._folder / side, paths or {}) for side, paths in changed):
                     again |= users
-        # What git ignores is named in the report if a benchmark reads it.
+        # The report names the ignored files that benchmarks read.
         all_run = whole or bool(self._sides.extras.copied or self._sides.extras.linked)
         order = [key for key in base.keys if key in (keys if all_run else self._rehearsed)]
-        if again:  # pytest leaves set up what the next test needs, so no test may follow itself
+        if again:  # another test in between, because pytest keeps fixtures set up for the next test
             order += [next(iter(CONTROLS)), *(key for key in order if key in again)]
         return order
 
@@ -147,13 +148,13 @@ class Rehearsal:
             if (found := self._affected(names, self._changed)) is not None:
                 self.unaffected |= (users & self._rehearsed) - self.failures.keys() - found
             for package, places in self._places.items():
-                reached = self._affected(names, places)
-                for key in users if reached is None else users & (reached | self.failures.keys()):
+                running = self._affected(names, places)
+                for key in users if running is None else users & (running | self.failures.keys()):
                     self.unjudged[key].append(package)
 
     def _affected(self, processes: Sequence[str], changed: Mapping[str, Changed | None]) -> set[str] | None:
-        """Return the benchmarks that the change affects in the tests or these processes; None for all."""
-        # Both sides use head's configuration of pytest: it is no difference between their tests.
+        """Return the benchmarks that a change affects in the tests or these processes, or None for all."""
+        # Both sides use head's pytest configuration, so it is no difference between them.
         configuration = pytest_configuration(self._sides.head.root)
         found = set[str]()
         for side, paths in changed.items():

@@ -1,4 +1,4 @@
-"""A worker of a paired comparison: the pytest process that runs one side's benchmarks as its coordinator asks."""
+"""The worker of a paired comparison: a pytest process that runs one side's benchmarks block by block."""
 
 import asyncio
 import contextlib
@@ -56,26 +56,26 @@ from plumbline.results.environment import origins
 from plumbline.services.services import Services
 from plumbline.settings import Profile
 
-SILENT_LIMIT_S = 17.0  # a test that takes longer to its next message fails, before the coordinator gives the pair up
-TEST_LIMIT_S = 3600.0  # the coordinator watches over each test, which waits for its turns
-REHEARSED_ROUNDS = 2  # code that uses a cache runs in the second one
+SILENT_LIMIT_S = 17.0  # a test fails if its next message takes longer; the coordinator would give up the pair at 20 s
+TEST_LIMIT_S = 3600.0  # tests wait for their turns, and the coordinator has limits of its own
+REHEARSED_ROUNDS = 2  # code that reads from a cache runs in the second round
 DRAINING_ROUNDS = 3
 STEP_REPEATS, STEPS_AT_ONCE = 3, 1_000
 APPLICATION_LIMIT_S, POLL_S = 2.0, 0.005
 
 
 class ControlsModule(pytest.Module):
-    """The controls, imported as a part of this package: pytest's own import would change `sys.path`."""
+    """The module of the controls, imported as part of this package because pytest's import would change `sys.path`."""
 
     def _getobj(self) -> ModuleType:
         return controls
 
 
 class Worker:
-    """One side's process. A pytest plugin."""
+    """The pytest plugin of a worker process."""
 
     def __init__(self, config: pytest.Config, suite: Path, file_number: int) -> None:
-        """`file_number`: of the socket to the coordinator, whose first message it waits for."""
+        """Wait for the first message of the coordinator. `file_number`: the descriptor of the socket to it."""
         self._line = Line(socket.socket(fileno=file_number))
         self._start = self._line.expect(Start)
         self._stages = Stages(os.environ)
@@ -94,21 +94,21 @@ class Worker:
             return Measure(profile, untimed_rounds=REHEARSED_ROUNDS)
         key = self._context.key_of(item)
         if key in self._measured:
-            raise MeasureError("a plugin runs this test again, which a paired comparison cannot measure")
+            raise MeasureError("a pytest plugin runs this test again, which a paired comparison cannot measure")
         self._measured.add(key)
         return TurnedMeasurement(profile, self._line, self._start, key)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
-        """Start the servers before the first test module is imported: user code reads its settings at import."""
+        """Start the servers before pytest imports the first test module, because user code reads settings at import."""
         is_ours = isinstance(collector, pytest.Module) and below(collector.path, self._context.suite)
         if is_ours and not self._context.begun:
             self._context.begin(self._services)
 
     def _services(self) -> Services:
-        start, settings = self._start, self._context.settings  # the coordinator's servers, its own application
+        start, settings = self._start, self._context.settings  # servers of the coordinator, application of this worker
         if settings.app:
-            app = replace(settings.app, port=0)  # its usual one may be in use on the other side
+            app = replace(settings.app, port=0)  # the other worker may use the configured port
             if start.profiles:
                 app = wrapped(app, profiled, start.folder)
             elif any(process == "application" for _, process in start.slow_down.values()):
@@ -159,7 +159,7 @@ class Worker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run a test once, whichever plugins run tests that fail again: the coordinator waits for one outcome."""
+        """Run a test once, also if a plugin would run failed tests again: the coordinator waits for one outcome."""
         if self._stages.recorded:
             key = self._context.key_of(item)
             self._stages.begin("again" if key in self._ran else "first", [key])
@@ -175,35 +175,35 @@ class Worker:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
     ) -> Generator[None, object, object]:
-        """In a rehearsal, a fixture that outlives a test runs for all benchmarks that use it."""
+        """Record in a rehearsal that a fixture with a wider scope runs for all benchmarks that use it."""
         if fixturedef.scope == "function" or not self._stages.recorded:
             return (yield)
         using = [item for item in request.session.items if fixturedef.argname in getattr(item, "fixturenames", ())]
         users = [self._context.key_of(item) for item in using]
-        if not self._stages.keys <= {*users}:  # this benchmark asks for it by name, and others may do so as well
+        if not self._stages.keys <= {*users}:  # requested by `getfixturevalue`, as other benchmarks may do
             return (yield)
         with self._stages.fixture(users):
             return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
-            self._last = report  # a failure in the clean-up outweighs a pass
+            self._last = report  # a failed teardown replaces a pass
 
     def pytest_runtest_logfinish(self) -> None:
         report, self._last = self._last, None
         outcome, message = outcome_of(report) if report else ("failed", "pytest reported no outcome")
         texts = (self._context.scrub(message), output_in(report) if report else "")
-        # Half a surrogate pair, which an error may show, is no UTF-8.
+        # An error message may have lone surrogates, which UTF-8 cannot encode.
         self._line.send(Over(outcome, *(text.encode(errors="replace").decode() for text in texts)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        if self._context.begun:  # nothing is measured any more, and stopping is work
+        if self._context.begun:  # the measurement is over: services may stop on all cores
             self._context.lock.move(self._context.services.running(), free=True)
 
 
 class TurnedMeasurement(Measure):
-    """A `measure` that waits for its turns; `summary` has the samples of all of them."""
+    """A `measure` that waits for its turn before each block. `summary` has the samples of all blocks."""
 
     def __init__(self, profile: Profile, line: Line, start: Start, key: str) -> None:
         super().__init__(profile)
@@ -215,7 +215,7 @@ class TurnedMeasurement(Measure):
     async def __anext__(self) -> Any:
         waits, began_s = self._left == 0, Clock.read()
         timer = await super().__anext__()
-        if waits and (loop := asyncio._get_running_loop()) is not None:  # it is Trio's loop otherwise
+        if waits and (loop := asyncio._get_running_loop()) is not None:  # None under Trio
             hold_clock(loop, Clock.read() - began_s)
             for _ in range(DRAINING_ROUNDS):
                 await asyncio.sleep(0)
@@ -238,17 +238,17 @@ class TurnedMeasurement(Measure):
         self.summary = summarize(all_s) if all_s else None
 
     def _next_turn(self) -> int:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # the other worker may take its time
+        signal.setitimer(signal.ITIMER_REAL, 0)  # no limit while the other worker measures
         samples = self._line.expect(Turn).samples
         expect_message_soon()
         return samples
 
 
 def expect_message_soon() -> None:
-    """Fail the test if it hangs, so that this costs no other benchmark."""
+    """Fail the test if it hangs, so that the other benchmarks of the pair can go on."""
 
     def fail(*_: object) -> None:
-        pytest.fail(f"it took longer than {SILENT_LIMIT_S:g} s to its next turn in a worker of the comparison")
+        pytest.fail(f"it took longer than {SILENT_LIMIT_S:g} s until its next turn in a worker of the comparison")
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, fail)
@@ -256,12 +256,12 @@ def expect_message_soon() -> None:
 
 
 def hold_clock(loop: asyncio.AbstractEventLoop, held_s: float) -> None:
-    """Move the clock of an event loop back by the time for which its thread was blocked, and so all its deadlines."""
+    """Set the clock of an event loop back by the time for which its thread was blocked. This defers all deadlines."""
     replaced = getattr(loop, "__dict__", {}).get("time")
     if replaced is not None and getattr(replaced, "func", None) is not _held:
-        return  # by the test, which keeps its own clock
-    behind_s = type(loop).time(loop) - loop.time() + held_s  # by this time and by the earlier ones
-    with contextlib.suppress(AttributeError):  # a loop written in C keeps its own
+        return  # the test has replaced the clock
+    behind_s = type(loop).time(loop) - loop.time() + held_s  # the total of all waits
+    with contextlib.suppress(AttributeError):  # the clock of a loop written in C cannot be replaced
         loop.time = functools.partial(_held, loop, behind_s)  # type: ignore[method-assign]
 
 
@@ -270,10 +270,10 @@ def _held(loop: asyncio.AbstractEventLoop, behind_s: float) -> float:
 
 
 class WorkerTimer(Timer):
-    """A timer that knows when a block, and when the benchmark, is over."""
+    """A timer with hooks for the end of a block and of the benchmark."""
 
     def end_block(self, samples_s: Sequence[float]) -> None:
-        """Called after each block with its samples, in seconds."""
+        """Called after each block, with its samples in seconds."""
 
     def end(self) -> None:
         """Called after the last block."""
@@ -311,7 +311,7 @@ class SlowedTimer(WorkerTimer):
 
 
 class _SharedTimer(WorkerTimer):
-    """Lets the application know when a block is timed."""
+    """Tells the application, by shared memory, when a block is timed."""
 
     def __init__(self, samples_s: list[float], folder: Path) -> None:
         super().__init__(samples_s)
@@ -330,7 +330,7 @@ class _SharedTimer(WorkerTimer):
 
 
 class SlowedApplicationTimer(_SharedTimer):
-    """Has the application do more work during timed blocks: a share of what the blocks so far took without it."""
+    """Makes the application slower during timed blocks, by a share of their time without the slow-down."""
 
     def __init__(self, samples_s: list[float], share: float, folder: Path) -> None:
         super().__init__(samples_s, folder)
@@ -339,18 +339,18 @@ class SlowedApplicationTimer(_SharedTimer):
         self._shared[STEPS] = self._shared[REQUESTS] = 0
 
     def end_block(self, samples_s: Sequence[float]) -> None:
-        """Choose the steps of each request in the next block: the first one is a warm-up. Raises MeasureError."""
+        """Set the work for each request of the next block. Raises MeasureError if the application got no request."""
         requests = self._shared[REQUESTS] / len(samples_s)
         self._shared[REQUESTS] = 0
         if not requests:
-            raise MeasureError("the application can't slow this down: it was sent no request while a block was timed")
-        # Blocks are summarised as the comparison does it, and counted in steps of work, timed just after each block.
+            raise MeasureError("the application can't slow this down: it got no request while a block was timed")
+        # Summarise the block as the comparison does, and convert it to steps of work at the current machine speed.
         self._steps_without.append(figure(samples_s) / step_now_s() - requests * self._shared[STEPS])
         self._shared[STEPS] = self._share * statistics.median(self._steps_without) / requests
 
 
 def step_now_s() -> float:
-    """Return what a step of `work` takes at the moment, in seconds."""
+    """Return the current duration of a step of `work`, in seconds."""
     times_s = timeit.repeat(lambda: work(STEPS_AT_ONCE), timer=Clock.read, number=1, repeat=STEP_REPEATS)
     return statistics.median(times_s) / STEPS_AT_ONCE
 
@@ -359,7 +359,7 @@ _profilers = functools.cache(Profilers)
 
 
 class ProfilingTimer(_SharedTimer):
-    """Profiles each timed block, in this process and in the application's."""
+    """Profiles each timed block, in this process and in the application."""
 
     def __init__(self, key: str, samples_s: list[float], operations: int, folder: Path) -> None:
         super().__init__(samples_s, folder)
@@ -370,7 +370,7 @@ class ProfilingTimer(_SharedTimer):
         self._samples_s = samples_s
         self._timed_s = [0.0] * PARTS
         self._profilers = _profilers()
-        self._profilers.take()  # those of a benchmark that has failed
+        self._profilers.take()  # discard the profiles of a benchmark that failed
 
     def _enter(self) -> None:
         super()._enter()
@@ -383,7 +383,7 @@ class ProfilingTimer(_SharedTimer):
         self._samples += 1
 
     def end(self) -> None:
-        """Write the profile of this process, and have the application write its own."""
+        """Write the profile of this process, and make the application write its profile."""
         own = self._folder / digest(self._key)
         own.mkdir()
         operations = [len(range(part, self._samples, PARTS)) * self._operations for part in range(PARTS)]

@@ -252,7 +252,7 @@ def test_the_base_environment_has_the_recorded_version(
     assert again == [base, head, lines, []]
 
     gone, reported = answer(python, RECORD, *arguments, '{"plumb-tiny": "0.9"}', cwd=tmp_path, **variables)
-    assert gone.startswith("plumb-tiny 0.9 of the base can't be installed now: ")
+    assert gone.startswith("plumb-tiny 0.9 of the base can't be installed: ")
     refused, _ = answer(
         python,
         RECORD,
@@ -261,7 +261,7 @@ def test_the_base_environment_has_the_recorded_version(
         cwd=tmp_path,
         **{name: value.replace(TOKEN, "wrong-token") for name, value in variables.items()},
     )
-    assert refused.startswith("plumb-tiny 0.8 of the base can't be installed now: ")
+    assert refused.startswith("plumb-tiny 0.8 of the base can't be installed: ")
     assert "-token" not in refused
     assert TOKEN not in gone + json.dumps(reported)
     assert holding(tmp_path / "cache", TOKEN) == holding(tmp_path / "cache", "wrong-token") == []
@@ -329,7 +329,7 @@ def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({"plumb-tiny": "1.0"}, "plumb-tiny 1.0 of the base can't be installed now: "),
+        ({"plumb-tiny": "1.0"}, "plumb-tiny 1.0 of the base can't be installed: "),
         (
             {"plumb-tiny": f"git+http://127.0.0.1:9/{TOKEN}/tiny@abc"},
             "plumb-tiny git+http://127.0.0.1:9/… of the base ",

@@ -82,7 +82,7 @@ def test_a_baseline_that_was_never_committed_is_reported(repository: Repository)
     """A fresh baseline leads to no commit, and none at all to the advice to record one."""
     repository.write({"new.json": "{}"})
     said = no_base(repository.root, baseline=repository.root / "new.json")
-    assert said == "new.json leads to no commit to compare with: it isn't in git. Commit it"
+    assert said == "there is no commit to compare with: new.json is not in git. Commit it"
     assert "nox -s baseline" in no_base(repository.root)
 
 
@@ -206,7 +206,7 @@ def test_a_remote_that_refuses_is_reported(repository: Repository, tmp_path: Pat
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("remote", "set-url", "origin", "http://user:hush@127.0.0.1:9/repository?token=hush2")
     message = no_base(clone.root, baseline=clone.root / BASELINE)
-    assert "the commit that last changed it is not in this shallow clone (tried: `git fetch --deepen=50" in message
+    assert "was last changed by a commit that this shallow clone lacks (tried: `git fetch --deepen=50" in message
     assert "hush" not in message
 
 
@@ -218,7 +218,7 @@ def test_a_remote_that_hangs_costs_no_more_than_the_limit(
     clone.git("remote", "set-url", "origin", silent_remote)
     monkeypatch.setattr(git, "FETCH_LIMIT_S", 0.3)
     message = no_base(clone.root, baseline=clone.root / BASELINE)
-    assert "not done in time: all fetching may take 0.3 s" in message
+    assert "not done within the limit of 0.3 s for all fetches" in message
 
 
 def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def test_what_is_outside_of_the_repository_is_found_from_both_copies(repository:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("data/none", "there is no data/none, which also_copy under \\[compare\\] in settings.toml names"),
-        ("../../../../../..", "is more than 3 folders above the repository's root"),
+        ("data/none", "data/none does not exist: correct also_copy under \\[compare\\] in settings.toml"),
+        ("../../../../../..", "is more than 3 folders above the root of the repository"),
     ],
 )
 def test_also_copy_names_what_cannot_be_copied(repository: Repository, name: str, problem: str) -> None:

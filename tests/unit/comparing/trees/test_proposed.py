@@ -92,7 +92,7 @@ def test_a_variable_names_the_target_only_in_a_pull_request(
     found = find_base(repository.root)
     assert (found.commit, found.why) == (start, f"merge base with main ({names})")
     monkeypatch.delenv(names)
-    with pytest.raises(NoBase, match=f"the target of this {names} is not known"):
+    with pytest.raises(NoBase, match=f"the target of this {names} is unknown"):
         find_base(repository.root)
     monkeypatch.setenv(names, "main")
     monkeypatch.setenv(shows, pushed)
@@ -139,7 +139,7 @@ def test_a_merge_queue_without_a_target_has_no_base(
     set_event(monkeypatch, tmp_path, event)
     set_all(monkeypatch, {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/other"})
     assert is_proposed(repository.root)
-    with pytest.raises(NoBase, match=r"the target of this merge queue is not known: .*PERF_BASE"):
+    with pytest.raises(NoBase, match=r"the target of this merge queue is unknown: .*PERF_BASE"):
         find_base(repository.root)
 
 

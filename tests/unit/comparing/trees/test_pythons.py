@@ -42,7 +42,7 @@ def test_a_project_asks_for_a_python(tmp_path: Path, files: dict[str, str], sett
 
 def test_a_setting_that_is_no_version(tmp_path: Path) -> None:
     """It is named."""
-    with pytest.raises(InstallError, match=r"`python` in .*settings\.toml is 'three': write a version, as 3\.13"):
+    with pytest.raises(InstallError, match=r"`python` in .*settings\.toml is 'three': write a version such as 3\.13"):
         wanted_python(tmp_path, tmp_path, "three")
 
 
@@ -54,8 +54,8 @@ def test_a_python_that_cannot_be_had(with_uv: bool, tmp_path: Path, monkeypatch:
     with pytest.raises(InstallError) as error:
         use_python(SpecifierSet("==3.99.*"), "pyproject.toml", sys.executable, tmp_path)
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("there is no Python ==3.99.* here, which pyproject.toml asks for: ")
-    assert lines[1].startswith("Install one (`uv python install VERSION`), or set `python` in ")
+    assert lines[0].startswith("pyproject.toml asks for Python ==3.99.*, which is not installed: ")
+    assert lines[1].startswith("Install it (`uv python install VERSION`), or set `python` in ")
 
 
 @pytest.mark.parametrize("asked", ["", f"=={HERE}", ">=3.11"])

@@ -213,13 +213,13 @@ def test_no_plugin_runs_a_test_again_in_a_worker(odd: Pair) -> None:
     """The conftest.py of these trees would; what repeats a test in another way fails that test alone."""
     for side in ("in base", "in head"):
         assert (
-            f"{side}: failed: plumbline.measuring.loop.MeasureError: a plugin runs this test again"
+            f"{side}: failed: plumbline.measuring.loop.MeasureError: a pytest plugin runs this test again"
             in (odd.failures[TWICE])
         )
 
 
 def test_a_benchmark_that_hangs_disturbs_no_other(odd: Pair) -> None:
-    assert odd.failures[HANGING].startswith("in base: failed: Failed: it took longer than 3 s to its next turn")
+    assert odd.failures[HANGING].startswith("in base: failed: Failed: it took longer than 3 s until its next turn")
 
 
 def test_a_benchmark_that_one_tree_lacks_is_reported(odd: Pair) -> None:
@@ -239,7 +239,7 @@ def test_a_worker_that_hangs_ends_the_comparison(trees: Sides, monkeypatch: pyte
     monkeypatch.setattr(worker_process, "ANSWER_LIMIT_S", 8.0)
     monkeypatch.setattr(worker_process, "END_LIMIT_S", 1.0)
     edit(trees.head, "def work():\n", 'def work():\n    os.write(2, b"last words")\n    os.kill(os.getpid(), 19)\n')
-    with pytest.raises(CopyFailed, match="the worker of head failed: it has not answered for 8 s") as raised:
+    with pytest.raises(CopyFailed, match="the worker of head failed: it did not answer within 8 s") as raised:
         comparison(trees, WORK)
     assert "last words" in str(raised.value)
 
@@ -379,7 +379,7 @@ def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparis
         (side.root / "data.txt").touch()
     sides = Sides(**{**vars(reading), "files": ["README.md", "data.txt"]})
     with (
-        pytest.raises(ComparisonInvalid, match=r"base reads data\.txt from the working tree and not from its own copy"),
+        pytest.raises(ComparisonInvalid, match=r"base reads data\.txt from the working tree instead of its own copy"),
         pair_runner(settings_of(sides), sides, plans_of(LAZY), "ci"),
     ):
         pass

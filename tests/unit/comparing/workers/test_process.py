@@ -145,8 +145,8 @@ def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     [
         ("os._exit(7)", "it ended with exit code 7"),
         ("os.kill(os.getpid(), 9)", "it ended with exit code -9"),
-        ("time.sleep(60)", "it has not answered for 0.5 s"),
-        ("os.kill(os.getpid(), 19)", "it has not answered for 0.5 s"),
+        ("time.sleep(60)", "it did not answer within 0.5 s"),
+        ("os.kill(os.getpid(), 19)", "it did not answer within 0.5 s"),
         (r'line.sendall(b"\x00garbage]]>\n")', "it sent something that is not a message"),
         ('say("begins", key=1)', "it sent something that is not a message"),
         ('say("block", samples_s=["a"])', "it sent something that is not a message"),
@@ -181,7 +181,7 @@ def test_a_worker_that_goes_wrong_in_its_turn_is_named(
 
 @pytest.mark.parametrize(
     ("breakage", "problem"),
-    [("os._exit(7)", "it ended with exit code 7"), ("os.kill(os.getpid(), 19)", "it has not ended for 0.5 s")],
+    [("os._exit(7)", "it ended with exit code 7"), ("os.kill(os.getpid(), 19)", "it did not end within 0.5 s")],
     ids=["dies", "hangs"],
 )
 def test_a_worker_that_does_not_come_to_its_end_is_named(
@@ -191,7 +191,7 @@ def test_a_worker_that_does_not_come_to_its_end_is_named(
     side = speaker(breakage)
     side.send(Order([]))
     with pytest.raises(ComparisonInvalid, match=f"the worker of head failed: {problem}"):
-        side.leave(0.5 if "not ended" in problem else START_LIMIT_S)
+        side.leave(0.5 if "did not end" in problem else START_LIMIT_S)
 
 
 def test_a_hung_worker_keeps_the_run_no_longer_than_30_s() -> None:
@@ -207,7 +207,7 @@ def test_a_worker_that_hangs_at_import_is_not_waited_for_as_an_application_is(
     monkeypatch.setattr(worker_process, "ANSWER_LIMIT_S", 0.5)
     side = Side("base", tmp_path, Path(sys.executable), tmp_path)
     process = WorkerProcess(side, ["-c", "import time; time.sleep(60)"], os.environ, str, START_LIMIT_S)
-    with contextlib.closing(process), pytest.raises(ComparisonInvalid, match=r"it has not answered for 0\.5 s"):
+    with contextlib.closing(process), pytest.raises(ComparisonInvalid, match=r"it did not answer within 0\.5 s"):
         process.listen()
 
 
@@ -219,5 +219,5 @@ def test_a_worker_of_another_version_makes_the_comparison_invalid(tmp_path: Path
     process = WorkerProcess(side, ["-c", program], os.environ, str, START_LIMIT_S)
     with contextlib.closing(process), pytest.raises(ComparisonInvalid) as raised:
         process.listen()
-    assert f"{name} runs Plumbline 0.1.9, and its coordinator {__version__}" in str(raised.value)
+    assert f"{name} runs Plumbline 0.1.9, but this process runs {__version__}" in str(raised.value)
     assert raised.value.side == ""

@@ -1,7 +1,7 @@
-"""Python imports this module first in the processes of a rehearsal, which may lack Plumbline: it writes their trace.
+"""Write the trace of a process of a rehearsal. Python imports this module at start; the process may lack Plumbline.
 
-A trace is a file of lines, and named like its process. A line is the path of a file that was read, unless it begins
-with one of the marks below. Events and their arguments: https://docs.python.org/3/library/audit_events.html
+A trace is a text file with the name of its process. A line is the path of a file that was read, unless it begins with
+one of the marks below. Events and their arguments: https://docs.python.org/3/library/audit_events.html
 """
 
 import ast
@@ -19,32 +19,32 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 
-TRACE = "PERF_READS"  # variable that names the file of the trace
+TRACE = "PERF_READS"  # environment variable with the path of the trace
 TESTS = "tests"
 PROGRAM = "$ "  # a program that was run
-WATCHED = "% "  # a file whose functions record when they are called
-MISSED = "? "  # a file or folder that was looked for, and is not there
-LISTED = "> "  # a folder whose entries were listed
-CALL = "@ "  # number of the stage, process id, function, and the file or package that differs
-ANY = "*"  # as a function: any of a package in which everything differs
+WATCHED = "% "  # an imported file in which calls of changed functions are recorded
+MISSED = "? "  # a path that was looked for and does not exist
+LISTED = "> "  # a folder that was listed
+CALL = "@ "  # a call: number of the stage, process id, function, and changed file or package
+ANY = "*"  # stands for each function of a changed package
 # Files beside the traces: the functions whose calls are recorded, the number of the current stage, and all stages.
 DIFFERING, STAGE, STAGES = ".differing", ".stage", ".stages"
 NUMBER_BYTES = 4
-READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and which argument is a path
+READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and the index of the path argument
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events whose first argument is a program
 LIST = {"os.listdir", "os.scandir"}
-# Modules that list folders in order to find modules and tests: what they find, they read.
+# Modules that list folders to find modules and tests. They read what they find, so listing does not count.
 FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
 
 
 def _is_traced(arguments: Sequence[object]) -> bool:
-    """Return whether a program that is run, by the arguments of its event, writes a trace if it is Python."""
+    """Return whether a program writes a trace if it is Python. `arguments`: those of the audit event."""
     environ = next((one for one in arguments[2:] if isinstance(one, Mapping)), os.environ)
     given = {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
     folders = given.get("PYTHONPATH", "").split(os.pathsep)
     command = arguments[1] if len(arguments) > 1 and isinstance(arguments[1], list | tuple) else ()
     words = [os.fsdecode(word) for word in command[1:]]
-    if "plumbline.services.reaper" in words:  # it runs nothing of the project
+    if "plumbline.services.reaper" in words:  # it runs no code of the project
         return True
     for word in words:
         options = re.match(r"-(?!-)([^cmWX]*)", word)  # the rest is the value of the last option
@@ -58,16 +58,16 @@ def _is_traced(arguments: Sequence[object]) -> bool:
 
 
 class _Trace:
-    """Records what this process reads and runs, and its calls of functions that differ."""
+    """Records the files that this process reads, the programs that it runs, and its calls of changed functions."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._known = {str(file)}  # each line is written once
-        self._importing: set[str] = set()  # read in order to record their calls
-        # The functions by file; None for a package, in which all differ.
+        self._importing: set[str] = set()  # files that this class itself reads
+        # Changed functions by file; None for a changed package.
         self._differing: dict[str, list[str] | None] = {}
         self._places: dict[str, str] = {}
-        # By thread and package, how many of its modules are being imported.
+        # By thread and package: the number of its modules that are being imported.
         self._executing: dict[tuple[int, str], int] = {}
         for module in list(sys.modules.values()):
             self._record("open", (getattr(module, "__file__", None),))
@@ -96,7 +96,7 @@ class _Trace:
             name = os.fsdecode(named)
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
-                # The child writes a trace, if it is Python and has our variable.
+                # The child writes its own trace if it is Python and has the environment variable.
                 self._add(PROGRAM + (name if _is_traced(arguments) else "?"))
             elif event in LIST:
                 self._add(LISTED + path)
@@ -104,7 +104,7 @@ class _Trace:
                 self._add(path)
 
     def _watch_looks(self) -> None:
-        """Record what is looked for without being opened, and is not there: no event tells."""
+        """Record paths that are looked for and do not exist. There is no audit event for this."""
         for name in ("stat", "lstat"):
             setattr(os, name, self._noting(getattr(os, name)))
 
@@ -135,7 +135,7 @@ class _Trace:
                     self._add(WATCHED + path)
                     return code
                 except (OSError, SyntaxError, ValueError, RecursionError):
-                    pass  # Python itself reports it
+                    pass  # Python reports the error when it imports the file
                 finally:
                     self._importing.discard(path)
             return compiled(loader, fullname)
@@ -153,7 +153,7 @@ class _Trace:
         builtins._perf_called = self._called  # type: ignore[attr-defined]
 
     def _watch(self, node: ast.AST, prefix: str, found: str) -> None:
-        """Add a statement to each function that differs."""
+        """Add a statement that records the call to each changed function."""
         names = self._differing[found]
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -176,7 +176,7 @@ class _Trace:
             self._add(line)
 
     def _is_at_home(self, package: str) -> bool:
-        """Return whether the package calls itself while it is imported, or Plumbline calls it."""
+        """Return whether a package calls itself during its import, or Plumbline calls it."""
         if self._executing.get((get_ident(), package)):
             return True
         frame: FrameType | None = sys._getframe(2) if self._file.name == TESTS else None
@@ -187,8 +187,8 @@ class _Trace:
         return False
 
     def _place(self, file: str) -> str:
-        """Return the file or package that differs and holds a file; "" if none does."""
-        if file not in self._places:  # asked for at each call
+        """Return the changed file or package that a file belongs to, or ""."""
+        if file not in self._places:
             path = Path(os.path.abspath(file))  # noqa: PTH100
             self._places[file] = next((str(one) for one in (path, *path.parents) if str(one) in self._differing), "")
         return self._places[file]
@@ -199,7 +199,7 @@ if __name__ == "sitecustomize" and (into := os.environ.get(TRACE)):
     _Trace(Path(into))
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
     ours = sys.modules.pop("sitecustomize")
-    try:  # the user's own module of this name
+    try:  # the user's own sitecustomize
         import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ModuleNotFoundError:
         sys.modules["sitecustomize"] = ours

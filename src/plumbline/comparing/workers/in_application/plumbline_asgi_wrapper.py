@@ -1,7 +1,7 @@
-"""Serve a wrapper in place of the application, in its own process: to slow it down on purpose, or to profile it.
+"""A wrapper around the application, in the application's process, that slows it down deliberately or profiles it.
 
-The application may run in an environment without Plumbline, which imports this module alone, from its folder.
-Worker and application share three numbers in memory, by which the wrapper knows when a block is timed.
+The application may run in an environment without Plumbline. It imports only this module, from this folder. The worker
+and the application share three numbers in memory; one of them tells the wrapper when a block is timed.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from plumbline.settings import AppSettings
 
 ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF_WRAPPED_FOLDER"
-PARTS = 5  # profilers that run in turn
-TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; work for each request; requests in timed blocks
+PARTS = 5  # profilers that take turns
+TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; steps of work per request; requests in timed blocks
 SIZE_BYTES = 3 * 8
-APP_PROFILE, APP_PID = "app.json", "app.pid"  # what a profiled application writes on SIGUSR1, and its process id
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of a type, in the name of a built-in: differs between processes
+APP_PROFILE, APP_PID = "app.json", "app.pid"  # the profile that the application writes on SIGUSR1, and its process id
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in names of built-in functions; differs between processes
 
-Application = Callable[[Any, Any, Any], Awaitable[None]]  # by ASGI 3
+Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI 3
 
 
 def wrapped(app: "AppSettings", make: Callable[[], Application], folder: str) -> "AppSettings":
-    """Return the settings of what `make` returns in the application's process; `folder`: for what that shares."""
+    """Return settings that serve the application that `make` returns. `folder`: for files shared with the worker."""
     from msgspec.structs import replace
 
     from plumbline.services.application import IMPORT_FROM
@@ -46,7 +46,7 @@ def wrapped(app: "AppSettings", make: Callable[[], Application], folder: str) ->
 
 
 def shared_numbers(folder: Path) -> "memoryview[float]":
-    """Map the file of the shared numbers, which the first of both processes makes: all are 0 at first."""
+    """Map the file of the shared numbers. The first process creates it, with zeros."""
     with (folder / "shared").open("a+b") as file:
         file.truncate(SIZE_BYTES)
         return memoryview(mmap.mmap(file.fileno(), SIZE_BYTES)).cast("d")
@@ -62,16 +62,16 @@ def _load() -> "tuple[Application, memoryview[float], Path]":
 
 
 def work(steps: float) -> None:
-    """Run Python code; a step takes some tenths of a microsecond and leaves the garbage collector nothing to do."""
+    """Run Python code. A step takes some tenths of a microsecond and makes no garbage for the collector."""
     for step in range(int(steps)):
         str(step)
 
 
 def slowed() -> Application:
-    """Return the application, which works as much as the worker asks for before each HTTP response of a timed block.
+    """Return the application with additional work before each HTTP response of a timed block.
 
-    Done when the request arrives, the work would change how the processes alternate on their core. A wait by the clock
-    would not follow the machine speed.
+    The work is done before the response, because work at the request would change how the processes alternate on their
+    core. It is work and not a wait, so that it depends on the machine speed as other code does.
     """
     served, shared, _ = _load()
 
@@ -88,7 +88,7 @@ def slowed() -> Application:
 
 
 def profiled() -> Application:
-    """Return the application, profiled while it answers requests of a timed block."""
+    """Return the application with a profiler that runs while it answers requests of a timed block."""
     served, shared, folder = _load()
     profilers = Profilers()
     answering = bursts = 0
@@ -118,14 +118,14 @@ def profiled() -> Application:
 
 
 class Profilers:
-    """Profiles what runs between `start` and `stop`, in this thread and in those that work for it meanwhile.
+    """Profiles the code between `start` and `stop`, in this thread and in other threads.
 
-    From Python 3.12 on, a profiler of cProfile sees all threads. Before, each sees its own, and every job of a thread
-    runs under a profiler of that thread.
+    Since Python 3.12 a profiler of cProfile sees all threads. In older versions it sees only its own thread, so each
+    job of another thread runs under a profiler of that thread.
     """
 
     def __init__(self) -> None:
-        self._part: int | None = None  # that runs at the moment
+        self._part: int | None = None  # the current part
         self._all: list[list[cProfile.Profile]] = []
         self._own = threading.local()
         if sys.version_info < (3, 12):
@@ -141,7 +141,7 @@ class Profilers:
         self._part = None
 
     def take(self) -> list[list[cProfile.Profile]]:
-        """Return the profilers of each part so far, and begin with new ones."""
+        """Return the profilers of each part, and begin with new ones."""
         taken, self._all, self._own = self._all, [], threading.local()
         return [[profilers[part] for profilers in taken] for part in range(PARTS)]
 
@@ -153,7 +153,7 @@ class Profilers:
         return found
 
     def _job(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a job of another thread, which is profiled if it begins while this profiles."""
+        """Return a job of another thread that is profiled if it begins between `start` and `stop`."""
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -179,7 +179,7 @@ class Profilers:
 
         def start_job(thread: Any) -> None:
             pools = thread._target is executor._worker or type(thread).__module__.startswith("anyio.")
-            if self._part is not None and not pools:  # whose jobs are profiled one by one
+            if self._part is not None and not pools:  # the jobs of pools are profiled one by one
                 thread.run = self._job(thread.run)
             start(thread)
 
@@ -189,7 +189,7 @@ class Profilers:
 def write_profile(
     path: Path, profilers: Profilers, operations: Sequence[int] = (), timed_s: Sequence[float] = ()
 ) -> None:
-    """Write a `profiles.Profile` of what was seen so far, and let the profilers begin anew."""
+    """Write the profile as a `profiles.Profile`, and begin a new one."""
     parts: list[list[dict[str, object]]] = []
     for threads in profilers.take():
         parts.append([])
