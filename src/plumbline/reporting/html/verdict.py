@@ -38,7 +38,7 @@ _COUNTED = {
     "improvement": ("improvement", "improvements"),
     "pass": ("passed",) * 2,
     "not affected": ("not affected by this change",) * 2,
-    "new": ("new",) * 2,
+    "new": ("new benchmark", "new benchmarks"),
     "changed": ("with a changed source",) * 2,
     "removed": ("removed",) * 2,
     "not judged": ("not judged",) * 2,
@@ -140,23 +140,24 @@ def _problems(results: Results) -> Iterator[Markup]:
         title = tag("bdi", short.get(problem.key, problem.key))
         number, benchmark = places.get(problem.key, (0, None))
         if benchmark is None:
-            yield _problem(problem, title, "")
+            yield _problem(problem, title)
         else:
             cells = content.cells(benchmark)
             interval = f" ({cells['interval']})" if cells["interval"] else ""
-            figures = ", ".join(filter(None, [content.medians_text(benchmark), cells["change"] + interval]))
-            yield _problem(problem, tag("a", title, href=f"#b{number}"), figures)
+            figures = content.medians_text(benchmark), cells["change"] + interval
+            yield _problem(problem, tag("a", title, href=f"#b{number}"), *filter(None, figures))
     if len(problems) > _MOST_PROBLEMS:
         yield tag("p", f"{len(problems) - _MOST_PROBLEMS:,} more failed: see below.")
 
 
-def _problem(problem: Problem, title: Markup, figures: str) -> Markup:
+def _problem(problem: Problem, title: Markup, *figures: str) -> Markup:
     verdict = tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}")
+    parts = [title, verdict, *(tag("span", text, class_="figures") for text in figures)]
     place = f"{problem.file}:{problem.line}" if problem.line else problem.file
     causes = [_PREFIXES.get(cause.kind, "") + cause.text for cause in main_causes(problem)]
     return tag(
         "article",
-        tag("h3", title, " ", verdict, " ", tag("span", figures, class_="figures")),
+        tag("h3", Markup(" ".join(parts))),
         listed(causes),
         tag("p", "Test: ", tag("code", place)) if place else "",
         tag("p", "Repeat: ", tag("code", problem.repeat)) if problem.repeat else "",

@@ -48,7 +48,7 @@ def test_verdicts_are_counted_in_words() -> None:
     run = results(*entries)
     shown = seen(replace(run, tests=[*run.tests, TestOutcome("a.py::test_7", "skipped", 0.0)]))
 
-    counted = "2 regressions 1 improvement 1 passed 1 not affected by this change 1 new 1 test skipped"
+    counted = "2 regressions 1 improvement 1 passed 1 not affected by this change 1 new benchmark 1 test skipped"
     assert counted in shown.text
 
 
