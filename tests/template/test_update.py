@@ -156,3 +156,21 @@ def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, t
     assert copied.git("status", "--porcelain") == status
     loop = copied.suite / "vendor" / "src" / "plumbline" / "measuring" / "loop.py"
     assert "# newer" not in loop.read_text(encoding="utf-8")
+
+
+def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, tmp_path: Path) -> None:
+    """In a monorepo each service has a suite: an update in its folder changes that suite only, and adds a pipeline."""
+    whole = Repository.create(tmp_path / "repository", {"services/README.md": "Two.\n"})
+    answers = {"services": ["redis"], "ci": "none"}
+    for name in ("shop", "cart"):
+        assert copy(two_versions, whole.root / "services" / name, answers).code == 0
+    (whole.root / "services" / "answers.json").unlink()
+    whole.commit()
+
+    done = copier(*UPDATE, "-d", "ci=gitlab", cwd=whole.root / "services" / "shop")
+
+    assert done.code == 0, done.output
+    changed = {line.split()[-1] for line in whole.git("status", "--porcelain").splitlines()}
+    assert f"services/shop/{ANSWERS}" in changed
+    assert "services/shop/.gitlab/" in changed
+    assert all(path.startswith("services/shop/") for path in changed)
