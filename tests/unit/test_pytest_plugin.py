@@ -173,6 +173,18 @@ def test_a_linked_suite_that_cannot_be_imported_is_invalid(project: Path) -> Non
     assert [reason.kind for reason in read_results(output).reasons] == ["not_collected"]
 
 
+@pytest.mark.parametrize("name", ["pytest.ini", "other.txt"])
+def test_a_file_that_cannot_be_imported_is_named_from_the_projects_root(project: Path, name: str) -> None:
+    """Also if the suite has a configuration of its own, from which pytest counts its paths."""
+    suite, output = project / "tests" / "performance", project / "results.json"
+    (suite / "test_suite.py").write_text("import nothing_here\n")
+    (suite / name).write_text("[pytest]\n")
+
+    run(project, "tests/performance", f"--perf-output={output}")
+
+    assert [reason.subjects for reason in read_results(output).reasons] == [["tests/performance/test_suite.py"]]
+
+
 def test_markers_are_registered_where_a_suite_is(project: Path) -> None:
     (project / "tests" / "performance" / "test_suite.py").write_text(
         "import pytest\n\n@pytest.mark.readiness\ndef test_ready():\n    pass\n"

@@ -21,7 +21,7 @@ from plumbline.measuring.interruptions import Interruptions
 from plumbline.measuring.output import keep_output
 from plumbline.measuring.secrecy import hide_passwords, scrub_report
 from plumbline.processes import adopt_orphans, end_descendants
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, below
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, below
 from plumbline.results.schema import Outcome, Reason
 from plumbline.services.at_start.sitecustomize import Variables
 from plumbline.services.errors import NotReady, ServiceError, describe
@@ -170,11 +170,13 @@ class RunContext:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Make the run invalid if a file cannot be imported."""
-        if report.failed and below(self.config.rootpath / report.nodeid, self.suite):
+        path = below(self.config.rootpath / report.nodeid, self.suite) if report.failed else None
+        if path:
             scrub_report(report, self.scrub)
             lines = [line[:LINE_CHARACTERS] for line in report.longreprtext.splitlines() if line.strip()]
             errors = [line[1:].strip() for line in lines if line.startswith("E ")] or lines
-            self.reasons.append(Reason("not_collected", "\n".join(errors[:ERROR_LINES]), subjects=[report.nodeid]))
+            file = f"{SUITE}/{path.as_posix()}"
+            self.reasons.append(Reason("not_collected", "\n".join(errors[:ERROR_LINES]), subjects=[file]))
             self.exit_code = EXIT_INVALID
 
     @pytest.hookimpl(tryfirst=True)

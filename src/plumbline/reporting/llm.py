@@ -79,13 +79,14 @@ def _place(cause: Cause) -> str:
 
 
 def _details(results: Results, problem: Problem) -> list[str]:
-    """Return further lines of the error of a failed test, or of the reason for which the run is invalid."""
+    """Return the lines of a failed test's error, or of the reason for an invalid run, that no cause shows."""
     if problem.verdict == "failed":
         texts = [test.message for test in results.tests if test.key == problem.key]
     else:
         found = [one for one in results.reasons if not problem.key and one.kind in problem.codes]
         texts = [content.reason_text(one) for one in found if "".join(one.subjects[:1]).startswith(problem.file)]
-    return form.first_lines("\n".join(texts), _MOST_DETAILS)[1:]
+    known = "".join(cause.text for cause in problem.causes)
+    return [line for line in form.first_lines("\n".join(texts), _MOST_DETAILS) if line not in known]
 
 
 def _warnings(results: Results, known: Iterable[str]) -> Iterator[str]:
