@@ -1,4 +1,4 @@
-"""The command `plumbline`: its arguments; each command is a module in `plumbline.commands`."""
+"""The command `plumbline` and its arguments. Each command is a module in `plumbline.commands`."""
 
 import argparse
 import importlib
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def open_streams() -> None:
-    """Give this process and its children standard streams, to and from nowhere, in place of those that are closed."""
+    """Replace closed standard streams of this process, and so of its children, by the null device."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -51,7 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     parser = argparse.ArgumentParser(
         prog="plumbline",
-        description="Report whether a change makes a Python service slower, or ask more of Redis and PostgreSQL.",
+        description="Show whether a change makes a Python service slower, or makes it use Redis and PostgreSQL more.",
         epilog="example: plumbline ci -- -k checkout",
     )
     parser.add_argument("--version", action="version", version=f"pytest-plumbline {__version__}")
@@ -75,7 +75,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = own.parse_args(rest[:end])
     options.pytest = rest[end + 1 :]
     if options.pytest and not takes_pytest:
-        own.error("it runs no tests, so that nothing may follow --")
+        own.error("this command runs no tests: remove -- and what follows")
     if name in WITHOUT_PROJECT:
         return documented_exit(lambda: command.run(options))
     return documented_exit(lambda: command.run(this_project(), options))

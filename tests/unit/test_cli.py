@@ -52,7 +52,7 @@ def test_arguments_of_pytest_are_refused_where_none_runs(capsys: pytest.CaptureF
         cli.main(["report", "--", "-k", "checkout"])
 
     assert ended.value.code == 2
-    assert "nothing may follow --" in capsys.readouterr().err
+    assert "this command runs no tests: remove -- and what follows" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ _WIDEST = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "code", nargs="*", metavar="CODE", help="of a reason or a verdict, or an exit code; by default all are listed"
+        "code", nargs="*", metavar="CODE", help="code of a reason, verdict or exit; without one, all codes are listed"
     )
 
 

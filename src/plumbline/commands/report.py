@@ -16,7 +16,7 @@ _FORMATS = {"llm": llm.render, **exports.FORMATS}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     others = ", ".join(exports.FORMATS)
-    parser.add_argument("--format", metavar="NAME", help=f"llm: short text for a language model; for tools: {others}")
+    parser.add_argument("--format", metavar="NAME", help=f"llm: text for a language model; for other tools: {others}")
     parser.add_argument("--output", type=Path, metavar="PATH", help="file for --format; printed by default")
 
 
