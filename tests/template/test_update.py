@@ -161,7 +161,7 @@ def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, t
 def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     """In a monorepo each service has a suite: an update in its folder changes that suite only, and adds a pipeline."""
     whole = Repository.create(tmp_path / "repository", {"services/README.md": "Two.\n"})
-    answers = {"services": ["redis"], "ci": "none"}
+    answers = {"services": ["redis"], "ci": "none", "plumbline": "index"}
     for name in ("shop", "cart"):
         assert copy(two_versions, whole.root / "services" / name, answers).code == 0
     (whole.root / "services" / "answers.json").unlink()
