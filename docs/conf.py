@@ -19,7 +19,6 @@ myst_heading_anchors = 4  # as on GitHub
 default_role = "code"  # docstrings quote names in single backticks
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
-autodoc_type_aliases = {"Positive": "float"}
 autodoc_member_order = "bysource"
 # Types of other packages, whose documentation is not at hand without a network.
 nitpick_ignore_regex = [("py:.*", r"(?!plumbline\.).*")]

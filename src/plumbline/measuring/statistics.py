@@ -22,13 +22,13 @@ class Summary:
     mean_s: float
     #: The 95th percentile.
     p95_s: float
-    #: The 99th percentile. None if there are fewer than 1,000 samples: it would be the figure of a few samples.
+    #: The 99th percentile. None if there are fewer than 1,000 samples, because it would rest on a few of them.
     p99_s: float | None
     #: The shortest sample.
     minimum_s: float
     #: The longest sample.
     maximum_s: float
-    #: Operations per second: one divided by the mean.
+    #: Operations per second, which is one divided by the mean.
     rate_per_s: float
 
 
