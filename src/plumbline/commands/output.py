@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
+from plumbline.comparing.trees.git import default_branch_in_ci
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.problems import find_problems
+from plumbline.reporting.trend import runs_on_default_branch
 from plumbline.results.files import (
     ResultsError,
     earlier_runs,
@@ -31,6 +33,7 @@ from plumbline.results.files import (
 from plumbline.results.schema import Results
 from plumbline.services.redaction import Terminal, known_secrets, redactor
 
+MOST_RECENT = 60  # runs of the history that the trend is looked for in
 ASIDE = ".last-"  # begins the names of an earlier run's files until this run has begun
 
 
@@ -48,7 +51,9 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     folder, results = project.results, redacted(results, project.scrub)
     results = replace(results, problems=find_problems(results))
     write_results(folder / RESULTS, results)
-    write_whole(folder / REPORT, github.markdown(results))
+    history = earlier_runs(folder, MOST_RECENT)
+    runs = runs_on_default_branch(results, history, default_branch_in_ci())
+    write_whole(folder / REPORT, github.markdown(results, runs=runs))
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
         keep_run(folder, results)
@@ -56,7 +61,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(github.markdown(results, github.SUMMARY_BYTES))
+                file.write(github.markdown(results, github.SUMMARY_BYTES, runs))
         except OSError as error:
             messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     with _output_may_end():

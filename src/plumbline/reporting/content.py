@@ -193,6 +193,7 @@ def environment(results: Results) -> dict[str, str]:
         "core": "any" if of.pin is None else f"pinned to {of.pin}",
         **services,
         "commit": of.commit + (", with uncommitted changes" if of.dirty else ""),
+        "branch": of.branch,
         "recorded": results.created,
         "profile": results.profile,
     }

@@ -8,6 +8,9 @@ from rich.cells import cell_len, set_cell_size
 from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime
 
 _OPERATION_CHARACTERS = 12
+_PYTEST_ERROR = re.compile(r"^E +(\S.*)", re.MULTILINE)
+# The last line of a traceback; the output of an application stands behind a bar.
+_ERROR = re.compile(r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
@@ -110,6 +113,14 @@ def first_lines(text: str, most: int) -> list[str]:
     errors = "\n".join(line[1:] for line in lines if line.startswith("E "))
     lines = [plain(line[:500]) for line in textwrap.dedent(errors).splitlines() or lines]
     return lines[:most] + ([f"({len(lines) - most} more lines)"] if len(lines) > most else [])
+
+
+def error_in(text: str) -> str:
+    """Return the line that names the error of a traceback, as Python or pytest print it; "" if there is none."""
+    found = _PYTEST_ERROR.findall(text)[:1]
+    if not found and "Traceback (most recent call last)" in text:
+        found = _ERROR.findall(text)[-1:]
+    return plain(found[0][:500]) if found else ""
 
 
 def file_and_name(key: str) -> tuple[str, str]:

@@ -2,38 +2,43 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from plumbline.project import SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
-from plumbline.results.schema import Benchmark, Results
+from plumbline.reporting.problems import find_problems, main_texts
+from plumbline.reporting.trend import trend_lines
+from plumbline.results.schema import Benchmark, Kind, Problem, Results
 
 # GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step.
 COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
+# Reasons of a run that the tables show, with their causes.
+_IN_TABLES: set[Kind] = {
+    *("counts_grown", "slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed", "drifted"),
+    *("benchmarks_invalid", "benchmarks_missing", "not_compared"),
+}
+_MOST_CAUSES = 5  # of a benchmark
+_MOST_LINES = 20  # at the beginning of what an application has printed, and as many at the end
+_LINE_CHARACTERS = 200
 # Sections with their title and body.
 _TITLED, _FOLDED = "### {}\n\n{}", "<details><summary>{}</summary>\n\n{}\n</details>\n"
 _FRAMES_BYTES = 1_000  # for the titles of sections, and the notes on what was left out
 _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
 MOST = 10  # GitHub shows no more errors in a step, and no more warnings
 # Escapes of workflow commands, which docs.github.com describes.
+_WORD = re.compile("[a-z]+ ")
 _IN_MESSAGE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY = _IN_MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
 
 
-def markdown(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
-    """Return Markdown of at most that size: the verdict, the notable benchmarks, and the rest folded."""
-    head = content.headline(results)
-    mark = "✅" if content.all_well(results) else "❌" if results.exit_code else "⚠️"
-    first, *others = [content.reason_text(reason) for reason in results.reasons] or [""]
-    verdict = f"## {mark} {head[:1].upper()}{head[1:]}\n\n"
-    verdict += f"{_escaped(first)}\n\n" if first else ""
-    verdict += f"{content.summary(results)}.  \n"
-    if line := content.exit_line(results):
-        verdict += f"{line}  \n"
-    if step := content.next_step(results):
-        verdict += f"Next: `{step[0]}` {step[1]}.\n"
-    left = limit_bytes - len(verdict.encode()) - _FRAMES_BYTES
+def markdown(results: Results, limit_bytes: int = COMMENT_BYTES, runs: Sequence[Results] = ()) -> str:
+    """Return Markdown of at most that size: the verdict, what is wrong and why, and all else folded.
+
+    `runs`: the last ones on the default branch, the oldest first.
+    """
+    heading, summary = _heading(results), _summary(results)
+    left = limit_bytes - len(f"{heading}{summary}".encode()) - _FRAMES_BYTES
 
     def cut(frame: str, title: str, blocks: Sequence[str]) -> str:
         """Return a section of at most half of what is left: the most important ones come first."""
@@ -49,41 +54,131 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES) -> str:
         left -= len(body.encode())
         return frame.format(title, body) if body else ""
 
-    notable = content.by_urgency(filter(content.is_notable, results.benchmarks))
-    remarked = [one for one in results.benchmarks if content.remarks(one) and not content.is_notable(one)]
+    failing = {one.key: one for one in find_problems(results) if one.key and one.verdict != "failed"}
+    others = [one for one in results.benchmarks if one.key not in failing]
+    unsure = content.by_urgency(filter(content.is_notable, others))
+    remarked = {one.key: content.remarks(one) for one in others if not content.is_notable(one)}
+    remarked |= {one.key: content.warnings(one) for one in results.benchmarks if one.key in failing}
+    remarks = [_remarks(key, found) for key, found in remarked.items() if found]
     failed = [(_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
+    notes = [*content.notes(results), *content.skipped_tests(results)]
+    trend = [f"- {_code(key)} {text}" if key else f"- {text}" for key, text in trend_lines(results, runs)]
+    title = f"Last {len(runs)} runs on {_code(runs[0].environment.branch)}" if runs else ""
+    sections = [
+        heading,
+        cut("{}{}", "", _reasons(results)),
+        summary,
+        cut(_TITLED, "What failed", _failing(results, failing.values())),
+        cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
+        cut(_TITLED, "Needs attention", _warned(unsure)),
+        cut(_TITLED, "Notes", [f"- {_escaped(text)}" for text in notes]),
+        cut(_TITLED, title, trend),
+        cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
+        cut(_FOLDED, "Remarks", remarks),
+        cut(_FOLDED, "Services and environment", [_verbatim(_environment(results))]),
+    ]
+    return "\n".join(filter(None, sections))
+
+
+def _heading(results: Results) -> str:
+    head = content.headline(results)
+    is_fine = content.all_well(results) or (head == "new" and not results.exit_code)
+    return f"## {'✅' if is_fine else '❌' if results.exit_code else '⚠️'} {head[:1].upper()}{head[1:]}\n"
+
+
+def _reasons(results: Results) -> list[str]:
+    """Return the reasons of a run without those that only name what the tables below have."""
+    texts = [content.reason_text(reason) for reason in results.reasons if reason.kind not in _IN_TABLES]
+    return [block for text in texts for block in _reason(text)]
+
+
+def _summary(results: Results) -> str:
+    lines = [f"{content.summary(results)}.", content.exit_line(results)]
+    if step := content.next_step(results):
+        lines.append(f"Next: `{step[0]}` {step[1]}.")
+    return "  \n".join(filter(None, lines)) + "\n"
+
+
+def _reason(text: str) -> Iterator[str]:
+    """Yield a text as a paragraph, and what follows its first line, as the output of an application, as it is."""
+    first, *others = text.splitlines() or [""]
+    if _WORD.match(first):
+        first = f"{first[:1].upper()}{first[1:]}"
+    yield f"{_escaped(first)}\n"
+    if error := form.error_in(text):
+        yield f"**{_escaped(error)}**\n"
+    if others:
+        left = len(others) - 2 * _MOST_LINES
+        shown = [*others[:_MOST_LINES], f"({left:,} more lines)", *others[-_MOST_LINES:]] if left > 0 else others
+        yield f"{_verbatim([line[:_LINE_CHARACTERS] for line in shown])}\n"
+
+
+def _failing(results: Results, problems: Iterable[Problem]) -> list[str]:
+    benchmarks, rows = {one.key: one for one in results.benchmarks}, []
+    for problem in problems:
+        place = f", line {problem.line}" if problem.line else ""
+        benchmark = benchmarks[problem.key]
+        rows.append((benchmark, place, main_texts(problem, benchmark, _MOST_CAUSES)))
+    return _evidence_table(rows)
+
+
+def _warned(benchmarks: Sequence[Benchmark]) -> list[str]:
+    return _evidence_table([(one, "", content.remarks(one)[:_MOST_CAUSES]) for one in benchmarks])
+
+
+def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> list[str]:
+    """Return the lines of a table with verdict, evidence and causes, without columns that are empty."""
+    cells = []
+    for benchmark, place, causes in rows:
+        known = content.cells(benchmark)
+        change = f"{known['change']} ({known['interval']})" if known["interval"] else known["change"]
+        cells.append(
+            {
+                "benchmark": f"{_code(benchmark.key)}{place}",
+                "verdict": f"**{known['verdict']}**",
+                **{name: _unbroken(known[name]) for name in ("before", "median")},
+                "change": change,
+                "cause": "<br>".join(map(_escaped, causes)),
+            }
+        )
+    headings = [name for name in (cells[0] if cells else []) if any(row[name] for row in cells)]
+    if not headings:
+        return []
+    rule = "|".join(" ---: " if name in ("before", "median", "change") else " --- " for name in headings)
+    lines = [f"| {' | '.join(row[name] for name in headings)} |" for row in cells]
+    return [f"| {' | '.join(headings)} |\n|{rule}|", *lines]
+
+
+def _remarks(key: str, remarks: Sequence[str]) -> str:
+    return "\n".join([f"- {_code(key)}", *(f"  - {_escaped(remark)}" for remark in remarks[:10])])
+
+
+def _environment(results: Results) -> list[str]:
     packages = ", ".join(f"{name} {version}" for name, version in sorted(results.environment.packages.items()))
     facts = content.environment(results) | {"baseline": results.baseline if content.compared(results) else "none"}
     facts |= {"base": results.base, "packages": packages}
-    environment = [*results.service_lines, *(f"{name:9} {text}" for name, text in facts.items() if text)]
-    sections = [
-        cut("{}{}", "", [f"- {_escaped(text)}" for text in [*others, *content.notes(results)]]),
-        cut(_TITLED, "Needs attention", [_evidence(one) for one in notable]),
-        cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
-        cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
-        cut(_FOLDED, "Remarks", [_evidence(one) for one in remarked]),
-        cut(_FOLDED, "Services and environment", [_verbatim(environment)]),
-    ]
-    return "\n".join([verdict, *filter(None, sections)])
+    return [*results.service_lines, *(f"{name:9} {text}" for name, text in facts.items() if text)]
 
 
 def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
-    if not benchmarks:
+    """Return the lines of a table of all benchmarks, without columns that are empty."""
+    rows = {benchmark.key: content.cells(benchmark) for benchmark in benchmarks}
+    headings = list(dict.fromkeys(heading for row in rows.values() for heading in row if row[heading]))
+    if not headings:
         return []
-    headings = list(content.cells(benchmarks[0]))
+    headings.sort(key=list(next(iter(rows.values()))).index)
     rule = "|".join([" --- ", *(" --- " if heading == "verdict" else " ---: " for heading in headings)])
     lines = [f"| benchmark | {' | '.join(headings)} |", f"|{rule}|"]
     for file, group in content.by_file(benchmarks).items():
         lines.append(f"| **{_escaped(file)}** |" + " |" * len(headings))
         for benchmark in group:
-            cells = " | ".join(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in content.cells(benchmark).values())
+            cells = " | ".join(_unbroken(rows[benchmark.key][heading]) for heading in headings)
             lines.append(f"| {_code(form.file_and_name(benchmark.key)[1])} | {cells} |")
     return lines
 
 
-def _evidence(benchmark: Benchmark) -> str:
-    first = f"- {_code(benchmark.key)}: **{content.verdict(benchmark)}** {content.line(benchmark)}"
-    return "\n".join([first.rstrip(), *(f"  - {_escaped(remark)}" for remark in content.remarks(benchmark)[:10])])
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _code(text: str) -> str:
@@ -104,22 +199,30 @@ def _verbatim(lines: Sequence[str]) -> str:
 
 def annotations(results: Results) -> list[str]:
     """Return one line for each problem, the greatest change first; at most MOST errors, and as many warnings."""
-    errors, warnings = list[str](), list[str]()
-    for benchmark in content.by_urgency(filter(content.is_notable, results.benchmarks)):
-        file, name = form.file_and_name(benchmark.key)
-        verdict = content.verdict(benchmark)
-        level, found = ("error", errors) if verdict in content.FAILING else ("warning", warnings)
-        line = "" if verdict == "missing" else str(benchmark.line + 1)
-        texts = filter(None, [content.line(benchmark), *content.remarks(benchmark)[:10]])
-        found.append(_command(level, file, line, f"{verdict}: {name}", map(form.plain, texts)))
-    for test in content.failed_tests(results):
-        lines = form.first_lines(test.message, 10) or ["see the log"]
-        errors.append(_command("error", form.file_and_name(test.key)[0], "", f"failed: {test.key}", lines))
+    errors, warnings, failing = list[str](), list[str](), set[str]()
+    benchmarks = {one.key: one for one in results.benchmarks}
+    messages = {test.key: test.message for test in results.tests}
+    for problem in filter(lambda one: one.key, find_problems(results)):
+        if problem.verdict == "failed":
+            title = f"failed: {problem.key}"
+            texts = form.first_lines(messages[problem.key], 10) or ["see the log"]
+        else:
+            failing.add(problem.key)
+            title = f"{problem.verdict}: {form.file_and_name(problem.key)[1]}"
+            benchmark = benchmarks[problem.key]
+            texts = [content.line(benchmark), *content.remarks(benchmark)[:10]]
+        errors.append(_command("error", problem.file, problem.line, title, texts))
+    for one in content.by_urgency(filter(content.is_notable, results.benchmarks)):
+        if one.key not in failing:
+            file, name = form.file_and_name(one.key)
+            texts = [content.line(one), *content.remarks(one)[:10]]
+            title = f"{content.verdict(one)}: {name}"
+            warnings.append(_command("warning", f"{SUITE}/{file}", one.line + 1, title, texts))
     return errors[:MOST] + warnings[:MOST]
 
 
-def _command(level: str, file: str, line: str, title: str, lines: Iterable[str]) -> str:
-    values = {"file": f"{SUITE}/{file}", "line": line, "title": form.plain(title)}
+def _command(level: str, file: str, line: int, title: str, texts: Iterable[str]) -> str:
+    values = {"file": file, "line": str(line) if line else "", "title": form.plain(title)}
     place = ",".join(f"{name}={value.translate(_IN_PROPERTY)}" for name, value in values.items() if value)
-    message = "\n".join(lines).translate(_IN_MESSAGE)
+    message = "\n".join(map(form.plain, filter(None, texts))).translate(_IN_MESSAGE)
     return f"::{level} {place}::{message}"

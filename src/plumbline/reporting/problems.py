@@ -129,6 +129,12 @@ def main_causes(problem: Problem, most: int = 3) -> list[Cause]:
     return [causes[number] for number in sorted(number for *_, number in sorted(order)[:most])]
 
 
+def main_texts(problem: Problem, benchmark: Benchmark, most: int = 3) -> list[str]:
+    """Return the texts of the main causes; reasons are whole, and may have several lines."""
+    whole = {_one_line(text): text for text in map(content.reason_text, benchmark.reasons)}
+    return [whole[one.text] if one.kind == "reason" else one.text for one in main_causes(problem, most)]
+
+
 def _file(key: str) -> str:
     return f"{SUITE}/{form.file_and_name(key)[0]}"
 
@@ -138,6 +144,7 @@ def _repeat(results: Results, key: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return the first line of a text, with the error that follows it, if one does."""
+    """Return the first line of a text, with the error of the traceback that follows it, if one does."""
     first, _, rest = text.partition("\n")
-    return form.plain(" ".join([first, *form.first_lines(rest, 1)[:1]]))
+    error = form.error_in(rest)
+    return form.plain(f"{first.rstrip(':')}: {error}" if error else first)

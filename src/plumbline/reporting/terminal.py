@@ -12,7 +12,7 @@ from rich.text import Text
 
 from plumbline.reporting import content
 from plumbline.reporting import format as form
-from plumbline.reporting.problems import find_problems, main_causes
+from plumbline.reporting.problems import find_problems, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
 
 # By verdict; the others are dim.
@@ -108,10 +108,11 @@ def _failing(results: Results, names: Mapping[str, str], problems: Mapping[str, 
     benchmarks = {one.key: one for one in results.benchmarks}
     alike: dict[tuple[str, ...], list[Problem]] = {}
     for problem in problems.values():
-        cells = content.cells(benchmarks[problem.key])
+        benchmark = benchmarks[problem.key]
+        cells = content.cells(benchmark)
         change = f"{cells['change']} ({cells['interval']})" if cells["interval"] else cells["change"]
-        figures = f", {content.medians_text(benchmarks[problem.key])}, {change}" if change else ""
-        texts = [cause.text for cause in main_causes(problem)]
+        figures = f", {content.medians_text(benchmark)}, {change}" if change else ""
+        texts = main_texts(problem, benchmark)
         left = len(problem.causes) - len(texts) - any(cause.kind == "time" for cause in problem.causes)
         texts += [f"({left:,} more in results.json)"] if left else []
         alike.setdefault((problem.verdict + figures, *texts), []).append(problem)

@@ -170,10 +170,10 @@ def keep_run(folder: Path, results: Results) -> None:
             path.unlink()
 
 
-def earlier_runs(folder: Path) -> list[Results]:
+def earlier_runs(folder: Path, most: int = MOST_RUNS) -> list[Results]:
     """Return the readable runs of the history, oldest first."""
     found = []
-    for path in sorted((folder / "history").glob("*.json"))[-MOST_RUNS:]:
+    for path in sorted((folder / "history").glob("*.json"))[-most:]:
         with contextlib.suppress(ResultsError, OSError):
             found.append(read_results(path))
     return found

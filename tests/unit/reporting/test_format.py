@@ -78,3 +78,21 @@ def test_of_a_traceback_the_error_is_shown() -> None:
     assert form.first_lines(traceback, 6) == ["assert 2 == 1", "  + where 2"]
     assert form.first_lines("\n one\ntwo\nthree", 1) == [" one", "(2 more lines)"]
     assert form.first_lines("\n", 6) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("    assert a\nE   assert 1 == 2\nE    +  where", "assert 1 == 2"),
+        (
+            "  | Traceback (most recent call last):\n  |   File\n  | shop.NoPortError: none\n  next  read it",
+            "shop.NoPortError: none",
+        ),
+        ("Traceback (most recent call last):\nKeyError: 1\nTraceback (most recent call last):\nOSError", "OSError"),
+        ("ValueError: without a traceback", ""),
+        ("Traceback (most recent call last):\n  nothing more", ""),
+    ],
+)
+def test_the_error_of_a_traceback_is_its_last_line(text: str, error: str) -> None:
+    """With pytest, the first line that it marks."""
+    assert form.error_in(text) == error

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from plumbline.reporting import format as form
 from plumbline.reporting import github
 from plumbline.reporting.github import MOST, annotations
-from plumbline.results.schema import TestOutcome, Verdict
+from plumbline.results.schema import Reason, TestOutcome, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -28,26 +28,34 @@ def cells(text: str) -> list[list[str]]:
     return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
 
 
-def test_the_verdict_stands_first_and_the_table_is_folded_away() -> None:
+def test_the_verdict_stands_first_then_what_failed_and_why() -> None:
+    """A reason that only names what the tables have is left out; all benchmarks are folded away."""
     text = github.markdown(small())
 
-    assert text.startswith("## ❌ Invalid\n\nin the baseline, but not measured: test_postgres.py::test_select_1\n\n")
+    assert text.startswith("## ❌ Invalid\n\n6 benchmarks: 1 regression, ")
     assert 'Next: `nox -s ci -- -k "test_get or test_login or test_publish_latency"`' in text
-    assert (
-        "- `test_redis.py::test_publish_latency`: **regression** 57.1 µs → 61.7 µs, change +8.1 %, "
-        "interval +6.9…+9.4, n 100, detectable 3.2 %\n  - slower than the baseline in 5 fresh processes\n" in text
-    )
-    assert "  - budget broken: p95 2.43 ms &gt; 2 ms\n" in text
+    heading, *rows = cells(text.partition("<details>")[0])
+    assert heading == ["benchmark", "verdict", "before", "median", "change", "cause"]
+    assert [[*row[1:2], *row[4:]] for row in rows] == [
+        [
+            "<strong>regression</strong>",
+            "+8.1 % (+6.9…+9.4)",
+            "slower than the baseline in 5 fresh processes",
+        ],
+        ["<strong>over budget</strong>", "+0.5 % (-0.4…+1.4)", "budget p95 2.43 ms &gt; 2 ms"],
+        ["<strong>missing</strong>", "", "skipped: no time today"],
+    ]
+    assert "- 1 test skipped, pause: redis is not ours\n" in text
     assert "<pre>assert 'OK' == 'NOAUTH'\n  - NOAUTH</pre>" in text
     assert "`test_redis.py::test_get[10 kB]`" not in text.partition("<details>")[0]
     assert "Valkey 9.1.0" in text.partition("Services and environment")[2]
 
 
 def test_the_table_has_a_row_for_each_benchmark_and_file() -> None:
-    rows = cells(github.markdown(small()))
+    rows = cells(github.markdown(small()).partition("<details>")[2])
 
     assert rows[0][:4] == ["benchmark", "before", "median", "change"]
-    assert [len(row) for row in rows] == [12] * 9
+    assert [len(row) for row in rows] == [11] * 9
     assert [cell.replace("\N{NO-BREAK SPACE}", " ") for cell in rows[2][:4]] == [
         "<code>test_publish_latency</code>",
         "57.1 µs",
@@ -63,8 +71,9 @@ def test_the_table_has_a_row_for_each_benchmark_and_file() -> None:
 def test_every_verdict_is_shown_and_only_some_need_attention(verdict: Verdict) -> None:
     text = github.markdown(results(benchmark("a.py::test_a", verdict), verdict=verdict))
 
-    assert f"## {'✅' if verdict in {'pass', 'improvement'} else '⚠️'} {verdict.capitalize()}\n" in text
-    assert ("### Needs attention" in text) == (verdict in {"regression", "inconclusive", "invalid", "missing"})
+    assert f"## {'✅' if verdict in {'pass', 'improvement', 'new'} else '⚠️'} {verdict.capitalize()}\n" in text
+    assert ("### What failed" in text) == (verdict in {"regression", "invalid", "missing"})
+    assert ("### Needs attention" in text) == (verdict == "inconclusive")
 
 
 @pytest.mark.parametrize("key", NASTY.values(), ids=list(NASTY))
@@ -76,7 +85,7 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     seen = tokens(text)
     shown = PARSER.render(text)
 
-    assert [len(row) for row in cells(text)] == [12] * 3
+    assert [len(row) for row in cells(text)] == [6] * 2 + [11] * 3
     assert all(token.type not in {"link_open", "em_open", "s_open", "image"} for token in seen)
     html = [token.content for token in seen if token.type in {"html_inline", "html_block"}]
     assert not any("<script" in content or "\x1b" in content for content in html)
@@ -121,12 +130,61 @@ def test_2000_plain_benchmarks_are_all_in_the_summary() -> None:
 def test_an_empty_run_says_why() -> None:
     text = github.markdown(results(verdict="invalid", exit_code=3, reasons=["redis never became ready"], baseline=""))
 
-    assert text.startswith("## ❌ Invalid\n\nredis never became ready\n\n0 benchmarks; 0 tests.  \nExit code 3: ")
+    assert text.startswith("## ❌ Invalid\n\nRedis never became ready\n\n\n0 benchmarks; 0 tests.  \nExit code 3: ")
     assert "|" not in text
 
 
 def test_a_missing_benchmark_shows_its_baseline() -> None:
-    assert "`a.py::test_a`: **missing** 57.1 µs\n" in github.markdown(results(unmeasured("a.py::test_a")))
+    text = github.markdown(results(unmeasured("a.py::test_a")))
+
+    assert cells(text)[1] == ["<code>a.py::test_a</code>", "<strong>missing</strong>", "57.1\N{NO-BREAK SPACE}µs"]
+
+
+def test_a_change_that_was_not_judged_is_not_in_a_table() -> None:
+    """Neither one of another machine nor one that the change can't have caused."""
+    elsewhere = benchmark("a.py::test_a", "inconclusive", change=1.05, change_low=None, change_high=None)
+    unaffected = benchmark("a.py::test_b", change=1.05, reasons=[Reason("unaffected", "0f1e2d3")])
+
+    text = github.markdown(results(elsewhere, unaffected))
+
+    assert "105" not in text
+    assert "| not\N{NO-BREAK SPACE}affected |" in text
+
+
+def test_an_application_that_does_not_start_shows_its_traceback() -> None:
+    """As it was printed, with its error above it."""
+    printed = '  | Traceback (most recent call last):\n  |   File "<shop>", line 1\n  | ValueError: no <port>'
+    text = github.markdown(results(verdict="invalid", exit_code=3, reasons=[f"app is not ready: exited\n{printed}"]))
+
+    assert "\nApp is not ready: exited\n\n**ValueError: no &lt;port&gt;**\n\n<pre>  | Traceback (most" in text
+    assert '  |   File "&lt;shop&gt;", line 1\n  | ValueError: no &lt;port&gt;</pre>\n' in text
+
+
+def test_a_long_output_is_shown_with_its_beginning_and_its_end() -> None:
+    """An error stands at its end."""
+    lines = [f"line {number}" for number in range(100)]
+    text = github.markdown(results(verdict="invalid", exit_code=3, reasons=["\n".join(["app died", *lines])]))
+
+    assert "<pre>line 0\n" in text
+    assert "line 19\n(60 more lines)\nline 80\n" in text
+    assert "line 99</pre>" in text
+
+
+def test_the_trend_of_the_default_branch_has_its_figures() -> None:
+    """Of the benchmarks together, and of each one that fails."""
+    key = "a.py::test_a"
+    run = results(benchmark(key, "regression"))
+    main = replace(run.environment, branch="main")
+    runs = [
+        replace(run, environment=main, benchmarks=[benchmark(key, median=median_s)])
+        for median_s in (4e-3, 4.8e-3, 4e-3)
+    ]
+
+    text = github.markdown(run, runs=runs)
+
+    assert "### Last 3 runs on `main`\n\n- ▁█▁ 1 benchmark: 0.0 % to +20 %, compared with the first" in text
+    assert "- `a.py::test_a` ▁█▁ 4.00 ms to 4.80 ms, last 4.00 ms\n" in text
+    assert "Last" not in github.markdown(run, runs=runs[:2])
 
 
 def test_problems_are_annotated_on_the_source_line() -> None:

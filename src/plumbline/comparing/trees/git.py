@@ -273,6 +273,11 @@ def _names_in_ci() -> tuple[str, str]:
     return branch, os.environ.get("CI_DEFAULT_BRANCH") or _github_event("repository", "default_branch")
 
 
+def default_branch_in_ci() -> str:
+    """Return the name of the default branch as a pipeline knows it; "" if it does not, or if this is none."""
+    return _names_in_ci()[1]
+
+
 def _is_tag() -> bool:
     return os.environ.get("GITHUB_REF_TYPE") == "tag" or bool(os.environ.get("CI_COMMIT_TAG"))
 
