@@ -1,7 +1,7 @@
-"""Measure how often whole gates are right about changes of the sample service: `python -m scripts.accuracy --help`.
+"""Measure the error rates of whole gates on changes of the sample service: `python -m scripts.accuracy --help`.
 
-`plumbline selfcheck` measures the gate's error rates on two copies of one tree. This script changes the code instead,
-in a clone. Shares come with their exact 95 % intervals.
+`plumbline selfcheck` compares two copies of one tree. This script changes the code of a clone instead. It prints shares
+with their exact 95 % confidence intervals.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from plumbline.selfcheck.record import Share
 from scripts.clones import APP, PASS, REGRESSION, cloned, run_sections
 
 SLOW_DOWN = 0.1
-# A slow-down that is read within so much of the truth is read well.
+# An estimate is good if it is this close to the deliberate slow-down; both are shares.
 GOOD_ESTIMATE = 0.015
-# The figures of another host of the same kind, over those of this one.
+# Timings of another host of the same kind, relative to those of this host.
 SCALES = (0.8, 1.25)
 API = "test_api_benchmarks.py::"
-# Handlers of the sample service, each with the benchmark that requests it.
+# Handlers of the sample service, and the benchmark of each.
 HANDLERS = {
     "list_items": f"{API}test_list",
     "create_item": f"{API}test_create",
@@ -30,7 +30,7 @@ MOST_COUNTS = 3
 
 
 class Tally:
-    """Gates whose right answer is known: which benchmarks are slower, and by how much.
+    """Counts right and wrong verdicts of gates with known slow-downs.
 
     Benchmarks that the change does not affect are not counted.
     """
@@ -39,7 +39,7 @@ class Tally:
         self._gates: list[tuple[Results, Mapping[str, float]]] = []
 
     def add(self, results: Results, slower: Mapping[str, float] = {}) -> None:
-        """`slower`: by key of a benchmark, the share that it is slower by."""
+        """`slower`: the slow-down of each slower benchmark by its key, as a share."""
         self._gates.append((results, slower))
 
     def shares(self) -> dict[str, Share]:
@@ -86,14 +86,14 @@ def failed(results: Results) -> dict[str, Benchmark]:
 
 
 def described(one: Benchmark) -> str:
-    """Return a benchmark's key with the changes of its timings and of its counts."""
+    """Return a benchmark's key and the changes of its timings and counts."""
     counts = [f"{change.name} {change.old:g} → {change.new:g}" for change in one.count_changes if change.gated]
     change = "not timed" if one.change is None else f"{one.change:+.1%}"
     return f"{one.key}: {'; '.join([change, *counts[:MOST_COUNTS]])}"
 
 
 def hosted(options: argparse.Namespace) -> None:
-    """A baseline of another host, 0.8 and 1.25 times as fast: an unused constant, then one handler 10 % slower."""
+    """A baseline with 0.8 and 1.25 times the timings of this host: an unused constant, then one handler 10 % slower."""
     with cloned() as clone:
         recorded = clone.record_baseline()
         medians_s = {one.key: one.median for one in recorded.benchmarks}
@@ -113,7 +113,7 @@ def hosted(options: argparse.Namespace) -> None:
 
 
 def service(options: argparse.Namespace) -> None:
-    """Three regressions of GET /items, gated with the whole suite on the baseline's own machine."""
+    """Three regressions of GET /items, gated with the whole suite on the machine of the baseline."""
     fetch_all = 'await fetch(request, "SELECT id, name, price_cents FROM items ORDER BY id LIMIT $1", int(limit))'
     one_by_one = (
         '[(await fetch(request, "SELECT id, name, price_cents FROM items WHERE id = $1", row["id"]))[0]'
@@ -150,8 +150,8 @@ def service(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.accuracy",
-        description="Measure how often whole gates are right about changes of the sample service.",
+        description="Measure the error rates of whole gates on changes of the sample service.",
         epilog="example: python -m scripts.accuracy service --runs 5",
     )
-    parser.add_argument("--runs", type=int, default=3, help="gates of each change (default: 3)")
+    parser.add_argument("--runs", type=int, default=3, help="gates for each change (default: 3)")
     run_sections(parser, {"service": service, "hosted": hosted})

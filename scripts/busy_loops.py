@@ -1,4 +1,4 @@
-"""Run a command beside busy loops that start and stop at random: `python -m scripts.busy_loops --help`."""
+"""Run a command while busy loops start and stop at random: `python -m scripts.busy_loops --help`."""
 
 import argparse
 import multiprocessing
@@ -11,7 +11,7 @@ LONGEST_BURST_S = 2.0
 
 
 def burst(seed: int) -> None:
-    """Be busy and asleep in turns, for random times, until killed."""
+    """Alternate between work and sleep of random durations, until killed."""
     chance = random.Random(seed)
     while True:
         until_s = time.monotonic() + chance.uniform(0, LONGEST_BURST_S)
@@ -21,10 +21,10 @@ def burst(seed: int) -> None:
 
 
 def main() -> int:
-    """Return the exit code of the command; 130 if it was interrupted."""
+    """Run the command and return its exit code, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.busy_loops",
-        description="Run a command beside busy loops that start and stop at random, on any core.",
+        description="Run a command while busy loops start and stop at random, on any core.",
         epilog="example: python -m scripts.busy_loops 3 plumbline selfcheck --minutes 50",
     )
     parser.add_argument("count", type=int, help="number of loops")

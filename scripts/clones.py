@@ -1,4 +1,4 @@
-"""Shared by the other scripts: a clone of this repository to change and measure, and how figures are printed."""
+"""Helpers of the other scripts: a clone of this repository to change and measure, and their command line."""
 
 import argparse
 import contextlib
@@ -23,27 +23,26 @@ from plumbline.results.schema import Benchmark, Reason, Results
 ROOT = Path(__file__).resolve().parents[1]
 NOX = ("-m", "nox")
 APP = "tests/sample_service/app.py"
-# Exit codes of a gate that came to its end: pass, regression, invalid.
+# Exit codes of a gate that was not interrupted.
 PASS, REGRESSION, INVALID = 0, 1, 3
 # Variables that would change what the gate does.
 FOREIGN = ("PERF_", "PYTEST_", "GITHUB_", "CI_", "PYTHONDONTWRITEBYTECODE")
-# Work is measured for this long, as the machine's speed changes from moment to moment.
+# Measure a step of work for this long, because the machine speed changes all the time.
 STEPS_MEASURED_S, STEPS_AT_ONCE = 3.0, 1000
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     output: str
     duration_s: float
-    after_suite_s: float
-    """From pytest's last line to the end of the command."""
+    after_suite_s: float  # from the last line of pytest to the end of the command
 
 
 class Clone:
-    """This repository's newest commit in a temporary folder. The commands run the installed Plumbline there."""
+    """A clone of this repository in a temporary folder. Commands use the installed Plumbline."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,12 +57,12 @@ class Clone:
         self.git("commit", "--quiet", "--message=Change")
 
     def restore(self) -> None:
-        """Undo what was not committed."""
+        """Undo all uncommitted changes."""
         self.git("reset", "--quiet", "--hard")
         self.git("clean", "--quiet", "--force", "-d")
 
     def edit(self, name: str, *changes: tuple[str, str]) -> None:
-        """Replace texts, each of which the file has exactly once."""
+        """Replace texts in a file. Each must occur exactly once."""
         text = (self.root / name).read_text(encoding="utf-8")
         for old, new in changes:
             if text.count(old) != 1:
@@ -77,15 +76,15 @@ class Clone:
         path.write_text(path.read_text(encoding="utf-8") + "_unused = 0\n", encoding="utf-8")
 
     def slow_down(self, handler: str, extra_s: float) -> None:
-        """Let a handler of the sample service do work that takes this much longer on this machine."""
+        """Add work to a handler of the sample service that takes `extra_s` on this machine."""
         start = f"async def {handler}(request: Request) -> Response:\n"
-        # Within the handler, so that no other function differs. Work, as a wait would not follow the machine's speed.
+        # Add work and not a wait, because the time of a wait does not depend on the machine speed.
         self.edit(
             APP, (start, f"{start}    for step in range({round(extra_s / usual_step_s())}):\n        str(step)\n")
         )
 
     def run(self, *arguments: str, python: Path | str = sys.executable, codes: Sequence[int] = (PASS,)) -> Done:
-        """Run Python to its end. The script exits if the exit code is not one of `codes`."""
+        """Run Python and wait for its end. Exit if its exit code is not one of `codes`."""
         began_s, suite_over_s, lines = perf_counter(), 0.0, []
         with subprocess.Popen(
             [str(python), *arguments], cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -106,7 +105,7 @@ class Clone:
         return Done(process.returncode, output, ended_s - began_s, ended_s - suite_over_s)
 
     def record_baseline(self, *arguments: str, python: Path | str = sys.executable) -> Results:
-        """Record and commit a baseline, and return it."""
+        """Record a baseline, commit it, and return it."""
         self.run("-m", "plumbline", "baseline", "--", *arguments, python=python)
         self.commit()
         return read_results(self.baseline)
@@ -117,14 +116,14 @@ class Clone:
         return path
 
     def pretend_another_host(self, recorded: Results, scale: float) -> None:
-        """Commit the baseline as another host of the same kind would have recorded it."""
+        """Commit the baseline as if another host of the same kind had recorded it, with scaled timings."""
         environment = msgspec.structs.replace(recorded.environment, machine="another")
         benchmarks = [_scaled(one, scale) for one in recorded.benchmarks]
         write_results(self.baseline, msgspec.structs.replace(recorded, environment=environment, benchmarks=benchmarks))
         self.commit()
 
     def gate(self, *arguments: str) -> Results:
-        """Run `plumbline ci` and return its results; without benchmarks if it left none."""
+        """Run `plumbline ci` and return its results. If it wrote none, return results without benchmarks."""
         done = self.run("-m", "plumbline", "ci", "--", *arguments, codes=(PASS, REGRESSION, INVALID))
         try:
             return read_results(self.root / "perf-results" / "results.json")
@@ -155,7 +154,7 @@ def usual_step_s() -> float:
 
 @contextlib.contextmanager
 def cloned() -> Iterator[Clone]:
-    """Clone the newest commit; the clone is removed at the end."""
+    """Yield a clone of the newest commit, and remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="perf-clone-") as folder:
         root = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
@@ -171,9 +170,9 @@ Section = Callable[[argparse.Namespace], None]
 
 
 def run_sections(parser: argparse.ArgumentParser, sections: Mapping[str, Section]) -> None:
-    """Add the argument SECTION, parse all, and measure with embedded servers and no variables of the caller's.
+    """Parse the command line and run the chosen sections, with embedded servers and a clean environment.
 
-    A script with one section has no such argument. Ctrl-C and SIGTERM leave nothing behind.
+    A script with several sections gets the argument SECTION. Ctrl-C and SIGTERM leave nothing behind.
     """
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     if len(sections) > 1:

@@ -1,6 +1,6 @@
-"""Measure how often verdicts about releases of client libraries are right: `python -m scripts.libraries --help`.
+"""Measure how often verdicts on releases of client libraries are right: `python -m scripts.libraries --help`.
 
-The paired comparison is run as in a gate, and beside it 30 longer pairs of each benchmark as a reference.
+The script runs paired comparisons as a gate does, and 30 longer pairs of each benchmark as a reference.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from plumbline.settings_file import load_settings
 from scripts.clones import ROOT, cloned, run_sections
 
 OLDER = ("redis==6.4.0", "asyncpg==0.30.0")
-# Files whose benchmarks do not use the library.
+# By library: the file whose benchmarks do not use it.
 WITHOUT = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_benchmarks.py"}
 REFERENCE_PAIRS = 30
 AGREEMENTS = ("the same", "undecided", "compatible", "contradicts")
@@ -65,7 +65,7 @@ def libraries(options: argparse.Namespace) -> None:
 
 
 def both_ways(older: str, folder: Path) -> Iterator[tuple[_Release, _Release]]:
-    """Yield the older and the installed release, each with a Python that has it, and then the reverse."""
+    """Yield the older and the installed release, each with a Python that has it, and then in reverse order."""
     name, _, version = older.partition("==")
     first = version, base_python({name: version}, folder / "environments", ROOT, print)
     second = installed_packages()[name], Path(sys.executable)
@@ -76,7 +76,7 @@ def both_ways(older: str, folder: Path) -> Iterator[tuple[_Release, _Release]]:
 def compare_with_reference(
     settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan], runs: int, without: str
 ) -> None:
-    """Run comparisons and print how their verdicts agree with those of many longer pairs."""
+    """Run comparisons and print how well their verdicts agree with the reference."""
     reference = reference_of(settings, sides, plans)
     agreement: Counter[str] = Counter()
     passed: list[bool] = []
@@ -107,14 +107,14 @@ def compare_with_reference(
 
 
 def judgement_of(comparison: ComparisonEvidence, key: str, reference: Mapping[str, Judgement]) -> Judgement | None:
-    """Return the judgement of a benchmark; an unaffected one passes."""
+    """Return the judgement of a benchmark. An unaffected benchmark passes."""
     if key in comparison.unaffected and key in reference:
         return msgspec.structs.replace(reference[key], change=0.0, verdict="pass")
     return comparison.judgements.get(key)
 
 
 def reference_of(settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan]) -> dict[str, Judgement]:
-    """Judge all benchmarks once, after many pairs with more blocks than a gate has time for."""
+    """Judge all benchmarks once, by many pairs with more blocks than in a gate."""
     blocks: dict[str, list[list[float]]] = {plan.key: [] for plan in plans}
     long = [plan.within(2 * MEASURED_S / len(plans), MOST_BLOCKS) for plan in plans]
     with pair_runner(settings, sides, plans, "ci") as runner:
@@ -126,7 +126,7 @@ def reference_of(settings: Settings, sides: Sides, plans: Sequence[BenchmarkPlan
 
 
 def judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]]]) -> dict[str, Judgement]:
-    """Judge these pairs by themselves; `low` and `high` become a 95 % interval."""
+    """Judge these pairs. `low` and `high` become a 95 % confidence interval."""
     differences = {key: [difference(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
     within = {key: errors_within(blocks[key]) for key in differences}
     prior = prior_of(differences, within)
@@ -144,9 +144,10 @@ def judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]
 
 
 def agreement_of(judgement: Judgement, reference: Judgement, plan: BenchmarkPlan) -> str:
-    """Return one of AGREEMENTS: a verdict contradicts if the interval of the reference rules out its claim.
+    """Return one of AGREEMENTS.
 
-    A slow-down between the tolerance and the minimum effect may fail or pass: such verdicts are compatible.
+    A verdict contradicts the reference if the interval of the reference rules out the verdict's claim. A slow-down
+    between the tolerance and the minimum effect may fail or pass, so both verdicts are compatible.
     """
     limits = plan.thresholds
     if judgement.verdict == "inconclusive":
@@ -162,7 +163,7 @@ def agreement_of(judgement: Judgement, reference: Judgement, plan: BenchmarkPlan
 
 
 def release(text: str) -> str:
-    """Check an argument of the command line."""
+    """Check a value of --older."""
     if not re.fullmatch(rf"({'|'.join(WITHOUT)})==.+", text):
         raise argparse.ArgumentTypeError(f"expected {' or '.join(f'{name}==VERSION' for name in WITHOUT)}, not {text}")
     return text
@@ -171,7 +172,7 @@ def release(text: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.libraries",
-        description="Measure how often verdicts about releases of client libraries are right.",
+        description="Measure how often verdicts on releases of client libraries are right.",
         epilog="example: python -m scripts.libraries --older redis==5.2.1 --runs 3",
     )
     parser.add_argument("--runs", type=int, default=1, help="comparisons of each release (default: 1)")

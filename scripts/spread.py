@@ -1,4 +1,4 @@
-"""Measure how much medians vary between runs, on one core and on all: `python -m scripts.spread --help`."""
+"""Measure the spread of medians between runs, on one core and on all cores: `python -m scripts.spread --help`."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ LIMIT = 0.03
 
 
 def spread(options: argparse.Namespace) -> None:
-    """Print the median and the spread of each benchmark, in runs that are pinned to a core and free in turn."""
+    """Print the median and spread of each benchmark in alternating runs, pinned to one core and not pinned."""
     medians_s: dict[str, dict[str, list[float]]] = {"auto": {}, "off": {}}
     latencies: set[str] = set()
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def of(values: Sequence[float]) -> float:
 
 
 def at_least_two(text: str) -> int:
-    """Check an argument of the command line: one run has no spread."""
+    """Check the value of --runs: one run has no spread."""
     if int(text) < 2:
         raise argparse.ArgumentTypeError("at least 2")
     return int(text)
@@ -53,7 +53,7 @@ def at_least_two(text: str) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.spread",
-        description="Measure how much medians vary between runs, with everything on one core and on all.",
+        description="Measure the spread of medians between runs, on one core and on all cores.",
         epilog="example: python -m scripts.spread --runs 5",
     )
     parser.add_argument("--runs", type=at_least_two, default=10, help="runs of each kind (default: 10)")

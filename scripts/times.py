@@ -1,6 +1,6 @@
-"""Measure how long the gate and its parts take: `python -m scripts.times --help`.
+"""Measure the durations of the gate and its parts: `python -m scripts.times --help`.
 
-Figures are medians with their range. `scripts.plugin_cost` measures imports and runs of pytest without a suite.
+The script prints medians and ranges. `scripts.plugin_cost` measures imports, and runs of pytest without a suite.
 """
 
 import argparse
@@ -19,14 +19,14 @@ from scripts.accuracy import HANDLERS, SLOW_DOWN, is_unaffected
 from scripts.clones import INVALID, NOX, PASS, REGRESSION, ROOT, Clone, Done, cloned, median_and_range, run_sections
 
 OLDER = {"redis": "6.4.0", "asyncpg": "0.30.0"}
-# Imported by `prepare`, which all benchmarks depend on.
+# A change of this file affects all benchmarks, because `prepare` imports it.
 READ_BY_ALL = "tests/sample_service/settings.py"
 THREE = "test_list or test_select_1 or test_publish_latency"
 EMPTY_SAMPLES = 20_000
 
 
 def timer(options: argparse.Namespace) -> None:
-    """An empty `with timer`, over a bare pair of calls of perf_counter."""
+    """An empty `with timer`, relative to two bare calls of perf_counter."""
     ratios = []
     for _ in range(options.runs):
         bare_s = []
@@ -44,7 +44,7 @@ def timer(options: argparse.Namespace) -> None:
 
 
 def gate(options: argparse.Namespace) -> None:
-    """`plumbline ci` and `nox -s ci`, beside the same suite run by pytest alone."""
+    """`plumbline ci` and `nox -s ci`, and the same suite run by pytest alone."""
     with cloned() as clone, tempfile.TemporaryDirectory() as folder:
         python = environment_of(clone)
         clone.record_baseline(python=python)
@@ -69,7 +69,7 @@ def gate(options: argparse.Namespace) -> None:
 
 
 def environment_of(clone: Clone) -> Path:
-    """Return the Python of the session `ci`: other packages than the baseline's would be a difference to compare."""
+    """Return the Python of the session `ci`, so that the baseline has the same packages."""
     clone.run(*NOX, "-s", "ci", "--install-only")
     return clone.root / ".nox" / "ci" / "bin" / "python"
 
@@ -88,7 +88,7 @@ def how_it_ended(clone: Clone, done: Done) -> str:
 
 
 def fresh(options: argparse.Namespace) -> None:
-    """A clone of the repository, its environment made from a warm package cache, and `nox -s ci`."""
+    """A clone of the repository, its environment from a warm package cache, and `nox -s ci`."""
     durations_s = []
     for _ in range(options.runs + 1):  # the first fills the package cache
         began_s = perf_counter()
@@ -99,7 +99,7 @@ def fresh(options: argparse.Namespace) -> None:
 
 
 def comparison(options: argparse.Namespace) -> None:
-    """A paired comparison of all benchmarks and of three, unchanged and with one 10 % slower."""
+    """A paired comparison of all benchmarks and of three, unchanged and with one benchmark 10 % slower."""
     with cloned() as clone:
         python = environment_of(clone)
         recorded = clone.record_baseline(python=python)
@@ -124,7 +124,7 @@ def comparison(options: argparse.Namespace) -> None:
 
 
 def environment(options: argparse.Namespace) -> None:
-    """The environment of a base that has an older redis-py or asyncpg, made from a warm package cache."""
+    """The environment of a base with an older redis-py or asyncpg, from a warm package cache."""
     for name, version in OLDER.items():
         durations_s = []
         with tempfile.TemporaryDirectory() as folder:
@@ -139,10 +139,10 @@ def environment(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.times",
-        description="Measure how long the gate and its parts take, with embedded servers.",
+        description="Measure the durations of the gate and its parts, with embedded servers.",
         epilog="example: python -m scripts.times gate comparison --runs 5",
     )
-    parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default: 5)")
+    parser.add_argument("--runs", type=int, default=5, help="measurements of each duration (default: 5)")
     sections = {
         "timer": timer,
         "gate": gate,

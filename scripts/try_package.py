@@ -1,4 +1,4 @@
-"""`python scripts/try_package.py FOLDER`: install a built wheel and sdist into empty environments and use them."""
+"""Install a built wheel and sdist into empty environments and use them: `python scripts/try_package.py FOLDER`."""
 
 import subprocess
 import sys
@@ -29,11 +29,11 @@ def test_ping(measure: Measure, redis_url: str) -> None:
 
 
 def main() -> int:
-    """Return 0 if every built file of the folder works; its failing command ends the script otherwise."""
+    """Use each built file in the folder. Return 0 if all work; a failing command ends the script."""
     [folder] = sys.argv[1:]
     built = sorted(Path(folder).glob("pytest_plumbline-*"))
     if {path.suffix for path in built} != {".whl", ".gz"}:
-        raise SystemExit(f"a wheel and an sdist were expected in {folder}, there are: {[path.name for path in built]}")
+        raise SystemExit(f"expected a wheel and an sdist in {folder}, found {[path.name for path in built]}")
     for path in built:
         with tempfile.TemporaryDirectory() as root:
             use(path, Path(root))
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def use(built: Path, root: Path) -> None:
-    """Install one built file with its extras into an empty environment, and gate a small suite with it."""
+    """Install a built file with its extras into an empty environment, and run a small suite with it."""
     venv.create(root / "environment", with_pip=True)
     python = str(root / "environment" / "bin" / "python")
     run(
@@ -71,7 +71,7 @@ def use(built: Path, root: Path) -> None:
 
 
 def run(*command: str, at: Path) -> None:
-    """Run a command; a failing one ends the script with its exit code shown."""
+    """Run a command. Raises CalledProcessError if it fails."""
     subprocess.run(command, cwd=at, check=True)
 
 
