@@ -20,30 +20,26 @@ from plumbline.reporting.problems import main_causes
 from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
 
 _MOST_LINES = 10  # of a traceback or log
-_MOST_PROBLEMS = 10  # the table shows all
+_MOST_PROBLEMS = 10  # the table has all
 # Reasons of a run that name benchmarks or tests.
 _NAMING: set[Kind] = {
     *("slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed"),
     *("benchmarks_invalid", "benchmarks_missing"),
 }
-# The verdicts in the order of the summary, with the words for one benchmark and for several.
+# The verdicts in the order of the summary, and its words for them.
 _COUNTED = {
-    "regression": ("regression", "regressions"),
-    "over budget": ("over budget",) * 2,
-    "missing": ("missing",) * 2,
-    "invalid": ("invalid",) * 2,
-    "inconclusive": ("inconclusive",) * 2,
-    "drift": ("drifted: slower than the baseline, but not because of this change",) * 2,
-    "accepted": ("accepted regression", "accepted regressions"),
-    "improvement": ("improvement", "improvements"),
-    "pass": ("passed",) * 2,
-    "not affected": ("not affected by this change",) * 2,
-    "new": ("new benchmark", "new benchmarks"),
-    "changed": ("with a changed source",) * 2,
-    "removed": ("removed",) * 2,
-    "not judged": ("not judged",) * 2,
+    **{name: name for name in ("regression", "over budget", "missing", "invalid", "inconclusive")},
+    "drift": "drifted: slower than the baseline, but not because of this change",
+    "accepted": "accepted regression",
+    "improvement": "improvement",
+    "pass": "passed",
+    content.NOT_AFFECTED: "not affected by this change",
+    "new": "new benchmark",
+    "changed": "with a changed source",
+    "removed": "removed",
+    "not judged": "not judged",
 }
-
+_NOUNS = {"regression", "accepted", "improvement", "new"}
 _PREFIXES: dict[CauseKind, str] = {"function": "slower: "}
 
 
@@ -87,13 +83,12 @@ def _reason(reason: Reason) -> Iterator[Markup]:
 def _summary(results: Results) -> Markup:
     """Return how many benchmarks have each verdict, and how many tests failed or were skipped."""
     counts = Counter(
-        "not affected" if verdict_of(one) == "pass" and content.is_unaffected(one) else verdict_of(one)
-        for one in results.benchmarks
+        content.NOT_AFFECTED if content.is_unaffected(one) else verdict_of(one) for one in results.benchmarks
     )
     items = [
-        tag("li", f"{counts[name]:,} {words[counts[name] > 1]}", class_=tone(name))
+        tag("li", f"{count:,} {words}{'s' * (count > 1 and name in _NOUNS)}", class_=tone(name))
         for name, words in _COUNTED.items()
-        if counts[name]
+        if (count := counts[name])
     ]
     outcomes = Counter[str](test.outcome for test in results.tests)
     for outcome, its_tone in (("failed", "bad"), ("skipped", "neutral")):
