@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from plumbline.reporting.problems import find_problems
 from plumbline.results.files import dump_results
-from plumbline.results.schema import BudgetResult, CountGrowth, FunctionTime, Reason, TestOutcome
+from plumbline.results.schema import BudgetResult, Cause, CountGrowth, Problem, Reason, TestOutcome
 from tests.support.report_samples import benchmark, judged, results, small
 from tests.template.test_pipelines import COMMENT, evaluate, load, run, substitute
 
@@ -87,15 +89,39 @@ def without_code(body: str) -> str:
 
 def test_comment_is_made(tmp_path: Path) -> None:
     """At the open pull request of the commit that was measured, with what a reviewer has to know."""
-    [[method, path, body]] = comment(tmp_path, dump_results(judged(small())))
+    run = judged(small())
+    [[method, path, body]] = comment(tmp_path, dump_results(replace(run, problems=find_problems(run))))
     assert (method, path) == ("POST", "repos/owner/name/issues/4/comments")
     assert body.startswith(f"{MARK}## ❌ invalid\n\n6 benchmarks: 1 improvement, ")
     assert f"[The run]({RUN_URL}) has the whole report." in body
     assert "\n- slower than baseline: `test_redis.py::test_publish_latency`\n" in body
     assert "\n| `test_redis.py::test_publish_latency` | regression | 57.1 µs | 61.7 µs | +8.1 % |\n" in body
     assert "\n| `test_redis.py::test_get[100 B]` | pass, over budget | 57.1 µs | 57.4 µs | +0.5 % |\n" in body
+    assert "\n- `test_redis.py::test_publish_latency`: `slower than the baseline in 5 fresh processes`\n" in body
+    assert "\n- `test_redis.py::test_get[100 B]`: `budget p95 2.43 ms > 2 ms`\n" in body
     assert "- failed: `test_readiness.py::test_login`: " in body
     assert "@" not in body
+
+
+def test_comment_shows_only_evidence(tmp_path: Path) -> None:
+    """What a pair has measured, and no change that was not judged."""
+    paired = {"base_samples_s": [1e-3, 2e-3, 3e-3], "head_samples_s": [4e-3]}
+    run = results(
+        benchmark("a.py::test_a", "regression", change=1.0, **paired),
+        benchmark("a.py::test_b", "inconclusive", change=1.05, change_low=None, change_high=None),
+    )
+    [[_, _, body]] = comment(tmp_path, dump_results(run))
+    assert "\n| `a.py::test_a` | regression | 2 ms | 4 ms | +100 % |\n" in body
+    assert "\n| `a.py::test_b` | inconclusive |  | 57.4 µs |  |\n" in body
+
+
+def test_comment_shows_why_an_application_does_not_start(tmp_path: Path) -> None:
+    """The end of what it has printed, a line each."""
+    printed = "\n".join(f"  | line {number}" for number in range(20))
+    reason = Reason("ended", f"app is not ready\n{printed}\n  | ValueError: none")
+    [[_, _, body]] = comment(tmp_path, dump_results(results(verdict="invalid", exit_code=3, reasons=[reason])))
+    assert "\n- ended: `app is not ready`\n  - ` line 11`\n" in body
+    assert "\n  - ` ValueError: none`\n" in body
 
 
 def test_comment_is_updated(tmp_path: Path) -> None:
@@ -164,14 +190,15 @@ def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
             description=text,
             warnings=[text],
             reasons=[Reason("ended", text, subjects=[text]), Reason("count_grown", counts=[CountGrowth(text, 1, 2)])],
-            functions=[FunctionTime(text, text, 3, 0.1, 0.2, 1, 2)],
             budgets=[BudgetResult(text, 1, 2, kept=False)],
         )
         for number, text in enumerate(HOSTILE)
     ]
     failed = [TestOutcome(text, "failed", 0.1, f"E   {text}\n{text}") for text in HOSTILE]
+    problems = [Problem(one.key, "regression", [], [Cause("function", one.description)], "") for one in slow[::2]]
     reasons = [Reason("not_collected", text, subjects=[text]) for text in HOSTILE]
-    evil = dump_results(results(*slow, tests=failed, verdict="regression", exit_code=1, reasons=reasons))
+    run = results(*slow, tests=failed, verdict="regression", exit_code=1, reasons=reasons, problems=problems)
+    evil = dump_results(run)
     [[_, _, body]] = comment(tmp_path, evil, branch=HOSTILE[-3])
     rest = without_code(body).removeprefix(MARK).replace(f"[The run]({RUN_URL})", "")
     assert "octocat" in body
