@@ -28,5 +28,6 @@ html_title = "Plumbline"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = False
 html_show_search_summary = False  # a browser can't read other files of a folder
 copybutton_exclude = ".linenos, .gp, .go"
