@@ -115,11 +115,10 @@ def default_text(field: msgspec.structs.FieldInfo) -> str | None:
 def profiles_part() -> str:
     """Return the built-in profiles as a table."""
     keys = [field.name for field in msgspec.structs.fields(settings.Profile)]
-    rows = [[f"`{name}`", *(f"{getattr(settings.Settings().profile(name), key):g}" for key in keys)] for name in NAMES]
+    rows = [
+        [f"`{name}`", *(f"{getattr(profile, key):g}" for key in keys)] for name, profile in settings.PROFILES.items()
+    ]
     return markdown_table(["profile", *(f"`{key}`" for key in keys)], rows)
-
-
-NAMES = ("ci", "full")
 
 
 def commands_part() -> str:

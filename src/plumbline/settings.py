@@ -127,7 +127,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[int, Meta(ge=7)]
     #: Operations before the first sample, which are not timed. At least one round is run.
     warmup: Annotated[int, Meta(ge=0)]
-    #: A benchmark stops once its samples add up to so many seconds, but not before 7 samples.
+    #: Seconds of timed samples after which a benchmark stops, but not before 7 samples.
     timed_limit_s: Positive
 
 
