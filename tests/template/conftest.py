@@ -12,5 +12,5 @@ __all__ = ["environments"]  # the harness's tests have it as well
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """This repository as a template, to be read only."""
+    """This repository as a template. Do not change it."""
     return make_template(tmp_path_factory.mktemp("template") / "plumbline")

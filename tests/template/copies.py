@@ -1,4 +1,4 @@
-"""The template as its users find it, copies of it, and repositories that it is copied into."""
+"""The template as users get it, copies of it, and repositories to copy it into."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_cheapest(measure):
 
 
 def git_files(destination: Path) -> None:
-    """What git knows of this repository, as it stands in the working tree."""
+    """Copy the files of this repository that git lists, as they are in the working tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -65,7 +65,7 @@ def git_files(destination: Path) -> None:
 
 
 def make_template(folder: Path) -> Repository:
-    """A repository with this one's files, tagged as a first version."""
+    """Make a repository with the files of this one, tagged as the first version."""
     git_files(folder)
     template = Repository(folder)
     template.git("init", "--quiet", "--initial-branch=main")
@@ -75,13 +75,13 @@ def make_template(folder: Path) -> Repository:
 
 
 def tag(template: Repository, version: str) -> None:
-    """Make a version of what is committed; Copier looks at each file of git's own, too."""
+    """Commit and tag a version. Copier looks at all files in .git, too."""
     template.git("tag", version)
     template.git("gc", "--quiet")
 
 
 def copier(*arguments: str, cwd: Path) -> Done:
-    """Run Copier, which asks nothing."""
+    """Run Copier without questions."""
     done = subprocess.run(
         [sys.executable, "-m", "copier", *arguments],
         cwd=cwd,
@@ -96,7 +96,7 @@ def copier(*arguments: str, cwd: Path) -> Done:
 
 
 def copy(template: Repository, destination: Path, answers: Mapping[str, object] = {}) -> Done:
-    """Copy the first version with these answers, and the defaults for the others."""
+    """Copy the first version with these answers and the defaults for the others."""
     data = destination.parent / "answers.json"
     data.write_text(json.dumps(answers), encoding="utf-8")
     options = ["--defaults", f"--data-file={data}", "--vcs-ref=v0.1.0"]
@@ -104,7 +104,7 @@ def copy(template: Repository, destination: Path, answers: Mapping[str, object] 
 
 
 class Copy(Project):
-    """A copy, driven by its own Nox sessions in environments of their own; `noxfile` is theirs."""
+    """A copy, driven by its own Nox sessions. `noxfile` is the name of its noxfile."""
 
     def __init__(self, root: Path, noxfile: str = "noxfile.py") -> None:
         super().__init__(root, root / ".nox")
@@ -113,53 +113,53 @@ class Copy(Project):
     def start(
         self, session: str, *arguments: str, options: Sequence[str] = (), **environ: str
     ) -> "subprocess.Popen[str]":
-        """Start a session, whose environment is made where it isn't there, with options of Nox."""
+        """Start a session with options of Nox. Its environment is made if it is missing."""
         command = [sys.executable, "-m", "nox", *options, "-f", self.noxfile, "-s", session]
         return self._start([*command, "--", *arguments], {"PERF_SERVICES": "embedded", **environ})
 
     def begin(self, message: str = "Start") -> None:
-        """Make it a repository with one commit."""
+        """Make the copy a repository with one commit."""
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit(message)
 
     def measure_little(self) -> None:
-        """Take no more samples than it needs to run."""
+        """Set the fewest samples."""
         self.edit("settings.toml", "samples = 100\nwarmup = 20\ntimed_limit_s = 0.15", LITTLE)
 
     def allow_for_noise(self) -> None:
-        """Set thresholds and budgets that a busy machine can't get over: other tests run beside this one."""
+        """Set thresholds and budgets that hold on a busy machine, because other tests run at the same time."""
         self.edit("settings.toml", "tolerance = 0.02 ", "tolerance = 0.2 ")
         self.edit("settings.toml", "minimum_effect = 0.05 ", "minimum_effect = 0.9 ")
         self.edit("settings.toml", "confirm_processes = 5 ", "confirm_processes = 2 ")
         self.write("settings.toml", with_lax_budgets((self.suite / "settings.toml").read_text(encoding="utf-8")))
 
     def add_shop(self) -> None:
-        """Two benchmarks of code of the owner's, in a commit."""
+        """Commit two benchmarks of the user's own code."""
         (self.root / "shop.py").write_text(SHOP.lstrip(), encoding="utf-8")
         self.write("test_shop.py", SHOP_BENCHMARKS.lstrip())
         self.allow_for_noise()
         self.commit("A shop")
 
     def slow_down(self) -> None:
-        """Let the code of one of the two benchmarks take many times as long."""
+        """Make the code of one of the two benchmarks many times slower."""
         source = self.root / "shop.py"
         text = source.read_text(encoding="utf-8")
         assert "return sum(prices)" in text
         source.write_text(text.replace("return sum(prices)", "return sum(prices * 8) // 8"), encoding="utf-8")
 
     def files(self) -> set[str]:
-        """Of the copy, without what its sessions made."""
+        """Return the files of the copy, without those that its sessions made."""
         listed = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
         made = {".git", ".nox", ".venv", "__pycache__", "perf-results", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
         return {path.as_posix() for path in listed if made.isdisjoint(path.parts)}
 
     def own_files(self) -> set[str]:
-        """Of the copy, what its owner reviews and edits: all but the source of Plumbline."""
+        """Return the files that the user reviews and edits: all but the source of Plumbline."""
         return {name for name in self.files() if not name.startswith(VENDOR)}
 
 
 def write_files(root: Path, files: Mapping[str, str]) -> None:
-    """Write files by path; their text may be indented."""
+    """Write files by path. Their texts may be indented."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

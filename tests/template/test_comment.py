@@ -1,4 +1,4 @@
-"""The comment on GitHub: its step is run on the results of a change that means well, and of one that does not."""
+"""The comment on GitHub: its step runs on results of a harmless change and of a hostile one."""
 
 import json
 import os
@@ -54,7 +54,7 @@ OTHERS = [
 def comment(
     folder: Path, results: str | None, pulls: object = OPEN, comments: object = OTHERS, branch: str = "change"
 ) -> list[Any]:
-    """Run the step on a results.json; returns what it has written, as method, path and body."""
+    """Run the step on a results.json. Return the request that it sends: method, path and body."""
     if not shutil.which("jq"):
         pytest.skip("the step takes jq, which GitHub's runners have")
     (folder / "bin").mkdir()
@@ -82,13 +82,13 @@ def comment(
 
 
 def without_code(body: str) -> str:
-    """What GitHub's Markdown gives an effect to: all but code."""
+    """Return a Markdown text without code, in which nothing has an effect."""
     assert "``" not in body
     return re.sub(r"`[^`\n]*`", "CODE", body)
 
 
 def test_comment_is_made(tmp_path: Path) -> None:
-    """At the open pull request of the commit that was measured, with what a reviewer has to know."""
+    """The comment is at the open pull request of the measured commit and has what a reviewer must know."""
     run = judged(small())
     [[method, path, body]] = comment(tmp_path, dump_results(replace(run, problems=find_problems(run))))
     assert (method, path) == ("POST", "repos/owner/name/issues/4/comments")
@@ -104,7 +104,7 @@ def test_comment_is_made(tmp_path: Path) -> None:
 
 
 def test_comment_shows_only_evidence(tmp_path: Path) -> None:
-    """What a pair has measured, and no change that was not judged."""
+    """It shows the medians of pairs, and no change that was not judged."""
     paired = {"base_samples_s": [1e-3, 2e-3, 3e-3], "head_samples_s": [4e-3]}
     run = results(
         benchmark("a.py::test_a", "regression", change=1.0, **paired),
@@ -116,7 +116,7 @@ def test_comment_shows_only_evidence(tmp_path: Path) -> None:
 
 
 def test_comment_shows_why_an_application_does_not_start(tmp_path: Path) -> None:
-    """The end of what it has printed, a line each."""
+    """It shows the last lines of the application's output."""
     printed = "\n".join(f"  | line {number}" for number in range(20))
     reason = Reason("ended", f"app is not ready\n{printed}\n  | ValueError: none")
     [[_, _, body]] = comment(tmp_path, dump_results(results(verdict="invalid", exit_code=3, reasons=[reason])))
@@ -125,7 +125,7 @@ def test_comment_shows_why_an_application_does_not_start(tmp_path: Path) -> None
 
 
 def test_comment_is_updated(tmp_path: Path) -> None:
-    """Our own is, and not one by somebody else that begins in the same way."""
+    """An earlier comment of this workflow is replaced, but not one by another author with the same mark."""
     ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": f"{MARK}old"}
     [[method, path, body]] = comment(tmp_path, dump_results(results()), comments=[*OTHERS, ours])
     assert (method, path) == ("PATCH", "repos/owner/name/issues/comments/5")
@@ -137,7 +137,7 @@ OLD = dump_results(results())
 
 @pytest.mark.parametrize(("found", "pulls"), [(None, OPEN), (OLD, []), (OLD, OPEN[:1])], ids=["none", "closed", "old"])
 def test_comment_is_not_made(tmp_path: Path, found: str | None, pulls: object) -> None:
-    """Without results, without a pull request, and where another commit has been pushed in the meantime."""
+    """There is no comment without results, without a pull request, or if a newer commit was pushed."""
     assert comment(tmp_path, found, pulls) == []
 
 
@@ -159,7 +159,7 @@ def test_comment_is_not_made(tmp_path: Path, found: str | None, pulls: object) -
     ids=range(11),
 )
 def test_comment_of_what_are_no_results(tmp_path: Path, hostile: str) -> None:
-    """Nothing is posted."""
+    """A file that is not a result of Plumbline is not posted."""
     assert comment(tmp_path, hostile) == []
 
 
@@ -182,7 +182,7 @@ HOSTILE = [
 
 
 def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
-    """Nothing of its text has an effect, wherever it stands in the results, and nothing is executed."""
+    """No text of the results has an effect in the comment, and nothing is executed."""
     slow = [
         benchmark(
             f"{text}{number}",
@@ -209,7 +209,7 @@ def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
 
 
 def test_comment_fits(tmp_path: Path) -> None:
-    """Of many long names, those that fit are there, each whole."""
+    """Long names are left out whole if there is no room for all."""
     slow = [benchmark(f"{number}{'€µ🐌' * 300}", "regression", reasons=["🐌" * 999]) for number in range(300)]
     evil = dump_results(results(*slow, verdict="regression", exit_code=1, reasons=[one.key for one in slow]))
     [[_, _, body]] = comment(tmp_path, evil)

@@ -1,4 +1,4 @@
-"""Copies into an empty folder: what is in them, and that they run, gate, and fail where the owner's code got slower."""
+"""Copies into an empty folder: their files, that they run, and that they fail if the user's code gets slower."""
 
 import re
 import subprocess
@@ -42,7 +42,7 @@ def mentioned_sessions(text: str) -> set[str]:
 
 @pytest.mark.timeout(480)
 def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
-    """By default: a clone of it passes at once, records, gates, and fails if its application got slower."""
+    """A default copy passes at once, records a baseline, and fails if its application gets slower."""
     first = Copy(tmp_path / "first")
     done = copy(template, first.root)
     assert done.code == 0, done.output
@@ -94,7 +94,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
-    """Of what isn't wanted there is nothing; `ci` passes at once, and fails where the owner's code got slower."""
+    """A copy has nothing of unchosen services. `ci` passes, and fails if the user's code gets slower."""
     answers = CHOICES[choice]
     root = tmp_path / "copy"
     done = copy(template, root, answers)
@@ -118,7 +118,7 @@ def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
 
 
 def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) -> None:
-    """No file, setting and dependency of what isn't wanted, and nothing imports it."""
+    """Check that no file, setting, dependency or import of these services is left."""
     files = copied.own_files()
     settings_text = (copied.suite / "settings.toml").read_text(encoding="utf-8")
     requirements = (copied.suite / "requirements.txt").read_text(encoding="utf-8")
@@ -162,7 +162,7 @@ def lines_in(copied: Copy, names: set[str]) -> int:
 
 
 def test_a_copy_is_thin(template: Repository, tmp_path: Path) -> None:
-    """What an owner reviews and edits fits on a few pages, with the sample service too."""
+    """The files that a user reviews and edits are few and short, with the sample service, too."""
     default, beside = Copy(tmp_path / "default"), Copy(tmp_path / "beside", "perf-noxfile.py")
     assert copy(template, default.root).code == 0
     theirs = {"pyproject.toml": "", "noxfile.py": "", ".gitignore": "", "tests/test_theirs.py": "", "main.py": ""}
@@ -178,7 +178,7 @@ def test_a_copy_is_thin(template: Repository, tmp_path: Path) -> None:
 
 
 def test_the_template_is_small() -> None:
-    """At most six of its files are rendered, and nothing in them or in copier.yml edits the text of another file."""
+    """At most six files are rendered, and no rendering edits the text of another file."""
     rendered = [path for path in tracked() if path.suffix == ".jinja"]
     assert len(rendered) <= 6
     for path in rendered:
@@ -232,7 +232,7 @@ def test_this_repository_is_an_instance_of_its_template(template: Repository, tm
     ],
 )
 def test_answers_that_make_no_project(template: Repository, tmp_path: Path, answers: dict[str, Any], said: str) -> None:
-    """They are refused with the reason, and nothing is written."""
+    """A wrong answer is refused with the reason, and nothing is written."""
     done = copy(template, tmp_path / "copy", answers)
     assert done.code != 0
     assert said in done.output.splitlines()[-1]
@@ -240,7 +240,7 @@ def test_answers_that_make_no_project(template: Repository, tmp_path: Path, answ
 
 
 def test_what_is_there_already_is_not_overwritten(template: Repository, tmp_path: Path) -> None:
-    """A suite or a pipeline of the same name ends the copying before anything is written."""
+    """Copying fails before it writes anything if a suite or pipeline exists."""
     for number, name in enumerate(("tests/performance/test_mine.py", ".github/workflows/performance.yml")):
         root = tmp_path / str(number)
         file = root / name
@@ -253,7 +253,7 @@ def test_what_is_there_already_is_not_overwritten(template: Repository, tmp_path
 
 
 def test_files_that_windows_can_have() -> None:
-    """No name of this repository is one that Windows refuses, or that differs from another in case alone."""
+    """No file name is invalid on Windows or differs from another only in case."""
     names = [path.relative_to(ROOT).as_posix() for path in tracked()]
     assert len({name.lower() for name in names}) == len(names)
     reserved = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10))}
@@ -270,7 +270,7 @@ def tracked() -> list[Path]:
 
 
 def test_a_plain_copy_of_the_folder(tmp_path: Path, environments: Path) -> None:
-    """As by "Use this template": git's files alone run as they are."""
+    """A copy of git's files, as made by "Use this template" on GitHub, runs as it is."""
     root = tmp_path / "plain"
     git_files(root)
     project = Project(root, environments)

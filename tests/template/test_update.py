@@ -1,4 +1,4 @@
-"""`copier update` over two tagged versions: a newer Plumbline comes, and what the owner has made of the copy stays."""
+"""`copier update` over two tagged versions: the user gets a newer Plumbline and keeps all edits."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ OWN_FILES = {
 
 @pytest.fixture(scope="module")
 def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """The template with a second version, in which all kinds of files have changed."""
+    """The template with a second version, in which files of all kinds have changed."""
     template = make_template(tmp_path_factory.mktemp("versions") / "plumbline")
     changes = {
         "src/plumbline/measuring/loop.py": (r"\Z", "\n# newer\n"),
@@ -57,7 +57,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 def edited(copied: Copy) -> dict[str, str]:
-    """Let the owner edit settings, fixtures and benchmarks, and delete examples; what is then in the files."""
+    """Edit settings, fixtures and benchmarks as a user would, delete examples, and return the files."""
     copied.edit("settings.toml", "samples = 100", "samples = 50")
     suite = "tests/performance"
     for name in (f"{suite}/{file}" for file in ("conftest.py", "test_redis_benchmarks.py")):
@@ -73,7 +73,7 @@ def edited(copied: Copy) -> dict[str, str]:
 
 
 def check_updated(copied: Copy, before: dict[str, str]) -> None:
-    """Plumbline is the newer one, nothing of the owner's has changed or come back, and there is no conflict."""
+    """Check that Plumbline is newer, that the user's files are unchanged, and that there is no conflict."""
     for name, text in before.items():
         assert (copied.root / name).read_text(encoding="utf-8") == text, name
     for name in ("test_postgres_benchmarks.py", "test_resource_usage.py", "../sample_service/worker.py"):
@@ -93,7 +93,7 @@ def check_updated(copied: Copy, before: dict[str, str]) -> None:
 
 
 def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
-    """Of the files that both have changed, too, each keeps the owner's lines and gets the newer ones."""
+    """Files that both sides have changed keep the user's lines and get the newer ones."""
     root = tmp_path / "copy"
     assert copy(two_versions, root, ALL).code == 0
     copied = Copy(root)
@@ -121,7 +121,7 @@ def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
 
 
 def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_path: Path) -> None:
-    """What was there before the first copy is remembered: it is left alone again."""
+    """The update leaves files alone that were there before the first copy."""
     root = tmp_path / "theirs"
     write_files(root, OWN_FILES)
     assert copy(two_versions, root, ALL).code == 0
@@ -141,7 +141,7 @@ def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_pat
 
 
 def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, tmp_path: Path) -> None:
-    """It says so, and changes nothing."""
+    """The update says so and changes nothing."""
     root = tmp_path / "copy"
     assert copy(two_versions, root, {"services": ["redis"]}).code == 0
     copied = Copy(root)

@@ -1,4 +1,4 @@
-"""The exit code of a command for whatever ends it."""
+"""The exit code of a command for each kind of error."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from tests.support.report_samples import small
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder is a project with default settings."""
+    """The current folder, a project with default settings."""
     (tmp_path / "tests" / "performance").mkdir(parents=True)
     (tmp_path / "tests" / "performance" / "settings.toml").touch()
     monkeypatch.chdir(tmp_path)
@@ -41,7 +41,7 @@ def in_project() -> int:
 def test_an_error_ends_in_a_message_and_its_exit_code(
     error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last line names the code."""
+    """The last line has the exit code."""
 
     def command() -> int:
         raise error
@@ -51,7 +51,7 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
 
 
 def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """As that of processes, by `ulimit -u`."""
+    """For example the limit on processes, `ulimit -u`."""
 
     def command() -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -61,7 +61,7 @@ def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command does not begin."""
+    """The command does not start."""
     (project / "tests" / "performance" / "settings.toml").write_text("no = TOML", encoding="utf-8")
 
     assert documented_exit(in_project) == 2
@@ -78,7 +78,7 @@ def test_wrong_settings_are_wrong_usage(project: Path, capsys: pytest.CaptureFix
 def test_a_folder_of_results_never_holds_files_of_others(
     project: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a run would replace has to be its own; a character or a name that no folder can have is no traceback."""
+    """A folder with files that a run would replace is refused, and so is an impossible name."""
     for file in ("a file", "pyproject.toml", "report.md", "theirs/report.md", "logs/app.log"):
         (project / file).parent.mkdir(exist_ok=True)
         (project / file).write_text("mine", encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_folder_of_results_never_holds_files_of_others(
 
 @pytest.mark.parametrize("name", ["perf-results", "new", "ours", "of an old version", "empty", "link", "../elsewhere"])
 def test_a_folder_of_results(project: Path, name: str) -> None:
-    """A new one, an empty one, one that a run has made, and the default one, which holds what a killed run has left."""
+    """Accepted are a new folder, an empty one, one that a run made, and the default one after a killed run."""
     for folder in ("perf-results", "ours", "of an old version", "empty"):
         (project / folder).mkdir()
     (project / "perf-results" / "report.md").write_text("cut off")
@@ -108,7 +108,7 @@ def test_a_folder_of_results(project: Path, name: str) -> None:
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), ZeroDivisionError()])
 def test_an_unexpected_error_is_shown_and_no_regression(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is a fault of the package, and its traceback says where; Python itself would end with exit code 1."""
+    """The traceback is printed. By itself Python would exit with 1, the code of a regression."""
 
     def command() -> int:
         raise error
@@ -128,7 +128,7 @@ def test_a_current_folder_that_is_gone_is_no_regression(tmp_path: Path, monkeypa
 
 
 def test_a_closed_stream_is_none_that_counts(project: Path) -> None:
-    """Some schedulers start commands without standard streams. Nothing else may be written in their place."""
+    """Some schedulers start commands without standard streams. Other files must not get their descriptors."""
     write_results(project / "perf-results" / "results.json", small())
     shell = f"exec {shlex.quote(sys.executable)} -m plumbline report <&- >&- 2>&-"
 
@@ -138,7 +138,7 @@ def test_a_closed_stream_is_none_that_counts(project: Path) -> None:
 
 @pytest.mark.parametrize("command", [("report",), ("report", "--format=csv")], ids=["report", "export"])
 def test_a_closed_pipe_is_never_the_exit_code_of_a_regression(project: Path, command: tuple[str, ...]) -> None:
-    """The files are written all the same, and a report's exit code is that of its run."""
+    """The files are written, and the exit code is that of the run."""
     write_results(project / "perf-results" / "results.json", small())
     reader, writer = os.pipe()
     os.close(reader)

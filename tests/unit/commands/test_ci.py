@@ -1,4 +1,4 @@
-"""What the gate does with benchmarks that cannot be compared in pairs, or have to be measured again."""
+"""The gate with benchmarks that cannot be compared in pairs, or that are measured again."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def confirmed(evidence: Evidence) -> ConfirmationEvidence:
 
 
 def test_fresh_processes_are_judged_by_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timings and budgets of each process are the evidence."""
+    """The evidence has the timings and budgets of each process."""
     slower = replace(record().benchmarks[0], median=2e-3)
     baseline = results(benchmark(KEY, None, median=1e-3, process_medians=[1e-3] * 5))
 
@@ -45,7 +45,7 @@ def test_fresh_processes_are_judged_by_the_baseline(monkeypatch: pytest.MonkeyPa
 
 
 def test_fresh_processes_for_a_budget_judge_no_timing_that_pairs_have_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark was measured again for its budget alone."""
+    """The benchmark is measured again only for its budget."""
     baseline = results(benchmark(KEY, None, process_medians=[1e-3] * 5))
     evidence = Evidence(
         baseline=baseline,
@@ -59,7 +59,7 @@ def test_fresh_processes_for_a_budget_judge_no_timing_that_pairs_have_judged(mon
 
 
 def test_a_fresh_process_that_ends_early_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That says when it happened; nothing is concluded from what the others have measured."""
+    """The reason says that benchmarks were being measured again. The other processes are not judged."""
     died, log = Reason("ended", "redis died"), Reason("ended", "its log")
 
     def measure_again(*_: object) -> None:
@@ -74,7 +74,7 @@ def test_a_fresh_process_that_ends_early_is_a_reason(monkeypatch: pytest.MonkeyP
 def test_one_application_for_both_sides_is_never_compared(
     elsewhere: list[str], compared: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The benchmarks that would have been are named, so that they do not pass."""
+    """The evidence names the benchmarks of this application, so that they do not pass."""
 
     sides = SimpleNamespace(differ=False)
     monkeypatch.setattr(paired, "find_base", lambda *_, **__: Base("0123456789ab", "as asked"))

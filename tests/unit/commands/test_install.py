@@ -14,7 +14,7 @@ from plumbline.project import SUITE
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a suite, whose environment has no record; nothing is installed."""
+    """A project with a suite and an environment without a record. Nothing is installed."""
     (tmp_path / SUITE).mkdir(parents=True)
     (tmp_path / SUITE / "settings.toml").touch()
     (tmp_path / SUITE / "requirements.txt").touch()
@@ -44,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_cannot_be_installed_is_invalid(
     problem: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is never taken for a regression, and the message ends with advice."""
+    """A failed installation is not a regression, and its message ends with advice."""
 
     def fail(_: object) -> NoReturn:
         raise problem
@@ -60,7 +60,7 @@ def test_what_cannot_be_installed_is_invalid(
 def test_an_environment_without_plumbline_is_not_made(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The suite's requirements have to name it."""
+    """The requirements of the suite must include Plumbline."""
 
     def fail(*_: object) -> NoReturn:
         raise InstallError("No module named plumbline")
@@ -73,7 +73,7 @@ def test_an_environment_without_plumbline_is_not_made(
 
 
 def test_wrong_settings_are_reported_by_the_command_that_follows(project: Path) -> None:
-    """Its exit code says that the usage was wrong."""
+    """The next command reports them with the exit code for wrong usage."""
     (project / SUITE / "settings.toml").write_text("[install]\nextra = []")
     assert install.install("") == 0
 
@@ -81,14 +81,13 @@ def test_wrong_settings_are_reported_by_the_command_that_follows(project: Path) 
 def test_the_machines_own_python_is_left_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All that no project asks for would be removed from it."""
+    """An installation would remove all packages that the project does not ask for."""
     monkeypatch.setattr(sys, "base_prefix", str(project / "environment"))
     assert install.install("") == 3
     assert "this would remove packages of the system's Python: run it with Nox" in capsys.readouterr().err
 
 
 def test_the_token_of_an_index_is_not_recorded(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But the packages are."""
     lines = ["--index-url https://me:hush@example.org/simple", "idna==3.7"]
     monkeypatch.setattr(install, "resolve", lambda _: lines)
     assert install.install("") == 0
@@ -100,7 +99,7 @@ def test_the_token_of_an_index_is_not_recorded(project: Path, monkeypatch: pytes
 def test_a_folder_that_is_installed_as_a_copy_is_installed_again_when_its_code_changes(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise old code would be measured: uv looks at pyproject.toml alone."""
+    """By itself uv checks only pyproject.toml, so that old code would be measured."""
     code, commands = project / "libs/pricing/pricing.py", list[list[str]]()
     code.parent.mkdir(parents=True)
     code.write_text("OLD = 1\n")

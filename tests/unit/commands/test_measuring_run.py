@@ -1,4 +1,4 @@
-"""Records of runs, and which files of the suite they were to collect."""
+"""Records of runs, and the files that they should collect."""
 
 import signal
 import sys
@@ -28,14 +28,14 @@ BASELINE = results(benchmark("test_here.py::test_a"), benchmark("test_gone.py::t
 
 @pytest.mark.parametrize("arguments", [[], ["-k", "here"], ["tests/performance"]])
 def test_files_of_the_baseline_that_are_gone_count_as_collected(project: Project, arguments: list[str]) -> None:
-    """Their benchmarks are missing, if the whole suite was to be collected."""
+    """Benchmarks of deleted files are missing in a run of the whole suite."""
     found = with_gone_files(project, results(collected_files=["test_here.py"]), BASELINE, arguments)
 
     assert found.collected_files == ["test_here.py", "test_gone.py"]
 
 
 def test_without_the_whole_suite_no_file_is_gone(project: Project) -> None:
-    """A run of one file says nothing about the others."""
+    """A run of one file does not report benchmarks of other files."""
     run = results(collected_files=["test_here.py"])
 
     assert with_gone_files(project, run, BASELINE, ["tests/performance/test_here.py::test_a"]) == run
@@ -43,7 +43,7 @@ def test_without_the_whole_suite_no_file_is_gone(project: Project) -> None:
 
 
 def test_a_linked_suite_is_the_suite(project: Project) -> None:
-    """By its name and by any other path, a file of it is one file, and its folder is all of it."""
+    """The suite and its files can be named by their real paths and through links."""
     project.suite.rename(project.root / "elsewhere")
     project.suite.symlink_to(project.root / "elsewhere")
     run = results(collected_files=["test_here.py"])
@@ -54,7 +54,7 @@ def test_a_linked_suite_is_the_suite(project: Project) -> None:
 
 
 def test_a_run_that_ended_early_says_why() -> None:
-    """All reasons are in the message."""
+    """The message has all reasons."""
     error = RunEnded([Reason("ended", "redis died"), Reason("pytest_failed", "7")], 3)
 
     assert str(error) == "redis died\npytest stopped with exit code 7 before its end: see its output above"
@@ -64,7 +64,7 @@ def test_a_run_that_ended_early_says_why() -> None:
 def test_the_folder_of_a_command_that_was_killed_goes_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That of one at work stays."""
+    """The next command removes it, but not the folder of a running command."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with _temporary_folder() as killed, _temporary_folder() as at_work:
         held.release(killed / HELD)  # as its process has ended
@@ -74,7 +74,7 @@ def test_the_folder_of_a_command_that_was_killed_goes_with_the_next(
 
 
 def test_pytest_keeps_an_interruption_until_its_run_begins(tmp_path: Path) -> None:
-    """From a terminal it reaches pytest as well, which would show a traceback of its imports."""
+    """Ctrl-C in a terminal reaches pytest, too, which would print a traceback of its imports."""
     blocked = "signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])"
     code = f"import os, signal, sys; os.kill(os.getpid(), signal.SIGINT); sys.exit({blocked})"
 

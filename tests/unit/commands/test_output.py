@@ -15,7 +15,7 @@ from tests.support.report_samples import small
 
 
 def test_results_are_none_of_the_files_that_git_lists(tmp_path: Path) -> None:
-    """Of a new folder: one that was there before may have its own .gitignore, or hold more than results."""
+    """Only a new folder gets a .gitignore. An old one may have its own, or contain other files."""
     with make_room(tmp_path / "new"):
         pass
     assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
@@ -35,7 +35,7 @@ def test_room_is_made_for_the_files_of_a_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "kept"), [(EXIT_USAGE, True), (EXIT_INVALID, False)])
 def test_a_run_that_wrong_arguments_prevent_leaves_the_last_one_s_files(tmp_path: Path, code: int, kept: bool) -> None:
-    """Whatever else ends it leaves none, as they would be taken for its own; nor do runs that were killed."""
+    """Any other failed run removes the old files, and so does a run after a killed one."""
     (tmp_path / f"{ASIDE}{JUNIT}").touch()
     for name in (RESULTS, "app.log"):
         (tmp_path / name).write_text("the last run's")
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(tm
 def test_no_verdict_is_printed_before_all_files_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk makes a run invalid, and nobody reads PASS above that."""
+    """A full disk makes a run invalid, and no PASS is printed before that."""
 
     def full(path: Path, text: str) -> None:
         if path.name == HTML:

@@ -1,4 +1,4 @@
-"""What somebody has accepted, on known numbers; that sessions keep it is tested in test_compare.py."""
+"""Accepted regressions."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ WHY = "a reason"
 
 
 def slower(low: float, high: float, **counts: float) -> Benchmark:
-    """A regression by so much; `counts`: from 1 to so many."""
+    """Return a regression of this size. `counts`: counts that grew from 1 to these values."""
     changes = [CountChange(f"redis.{name}", 1.0, count, True) for name, count in counts.items()]
     return benchmark(KEY, "regression", change_low=low, change_high=high, count_changes=changes)
 
@@ -44,21 +44,21 @@ def beyond(count: str = "", new: float = 0.0, *, share: float = 0.0, accepted_sh
     ],
 )
 def test_what_was_accepted_is_no_licence_for_more(then: Benchmark, now: Benchmark, expected: Reason | None) -> None:
-    """Twice the slow-down at most, as another machine may show it, and no more of what was counted."""
+    """Accepted are up to twice the slow-down, because machines differ, but no larger counts."""
     judged = with_accepted(now, accepted_now(then, WHY), MINIMUM_EFFECT)
     assert judged.verdict == ("regression" if expected else "accepted")
     assert judged.reasons == [expected or Reason("accepted", WHY)]
 
 
 def test_only_a_regression_can_be_accepted() -> None:
-    """Any other verdict stays, and so does what nobody has accepted."""
+    """Other verdicts, and regressions that were not accepted, stay as they are."""
     passing = benchmark(KEY, "inconclusive", change_low=0.0)
     assert with_accepted(passing, Accepted(WHY), MINIMUM_EFFECT) == passing
     assert with_accepted(slower(0.09, 0.11), None, MINIMUM_EFFECT) == slower(0.09, 0.11)
 
 
 def test_it_is_kept_in_a_file_to_commit(tmp_path: Path) -> None:
-    """Without anything accepted there is none; one that is damaged is said to be."""
+    """The file is removed if nothing is accepted. A damaged file is an error."""
     accepted = {KEY: accepted_now(slower(0.09, 0.1104, messages=2.0), "a reason")}
     write_accepted(tmp_path, accepted)
     assert read_accepted(tmp_path) == accepted

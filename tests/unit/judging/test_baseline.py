@@ -61,7 +61,6 @@ def run(*entries: Benchmark, created: str = "", **environment: Any) -> Results:
 
 
 def test_the_baseline_of_this_kind_of_machine_is_found(tmp_path: Path) -> None:
-    """What was written for an environment is found for it."""
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
 
     found = find_baseline(tmp_path, HERE)
@@ -74,19 +73,19 @@ def test_the_baseline_of_this_kind_of_machine_is_found(tmp_path: Path) -> None:
     [{"cpu": "another"}, {"architecture": "another"}, {"system": "another"}, {"services": {"redis": "embedded"}}],
 )
 def test_the_baseline_of_another_kind_of_machine_is_none(tmp_path: Path, other: dict[str, Any]) -> None:
-    """Another processor, architecture, system or backend has a baseline of its own."""
+    """A baseline for another processor, architecture, system or backend is not used."""
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
 
     assert find_baseline(tmp_path, msgspec.structs.replace(HERE, **other)) is None
 
 
 def test_no_baseline_is_none(tmp_path: Path) -> None:
-    """A repository without baselines, or without their folder, has none."""
+    """A repository may have no baselines, or no folder for them."""
     assert find_baseline(tmp_path / "baselines", HERE) is None
 
 
 def test_a_baseline_without_benchmarks_is_refused(tmp_path: Path) -> None:
-    """An empty list would let everything pass as new."""
+    """With an empty list, every benchmark would pass as new."""
     write_results(baseline_path(tmp_path, HERE), run())
 
     with pytest.raises(ResultsError, match=r"has no benchmarks\n.*record a new one with `nox -s baseline`"):
@@ -95,7 +94,7 @@ def test_a_baseline_without_benchmarks_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("medians", [[], [0.001], [0.001, 0.0, 0.001]], ids=["none", "one run", "zero"])
 def test_a_baseline_without_several_medians_is_refused(tmp_path: Path, medians: list[float]) -> None:
-    """A results.json that was copied into the baseline's place has no spread, and a median of 0 no logarithm."""
+    """A copied results.json has no spread, and a median of 0 has no logarithm."""
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a"), entry("b.py::b", process_medians=medians)))
 
     with pytest.raises(ResultsError, match=r"b\.py::b needs the medians of at least two processes, above 0\n.*nox"):
@@ -103,7 +102,7 @@ def test_a_baseline_without_several_medians_is_refused(tmp_path: Path, medians: 
 
 
 def test_a_corrupt_baseline_is_refused(tmp_path: Path) -> None:
-    """What can't be read is never taken for no baseline."""
+    """A file that cannot be read does not count as a missing baseline."""
     baseline_path(tmp_path, HERE).write_text("<<<<<<< HEAD\n")
 
     with pytest.raises(ResultsError, match=r"is not a results file: .*\nRestore it from version control"):
@@ -112,7 +111,7 @@ def test_a_corrupt_baseline_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("find", [lambda folder: find_baseline(folder, HERE), check_baselines])
 def test_a_baseline_that_links_to_nothing_is_refused(tmp_path: Path, find: Callable[[Path], object]) -> None:
-    """It is not the same as no baseline."""
+    """A broken link does not count as a missing baseline."""
     baseline_path(tmp_path, HERE).symlink_to(tmp_path / "gone.json")
 
     with pytest.raises(ResultsError, match="is a link to a file that does not exist\nRestore it"):
@@ -121,7 +120,7 @@ def test_a_baseline_that_links_to_nothing_is_refused(tmp_path: Path, find: Calla
 
 @pytest.mark.parametrize("find", [lambda folder: find_baseline(folder, HERE), check_baselines])
 def test_a_folder_in_a_baselines_place_is_refused(tmp_path: Path, find: Callable[[Path], object]) -> None:
-    """A run does not pass as if there were no baseline."""
+    """A folder with the name of the baseline does not count as a missing baseline."""
     baseline_path(tmp_path, HERE).mkdir()
 
     with pytest.raises(ResultsError, match="can't be read: Is a directory\nRestore it"):
@@ -129,7 +128,7 @@ def test_a_folder_in_a_baselines_place_is_refused(tmp_path: Path, find: Callable
 
 
 def test_a_folder_of_baselines_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """It is not the same as a repository without baselines."""
+    """An unreadable folder does not count as a missing baseline."""
     check_baselines(tmp_path / "none")
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "gone")
@@ -140,7 +139,7 @@ def test_a_folder_of_baselines_that_cannot_be_read_is_refused(tmp_path: Path) ->
 
 
 def test_no_number_in_a_baseline_is_an_error_of_ours(tmp_path: Path) -> None:
-    """Each one is refused, or judged and reported, whatever somebody has made of it."""
+    """Any number in an edited file is either refused, or judged and reported."""
     fields = dict.fromkeys(("mean", "p95", "p99", "minimum", "maximum", "spread", "machine_speed_s"), 0.001)
     counts: dict[str, Any] = {
         "counts": {"redis.command GET": 3.0},
@@ -179,7 +178,7 @@ def test_no_number_in_a_baseline_is_an_error_of_ours(tmp_path: Path) -> None:
 
 
 def test_recording_through_a_link_keeps_the_link(tmp_path: Path) -> None:
-    """What it leads to is written, also if that is new."""
+    """The target of the link is written, even if it is new."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "baselines").mkdir()
     link = baseline_path(tmp_path / "baselines", HERE)
@@ -194,7 +193,7 @@ def test_recording_through_a_link_keeps_the_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["docker", "embedded"])
 def test_a_baseline_of_any_backend_is_checked_beforehand(tmp_path: Path, backend: str) -> None:
-    """Before services have started it isn't known which backend it will be, so that each is checked."""
+    """The backend is not known before the services start, so the baselines of all backends are checked."""
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
     check_baselines(tmp_path)
     baseline_path(tmp_path, msgspec.structs.replace(HERE, services={"redis": backend})).write_text("")
@@ -204,14 +203,14 @@ def test_a_baseline_of_any_backend_is_checked_beforehand(tmp_path: Path, backend
 
 
 def test_the_baseline_of_another_machine_is_not_checked(tmp_path: Path) -> None:
-    """What this machine will not be compared with can't stop a run on it."""
+    """A damaged baseline of another machine does not stop a run on this one."""
     baseline_path(tmp_path, msgspec.structs.replace(HERE, cpu="another")).write_text("")
 
     check_baselines(tmp_path)
 
 
 def test_the_only_baseline_of_this_machine_tells_the_backends(tmp_path: Path) -> None:
-    """Backends are preferred as this kind of machine's baseline had them, whatever other machines had."""
+    """The preferred backends are those of the baseline of this kind of machine."""
     elsewhere = msgspec.structs.replace(HERE, cpu="another", services={"redis": "embedded"})
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
     write_results(baseline_path(tmp_path, elsewhere), run(entry("a.py::a"), cpu="another"))
@@ -220,7 +219,7 @@ def test_the_only_baseline_of_this_machine_tells_the_backends(tmp_path: Path) ->
 
 
 def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
-    """Where both backends have a baseline, either will do."""
+    """If there is a baseline for both backends, neither is preferred."""
     for backend in ("docker", "embedded"):
         environment = msgspec.structs.replace(HERE, services={"redis": backend})
         write_results(baseline_path(tmp_path, environment), run(entry("a.py::a"), services={"redis": backend}))
@@ -229,12 +228,12 @@ def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
 
 
 def test_no_baseline_prefers_nothing(tmp_path: Path) -> None:
-    """A missing folder is no error here."""
+    """A missing folder is no error."""
     assert preferred_backends(tmp_path / "baselines") == {}
 
 
 def test_a_baseline_that_can_t_be_read_prefers_nothing(tmp_path: Path) -> None:
-    """That it is corrupt is said when it is compared with, not here."""
+    """Another function reports the damaged file."""
     baseline_path(tmp_path, HERE).write_text("")
 
     assert preferred_backends(tmp_path) == {}
@@ -244,7 +243,7 @@ def test_a_baseline_that_can_t_be_read_prefers_nothing(tmp_path: Path) -> None:
 
 
 def test_a_merged_benchmark_holds_medians_over_the_processes() -> None:
-    """Median, mean, p95, p99 and rate are medians over the processes, extremes and counts of samples are over all."""
+    """Median, mean, p95, p99 and rate are medians over the processes. Extremes and sample counts are totals."""
     figures = {"mean": 0.003, "p95": 0.004, "p99": 0.005, "rate_per_s": 300.0, "minimum": 0.002, "maximum": 0.009}
     runs = [
         run(entry("a.py::a", median, samples=samples, **{name: value * scale for name, value in figures.items()}))
@@ -260,7 +259,7 @@ def test_a_merged_benchmark_holds_medians_over_the_processes() -> None:
 
 
 def test_the_spread_of_a_merged_benchmark_is_that_of_its_processes() -> None:
-    """Medians that are each a tenth more than the last, by logarithms, have a spread of a tenth."""
+    """If each median is 10 % above the last, in logarithms, the spread is 0.1."""
     runs = [run(entry("a.py::a", 0.001 * math.exp(log))) for log in (-0.1, 0.0, 0.1)]
 
     (merged,) = merge(runs).benchmarks
@@ -269,7 +268,7 @@ def test_the_spread_of_a_merged_benchmark_is_that_of_its_processes() -> None:
 
 
 def test_what_belongs_to_one_run_alone_is_not_merged() -> None:
-    """Samples, budgets, warnings and the verdict of a run are no part of a baseline."""
+    """A baseline has no samples, budgets, warnings or verdicts."""
     one = entry(
         "a.py::a", samples_s=[0.001], budgets=[BudgetResult("p95_ms", 1, 2, kept=False)], warnings=["too short"]
     )
@@ -281,21 +280,21 @@ def test_what_belongs_to_one_run_alone_is_not_merged() -> None:
 
 
 def test_a_merged_baseline_is_that_of_its_last_run() -> None:
-    """Environment and time are those of the last process."""
+    """It has the environment and time of the last process."""
     merged = merge([run(entry("a.py::a"), created="first", pin=0), run(entry("a.py::a"), created="last", pin=1)])
 
     assert (merged.created, merged.environment.pin, merged.profile, merged.schema) == ("last", 1, "ci", SCHEMA)
 
 
 def test_merged_benchmarks_are_sorted() -> None:
-    """The order of the baseline doesn't depend on that of the runs."""
+    """Their order does not depend on the order in the runs."""
     merged = merge([run(entry("b.py::b"), entry("a.py::a")), run(entry("a.py::a"), entry("b.py::b"))])
 
     assert [benchmark.key for benchmark in merged.benchmarks] == ["a.py::a", "b.py::b"]
 
 
 def test_a_p99_that_some_processes_have_is_merged_of_those() -> None:
-    """A process that stopped before 1,000 samples has no p99 and takes none away."""
+    """A process with fewer than 1,000 samples has no p99 and is ignored."""
     runs = [run(entry("a.py::a", p99=p99)) for p99 in (0.002, None, 0.004)]
 
     (merged,) = merge(runs).benchmarks
@@ -304,14 +303,13 @@ def test_a_p99_that_some_processes_have_is_merged_of_those() -> None:
 
 
 def test_no_process_with_a_p99_leaves_none() -> None:
-    """Without a p99 in any run there is none in the baseline."""
     (merged,) = merge([run(entry("a.py::a")), run(entry("a.py::a"))]).benchmarks
 
     assert merged.p99 is None
 
 
 def test_a_benchmark_that_is_not_in_every_run_is_refused() -> None:
-    """A benchmark that failed in one process would have a baseline of fewer."""
+    """A benchmark that failed in one process would have a baseline of fewer processes."""
     runs = [run(entry("a.py::a"), entry("b.py::b")), run(entry("a.py::a")), run(entry("a.py::a"), entry("b.py::b"))]
 
     with pytest.raises(ResultsError, match=r"b\.py::b was measured in 2 of 3 processes: no baseline is written"):
@@ -319,7 +317,7 @@ def test_a_benchmark_that_is_not_in_every_run_is_refused() -> None:
 
 
 def test_a_benchmark_too_short_for_the_clock_is_refused() -> None:
-    """A median of 0 in any process can't be compared with, and the message says what to do."""
+    """A median of 0 cannot be compared. The message has advice."""
     runs = [run(entry("a.py::a", 0.001)), run(entry("a.py::a", 0.0))]
 
     with pytest.raises(ResultsError, match=r"a\.py::a measured 0, .*: put more operations into each sample"):
@@ -330,7 +328,7 @@ def test_a_benchmark_too_short_for_the_clock_is_refused() -> None:
 
 
 def test_recording_a_part_keeps_the_rest() -> None:
-    """New entries take the place of the old ones of the same key, all others stay, in order."""
+    """New entries replace old ones with the same key. All others stay, in order."""
     old = run(entry("a.py::a", 0.001), entry("c.py::c", 0.001), created="old")
     new = run(entry("c.py::c", 0.002), entry("b.py::b", 0.002), created="new")
 
@@ -345,7 +343,7 @@ def test_recording_a_part_keeps_the_rest() -> None:
 
 
 def test_recording_a_part_drops_what_is_gone() -> None:
-    """A benchmark whose test is gone is dropped, one that was renamed stands under its new key alone."""
+    """A deleted benchmark is dropped, and a renamed one has only its new key."""
     old = run(entry("a.py::gone"), entry("a.py::old"), entry("a.py::kept"))
     new = run(entry("a.py::new", renamed_from="a.py::old"))
 
@@ -355,7 +353,7 @@ def test_recording_a_part_drops_what_is_gone() -> None:
 
 
 def test_the_changes_of_a_baseline_are_told_the_largest_first() -> None:
-    """Faster and slower are ordered by size, then comes what is new, then what is gone."""
+    """Changes are ordered by size, then come new and deleted benchmarks."""
     old = run(entry("a.py::a", 0.001), entry("b.py::b", 0.001), entry("c.py::c", 0.001), entry("d.py::d"))
     new = run(entry("a.py::a", 0.00101), entry("b.py::b", 0.0005), entry("c.py::c", 0.0012), entry("e.py::e"))
 
@@ -369,29 +367,29 @@ def test_the_changes_of_a_baseline_are_told_the_largest_first() -> None:
 
 
 def test_the_first_baseline_is_told_as_such() -> None:
-    """Where there was none, the number of its benchmarks is all there is to say."""
+    """Only the number of its benchmarks is reported."""
     assert changes(None, run(entry("a.py::a"), entry("b.py::b"))) == [
         "the first baseline of this kind of machine: 2 benchmarks"
     ]
 
 
 def test_a_change_from_zero_is_not_told() -> None:
-    """A benchmark that was too short for the clock has no relative change."""
+    """A median of 0 has no relative change."""
     assert changes(run(entry("a.py::a", 0.0)), run(entry("a.py::a", 0.001))) == []
 
 
 def of(*medians: float) -> Results:
-    """A baseline of benchmarks that are numbered."""
+    """Return a baseline of numbered benchmarks."""
     return results(*(benchmark(f"a.py::test_{n}", None, process_medians=[median]) for n, median in enumerate(medians)))
 
 
 def test_entries_with_other_medians_are_edited() -> None:
-    """Neither new ones nor those that are gone."""
+    """New and deleted entries are not edited."""
     assert edited_entries(of(1.0, 2.0), of(1.0, 3.0, 4.0)) == {"a.py::test_1"}
     assert edited_entries(of(1.0, 2.0), of(1.0)) == set()
 
 
 def test_without_a_baseline_nothing_is_edited() -> None:
-    """In the base, or now."""
+    """Either baseline may be missing."""
     assert edited_entries(None, of(1.0)) == set()
     assert edited_entries(of(1.0), None) == set()

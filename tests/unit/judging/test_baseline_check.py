@@ -47,14 +47,14 @@ def compare(
 
 
 def of_suite(benchmarks: int, gate: GateSettings | None = None) -> Thresholds:
-    """What each benchmark of such a suite is judged by."""
+    """Return the thresholds of each benchmark in a suite of this size."""
     return Thresholds.of(gate or GATE, None).with_shares(1 / benchmarks, 1)
 
 
 def against_level(
     *changes: float, limits: Thresholds = LIMITS, confirmed: bool = False, processes: int = 5
 ) -> Judgement:
-    """Processes changed by these logarithms against five that agree exactly."""
+    """Judge medians that differ by these logarithms from five equal ones."""
     now = [math.exp(change) for change in changes]
     return compare([1.0] * 5, now, VARIANCE, limits, confirmed=confirmed, processes=processes)
 
@@ -83,7 +83,7 @@ OTHERS = [math.exp(log) for log in (-0.01, 0.0, 0.0, 0.0, 0.01)]
 
 
 def test_the_spread_is_drawn_towards_that_of_all_benchmarks() -> None:
-    """Own squares of 0.0012 with 8 degrees and the prior's 0.0016 with 4 make a variance of 0.0028/12."""
+    """Squares of 0.0012 with 8 degrees of freedom and a prior of 0.0016 with 4 give a variance of 0.0028/12."""
     result = compare(SOME, OTHERS, 0.02**2, LIMITS, confirmed=True)
 
     assert math.log1p(result.high) == pytest.approx(2.1788 * math.sqrt(0.0028 / 12 * (1 / 5 + 1 / 5)), abs=1e-6)
@@ -91,14 +91,14 @@ def test_the_spread_is_drawn_towards_that_of_all_benchmarks() -> None:
 
 
 def test_a_benchmark_that_is_noisier_than_most_is_believed_to_be_so() -> None:
-    """Own squares of 0.0012 with 8 degrees are not made smaller by a prior of 0.0001."""
+    """A prior of 0.0001 does not reduce squares of 0.0012 with 8 degrees of freedom."""
     result = compare(SOME, OTHERS, 0.01**2, LIMITS, confirmed=True)
 
     assert math.log1p(result.high) == pytest.approx(2.1788 * math.sqrt(0.0012 / 8 * (1 / 5 + 1 / 5)), abs=1e-6)
 
 
 def test_processes_that_agree_exactly_are_not_believed() -> None:
-    """Where there is no spread at all, the floor takes its place."""
+    """The floor replaces a spread of 0."""
     result = compare([1.0] * 5, [1.0], 0.0, LIMITS, confirmed=False)
 
     assert math.log1p(result.high) == pytest.approx(2.306 * SPREAD_FLOOR * math.sqrt(1.2), abs=1e-6)
@@ -116,7 +116,7 @@ def test_processes_that_agree_exactly_are_not_believed() -> None:
     ],
 )
 def test_one_process_passes_and_never_fails(change: float, verdict: str) -> None:
-    """A first process is a pass, an improvement or inconclusive, however slow it is."""
+    """One process gives a pass, an improvement or inconclusive, however slow it is."""
     result = against_level(change)
 
     assert result.verdict == verdict
@@ -135,7 +135,7 @@ def test_one_process_passes_and_never_fails(change: float, verdict: str) -> None
     ],
 )
 def test_several_processes_convict(change: float, verdict: str) -> None:
-    """Fresh processes that were run to confirm pass first, and fail what they can't pass."""
+    """Several fresh processes can fail a benchmark that they cannot pass."""
     result = against_level(*[change] * 5, confirmed=True)
 
     assert result.verdict == verdict
@@ -143,14 +143,14 @@ def test_several_processes_convict(change: float, verdict: str) -> None:
 
 @pytest.mark.parametrize(("change", "verdict"), [(0.0320, "pass"), (0.0415, "inconclusive"), (0.0425, "regression")])
 def test_processes_fail_past_the_margin_alone(change: float, verdict: str) -> None:
-    """With a spread of 2 %, ln 1.02 + 3.055 · error = 0.0421 is what fails, and up to 0.0329 is passed."""
+    """With a spread of 2 %, a change of 0.0421 (ln 1.02 + 3.055 · error) fails, and 0.0329 passes."""
     result = compare([1.0] * 5, [math.exp(change)] * 5, 0.02**2, LIMITS, confirmed=True)
 
     assert result.verdict == verdict
 
 
 def test_a_confirmation_that_is_too_noisy_is_inconclusive() -> None:
-    """Processes that disagree by 20 % pass of nothing, and fail of nothing."""
+    """Processes that differ by 20 % neither pass nor fail a benchmark."""
     result = against_level(-0.14, 0.26, 0.06, -0.14, 0.26, confirmed=True)
 
     assert result.verdict == "inconclusive"
@@ -158,7 +158,7 @@ def test_a_confirmation_that_is_too_noisy_is_inconclusive() -> None:
 
 
 def test_a_noisy_benchmark_that_is_far_slower_fails_all_the_same() -> None:
-    """Noise excuses nothing that stands out of it: six times slower is suspicious at first, and then a regression."""
+    """A benchmark that is six times slower is suspicious at first, and then a regression."""
     noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
 
     first = compare(noisy, [6.0], VARIANCE, LIMITS, confirmed=False)
@@ -170,7 +170,7 @@ def test_a_noisy_benchmark_that_is_far_slower_fails_all_the_same() -> None:
 
 
 def test_a_noisy_benchmark_that_is_far_faster_is_an_improvement() -> None:
-    """Noise hides no gain that stands out of it either."""
+    """Noise does not hide a gain that is much larger than the noise."""
     noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
 
     result = compare(noisy, [0.1], VARIANCE, LIMITS, confirmed=False)
@@ -179,7 +179,7 @@ def test_a_noisy_benchmark_that_is_far_faster_is_an_improvement() -> None:
 
 
 def test_a_noisy_benchmark_of_which_little_is_wanted_passes() -> None:
-    """A minimum effect above the minimum_detectable_effect leaves nothing to be too noisy for."""
+    """It passes if its minimum effect is above the minimum detectable effect."""
     noisy = [math.exp(change) for change in (-0.3, -0.15, 0.0, 0.15, 0.3)]
 
     result = compare(noisy, [1.0], VARIANCE, msgspec.structs.replace(LIMITS, minimum_effect=5.0), confirmed=False)
@@ -189,19 +189,19 @@ def test_a_noisy_benchmark_of_which_little_is_wanted_passes() -> None:
 
 
 def test_two_processes_of_the_baseline_are_enough() -> None:
-    """Two processes have a spread, and can be compared with."""
+    """Two processes have a spread."""
     assert compare([1.0, 1.0], [1.0], VARIANCE, LIMITS, confirmed=False).verdict == "pass"
 
 
 def test_fewer_processes_than_wanted_may_leave_it_open() -> None:
-    """Where two of five processes arrived, what lies between both margins is neither shown nor ruled out."""
+    """With two of five processes, a change between both margins is inconclusive."""
     result = compare([1.0] * 5, [math.exp(0.045)] * 2, 0.02**2, LIMITS, confirmed=True)
 
     assert result.verdict == "inconclusive"
 
 
 def test_a_larger_tolerance_lets_a_slow_down_be() -> None:
-    """The same figures fail at a tolerance of 2 % and don't at one of 10 %."""
+    """The same medians fail with a tolerance of 2 % and not with 10 %."""
     strict = against_level(*[0.08] * 5, confirmed=True)
     lenient = against_level(
         *[0.08] * 5, limits=Thresholds(0.10, 0.15, LIMITS.false_alarms, LIMITS.power), confirmed=True
@@ -211,7 +211,7 @@ def test_a_larger_tolerance_lets_a_slow_down_be() -> None:
 
 
 def test_the_unit_of_time_makes_no_difference() -> None:
-    """Figures a thousand times larger give the same comparison."""
+    """Medians that are a thousand times larger give the same result."""
     baseline, now = [10.0, 10.2, 9.9, 10.1, 10.0], [10.4, 10.6, 10.5]
 
     small = compare([b / 1000 for b in baseline], [n / 1000 for n in now], VARIANCE, LIMITS, confirmed=True)
@@ -224,7 +224,7 @@ def test_the_unit_of_time_makes_no_difference() -> None:
 
 
 def test_more_confirming_processes_see_more() -> None:
-    """The minimum detectable effect is that of the confirming processes that would run, not of the one that has."""
+    """The minimum detectable effect is that of the confirming processes, not of the first one."""
     few = against_level(0.0, processes=2)
     many = against_level(0.0, processes=20)
 
@@ -242,7 +242,7 @@ def test_too_few_processes_can_t_be_compared(baseline: list[float], now: list[fl
 
 
 def processes(chance: random.Random, count: int, spread: float, change: float = 0.0) -> list[float]:
-    """Medians of processes whose logarithms are normal around the change."""
+    """Return medians of processes whose logarithms are normally distributed around the change."""
     return [math.exp(chance.gauss(change, spread)) for _ in range(count)]
 
 
@@ -251,12 +251,12 @@ def rate(verdicts: Sequence[str], wanted: str) -> float:
 
 
 def most(expected: float, count: int) -> float:
-    """What a rate over so many comparisons exceeds once in a thousand, by chance alone."""
+    """Return the number that a rate over so many comparisons exceeds by chance once in a thousand times."""
     return expected + 3.1 * math.sqrt(expected * (1 - expected) / count)
 
 
 def test_false_alarms_stay_below_the_suite_s_rate() -> None:
-    """Of suites of ten benchmarks, each slower by just what is tolerated, at most 5 % fail any if 5 % may."""
+    """Of suites of ten benchmarks that are slower by the tolerance, at most the allowed 5 % fail."""
     chance = random.Random(1)
     limits = of_suite(10, GateSettings(false_alarms=0.05))
     suites, alarms = 300, 0
@@ -274,7 +274,7 @@ def test_false_alarms_stay_below_the_suite_s_rate() -> None:
 
 
 def test_nothing_fails_without_a_change() -> None:
-    """Of 3,000 benchmarks without any change none fails, as the tolerance adds to the margin."""
+    """None of 3,000 unchanged benchmarks fails, because the tolerance adds to the margin."""
     chance = random.Random(2)
     limits = of_suite(10)
 
@@ -289,7 +289,7 @@ def test_nothing_fails_without_a_change() -> None:
 
 @pytest.mark.parametrize("spread", [0.01, 0.03])
 def test_a_slow_down_of_the_resolution_fails_with_the_wanted_power(spread: float) -> None:
-    """Of slow-downs of the minimum detectable effect about the wanted 97 % fail, of half of it far fewer."""
+    """About 97 % of slow-downs of the minimum detectable effect fail, and far fewer of half that size."""
     chance = random.Random(3)
     limits = of_suite(10)
     level = [math.exp(spread * step) for step in (-1.2649, -0.6325, 0.0, 0.6325, 1.2649)]  # of just this spread
@@ -310,7 +310,7 @@ def test_a_slow_down_of_the_resolution_fails_with_the_wanted_power(spread: float
 
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
 def test_one_process_rarely_passes_a_slow_down_that_could_be_seen(spread: float) -> None:
-    """A benchmark slower by what can be seen slips through the first process in about 3 % of cases, 5 % at most."""
+    """The first process passes a slow-down of the minimum effect in about 3 % of cases, 5 % at most."""
     chance = random.Random(4)
     limits = of_suite(10)
     level = [math.exp(spread * step) for step in (-1.2649, -0.6325, 0.0, 0.6325, 1.2649)]  # of just this spread
@@ -332,7 +332,7 @@ def test_one_process_rarely_passes_a_slow_down_that_could_be_seen(spread: float)
 
 
 def test_one_process_passes_most_of_what_is_unchanged() -> None:
-    """At a spread of 1 %, nine in ten unchanged benchmarks need no second look."""
+    """With a spread of 1 %, nine in ten unchanged benchmarks pass at once."""
     chance = random.Random(5)
     limits = of_suite(10)
 
@@ -348,7 +348,7 @@ def test_one_process_passes_most_of_what_is_unchanged() -> None:
 
 
 def entry(key: str = "a.py::a", **fields: Any) -> Benchmark:
-    """Measured in five processes, all a millisecond, unless said otherwise."""
+    """Return a benchmark that was measured in five processes, by default with 1 ms each."""
     values: dict[str, Any] = {
         "key": key,
         "unit": "s",
@@ -368,7 +368,7 @@ def run(*entries: Benchmark, **environment: Any) -> Results:
 
 
 def test_the_common_variance_is_the_median_over_the_benchmarks() -> None:
-    """One odd benchmark doesn't move it, and one without a spread isn't counted."""
+    """One unusual benchmark does not change it, and one without a spread does not count."""
     baseline = run(*[entry(spread=spread) for spread in (0.01, 0.02, 0.9, None)])
 
     assert common_variance(baseline) == pytest.approx(0.02**2 / 0.839)
@@ -376,7 +376,7 @@ def test_the_common_variance_is_the_median_over_the_benchmarks() -> None:
 
 @pytest.mark.parametrize("spreads", [[], [None], [0.0001, 0.0001]])
 def test_the_common_variance_has_a_floor(spreads: list[float | None]) -> None:
-    """Where nothing is known, or processes agree too well, the floor takes its place."""
+    """The floor applies if there are no spreads, or if they are very small."""
     baseline = run(*[entry(spread=spread) for spread in spreads])
 
     assert common_variance(baseline) == SPREAD_FLOOR**2
@@ -397,12 +397,12 @@ def test_the_common_variance_has_a_floor(spreads: list[float | None]) -> None:
     ],
 )
 def test_what_timings_depend_on_is_told_where_it_differs(now: dict[str, Any], told: str) -> None:
-    """Another machine, backend, server version, pin or Python is named with what it was and is."""
+    """A different machine, backend, server version, pin or Python is named with its old and new value."""
     assert differences(ENVIRONMENT, msgspec.structs.replace(ENVIRONMENT, **now)) == [told]
 
 
 def test_a_run_that_is_pinned_is_told_from_a_baseline_that_was_not() -> None:
-    """The pin counts in either direction."""
+    """Either of both may be the pinned one."""
     unpinned = msgspec.structs.replace(ENVIRONMENT, pin=None)
 
     assert differences(unpinned, ENVIRONMENT) == ["this run is pinned to one core, the baseline was not"]
@@ -421,7 +421,7 @@ def test_a_run_that_is_pinned_is_told_from_a_baseline_that_was_not() -> None:
     ids=["same", "another core", "another commit", "another package", "a service off", "a service more"],
 )
 def test_what_is_being_tested_is_no_difference(now: dict[str, Any]) -> None:
-    """The code, its packages, which core it was, and services that only one of the two had don't count."""
+    """Code, packages, the number of the core, and services of only one side do not count."""
     assert differences(ENVIRONMENT, msgspec.structs.replace(ENVIRONMENT, **now)) == []
 
 
@@ -429,7 +429,7 @@ def test_what_is_being_tested_is_no_difference(now: dict[str, Any]) -> None:
 
 
 def checked(now: Benchmark, old: Benchmark | None, *fresh: float, **now_on: Any) -> Benchmark:
-    """One benchmark of a run after it was judged, with these medians of fresh processes."""
+    """Return one benchmark of a run as judged with these medians of fresh processes."""
     record, baseline = run(now, **now_on), run(old) if old else None
     again = {now.key: [msgspec.structs.replace(now, median=median) for median in fresh]} if fresh else {}
     [judged] = judge_benchmarks(record, evidence_of(record, baseline, again), GATE)
@@ -443,12 +443,12 @@ def evidence_of(record: Results, baseline: Results | None, fresh: Mapping[str, l
 
 
 def check(record: Results, baseline: Results, **own: BenchmarkSettings) -> list[BaselineEvidence]:
-    """The evidence about each benchmark of a record."""
+    """Return the evidence about each benchmark of a record."""
     return list(check_baseline(record, baseline, GATE, own).values())
 
 
 def test_a_benchmark_as_fast_as_before_passes_with_its_figures() -> None:
-    """A pass holds the baseline's median, the change with its bounds, and what could have been seen."""
+    """The evidence has the baseline's median, the change with its bounds, and the minimum detectable effect."""
     result = checked(entry(median=0.00101), entry())
 
     assert result.verdict == "pass"
@@ -463,7 +463,7 @@ def test_a_benchmark_as_fast_as_before_passes_with_its_figures() -> None:
 
 
 def test_a_slow_benchmark_is_only_suspicious_at_first() -> None:
-    """Twice as slow in one process is inconclusive, and to be measured again."""
+    """A benchmark that is twice as slow in one process is inconclusive, to be measured again."""
     record = run(entry("a.py::slow", median=0.002), entry("b.py::fine"))
 
     found = check(record, run(entry("a.py::slow"), entry("b.py::fine")))
@@ -473,7 +473,7 @@ def test_a_slow_benchmark_is_only_suspicious_at_first() -> None:
 
 @pytest.mark.parametrize(("median", "again"), [(0.001, False), (0.01, True)])
 def test_a_noisy_benchmark_is_measured_again_if_it_is_far_slower(median: float, again: bool) -> None:
-    """Fresh processes that could settle nothing are saved, those that could fail it are not."""
+    """Fresh processes run only if they could fail the benchmark."""
     noisy = [0.001, 0.00125, 0.0008, 0.0012, 0.0009]
     [found] = check(run(entry(median=median)), run(entry(process_medians=noisy)))
 
@@ -481,7 +481,7 @@ def test_a_noisy_benchmark_is_measured_again_if_it_is_far_slower(median: float, 
 
 
 def test_a_slow_benchmark_that_is_slow_again_is_a_regression() -> None:
-    """Fresh processes convict, and it is their figures that are shown."""
+    """The evidence has the medians of the fresh processes."""
     result = checked(entry(median=0.003), entry(), *[0.002] * 5)
 
     assert result.verdict == "regression"
@@ -491,7 +491,7 @@ def test_a_slow_benchmark_that_is_slow_again_is_a_regression() -> None:
 
 
 def test_a_slow_benchmark_that_was_bad_luck_is_passed() -> None:
-    """The first figure, which was selected for being high, doesn't count once there are fresh ones."""
+    """The first median was selected for being slow, so it does not count beside fresh ones."""
     result = checked(entry(median=0.002), entry(), *[0.001] * 5)
 
     assert result.verdict == "pass"
@@ -501,7 +501,7 @@ def test_a_slow_benchmark_that_was_bad_luck_is_passed() -> None:
 @pytest.mark.parametrize("fresh", [[], [0.001, 0.001, 0.003, 0.003, 0.004]], ids=["one process", "measured again"])
 @pytest.mark.parametrize("source_hash", ["5a1", "another"])
 def test_the_change_is_that_of_the_two_figures_shown_beside_it(fresh: list[float], source_hash: str) -> None:
-    """Baseline and now are the means that the change is computed from, not medians that may say the opposite."""
+    """Both shown times are the means that give the change. Medians could contradict it."""
     old = entry(median=0.002, process_medians=[0.001, 0.001, 0.002, 0.002, 0.002])
 
     result = checked(entry(median=0.0019, source_hash=source_hash), old, *fresh)
@@ -512,7 +512,7 @@ def test_the_change_is_that_of_the_two_figures_shown_beside_it(fresh: list[float
 
 
 def test_fresh_processes_of_another_benchmark_fail_nothing() -> None:
-    """A benchmark that was not measured again stays unfailed."""
+    """A benchmark that was not measured again does not fail."""
     record, baseline = run(entry(median=0.002)), run(entry())
 
     [found] = check_baseline(record, baseline, GATE, {}, fresh={"b.py::b": [entry(median=0.002)] * 5}).values()
@@ -522,7 +522,7 @@ def test_fresh_processes_of_another_benchmark_fail_nothing() -> None:
 
 
 def test_a_benchmark_s_own_thresholds_judge_it() -> None:
-    """10 % slower passes where that much was allowed for this benchmark, and no other."""
+    """A benchmark that may be 10 % slower passes, and the others do not."""
     own = {"a.py::a": BenchmarkSettings(tolerance=0.2, minimum_effect=0.3)}
     record = run(entry("a.py::a", median=0.0011), entry("b.py::b", median=0.0011))
 
@@ -532,24 +532,22 @@ def test_a_benchmark_s_own_thresholds_judge_it() -> None:
 
 
 def test_a_benchmark_that_was_not_measured_is_not_checked() -> None:
-    """Only the baseline knows it."""
+    """A benchmark that only the baseline has gives no evidence."""
     assert check(run(), run(entry("a.py::a"))) == []
 
 
 def test_without_a_baseline_everything_is_new() -> None:
-    """The first run has nothing to be compared with."""
     result = checked(entry(), None)
 
     assert (result.verdict, result.baseline_median, result.change) == ("new", None, None)
 
 
 def test_a_benchmark_that_the_baseline_does_not_hold_is_new() -> None:
-    """What was added since the baseline is new."""
     assert checked(entry("b.py::b"), entry("a.py::a")).verdict == "new"
 
 
 def test_a_renamed_benchmark_keeps_its_history() -> None:
-    """A benchmark that names its former key is compared with that one."""
+    """A benchmark that names its former key is compared with that entry."""
     result = checked(entry("b.py::b", renamed_from="a.py::a", median=0.002), entry("a.py::a"))
 
     assert result.verdict == "inconclusive"
@@ -557,7 +555,7 @@ def test_a_renamed_benchmark_keeps_its_history() -> None:
 
 
 def test_a_renamed_benchmark_is_compared_under_its_new_key_once_that_is_recorded() -> None:
-    """The entry of its own key goes before that of its former one."""
+    """The entry of the new key has priority."""
     record = run(entry("b.py::b", renamed_from="a.py::a", median=0.002))
 
     [found] = check(record, run(entry("a.py::a"), entry("b.py::b", median=0.002, process_medians=[0.002] * 5)))
@@ -566,7 +564,7 @@ def test_a_renamed_benchmark_is_compared_under_its_new_key_once_that_is_recorded
 
 
 def test_a_benchmark_with_another_source_is_changed() -> None:
-    """A benchmark that was edited measures another thing: its change is shown and not judged."""
+    """An edited benchmark measures something else, so its change is shown but not judged."""
     result = checked(entry(median=0.002, source_hash="b2"), entry())
 
     assert result.verdict == "changed"
@@ -575,12 +573,12 @@ def test_a_benchmark_with_another_source_is_changed() -> None:
 
 
 def test_an_edited_benchmark_on_another_machine_is_changed() -> None:
-    """That it measures another thing is said before that it is measured elsewhere."""
+    """The changed source is reported rather than the other machine."""
     assert checked(entry(source_hash="b2"), entry(), machine="m2").verdict == "changed"
 
 
 def test_another_environment_is_inconclusive_with_every_reason() -> None:
-    """Timings of another machine are shown and not judged, and can't be settled by measuring again."""
+    """Timings of another machine are shown, not judged, and not measured again."""
     result = checked(entry(median=0.002), entry(), machine="m2", python="3.13.1")
 
     assert result.verdict == "inconclusive"
@@ -593,7 +591,7 @@ def test_another_environment_is_inconclusive_with_every_reason() -> None:
 
 @pytest.mark.parametrize(("was", "now"), [(None, 1), (1, None)])
 def test_a_benchmark_pinned_once_only_is_inconclusive(was: int | None, now: int | None) -> None:
-    """A benchmark that was on one core in one of the two runs isn't judged."""
+    """A benchmark that was pinned in only one of the two runs is not judged."""
     result = checked(entry(pin=now), entry(pin=was))
 
     assert result.verdict == "inconclusive"
@@ -601,12 +599,11 @@ def test_a_benchmark_pinned_once_only_is_inconclusive(was: int | None, now: int 
 
 
 def test_a_benchmark_pinned_to_another_core_is_judged() -> None:
-    """Which core it was makes no difference."""
     assert checked(entry(pin=0), entry(pin=1)).verdict == "pass"
 
 
 def test_a_benchmark_that_measured_nothing_is_invalid() -> None:
-    """A median of 0 is no figure."""
+    """A median of 0 is invalid."""
     result = checked(entry(median=0.0), entry())
 
     assert result.verdict == "invalid"
@@ -615,7 +612,7 @@ def test_a_benchmark_that_measured_nothing_is_invalid() -> None:
 
 
 def test_a_fresh_process_that_measured_nothing_makes_it_invalid() -> None:
-    """A median of 0 among the fresh processes is no figure either."""
+    """A median of 0 in a fresh process is invalid."""
     assert checked(entry(median=0.002), entry(), 0.001, 0.0).verdict == "invalid"
 
 
@@ -625,12 +622,12 @@ def test_a_fresh_process_that_measured_nothing_makes_it_invalid() -> None:
     ids=["all", "one process"],
 )
 def test_a_baseline_of_zero_is_none(old: dict[str, Any]) -> None:
-    """A benchmark that was too short for the clock when the baseline was recorded has nothing to be compared with."""
+    """A baseline median of 0 cannot be compared, so the benchmark is new."""
     assert checked(entry(), entry(**old)).verdict == "new"
 
 
 def test_more_benchmarks_ask_for_more_evidence() -> None:
-    """What a single benchmark would be failed by is not enough among fifty."""
+    """Evidence that fails a single benchmark does not fail one of fifty."""
     fresh = [entry(median=0.001 * math.exp(change)) for change in (0.02, 0.06, 0.10, 0.06, 0.06)]
     alone, among = run(entry(median=0.002)), run(entry(median=0.002), *[entry(f"{i}.py::a") for i in range(49)])
     baseline = run(entry(spread=0.02), *[entry(f"{i}.py::a", spread=0.02) for i in range(49)])
@@ -647,7 +644,7 @@ def test_more_benchmarks_ask_for_more_evidence() -> None:
 
 
 def checked_beside_work(speeds_s: list[float], before_s: float, slower: float) -> BaselineEvidence:
-    """Five fresh processes are so much slower than the baseline, and a fixed piece of work takes so long."""
+    """Judge five fresh processes that are slower by this factor, with this time of the fixed piece of work."""
     now = entry(median=0.001 * slower)
     fresh = [entry(median=0.001 * slower, machine_speed_s=speed_s) for speed_s in speeds_s]
     baseline = run(entry(machine_speed_s=before_s))
@@ -656,7 +653,7 @@ def checked_beside_work(speeds_s: list[float], before_s: float, slower: float) -
 
 @pytest.mark.parametrize("slower", [1.4, 1.3, 1.41])
 def test_what_a_slower_machine_explains_is_no_regression(slower: float) -> None:
-    """The fixed work takes 40 % longer: 1.4 is all of it, 1.41 within the tolerance of it."""
+    """If the fixed work takes 40 % longer, factors of 1.4 and 1.41 are no regression."""
     result = checked_beside_work([1.4e-4] * 5, 1e-4, slower)
 
     assert result.verdict == "inconclusive"
@@ -670,7 +667,7 @@ def test_what_a_slower_machine_explains_is_no_regression(slower: float) -> None:
     ids=["slower", "alike", "faster", "unknown before", "unknown now"],
 )
 def test_what_is_slower_than_the_machine_is_a_regression(speeds_s: list[float], before_s: float) -> None:
-    """Half as slow again, which 40 % don't explain, and a faster machine makes no worse."""
+    """A slow-down of 50 % is more than the machine's 40 %. A faster machine makes nothing worse."""
     assert checked_beside_work(speeds_s, before_s, 1.5).verdict == "regression"
 
 
@@ -678,14 +675,14 @@ def test_what_is_slower_than_the_machine_is_a_regression(speeds_s: list[float], 
 
 
 def checked_on_faster_machine(machine_speed_s: float, change: float) -> BaselineEvidence:
-    """One run takes so much longer than the baseline, and the fixed piece of work so long, which had taken 0.1 ms."""
+    """Judge one run with this factor, and with this time of the fixed piece of work, which took 0.1 ms before."""
     now = entry(median=0.001 * (1 + change), machine_speed_s=machine_speed_s)
     [found] = check(run(now), run(entry(machine_speed_s=1e-4)))
     return found
 
 
 def test_what_a_faster_machine_hides_is_not_passed() -> None:
-    """As fast as ever, where the fixed work takes 30 % less: it may be slower by 43 %."""
+    """An unchanged time on a machine that is 30 % faster may be a slow-down of 43 %."""
     result = checked_on_faster_machine(0.7e-4, 0.0)
 
     assert result.verdict == "inconclusive"
@@ -694,12 +691,12 @@ def test_what_a_faster_machine_hides_is_not_passed() -> None:
 
 @pytest.mark.parametrize("change", [-0.3, -0.31, -0.29])
 def test_what_is_faster_as_the_machine_is_passes(change: float) -> None:
-    """And is no improvement of its own."""
+    """A gain that equals that of the machine is a pass, not an improvement."""
     assert checked_on_faster_machine(0.7e-4, change).verdict == "pass"
 
 
 def test_what_is_faster_than_the_machine_is_an_improvement() -> None:
-    """Half of the time where the fixed work takes 30 % less."""
+    """Half of the time is an improvement if the fixed work takes 30 % less."""
     assert checked_on_faster_machine(0.7e-4, -0.5).verdict == "improvement"
 
 
@@ -707,5 +704,5 @@ def test_what_is_faster_than_the_machine_is_an_improvement() -> None:
     "machine_speed_s", [0.0, 0.985e-4, 1e-4, 1.3e-4], ids=["unknown", "as fast", "alike", "slower"]
 )
 def test_a_machine_that_is_no_faster_passes(machine_speed_s: float) -> None:
-    """Within the tolerance it is as fast as it was."""
+    """A machine within the tolerance counts as equally fast."""
     assert checked_on_faster_machine(machine_speed_s, 0.0).verdict == "pass"

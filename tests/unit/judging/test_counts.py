@@ -1,4 +1,4 @@
-"""Counts against the baseline's, on known numbers."""
+"""Comparison of counts with those of a baseline."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def gated(old: dict[str, float], new: dict[str, float], *, same_backend: bool = 
     ],
 )
 def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> None:
-    """By one already, bytes by more than 1 % and 16; and what has become less never is."""
+    """Counts may not grow by 1, bytes not by more than 1 % and 16. Smaller counts are fine."""
     assert gated({name: old}, {name: new}) == [name]
     assert gated({name: new}, {name: old}) == []
 
@@ -56,12 +56,12 @@ def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> 
     [("app.bytes_sent", 1_000, 1_026), ("app.bytes_received", 31, 47), ("redis.messages", 0.33333, 1 / 3)],
 )
 def test_what_ids_and_rounding_do_is_no_growth(name: str, old: float, new: float) -> None:
-    """1 % and 16 bytes, and a fifth digit."""
+    """Bytes may grow by 1 % and 16, and counts in their fifth digit."""
     assert compare_counts(counted({name: old}), counted({name: new}), same_backend=True) == []
 
 
 def test_messages_are_compared_on_the_same_backend_alone() -> None:
-    """Another network cuts them into other segments; commands are the same everywhere."""
+    """Another network splits messages into other segments. Commands are the same everywhere."""
     old, new = {"redis.messages": 1.0, "redis.command SET": 1.0}, {"redis.messages": 2.0, "redis.command SET": 2.0}
     assert gated(old, new, same_backend=False) == ["redis.command SET"]
     assert gated(old, new) == ["redis.command SET", "redis.messages"]
@@ -79,12 +79,12 @@ def test_messages_are_compared_on_the_same_backend_alone() -> None:
     ],
 )
 def test_messages_cut_into_segments_may_double(old: dict[str, float], new: dict[str, float], held: bool) -> None:
-    """One that doesn't fit a segment is cut as it comes; more than twice as many segments are more messages."""
+    """A message of several segments is split differently each time. More than twice as many are an increase."""
     assert gated(old, new) == (["redis.messages"] if held else [])
 
 
 def test_a_statement_in_the_place_of_another_is_shown_alone() -> None:
-    """As many as before with another text; one more than before counts against it."""
+    """A replaced statement is only shown. One more statement than before counts."""
     old = {"postgres.statement SELECT a FROM b": 1.0}
     new = {"postgres.statement SELECT a FROM b JOIN c": 1.0}
     changes = compare_counts(counted(old), counted(new), same_backend=True)
@@ -93,7 +93,7 @@ def test_a_statement_in_the_place_of_another_is_shown_alone() -> None:
 
 
 def test_what_varies_is_not_judged() -> None:
-    """In the baseline or now."""
+    """The count may vary in the baseline or in this run."""
     varying = {"redis.messages": [1.0, 2.0, 1.0]}
     one, two = counted({"redis.messages": 1.0}), counted({"redis.messages": 9.0})
     assert compare_counts(counted({}, counts_varying=varying), two, same_backend=True) == []
@@ -101,7 +101,7 @@ def test_what_varies_is_not_judged() -> None:
 
 
 def test_what_could_not_be_counted_is_not_judged() -> None:
-    """In the baseline or now: it is not the same as none."""
+    """A count that is missing on either side is not a count of 0."""
     one = counted({"redis.messages": 1.0})
     assert compare_counts(counted({}, counted=[COMMANDS]), one, same_backend=True) == []
     assert compare_counts(one, counted({}, counted=[COMMANDS]), same_backend=True) == []
@@ -109,7 +109,7 @@ def test_what_could_not_be_counted_is_not_judged() -> None:
 
 
 def judged(now: Benchmark, old: Benchmark, verdict: Verdict = "pass", **comparison: Any) -> Results:
-    """A run of this benchmark whose timings have this verdict, against a baseline of that one."""
+    """Judge a run of a benchmark with this verdict of its timings, against a baseline."""
     record = results(now, verdict=None, exit_code=None)
     timings = {now.key: BaselineEvidence(verdict, [Reason("no_time_left")])}
     counts = check_counts(record, results(old), timings)
@@ -122,7 +122,7 @@ GROWN = Reason("count_grown", counts=[CountGrowth("redis.messages", 1.0, 50.0)])
 
 @pytest.mark.parametrize("verdict", ["pass", "inconclusive", "improvement", "new", "regression"])
 def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict: Verdict) -> None:
-    """On another machine, too; the run fails and says why."""
+    """It fails the run on another machine, too, with the reason."""
     found = judged(counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0}), verdict)
     [one] = found.benchmarks
     assert one.verdict == "regression"
@@ -131,14 +131,14 @@ def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict
 
 
 def test_a_count_of_an_invalid_benchmark_makes_no_regression() -> None:
-    """What was not measured as it should be stays invalid, and the count is shown."""
+    """The benchmark stays invalid, and the count is shown."""
     found = judged(counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0}), "invalid")
     assert found.benchmarks[0].verdict == "invalid"
     assert found.benchmarks[0].reasons[0] == GROWN
 
 
 def test_a_count_that_has_grown_with_the_source_is_shown_alone() -> None:
-    """The benchmark does something else now."""
+    """A benchmark with another source measures something else."""
     now, old = counted({"redis.messages": 50.0}, source_hash="b"), counted({"redis.messages": 1.0}, source_hash="a")
     found = judged(now, old, "changed")
     assert found.benchmarks[0].verdict == "changed"
@@ -146,7 +146,7 @@ def test_a_count_that_has_grown_with_the_source_is_shown_alone() -> None:
 
 
 def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
-    """Its counts are shown: the data, the server or the ids are others, not the code."""
+    """Data, server or ids have changed, but not the code. The counts are shown."""
     now, old = counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0})
     found = judged(now, old, base="abc, as asked", compared={KEY}, unaffected={KEY})
     assert found.benchmarks[0].verdict == "drift"
@@ -155,18 +155,16 @@ def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
 
 
 def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
-    """Its history is kept."""
     now = counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY)
     assert judged(now, counted({"redis.messages": 1.0})).benchmarks[0].verdict == "regression"
 
 
 def test_without_a_baseline_no_count_is_compared() -> None:
-    """There is nothing that could have grown."""
     assert check_counts(results(counted({"redis.messages": 1.0})), None) == {}
 
 
 def test_changes_alike_are_one() -> None:
-    """The same growth in several benchmarks, the most common first; bytes only where nothing else explains them."""
+    """The same growth in several benchmarks is one change, the most common first. Bytes are shown only alone."""
     changes = [
         [CountChange("redis.messages", 6, 8, True), CountChange("redis.bytes_sent", 60, 80, True)],
         [CountChange("redis.messages", 6, 8, True)],
@@ -186,7 +184,7 @@ def test_changes_alike_are_one() -> None:
 
 
 def test_a_baseline_keeps_the_counts_that_all_of_its_processes_agree_on() -> None:
-    """What one of them counted otherwise, not at all or with variation is never judged."""
+    """A count that differs, varies or is missing in a process is never judged."""
     agreed: dict[str, float] = {"redis.messages": 1.0, "app.bytes_sent": 100.0, "app.messages": 1.0}
     runs = [
         results(counted(agreed | {"redis.command GET": 1.0})),
@@ -200,7 +198,7 @@ def test_a_baseline_keeps_the_counts_that_all_of_its_processes_agree_on() -> Non
 
 
 def test_a_baseline_taken_where_something_can_t_be_counted_keeps_what_was_known() -> None:
-    """Messages of the old one stay, its commands don't."""
+    """Messages of the old baseline stay, its commands do not."""
     old = results(counted({"redis.messages": 1.0, "redis.command GET": 1.0}))
     new = results(counted({"redis.command SET": 1.0}, counted=[COMMANDS]))
     [kept] = keep_uncounted(old, new).benchmarks
@@ -209,7 +207,7 @@ def test_a_baseline_taken_where_something_can_t_be_counted_keeps_what_was_known(
 
 
 def test_counts_are_compared_with_another_kind_of_machine_s_baseline(tmp_path: Any) -> None:
-    """Where there is none of this kind: the newest of the same backends."""
+    """The newest baseline with the same backends is used."""
     for number, backend in enumerate(["embedded", "embedded", "docker"]):
         one = results(
             counted({"redis.messages": float(number)}, process_medians=[1.0, 1.0]), created=f"2026-01-0{number}"
@@ -222,7 +220,7 @@ def test_counts_are_compared_with_another_kind_of_machine_s_baseline(tmp_path: A
 
 
 def test_another_kind_of_machine_that_counts_less_hides_nothing(tmp_path: Path) -> None:
-    """What the newest baseline's machine can't count is taken from an older one of the same backends."""
+    """Counts that the newest baseline lacks come from an older one with the same backends."""
     counts = {"linux": {"redis.messages": 1.0, "redis.command GET": 1.0}, "mac": {"redis.command GET": 2.0}}
     families = {"linux": [SOCKETS, COMMANDS], "mac": [COMMANDS]}
     for number, machine in enumerate(counts):
@@ -234,7 +232,7 @@ def test_another_kind_of_machine_that_counts_less_hides_nothing(tmp_path: Path) 
 
 
 def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
-    """16 for each message, command or statement of that service, whichever are most."""
+    """Bytes may grow by 16 for each message, command or statement of the service."""
     old = {"redis.messages": 1.0, "redis.command SET": 50.0, "redis.bytes_sent": 1_900.0, "app.bytes_sent": 1_900.0}
     assert gated(old, old | {"redis.bytes_sent": 2_050.0}) == []
     assert gated(old, old | {"redis.bytes_sent": 1_900.0 * 1.01 + 50 * 16 + 1}) == ["redis.bytes_sent"]
@@ -242,7 +240,7 @@ def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
 
 
 def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
-    """With more samples, earlier benchmarks have written more of them."""
+    """With more samples, earlier benchmarks have written more rows."""
     found = results(counted({ROWS: 1_104.0}), profile="full")
     [other] = check_counts(found, results(counted({ROWS: 124.0}), profile="ci")).values()
     assert ([change.gated for change in other.changes], other.fails) == ([False], False)

@@ -1,4 +1,4 @@
-"""Verdicts of benchmarks and runs from a record and the evidence about it, on known numbers."""
+"""Verdicts of benchmarks from a record and the evidence about it."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ SLOWER = BaselineEvidence("inconclusive", change=0.2, change_low=0.1, change_hig
 
 
 def record(**fields: Any) -> Results:
-    """A run of one benchmark that nothing has judged yet."""
+    """Return a run of one benchmark that is not judged yet."""
     nothing = dict.fromkeys(("change", "change_low", "change_high", "minimum_detectable_effect", "baseline_median"))
     return results(benchmark(KEY, None, **(nothing | fields)), verdict=None, exit_code=None, baseline="")
 
@@ -50,7 +50,7 @@ def judged(timings: BaselineEvidence | None = None, run: Results | None = None, 
 
 
 def pairs(verdict: Verdict, **fields: Any) -> ComparisonEvidence:
-    """A comparison whose 4 pairs have this verdict on the benchmark."""
+    """Return a comparison of 4 pairs with this verdict on the benchmark."""
     judgement = Judgement(verdict, 0.1, 0.08, 0.12, 0.03, pairs=4, error=0.005)
     values = {"base": BASE, "compared": {KEY}, "judgements": {KEY: judgement}, "differences": {KEY: [0.1] * 4}}
     return ComparisonEvidence(**(values | fields))
@@ -60,7 +60,7 @@ def pairs(verdict: Verdict, **fields: Any) -> ComparisonEvidence:
 
 
 def test_the_baseline_check_judges_what_nothing_else_has_judged() -> None:
-    """With the figures that it is computed from."""
+    """The results have the numbers of the baseline check."""
     one = judged(replace(PASSED, median=0.002, baseline_median=0.001, process_medians=[0.002]))
 
     assert (one.verdict, one.median, one.baseline_median) == ("pass", 0.002, 0.001)
@@ -77,7 +77,7 @@ def test_the_baseline_check_judges_what_nothing_else_has_judged() -> None:
     ],
 )
 def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict: Verdict, reason: Reason) -> None:
-    """The baseline's median stays, as it is shown beside them."""
+    """The baseline's median stays, for reports."""
     function = FunctionTime("work", "shop.py", 1, 1e-5, 2e-5, 1, 1)
     comparison = pairs(verdict, samples_s={KEY: ([1e-5], [2e-5])}, functions={KEY: [function]})
 
@@ -90,7 +90,7 @@ def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict
 
 
 def test_samples_are_thinned_out_evenly() -> None:
-    """So that the report stays small."""
+    """Fewer samples keep the report small."""
     samples_s = [number * 1e-6 for number in range(1000)]
     one = judged(comparison=pairs("pass", samples_s={KEY: (samples_s, samples_s[:150])}))
 
@@ -100,7 +100,7 @@ def test_samples_are_thinned_out_evenly() -> None:
 
 
 def test_what_is_slower_than_the_baseline_but_not_than_the_base_has_drifted() -> None:
-    """By more than the tolerance, on the baseline's own machine."""
+    """Only on the baseline's machine, and by more than the tolerance."""
     one = judged(SLOWER, comparison=pairs("pass"))
 
     assert one.verdict == "drift"
@@ -109,7 +109,7 @@ def test_what_is_slower_than_the_baseline_but_not_than_the_base_has_drifted() ->
 
 
 def test_a_benchmark_has_drifted_by_its_own_tolerance() -> None:
-    """10 % slower than the baseline at least: that is drift by the tolerance of the gate, and none by its own 20 %."""
+    """A slow-down of 10 % is drift by the gate's tolerance, but not by the benchmark's own 20 %."""
     evidence = Evidence(timings={KEY: SLOWER}, comparison=pairs("pass"))
     own = {KEY: BenchmarkSettings(tolerance=0.2)}
     verdicts = [decide(record(), evidence, GATE, settings).benchmarks[0].verdict for settings in ({}, own)]
@@ -125,7 +125,7 @@ def test_a_benchmark_that_the_change_cannot_influence_never_fails(timings: Basel
 
 
 def test_a_regression_whose_baseline_the_change_edits_is_accepted() -> None:
-    """Whoever reviews the change sees both."""
+    """A reviewer sees both the slow-down and the edited baseline."""
     one = judged(SLOWER, comparison=pairs("regression", baseline_edited={KEY}))
 
     assert one.verdict == "accepted"
@@ -144,7 +144,7 @@ def test_a_failed_comparison_judges_nothing(timings: Verdict | None, verdict: st
 
 
 def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_passed_it() -> None:
-    """It was to be compared for its counts or its edited baseline alone then."""
+    """A passed benchmark was only to be compared for its counts or its edited baseline."""
     untimed = pairs("pass", judgements={})
 
     open_ = judged(SLOWER, comparison=untimed)
@@ -160,7 +160,7 @@ def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_pa
     [("pass", "inconclusive"), ("improvement", "inconclusive"), ("inconclusive", "inconclusive"), ("regression",) * 2],
 )
 def test_a_benchmark_that_runs_what_was_not_compared_does_not_pass(verdict: Verdict, expected: Verdict) -> None:
-    """The packages are named, in the results as well. A regression stays one: both sides have these packages alike."""
+    """The results name the packages. A regression stays one, because both sides have the same packages."""
     named = [UnjudgedPackage("fastapi", "not_pinned", "any", "0.118.0", "0.118.0", "uv.lock")]
     unjudged = {"unjudged": {KEY: ["fastapi"]}, "unjudged_packages": named}
     comparison = pairs(verdict, **unjudged)
@@ -174,7 +174,7 @@ def test_a_benchmark_that_runs_what_was_not_compared_does_not_pass(verdict: Verd
 
 
 def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:
-    """Until fresh processes have judged it by the baseline."""
+    """Fresh processes can still judge it by the baseline."""
     elsewhere = judged(SLOWER, application_elsewhere={KEY})
     found = BaselineEvidence("regression", [Reason("slower_in_processes", number=5)])
     confirmed = judged(SLOWER, application_elsewhere={KEY}, confirmation=ConfirmationEvidence(timings={KEY: found}))
@@ -184,7 +184,7 @@ def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:
 
 
 def test_without_a_baseline_one_application_for_both_sides_stays_inconclusive() -> None:
-    """Measuring its broken budget again does not judge its timings."""
+    """Fresh processes for a broken budget do not judge its timings."""
     new = BaselineEvidence("new")
 
     one = judged(new, application_elsewhere={KEY}, confirmation=ConfirmationEvidence(timings={KEY: new}))
@@ -193,7 +193,7 @@ def test_without_a_baseline_one_application_for_both_sides_stays_inconclusive() 
 
 
 def test_a_budget_that_most_fresh_processes_keep_is_kept() -> None:
-    """Whatever its timings say."""
+    """The verdict of the timings does not matter."""
     fresh = [replace(record().benchmarks[0], budgets=[budget]) for budget in (KEPT, BROKEN, KEPT)]
     confirmation = ConfirmationEvidence(fresh={KEY: fresh})
 
@@ -204,7 +204,7 @@ def test_a_budget_that_most_fresh_processes_keep_is_kept() -> None:
 
 
 def test_an_accepted_regression_fails_nothing() -> None:
-    """As long as it is no worse than it was."""
+    """It fails if it gets worse."""
     one = judged(SLOWER, comparison=pairs("regression"), accepted={KEY: Accepted("a reason", slower_by=0.1)})
 
     assert (one.verdict, one.reasons[-1]) == ("accepted", Reason("accepted", "a reason"))
@@ -214,7 +214,7 @@ def test_an_accepted_regression_fails_nothing() -> None:
 
 
 def test_the_results_name_what_they_were_compared_with() -> None:
-    """Baseline, base and thresholds, beside the differences from both."""
+    """The results have the baseline, the base, the thresholds, and the differences from baseline and base."""
     baseline = results(benchmark(KEY, None), created="2026-11-24T10:00:00+00:00")
     environment = replace(baseline.environment, dirty=True, commit="c0ffee", python="3.12.1", packages={})
     evidence = Evidence(
@@ -236,7 +236,7 @@ def test_the_results_name_what_they_were_compared_with() -> None:
 
 
 def test_deciding_changes_nothing_in_place() -> None:
-    """The record and the evidence are the same afterwards, and give the same results again."""
+    """Record and evidence stay the same, and give the same results again."""
     run, evidence = record(), Evidence(timings={KEY: SLOWER}, comparison=pairs("regression"))
     before = repr((run, evidence))
 
@@ -248,7 +248,7 @@ def test_deciding_changes_nothing_in_place() -> None:
 
 
 def test_without_a_base_the_baseline_judges_and_a_note_says_why() -> None:
-    """The base that was begun with is not named as what it was compared with."""
+    """The results do not name a base."""
     none = NoComparison("no_base", "git is not installed")
 
     found = decide(record(), Evidence(timings={KEY: PASSED}, comparison=ComparisonEvidence(base=BASE, none=none)), GATE)
@@ -258,7 +258,7 @@ def test_without_a_base_the_baseline_judges_and_a_note_says_why() -> None:
 
 
 def test_without_a_base_that_was_asked_for_the_run_is_invalid() -> None:
-    """As for `plumbline compare`."""
+    """For example in `plumbline compare`."""
     comparison = ComparisonEvidence(none=NoComparison("no_base", "the base can't be run"))
 
     found = decide(record(), Evidence(comparison=comparison, comparison_required=True), GATE)
@@ -268,7 +268,7 @@ def test_without_a_base_that_was_asked_for_the_run_is_invalid() -> None:
 
 
 def test_an_invalid_comparison_and_a_failed_confirmation_make_the_run_invalid() -> None:
-    """In the order in which they happened."""
+    """The reasons are in the order of the stages."""
     died = Reason("ended", "redis died", when_repeated=True)
     evidence = Evidence(
         timings={KEY: SLOWER},
@@ -283,7 +283,7 @@ def test_an_invalid_comparison_and_a_failed_confirmation_make_the_run_invalid() 
 
 
 def test_a_run_that_was_ended_early_keeps_its_exit_code() -> None:
-    """Whatever would follow from what it has measured."""
+    """Its measurements do not change the exit code."""
     early = replace(record(), exit_code=2, reasons=[Reason("ended", "no such profile")])
 
     found = decide(early, Evidence(), GATE)
@@ -292,7 +292,7 @@ def test_a_run_that_was_ended_early_keeps_its_exit_code() -> None:
 
 
 def test_without_a_baseline_of_this_machine_another_one_says_what_is_missing() -> None:
-    """A benchmark that a change skips or removes is not passed unseen."""
+    """A benchmark that a change skips or removes does not pass unnoticed."""
     run = replace(record(), collected_files=["test_a.py"], tests=[TestOutcome(KEY, "passed", 0.1, benchmark=True)])
     baseline = results(benchmark(KEY, None), benchmark("test_a.py::test_gone", None))
 
@@ -303,7 +303,7 @@ def test_without_a_baseline_of_this_machine_another_one_says_what_is_missing() -
 
 
 def test_missing_and_removed_benchmarks_are_in_the_results() -> None:
-    """Missing ones make the run invalid, removed ones do not."""
+    """Missing benchmarks make the run invalid, removed ones do not."""
     files = ["test_a.py"]
     run = replace(record(), collected_files=files, tests=[TestOutcome(KEY, "passed", 0.1, benchmark=True)])
     gone, removed = benchmark("test_a.py::test_gone"), benchmark("test_a.py::test_removed")

@@ -1,4 +1,4 @@
-"""Budgets of benchmarks, on known numbers."""
+"""Budgets of benchmarks."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def benchmark(*budgets: BudgetResult) -> Benchmark:
 
 
 def summary() -> Summary:
-    """1,000 samples of 1, 2, … 1,000 ms: median 500.5, mean 500.5, p95 950.05, p99 990.01, 1.998 a second."""
+    """Return 1,000 samples of 1, 2, … 1,000 ms: median and mean 500.5, p95 950.05, p99 990.01, 1.998 per second."""
     return summarize([number / 1000 for number in range(1, 1001)])
 
 
@@ -31,7 +31,7 @@ def summary() -> Summary:
     ],
 )
 def test_a_budget_limits_each_figure_in_milliseconds(name: str, figure: float) -> None:
-    """A limit just above the figure is kept, one just below is broken; both stand beside what was measured."""
+    """A limit just above the measured value is kept, one just below is broken."""
     above = check_budget(Budget(**{name: figure + 0.01}), summary())
     below = check_budget(Budget(**{name: figure - 0.01}), summary())
 
@@ -49,14 +49,13 @@ def test_a_budget_of_a_rate_is_the_least() -> None:
 
 
 def test_a_figure_equal_to_its_limit_keeps_it() -> None:
-    """A limit is the most, or the least, that is allowed."""
     results = check_budget(Budget(max_ms=1000.0, rate_per_s=summary().rate_per_s), summary())
 
     assert [result.kept for result in results] == [True, True]
 
 
 def test_p99_is_not_judged_from_few_samples() -> None:
-    """Below 1,000 samples a limit on p99 is kept whatever it is, and the result says that it was not judged."""
+    """Below 1,000 samples any limit on p99 is kept, with a note."""
     (result,) = check_budget(Budget(p99_ms=0.001), summarize([1.0] * 100))
 
     note = "not judged: needs 1,000 samples, there were 100"
@@ -64,12 +63,10 @@ def test_p99_is_not_judged_from_few_samples() -> None:
 
 
 def test_a_budget_without_limits_has_no_results() -> None:
-    """What isn't limited isn't mentioned."""
     assert check_budget(Budget(), summary()) == []
 
 
 def test_the_broken_limits_of_a_benchmark_are_those_that_are_not_kept() -> None:
-    """Of a kept and a broken limit, the broken one is returned."""
     assert broken(benchmark(KEPT, BROKEN)) == [BROKEN]
 
 
@@ -79,7 +76,7 @@ def test_the_broken_limits_of_a_benchmark_are_those_that_are_not_kept() -> None:
     ids=["all", "most", "half", "none", "not measured"],
 )
 def test_a_budget_is_kept_if_most_fresh_processes_keep_it(fresh: list[BudgetResult], kept: bool) -> None:
-    """The figures of one that kept it are shown, with a warning; half is not most."""
+    """The results have the measurements of a process that kept it, and a warning. Half is not most."""
     judged = with_kept_budget(benchmark(BROKEN), [benchmark(one) for one in fresh])
 
     assert judged.budgets == [KEPT if kept else BROKEN]
@@ -89,5 +86,5 @@ def test_a_budget_is_kept_if_most_fresh_processes_keep_it(fresh: list[BudgetResu
 
 
 def test_a_budget_that_was_kept_stays_so() -> None:
-    """Fresh processes that measured it beside others change nothing."""
+    """Fresh processes for other benchmarks do not change it."""
     assert with_kept_budget(benchmark(KEPT), [benchmark(BROKEN)] * 5) == benchmark(KEPT)

@@ -1,4 +1,4 @@
-"""Which benchmarks are compared in pairs, and which are measured again."""
+"""The benchmarks to compare in pairs, and those to measure again."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def chosen(run: Results, proposed: bool = False, **evidence: Any) -> list[str]:
 
 
 def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None:
-    """Benchmarks that have passed are not measured again."""
+    """Benchmarks that have passed are not compared."""
     worse = BaselineEvidence("inconclusive", change=0.2)
     timings = {"a": OPEN, "b": BaselineEvidence("pass", change=0.3), "c": worse, "d": BaselineEvidence("improvement")}
 
@@ -48,7 +48,7 @@ def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None
 
 
 def test_grown_counts_and_edited_entries_are_compared_after_those() -> None:
-    """In the order of the run; a count that fails nothing is no reason."""
+    """They come in the order of the run. A count that fails nothing is no reason to compare."""
     timings = {key: BaselineEvidence("pass") for key in "abcd"} | {"e": OPEN}
     counts = {"a": CountEvidence(GROWN.changes, fails=False), "b": GROWN, "e": GROWN}
 
@@ -59,21 +59,21 @@ def test_grown_counts_and_edited_entries_are_compared_after_those() -> None:
 
 @pytest.mark.parametrize(("proposed", "keys"), [(True, ["a", "b"]), (False, [])])
 def test_without_a_baseline_only_a_proposed_change_is_compared(proposed: bool, keys: list[str]) -> None:
-    """Then all of it, as the base alone can judge it."""
+    """All its benchmarks are compared, because only the base can judge them."""
     timings = dict.fromkeys("ab", BaselineEvidence("new"))
 
     assert chosen(record(*"ab"), proposed, timings=timings, baseline=None) == keys
 
 
 def test_a_grown_count_of_an_application_served_elsewhere_is_not_compared() -> None:
-    """Both sides would be the same; what the baseline check left open is named by the gate, so that it can't pass."""
+    """Both sides would use the same application."""
     timings = {"a": OPEN, "b": OPEN, "c": BaselineEvidence("pass")}
 
     assert chosen(record(*"abc", app_elsewhere=["a", "c"]), timings=timings, counts={"c": GROWN}) == ["a", "b"]
 
 
 def test_every_benchmark_is_compared_if_the_run_lacks_what_the_change_brings() -> None:
-    """Those that the baseline check has passed as well, after those that it left open."""
+    """Passed benchmarks come after the undecided ones."""
     timings = {"a": BaselineEvidence("pass"), "b": OPEN, "c": BaselineEvidence("pass")}
     evidence = Evidence(baseline=results(), timings=timings)
     found = choose_pairs(record(*"abc", app_elsewhere=["c"]), evidence, proposed=True, every=True)
@@ -86,7 +86,7 @@ def with_broken_budgets(*keys: str, others: str = "", **fields: Any) -> Results:
 
 
 def test_a_broken_budget_is_measured_again_for_the_budget() -> None:
-    """Its timings count as well if no pairs have judged them; the first processes may settle it."""
+    """Its timings are judged, too, if no pairs have judged them."""
     evidence = Evidence(timings={"a": OPEN, "b": OPEN}, comparison=ComparisonEvidence(compared={"a"}, unaffected={"a"}))
 
     again = choose_again(with_broken_budgets("b", "a"), evidence, GATE)
@@ -107,7 +107,7 @@ def test_a_broken_budget_is_measured_again_for_the_budget() -> None:
 def test_a_suspicious_timing_is_measured_again_if_no_base_can_judge_it(
     comparison: ComparisonEvidence, elsewhere: list[str], keys: list[str]
 ) -> None:
-    """By every process that the settings ask for; one that is not suspicious could not fail anyway."""
+    """All configured processes measure it. A timing that cannot fail is not measured again."""
     evidence = Evidence(timings={"a": SUSPICIOUS, "b": OPEN}, comparison=comparison)
 
     again = choose_again(record("a", "b", app_elsewhere=elsewhere), evidence, GATE)
@@ -117,7 +117,7 @@ def test_a_suspicious_timing_is_measured_again_if_no_base_can_judge_it(
 
 @pytest.mark.parametrize(("accepted", "keys"), [({}, []), ({"a": Accepted("why")}, ["a"])])
 def test_what_fails_anyway_is_not_measured_again(accepted: dict[str, Accepted], keys: list[str]) -> None:
-    """Unless somebody has accepted it: then its budget may still fail."""
+    """An accepted regression is measured again, because its budget may still fail."""
     comparison = ComparisonEvidence(compared={"a"}, judgements={"a": SLOWER}, differences={"a": [0.1] * 4})
 
     again = choose_again(with_broken_budgets("a"), Evidence(comparison=comparison, accepted=accepted), GATE)
@@ -127,7 +127,6 @@ def test_what_fails_anyway_is_not_measured_again(accepted: dict[str, Accepted], 
 
 @pytest.mark.parametrize(("kept", "broken", "settled"), [(0, 0, False), (2, 0, False), (3, 0, True), (0, 3, True)])
 def test_three_of_five_processes_settle_a_budget(kept: int, broken: int, settled: bool) -> None:
-    """Whatever the other two would do."""
     fresh = [*record(*"abc"[:kept]).benchmarks, *with_broken_budgets(*"abc"[:broken]).benchmarks]
 
     assert most_agree(fresh, 5) is settled

@@ -1,4 +1,4 @@
-"""The verdict and the exit code of a run, on known benchmarks."""
+"""The verdict and the exit code of a run."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_the_exit_codes_are_the_documented_ones() -> None:
 
 
 def test_a_run_within_its_limits_passes() -> None:
-    """Passes, improvements and edited benchmarks, budgets kept and tests passed, make a pass."""
+    """A run passes with passes, improvements and edited benchmarks, kept budgets and passed tests."""
     results = run(
         measured("pass", "a.py::a", budgets=[KEPT]),
         measured("improvement", "b.py::b"),
@@ -61,7 +61,7 @@ def test_a_run_within_its_limits_passes() -> None:
 
 
 def test_a_run_of_edited_benchmarks_alone_has_judged_nothing() -> None:
-    """Where the source of every benchmark changed, the run passes, but not as one that was judged."""
+    """The run passes with the verdict "changed"."""
     verdict, code, reasons = run_verdict(run(measured("changed", "a.py::a"), measured("new", "b.py::b")), [])
 
     assert (verdict, code) == ("changed", 0)
@@ -69,7 +69,7 @@ def test_a_run_of_edited_benchmarks_alone_has_judged_nothing() -> None:
 
 
 def test_a_run_of_new_benchmarks_alone_has_nothing_to_compare_with() -> None:
-    """Without a baseline the run passes, and says that nothing was compared."""
+    """The run passes with the verdict "new"."""
     verdict = run_verdict(run(measured("new", "a.py::a"), measured("new", "b.py::b")), [])
 
     assert verdict == ("new", 0, [Reason("no_baseline")])
@@ -89,7 +89,7 @@ def test_a_run_of_new_benchmarks_alone_has_nothing_to_compare_with() -> None:
     ids=["slower", "budget", "budget of a new one", "test"],
 )
 def test_a_regression_a_broken_budget_and_a_failed_test_fail_the_run(results: Results, reason: Reason) -> None:
-    """Each ends the run with exit code 1 and its own reason."""
+    """Each gives exit code 1 and its own reason."""
     assert run_verdict(results, []) == ("regression", 1, [reason])
 
 
@@ -129,12 +129,12 @@ def test_all_that_is_bad_is_reported_in_its_order() -> None:
     ids=["empty", "tests alone", "invalid", "not judged", "missing", "told before", "told before, nothing measured"],
 )
 def test_a_run_that_did_not_measure_what_it_should_is_invalid(results: Results, reason: Reason) -> None:
-    """It fails closed, with exit code 3 and the one reason."""
+    """The exit code is 3, with one reason."""
     assert run_verdict(results, []) == ("invalid", 3, [reason])
 
 
 def test_an_invalid_run_reports_what_is_wrong_and_then_what_is_bad() -> None:
-    """What the run already knew comes first, then invalid, then missing, then what would have failed it anyway."""
+    """Reasons of the record come first, then invalid and missing benchmarks, then failures."""
     results = run(
         measured("regression", "a.py::a", budgets=[BROKEN]),
         measured("invalid", "b.py::b"),
@@ -158,7 +158,7 @@ def test_an_invalid_run_reports_what_is_wrong_and_then_what_is_bad() -> None:
 
 
 def test_only_missing_benchmarks_means_that_nothing_was_measured() -> None:
-    """Entries that were added for what is missing don't count as measured."""
+    """Entries for missing benchmarks do not count as measured."""
     verdict, code, reasons = run_verdict(run(benchmark("a.py::a", "missing")), [])
 
     assert (verdict, code) == ("invalid", 3)
@@ -167,27 +167,27 @@ def test_only_missing_benchmarks_means_that_nothing_was_measured() -> None:
 
 @pytest.mark.parametrize(("fail_on", "code"), [([], 0), (["inconclusive"], 4)])
 def test_an_inconclusive_run_fails_where_the_settings_say_so(fail_on: list[str], code: int) -> None:
-    """By default it is a warning with exit code 0, with `fail_on` it is exit code 4."""
+    """The default is a warning and exit code 0. With `fail_on` it is exit code 4."""
     results = run(measured("inconclusive", "a.py::a"), measured("pass", "b.py::b"), measured("new", "c.py::c"))
 
     assert run_verdict(results, fail_on) == ("inconclusive", code, [Reason("benchmarks_inconclusive", number=1, of=3)])
 
 
 def test_a_run_with_a_base_was_compared_with_it() -> None:
-    """The reason of a regression names what it was compared with."""
+    """The reason of a regression names the base."""
     assert run_verdict(run(measured("regression"), base="abc, the merge base"), [])[2] == [
         about("slower_than_base", "a.py::a")
     ]
 
 
 def missing(*, baseline: list[str], now: list[Benchmark] | None = None, **fields: Any) -> list[Benchmark]:
-    """What a run of these benchmarks misses against a baseline of those; it collected a.py."""
+    """Return the missing benchmarks of a run that collected a.py, against a baseline."""
     fields = {"collected_files": ["a.py"]} | fields
     return missing_benchmarks(run(*[benchmark(key) for key in baseline]), run(*(now or []), **fields))
 
 
 def test_a_benchmark_whose_test_is_gone_is_missing() -> None:
-    """An entry of the baseline that nothing explains is missing, with its median and with what to do."""
+    """Its entry has the baseline's median and the reason."""
     (found,) = missing(baseline=["a.py::a", "a.py::gone"], now=[measured("pass", "a.py::a")])
 
     assert (found.key, found.verdict, found.unit, found.baseline_median) == ("a.py::gone", "missing", "s", 0.001)
@@ -196,14 +196,14 @@ def test_a_benchmark_whose_test_is_gone_is_missing() -> None:
 
 
 def test_a_skipped_benchmark_is_missing_with_the_reason_of_the_skip() -> None:
-    """A skip, whatever for, would let a benchmark vanish: it is missing."""
+    """Otherwise a skip would hide a benchmark."""
     (found,) = missing(baseline=["a.py::a"], tests=[TestOutcome("a.py::a", "skipped", 0.0, "no time today")])
 
     assert found.reasons == [Reason("test_skipped", "no time today")]
 
 
 def test_a_test_that_measures_no_more_is_missing() -> None:
-    """A test that passed without measuring differs from one that is gone."""
+    """Its reason differs from that of a deleted test."""
     (found,) = missing(baseline=["a.py::a"], tests=[TestOutcome("a.py::a", "passed", 0.1)])
 
     assert found.reasons == [Reason("test_measures_nothing")]
@@ -222,12 +222,12 @@ def test_a_test_that_measures_no_more_is_missing() -> None:
     ids=["measured", "renamed", "deselected", "file not collected", "failed", "service off"],
 )
 def test_a_benchmark_whose_absence_is_explained_is_not_missing(fields: dict[str, Any]) -> None:
-    """What was measured, renamed, deselected or failed, or whose service is off, is not missing."""
+    """It was measured, renamed, deselected, failed, or its service is off."""
     assert missing(baseline=["a.py::a"], **fields) == []
 
 
 def test_what_explains_one_benchmark_explains_no_other() -> None:
-    """A deselected, a failed and a renamed benchmark leave the one beside them missing."""
+    """Another benchmark beside a deselected, failed or renamed one is missing."""
     found = missing(
         baseline=["a.py::a", "a.py::b", "a.py::c", "a.py::d"],
         now=[measured("pass", "a.py::new", renamed_from="a.py::c")],
@@ -239,7 +239,7 @@ def test_what_explains_one_benchmark_explains_no_other() -> None:
 
 
 def test_what_a_change_takes_out_of_the_baseline_is_removed_and_fails_nothing() -> None:
-    """Not what it measures, under whichever name, has deselected, or still has in its baseline."""
+    """Benchmarks that are measured, renamed, deselected or still in the baseline are not removed."""
     of_base = run(*(benchmark(f"a.py::{name}") for name in ("gone", "kept", "measured", "old_name", "deselected")))
     baseline = run(benchmark("a.py::kept"), benchmark("a.py::name", renamed_from="a.py::old_name"))
     results = run(measured("pass", "a.py::measured"), deselected=["a.py::deselected"])

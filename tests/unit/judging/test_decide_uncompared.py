@@ -1,4 +1,4 @@
-"""A proposed change that could not be compared with its base, in whole or in part, is never green."""
+"""A proposed change that could not be compared with its base is never green."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_a_benchmark_that_could_not_be_compared_is_invalid(
 
 @pytest.mark.parametrize("cause", ["no_base", "copy"])
 def test_a_run_that_could_not_be_compared_is_invalid(cause: Any) -> None:
-    """Also if every benchmark passes by the baseline."""
+    """Even if the baseline check passes every benchmark."""
     comparison = ComparisonEvidence(none=NoComparison(cause, "why"))
     found = judged(BaselineEvidence("pass"), comparison=comparison)
     assert (found.verdict, found.exit_code, found.reasons) == ("invalid", 3, [Reason("no_comparison", "why")])
@@ -67,7 +67,7 @@ def test_a_run_that_could_not_be_compared_is_invalid(cause: Any) -> None:
 
 
 def test_a_copy_that_does_not_run_is_invalid_for_any_run() -> None:
-    """The working tree itself did run, so no change is to blame; a base that is not there is no fault by itself."""
+    """The working tree did run, so the change is not the cause. A missing base alone is not invalid."""
     copy = ComparisonEvidence(none=NoComparison("copy", "no module named made"))
     assert judged(OPEN, required=False, comparison=copy).exit_code == 3
     [one] = judged(OPEN, required=False, comparison=replace(FAILED, failed_in_head={KEY})).benchmarks
@@ -83,7 +83,7 @@ def test_a_benchmark_that_the_baseline_passes_needs_no_pairs() -> None:
 
 
 def test_a_benchmark_that_the_base_commit_does_not_have_is_new() -> None:
-    """There is nothing to compare it with, unless the base can run it all the same."""
+    """It is compared if the base can run it nevertheless."""
     found = judged(None, comparison=replace(FAILED, new={KEY}))
     [one] = found.benchmarks
     assert (one.verdict, one.reasons) == ("new", [Reason("new_in_change", WHY)])
@@ -102,7 +102,7 @@ def test_a_benchmark_that_the_base_commit_does_not_have_is_new() -> None:
     ],
 )
 def test_allow_unmeasured_makes_that_a_warning(gate: GateSettings, own: BenchmarkSettings | None, code: int) -> None:
-    """The first that every report says. A benchmark's own setting counts more than that of the gate."""
+    """The warning is the first reason. A benchmark's own setting overrides that of the gate."""
     for comparison, headline in ((FAILED, "not all compared"), (NO_BASE, "not compared")):
         found = judged(OPEN, gate, own, comparison=comparison)
         assert found.exit_code == code

@@ -1,4 +1,4 @@
-"""Distributions against printed tables."""
+"""Distributions compared with printed tables."""
 
 import math
 
@@ -27,14 +27,13 @@ from plumbline.judging.distributions import binomial_interval, digamma, student_
     ],
 )
 def test_quantiles_of_student_s_t_are_those_of_the_tables(probability: float, degrees: int, expected: float) -> None:
-    """The quantiles agree with the printed tables to their third decimal."""
+    """Three decimals agree."""
     result = student_quantile(probability, degrees)
 
     assert result == pytest.approx(expected, abs=0.0006)
 
 
 def test_the_median_of_student_s_t_is_zero() -> None:
-    """The lowest probability that is allowed gives the middle of the distribution."""
     assert student_quantile(0.5, 7) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -43,7 +42,7 @@ def test_the_median_of_student_s_t_is_zero() -> None:
     [(1, 1 / math.tan(math.pi * 1e-6)), (2, (1 - 2e-6) / math.sqrt(2e-6 * (1 - 1e-6)))],
 )
 def test_a_quantile_far_out_is_found(degrees: int, expected: float) -> None:
-    """One error in a million, which many benchmarks share, agrees with the closed form."""
+    """The quantile for one error in a million agrees with the closed form."""
     result = student_quantile(1 - 1e-6, degrees)
 
     assert result == pytest.approx(expected, rel=1e-6)
@@ -63,5 +62,5 @@ def test_digamma_and_trigamma_are_the_tabulated_ones(x: float, psi: float, deriv
     [(0, 30, 0.0, 0.115703), (5, 10, 0.187086, 0.812914), (30, 30, 0.884297, 1.0), (1, 1000, 0.0000253, 0.005559)],
 )
 def test_intervals_of_shares_are_the_tabulated_ones(count: int, of: int, low: float, high: float) -> None:
-    """Clopper and Pearson's, 95 %."""
+    """Clopper and Pearson, 95 %."""
     assert binomial_interval(count, of) == pytest.approx((low, high), abs=1e-5)

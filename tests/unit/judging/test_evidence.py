@@ -1,4 +1,4 @@
-"""Thresholds of one benchmark, from those of the suite."""
+"""Thresholds of one benchmark."""
 
 import pytest
 
@@ -9,14 +9,14 @@ GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, powe
 
 
 def test_the_suite_s_error_is_shared_by_its_benchmarks() -> None:
-    """Each of 20 benchmarks gets a twentieth of the false alarms; all else is the gate's."""
+    """Each of 20 benchmarks gets a twentieth of the allowed false positives."""
     thresholds = Thresholds.of(GATE, None).with_shares(1 / 20, 1)
 
     assert thresholds == Thresholds(0.02, 0.05, pytest.approx(0.0005), pytest.approx(0.97))  # type: ignore[arg-type]
 
 
 def test_a_benchmark_s_own_thresholds_win() -> None:
-    """The thresholds that a benchmark sets for itself replace the gate's, one by one."""
+    """They replace the gate's one by one."""
     tolerance = Thresholds.of(GATE, BenchmarkSettings(tolerance=0.1))
     effect = Thresholds.of(GATE, BenchmarkSettings(minimum_effect=0.2))
 

@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def no_git_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run from a git hook, variables would lead git to the project's own repository."""
+    """Unset the variables of a git hook, which name the project's own repository."""
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
 
@@ -50,7 +50,7 @@ def test_a_clean_tree_is_told_with_its_commit(repository: Path) -> None:
 
 
 def test_an_edited_file_makes_the_tree_dirty(repository: Path) -> None:
-    """A tracked file that differs from the commit is told, staged or not."""
+    """The file may be staged or not."""
     (repository / "file").write_text("second")
     edited = git_state(repository)
     git(repository, "add", "file")
@@ -61,21 +61,20 @@ def test_an_edited_file_makes_the_tree_dirty(repository: Path) -> None:
 
 
 def test_an_untracked_file_leaves_the_tree_clean(repository: Path) -> None:
-    """Results and notes that lie about are no difference to the commit."""
+    """Results and notes are no changes of the commit."""
     (repository / "notes").write_text("mine")
 
     assert not git_state(repository)[1]
 
 
 def test_a_folder_below_the_repository_s_root_is_told_as_the_repository(repository: Path) -> None:
-    """A suite in a part of a larger repository finds its commit."""
+    """A suite in part of a larger repository has the repository's commit."""
     (repository / "part").mkdir()
 
     assert git_state(repository / "part") == git_state(repository)
 
 
 def test_a_repository_without_commits_has_no_state(tmp_path: Path) -> None:
-    """Before the first commit there is none to name, nor to differ from."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "file").touch()
     git(tmp_path, "add", "file")
@@ -84,7 +83,7 @@ def test_a_repository_without_commits_has_no_state(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_repository_has_no_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tree that was unpacked from an archive is measured as well."""
+    """An unpacked archive can be measured, too."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 
     assert git_state(tmp_path) == ("", False)
@@ -98,7 +97,7 @@ def test_without_git_there_is_no_state(repository: Path, monkeypatch: pytest.Mon
 
 
 def test_packages_are_told_by_their_normalized_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are lower-case with single hyphens; of two copies the one that is imported counts; they are sorted."""
+    """Names are lower-case with single hyphens, and sorted. Of two copies the imported one counts."""
     for folder, version in [("first", "2.0"), ("second", "1.0")]:
         metadata = tmp_path / folder / f"Zope.Deep__Name-{version}.dist-info" / "METADATA"
         metadata.parent.mkdir(parents=True)
@@ -113,7 +112,7 @@ def test_packages_are_told_by_their_normalized_names(tmp_path: Path, monkeypatch
 
 
 def test_a_broken_package_without_a_name_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an interrupted installation left behind is not a package."""
+    """An interrupted installation can leave a folder without metadata."""
     metadata = tmp_path / "broken-1.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\n")
@@ -134,14 +133,14 @@ def test_a_broken_package_without_a_name_is_passed_over(tmp_path: Path, monkeypa
     ],
 )
 def test_the_baseline_s_name_tells_the_kind_of_machine(services: dict[str, str], end: str) -> None:
-    """System, architecture, processor and the servers' backends, each once, make a name that any file system takes."""
+    """The name has system, architecture, processor and backends, in characters that each file system allows."""
     name = baseline_name("Linux", "x86_64", "Intel(R) Xeon(R) CPU @ 2.20GHz 6/79/0", services)
 
     assert name == f"linux-x86-64-intel-xeon-cpu-2-20ghz-6-79-0-{end}.json"
 
 
 def test_the_machine_has_the_same_name_in_every_process() -> None:
-    """A fresh process names the machine as this one does, in 12 hexadecimal digits."""
+    """A fresh process gives the same 12 hexadecimal digits."""
     program = "from plumbline.results.environment import machine_id; print(machine_id())"
 
     done = subprocess.run(
@@ -154,7 +153,7 @@ def test_the_machine_has_the_same_name_in_every_process() -> None:
 
 @pytest.mark.parametrize("function", ["platform.node", "platform.machine", "os.cpu_count"])
 def test_another_host_or_hardware_is_another_machine(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two clones of one disk image differ in host name or hardware, though not in machine id."""
+    """Two clones of a disk image have the same machine id, but another host name or hardware."""
     before = machine_id()
     monkeypatch.setattr(function, lambda: "another")
 
@@ -163,7 +162,7 @@ def test_another_host_or_hardware_is_another_machine(function: str, monkeypatch:
 
 @pytest.fixture
 def system_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose files stand in for those of the system's root."""
+    """A folder with replacements for files of the system."""
     for name in ("etc", "var/lib/dbus", "proc"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.setattr(environment, "Path", lambda name: tmp_path / name.lstrip("/"))
@@ -171,7 +170,7 @@ def system_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_machine_id_is_another_machine(system_files: Path) -> None:
-    """Equal hosts of one image are told apart by the id that the system made at its first start."""
+    """Equal hosts of one image differ in the id that the system made at its first start."""
     (system_files / "etc" / "machine-id").write_text("a")
     first = machine_id()
     (system_files / "etc" / "machine-id").write_text("b")
@@ -180,7 +179,7 @@ def test_another_machine_id_is_another_machine(system_files: Path) -> None:
 
 
 def test_the_machine_id_of_dbus_takes_the_place_of_a_missing_one(system_files: Path) -> None:
-    """Where only D-Bus has an id, it is that one; where both have, it is the system's."""
+    """The system's id has priority over that of D-Bus."""
     without = machine_id()
     (system_files / "var" / "lib" / "dbus" / "machine-id").write_text("a")
     of_dbus = machine_id()
@@ -209,7 +208,7 @@ def test_the_machine_id_of_dbus_takes_the_place_of_a_missing_one(system_files: P
 def test_the_processor_is_told_by_what_the_system_knows(
     system_files: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, expected: str
 ) -> None:
-    """The first processor's model with its numbers, or its part number, or at least the architecture."""
+    """Its model with numbers, or its part number, or else the architecture."""
     monkeypatch.setattr(platform, "machine", lambda: "ma-1")
     monkeypatch.setattr(platform, "processor", lambda: "of the platform")
     monkeypatch.setenv("PATH", "")
@@ -221,7 +220,7 @@ def test_the_processor_is_told_by_what_the_system_knows(
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="Linux alone tells the processor in /proc/cpuinfo")
 def test_the_processor_is_told_as_the_kernel_names_it() -> None:
-    """The model's name, where the kernel gives one, begins the processor's name, and its numbers end it on x86."""
+    """The name begins with the model, and on x86 it ends with the numbers."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
 
@@ -234,7 +233,7 @@ def test_the_processor_is_told_as_the_kernel_names_it() -> None:
 
 
 def test_the_description_holds_what_it_was_given_and_what_it_found(repository: Path) -> None:
-    """Services, versions, pin and the owner's name are kept; Python, kernel and commit are found."""
+    """Services, versions, pin and the user's name are given. Python, kernel and commit are found."""
     described = describe_environment(
         repository, machine="pool", services={"redis": "docker"}, versions={"redis": "8.0"}, pin=1
     )
@@ -248,7 +247,7 @@ def test_the_description_holds_what_it_was_given_and_what_it_found(repository: P
 
 
 def test_a_machine_without_a_name_is_described_by_its_id(repository: Path) -> None:
-    """Where the owner gave no name, the machine's own takes its place, which tells nothing about it."""
+    """The hash reveals nothing about the machine."""
     described = describe_environment(repository, machine="", services={}, versions={}, pin=None)
 
     assert described.machine == machine_id()

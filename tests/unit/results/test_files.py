@@ -42,7 +42,7 @@ def results(*benchmarks: Benchmark, **fields: Any) -> Results:
 
 
 def rejection(path: Path, text: str | bytes) -> str:
-    """What reading a file with this content says."""
+    """Return the error message for a file with this content."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ResultsError) as error:
         read_results(path)
@@ -51,14 +51,14 @@ def rejection(path: Path, text: str | bytes) -> str:
 
 
 def edited(old: str, new: str) -> str:
-    """A valid file in which one piece was replaced by hand."""
+    """Return a valid file in which one piece is replaced."""
     text = dump_results(results(benchmark("a.py::a")))
     assert text.count(old) == 1
     return text.replace(old, new)
 
 
 def test_reasons_of_the_first_version_are_read_as_they_were(tmp_path: Path) -> None:
-    """They were texts; files of schema 1 in the history of a project hold them."""
+    """In the first version of schema 1 reasons were texts."""
     document = json.loads(dump_results(results(benchmark("a.py::a"))))
     document["reasons"], document["benchmarks"][0]["reasons"] = ["redis is not ready"], ["slower in 5 processes"]
     path = tmp_path / "results.json"
@@ -97,7 +97,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_the_file_is_json_with_the_documented_fields() -> None:
-    """At the top stand schema, verdict, environment and benchmarks, whose entries have five fields even when empty."""
+    """Schema, verdict, environment and benchmarks come first. Five fields of a benchmark are always present."""
     fields = json.loads(dump_results(results(benchmark("a.py::a"))))
 
     assert fields.keys() >= {"schema", "verdict", "environment", "benchmarks"}
@@ -106,7 +106,7 @@ def test_the_file_is_json_with_the_documented_fields() -> None:
 
 
 def test_each_benchmark_test_and_package_stands_on_a_line_of_its_own() -> None:
-    """A diff of two files shows one changed line for one changed benchmark, test or package."""
+    """A diff shows one line for each change."""
     run = results(
         benchmark("a.py::a", warnings=["one", "two"]),
         benchmark("b.py::b"),
@@ -130,7 +130,7 @@ def test_names_are_written_as_they_are_read() -> None:
 
 
 def test_benchmarks_tests_and_packages_are_sorted() -> None:
-    """The order in which tests ran, or packages were found, is no difference."""
+    """The order of tests and packages in a run makes no difference."""
     b, a = benchmark("b.py::b"), benchmark("a.py::a")
     tests = [TestOutcome("b.py::b", "passed", 0.1), TestOutcome("a.py::a", "passed", 0.1)]
 
@@ -142,7 +142,7 @@ def test_benchmarks_tests_and_packages_are_sorted() -> None:
 
 
 def test_figures_are_rounded_to_five_digits() -> None:
-    """Five significant digits are written of each figure, and every digit of a whole number."""
+    """Floats have five significant digits, and whole numbers have all their digits."""
     run = results(benchmark("a.py::a", median=0.000123456789, samples_s=[1.23456789], operations=1234567))
 
     (entry,) = json.loads(dump_results(run))["benchmarks"]
@@ -154,7 +154,7 @@ def test_figures_are_rounded_to_five_digits() -> None:
 
 @pytest.mark.parametrize("figure", [float("nan"), float("inf"), float("-inf")])
 def test_a_figure_that_is_none_is_not_written(tmp_path: Path, figure: float) -> None:
-    """NaN and infinity, which JSON doesn't know, are refused, and the old file stays."""
+    """JSON has no NaN and no infinity. The old file stays."""
     path = tmp_path / "results.json"
     path.write_text("old")
 
@@ -165,7 +165,7 @@ def test_a_figure_that_is_none_is_not_written(tmp_path: Path, figure: float) -> 
 
 
 def test_a_missing_file_is_the_caller_s_to_judge(tmp_path: Path) -> None:
-    """No file is another case than a bad file: FileNotFoundError."""
+    """A missing file raises FileNotFoundError, unlike a bad one."""
     with pytest.raises(FileNotFoundError):
         read_results(tmp_path / "results.json")
 
@@ -184,14 +184,14 @@ def test_a_missing_file_is_the_caller_s_to_judge(tmp_path: Path) -> None:
     ids=["empty", "blank", "binary", "text", "list", "no schema", "schema as text"],
 )
 def test_what_is_not_a_results_file_is_refused(tmp_path: Path, text: bytes, told: str) -> None:
-    """Whatever else stands in the file's place is refused with what is wrong with it."""
+    """The message says what is wrong with the file."""
     message = rejection(tmp_path / "results.json", text)
 
     assert message.startswith(told)
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    """A file cut off anywhere is never taken for a whole one."""
+    """The file may be cut off anywhere."""
     whole = dump_results(results(benchmark("a.py::a"), benchmark("b.py::b"))).rstrip()
 
     messages = [rejection(tmp_path / "results.json", whole[:end]) for end in range(1, len(whole))]
@@ -205,7 +205,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     ids=["newer", "older"],
 )
 def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, schema: int, advice: str) -> None:
-    """A file of another schema isn't read, whatever its other fields are, and the message says what to do."""
+    """The other fields are not read."""
     message = rejection(tmp_path / "results.json", json.dumps({"schema": schema, "figures": []}))
 
     assert message == f"FILE has schema {schema}, but this version of Plumbline reads {SCHEMA}: {advice}"
@@ -225,7 +225,7 @@ def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, schema: int, 
     ],
 )
 def test_a_field_that_can_t_be_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
-    """A file edited into nonsense is refused with the field that is wrong."""
+    """The message names the wrong field."""
     message = rejection(tmp_path / "results.json", edited(old, new))
 
     assert message.startswith("FILE is damaged or was edited by hand: ")
@@ -234,7 +234,7 @@ def test_a_field_that_can_t_be_is_refused(tmp_path: Path, old: str, new: str, to
 
 @pytest.mark.parametrize("figure", ["NaN", "Infinity", "1e999"])
 def test_a_figure_that_is_none_is_refused(tmp_path: Path, figure: str) -> None:
-    """NaN and infinity, which other writers of JSON let pass, are refused on reading."""
+    """Other writers of JSON allow NaN and infinity."""
     message = rejection(tmp_path / "results.json", edited('"median": 0.001', f'"median": {figure}'))
 
     assert message.startswith(("FILE is not a results file: ", "FILE is damaged or was edited by hand: "))
@@ -242,7 +242,7 @@ def test_a_figure_that_is_none_is_refused(tmp_path: Path, figure: str) -> None:
 
 @pytest.mark.parametrize("field", ["verdict", "environment", "benchmarks"])
 def test_a_file_without_a_required_field_is_refused(tmp_path: Path, field: str) -> None:
-    """A missing field at the top is refused by its name."""
+    """The message names the missing field."""
     fields = json.loads(dump_results(results()))
     del fields[field]
 
@@ -252,7 +252,7 @@ def test_a_file_without_a_required_field_is_refused(tmp_path: Path, field: str) 
 
 
 def test_a_benchmark_that_stands_in_a_file_twice_is_refused(tmp_path: Path) -> None:
-    """Two entries of one key, as a careless merge leaves them, are refused by that key."""
+    """A careless merge can leave two entries with one key."""
     text = dump_results(results(benchmark("a.py::a"), benchmark("b.py::b"), benchmark("b.py::b")))
 
     message = rejection(tmp_path / "results.json", text)
@@ -261,7 +261,7 @@ def test_a_benchmark_that_stands_in_a_file_twice_is_refused(tmp_path: Path) -> N
 
 
 def test_a_field_of_a_later_harness_is_passed_over(tmp_path: Path) -> None:
-    """A field that this harness doesn't know, in a file of its schema, is no damage."""
+    """Later versions may add fields within a schema."""
     fields = json.loads(dump_results(results(benchmark("a.py::a")))) | {"later": 1}
     path = tmp_path / "results.json"
     path.write_text(json.dumps(fields))
@@ -270,13 +270,12 @@ def test_a_field_of_a_later_harness_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_file_s_place_is_refused(tmp_path: Path) -> None:
-    """A path that can't be read is told with the system's reason."""
+    """The message has the reason of the operating system."""
     with pytest.raises(ResultsError, match="can't be read: Is a directory"):
         read_results(tmp_path)
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
-    """The folder of the results needn't be there."""
     path = tmp_path / "a" / "b" / "results.json"
 
     write_results(path, results())
@@ -285,7 +284,7 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
 
 
 def test_a_written_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
-    """The file is as readable for others as one that is written directly, although it was a temporary one."""
+    """Others can read the file as if it had been written directly."""
     write_whole(tmp_path / "file", "text")
     (tmp_path / "other").touch()
 
@@ -293,7 +292,7 @@ def test_a_written_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
-    """A second write takes the place of the first and leaves no temporary file."""
+    """There is no temporary file after a second write."""
     path = tmp_path / "file"
 
     write_whole(path, "first")
@@ -304,7 +303,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
 
 
 def test_text_that_utf_8_can_t_hold_is_written_with_a_question_mark(tmp_path: Path) -> None:
-    """A lone surrogate, as in a test's message about a broken file name, doesn't cost the results."""
+    """A message about a broken file name can have a lone surrogate."""
     path = tmp_path / "results.json"
 
     write_results(path, results(notes=["broken \udc80 name"]))
@@ -313,7 +312,7 @@ def test_text_that_utf_8_can_t_hold_is_written_with_a_question_mark(tmp_path: Pa
 
 
 def test_a_path_below_a_regular_file_is_refused(tmp_path: Path) -> None:
-    """A folder that can't be made is told with the file's path and the system's reason."""
+    """The message has the path and the reason of the operating system."""
     (tmp_path / "file").touch()
 
     with pytest.raises(ResultsError, match=r"results\.json can't be written: (Not a directory|File exists)"):
@@ -321,7 +320,7 @@ def test_a_path_below_a_regular_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_the_new_file_s_place_leaves_no_temporary_file(tmp_path: Path) -> None:
-    """Where the last step fails, the temporary file goes, too."""
+    """The temporary file is removed if the last step fails."""
     (tmp_path / "results.json" / "full").mkdir(parents=True)
 
     with pytest.raises(ResultsError, match=r"can't be written: .*; this file is unchanged"):
@@ -332,7 +331,7 @@ def test_a_folder_in_the_new_file_s_place_leaves_no_temporary_file(tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with room for 16 kB."""
+    """A disk with room for 16 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = sys.platform.startswith("linux") and subprocess.run(
@@ -345,7 +344,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_leaves_the_old_file_as_it_was(small_disk: Path) -> None:
-    """A write that runs out of disk space keeps the old file, leaves no temporary one, and says so."""
+    """There is no temporary file, and the message says that the file is unchanged."""
     path = small_disk / "results.json"
     path.write_text("old")
 
@@ -358,7 +357,7 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(small_disk: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file sizes are limited on POSIX alone")
 def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
-    """A write that the system stops after its first bytes keeps the old file and leaves no temporary one."""
+    """The operating system stops the write after its first bytes."""
     path = tmp_path / "results.json"
     path.write_text("old")
     program = f"""if True:
@@ -379,7 +378,7 @@ def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) 
 
 
 def test_a_file_is_written_through_a_link(tmp_path: Path) -> None:
-    """The link stays one, and its target has the new content."""
+    """The link stays, and its target has the new content."""
     target, link = tmp_path / "elsewhere" / "target", tmp_path / "link"
     target.parent.mkdir()
     target.write_text("first")
@@ -392,7 +391,7 @@ def test_a_file_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
-    """It is not the same as no file: somebody has committed the link, and not its target."""
+    """A broken link, for example one whose target was not committed, is not a missing file."""
     link = tmp_path / "results.json"
     link.symlink_to(tmp_path / "gone")
 
@@ -402,7 +401,7 @@ def test_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("figure", ["median", "spread", "mean"])
 def test_a_figure_that_is_out_of_range_is_refused(tmp_path: Path, figure: str) -> None:
-    """Arithmetic on it would overflow."""
+    """Arithmetic with it would overflow."""
     fields = json.loads(dump_results(results(benchmark("a.py::a"))))
     fields["benchmarks"][0][figure] = 1e300
 
@@ -412,7 +411,7 @@ def test_a_figure_that_is_out_of_range_is_refused(tmp_path: Path, figure: str) -
 
 
 def test_the_time_to_read_grows_with_the_entries(tmp_path: Path) -> None:
-    """And not with their square: of 4 times as many, that would be 16 times as long."""
+    """With 4 times as many entries, quadratic time would be 16 times as long."""
 
     def fastest_s(count: int) -> float:
         path = tmp_path / f"{count}.json"
@@ -433,12 +432,12 @@ def test_the_time_to_read_grows_with_the_entries(tmp_path: Path) -> None:
 
 
 def test_what_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
-    """It is no results file, and no error of ours."""
+    """Deep nesting raises ResultsError, not RecursionError."""
     assert "is not a results file" in rejection(tmp_path / "results.json", "[" * 200_000)
 
 
 def test_a_baseline_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """Its fields have the same names, whatever the code calls them."""
+    """The fields of the file keep their names."""
     text = dump_results(results(benchmark("a.py::a", machine_speed_s=1e-4, minimum_detectable_effect=0.03)))
     assert '"pace_s": 0.0001' in text
     assert '"resolution": 0.03' in text
@@ -450,7 +449,7 @@ def test_a_baseline_of_the_first_version_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path: Path) -> None:
-    """Otherwise `git add` of the folder would take what it left for a baseline."""
+    """`git add` of the folder must not add a partial file."""
     path = tmp_path / "baseline.json"
     write_whole(path, "first")
     code = (

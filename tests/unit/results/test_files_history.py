@@ -1,4 +1,4 @@
-"""The history of runs beside the results."""
+"""The history of runs."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def run(created: str, commit: str = "0123456789abcdef") -> Results:
 
 
 def test_runs_are_kept_in_order_without_their_samples(tmp_path: Path) -> None:
-    """In any order of writing."""
+    """The order of writing does not matter."""
     keep_run(tmp_path, run("2026-11-24T10:00:00+00:00", "b" * 40))
     keep_run(tmp_path, run("2026-11-23T09:00:00+00:00", "a" * 40))
     assert [path.name for path in sorted((tmp_path / "history").iterdir())] == [
@@ -32,7 +32,7 @@ def test_runs_are_kept_in_order_without_their_samples(tmp_path: Path) -> None:
 
 
 def test_the_oldest_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond as many as are shown."""
+    """The history has a maximum number of runs."""
     monkeypatch.setattr(files, "MOST_RUNS", 3)
     for day in range(1, 6):
         keep_run(tmp_path, run(f"2026-11-0{day}T10:00:00+00:00"))
@@ -40,13 +40,12 @@ def test_the_oldest_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_run_that_measured_nothing_leaves_nothing(tmp_path: Path) -> None:
-    """There is nothing to draw of it."""
     keep_run(tmp_path, results(created="2026-11-24T10:00:00+00:00"))
     assert earlier_runs(tmp_path) == []
 
 
 def test_files_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
-    """A damaged file, one of another schema, an empty one."""
+    """Damaged and empty files, and files with another schema."""
     keep_run(tmp_path, run("2026-11-24T10:00:00+00:00"))
     for name, text in (("1.json", "{"), ("2.json", ""), ("3.json", '{"schema": 99}')):
         (tmp_path / "history" / name).write_text(text)

@@ -1,4 +1,4 @@
-"""Error rates by recorded gates, pairs and replays."""
+"""Error rates from recorded gates, pairs and replays."""
 
 import math
 import random
@@ -22,7 +22,7 @@ from tests.support.recordings import KEYS, LIMITS, recording
 
 
 def test_replays_count_false_alarms_and_what_is_caught() -> None:
-    """A quiet machine: none and all; what is read lies within 1.5 points of the truth."""
+    """On a quiet machine there are no false alarms, and all slow-downs are detected and estimated well."""
     found = replayed_gates(recording(0.005), LIMITS, 60.0, times=60)
     assert found["suites with a false alarm"] == Share(0, 60)
     assert found["suites invalid"] == Share(0, 60)
@@ -32,7 +32,7 @@ def test_replays_count_false_alarms_and_what_is_caught() -> None:
 
 
 def test_live_gates_are_counted() -> None:
-    """Of three gates one was invalid, and in one of the others one of two benchmarks failed."""
+    """One of three gates is invalid, and one of two benchmarks fails in one of the others."""
     gates = [{}, {"a": "pass", "b": "regression"}, {"a": "pass", "b": "inconclusive"}]
     found = shares(gates)
     assert found == {
@@ -44,7 +44,7 @@ def test_live_gates_are_counted() -> None:
 
 
 def test_live_slow_downs_are_counted_by_size_and_place() -> None:
-    """One caught, one not, one in an invalid gate; one that could not be compared counts for nothing."""
+    """One is detected, one is not, one is in an invalid gate, and one could not be compared and does not count."""
     gates = [
         SlowedGate("a", 0.1, "block", {"a": "regression", "b": "pass"}, 0.1),
         SlowedGate("a", 0.1, "block", {}),
@@ -59,7 +59,7 @@ def test_live_slow_downs_are_counted_by_size_and_place() -> None:
 
 
 def test_single_pairs_are_counted_by_size_and_place() -> None:
-    """10 % that read 9 and 12 %, and 5 % that read 5 %; what was not slowed down doesn't count."""
+    """10 % reads 9 and 12 %, 5 % reads 5 %. Benchmarks without a slow-down do not count."""
     pairs = [
         Recorded({"a": [math.log(1.09)], "b": [0.0]}, {"a": 0.1}),
         Recorded({"a": [math.log(1.12)], "b": [math.log(1.05)]}, {"a": 0.1, "b": 0.05, "failed": 0.1}),
@@ -86,29 +86,29 @@ def verdicts_of(found: PairedComparison | None) -> dict[str, str]:
 
 
 def test_pairs_without_a_difference_replay_to_passes() -> None:
-    """A spread of 0.5 %: every benchmark passes."""
+    """With a spread of 0.5 % every benchmark passes."""
     assert set(verdicts_of(replayed(recording(0.005))).values()) == {"pass"}
 
 
 def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
-    """One of five reads 10 %, the others nothing."""
+    """One of five benchmarks reads 10 %, the others 0."""
     verdicts = verdicts_of(replayed(recording(0.005), test_2=0.1))
     assert {key for key, verdict in verdicts.items() if verdict == "regression"} == {KEYS[2]}
 
 
 def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
-    """10 % slower in each block, of which 10 % were deliberate."""
+    """Each block is 10 % slower, all of it deliberately."""
     pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
     assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
 
 
 def test_wrong_controls_make_a_replay_invalid() -> None:
-    """8 % where there is no difference: no verdict at all."""
+    """The equal control reads 8 %, so there are no verdicts."""
     assert replayed(recording(0.01, control=0.08)) is None
 
 
 def test_controls_are_replayed_with_as_many_blocks_as_in_a_gate() -> None:
-    """The first block of each was disturbed: the median of all reads the truth."""
+    """The first block is disturbed, but the median of all blocks is right."""
     stored = recording(0.005)
     for pair in stored.pairs:
         for key, truth in CONTROLS.items():
@@ -117,12 +117,12 @@ def test_controls_are_replayed_with_as_many_blocks_as_in_a_gate() -> None:
 
 
 def test_without_time_for_a_pair_nothing_is_judged() -> None:
-    """The replay's clock is that of the recorded pairs."""
+    """The clock of a replay is that of the recorded pairs."""
     assert verdicts_of(replayed(recording(0.01), 1.0)) == {}
 
 
 def test_a_replay_takes_as_many_blocks_as_the_gate_would() -> None:
-    """A noisy benchmark alone in its pairs has many blocks: it is read from the long pairs, not from the short ones."""
+    """A noisy benchmark alone in its pairs needs many blocks, so it is drawn from the long pairs."""
     key = KEYS[0]
     short, long = Recorded({key: [0.2] * 4}), Recorded({key: [0.02, -0.02] * 32})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
@@ -132,7 +132,7 @@ def test_a_replay_takes_as_many_blocks_as_the_gate_would() -> None:
 
 
 def test_a_few_long_pairs_are_not_taken_for_many() -> None:
-    """Two that happened to be slower would fail if they came again and again: short ones are read instead."""
+    """Two slow long pairs, drawn repeatedly, would fail the benchmark. So it is drawn from short ones."""
     key = KEYS[0]
     slower, alike = Recorded({key: [0.08, 0.04] * 32}), Recorded({key: [0.02, -0.02, 0.03, -0.03]})
     controls = {key: [math.log1p(truth)] for key, truth in CONTROLS.items()}
@@ -141,7 +141,7 @@ def test_a_few_long_pairs_are_not_taken_for_many() -> None:
 
 
 def test_a_noisy_machine_supports_larger_effects_only() -> None:
-    """With 0.5 % of spread 3 or 5 % can be promised, with 8 % only much more."""
+    """A spread of 0.5 % supports 3 or 5 %, a spread of 8 % only much more."""
     quiet = supported_effect(recording(0.005), GateSettings(), times=40)
     noisy = supported_effect(recording(0.08), GateSettings(), times=40)
     assert quiet is not None

@@ -1,4 +1,4 @@
-"""Slow-downs by place and size, and the file that a self-check leaves."""
+"""Slow-downs by place and size, and the file of a self-check."""
 
 import itertools
 import random
@@ -14,7 +14,7 @@ from tests.support.recordings import KEYS, LIMITS, read_recording, recording
 
 
 def test_time_is_added_only_with_a_known_effect() -> None:
-    """Of three benchmarks one sends the application a request a sample, and one many at the same time."""
+    """Of three benchmarks one sends one request per sample to the application, and one sends many."""
     one, many, none = KEYS[:3]
     counted = [(one, 1, {"app.messages": 2.0}), (many, 20, {"app.messages": 1.0}), (none, 1, {"redis.messages": 1.0})]
     benchmarks = [Benchmark(key, "s", None, 0.1, counts, operations=often) for key, often, counts in counted]
@@ -33,7 +33,7 @@ def test_time_is_added_only_with_a_known_effect() -> None:
 
 
 def test_every_size_comes_in_every_place() -> None:
-    """In whole gates one by one, in single pairs a few at a time."""
+    """In gates one benchmark at a time is slowed down, in single pairs a few."""
     plans = [BenchmarkPlan(key, 1e-4, LIMITS[key]) for key in KEYS]
     server = [BenchmarkPlan(IN_SERVER, 0.1, LIMITS[KEYS[0]], slowed_in="server")]
     whole = list(itertools.islice(one_by_one({"block": plans, "server": server}, random.Random(1)), 8))
@@ -55,14 +55,13 @@ def test_every_size_comes_in_every_place() -> None:
 
 
 def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """All its pairs."""
     path = tmp_path / "selfcheck.json"
     write_recording(path, recording(0.01))
     assert read_recording(path) == recording(0.01)
 
 
 def test_a_recording_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """Names in the file stay, such as `pace` and `where`."""
+    """Names in the file such as `pace` and `where` stay."""
     path = tmp_path / "selfcheck.json"
     share = {"count": 0, "of": 3, "low": 0.0, "high": 0.7}
     findings = {"gates": {"suites invalid": share}, "slowed": {}, "pairs": {}, "replayed": {}, "minimum_effect": 0.05}
@@ -82,5 +81,5 @@ def test_a_recording_of_the_first_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_share_shows_its_interval_in_the_long_run() -> None:
-    """No false alarm in 30 gates is no proof of none."""
+    """No false alarm in 30 gates does not prove that there are none."""
     assert str(Share(0, 30)) == "0 of 30 (0.0%; 95 % interval 0.0% to 11.6%)"

@@ -1,4 +1,4 @@
-"""Controls: benchmarks whose difference is known beforehand."""
+"""Controls: benchmarks with a known difference."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ ALIKE, SLOWED = CONTROLS
 
 
 def four_pairs(alike: float, slowed: float) -> Mapping[str, list[float]]:
-    """Four pairs around these differences (shares), give or take 1 %."""
+    """Return four pairs with these differences (shares), ± 1 %."""
     noise = (-0.01, 0.0, 0.01, 0.0)
     return {ALIKE: [math.log1p(alike) + one for one in noise], SLOWED: [math.log1p(slowed) + one for one in noise]}
 
 
 def test_controls_that_read_the_truth_are_valid() -> None:
-    """No difference and 10 %, both give or take 1 %."""
+    """0 and 10 %, both ± 1 %."""
     check_controls(four_pairs(0.0, 0.1), NO_PRIOR)
 
 
@@ -29,14 +29,14 @@ def test_controls_that_read_the_truth_are_valid() -> None:
 def test_a_control_that_reads_the_impossible_makes_a_comparison_invalid(
     alike: float, slowed: float, reason: str
 ) -> None:
-    """5 % instead of no difference, and faster instead of 10 % slower."""
+    """5 % instead of 0, and faster instead of 10 % slower."""
     found = four_pairs(alike, slowed) if slowed < 0 else {ALIKE: [0.049, 0.0488, 0.0487, 0.0486], SLOWED: [0.0953]}
     with pytest.raises(ComparisonInvalid, match=reason):
         check_controls(found, NO_PRIOR)
 
 
 def test_two_pairs_prove_more_with_a_prior() -> None:
-    """Two values alone prove nothing; if the benchmarks show how pairs vary, a missing slow-down of 10 % is found."""
+    """With the prior of the benchmarks, two values reveal a missing slow-down of 10 %."""
     found = {ALIKE: [0.0, 0.002], SLOWED: [0.001, -0.001]}
 
     check_controls(found, NO_PRIOR)
@@ -46,11 +46,11 @@ def test_two_pairs_prove_more_with_a_prior() -> None:
 
 
 def test_one_pair_proves_nothing() -> None:
-    """A single value has no interval."""
+    """One value has no interval."""
     check_controls({ALIKE: [5.0]}, NO_PRIOR)
 
 
 def test_keys_identify_controls() -> None:
-    """By the file that their keys name."""
+    """Their keys have the name of their file."""
     assert all(map(is_control, CONTROLS))
     assert not is_control("test_controls.py::test_alike")

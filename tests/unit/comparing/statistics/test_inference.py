@@ -1,4 +1,4 @@
-"""Paired comparisons: what differences between fresh processes prove."""
+"""Inference from the differences of pairs."""
 
 import math
 import random
@@ -30,14 +30,14 @@ def judged(values: list[float], sharing: int = 1, *, limits: Thresholds = LIMITS
 
 
 def around(center: float, spread: float, pairs: int) -> list[float]:
-    """Values with exactly this mean and standard deviation."""
+    """Return values with exactly this mean and standard deviation."""
     values = [(-1.0) ** number for number in range(pairs)]
     deviation = math.sqrt(sum(value**2 for value in values) / (pairs - 1))
     return [center + spread * value / deviation for value in values]
 
 
 def test_a_block_is_summarised_by_its_fastest_quarter() -> None:
-    """Of eight samples the two fastest; of three the fastest; disturbances change nothing."""
+    """Two of eight samples, one of three. Slow samples have no influence."""
     assert figure([5.0, 1.0, 9.0, 3.0, 9.0, 9.0, 9.0, 9.0]) == pytest.approx(2.0)
     assert figure([3.0, 70.0, 2.0]) == 2.0
     assert figure([4.0]) == 4.0
@@ -45,7 +45,7 @@ def test_a_block_is_summarised_by_its_fastest_quarter() -> None:
 
 @pytest.mark.parametrize("head_first", [False, True])
 def test_blocks_are_compared_with_their_neighbours(head_first: bool) -> None:
-    """20 % slower, then 10 % faster, on a machine that takes twice as long meanwhile; by hand."""
+    """20 % slower, then 10 % faster, while the machine gets twice as slow; computed by hand."""
     base, head = [1.0, 2.0], [1.2, 1.8]
     if head_first:
         assert block_differences(head, base, head_first=True) == pytest.approx(
@@ -58,7 +58,7 @@ def test_blocks_are_compared_with_their_neighbours(head_first: bool) -> None:
 
 
 def test_a_benchmark_is_decided_as_soon_as_its_standard_error_is_small_enough() -> None:
-    """With this error and no greater one, four pairs with a certain spread just fail, or just pass."""
+    """Four pairs with exactly this standard error just fail, or just pass."""
     to_fail = math.log(1.10 / 1.02) / student_quantile(1 - LIMITS.false_alarms / 8, 3)
     to_pass = math.log(1.05) / student_quantile(LIMITS.power, 3)
     for change, error, verdict in ((0.10, to_fail, "regression"), (0.0, to_pass, "pass")):
@@ -68,7 +68,7 @@ def test_a_benchmark_is_decided_as_soon_as_its_standard_error_is_small_enough() 
 
 
 def test_a_steady_drift_cancels_over_both_orders() -> None:
-    """A machine becomes slower by a tenth from block to block; base begins in one pair, head in the other."""
+    """The machine gets 10 % slower with each block. Base begins in one pair, head in the other."""
     early, late = [1.0, 1.21, 1.4641], [1.1, 1.331, 1.61051]
     drift = math.log(1.1)
     assert difference(block_differences(early, late, head_first=False)) == pytest.approx(drift)
@@ -78,18 +78,18 @@ def test_a_steady_drift_cancels_over_both_orders() -> None:
 
 
 def test_the_difference_of_a_pair_is_the_median_of_its_blocks() -> None:
-    """One disturbed block changes little."""
+    """One disturbed block has little influence."""
     assert difference([0.1, 0.0, 5.0]) == 0.1
 
 
 def in_turns(blocks: int, spread: float, rng: random.Random) -> list[float]:
-    """The differences of so many blocks of each side, where a difference varies by so much."""
+    """Return the block differences of a pair with this spread."""
     base, head = ([math.exp(rng.gauss(0, spread / math.sqrt(2))) for _ in range(blocks)] for _ in range(2))
     return block_differences(base, head, head_first=False)
 
 
 def test_the_spread_of_blocks_is_that_within_pairs() -> None:
-    """Pairs that differ by 10 % from each other, of differences that vary by 1 %: of many, and of three blocks each."""
+    """Pairs differ by 10 %, and differences within a pair by 1 %."""
     rng = random.Random(1)
     for blocks in (64, 3):
         pairs = [[pair / 10 + one for one in in_turns(blocks, 0.01, rng)] for pair in range(200)]
@@ -99,7 +99,7 @@ def test_the_spread_of_blocks_is_that_within_pairs() -> None:
 
 @pytest.mark.parametrize("blocks", [2, 3, 9, 64])
 def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks(blocks: int) -> None:
-    """Against the standard deviation of 2,000 such medians, in all of which the blocks vary alike."""
+    """Compared with the standard deviation of 2,000 such medians."""
     rng = random.Random(blocks)
     pairs = [in_turns(blocks, 0.01, rng) for _ in range(2_000)]
     medians = [difference(pair) for pair in pairs]
@@ -108,13 +108,13 @@ def test_the_error_within_pairs_is_that_of_the_median_of_their_blocks(blocks: in
 
 
 def test_a_single_block_has_the_usual_error() -> None:
-    """By hand: only the blocks of other pairs show its spread."""
+    """By hand: its spread is only known from other pairs."""
     pairs = [[-0.01, 0.0, 0.01], [0.3]]
     assert errors_within(pairs)[1] == pytest.approx(spread_of_blocks(pairs))
 
 
 def test_a_disturbed_pair_has_a_greater_error_within() -> None:
-    """By hand: of 4 blocks that vary by ten times what the others do, 3 of 5 parts of the variance are its own."""
+    """By hand: 4 blocks with ten times the usual spread contribute 3/5 of the variance."""
     calm, disturbed = ([-size, size, -size, 0.0, size, -size, size] for size in (0.01, 0.1))
     pairs = [calm, calm, calm, disturbed]
     usual, own = spread_of_blocks(pairs), spread_of_blocks([disturbed])
@@ -124,7 +124,7 @@ def test_a_disturbed_pair_has_a_greater_error_within() -> None:
 
 
 def test_a_disturbed_pair_counts_for_little() -> None:
-    """By hand: 1 % between processes, and 1 or 7 % within: weights of 1/2 and 1/50, of which 8 % is a 26th."""
+    """By hand: 1 % between processes, and 1 or 7 % within, give weights of 1/2 and 1/50."""
     within = [0.01, 0.07]
     assert mean_of([0.0, 0.08], within) == pytest.approx(0.08 / 26)
     assert ratio_of([0.0, 0.08], within) == pytest.approx(
@@ -133,14 +133,14 @@ def test_a_disturbed_pair_counts_for_little() -> None:
 
 
 def test_equal_weights_change_nothing() -> None:
-    """The mean is the ordinary mean, and the ratio that of Student's variance."""
+    """The result is the ordinary mean and variance."""
     values, within = around(0.03, 0.02, 6), [0.01] * 6
     assert mean_of(values, within) == pytest.approx(0.03)
     assert ratio_of(values, within) == pytest.approx(0.02**2 / (BETWEEN**2 + 0.01**2))
 
 
 def test_one_pair_of_a_disturbed_moment_spoils_no_verdict() -> None:
-    """Six pairs around 0 pass, although a seventh, whose blocks disagree, reads 30 %; a calm seventh would count."""
+    """Six pairs around 0 pass beside a disturbed pair that reads 30 %. A quiet seventh pair would count."""
     values = [*around(0.0, 0.01, 6), 0.3]
     for error, verdict in ((0.3, "pass"), (0.0, "inconclusive")):
         found = judge_pairs(values, [0.0] * 6 + [error], LIMITS, Prior(0.0, 0), sharing=1)
@@ -148,13 +148,13 @@ def test_one_pair_of_a_disturbed_moment_spoils_no_verdict() -> None:
 
 
 def test_pairs_vary_no_less_than_their_blocks_allow() -> None:
-    """Four pairs that agree by chance, with blocks that leave 3 % open, do not pass."""
+    """Four pairs agree by chance, but their blocks have an error of 3 %, so they do not pass."""
     found = judge_pairs([0.0] * 4, [0.06] * 4, LIMITS, Prior(0.03, 10), sharing=1)
     assert found.verdict == "inconclusive"
 
 
 def test_a_clear_slow_down_is_a_regression() -> None:
-    """Eight pairs that read 10 % and vary by 1 %."""
+    """Eight pairs read 10 %, with a spread of 1 %."""
     found = judged(around(math.log(1.1), 0.01, 8))
     assert found.verdict == "regression"
     assert found.change == pytest.approx(0.1)
@@ -162,31 +162,31 @@ def test_a_clear_slow_down_is_a_regression() -> None:
 
 
 def test_bounds_beyond_all_numbers_are_limited() -> None:
-    """Two pairs that differ by e among 1,000 benchmarks: Student's quantile has six digits."""
+    """Two very different pairs among 1,000 benchmarks have a quantile with six digits."""
     found = judged([-0.5, 0.5], sharing=1000)
     assert found.verdict == "inconclusive"
     assert found.minimum_detectable_effect == pytest.approx(999)
 
 
 def test_no_difference_passes_soon() -> None:
-    """Four pairs around 0 that vary by 1 %."""
+    """Four pairs around 0, with a spread of 1 %."""
     found = judged(around(0.0, 0.01, 4))
     assert found.verdict == "pass"
     assert found.high < 0.05
 
 
 def test_a_clear_speed_up_is_an_improvement() -> None:
-    """Eight pairs that read a tenth less."""
+    """Eight pairs read 10 % less."""
     assert judged(around(math.log(0.9), 0.01, 8)).verdict == "improvement"
 
 
 def test_a_slow_down_within_the_tolerance_is_never_a_regression() -> None:
-    """80 pairs that agree on 1.9 %, of 2 % tolerated: certain, and not a regression."""
+    """80 pairs agree on 1.9 %, below the tolerance of 2 %."""
     assert judged(around(math.log(1.019), 0.001, 80)).verdict == "pass"
 
 
 def test_a_change_between_the_thresholds_is_inconclusive() -> None:
-    """3.5 % with 3 % of noise neither fails nor passes after eight pairs."""
+    """Eight pairs of 3.5 %, with a spread of 3 %, neither fail nor pass."""
     found = judged(around(math.log(1.035), 0.03, 8))
     assert found.verdict == "inconclusive"
     assert found.low < 0.02 < 0.05 < found.high
@@ -194,40 +194,40 @@ def test_a_change_between_the_thresholds_is_inconclusive() -> None:
 
 
 def test_the_interval_is_that_of_student_s_t() -> None:
-    """By hand: four pairs, standard deviation 1 %, error 0.5 %, three degrees of freedom."""
+    """By hand: four pairs, standard deviation 1 %, standard error 0.5 %, three degrees of freedom."""
     found = judged(around(0.0, 0.01, 4))
     assert math.log1p(found.low) == pytest.approx(-0.005 * student_quantile(1 - 0.01, 3))
     assert math.log1p(found.high) == pytest.approx(0.005 * student_quantile(1 - 0.03, 3))
 
 
 def test_the_more_benchmarks_are_compared_the_harder_one_fails() -> None:
-    """Six pairs of 8 % fail one benchmark, and not one of five hundred."""
+    """Six pairs of 8 % fail one benchmark, but not one of five hundred."""
     values = around(math.log(1.08), 0.012, 6)
     assert judged(values, sharing=1).verdict == "regression"
     assert judged(values, sharing=500).verdict == "inconclusive"
 
 
 def test_a_stage_has_its_share_of_the_errors() -> None:
-    """A tenth of the false alarms, and half of the misses."""
+    """A tenth of the false positives, and half of the misses."""
     some = LIMITS.with_shares(0.1, 0.5)
     assert (some.false_alarms, some.power) == pytest.approx((0.001, 0.985))
     assert (some.tolerance, some.minimum_effect) == (LIMITS.tolerance, LIMITS.minimum_effect)
 
 
 def test_thresholds_of_its_own_judge_a_benchmark() -> None:
-    """A benchmark that may become 20 % slower passes with 10 %."""
+    """A benchmark that may be 20 % slower passes with 10 %."""
     lenient = Thresholds(tolerance=0.12, minimum_effect=0.2, false_alarms=0.01, power=0.97)
     assert judged(around(math.log(1.1), 0.01, 8), limits=lenient).verdict == "pass"
 
 
 def test_equal_values_prove_no_more_than_the_clock_can() -> None:
-    """Four pairs that agree to the last digit still have a spread."""
+    """Four equal pairs still have a standard error."""
     found = judged([0.0] * 4)
     assert found.low < 0 < found.high
 
 
 def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
-    """Ten that vary by 1 % alike are worth ten degrees of freedom; ten of 0.3 to 10 % are worth few or none."""
+    """Ten spreads of 1 % give ten degrees of freedom, ten from 0.3 to 10 % few or none."""
     within = dict.fromkeys(map(str, range(10)), [0.0] * 6)
     alike = prior_of({str(number): around(0.0, 0.01, 6) for number in range(10)}, within)
     assert alike.degrees == 10
@@ -237,7 +237,7 @@ def test_others_lend_a_benchmark_their_variance_as_far_as_they_agree() -> None:
 
 
 def test_spread_that_blocks_explain_is_no_disagreement() -> None:
-    """Ten benchmarks that vary as their own blocks and 1 % between processes predict agree, from 1 to 5 %."""
+    """Ten benchmarks agree if they vary as their blocks and 1 % between processes predict."""
     within = {str(number): 0.005 * number for number in range(10)}
     found = prior_of(
         {key: around(0.0, math.hypot(BETWEEN, error), 6) for key, error in within.items()},
@@ -250,7 +250,7 @@ def test_spread_that_blocks_explain_is_no_disagreement() -> None:
 
 
 def test_few_benchmarks_get_the_prior_of_pairs_in_general() -> None:
-    """Three variances do not show how well they agree: three times the variance expected, worth four degrees."""
+    """Three benchmarks get three times the expected variance, with four degrees of freedom."""
     found = prior_of({key: around(0.0, 0.001, 6) for key in "abc"}, dict.fromkeys("abc", [0.0] * 6))
     ratio, degrees = found.moderated([0.0, 0.0], [0.0] * 2)
     assert degrees == 1 + 4

@@ -1,4 +1,4 @@
-"""Schedule of a paired comparison, on invented pairs."""
+"""The schedule of a paired comparison, with simulated pairs."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ BLOCK_NOISE = 0.012
 
 
 class Clock:
-    """Advances only with the pairs."""
+    """A clock that advances only with the pairs."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Pairs:
-    """Pairs that read a function's value, and take the estimated time times a factor."""
+    """Simulated pairs. A function returns their values, and they take the estimated time times a factor."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Pairs:
         block_noise: float = BLOCK_NOISE,
         noisier: Mapping[str, float] = {},
     ) -> None:
-        """`noisier`: how much the blocks of some benchmarks vary instead, by key."""
+        """`noisier`: by key, another spread of blocks."""
         self.clock = Clock()
         self.idle_s = idle_s
         self._block_noise = block_noise
@@ -83,17 +83,17 @@ def plans_of(count: int, sample_s: float = 1e-4) -> list[BenchmarkPlan]:
 
 
 def zigzag(value: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
-    """The same for all, alternately a little more and less."""
+    """Return equal values for all benchmarks, alternately slightly above and below."""
     return lambda _plan, pair: math.log1p(value) + (noise if pair % 2 else -noise)
 
 
 def around(logarithm: float, noise: float) -> Callable[[BenchmarkPlan, int], float]:
-    """The same for all: just this by three pairs, a little more and less by each."""
+    """Return values with exactly this mean over three pairs."""
     return lambda _plan, pair: logarithm + noise * (pair % 3 - 1)
 
 
 def test_clear_benchmarks_are_decided_by_the_first_analysis() -> None:
-    """Two pairs pass what is alike, and fail what is 20 % slower, with a size that is known well enough."""
+    """Two pairs pass equal benchmarks, and fail one that is 20 % slower."""
     pairs = Pairs(lambda plan, pair: (math.log(1.2) if plan.key == KEY else 0.0) + 0.001 * (pair % 2))
     found = compared(plans_of(5), pairs)
     assert {one.verdict for key, one in found.judgements.items() if key != KEY} == {"pass"}
@@ -103,7 +103,7 @@ def test_clear_benchmarks_are_decided_by_the_first_analysis() -> None:
 
 
 def test_new_pairs_decide_if_a_faster_benchmark_improved() -> None:
-    """7 % faster, give or take 0.9, among twelve: the first stage passes it, and four more pairs decide."""
+    """One of twelve is 7 % ± 0.9 % faster. The first stage passes it, and four more pairs decide."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
     found = compared(plans_of(12), pairs)
     assert found.judgements[KEY].verdict == "improvement"
@@ -115,14 +115,14 @@ def test_new_pairs_decide_if_a_faster_benchmark_improved() -> None:
 
 
 def test_an_improvement_of_the_first_stage_gets_no_more_pairs() -> None:
-    """20 % faster, by a little more or less: the first two pairs are enough."""
+    """About 20 % faster: two pairs suffice."""
     found = compared(plans_of(5), Pairs(zigzag(-0.2, 0.001)))
     assert {one.verdict for one in found.judgements.values()} == {"improvement"}
     assert found.pairs == FIRST_ANALYSES[0]
 
 
 def test_a_benchmark_that_passed_as_faster_does_not_fail() -> None:
-    """It read 7 % faster, and 20 % slower from then on."""
+    """It is 7 % faster in the first stage, and 20 % slower after that."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if pair <= FIRST_ANALYSES[0] else 0.2, 0.009)(plan, pair))
     found = compared(plans_of(12), pairs)
     assert found.pairs == FIRST_ANALYSES[0] + SECOND_ANALYSES[0]
@@ -130,7 +130,7 @@ def test_a_benchmark_that_passed_as_faster_does_not_fail() -> None:
 
 
 def test_more_is_measured_while_the_next_processes_start() -> None:
-    """By as long as the run waited for them, up to a limit; if it never waited, each pair measures as long."""
+    """Pairs get longer by the time for which the run waited, up to a limit."""
     spans_s = {}
     for idle_s in (0.0, 0.5, 5.0):
         pairs = Pairs(around(0.0, 0.1), idle_s=idle_s, block_noise=0.15)
@@ -143,14 +143,14 @@ def test_more_is_measured_while_the_next_processes_start() -> None:
 
 
 def test_the_size_of_a_great_slow_down_may_be_less_certain() -> None:
-    """Three times as slow, give or take 5 %: significant, and no reason to spend more time."""
+    """Three times as slow ± 5 % is significant without more pairs."""
     found = compared(plans_of(1), Pairs(zigzag(2.0, 0.05)))
     assert found.judgements[KEY].verdict == "regression"
     assert found.judgements[KEY].pairs == FIRST_ANALYSES[0]
 
 
 def test_a_failure_of_the_first_stage_stands_if_no_time_is_left() -> None:
-    """Pairs take so long that the first stage is all there is."""
+    """Pairs are so slow that there is no second stage."""
     pairs = Pairs(lambda _plan, pair: math.log(1.2) + 0.001 * (pair % 2), factor=8.0)
     found = compared(plans_of(5), pairs)
     assert found.pairs == FIRST_ANALYSES[0]
@@ -158,14 +158,14 @@ def test_a_failure_of_the_first_stage_stands_if_no_time_is_left() -> None:
 
 
 def test_an_open_benchmark_gets_a_third_pair_in_the_first_stage() -> None:
-    """One reads 5 and 2 %; the others pass, and need no third pair."""
+    """One benchmark reads 5 and 2 %. The others pass with two pairs."""
     pairs = Pairs(lambda plan, pair: 0.001 * (pair % 2) + (0.02 + 0.03 * (pair % 2) if plan.key == KEY else 0.0))
     compared(plans_of(5), pairs)
     assert [len(chosen) for chosen in pairs.chosen[: FIRST_ANALYSES[-1]]] == [5] * FIRST_ANALYSES[0] + [1]
 
 
 def test_the_second_stage_uses_new_pairs_only() -> None:
-    """One reads 3 % more in the first stage and nothing afterwards: none of the first stage's pairs counts."""
+    """One benchmark reads 3 % more in the first stage only. These pairs do not count."""
     pairs = Pairs(
         lambda plan, pair: 0.03 * (pair % 2) + (0.03 if plan.key == KEY and pair <= FIRST_ANALYSES[-1] else 0.0),
     )
@@ -179,7 +179,7 @@ def test_the_second_stage_uses_new_pairs_only() -> None:
 
 
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
-    """40 have the least blocks each; the one that is left has more."""
+    """Each of 40 benchmarks gets the minimum of blocks, and the last one more."""
     pairs = Pairs(lambda plan, pair: 0.01 * (pair % 3) + (0.04 if plan.key == KEY else 0.0), block_noise=0.05)
     compared(plans_of(40), pairs)
     assert {plan.blocks for plan in pairs.chosen[0]} == {20, 21}
@@ -188,7 +188,7 @@ def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
 
 
 def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:
-    """Blocks vary by 0.3 %: the least of them are as good as any number."""
+    """With a spread of 0.3 % the minimum of blocks suffices."""
     seen: list[int] = []
     clock = Clock()
 
@@ -204,7 +204,7 @@ def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:
 
 
 def test_the_second_stage_measures_noisier_benchmarks_for_longer() -> None:
-    """Blocks that hardly vary need only a few; in the first stage all are alike."""
+    """In the first stage all benchmarks get the same."""
     noise = {plan.key: (0.03, 0.3)[number % 2] for number, plan in enumerate(plans_of(12))}
     pairs = Pairs(zigzag(0.04, 0.02), noisier=noise)
     compared(plans_of(12), pairs)
@@ -215,7 +215,7 @@ def test_the_second_stage_measures_noisier_benchmarks_for_longer() -> None:
 
 
 def test_a_costly_benchmark_comes_after_the_others() -> None:
-    """One is so slow that there is no time for four pairs of it: it gets those that the others leave."""
+    """One benchmark is too slow for four pairs. It gets the pairs that the others leave."""
     plans = [BenchmarkPlan("costly", 1.0, LIMITS), *plans_of(2)]
     pairs = Pairs(lambda plan, pair: zigzag(0.04 if pair <= FIRST_ANALYSES[-1] else 0.0, 0.01)(plan, pair))
     found = compared(plans, pairs)
@@ -245,7 +245,7 @@ def test_suspicious_benchmarks_come_first_and_then_the_quickest() -> None:
 
 
 def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """3.5 % for ever, between the thresholds: a last analysis follows when the time is up, whenever that is."""
+    """3.5 % stays between the thresholds. The last analysis comes when the time is up."""
     analysed: list[int] = []
 
     def judge(differences: Sequence[float], *rest: Any, **named: Any) -> Judgement:
@@ -265,7 +265,7 @@ def test_analyses_follow_numbers_of_pairs_that_are_fixed_beforehand(monkeypatch:
 
 
 def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of the false alarms, most for the last analysis; 85 % of the misses."""
+    """All of the false positives, most in the last analysis, and 85 % of the misses."""
     false_alarms: list[float] = []
     misses: list[float] = []
 
@@ -287,7 +287,7 @@ def test_the_errors_of_all_analyses_together_are_those_allowed(monkeypatch: pyte
 
 
 def test_a_slower_machine_is_allowed_for() -> None:
-    """Pairs take twice what was expected: fewer of them, and no more time."""
+    """If pairs take twice as long as expected, there are fewer of them."""
     pairs = Pairs(zigzag(0.035, 0.08), factor=2.0)
     found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
@@ -309,7 +309,7 @@ def test_pairs_between_two_analyses_count_when_the_time_is_up() -> None:
 
 
 def test_a_costly_benchmark_gets_the_pairs_that_fit() -> None:
-    """Open after the first stage, then more than twice as slow: 9 s a pair, so two more pairs, not four."""
+    """At 9 s per pair it gets two more pairs, not four."""
     worst = {True: 0.03, False: math.log(2.4)}
     pairs = Pairs(
         lambda plan, pair: 0.01 * (pair % 3) + (worst[pair <= FIRST_ANALYSES[-1]] if plan.key == KEY else 0.0),
@@ -321,7 +321,7 @@ def test_a_costly_benchmark_gets_the_pairs_that_fit() -> None:
 
 
 def test_the_worst_are_compared_first_and_the_rest_if_there_is_time() -> None:
-    """The worst fit and, of the rest, the fast one but not the slow one."""
+    """There is time for the slower changes, and for the fast one of the others."""
     plans = [
         BenchmarkPlan("worst", 0.01, LIMITS),
         BenchmarkPlan("slow", 0.3, LIMITS),
@@ -334,13 +334,13 @@ def test_the_worst_are_compared_first_and_the_rest_if_there_is_time() -> None:
 
 
 def many() -> list[BenchmarkPlan]:
-    """150, the worst first, of which ten take 300 ms: five of the worst, and five of the others."""
+    """Return 150 benchmarks, the slowest change first. Ten of them take 300 ms."""
     slow = [BenchmarkPlan(f"{which}_{number}", 0.3, LIMITS) for which in ("worst", "late") for number in range(5)]
     return slow[:5] + plans_of(140) + slow[5:]
 
 
 def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
-    """The worst come first, slow as they are; of the others those that fit, and the rest is reported."""
+    """The slowest changes come first. The benchmarks without time are reported."""
     pairs = Pairs(zigzag(0.0, 0.005))
     found = compared(many(), pairs)
     assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
@@ -354,7 +354,7 @@ def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
 
 @pytest.mark.parametrize(("factor", "least"), [(1.5, 14), (2.5, 3)])
 def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: int) -> None:
-    """It took more of the time than was planned for the first stage: the second pair runs all the same."""
+    """The first pair takes longer than planned for its stage, and the second pair runs nevertheless."""
     pairs = Pairs(zigzag(0.0, 0.005), factor)
     found = compared(many(), pairs)
     assert len(found.judgements) >= least
@@ -363,7 +363,7 @@ def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: in
 
 
 def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
-    """One of the worst is 9 % slower: its second stage comes first, and then there is time for a few others."""
+    """The second stage of a benchmark that is 9 % slower comes before first stages of others."""
     pairs = Pairs(
         lambda plan, pair: (0.09 if plan.key == "worst_1" else 0.0) + 0.006 * (-1) ** pair,
     )
@@ -377,7 +377,7 @@ def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
 
 
 def test_a_benchmark_that_cannot_run_is_not_measured_again() -> None:
-    """It fails in the first pair; the others go on."""
+    """It fails in the first pair, and the others go on."""
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
         del then
@@ -390,7 +390,7 @@ def test_a_benchmark_that_cannot_run_is_not_measured_again() -> None:
 
 
 def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dict[str, str]:
-    """Verdicts where the first benchmark is slower; processes vary by 0.6 to 1.2 %, one block in ten is disturbed."""
+    """Simulate verdicts with a slower first benchmark, a process spread of 0.6 to 1.2 % and 10 % disturbed blocks."""
     spreads = {plan.key: rng.choice((0.006, 0.009, 0.012)) for plan in plans_of(benchmarks)}
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
@@ -410,13 +410,13 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
 
 
 def test_at_the_tolerance_few_comparisons_fail() -> None:
-    """2 % slower is on the border: of 200 comparisons of ten benchmarks 7 would be too many (p < 0.01)."""
+    """With slow-downs of 2 %, fewer than 7 of 200 comparisons of ten benchmarks fail (p < 0.01)."""
     rng = random.Random(1)
     assert sum("regression" in simulated(0.02, rng).values() for _ in range(200)) <= 6
 
 
 def test_without_a_change_no_comparison_fails_and_few_are_inconclusive() -> None:
-    """200 comparisons of ten benchmarks each."""
+    """200 comparisons of ten benchmarks."""
     rng = random.Random(2)
     comparisons = [simulated(0.0, rng) for _ in range(200)]
     assert not any("regression" in verdicts.values() for verdicts in comparisons)
@@ -425,13 +425,13 @@ def test_without_a_change_no_comparison_fails_and_few_are_inconclusive() -> None
 
 @pytest.mark.parametrize(("effect", "least"), [(0.05, 194), (0.1, 198)])
 def test_slow_downs_of_the_minimum_effect_are_caught(effect: float, least: int) -> None:
-    """Of 200 comparisons with a slow-down in one of ten benchmarks."""
+    """200 comparisons with a slow-down in one of ten benchmarks."""
     rng = random.Random(3)
     assert sum(simulated(effect, rng)[KEY] == "regression" for _ in range(200)) >= least
 
 
 def test_the_next_pair_is_announced_if_there_will_be_one() -> None:
-    """Benchmarks of a pair are all that can be in the next one, until the first analysis or the end of the time."""
+    """The next pair can only have benchmarks of the current one, until the first analysis or the end."""
     pairs = Pairs(zigzag(0.035, 0.2))
 
     found = compared(plans_of(2), pairs)

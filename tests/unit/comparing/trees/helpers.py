@@ -1,4 +1,4 @@
-"""What several tests of trees need."""
+"""Helpers for tests of trees."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def make(
     reported: list[str] | None = None,
     also_copy: Sequence[str] = (),
 ) -> Sides:
-    """Sides that run in our own environment."""
+    """Make sides that use this environment."""
     say = (reported if reported is not None else []).append
     return make_sides(
         root, commit, directories=directories, cache=cache, results="results", also_copy=also_copy, say=say
@@ -43,12 +43,12 @@ def make(
 
 
 def asked(root: Path, python: Path, path: str, modules: Sequence[str]) -> dict[str, str]:
-    """Where a process of a side says that it imports modules from."""
+    """Return the origins of modules as a process of a side sees them."""
     return dict(answer(python, ASK, *modules, cwd=root, PYTHONPATH=os.pathsep.join([path, str(SOURCE)])))
 
 
 def answer(python: Path, program: str, *arguments: str, cwd: Path, **environ: str) -> Any:
-    """What a program prints as JSON."""
+    """Return the JSON that a program prints."""
     done = subprocess.run(
         [str(python), "-c", program, *arguments],
         cwd=cwd,
@@ -61,7 +61,7 @@ def answer(python: Path, program: str, *arguments: str, cwd: Path, **environ: st
 
 
 def reads(names: list[str], traces: Path, changed: set[Path]) -> bool:
-    """Whether one of them has read one of these, or what is below it."""
+    """Return whether a process has read one of these paths, or a path below one."""
     found = affected(names, traces, dict.fromkeys(changed))
     assert not found
     return found is None

@@ -27,7 +27,7 @@ def traces(tmp_path: Path) -> Path:
 
 
 def test_a_path_stands_for_all_below_it(tmp_path: Path, traces: Path) -> None:
-    """Also where it is read through a link, and what pytest has compiled; a name that only begins alike is another."""
+    """It can be read through a link or compiled by pytest. A path with the same beginning is another one."""
     (tmp_path / "link").symlink_to(tmp_path / "package")
     (traces / "app").write_text(
         f"{tmp_path}/link/module.py\n{tmp_path}/other/__pycache__/test_it.cpython-311-pytest-9.0.1.pyc\n"
@@ -77,7 +77,7 @@ FILE, DATA, PURE = Path("/tree/file.py"), Path("/tree/data.csv"), Path("/site/pu
 def test_benchmarks_are_affected_by_the_calls_in_a_trace(
     traces: Path, lines: list[str], expected: set[str] | None
 ) -> None:
-    """Those that called it; all if it ran before any, or in a process only when a benchmark first needed it."""
+    """All are affected by calls before the first benchmark, or by calls only in a first run."""
     stages = '["first", "a"]\n["first", "b"]\n["again", "a"]\n["again", "b"]\n["fixture", "b", "c"]\n'
     (traces / STAGES).write_text(stages)
     (traces / "tests").write_text("".join(f"{line}\n" for line in lines))
@@ -88,7 +88,7 @@ def test_benchmarks_are_affected_by_the_calls_in_a_trace(
 
 
 def test_calls_of_what_did_not_change_affect_nothing(traces: Path) -> None:
-    """They are recorded for packages that cannot be judged."""
+    """Calls of unjudged packages are recorded, too."""
     (traces / "worker").write_text("@ 0 7 * /site/other\n% /site/other/part.py\n")
     assert affected(["worker"], traces, {PURE: EVERY}) == set()
     assert affected(["worker"], traces, {Path("/site/other"): EVERY}) is None
@@ -114,7 +114,7 @@ def test_functions_that_differ_may_make_something_that_stays(
 
 
 def install(site: Path, name: str, files: list[str] | None) -> None:
-    """A package as an installer leaves it."""
+    """Write a package as an installer does."""
     folder = site / f"{name}-1.0.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -123,7 +123,7 @@ def install(site: Path, name: str, files: list[str] | None) -> None:
 
 
 def test_paths_of_packages_are_their_top_level_files_and_folders(tmp_path: Path) -> None:
-    """Their top-level files and folders; nothing of a missing package, and nothing outside."""
+    """Missing packages and files outside of the folder do not count."""
     install(tmp_path, "pure", ["pure/__init__.py", "pure/deep/er.py", "_pure.py", "__pycache__/_pure.cpython-311.pyc"])
     install(tmp_path, "tool", ["../../bin/tool", "tool.py"])
     install(tmp_path, "fast", ["fast/__init__.py", "fast/_fast.cpython-311-x86_64-linux-gnu.so"])
@@ -141,7 +141,7 @@ def test_paths_are_unknown_without_a_record_or_with_code_at_the_start(tmp_path: 
 
 @pytest.mark.parametrize(("base", "head", "functions"), [("1", "2", EVERY), ("", "2", None), ("1", "", None)])
 def test_a_package_that_one_side_lacks_acts_without_a_call(base: str, head: str, functions: object) -> None:
-    """Whether it can be imported makes a difference."""
+    """Code can check whether the package can be imported."""
     side = Side("head", Path("/tree"), Path(sys.executable), Path("/tree"))
     sides = Sides(side, side, [], [("pytest", base, head)], [], [], Extras([], []), Path("/"))
     changed = changed_paths(sides)["head"]
@@ -175,7 +175,7 @@ class Options:
     ],
 )
 def test_a_package_whose_values_differ_acts_without_a_call(tmp_path: Path, old: str, new: str, found: bool) -> None:
-    """A constant is read by whoever imports it. The number of the version slows nothing down."""
+    """Importing code may use a constant. A version number makes nothing slower."""
     for side, text in (("base", VALUES), ("head", VALUES.replace(old, new))):
         install(tmp_path / side, "package", ["package.py"])
         (tmp_path / side / "package.py").write_text(text)
@@ -268,7 +268,7 @@ def test_changed_functions_of_two_versions(tmp_path: Path, old: str, new: str, e
 
 
 def test_a_removed_function_or_a_new_order_changes_more_than_a_function(tmp_path: Path) -> None:
-    """A removed function may be looked up by name, and the order of statements counts."""
+    """A removed function may be looked up by name, and the order of statements matters."""
     assert changed_between(tmp_path, "x = 1\ny = 2\n", "y = 2\nx = 1\n") is None
     assert changed_between(tmp_path, "def f(): pass\ndef g(): pass\n", "def f(): pass\n") is None
 
@@ -280,7 +280,7 @@ def test_a_cached_or_compiled_function_changes_more_than_a_function(tmp_path: Pa
 
 
 def test_other_differences_than_of_python_code_are_no_functions(tmp_path: Path) -> None:
-    """Of a file's mode, a link, another kind of file, and a file that one side lacks, nobody knows what they change."""
+    """The effects of a file's mode, a link, other files and missing files are unknown."""
     source = "def f(): pass\n"
     assert changed_between(tmp_path, source, source) is None
     for name in ("base.txt", "head.txt"):

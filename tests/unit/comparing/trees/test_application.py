@@ -1,4 +1,4 @@
-"""The environment of an application whose packages no environment can share with Plumbline."""
+"""The separate environment of an application."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ OTHER_PYTHON = "#!/bin/sh\necho '[[3, 8], []]'\n"
 
 
 def environment(folder: Path, **packages: str) -> ApplicationEnvironment:
-    """An environment with these packages, as far as a comparison looks at it."""
+    """Write the parts of an environment with these packages that a comparison reads."""
     for name, version in packages.items():
         info = folder / f"{name}-{version}.dist-info"
         info.mkdir(parents=True)
@@ -39,7 +39,7 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_packages_of_two_environments_differ_by_what_is_installed(trees: tuple[Path, Path], tmp_path: Path) -> None:
-    """Also those that the lock files leave out."""
+    """Packages that the lock files leave out count, too."""
     base = environment(tmp_path / "1", web="1", same="1", below="1")
     head = environment(tmp_path / "2", web="2", same="1", below="2", new="1")
     assert application_changes(*trees, "", base, head) == (
@@ -83,7 +83,7 @@ def test_a_python_that_cannot_serve_the_application_is_named(tmp_path: Path, pyt
 
 
 def test_the_python_of_a_folder_is_found(tmp_path: Path) -> None:
-    """The path is one of the working tree, whichever copy of that the application is served from."""
+    """The path is relative to the working tree, for each copy of the application."""
     (tmp_path / "venv").symlink_to(Path(sys.executable).parents[1])
     settings = Settings(app=AppSettings("a:b", python="venv"))
     found = application_environment(settings, tmp_path, Path("/copy"), Path("/copy"), tmp_path, print)
@@ -100,7 +100,7 @@ def test_a_project_that_says_nothing_of_its_packages_has_no_environment(tmp_path
 
 
 def test_each_of_two_environments_holds_its_own_part(tmp_path: Path) -> None:
-    """The versions of the application's lock file are none of the suite's."""
+    """Versions of the application's lock file do not apply to the suite."""
     (tmp_path / SUITE).mkdir(parents=True)
     (tmp_path / SUITE / "requirements.txt").write_text("pytest-plumbline\n-e .\n")
     (tmp_path / "requirements.txt").write_text("httpx==0.23.3\n")

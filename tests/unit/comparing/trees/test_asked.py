@@ -49,14 +49,14 @@ source = { registry = "https://pypi.org/simple" }
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with an empty list of what its suite needs."""
+    """A project with a suite that has no requirements."""
     (tmp_path / SUITE).mkdir(parents=True)
     (tmp_path / SUITE_FILE).touch()
     return tmp_path
 
 
 def test_a_lock_file_says_versions_and_pyproject_says_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only a group asks for is preferred: it need not be installed, nor fit to the suite."""
+    """Versions of groups are only preferred: they need not be installed or fit the suite."""
     monkeypatch.setattr(asked, "EXPORTS", {})
     (root / "pyproject.toml").write_text(PROJECT)
     (root / "poetry.lock").write_text(POETRY_LOCK)
@@ -67,7 +67,7 @@ def test_a_lock_file_says_versions_and_pyproject_says_names(root: Path, monkeypa
 
 
 def test_uv_exports_its_own_lock_file(root: Path) -> None:
-    """And the log says so."""
+    """The log says so."""
     (root / "pyproject.toml").write_text(PROJECT)
     (root / "uv.lock").write_text(UV_LOCK)
     found, source = asked_for(root, root, InstallSettings())
@@ -76,7 +76,7 @@ def test_uv_exports_its_own_lock_file(root: Path) -> None:
 
 
 def test_a_lock_file_is_read_if_its_tool_cannot_be_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without uv, or with one that refuses the file, the versions are the same."""
+    """The versions are the same without uv, and if uv refuses the file."""
     (root / "pyproject.toml").write_text(PROJECT)
     (root / "uv.lock").write_text(UV_LOCK)
     for command in ("no-such-tool", "false"):
@@ -98,7 +98,7 @@ def test_a_lock_file_is_read_if_its_tool_cannot_be_run(root: Path, monkeypatch: 
     ],
 )
 def test_the_requirements_files_of_production_count(root: Path, files: list[str], expected: list[str]) -> None:
-    """If there is no lock file of a tool."""
+    """They count if there is no lock file."""
     for name in files:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("version = 1" if name == "uv.lock" else "idna==3.7")
@@ -108,7 +108,7 @@ def test_the_requirements_files_of_production_count(root: Path, files: list[str]
 
 
 def test_settings_name_other_requirements_files(root: Path) -> None:
-    """Whatever else is there."""
+    """Other files do not count."""
     (root / "deploy.txt").write_text("idna==3.7")
     (root / "requirements.txt").write_text("idna==3.6")
     found, _ = asked_for(root, root, InstallSettings(requirements=["deploy.txt"]))
@@ -136,7 +136,7 @@ def test_settings_name_other_requirements_files(root: Path) -> None:
 def test_a_project_that_cannot_be_installed_gives_its_dependencies(
     root: Path, pyproject: str, files: list[str], buildable: bool
 ) -> None:
-    """As its tool would: Poetry without a package, uv without a build system, Django without pyproject.toml."""
+    """Examples: Poetry without a package, uv without a build system, Django without pyproject.toml."""
     (root / "pyproject.toml").write_text(pyproject)
     for name in files:
         (root / name).parent.mkdir(exist_ok=True)
@@ -147,7 +147,7 @@ def test_a_project_that_cannot_be_installed_gives_its_dependencies(
 
 
 def test_the_suite_or_the_settings_may_ask_for_the_application(root: Path) -> None:
-    """A line of the suite's requirements wins; settings leave out the application, or add extras of it."""
+    """The suite's requirements have priority. Settings can leave out the application, or add extras."""
     (root / "pyproject.toml").write_text(PROJECT + BUILT)
     assert asked_for(root, root, InstallSettings(extras=["web"]))[0].lines == ["-e .[web]"]
     without = asked_for(root, root, InstallSettings(application="dependencies", extras=["web"]))[0]
@@ -159,7 +159,7 @@ def test_the_suite_or_the_settings_may_ask_for_the_application(root: Path) -> No
 
 
 def test_poetrys_dependencies_come_from_its_lock_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a build system, or the lock file, can tell them; otherwise there is advice."""
+    """Without a lock file or a build system there is advice."""
     monkeypatch.setattr(asked, "EXPORTS", {})
     (root / "pyproject.toml").write_text(POETRY)
     with pytest.raises(InstallError, match=r'list them in .*, and set `application = "off"` in \[install\]'):
@@ -169,13 +169,13 @@ def test_poetrys_dependencies_come_from_its_lock_file(root: Path, monkeypatch: p
 
 
 def test_a_lock_file_of_an_unknown_kind_is_named(root: Path) -> None:
-    """Nothing is installed from it, and the log says that."""
+    """Nothing is installed from it, and the log says so."""
     (root / "Pipfile.lock").write_text("{}")
     assert asked_for(root, root, InstallSettings())[1][0] == "Pipfile.lock is not read, as its format is unknown"
 
 
 def test_files_that_are_named_elsewhere_count(root: Path) -> None:
-    """Requirements files that name each other, and the metadata of packages in folders."""
+    """Requirements files can include others, and local packages have metadata."""
     (root / "requirements.txt").write_text("-r more.txt")
     (root / "more.txt").write_text("idna==3.7")
     (root / "a lib").mkdir()
@@ -188,7 +188,7 @@ def test_files_that_are_named_elsewhere_count(root: Path) -> None:
 
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
 def test_versions_that_cannot_be_had_are_an_error(root: Path, with_uv: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the last lines of the tool that tried."""
+    """The message has the last lines of the installer."""
     if not with_uv:
         monkeypatch.setattr("plumbline.comparing.trees.installers.find_uv", list)
     (root / SUITE_FILE).write_text("plumb-none==1")

@@ -1,4 +1,4 @@
-"""A commit's files as git would check them out here: in sparse and partial clones, with filters, links and Git LFS."""
+"""The files of a commit in sparse and partial clones, with filters, links and Git LFS."""
 
 import hashlib
 import shutil
@@ -15,18 +15,18 @@ SUITE = {"tests/performance/test_it.py": "a test"}
 
 
 def sides_of(repository: Repository, commit: str = "HEAD") -> Sides:
-    """Both sides; the cache is a folder beside the repository."""
+    """Make both sides, with a cache beside the repository."""
     return make(repository.root, repository.root.parent / "cache", commit)
 
 
 def pointer(contents: str) -> str:
-    """What git has of a file whose contents Git LFS keeps."""
+    """Return the pointer of Git LFS to these contents."""
     digest = hashlib.sha256(contents.encode()).hexdigest()
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(contents)}\n"
 
 
 def keep_object(repository: Repository, contents: str) -> None:
-    """Keep contents where Git LFS does."""
+    """Store contents in the folder of Git LFS."""
     digest = hashlib.sha256(contents.encode()).hexdigest()
     path = repository.root / ".git" / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
     path.parent.mkdir(parents=True)
@@ -35,7 +35,7 @@ def keep_object(repository: Repository, contents: str) -> None:
 
 @pytest.fixture
 def with_lfs(tmp_path: Path) -> Repository:
-    """A change of one file that Git LFS keeps, beside one that does not change; the working tree has both."""
+    """A change of one of two files in Git LFS. The working tree has the contents of both."""
     made = Repository.create(tmp_path / "repository", {"a.bin": pointer("a"), "b.bin": pointer("b"), **SUITE})
     made.commit({"a.bin": pointer("new a")})
     made.write({"a.bin": "new a", "b.bin": "b"})
@@ -43,7 +43,7 @@ def with_lfs(tmp_path: Path) -> Repository:
 
 
 def test_each_commit_has_its_own_attributes(tmp_path: Path) -> None:
-    """Line ends are those that a checkout of that commit has here, and no file is left out as an archive does it."""
+    """Line ends are those of a checkout, and `export-ignore` leaves out no file."""
     before = {"a.txt": "one\n", "b.txt": "two\n", ".gitattributes": "*.txt export-ignore\n"}
     repository = Repository.create(tmp_path / "repository", before)
     repository.commit({".gitattributes": "a.txt eol=crlf\n"})
@@ -58,7 +58,7 @@ def test_each_commit_has_its_own_attributes(tmp_path: Path) -> None:
 
 
 def test_both_sides_of_a_sparse_checkout_are_sparse(tmp_path: Path) -> None:
-    """Files outside of it are no difference; after it has grown, they are there."""
+    """Files outside of it do not differ. A larger checkout has them."""
     before = {"in/a.py": "old", "out/b.py": "old", **SUITE}
     repository = Repository.create(tmp_path / "repository", before)
     repository.commit({"in/a.py": "new", "out/b.py": "new"})
@@ -69,7 +69,7 @@ def test_both_sides_of_a_sparse_checkout_are_sparse(tmp_path: Path) -> None:
 
 
 def test_a_partial_clone_fetches_the_files_of_the_base(tmp_path: Path) -> None:
-    """If its remote does not answer, the message says what to do."""
+    """If its remote does not answer, the message has advice."""
     repository = Repository.create(tmp_path / "repository", {"a.py": "old", **SUITE})
     repository.commit({"a.py": "new"})
     repository.git("config", "uploadpack.allowFilter", "true")
@@ -83,7 +83,7 @@ def test_a_partial_clone_fetches_the_files_of_the_base(tmp_path: Path) -> None:
 
 
 def test_contents_that_git_lfs_keeps_are_filled_in(with_lfs: Repository) -> None:
-    """From the working tree, and from where Git LFS keeps them; it need not be installed."""
+    """They come from the working tree and from the folder of Git LFS, which need not be installed."""
     keep_object(with_lfs, "a")
     sides = sides_of(with_lfs, "HEAD~1")
     assert [(sides.base.root / name).read_text() for name in ("a.bin", "b.bin")] == ["a", "b"]
@@ -91,7 +91,7 @@ def test_contents_that_git_lfs_keeps_are_filled_in(with_lfs: Repository) -> None
 
 
 def test_contents_that_git_lfs_cannot_bring_are_named(with_lfs: Repository) -> None:
-    """As is the command that fetches them. A file that the change removes is no other case."""
+    """The message has the command that fetches them."""
     message = r"the base's a\.bin is a pointer of Git LFS, .*: `git lfs install && git lfs fetch origin "
     with pytest.raises(NoBase, match=message):
         sides_of(with_lfs, "HEAD~1")
@@ -101,7 +101,7 @@ def test_contents_that_git_lfs_cannot_bring_are_named(with_lfs: Repository) -> N
 
 
 def test_pointers_stay_pointers_if_the_working_tree_has_no_contents(with_lfs: Repository) -> None:
-    """As in a pipeline without Git LFS; once it has brought the contents, the copy is made anew."""
+    """As in a pipeline without Git LFS. After `git lfs pull` the copy is made again."""
     with_lfs.write({"a.bin": pointer("new a"), "b.bin": pointer("b")})
     assert sides_of(with_lfs, "HEAD~1").files == ["a.bin"]
     (with_lfs.root / "a.bin").unlink()
@@ -112,7 +112,7 @@ def test_pointers_stay_pointers_if_the_working_tree_has_no_contents(with_lfs: Re
 
 
 def test_a_filter_that_fails_is_reported(tmp_path: Path) -> None:
-    """Git itself would leave the file as it is."""
+    """Git itself would keep the file as it is."""
     before = {"a.txt": "one", ".gitattributes": "*.txt filter=odd\n", **SUITE}
     repository = Repository.create(tmp_path / "repository", before)
     repository.git("config", "filter.odd.smudge", "tr o e")
@@ -126,7 +126,7 @@ def test_a_filter_that_fails_is_reported(tmp_path: Path) -> None:
 
 
 def test_links_lead_into_the_copy_or_to_what_is_outside(tmp_path: Path) -> None:
-    """A link by a full path would lead the base into the working tree, and a relative one from the cache to nowhere."""
+    """Absolute links would lead base into the working tree, and relative ones to nowhere."""
     (tmp_path / "outside").mkdir()
     repository = Repository.create(tmp_path / "repository", {"part/a.py": "old", **SUITE})
     for name, target in (("full", repository.root / "part"), ("outside", "../outside"), ("part/b.py", "a.py")):
@@ -143,7 +143,7 @@ def test_links_lead_into_the_copy_or_to_what_is_outside(tmp_path: Path) -> None:
 
 
 def test_a_repository_is_one_by_whichever_path(tmp_path: Path) -> None:
-    """Links may lead to it and to the cache."""
+    """Links can lead to the repository and to the cache."""
     repository = Repository.create(tmp_path / "real" / "repository", {"app.py": "old", **SUITE})
     repository.commit({"app.py": "new"})
     (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -153,7 +153,7 @@ def test_a_repository_is_one_by_whichever_path(tmp_path: Path) -> None:
 
 
 def test_a_linked_worktree_has_its_own_head(tmp_path: Path) -> None:
-    """Its `.git` is a file; what it ignores and its sparse checkout are its own."""
+    """Its `.git` is a file, and it has its own ignored files and sparse checkout."""
     repository = Repository.create(tmp_path / "repository", {"app.py": "old", **SUITE})
     repository.git("worktree", "add", "--quiet", str(tmp_path / "linked"))
     linked = Repository(tmp_path / "linked")
@@ -164,7 +164,7 @@ def test_a_linked_worktree_has_its_own_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("linked", ["tests", "tests/performance"])
 def test_a_linked_suite_is_the_working_trees_on_both_sides(tmp_path: Path, linked: str) -> None:
-    """Whether base has the link as well, or the folder itself."""
+    """Base may have the same link, or a folder."""
     repository = Repository.create(tmp_path / "repository", {"app.py": "old", **SUITE})
     (repository.root / "common").mkdir()
     (repository.root / linked).rename(repository.root / "common" / "suite")
@@ -178,7 +178,7 @@ def test_a_linked_suite_is_the_working_trees_on_both_sides(tmp_path: Path, linke
 
 
 def test_a_submodule_is_fetched_if_the_base_has_another_commit_of_it(tmp_path: Path) -> None:
-    """As pipelines check out the newest commit alone."""
+    """Pipelines check out only the newest commit."""
     library = Repository.create(tmp_path / "library", {"lib.py": "old"})
     repository = Repository.create(tmp_path / "repository", SUITE)
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
@@ -191,7 +191,7 @@ def test_a_submodule_is_fetched_if_the_base_has_another_commit_of_it(tmp_path: P
 
 
 def test_a_link_of_a_submodule_leads_into_the_copy(tmp_path: Path) -> None:
-    """Though it leads out of the submodule."""
+    """The link leads out of the submodule."""
     library = Repository.create(tmp_path / "library", {"lib.py": "old"})
     (library.root / "app.py").symlink_to("../../app.py")
     library.commit()
@@ -205,7 +205,7 @@ def test_a_link_of_a_submodule_leads_into_the_copy(tmp_path: Path) -> None:
 
 
 def test_a_submodule_that_the_change_removes_is_named(tmp_path: Path) -> None:
-    """One that is not checked out is on neither side."""
+    """A submodule that is not checked out is on neither side."""
     library = Repository.create(tmp_path / "library", {"lib.py": "old"})
     repository = Repository.create(tmp_path / "repository", SUITE)
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")

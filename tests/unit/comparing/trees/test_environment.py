@@ -69,7 +69,7 @@ print(json.dumps([importlib.metadata.version("plumb-tiny"), plumb_tiny.VERSION])
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL, token included, of a package index with versions 1.0 and 2.0 of plumb-tiny."""
+    """The URL, with a token, of a package index with versions 1.0 and 2.0 of plumb-tiny."""
     pages = tmp_path_factory.mktemp("index")
     folder = pages / "simple" / "plumb-tiny"
     folder.mkdir(parents=True)
@@ -105,7 +105,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def make_wheel(folder: Path, version: str) -> Path:
-    """A wheel of one module and one command that say their version."""
+    """Write a wheel with a module and a command that return their version."""
     path = folder / f"plumb_tiny-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         info = f"plumb_tiny-{version}.dist-info"
@@ -118,7 +118,7 @@ def make_wheel(folder: Path, version: str) -> Path:
 
 
 def make_wheel_above(folder: Path) -> Path:
-    """A wheel that needs version 1.0 of plumb-tiny."""
+    """Write a wheel that needs version 1.0 of plumb-tiny."""
     path = folder / "plumb_above-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         info = "plumb_above-1.0.dist-info"
@@ -131,12 +131,12 @@ def make_wheel_above(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def with_pip(index: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of such an environment with pip in it, to be read only."""
+    """The Python of an environment with pip. Do not change it."""
     return environment_with_tiny(tmp_path_factory.mktemp("with_pip") / "environment", index, "pip")
 
 
 def environment_with_tiny(folder: Path, index: str, installer: str) -> Path:
-    """The Python of an environment that sees our packages, and has version 2.0 from the index."""
+    """The Python of an environment with our packages and version 2.0 of plumb-tiny."""
     subprocess.run(
         [sys.executable, "-m", "venv", *([] if installer == "pip" else ["--without-pip"]), folder], check=True
     )
@@ -150,7 +150,7 @@ def environment_with_tiny(folder: Path, index: str, installer: str) -> Path:
 
 
 def secretless(index: str, tmp_path: Path) -> dict[str, str]:
-    """Variables for pip and uv, which alone know the token; uv's cache is the test's own."""
+    """Variables for pip and uv, with the token and a cache of this test."""
     names = ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
     return {
         **dict.fromkeys(names, index),
@@ -184,7 +184,7 @@ def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The project beside it is. The base's environment has the same Plumbline."""
+    """The project is under test. The base's environment has the same Plumbline."""
     if installer == "uv" and not find_uv():
         pytest.skip("uv is not installed")
     vendored = tmp_path / "tests" / "performance" / "vendor" / "pytest-plumbline"
@@ -215,7 +215,7 @@ def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
 
 
 def holding(folder: Path, text: str) -> list[Path]:
-    """Files below a folder that contain a text; links are not followed."""
+    """Return the files in a folder that contain a text. Links are not followed."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     return [path for path in files if text.encode() in path.read_bytes()]
 
@@ -224,7 +224,7 @@ def holding(folder: Path, text: str) -> list[Path]:
 def test_the_base_environment_has_the_recorded_version(
     tmp_path: Path, index: str, installer: str, request: pytest.FixtureRequest
 ) -> None:
-    """Base gets the recorded version from an index with a password, head keeps its own, and the token is nowhere."""
+    """It comes from an index with a password. Head keeps its version, and the token is stored nowhere."""
     if installer == "uv" and not find_uv():
         pytest.skip("uv is not installed")
     repository = Repository.create(tmp_path / "repository", {"app.py": ""})
@@ -269,7 +269,7 @@ def test_the_base_environment_has_the_recorded_version(
 
 
 def test_a_package_that_base_lacked_is_removed(tmp_path: Path, with_pip: Path) -> None:
-    """An accelerator that head has added must not speed up base; a command's shebang leads to its own Python."""
+    """A new accelerator in head must not speed up base. Commands in base use base's Python."""
     program = (
         "import json, sys; from pathlib import Path; from plumbline.comparing.trees.environment import base_python;"
         "print(json.dumps(str(base_python(json.loads(sys.argv[2]), Path(sys.argv[1]), Path(), lambda line: None))))"
@@ -284,7 +284,7 @@ def test_a_package_that_base_lacked_is_removed(tmp_path: Path, with_pip: Path) -
 
 
 def test_what_a_change_needs_changes_with_it(tmp_path: Path, index: str) -> None:
-    """If the base's requirements leave it out: the version that head has does not fit. It is a difference, too."""
+    """A dependency that base's requirements leave out changes if head's version does not fit."""
     if not find_uv():
         pytest.skip("uv is not installed")
     repository = Repository.create(tmp_path / "repository", {"requirements.txt": "plumb-above==1.0\n"})
@@ -297,7 +297,6 @@ def test_what_a_change_needs_changes_with_it(tmp_path: Path, index: str) -> None
 
 
 def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment that was made with another version of Python is not used again."""
     made: list[Path] = []
     monkeypatch.setattr(environment, "_copy_environment", made.append)
     monkeypatch.setattr(environment, "_install", lambda *_: None)
@@ -309,12 +308,12 @@ def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: py
 
 
 def test_no_change_needs_no_environment(tmp_path: Path) -> None:
-    """If the packages are the same, both sides run on ours."""
+    """With the same packages both sides use this environment."""
     assert base_python({}, tmp_path, tmp_path, lambda _: None) == Path(sys.executable)
 
 
 def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If an environment doesn't fit on the disk, the message names the first file, and nothing is left."""
+    """The message names the first file, and nothing is left."""
     repository = Repository.create(tmp_path / "repository", {"app.py": ""})
     monkeypatch.setattr(environment, "_link", no_room)
     recorded = installed_packages() | {"plumb-tiny": "1.0"}
@@ -339,7 +338,7 @@ def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_token_in_a_path_is_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], shown: str
 ) -> None:
-    """Some indexes have the token in their path: pip and uv print that, and neither the message nor a file has it."""
+    """pip and uv print the path of an index, but neither the message nor a file has the token."""
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
         monkeypatch.setenv(name, f"http://127.0.0.1:9/{TOKEN}/simple")
     monkeypatch.setenv("PIP_RETRIES", "1")
@@ -357,7 +356,7 @@ def no_room(*_: str) -> None:
 
 
 def test_the_urls_of_packages_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its URL may hold a token; our own environment, whose files the copy links to, keeps it."""
+    """A URL can contain a token. This environment keeps its own files."""
     ours = {"web": tmp_path / "web.json", "local": tmp_path / "local.json"}
     for name, text in ("web", f'{{"url": "https://{TOKEN}@example.org/web.whl"}}'), ("local", '{"url": "file:///x"}'):
         ours[name].write_text(text)
@@ -377,7 +376,7 @@ def test_the_urls_of_packages_are_not_kept(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_cache_whose_path_no_environment_can_have(tmp_path: Path) -> None:
-    """`venv` refuses a colon, which separates paths: there is no base then, and the error says why."""
+    """`venv` refuses a path with a colon. The error says so."""
     with pytest.raises(NoBase, match="the base environment can't be made: Refusing to create a venv"):
         base_python({"redis": "6.4.0"}, tmp_path / "a:b", tmp_path, lambda _: None)
 
@@ -388,7 +387,7 @@ def test_a_cache_whose_path_no_environment_can_have(tmp_path: Path) -> None:
 def test_copies_that_are_installed_from_folders_of_the_repository(
     folder: str, info: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their code, not what is noted about them."""
+    """The code counts, not the metadata."""
     site, top = tmp_path / "site", tmp_path / "repository"
     about = site / "somelib-1.dist-info"
     about.mkdir(parents=True)

@@ -28,14 +28,14 @@ def repository(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def silent_remote() -> Iterator[str]:
-    """The address of a git server that accepts connections and never says a word."""
+    """The address of a git server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"git://127.0.0.1:{server.getsockname()[1]}/repository"
 
 
 @pytest.fixture(autouse=True)
 def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline that runs these tests has set variables for itself."""
+    """Unset the variables of a pipeline that runs these tests."""
     for name in os.environ:
         if name in git.TARGETS or name.startswith(("GITHUB_", "CI_")):
             monkeypatch.delenv(name)
@@ -53,25 +53,25 @@ def no_base(root: Path, revision: str = "", baseline: Path | None = None, variab
 
 
 def test_a_given_revision_is_compared_with_as_it_is(repository: Repository) -> None:
-    """`compare -- REV` is that commit, even if a pull request has a merge base."""
+    """A pull request does not change the base of `compare -- REV`."""
     found = base_of(repository.root, "HEAD~2", repository.root / BASELINE, variables={"GITHUB_BASE_REF": "main"})
     assert found == Base(repository.git("rev-parse", "HEAD~2"), "as asked: HEAD~2")
 
 
 def test_an_unknown_revision_is_named(repository: Repository) -> None:
-    """A misspelt or an option-like revision is named in the message, and never taken as an option."""
+    """A revision that looks like an option is not used as one."""
     assert "'mian' names no commit here" in no_base(repository.root, "mian")
     assert "'--all' names no commit here" in no_base(repository.root, "--all")
 
 
 def test_without_a_target_the_base_is_the_newest_change_of_the_baseline(repository: Repository) -> None:
-    """Without a pull request the base is the newest commit that changed the baseline, though later ones exist."""
+    """Later commits do not matter."""
     found = base_of(repository.root, "", repository.root / BASELINE)
     assert found == Base(repository.git("rev-parse", "HEAD~1"), f"the newest commit that changed {Path(BASELINE).name}")
 
 
 def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: Repository) -> None:
-    """The commit in a baseline is information: git alone says which commit changed the file."""
+    """Only git decides which commit changed the file, not the commit in the baseline."""
     recorded = '{"environment": {"commit": "deadbeef", "dirty": true}}'
     commit = repository.commit({BASELINE: recorded})
     repository.write({BASELINE: "{}"})
@@ -79,7 +79,7 @@ def test_a_dirty_baseline_still_leads_to_the_commit_that_changed_it(repository: 
 
 
 def test_a_baseline_that_was_never_committed_is_reported(repository: Repository) -> None:
-    """A fresh baseline leads to no commit, and none at all to the advice to record one."""
+    """The messages for an uncommitted and for a missing baseline differ."""
     repository.write({"new.json": "{}"})
     said = no_base(repository.root, baseline=repository.root / "new.json")
     assert said == "there is no commit to compare with: new.json is not in git. Commit it"
@@ -98,7 +98,7 @@ def test_a_baseline_that_was_never_committed_is_reported(repository: Repository)
 def test_the_base_of_a_pull_request_is_the_merge_base(
     repository: Repository, tmp_path: Path, variables: dict[str, str], why: str
 ) -> None:
-    """Commits that the target has got since then don't count, and PERF_BASE wins."""
+    """Later commits of the target do not matter. PERF_BASE has priority."""
     clone = repository.clone(tmp_path / "clone")
     clone.git("switch", "--quiet", "--create", "feature")
     clone.commit({"app.py": "three"})
@@ -109,7 +109,7 @@ def test_the_base_of_a_pull_request_is_the_merge_base(
 
 
 def test_gitlab_names_the_merge_base_itself(repository: Repository) -> None:
-    """CI_MERGE_REQUEST_DIFF_BASE_SHA is its own merge base, and the target's commit of a merged result wins over it."""
+    """The target's commit of a merged result has priority over CI_MERGE_REQUEST_DIFF_BASE_SHA."""
     first, second = repository.git("rev-parse", "HEAD~2"), repository.git("rev-parse", "HEAD~1")
     gitlab = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": first, "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": ""}
     assert base_of(repository.root, variables=gitlab).commit == first
@@ -117,7 +117,7 @@ def test_gitlab_names_the_merge_base_itself(repository: Repository) -> None:
 
 
 def test_a_clone_of_one_commit_is_deepened(repository: Repository, tmp_path: Path) -> None:
-    """A shallow clone's only commit looks as if it had made the baseline; the true one is fetched."""
+    """The only commit of a shallow clone seems to add the baseline. The right one is fetched."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     assert clone.git("log", "-1", "--format=%H", "--", BASELINE) == repository.head()
     found = base_of(clone.root, "", clone.root / BASELINE)
@@ -125,7 +125,7 @@ def test_a_clone_of_one_commit_is_deepened(repository: Repository, tmp_path: Pat
 
 
 def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, tmp_path: Path) -> None:
-    """As a pipeline checks a change out: one commit, on no branch, the target's branch not fetched."""
+    """A pipeline checks out one commit on no branch, without the target's branch."""
     fork = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     change = repository.commit({"app.py": "three"})
@@ -139,7 +139,7 @@ def test_a_detached_clone_of_one_commit_gets_its_target(repository: Repository, 
 
 @pytest.mark.parametrize("name", ["main", "origin/main"])
 def test_a_shallow_clone_gets_what_perf_base_names(repository: Repository, tmp_path: Path, name: str) -> None:
-    """By the name at the remote, or by the one that it has in a clone."""
+    """The name may be that of the remote or that of the clone."""
     fork = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     repository.commit({"app.py": "three"})
@@ -148,7 +148,7 @@ def test_a_shallow_clone_gets_what_perf_base_names(repository: Repository, tmp_p
 
 
 def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Path) -> None:
-    """A shallow clone gets a commit that is asked for without the history before it."""
+    """The history before it is not fetched."""
     revision = repository.git("rev-parse", "HEAD~2")
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     assert base_of(clone.root, revision).commit == revision
@@ -158,7 +158,7 @@ def test_a_given_revision_is_fetched_alone(repository: Repository, tmp_path: Pat
 def test_a_github_merge_has_its_base_as_first_parent(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first parent of GitHub's trial merge is fetched alone; of another commit, which says nothing, it isn't."""
+    """Only the parent of GitHub's test merge is fetched, not that of another commit."""
     target = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     repository.commit({"other.py": "three"})
@@ -176,7 +176,7 @@ def test_a_github_merge_has_its_base_as_first_parent(
 def test_the_base_that_gitlab_names_is_fetched_alone(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Of a merged result, the target's newest commit is the merge base itself."""
+    """For a merged result, the merge base is the target's newest commit."""
     target = repository.head()
     repository.commit({"app.py": "three"})
     clone = repository.clone(tmp_path / "clone", "--depth=1")
@@ -185,7 +185,7 @@ def test_the_base_that_gitlab_names_is_fetched_alone(
 
 
 def test_a_whole_clone_is_never_cut_off(repository: Repository, tmp_path: Path) -> None:
-    """Fetching a commit that is missing here leaves the history of a whole clone whole."""
+    """Fetching a missing commit does not make a complete clone shallow."""
     clone = repository.clone(tmp_path / "clone")
     revision = repository.commit({"app.py": "three"})
     assert base_of(clone.root, revision).commit == revision
@@ -202,7 +202,7 @@ def test_a_missing_commit_is_named(repository: Repository, tmp_path: Path) -> No
 
 
 def test_a_remote_that_refuses_is_reported(repository: Repository, tmp_path: Path) -> None:
-    """A shallow clone whose remote refuses ends with the last line of git, without the token in its URL."""
+    """The message ends with git's last line, without the token in the URL."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("remote", "set-url", "origin", "http://user:hush@127.0.0.1:9/repository?token=hush2")
     message = no_base(clone.root, baseline=clone.root / BASELINE)
@@ -213,7 +213,7 @@ def test_a_remote_that_refuses_is_reported(repository: Repository, tmp_path: Pat
 def test_a_remote_that_hangs_costs_no_more_than_the_limit(
     repository: Repository, tmp_path: Path, silent_remote: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that never answers is given up at the limit, however many fetches there were to try."""
+    """The limit is for all fetches together."""
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("remote", "set-url", "origin", silent_remote)
     monkeypatch.setattr(git, "FETCH_LIMIT_S", 0.3)
@@ -222,7 +222,7 @@ def test_a_remote_that_hangs_costs_no_more_than_the_limit(
 
 
 def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
-    """In a workspace, the baseline's path counts below the project, wherever the repository begins."""
+    """The path of the baseline is relative to the project, not to the repository."""
     repository = Repository.create(tmp_path / "repository", {f"services/api/{BASELINE}": "{}"})
     repository.commit({"services/other.py": ""})
     project = repository.root / "services" / "api"
@@ -231,33 +231,31 @@ def test_a_subdirectory_is_a_project_of_its_own(tmp_path: Path) -> None:
 
 
 def test_variables_of_a_git_hook_are_ignored(repository: Repository, tmp_path: Path) -> None:
-    """Run from a hook of another repository, git still looks into the project's own."""
+    """A hook of another repository does not change the result."""
     other = Repository.create(tmp_path / "other", {"file": ""})
     found = base_of(repository.root, "HEAD", None, variables={"GIT_DIR": str(other.root / ".git")})
     assert found.commit == repository.head()
 
 
 def test_a_missing_repository_is_reported(tmp_path: Path) -> None:
-    """A folder that is in no repository is named, with the error of git."""
+    """The message has the folder and git's error."""
     message = no_base(tmp_path, "main", variables={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
     assert "not a git repository" in message
     assert str(tmp_path) in message
 
 
 def test_a_missing_git_is_reported(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says that git is not installed."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "git is not installed" in no_base(repository.root, "main")
 
 
 def test_a_repository_without_commits_is_reported(tmp_path: Path) -> None:
-    """A repository without a commit has nothing to compare with."""
     subprocess.run(["git", "init", "--quiet", str(tmp_path / "empty")], check=True)
     assert re.search(r"'HEAD' names no commit here \(there is no remote", no_base(tmp_path / "empty", "HEAD"))
 
 
 def test_the_baseline_of_the_base_is_read_from_its_commit(tmp_path: Path) -> None:
-    """Not from the working tree; a file that is not there or is damaged is none."""
+    """A missing or damaged file is None."""
     old, new = (results(benchmark("a.py::test_it", None, process_medians=[median])) for median in (1.0, 2.0))
     repository = Repository.create(tmp_path / "repository", {BASELINE: dump_results(old)})
     first = Base(repository.head(), "as asked")
@@ -274,7 +272,7 @@ def test_the_baseline_of_the_base_is_read_from_its_commit(tmp_path: Path) -> Non
 
 
 def test_a_changed_lock_file_is_seen_wherever_it_is(tmp_path: Path) -> None:
-    """From a folder of the repository as well, and before it is committed."""
+    """From a folder of the repository, too, and before it is committed."""
     files = {"uv.lock": "one", "services/shop/requirements-dev.txt": "one", "services/shop/app.py": "one"}
     repository = Repository.create(tmp_path / "repository", files)
     base, root = Base(repository.head(), "as asked"), repository.root / "services" / "shop"
@@ -288,7 +286,7 @@ def test_a_changed_lock_file_is_seen_wherever_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("linked", [".", "tests"])
 def test_a_baseline_is_found_through_links(tmp_path: Path, linked: str) -> None:
-    """Git itself follows none, whether it leads to the repository or to a folder in it."""
+    """Git itself does not follow links to the repository or to a folder in it."""
     repository = Repository.create(tmp_path / "repository", {"app.py": "one"})
     (repository.root / "moved" / "performance" / "baselines").mkdir(parents=True)
     (repository.root / "tests").symlink_to("moved")

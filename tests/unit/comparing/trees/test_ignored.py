@@ -1,4 +1,4 @@
-"""Files that git ignores, and files outside of the repository: in both copies, and nothing else is."""
+"""Files that git ignores and files outside of the repository, in both copies."""
 
 import os
 import sys
@@ -40,7 +40,7 @@ def extras(repository: Repository, *also_copy: str) -> Extras:
 
 
 def test_both_copies_have_what_git_ignores(repository: Repository, cache: Path) -> None:
-    """Code, data and whole folders, at any place of the repository."""
+    """Code, data and folders, anywhere in the repository."""
     names = ["orders_pb2.py", "app/_fast.so", "app/made/table.bin", "db.sqlite3", "data/a/b.txt"]
     repository.write({name: name for name in names})
 
@@ -56,7 +56,7 @@ def test_both_copies_have_what_git_ignores(repository: Repository, cache: Path) 
 def test_a_side_that_writes_to_an_ignored_file_does_not_change_the_working_tree(
     repository: Repository, cache: Path
 ) -> None:
-    """Nor the other side: each has its own database file."""
+    """It does not change the other side either."""
     repository.write({"db.sqlite3": "rows"})
     sides = make(repository.root, cache)
     (sides.head.tree / "db.sqlite3").write_text("more rows")
@@ -64,7 +64,7 @@ def test_a_side_that_writes_to_an_ignored_file_does_not_change_the_working_tree(
 
 
 def test_generated_code_is_not_added_to_a_package_that_base_does_not_have(repository: Repository, cache: Path) -> None:
-    """The package is new in head, and its generated code alone would be half of it."""
+    """Base would have only the generated part of the package."""
     repository.write({"new/__init__.py": "", "new/a_pb2.py": "1", "made/__init__.py": "", "made/b.py": "2"})
     sides = make(repository.root, cache)
     assert (sides.head.tree / "new/a_pb2.py").is_file()
@@ -73,7 +73,7 @@ def test_generated_code_is_not_added_to_a_package_that_base_does_not_have(reposi
 
 
 def test_environments_caches_and_results_are_left_out(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is the environment that we run in, and what Python has compiled."""
+    """So are the current environment and compiled modules."""
     repository.write({".venv/pyvenv.cfg": "", ".venv/lib/a.py": "", ".cache/CACHEDIR.TAG": "", ".cache/a": ""})
     repository.write({".pytest_cache/CACHEDIR.TAG": "", ".pytest_cache/.gitignore": "*", ".pytest_cache/v/a": ""})
     repository.write({"made/ci/pyvenv.cfg": "", "results/a.json": "", "app/__pycache__/core.pyc": "", "data/a": ""})
@@ -85,7 +85,7 @@ def test_environments_caches_and_results_are_left_out(repository: Repository, mo
 
 
 def test_large_files_folders_and_secrets_are_linked(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is too large by its bytes or its files is linked as a whole; a link leads where it led."""
+    """A folder with too many bytes or files is linked as a whole. Links keep their targets."""
     monkeypatch.setattr(ignored, "MOST_BYTES", 4)
     monkeypatch.setattr(ignored, "MOST_FILES", 1)
     repository.write({"db.sqlite3": "12345", "data/a": "1", "data/b": "2", "app/a_pb2.py": "1"})
@@ -102,7 +102,7 @@ def test_many_small_files_are_linked_beyond_a_total(repository: Repository, monk
 
 
 def test_also_copy_takes_what_is_large_or_left_out(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what is outside of the repository, as a link."""
+    """Files outside of the repository are linked."""
     monkeypatch.setattr(ignored, "MOST_BYTES", 1)
     repository.write({"data/a": "12", ".cache/CACHEDIR.TAG": "1", "../beside/shared.json": "{}"})
     found = extras(repository, "data", ".cache", "../beside", str(repository.root.parent / "beside"))
@@ -110,7 +110,7 @@ def test_also_copy_takes_what_is_large_or_left_out(repository: Repository, monke
 
 
 def test_what_is_outside_of_the_repository_is_found_from_both_copies(repository: Repository, cache: Path) -> None:
-    """By the path that leads there from the repository's root."""
+    """The relative path from the root of the repository works in both copies."""
     repository.write({"../beside/shared.json": "{}"})
     sides = make(repository.root, cache, also_copy=["../beside"])
     for side in (sides.base, sides.head):
@@ -131,7 +131,7 @@ def test_also_copy_names_what_cannot_be_copied(repository: Repository, name: str
 
 
 def test_a_repository_in_the_repository_is_in_both_copies(repository: Repository, cache: Path) -> None:
-    """One that is no submodule: git lists neither its files nor that it ignores them."""
+    """Git lists neither files nor ignored files of a nested repository that is no submodule."""
     Repository.create(repository.root / "libs/prices", {"prices.py": "1"})
     sides = make(repository.root, cache)
     assert [(side.tree / "libs/prices/prices.py").read_text() for side in (sides.base, sides.head)] == ["1", "1"]
@@ -146,7 +146,7 @@ def test_env_files_above_the_repository_are_found(tmp_path: Path) -> None:
 
 
 def test_what_a_copy_lacks_is_what_was_looked_for_and_is_in_the_repository(tmp_path: Path) -> None:
-    """Below its root, or up to so many levels above it."""
+    """Paths in the repository, or up to some levels above it."""
     tree, top = tmp_path / "1/2/3/tree", tmp_path / "work/repository"
     for file in (tree / "here", top / "here", top / "gone", tmp_path / "work/.env"):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def test_what_a_copy_lacks_is_what_was_looked_for_and_is_in_the_repository(tmp_p
 
 
 def test_extras_that_were_read_are_listed(tmp_path: Path) -> None:
-    """A file that is read stands for the linked folder that holds it."""
+    """A file counts for the linked folder that contains it."""
     paths = {tmp_path / "a_pb2.py", tmp_path / "data/x/y", tmp_path / "app.py", Path("/etc/hosts")}
     assert read_extras(Extras(["a_pb2.py", "b_pb2.py"], ["data", "more"]), paths, tmp_path) == ["a_pb2.py", "data"]
 
@@ -183,7 +183,7 @@ def test_changed_files_that_are_read_from_the_working_tree(tmp_path: Path) -> No
 def test_code_that_base_has_from_the_working_tree_may_be_made_from_changes(
     read: str, changed: str, anew: bool, found: bool, tmp_path: Path
 ) -> None:
-    """Not if it was made again in the copy."""
+    """Code that was generated again in the copy does not count."""
     for number, side in enumerate(("base", "top")):
         path = tmp_path / side / read
         path.parent.mkdir(parents=True)

@@ -89,7 +89,7 @@ ours @ git+https://example.org/ours@abc
     [("uv.lock", UV), ("poetry.lock", POETRY), ("pdm.lock", PDM), ("requirements.txt", REQUIREMENTS)],
 )
 def test_a_lock_file_pins_what_applies_here(tmp_path: Path, name: str, text: str) -> None:
-    """Of each format: names normalized, markers heeded, packages from git by commit, those from folders left out."""
+    """In each format names are normalized, markers count, and local folders are left out."""
     (tmp_path / name).write_text(text)
     lock = read_lock(tmp_path, "")
     assert lock.file == name
@@ -99,7 +99,7 @@ def test_a_lock_file_pins_what_applies_here(tmp_path: Path, name: str, text: str
 
 
 def test_a_lock_file_of_a_workspace_counts(tmp_path: Path) -> None:
-    """A lock file above the project counts, up to the tree's root, and the nearest wins."""
+    """The nearest lock file at or above the project counts, up to the tree's root."""
     (tmp_path / "tree" / "services" / "api").mkdir(parents=True)
     (tmp_path / "requirements.txt").write_text("outside==1")
     assert read_lock(tmp_path / "tree", "services/api/") == Lock()
@@ -121,7 +121,7 @@ def test_a_lock_file_of_a_workspace_counts(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_lock_file_is_named(tmp_path: Path, name: str, text: str) -> None:
-    """As one with a merge conflict in it."""
+    """For example one with a merge conflict."""
     (tmp_path / name).write_text(text)
     with pytest.raises(NoBase, match=f"{name} can't be read"):
         read_lock(tmp_path, "")
@@ -188,7 +188,7 @@ version = "2.0"
 
 @pytest.mark.parametrize("prefix", ["services/api/", ""])
 def test_uv_notes_who_asks_for_a_package(tmp_path: Path, prefix: str) -> None:
-    """The project is found by its folder or by its name; forks are settled by the markers of who asks."""
+    """The project is found by its folder or its name. Markers decide between forks."""
     (tmp_path / prefix).mkdir(parents=True, exist_ok=True)
     (tmp_path / prefix / "pyproject.toml").write_text('[project]\nname = "API"\n')
     (tmp_path / "uv.lock").write_text(WORKSPACE)
@@ -280,7 +280,7 @@ def test_requirements_are_read_as_by_pip(tmp_path: Path, text: str, pins: dict[s
 
 
 def test_files_that_a_requirements_file_names_are_followed(tmp_path: Path) -> None:
-    """Requirements and constraints, as often as they are named; they are relative to the file that names them."""
+    """Included paths are relative to the file that includes them."""
     files = {
         "requirements.txt": "-r more/base.txt\n-cconstraints.txt\na>=1\n",
         "more/base.txt": "--requirement=../requirements.txt\nb==1",

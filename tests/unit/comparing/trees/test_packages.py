@@ -50,7 +50,7 @@ def lock(pins: Mapping[str, str], **others: Any) -> Lock:
 def test_base_gets_what_its_lock_file_has(
     before: Mapping[str, str], now: Mapping[str, str], installed: Mapping[str, str], changes: Mapping[str, str]
 ) -> None:
-    """Only what head changed is changed back, and only where it is in use here."""
+    """Only packages that head changed and that are installed here are changed back."""
     here = Installed(installed, kept={"kept"}, suite={"suite"})
     found = compare_packages(lock(before), lock(now), here)
     assert (found.changes, found.unjudged) == (changes, [])
@@ -80,7 +80,7 @@ def test_base_gets_what_its_lock_file_has(
 def test_a_package_that_cannot_be_judged_affects_itself_alone(
     before: str | None, now: str | None, has: str, cause: UnjudgedCause
 ) -> None:
-    """It stays as it is in head, and is named with the cause; the package beside it is compared."""
+    """Base keeps head's version, and the cause is reported. Other packages are compared."""
     base, head = ({"a": pin} if pin is not None else {} for pin in (before, now))
     here = Installed(
         {"other": "2"} | ({"a": has} if has else {}), forbids=lambda name, version: (name, version) == ("a", "0.1")
@@ -123,7 +123,7 @@ def test_no_token_of_a_url_is_reported() -> None:
 
 
 def test_a_group_that_is_not_installed_does_not_count() -> None:
-    """Neither what it gains nor what it loses; but what is here of it does."""
+    """Installed packages of the group count."""
     before, now = {"gone": "1", "linter": "1", "here": "1"}, {"new": "1", "linter": "2", "here": "2"}
     base, head = (lock(pins, optional=frozenset(pins)) for pins in (before, now))
     found = compare_packages(base, head, Installed({"here": "2"}))
@@ -131,13 +131,13 @@ def test_a_group_that_is_not_installed_does_not_count() -> None:
 
 
 def test_a_package_that_did_not_change_is_reported_if_it_is_not_as_locked() -> None:
-    """Both sides have it alike, so that it hides no difference."""
+    """Both sides have the same version, so it hides no difference."""
     found = compare_packages(lock({"httpx": "0.28.0"}), lock({"httpx": "0.28.0"}), Installed({"httpx": "0.28.1"}))
     assert (found.changes, found.unjudged, found.astray) == ({}, [], ["httpx"])
 
 
 def test_a_requirements_file_may_leave_out_what_others_need() -> None:
-    """Such a package is not removed. One that only a new package needs is."""
+    """Such a dependency stays. One that only a new package needs is removed."""
     needs = {"web": [Requirement("core")], "cloud": [Requirement("wire")]}
     installed = Installed({"web": "2", "core": "1", "cloud": "1", "wire": "1"}, needs=needs)
     direct, whole = {"web": "1"}, {"web": "2", "core": "1", "cloud": "1", "wire": "1"}
@@ -166,7 +166,7 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def redis_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment with two packages beside those of the suite."""
+    """An environment with two packages besides those of the suite."""
     monkeypatch.setattr(packages, "installed_packages", lambda: {"redis": "8.0", "hiredis": "3.0", "pytest": "9.0"})
 
 
@@ -221,7 +221,7 @@ def test_lock_files_say_what_base_gets(
     changes: dict[str, str],
     unjudged: list[str],
 ) -> None:
-    """Of any kind, if head's environment follows head's; whatever the baseline has recorded."""
+    """They have priority over the baseline, if head's environment fits head's lock file."""
     for tree, files in zip(trees, (base, head), strict=True):
         for name, text in files.items():
             (tree / name).write_text(text)
@@ -246,7 +246,7 @@ def test_without_lock_files_the_baseline_counts_and_then_the_project(trees: tupl
 def test_a_version_that_the_base_leaves_open_is_not_judged(
     trees: tuple[Path, Path], base: str, unjudged: list[str]
 ) -> None:
-    """A resolver gives base the version that head has pinned, which need not be the one that base had."""
+    """A resolver would use head's version, which may not be the one that base had."""
     for tree, text in zip(trees, (f"{base}\nhiredis==2", "redis==8.0\nhiredis==3"), strict=True):
         (tree / "requirements.txt").write_text(text)
     resolved = lock({"redis": "8.0", "hiredis": "2"}), lock({"redis": "8.0", "hiredis": "3.0"})
@@ -259,7 +259,7 @@ def test_a_version_that_the_base_leaves_open_is_not_judged(
 def test_a_wheel_in_the_repository_can_change_without_its_name(
     trees: tuple[Path, Path], content: str, unjudged: list[str]
 ) -> None:
-    """Only head's is installed."""
+    """Only head's wheel is installed."""
     origin = json.dumps({"url": "file:///work/vendor/a-1.0-py3-none-any.whl", "archive_info": {}})
     for tree, text in zip(trees, ("old", content), strict=True):
         (tree / "requirements.txt").write_text("./vendor/a-1.0-py3-none-any.whl")
@@ -280,14 +280,14 @@ def test_what_is_not_installed_as_locked_is_reported(trees: tuple[Path, Path]) -
 
 
 def test_a_version_that_would_break_plumbline_is_not_installed(trees: tuple[Path, Path]) -> None:
-    """A package under test that Plumbline needs as well keeps head's version if base's would break Plumbline."""
+    """A package under test that Plumbline needs keeps head's version."""
     for tree in trees:
         (tree / "pyproject.toml").write_text('[project]\ndependencies = ["pluggy"]\n')
     assert wanted(trees, {**installed_packages(), "pluggy": "0.1"}) == ({}, ["pluggy held_back"], [])
 
 
 def test_the_base_has_heads_version_of_plumbline(trees: tuple[Path, Path]) -> None:
-    """Whatever the lock file or the baseline says of it, and of what it needs."""
+    """Lock file and baseline do not matter for Plumbline and its dependencies."""
     installed = installed_packages()
     older = {"pytest-plumbline": "0.0.1", "msgspec": "0.1"}
     assert wanted(trees, {**installed, **older}) == ({}, [], [])
@@ -297,12 +297,12 @@ def test_the_base_has_heads_version_of_plumbline(trees: tuple[Path, Path]) -> No
 
 
 def own_packages(project: Path, locked: Lock | None = None) -> set[str]:
-    """The packages that are there for Plumbline alone."""
+    """Return the packages that only Plumbline needs."""
     return {*head_packages(project, locked or Lock()).kept}
 
 
 def test_the_packages_that_plumbline_needs_are_its_own(tmp_path: Path) -> None:
-    """They are the requirements of all its extras, and theirs; a client library is under test."""
+    """The dependencies of all extras count. A client library is under test."""
     own = own_packages(tmp_path)
     listed = [Requirement(line).name for line in importlib.metadata.requires("pytest-plumbline") or []]
     here = {name for line in listed if (name := canonicalize_name(line)) in installed_packages()}
@@ -322,7 +322,7 @@ def test_the_packages_that_plumbline_needs_are_its_own(tmp_path: Path) -> None:
     ids=["project", "poetry"],
 )
 def test_what_the_project_declares_is_under_test(tmp_path: Path, declared: str) -> None:
-    """It is no package of Plumbline's own, but for Plumbline itself and what that needs beside it."""
+    """Except for Plumbline and its other dependencies."""
     (tmp_path / "pyproject.toml").write_text(declared)
     own = own_packages(tmp_path)
     assert "msgspec" not in own
@@ -330,7 +330,7 @@ def test_what_the_project_declares_is_under_test(tmp_path: Path, declared: str) 
 
 
 def test_what_the_lock_file_has_for_the_project_is_under_test(tmp_path: Path) -> None:
-    """But not what it has for a group, as of developers, and not if Plumbline itself is locked with it."""
+    """Not packages of groups, and not if the lock file has Plumbline itself."""
     pins = {"msgspec": "0.19", "rich": "14", "pytest": "8"}
     own = own_packages(tmp_path, lock(pins, optional=frozenset({"rich"})))
     assert "msgspec" not in own
@@ -339,7 +339,7 @@ def test_what_the_lock_file_has_for_the_project_is_under_test(tmp_path: Path) ->
 
 
 def test_the_requirements_of_the_suite_are_under_test(tmp_path: Path) -> None:
-    """But for Plumbline, which is one of them."""
+    """Except for Plumbline."""
     lines = ["# What the suite needs.", "-e .[redis]", "pytest-plumbline[redis] @ git+https://host/it@1", "", "MsgSpec"]
     (tmp_path / SUITE).mkdir(parents=True)
     (tmp_path / SUITE / "requirements.txt").write_text("\n".join(lines))
@@ -349,7 +349,7 @@ def test_the_requirements_of_the_suite_are_under_test(tmp_path: Path) -> None:
 
 
 def test_the_dependencies_of_plumbline_itself_are_not_under_test() -> None:
-    """In its own repository, the project's dependencies are Plumbline's."""
+    """In its own repository, the dependencies of the project are those of Plumbline."""
     own = own_packages(ROOT)
     assert {"msgspec", "filelock", "pytest-asyncio"} <= own
     assert own.isdisjoint({"redis", "asyncpg", "starlette", "uvicorn"})
@@ -367,7 +367,7 @@ def test_a_version_that_plumbline_does_not_work_with_is_forbidden(tmp_path: Path
     ("before", "now", "found"), [("1", "2", True), ("12", "2", False), ("", "2", False), ("1", "1", False)]
 )
 def test_the_same_version_of_other_files_cannot_be_judged(before: str, now: str, found: bool, tmp_path: Path) -> None:
-    """As from another index. A release gets files for further platforms later."""
+    """For example from another index. More files for other platforms do not count."""
     for side, files in (("base", before), ("head", now)):
         hashes = ", ".join(f'{{ hash = "sha256:{file * 64}" }}' for file in files)
         package = f'name = "library"\nversion = "1.0"\nsource = {{ registry = "{files}" }}\nwheels = [{hashes}]\n'

@@ -1,4 +1,4 @@
-"""Whether a run is a proposed change, and the commit that it starts from."""
+"""Proposed changes, and the commits that they start from."""
 
 import json
 import os
@@ -16,7 +16,7 @@ QUEUE = {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/gh-readon
 
 @pytest.fixture(autouse=True)
 def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline that runs these tests has set variables for itself."""
+    """Unset the variables of a pipeline that runs these tests."""
     known = {*git.TARGETS, *(variable for variable, _ in git.IN_PULL_REQUEST.values())}
     for name in os.environ:
         if name in known or name.startswith(("GITHUB_", "CI_")):
@@ -41,7 +41,7 @@ def set_event(monkeypatch: pytest.MonkeyPatch, folder: Path, event: object) -> N
 
 
 def feature(repository: Repository) -> str:
-    """A branch with a commit that main lacks; main gets another one meanwhile. Returns the commit between them."""
+    """A branch with a commit that main lacks. Main has a later commit. Returns the commit between them."""
     start = repository.head()
     repository.git("switch", "--quiet", "--create", "feature")
     repository.commit({"app.py": "slower"})
@@ -55,7 +55,7 @@ def feature(repository: Repository) -> str:
 def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What git cannot do then is the reason why there is no base."""
+    """The failure of git is then the reason for no base."""
     assert not is_proposed(tmp_path)
     monkeypatch.setenv(name, "merge_request_event" if name == "CI_PIPELINE_SOURCE" else "main")
     assert is_proposed(tmp_path)
@@ -83,7 +83,7 @@ def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
 def test_a_variable_names_the_target_only_in_a_pull_request(
     repository: Repository, variables: dict[str, str], pushed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a push the same variable names the branch that was pushed."""
+    """In a push the same variable names the pushed branch."""
     start = feature(repository)
     repository.git("checkout", "--quiet", "--detach")
     set_all(monkeypatch, variables)
@@ -104,7 +104,7 @@ def test_a_variable_names_the_target_only_in_a_pull_request(
 def test_a_merge_queue_names_its_target_in_the_branch(
     repository: Repository, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The branch's name has the target's, slashes included; the queue's commit is checked out on no branch."""
+    """The target's name may have slashes. The queue's commit is on no branch."""
     repository.git("branch", "release/1")
     repository.commit({"app.py": "slower"})
     repository.git("checkout", "--quiet", "--detach")
@@ -120,7 +120,7 @@ def test_a_merge_queue_names_its_target_in_the_branch(
 def test_a_merge_queue_builds_on_the_change_before(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event names that commit, which is fetched by its hash: main does not have it yet."""
+    """The event names that commit. It is fetched by its hash, because main does not have it yet."""
     repository.git("switch", "--quiet", "--create", "queue")
     before = repository.commit({"app.py": "the change before"})
     repository.commit({"app.py": "slower"})
@@ -135,7 +135,7 @@ def test_a_merge_queue_builds_on_the_change_before(
 def test_a_merge_queue_without_a_target_has_no_base(
     repository: Repository, tmp_path: Path, event: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the event's file holds, the change stays a proposed one, and the setting to use is named."""
+    """It is a proposed change, and the message names the variable to set."""
     set_event(monkeypatch, tmp_path, event)
     set_all(monkeypatch, {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/other"})
     assert is_proposed(repository.root)
@@ -154,7 +154,7 @@ def test_a_review_of_a_pull_request_has_its_target_in_the_event(
 
 
 def test_a_branch_that_is_ahead_of_the_default_branch_is_proposed(repository: Repository) -> None:
-    """Its base is where it left the default branch, on which commits were made since."""
+    """The base is its merge base with the default branch, which has later commits."""
     start = feature(repository)
     assert is_proposed(repository.root)
     found = find_base(repository.root)
@@ -164,7 +164,7 @@ def test_a_branch_that_is_ahead_of_the_default_branch_is_proposed(repository: Re
 
 
 def test_the_default_branch_is_not_proposed(repository: Repository, tmp_path: Path) -> None:
-    """Not locally with commits that were not pushed, nor an old commit of it, nor a branch without a commit yet."""
+    """Not with unpushed commits, at an old commit, or without commits."""
     assert not is_proposed(repository.root)
     clone = repository.clone(tmp_path / "clone")
     clone.commit({"app.py": "not pushed"})
@@ -176,7 +176,7 @@ def test_the_default_branch_is_not_proposed(repository: Repository, tmp_path: Pa
 
 
 def test_the_remote_says_which_its_default_branch_is(repository: Repository, tmp_path: Path) -> None:
-    """A local branch called main is not it then; and a clone that was not told asks."""
+    """A local branch called main is not it. A clone that does not know asks the remote."""
     start = feature(repository)
     repository.git("branch", "--quiet", "--move", "main", "trunk")
     repository.git("symbolic-ref", "HEAD", "refs/heads/trunk")
@@ -201,7 +201,7 @@ def test_the_remote_says_which_its_default_branch_is(repository: Repository, tmp
 def test_a_shallow_push_build_of_a_branch_fetches_the_default_branch(
     repository: Repository, tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names alone say that it is proposed; without names, the remote is asked."""
+    """The branch names suffice. Without names the remote is asked."""
     start = feature(repository)
     repository.git("symbolic-ref", "HEAD", "refs/heads/main")
     clone = repository.clone(tmp_path / "clone", "--depth=1", "--branch=feature")
@@ -231,7 +231,7 @@ def test_a_shallow_push_build_of_a_branch_fetches_the_default_branch(
 def test_a_push_to_the_default_branch_or_of_a_tag_is_not_proposed(
     repository: Repository, tmp_path: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipeline checks it out on no branch, and may have fetched nothing else."""
+    """A pipeline checks it out on no branch, possibly without other branches."""
     repository.commit({"app.py": "two"})
     clone = repository.clone(tmp_path / "clone", "--depth=1")
     clone.git("checkout", "--quiet", "--detach")
@@ -244,7 +244,7 @@ def test_a_push_to_the_default_branch_or_of_a_tag_is_not_proposed(
 def test_a_pipeline_that_checks_out_another_commit_is_judged_by_that(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for a comment on a pull request, for which GitHub runs the default branch's workflow."""
+    """For a comment, GitHub runs the workflow of the default branch."""
     start = feature(repository)
     repository.git("checkout", "--quiet", "--detach")
     set_all(monkeypatch, {"GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch", "CI_DEFAULT_BRANCH": "main"})
@@ -254,7 +254,7 @@ def test_a_pipeline_that_checks_out_another_commit_is_judged_by_that(
 
 
 def test_a_repository_without_history_is_not_proposed(tmp_path: Path) -> None:
-    """A folder without git, an empty repository, and one with a single branch, whatever that is called."""
+    """A folder without git, an empty repository, and one with a single branch."""
     assert not is_proposed(tmp_path)
     repository = Repository.create(tmp_path / "repository", {"app.py": "one"})
     repository.git("branch", "--quiet", "--move", "trunk")

@@ -29,7 +29,7 @@ HERE = ".".join(map(str, sys.version_info[:3]))
     ],
 )
 def test_a_project_asks_for_a_python(tmp_path: Path, files: dict[str, str], setting: str, asked: str) -> None:
-    """The setting wins over .python-version, and that over pyproject.toml."""
+    """The setting has priority over .python-version, which has priority over pyproject.toml."""
     project = tmp_path / "repository" / "shop"
     project.mkdir(parents=True)
     (tmp_path / ".python-version").write_text("3.1")  # outside of the repository
@@ -41,14 +41,14 @@ def test_a_project_asks_for_a_python(tmp_path: Path, files: dict[str, str], sett
 
 
 def test_a_setting_that_is_no_version(tmp_path: Path) -> None:
-    """It is named."""
+    """The error names the setting and its value."""
     with pytest.raises(InstallError, match=r"`python` in .*settings\.toml is 'three': write a version such as 3\.13"):
         wanted_python(tmp_path, tmp_path, "three")
 
 
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "without uv"])
 def test_a_python_that_cannot_be_had(with_uv: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is changed, and the error says who asks for it and what to do."""
+    """The environment stays, and the error has the file that asks for it, and advice."""
     if not with_uv:
         monkeypatch.setattr(pythons, "find_uv", list)
     with pytest.raises(InstallError) as error:
@@ -60,7 +60,6 @@ def test_a_python_that_cannot_be_had(with_uv: bool, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("asked", ["", f"=={HERE}", ">=3.11"])
 def test_noxs_own_python_is_kept_if_it_will_do(asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No environment is made again."""
     monkeypatch.setattr(pythons, "run_installer", None)
     use_python(SpecifierSet(asked), "", sys.executable, tmp_path)
 
@@ -79,7 +78,7 @@ def test_noxs_own_python_is_kept_if_it_will_do(asked: str, tmp_path: Path, monke
 def test_another_python_of_the_base_cannot_be_judged(
     before: str, now: str, settings: tuple[str, str], found: bool, tmp_path: Path
 ) -> None:
-    """Both sides run on head's."""
+    """Both sides run on head's Python."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     for side, version in (("base", before), ("head", now)):
         (tmp_path / side).mkdir()

@@ -33,12 +33,12 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def texts(folder: Path) -> dict[str, str]:
-    """What the files below a folder hold, by path."""
+    """Return the texts of the files in a folder, by path."""
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cache: Path) -> None:
-    """Uncommitted changes, untracked files and deletions are in head alone."""
+    """Only head has uncommitted changes, untracked files and deletions."""
     repository.commit({"app/gone.py": "", "app/moved.py": ""})
     repository.write({"app/core.py": "new", "app/untracked.py": ""})
     (repository.root / "app" / "gone.py").unlink()
@@ -54,7 +54,7 @@ def test_copies_hold_the_commit_and_the_working_tree(repository: Repository, cac
 
 
 def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path) -> None:
-    """Nothing that depends on the length of a path may differ between the sides, and nothing lies in .git."""
+    """Paths of different length could cause a difference. No copy is in .git."""
     before = repository.git("for-each-ref") + repository.git("worktree", "list")
     sides = make(repository.root, cache)
     assert len(str(sides.base.root)) == len(str(sides.head.root))
@@ -64,7 +64,7 @@ def test_copies_are_siblings_of_equal_length(repository: Repository, cache: Path
 
 
 def test_both_sides_have_heads_suite(repository: Repository, cache: Path) -> None:
-    """A benchmark that head changes, adds or deletes is so in base, too, and differs in nothing."""
+    """Benchmarks that head changes, adds or deletes are the same in base."""
     repository.commit({"tests/performance/test_gone.py": "old"})
     (repository.root / "tests/performance/test_gone.py").unlink()
     (repository.root / "tests/__init__.py").unlink()
@@ -82,7 +82,7 @@ def test_both_sides_have_heads_suite(repository: Repository, cache: Path) -> Non
 
 
 def test_a_base_from_before_the_suite_gets_it(tmp_path: Path, cache: Path) -> None:
-    """A commit without performance tests can be measured by head's."""
+    """A commit without a suite can be measured."""
     repository = Repository.create(tmp_path / "repository", {"app.py": "old"})
     base = repository.head()
     repository.commit(SUITE)
@@ -91,7 +91,7 @@ def test_a_base_from_before_the_suite_gets_it(tmp_path: Path, cache: Path) -> No
 
 
 def test_a_workspace_is_copied_around_its_project(tmp_path: Path, cache: Path) -> None:
-    """The root of a side is the project's own folder; what lies beside it is in the copy, the suite only its own."""
+    """The root of a side is the project's folder. The copy has its siblings, too."""
     files = {f"services/api/{name}": text for name, text in SUITE.items()}
     repository = Repository.create(
         tmp_path / "repository", {**files, "libs/common.py": "old", "tests/performance/test_other.py": "old"}
@@ -111,7 +111,7 @@ def test_a_workspace_is_copied_around_its_project(tmp_path: Path, cache: Path) -
 
 
 def test_names_links_and_modes_survive(repository: Repository, cache: Path) -> None:
-    """Spaces, letters beyond ASCII and beyond UTF-8, symbolic links and the executable bit are the same in both."""
+    """Odd file names, symbolic links and executable bits are the same in both copies."""
     repository.write({"app/a file.txt": "1", "app/ümläut.txt": "2", "run.sh": "3"})
     Path(os.fsdecode(os.fsencode(repository.root) + b"/app/latin-\xe9.txt")).write_text("4")
     (repository.root / "run.sh").chmod(0o755)
@@ -138,7 +138,7 @@ def test_names_links_and_modes_survive(repository: Repository, cache: Path) -> N
 def test_a_folder_that_became_a_link_is_not_written_through(
     repository: Repository, cache: Path, tmp_path: Path
 ) -> None:
-    """A tracked folder whose place a link has taken is a link in head, and what it leads to stays as it was."""
+    """It is a link in head, and its target does not change."""
     outside = tmp_path / "outside"
     shutil.move(repository.root / "app", outside)
     (repository.root / "app").symlink_to(outside)
@@ -149,13 +149,13 @@ def test_a_folder_that_became_a_link_is_not_written_through(
 
 
 def test_files_that_an_archive_omits_are_copied(repository: Repository, cache: Path) -> None:
-    """`export-ignore` is about releases: base's copy is whole all the same."""
+    """`export-ignore` does not matter."""
     repository.commit({".gitattributes": "app export-ignore\n"})
     assert not make(repository.root, cache).differ
 
 
 def test_submodules_are_at_the_commit_of_their_side(repository: Repository, tmp_path: Path, cache: Path) -> None:
-    """Base's copy has the files of the commit that base names, head's those that are checked out."""
+    """Base has the commit that it names, head the one that is checked out."""
     library = Repository.create(tmp_path / "library", {"library.py": "old"})
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor/a library")
     repository.commit()
@@ -171,7 +171,7 @@ def test_submodules_are_at_the_commit_of_their_side(repository: Repository, tmp_
 
 
 def test_a_missing_commit_of_a_submodule_is_named(repository: Repository, tmp_path: Path, cache: Path) -> None:
-    """If base names a commit of a submodule that isn't here, the message says which and what to do."""
+    """The message has the commit and a command."""
     library = Repository.create(tmp_path / "library", {"library.py": "old"})
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
     repository.commit()
@@ -182,7 +182,7 @@ def test_a_missing_commit_of_a_submodule_is_named(repository: Repository, tmp_pa
 
 
 def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tmp_path: Path, cache: Path) -> None:
-    """Both copies have what the working tree has of it: an empty folder, and no difference."""
+    """Both copies have an empty folder, as the working tree."""
     library = Repository.create(tmp_path / "library", {"library.py": "old"})
     repository.git("submodule", "--quiet", "add", f"file://{library.root}", "vendor")
     repository.commit()
@@ -193,7 +193,7 @@ def test_a_submodule_that_is_not_checked_out_is_empty(repository: Repository, tm
 
 
 def test_a_tracked_file_of_base_is_not_overwritten(repository: Repository, cache: Path) -> None:
-    """A file that head generates and base has in git keeps base's content there."""
+    """A file that head generates and base tracks has base's content."""
     base = repository.commit({"app/_version.py": "tracked"})
     repository.git("rm", "--quiet", "--cached", "app/_version.py")
     repository.commit({".gitignore": "_version.py\n"})
@@ -205,7 +205,7 @@ def test_a_tracked_file_of_base_is_not_overwritten(repository: Repository, cache
 
 @pytest.mark.parametrize("ignored", [".env*\n", "*.log\n"])
 def test_secrets_outside_of_git_are_linked(repository: Repository, cache: Path, ignored: str) -> None:
-    """`.env`, ignored or forgotten, can be read in both sides, and is stored in neither."""
+    """Both sides can read `.env`, and neither stores a copy."""
     repository.commit({".gitignore": ignored})
     repository.write({".env": "TOKEN=hush", ".env.local": "TOKEN=hush"})
     sides = make(repository.root, cache)
@@ -218,7 +218,7 @@ def test_secrets_outside_of_git_are_linked(repository: Repository, cache: Path, 
 
 
 def test_an_identical_copy_is_used_again(repository: Repository, cache: Path) -> None:
-    """A second run with the same trees makes nothing, and a change makes a new copy of head alone."""
+    """A second run makes no copy, and a change only a new one of head."""
     first = make(repository.root, cache)
     made = {path: path.stat().st_ctime_ns for path in cache.rglob("core.py")}
     assert make(repository.root, cache) == first
@@ -230,7 +230,7 @@ def test_an_identical_copy_is_used_again(repository: Repository, cache: Path) ->
 
 
 def test_compiled_files_are_copied_and_stay_valid(repository: Repository, cache: Path) -> None:
-    """Of files that are the working tree's, as good as new there, and neither listed nor compared."""
+    """They are neither listed nor compared."""
     for name in ("tests/performance/test_it.py", "app/core.py"):
         py_compile.compile(str(repository.root / name), doraise=True)
     sides = make(repository.root, cache)
@@ -247,7 +247,7 @@ def test_compiled_files_are_copied_and_stay_valid(repository: Repository, cache:
 
 
 def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Path) -> None:
-    """Files that code under test wrote over are as they were in the next run."""
+    """Files that the code under test overwrote are restored."""
     first = make(repository.root, cache)
     (first.base.root / "app" / "core.py").write_text("changed")
     (first.head.root / "app" / "core.py").unlink()
@@ -258,7 +258,7 @@ def test_a_copy_that_was_changed_is_made_again(repository: Repository, cache: Pa
 
 
 def test_leftovers_of_a_killed_run_are_swept(repository: Repository, cache: Path) -> None:
-    """Half a copy is made again under its name, and removed under any other."""
+    """An incomplete copy is made again or removed."""
     sides = make(repository.root, cache)
     kept = [side.tree.parents[LEVELS] for side in (sides.base, sides.head)]
     (kept[0] / "made").unlink()
@@ -272,13 +272,12 @@ def test_leftovers_of_a_killed_run_are_swept(repository: Repository, cache: Path
 
 
 def test_a_missing_commit_is_named(repository: Repository, cache: Path) -> None:
-    """A base that is in no repository ends with its name."""
     with pytest.raises(NoBase, match="the base commit 012345678901 is not in this repository"):
         make(repository.root, cache, "0123456789" * 4)
 
 
 def test_twins_are_two_copies_of_the_working_tree(repository: Repository, cache: Path) -> None:
-    """Their paths are of equal length, and another run uses them again."""
+    """Their paths have the same length, and another run uses them again."""
     repository.write({"app/core.py": "new"})
     sides = make_sides(repository.root, None, directories=[], cache=cache)
     assert not sides.differ
@@ -290,7 +289,7 @@ def test_twins_are_two_copies_of_the_working_tree(repository: Repository, cache:
 
 
 def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> None:
-    """Two processes that start together wait for one another, and use the same copies."""
+    """They wait for each other and use the same copies."""
     program = (
         "import sys; from pathlib import Path; from tests.unit.comparing.trees.helpers import make;"
         "print(make(Path(sys.argv[1]), Path(sys.argv[2])))"
@@ -304,7 +303,7 @@ def test_two_runs_at_once_make_one_copy(repository: Repository, cache: Path) -> 
 
 
 def test_a_full_disk_is_reported(repository: Repository, full_disk: Path) -> None:
-    """If the copies don't fit, the message names the folder, and nothing is left."""
+    """The message names the folder, and nothing is left."""
     repository.commit({"app/large.txt": "x" * 200_000})
     with pytest.raises(NoBase, match=r"can't be made in .*full.*No space left on device"):
         make(repository.root, full_disk)
@@ -312,7 +311,7 @@ def test_a_full_disk_is_reported(repository: Repository, full_disk: Path) -> Non
 
 
 def test_a_full_disk_is_reported_for_the_base_too(repository: Repository, full_disk: Path) -> None:
-    """If only base's copy doesn't fit, the message has the reason that git omits."""
+    """The message has the reason, which git omits."""
     base = repository.commit({"app/large.txt": "x" * 200_000})
     repository.commit({"app/large.txt": "x"})
     with pytest.raises(NoBase, match="No space left on device"):
@@ -321,7 +320,7 @@ def test_a_full_disk_is_reported_for_the_base_too(repository: Repository, full_d
 
 
 def test_a_module_from_elsewhere_is_foreign(tmp_path: Path) -> None:
-    """A module from the working tree, from a sibling with a longer name, or not at all, makes a comparison invalid."""
+    """It may come from the working tree or from a sibling with a longer name, or be missing."""
     found = {
         "own": f"{tmp_path}/base/app/__init__.py",
         "theirs": "/repository/app/__init__.py",
@@ -332,7 +331,7 @@ def test_a_module_from_elsewhere_is_foreign(tmp_path: Path) -> None:
 
 
 def test_the_description_is_short() -> None:
-    """Packages with both versions first, then the files; of many, how many more there are."""
+    """Packages with both versions come first, then some of the files and the number of others."""
     side = Side("base", Path("/"), Path("/"), Path("/"))
     packages = [("redis", "6.2.0", "8.0.1"), ("hiredis", "", "3.0"), ("orjson", "3.10", "")]
     sides = Sides(side, side, ["a.py"], packages, [], [], Extras([], []), Path("/"))
@@ -359,7 +358,7 @@ print(json.dumps([both, sides.modules]))
 
 
 def test_a_flat_project_imports_its_own_code(repository: Repository, cache: Path) -> None:
-    """Each side finds a package at the root in its own copy."""
+    """Each side finds a package at the root of its own copy."""
     repository.write({"app/core.py": "new"})
     sides = make(repository.root, cache)
     for side in (sides.base, sides.head):
@@ -368,7 +367,7 @@ def test_a_flat_project_imports_its_own_code(repository: Repository, cache: Path
 
 
 def test_files_that_cannot_be_imported_are_no_modules(repository: Repository, cache: Path) -> None:
-    """Documents, scripts outside of packages, and modules that are new or gone are no modules that differ in both."""
+    """Documents, scripts outside of packages, and modules of only one side."""
     repository.commit({"docs/conf.py": "old", "README.md": "old", "not-a-name.py": "old", "single.py": "old"})
     repository.write({"docs/conf.py": "new", "README.md": "new", "not-a-name.py": "new", "single.py": "new"})
     repository.write({"new_package/__init__.py": "", "app/queries.sql": "new"})
@@ -378,7 +377,7 @@ def test_files_that_cannot_be_imported_are_no_modules(repository: Repository, ca
 
 @pytest.mark.parametrize("layout", ["pth", "finder", "copy"])
 def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, layout: str) -> None:
-    """Installed editably, by a path or a hook, or as a copy: base still imports base's code, in folders of any name."""
+    """Base imports base's code, whether the project is installed editable or not."""
     folder = "src" if layout == "pth" else "python"
     package_dir = '"" = "src"' if layout == "pth" else 'plumb_sample = "python/plumb_sample"'
     pyproject = f"""
@@ -409,7 +408,7 @@ def test_an_installed_project_imports_its_own_code(tmp_path: Path, cache: Path, 
 
 
 def test_both_sides_import_heads_plumbline(tmp_path: Path, cache: Path) -> None:
-    """In a repository that contains the package, the base's copy gets it from head, so it is no difference either."""
+    """In Plumbline's own repository, the copy of base gets the package from head."""
     repository = Repository.create(tmp_path / "repository", {**SUITE, "src/app.py": "old"})
     package = repository.root / "src" / "plumbline"
     shutil.copytree(SOURCE / "plumbline", package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -437,7 +436,7 @@ def test_both_sides_import_heads_plumbline(tmp_path: Path, cache: Path) -> None:
 
 
 def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module is found without being run; links are followed, a namespace is its first folder, absence is empty."""
+    """Links are followed, a namespace package is its first folder, and a missing module is ""."""
     (tmp_path / "real.py").write_text("raise SystemExit")
     (tmp_path / "linked_module.py").symlink_to(tmp_path / "real.py")
     (tmp_path / "name_space").mkdir()
@@ -451,7 +450,7 @@ def test_origins_run_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def installed(environment: Path, project: Path, *, editable: bool) -> Path:
-    """The Python of an environment that sees our packages and has a project installed."""
+    """The Python of an environment with our packages and an installed project."""
     subprocess.run(make_environment(str(environment)), check=True)
     python = environment / "bin" / "python"
     [site_packages] = environment.glob("lib/*/site-packages")

@@ -35,7 +35,7 @@ def traces(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["first", "compiled"])
 def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces: Path, compiled: bool) -> None:
-    """Modules, compiled or not, and data by a relative path; the user's own module of that name runs as well."""
+    """Modules, also compiled ones, and data by relative paths. The user's own sitecustomize runs, too."""
     tree = tmp_path / "tree"
     tree.mkdir()
     for name in ("imported.py", "data.txt", "data.db", "by_os.txt", "by_child.txt", "not_opened.txt", "nobody.py"):
@@ -71,7 +71,7 @@ def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces
 def test_a_program_that_python_does_not_run_writes_no_trace(
     tmp_path: Path, traces: Path, program: str, traced: bool
 ) -> None:
-    """Nor do its children: what a shell script reads itself would be missed. A console script is run by Python."""
+    """Its children write none either. Python runs a console script."""
     begins = {"by_python": b"#!/usr/bin/python3\n", "by_shell": b"#!/bin/sh\n", "binary": b"\x7fELF\xff"}
     for name, begin in begins.items():
         (tmp_path / name).write_bytes(begin)
@@ -175,7 +175,7 @@ FUNCTIONS = {"Thing.method", "coroutine", "nested", "in_thread", "in_child", "ne
 
 @pytest.mark.parametrize("argument", ["", "early", "otherwise", "as a program"])
 def test_a_trace_has_the_calls_of_changed_functions_by_stage(tmp_path: Path, argument: str) -> None:
-    """Those of a file that have changed, and all of a package but those that it runs itself while it is imported."""
+    """Calls of changed functions, and of a whole package except during its own import."""
     (tmp_path / "package").mkdir()
     for name, text in (
         ("package/__init__.py", PACKAGE),
@@ -217,7 +217,7 @@ def test_no_calls_are_recorded_if_other_things_differ(tmp_path: Path) -> None:
 
 
 def test_a_module_in_machine_code_is_read(traces: Path) -> None:
-    """It is the kernel that loads it."""
+    """The kernel loads it."""
     environ = {**os.environ, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
     code = "import msgspec._core as module; print(module.__file__)"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
@@ -249,7 +249,7 @@ glob.glob("listed/*")
 def test_a_trace_has_what_a_process_looks_for_and_does_not_find(
     tmp_path: Path, traces: Path, path: str, found: bool
 ) -> None:
-    """The other side may have it: a file that acts by being there, or one more in a folder that is listed."""
+    """The other side may have the file, or one more file in a listed folder."""
     tree = tmp_path / "tree"
     (tree / "listed").mkdir(parents=True)
     for name in ("there", "listed/old.txt"):
@@ -260,7 +260,7 @@ def test_a_trace_has_what_a_process_looks_for_and_does_not_find(
 
 
 def test_a_file_that_no_python_opens_is_seen_to_be_read(tmp_path: Path) -> None:
-    """By its time of access. Modules are seen when they are imported."""
+    """Its access time shows it. Modules are seen at import."""
     files = [tmp_path / name for name in ("read.pem", "unread.pem", "module.py")]
     for file in files:
         file.write_text("1")

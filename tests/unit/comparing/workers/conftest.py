@@ -21,7 +21,7 @@ def ends() -> Iterator[Ends]:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Sides:
-    """Two trees that are alike, to be read only, with everything that a worker imports compiled."""
+    """Two equal trees with compiled modules. Do not change them."""
     sides = make_trees(tmp_path_factory.mktemp("compiled"), environments / "ci" / "bin" / "python")
     with pair_runner(settings_of(sides), sides, plans_of(WORK), "ci"):
         pass
@@ -30,12 +30,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Si
 
 @pytest.fixture
 def trees(compiled: Sides, tmp_path: Path) -> Sides:
-    """Two trees that are alike, to be changed."""
+    """Two equal trees to change."""
     return copy_of(compiled, tmp_path)
 
 
 @pytest.fixture
 def nothing_left(tmp_path: Path) -> Iterator[None]:
-    """After each comparison, however it ended, no process of either side is there."""
+    """Check after each comparison that no process of either side is left."""
     yield
     assert not left_in(tmp_path)

@@ -176,7 +176,7 @@ def test_new(measure):
 
 
 def make_trees(folder: Path, python: Path) -> Sides:
-    """Write both trees, which are alike; `python` runs them."""
+    """Write two equal trees. `python` runs them."""
     roots = {name: folder / name for name in ("base", "head")}
     for root in roots.values():
         (root / "tests" / "performance").mkdir(parents=True)
@@ -189,7 +189,7 @@ def make_trees(folder: Path, python: Path) -> Sides:
 
 
 def left_in(folder: Path) -> list[list[str]]:
-    """Processes that work below a folder."""
+    """Return the processes that run in a folder."""
     left = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -213,7 +213,7 @@ def sides_in(folder: Path, python: Path) -> Sides:
 
 
 def copy_of(sides: Sides, folder: Path) -> Sides:
-    """A copy to change, as compiled as they are but for what is changed."""
+    """Return a copy of the trees with their compiled modules."""
     for side in (sides.base, sides.head):
         ignored = shutil.ignore_patterns("tested_code.*.pyc")
         shutil.copytree(side.root, folder / side.name, ignore=ignored)

@@ -1,4 +1,4 @@
-"""An application that a wrapper slows down or profiles in its own process, and time that is added in PostgreSQL."""
+"""The wrapper that slows down or profiles an application, and slow-downs in PostgreSQL."""
 
 import math
 import os
@@ -97,7 +97,7 @@ ASKING, OUTSIDE = "test_suite.py::test_asking", "test_suite.py::test_asking_outs
 
 
 def test_the_wrapper_finds_the_application_in_its_own_environment() -> None:
-    """Beside what its settings say, and whatever the folder is called; this process's environment stays as it is."""
+    """Its variables are added to those of the settings. This process's environment does not change."""
     before = dict(os.environ)
     app = wrapped(AppSettings("shop:app", env={"MODE": "test"}), slowed, "/a/{odd}")
     assert (app.asgi, app.factory) == ("plumbline_asgi_wrapper:slowed", True)
@@ -113,7 +113,7 @@ def test_the_wrapper_finds_the_application_in_its_own_environment() -> None:
 
 @pytest.mark.parametrize("asgi", ["sample:app", "sample:make"])
 def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: Path, asgi: str) -> None:
-    """With its lifespan, and made by a factory or not."""
+    """Its lifespan runs, too, and it may come from a factory."""
     (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
     wanted = wrapped(AppSettings(asgi=asgi, factory=asgi.endswith("make")), slowed, str(tmp_path))
     shared = shared_numbers(tmp_path)
@@ -143,7 +143,7 @@ def test_an_application_does_more_for_requests_in_timed_blocks_alone(tmp_path: P
 
 
 def test_an_application_is_profiled_while_it_answers_timed_requests(tmp_path: Path) -> None:
-    """With its lifespan; what it answers between timed blocks is left out, and each benchmark has what is its own."""
+    """Requests between timed blocks are left out, and each benchmark has its own profile."""
     (tmp_path / "sample.py").write_text(textwrap.dedent(APPLICATION))
     wanted = wrapped(AppSettings(asgi="sample:make", factory=True), profiled, str(tmp_path))
     run = ServiceRun()
@@ -170,7 +170,7 @@ def test_an_application_is_profiled_while_it_answers_timed_requests(tmp_path: Pa
 
 
 def test_pairs_read_what_was_added(tmp_path: Path, environments: Path) -> None:
-    """Twice the time, in either process; what can't be slowed down is reported, and the rest is as it was."""
+    """Both processes get twice as slow. A benchmark that cannot be slowed down is reported."""
     project = Project.create(tmp_path / "project", environments)
     (project.root / "src").mkdir()
     (project.root / "src" / "sample.py").write_text(textwrap.dedent(APPLICATION))
@@ -203,6 +203,6 @@ def read(pair: Pair, key: str) -> float:
 
 
 def as_added(pairs: list[Pair]) -> bool:
-    """Of three pairs one may be disturbed; and how the rest of a request slows down with the machine depends on it."""
+    """Allow for one disturbed pair of three, and for a request that slows down with the machine."""
     asking, in_server = (statistics.median(read(one, key) for one in pairs) for key in (ASKING, IN_SERVER))
     return math.log(1.4) < asking < math.log(4) and in_server == pytest.approx(math.log(2), abs=0.3)

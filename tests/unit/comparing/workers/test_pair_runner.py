@@ -56,7 +56,7 @@ BUDGET_S = 120.0
 
 @pytest.fixture(scope="module")
 def slower(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> ComparisonEvidence:
-    """What is found where head does twice the work, in a new function, in two of three benchmarks."""
+    """The evidence of a comparison in which head does twice the work in two of three benchmarks."""
     folder = tmp_path_factory.mktemp("slower")
     sides = copy_of(compiled, folder)
     edit(sides.head, "        pass\n\n\ndef alike", "        pass\n    check()\n\n\ndef alike")
@@ -69,7 +69,7 @@ def slower(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Compari
 
 @pytest.fixture(scope="module")
 def odd(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """One pair of benchmarks of which each has something of its own, and of one that has not."""
+    """One pair of benchmarks that each do something unusual, and of a usual one."""
     folder = tmp_path_factory.mktemp("odd")
     sides = copy_of(compiled, folder)
     edit(sides.head, 'ARM = "base"', 'ARM = "head"')
@@ -93,7 +93,7 @@ def one_pair(sides: Sides, *keys: str) -> Pair:
 
 
 def test_a_slower_benchmark_fails_and_an_equal_one_passes(slower: ComparisonEvidence) -> None:
-    """A sync test and a coroutine test, whose own limit of 5 s moves with its waits, are slower; a third one is not."""
+    """The slower ones are a sync test and a coroutine test, whose own limit of 5 s is extended by its waits."""
     verdicts = {key: one.verdict for key, one in slower.judgements.items()}
     assert verdicts == {WORK: "regression", ASYNC: "regression", ALIKE: "pass"}
     assert slower.judgements[WORK].change == pytest.approx(1.0, abs=0.3)
@@ -115,7 +115,7 @@ def test_pairs_end_with_an_interim_analysis_and_each_has_the_controls(slower: Co
 
 
 def test_the_functions_that_got_slower_are_found_for_benchmarks_that_fail(slower: ComparisonEvidence) -> None:
-    """A function that is new in head, with its place; none for a benchmark that passes."""
+    """A new function in head is found with its place. A benchmark that passes has none."""
     [check] = [one for one in slower.functions[WORK] if one.name == "check"]
     assert (check.file, check.base_calls, check.head_calls) == ("tested_code.py", 0.0, 1.0)
     assert check.head_s > 0
@@ -123,7 +123,7 @@ def test_the_functions_that_got_slower_are_found_for_benchmarks_that_fail(slower
 
 
 class ByTurns(random.Random):
-    """A coin that falls on one side, then on the other."""
+    """A random number generator that alternates."""
 
     fell = 0.75
 
@@ -133,7 +133,7 @@ class ByTurns(random.Random):
 
 
 def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a warm-up of both, no side measures twice in a row: it would find warm caches, the other one cold ones."""
+    """After the warm-up no side measures twice in a row, because it would have warm caches."""
     turns: list[str] = []
     block = WorkerProcess.block
 
@@ -156,7 +156,7 @@ def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: p
 
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each pair of workers that was started, whether that was ahead of its turn."""
+    """For each pair of workers: whether it was started ahead."""
     found: list[bool] = []
     start = PairRunner._start
 
@@ -190,7 +190,7 @@ def test_the_next_pair_starts_while_one_is_measured(trees: Sides, starts: list[b
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="others may not go before the machine's rest")
 @pytest.mark.skipif(os.cpu_count() == 1, reason="there is but one core")
 def test_both_sides_have_precedence_over_other_processes_while_they_are_compared(odd: Pair) -> None:
-    """A benchmark checks it on both sides; afterwards this process has none."""
+    """A benchmark checks its priority on both sides. Afterwards this process has its old one."""
     assert FIRST not in odd.failures
     assert odd.block_differences[FIRST]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
@@ -198,19 +198,19 @@ def test_both_sides_have_precedence_over_other_processes_while_they_are_compared
 
 @pytest.mark.parametrize("name", ["base", "head"])
 def test_a_benchmark_that_one_side_skips_is_not_compared(odd: Pair, name: str) -> None:
-    """The reason is reported."""
+    """The evidence has the reason."""
     assert odd.failures[SKIPPED[name]] == f"in {name}: skipped: not today"
     assert SKIPPED[name] not in odd.block_differences
 
 
 def test_a_benchmark_that_one_side_fails_disturbs_no_other(odd: Pair) -> None:
-    """It raises in the second block of base: reported, and the next benchmarks are compared, with the controls."""
+    """It raises in the second block of base. The next benchmarks and the controls are compared."""
     assert odd.failures[FAILING] == "in base: failed: AssertionError: not more?"
     assert set(odd.block_differences) - {FIRST} == {*CONTROLS, PRINTING, PLAIN}
 
 
 def test_no_plugin_runs_a_test_again_in_a_worker(odd: Pair) -> None:
-    """The conftest.py of these trees would; what repeats a test in another way fails that test alone."""
+    """Hooks for reruns in a conftest.py are ignored. Other repetitions fail their test."""
     for side in ("in base", "in head"):
         assert (
             f"{side}: failed: plumbline.measuring.loop.MeasureError: a pytest plugin runs this test again"
@@ -223,19 +223,19 @@ def test_a_benchmark_that_hangs_disturbs_no_other(odd: Pair) -> None:
 
 
 def test_a_benchmark_that_one_tree_lacks_is_reported(odd: Pair) -> None:
-    """Base can't import the code that the test needs: it is not compared."""
+    """Base cannot import the code of the test."""
     assert odd.failures[NEW].startswith("in base: tests/performance/test_new.py can't be collected: ")
     assert "cannot import name 'new'" in odd.failures[NEW]
 
 
 def test_output_of_a_worker_does_not_disturb(odd: Pair) -> None:
-    """Megabytes of bytes that are no text, on both streams."""
+    """A worker prints megabytes of binary data on both streams."""
     assert odd.block_differences[PRINTING]
     assert PRINTING not in odd.failures
 
 
 def test_a_worker_that_hangs_ends_the_comparison(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stopped in the middle of a block: the comparison is invalid, and nothing is left of either side."""
+    """It is stopped in a block. The comparison is invalid, and no process is left."""
     monkeypatch.setattr(worker_process, "ANSWER_LIMIT_S", 8.0)
     monkeypatch.setattr(worker_process, "END_LIMIT_S", 1.0)
     edit(trees.head, "def work():\n", 'def work():\n    os.write(2, b"last words")\n    os.kill(os.getpid(), 19)\n')
@@ -245,7 +245,7 @@ def test_a_worker_that_hangs_ends_the_comparison(trees: Sides, monkeypatch: pyte
 
 
 def test_a_worker_that_dies_at_its_end_makes_the_comparison_invalid(trees: Sides) -> None:
-    """Though it has measured all."""
+    """It dies after its last benchmark."""
     edit(trees.head, "def before():\n    pass", "def before():\n    import atexit\n\n    atexit.register(os._exit, 7)")
     with pytest.raises(CopyFailed, match="the worker of head failed: it ended with exit code 7"):
         one_pair(trees, BEFORE)
@@ -304,7 +304,7 @@ WORKER = "import by_worker; print('ready', flush=True); import time; time.sleep(
 
 @pytest.fixture
 def reading(trees: Sides) -> Sides:
-    """Trees in which a worker, `prepare` and a test's body read a file each, and in base a test reads one more."""
+    """Trees in which a worker, `prepare` and a test read a file each, and in base another test reads one."""
     text = f'[processes.worker]\ncommand = ["python", "-c", "{WORKER}"]\nready_output = "ready"\n'
     for side in (trees.base, trees.head):
         settings = f'prepare = ["python", "-c", "import by_prepare"]\n{SETTINGS}{text}'
@@ -347,7 +347,7 @@ def test_only_benchmarks_that_read_changed_files_are_affected(
 def test_only_benchmarks_that_run_changed_functions_are_affected(
     trees: Sides, old: str, new: str, affected: set[str]
 ) -> None:
-    """A comment affects none."""
+    """A changed comment affects no benchmark."""
     edit(trees.head, old, new)
     edit(trees.head, "def alike():", "def alike():\n    # nothing")
     with pair_runner(settings_of(trees), trees, plans_of(WORK, ASYNC, ALIKE, BEFORE), "ci") as both:
@@ -355,7 +355,7 @@ def test_only_benchmarks_that_run_changed_functions_are_affected(
 
 
 def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it(reading: Sides) -> None:
-    """A lock file is named for all of them, and what nothing runs for none."""
+    """A lock file concerns all benchmarks, and an unused package none."""
     for side in (reading.base, reading.head):
         (side.root / "lazy.py").write_text("import h11\n\n\ndef work():\n    h11.Data(b'')\n")
     unjudged = [UnjudgedPackage("h11", "not_pinned"), UnjudgedPackage("gone", "not_pinned")]
@@ -370,7 +370,7 @@ def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it
 
 
 def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparison_invalid(reading: Sides) -> None:
-    """Both sides would read the same, and no difference could be seen."""
+    """Otherwise both sides would read the same file."""
     reading.top.mkdir()
     data = reading.top / "data.txt"
     data.touch()
@@ -386,7 +386,7 @@ def test_a_base_that_reads_a_changed_file_of_the_working_tree_makes_the_comparis
 
 
 def test_ignored_files_are_named_if_any_benchmark_reads_them(reading: Sides) -> None:
-    """Also if all benchmarks are affected, so that none would have to run before the first pair."""
+    """All benchmarks run in the rehearsal, even if all are affected."""
     for side in (reading.base, reading.head):
         (side.root / "lazy.py").write_text("def work():\n    open('prices.json').close()\n")
         (side.root / "prices.json").touch()
@@ -398,7 +398,7 @@ def test_ignored_files_are_named_if_any_benchmark_reads_them(reading: Sides) -> 
 
 
 def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
-    """Neither controls nor a profiler run; pytest's configuration is head's on both sides."""
+    """Neither controls nor a profiler run. Both sides use head's pytest configuration."""
     sides = Sides(**{**vars(reading), "files": ["README.md", "pyproject.toml"]})
     found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), budget_s=60)
     assert found.unaffected == {LAZY, SERVED}
@@ -406,7 +406,7 @@ def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
 
 
 def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compiled: Sides, tmp_path: Path) -> None:
-    """So that it is reported: one that base alone skips, though it reads nothing that differs."""
+    """A benchmark that only base skips is reported although it is unaffected."""
     sides = copy_of(compiled, tmp_path)
     edit(sides.head, 'ARM = "base"', 'ARM = "head"')
     for side in (sides.base, sides.head):
@@ -418,7 +418,7 @@ def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compil
 
 
 def test_a_side_that_imports_from_elsewhere_makes_the_comparison_invalid(trees: Sides, tmp_path: Path) -> None:
-    """Its own tree lacks the module, and another folder of the path has it: what was measured would not be base."""
+    """Base lacks the module, and another folder of the import path has it."""
     shutil.move(trees.base.root / "tested_code.py", tmp_path / "tested_code.py")
     strange = Sides(**{**vars(trees), "import_from": [".", ".."]})
     with (

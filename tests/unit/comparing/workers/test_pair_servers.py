@@ -1,4 +1,4 @@
-"""The servers that both sides share, by their settings; real ones are in test_compare_elsewhere.py."""
+"""The servers that both sides share, by their settings. Real servers are in test_compare_elsewhere.py."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from plumbline.settings_file import load_settings
 def test_what_both_sides_share_is_reported(
     tmp_path: Path, env: str, environ: dict[str, str], sentences: list[str]
 ) -> None:
-    """Unless the settings name the run's prefix, which differs between the sides."""
+    """Nothing is shared if the settings use {redis.prefix}, which differs between the sides."""
     (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
     shared = shared_by_sides(load_settings(tmp_path / "settings.toml", environ))
     assert [text.startswith(begin) for text, begin in zip(shared, sentences, strict=True)] == [True] * len(sentences)

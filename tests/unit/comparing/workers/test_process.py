@@ -1,4 +1,4 @@
-"""A worker process: its command line, what its coordinator makes of its messages, and of how it ends."""
+"""A worker process: its command line, messages and end."""
 
 import contextlib
 import os
@@ -59,14 +59,14 @@ def sides(tmp_path: Path) -> Sides:
 
 
 def test_each_file_is_named_once_and_controls_are_not(sides: Sides) -> None:
-    """The plugin collects the controls by itself."""
+    """The plugin collects the controls."""
     command = worker_command(sides.base, sides.head.root, plans_of(WORK, ASYNC, *CONTROLS), "ci")
     assert command[:4] == ["-m", "pytest", "tests/performance/test_work.py", "-q"]
     assert not any("controls" in part for part in command)
 
 
 def test_without_a_test_of_the_suite_the_command_line_names_the_suite(sides: Sides) -> None:
-    """As for the self-check's own benchmark: without a path pytest would collect what else the project has."""
+    """Without a path pytest would collect other tests of the project."""
     command = worker_command(sides.base, sides.head.root, plans_of(*CONTROLS, IN_SERVER), "ci")
     assert command[:4] == ["-m", "pytest", "tests/performance", "-q"]
 
@@ -82,7 +82,7 @@ def test_without_a_test_of_the_suite_the_command_line_names_the_suite(sides: Sid
     ],
 )
 def test_heads_configuration_of_pytest_is_for_both_sides(sides: Sides, file: str, text: str, found: bool) -> None:
-    """If it is the suite's own, no conftest.py above the suite is loaded, as by pytest itself."""
+    """If the suite has its own, no conftest.py above the suite is loaded, as in pytest."""
     path = sides.head.root / file
     path.write_text(text)
     command = worker_command(sides.base, sides.head.root, plans_of(WORK), "ci")
@@ -93,7 +93,7 @@ def test_heads_configuration_of_pytest_is_for_both_sides(sides: Sides, file: str
 
 
 def test_a_worker_imports_from_its_own_tree_and_with_the_hash_seed_of_its_pair(sides: Sides) -> None:
-    """Commands come from its own environment."""
+    """Commands come from the environment of its side."""
     environ = worker_environment(sides.base, sides, 7, None)
     assert environ["PYTHONPATH"] == os.pathsep.join([str(sides.base.root), str(sides.base.root / "src")])
     assert environ["PYTHONHASHSEED"] == "7"
@@ -103,7 +103,7 @@ def test_a_worker_imports_from_its_own_tree_and_with_the_hash_seed_of_its_pair(s
 def test_variables_that_lead_into_the_repository_lead_into_the_copy(
     sides: Sides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise base would read head's files. The environment in the repository is the same for both."""
+    """Otherwise base would read files of head. Paths of the environment stay."""
     monkeypatch.setattr(sys, "prefix", str(sides.top / ".venv"))
     given = {"CONFIG": f"{sides.top}/a/b.toml", "VIRTUAL_ENV": f"{sides.top}/.venv", "ELSEWHERE": "/etc/a", "NAME": "a"}
     for name, value in given.items():
@@ -115,7 +115,7 @@ def test_variables_that_lead_into_the_repository_lead_into_the_copy(
 
 
 def test_in_a_rehearsal_a_worker_traces_what_it_reads(sides: Sides, tmp_path: Path) -> None:
-    """Into a folder for its side, from the first import on."""
+    """The trace begins with the first import, in a folder for each side."""
     plain, traced = (worker_environment(sides.head, sides, 7, folder) for folder in (None, tmp_path))
     changed = {name for name in plain.keys() | traced.keys() if plain.get(name) != traced.get(name)}
     assert changed == {"PERF_READS", "PYTHONPATH"}
@@ -125,7 +125,7 @@ def test_in_a_rehearsal_a_worker_traces_what_it_reads(sides: Sides, tmp_path: Pa
 
 @pytest.fixture
 def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], WorkerProcess]]:
-    """A process that stands for a worker and goes on with a program of its own."""
+    """A process that replaces a worker and runs a given program."""
     with contextlib.ExitStack() as stack:
 
         def start(program: str) -> WorkerProcess:
@@ -170,7 +170,7 @@ def speaker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_a_worker_that_goes_wrong_in_its_turn_is_named(
     speaker: Callable[[str], WorkerProcess], breakage: str, problem: str
 ) -> None:
-    """Which side and how, with its last output."""
+    """The message has the side, the problem and the last output."""
     side = speaker(f'say("begins", key="a key")\nline.recv(1000)\n{breakage}\ntime.sleep(60)\n')
     side.send(Order(["a key"]))
     assert side.begins("a key")
@@ -187,7 +187,7 @@ def test_a_worker_that_goes_wrong_in_its_turn_is_named(
 def test_a_worker_that_does_not_come_to_its_end_is_named(
     speaker: Callable[[str], WorkerProcess], breakage: str, problem: str
 ) -> None:
-    """It has measured all, and only has to leave."""
+    """It has measured everything."""
     side = speaker(breakage)
     side.send(Order([]))
     with pytest.raises(ComparisonInvalid, match=f"the worker of head failed: {problem}"):
@@ -195,7 +195,7 @@ def test_a_worker_that_does_not_come_to_its_end_is_named(
 
 
 def test_a_hung_worker_keeps_the_run_no_longer_than_30_s() -> None:
-    """It is waited for, asked to end and killed; so may be the other worker, which does not hang, but has to stop."""
+    """The limits for both workers together are below 30 s."""
     assert worker_process.ANSWER_LIMIT_S + 2 * worker_process.END_LIMIT_S <= 30
     assert worker_process.LEAVE_LIMIT_S <= worker_process.ANSWER_LIMIT_S
 
@@ -203,7 +203,7 @@ def test_a_hung_worker_keeps_the_run_no_longer_than_30_s() -> None:
 def test_a_worker_that_hangs_at_import_is_not_waited_for_as_an_application_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until its tests are imported, what its settings allow for starting is none of its time."""
+    """The time limit for starting an application begins after the import of the tests."""
     monkeypatch.setattr(worker_process, "ANSWER_LIMIT_S", 0.5)
     side = Side("base", tmp_path, Path(sys.executable), tmp_path)
     process = WorkerProcess(side, ["-c", "import time; time.sleep(60)"], os.environ, str, START_LIMIT_S)
@@ -213,7 +213,7 @@ def test_a_worker_that_hangs_at_import_is_not_waited_for_as_an_application_is(
 
 @pytest.mark.parametrize("name", ["base", "head"])
 def test_a_worker_of_another_version_makes_the_comparison_invalid(tmp_path: Path, name: str) -> None:
-    """Both versions are named, and it is not taken for a base that can't be run."""
+    """The message names both versions. It is not reported as a base that can't be run."""
     side = Side(name, tmp_path, Path(sys.executable), tmp_path)
     program = f'{SPEAKER}say("imported", version="0.1.9", of="later")\ntime.sleep(60)\n'
     process = WorkerProcess(side, ["-c", program], os.environ, str, START_LIMIT_S)

@@ -1,4 +1,4 @@
-"""Which functions got slower, by known profiles."""
+"""The functions that got slower, from known profiles."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ TREES = {side: Path("/copies", side) for side in ("base", "head")}
 
 
 def written(folder: Path, name: str, functions: list[Seen], operations: int = 0, timed_s: Sequence[float] = ()) -> None:
-    """As many operations in each part, which are alike but for a stall in one."""
+    """Write profiles with equal parts, except for a stall in one."""
     folder = folder / digest(KEY)
     folder.mkdir(exist_ok=True, parents=True)
     stalled = [Seen(one.name, one.file, one.line, one.calls, one.own_s + 9, one.total_s + 9) for one in functions]
@@ -64,7 +64,7 @@ def test_functions_are_listed_by_how_much_longer_they_take_in_head(tmp_path: Pat
 
 
 def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> None:
-    """It took no time there."""
+    """Its time in base is 0."""
     base, head = tmp_path / "base", tmp_path / "head"
     written(base, "test", [], 10)
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
@@ -75,7 +75,7 @@ def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", [None, "", "{", '{"parts": [], "operations": []}'])
 def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str | None) -> None:
-    """A process that wrote none, or half of one."""
+    """A profile may be missing or incomplete."""
     base, head = tmp_path / "base", tmp_path / "head"
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
     (base / digest(KEY)).mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_without_a_whole_profile_no_function_is_listed(tmp_path: Path, text: str
 
 
 def slower_by(tmp_path: Path, process: str, *slower: tuple[str, str, float]) -> list[str]:
-    """Return the functions that are listed if an operation takes 10 ms more, and these take so much more of it."""
+    """Return the listed functions if an operation takes 10 ms more, by these shares."""
     (tmp_path / "base").mkdir()
     for side, operation_s in ("base", 0.02), ("head", 0.03):
         seen = [Seen(name, file.format(side=side), 1, 10, *[time_s * 10] * 2) for name, file, time_s in slower]
@@ -96,7 +96,7 @@ def slower_by(tmp_path: Path, process: str, *slower: tuple[str, str, float]) -> 
 
 
 def test_what_explains_less_than_a_tenth_is_not_shown(tmp_path: Path) -> None:
-    """Nor what waits if something explains the slow-down."""
+    """Waiting functions are not shown if a function explains the slow-down."""
     tree = "/copies/{side}/shop.py"
     found = slower_by(tmp_path, "app", ("items", tree, 0.008), ("a tenth", tree, 0.001), ("less", tree, 0.0009))
     assert found == ["items", "a tenth"]
@@ -122,7 +122,7 @@ def test_no_line_of_the_harness_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_test_that_waits_for_its_application_is_not_shown(tmp_path: Path) -> None:
-    """Only what it does by itself counts, not the time in what it calls."""
+    """Functions of the suite count without the time of what they call."""
     for side, time_s in ("base", 0.02), ("head", 0.03):
         own = Seen("test_items", f"/copies/{side}/tests/performance/test_shop.py", 1, 10, 0.0, time_s * 10)
         written(tmp_path / side, "test", [own], 10, [time_s * 10] * PARTS)

@@ -1,4 +1,4 @@
-"""The line between coordinator and worker, and its messages."""
+"""Messages between coordinator and worker."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ KEY = "test_suite.py::test_it"
 
 
 def test_a_silent_worker_is_waited_for_no_longer_than_the_limit(ends: Ends) -> None:
-    """Half a message is none."""
+    """Half a message does not count."""
     ends.worker._socket.sendall(b'{"is": ')
     with pytest.raises(TimeoutError):
         ends.coordinator.receive(0.01)
@@ -23,14 +23,14 @@ def test_a_silent_worker_is_waited_for_no_longer_than_the_limit(ends: Ends) -> N
     "garbage", [b"hello\n", b"[1]\n", b"\xff\n", b"\n", b'{"is": "elsewhere"}\n', b'{"is": "block"}\n']
 )
 def test_garbage_is_no_message(ends: Ends, garbage: bytes) -> None:
-    """Nor is one of an unknown kind, or without its fields: ValueError."""
+    """Unknown kinds and missing fields raise ValueError, too."""
     ends.worker._socket.sendall(garbage)
     with pytest.raises(ValueError, match=r"JSON|Invalid value|Expected|missing|truncated|UTF-8"):
         ends.coordinator.receive(LIMIT_S)
 
 
 def test_messages_may_be_long_and_come_in_one_piece(ends: Ends) -> None:
-    """Two at once, one of them longer than a read."""
+    """Two messages arrive together, and one is longer than a read."""
     block = Block([0.001] * 50_000)
 
     def send() -> None:
@@ -55,26 +55,25 @@ def test_messages_may_be_long_and_come_in_one_piece(ends: Ends) -> None:
     ids=lambda message: type(message).__name__,
 )
 def test_a_worker_receives_what_its_coordinator_has_sent(ends: Ends, message: Message) -> None:
-    """As the same value."""
     ends.coordinator.send(message)
     assert ends.worker.receive(LIMIT_S) == message
 
 
 def test_a_worker_refuses_a_message_out_of_turn(ends: Ends) -> None:
-    """It names both kinds."""
+    """The error names both kinds."""
     ends.coordinator.send(Turn(3))
     with pytest.raises(ValueError, match=r"Turn\(samples=3\) in place of Order"):
         ends.worker.expect(Order)
 
 
 def test_fields_that_another_version_has_more_are_ignored(ends: Ends) -> None:
-    """So that the first messages are understood and their versions compared."""
+    """So the first messages of another version can be read."""
     ends.worker._socket.sendall(json.dumps({"is": "begins", "key": KEY, "new": 1}).encode() + b"\n")
     assert ends.coordinator.receive(LIMIT_S) == Begins(KEY)
 
 
 def test_a_benchmark_that_was_not_collected_has_a_reason() -> None:
-    """The error of its file, in one line, if there is one."""
+    """It is the error of its file, in one line, if there is one."""
     collected = Collected(["a.py::test_one"], errors={"tests/b.py": "\n  a typo"})
     assert collected.why_missing("a.py::test_one") == ""
     assert collected.why_missing("a.py::test_two") == "it is not there"
@@ -99,5 +98,5 @@ def test_a_benchmark_that_was_not_collected_has_a_reason() -> None:
     ],
 )
 def test_a_test_that_did_not_pass_has_a_reason_in_one_line(over: Over, why: str) -> None:
-    """The first line that pytest marks as an error, or else the last line, and the end of the output."""
+    """It is the first line that pytest marks as an error, or the last line, with the end of the output."""
     assert over.why_not_passed() == why

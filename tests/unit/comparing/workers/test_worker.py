@@ -41,7 +41,7 @@ PROFILE = settings.Profile(samples=7, warmup=0, timed_limit_s=1.0)
 
 
 class Coordinator(threading.Thread):
-    """Sends its messages one after another, each after one from the worker, and keeps those."""
+    """Sends each of its messages after one from the worker, and keeps the worker's messages."""
 
     def __init__(self, ends: Ends, messages: Sequence[Turn], hold_s: float = 0.0) -> None:
         super().__init__(daemon=True)
@@ -63,7 +63,7 @@ TWO_TURNS: list[Turn] = [Turn(3), Turn(1), Turn(0)]
 
 
 def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> None:
-    """Three, then one; each block is reported per operation, and the test goes on."""
+    """Three, then one. Each block is reported in seconds per operation."""
     coordinator = Coordinator(ends, TWO_TURNS)
     measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=2)
     rounds = 0
@@ -84,7 +84,7 @@ def test_a_worker_measures_as_many_samples_as_each_turn_asks_for(ends: Ends) -> 
 
 
 async def test_a_coroutine_test_measures_in_turns_as_well(ends: Ends) -> None:
-    """`async for` with an await in the timed block."""
+    """The timed block has an await."""
     coordinator = Coordinator(ends, TWO_TURNS)
     measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1)
     async for timer in measurement:
@@ -95,7 +95,7 @@ async def test_a_coroutine_test_measures_in_turns_as_well(ends: Ends) -> None:
 
 
 async def test_deadlines_of_the_loop_move_by_the_wait(ends: Ends) -> None:
-    """A timer of 0.5 s that was set before two waits of 0.4 s has not fired after them."""
+    """A timer of 0.5 s has not fired after two waits of 0.4 s."""
     Coordinator(ends, [Turn(1), Turn(0)], hold_s=0.4)
     fired: list[str] = []
     asyncio.get_running_loop().call_later(0.5, fired.append, "too early")
@@ -107,7 +107,7 @@ async def test_deadlines_of_the_loop_move_by_the_wait(ends: Ends) -> None:
 
 
 async def test_a_held_clock_goes_on_from_where_it_stood() -> None:
-    """Held for 5 s and for 3 s, it shows 8 s less than before, and runs."""
+    """After waits of 5 s and 3 s it is 8 s behind, and runs."""
     loop = asyncio.get_running_loop()
     before_s = loop.time()
     hold_clock(loop, 5.0)
@@ -117,7 +117,7 @@ async def test_a_held_clock_goes_on_from_where_it_stood() -> None:
 
 
 async def test_a_clock_that_the_test_has_replaced_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A frozen clock is not set going by a turn that was waited for."""
+    """A wait does not replace a frozen clock."""
     loop = asyncio.get_running_loop()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "time", lambda: 7.0)
@@ -126,7 +126,7 @@ async def test_a_clock_that_the_test_has_replaced_stays(monkeypatch: pytest.Monk
 
 
 def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
-    """A round without a timed block is refused in a worker, too."""
+    """A round without a timed block is an error in a worker, too."""
     Coordinator(ends, TWO_TURNS)
     with pytest.raises(MeasureError, match="never"):
         for _timer in TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1):
@@ -134,7 +134,7 @@ def test_a_loop_that_is_left_gives_the_collector_back(ends: Ends) -> None:
 
 
 def test_a_worker_whose_coordinator_has_gone_does_not_wait(ends: Ends) -> None:
-    """It raises ConnectionError rather than blocking for ever."""
+    """It raises ConnectionError."""
     ends.coordinator.close()
     measurement = TurnedMeasurement(PROFILE, ends.worker, START, KEY)(operations=1)
     with contextlib.closing(measurement), pytest.raises(ConnectionError):
@@ -164,12 +164,12 @@ def test_a_share_of_what_blocks_take_without_is_added(tmp_path: Path, monkeypatc
 
 
 def test_a_step_takes_its_time() -> None:
-    """As many as are added to a request of some milliseconds are done, and not optimized away."""
+    """The steps of work are not optimized away."""
     assert 1e-8 < step_now_s() < 1e-4
 
 
 def test_without_a_request_nothing_can_be_added(tmp_path: Path) -> None:
-    """Else it would pass for slowed down."""
+    """Otherwise the benchmark would count as slowed down."""
     with pytest.raises(MeasureError, match="no request while a block was timed"):
         SlowedApplicationTimer([], 0.1, tmp_path).end_block([0.01])
 
@@ -179,7 +179,7 @@ def spin(rounds: int) -> int:
 
 
 def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path) -> None:
-    """And nothing between them; the samples are timed as ever."""
+    """Code between the blocks is not, and samples are timed as usual."""
     samples_s: list[float] = []
     timer = ProfilingTimer(KEY, samples_s, 4, tmp_path)
     for _ in range(7):
@@ -196,7 +196,7 @@ def test_what_runs_in_timed_blocks_is_profiled(tmp_path: Path) -> None:
 
 
 async def test_jobs_of_other_threads_are_profiled(tmp_path: Path) -> None:
-    """Those of executors, of anyio and of single threads, while a block is timed."""
+    """Jobs of executors, of anyio and of single threads."""
     timer = ProfilingTimer(KEY, [], 1, tmp_path)
     with ThreadPoolExecutor(max_workers=1) as pool:
         for _ in range(2):
@@ -216,7 +216,7 @@ async def test_jobs_of_other_threads_are_profiled(tmp_path: Path) -> None:
 
 
 def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
-    """Its id is on file, and no process has it any more."""
+    """Its process id is in the file, but the process has ended."""
     child = os.fork()
     if child == 0:
         os._exit(0)
