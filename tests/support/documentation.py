@@ -76,7 +76,8 @@ def quoted(line: str) -> list[str]:
 
 def without_figures(line: str) -> list[str]:
     """Return the words of a line of output, without figures and their units."""
-    return [word for word in line.split() if not re.search(r"\d", word) and word not in ("s", "ms", "µs")]
+    words = [word for word in line.split() if not re.search(r"\d", word)]
+    return [word for word in words if word.partition("/")[0] not in ("s", "ms", "µs")]
 
 
 def not_printed(page: Path, output: str) -> list[str]:

@@ -35,7 +35,7 @@ EXIT_CODES = {
 
 _MOST_COMMAND_CHARACTERS = 74
 _MOST_LISTED = 5  # names in a reason; the others are counted
-_MOST_COUNTS = 2  # the same of counts, which are longer
+_MOST_COUNTS = 1  # the same of counts, which are longer
 
 
 def verdict(benchmark: Benchmark) -> str:

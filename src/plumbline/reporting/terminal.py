@@ -162,7 +162,8 @@ class _Page:
 def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
     names = {b.key: page.text(form.file_and_name(b.key)[1].removeprefix("test_")) for b in benchmarks}
     cells = {b.key: {heading: page.text(cell) for heading, cell in content.cells(b).items()} for b in benchmarks}
-    columns = {heading: [row[heading] for row in cells.values()] for heading in content.cells(benchmarks[0])}
+    columns = {heading: _aligned([row[heading] for row in cells.values()]) for heading in content.cells(benchmarks[0])}
+    cells = {key: {name: column[row] for name, column in columns.items()} for row, key in enumerate(cells)}
     widths = {heading: max(map(cell_len, (heading, *column))) for heading, column in columns.items() if any(column)}
     longest = max(len("benchmark"), *map(cell_len, names.values()))
 
@@ -191,6 +192,12 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
         for b in group:
             style = _STYLES.get(content.verdict(b), "dim")
             row(names[b.key], cells[b.key], "bold" if style == "bold red" else "", style)
+
+
+def _aligned(column: Sequence[str]) -> list[str]:
+    """Return cells with figures one below the other, whatever they are per: `57.1 µs` above `1.90 µs/row`."""
+    tails = [cell_len(text.partition("/")[2]) + ("/" in text) for text in column]
+    return [text and text + " " * (max(tails) - tail) for text, tail in zip(column, tails, strict=True)]
 
 
 class Progress:
