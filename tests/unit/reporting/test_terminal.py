@@ -205,7 +205,7 @@ def test_figures_of_many_operations_say_so() -> None:
     text = rendered(results(rows, others), width=100)
 
     assert "57.1 µs/row  57.4 µs/row  +0.5 %" in text
-    assert " 57.1 µs/op   57.4 µs/op  +0.5 %" in text
+    assert "57.1 µs/op   57.4 µs/op   +0.5 %" in text
 
 
 def test_tests_are_skipped_for_a_reason() -> None:
