@@ -18,6 +18,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from plumbline.results.files import dump_results
+from plumbline.comparing.trees.git import TARGETS
 from plumbline.services import variables
 from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings
 from plumbline.settings_file import load_settings
@@ -269,4 +270,4 @@ def options_of(module: str) -> set[str]:
 @functools.cache
 def known_variables() -> set[str]:
     of_testcontainers = re.findall(r"TESTCONTAINERS_\w+", inspect.getsource(testcontainers.core.config))
-    return {*OVERRIDES, *URL_VARIABLES.values(), *of_testcontainers}
+    return {*OVERRIDES, *URL_VARIABLES.values(), *TARGETS, *of_testcontainers}
