@@ -17,8 +17,8 @@ import testcontainers.core.config
 import yaml
 from packaging.requirements import Requirement
 
-from plumbline.results.files import dump_results
 from plumbline.comparing.trees.git import TARGETS
+from plumbline.results.files import dump_results
 from plumbline.services import variables
 from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings
 from plumbline.settings_file import load_settings
