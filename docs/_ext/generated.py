@@ -1,4 +1,8 @@
-"""Parts of the reference that are made from the code: a page holds `<!-- generated: settings -->` where one belongs."""
+"""Parts of the reference that are made from the code.
+
+A page holds a line that ends with `<!-- generated: settings -->`, and is replaced. Before the comment, it tells readers
+of the file itself where to look.
+"""
 
 import contextlib
 import inspect
@@ -7,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,7 +26,7 @@ from plumbline.reporting.content import EXIT_CODES
 from plumbline.services.variables import PLACEHOLDERS
 from plumbline.settings_file import TABLES
 
-MARK = re.compile(r"^<!-- generated: ([\w ]+) -->$", re.MULTILINE)
+MARK = re.compile(r"^.*<!-- generated: ([\w ]+) -->$", re.MULTILINE)
 SCHEMA = Path(__file__).parents[1] / "reference" / "results.schema.json"
 PLURALS = {"string": "strings", "boolean": "booleans"}
 
@@ -189,6 +194,10 @@ def schema_type(field: dict[str, Any]) -> str:
     return str(field["type"])
 
 
+def reasons_part() -> str:
+    return resources.files("plumbline.reporting").joinpath("reasons.md").read_text(encoding="utf-8")
+
+
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -203,4 +212,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "markers": markers_part,
     "placeholders": placeholders_part,
     "results": results_part,
+    "reasons": reasons_part,
 }
