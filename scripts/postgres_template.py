@@ -31,7 +31,7 @@ INITDB_OPTIONS = [
 
 
 def make_data_directory(binaries: Path, data: Path) -> None:
-    """Make a data directory with an empty database `perf`. If this user is root, make it as nobody."""
+    """Make a data directory with an empty database `perf`. Root makes it as the user `nobody`."""
     user = {"user": "nobody", "group": data.parent.stat().st_gid, "extra_groups": []} if os.getuid() == 0 else {}
     if user:
         shutil.chown(data.parent, "nobody")

@@ -119,7 +119,7 @@ def documented_exit(command: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno in LIMITS:
             advice = "raise this user's limits, which `ulimit -a` shows"
-            return _fail(f"a limit on processes, files or memory is reached: {error.strerror}; {advice}", EXIT_INVALID)
+            return _fail(f"no more processes, files or memory are available: {error.strerror}; {advice}", EXIT_INVALID)
         if error.errno not in OUTPUT_ENDED:
             return _unexpected()
         drop_output(sys.stdout)

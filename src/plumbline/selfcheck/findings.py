@@ -81,7 +81,7 @@ def slowed_pairs(recording: Recording) -> dict[str, Share]:
 def replayed_gates(
     recording: Recording, thresholds: Mapping[str, Thresholds], budget_s: float, *, times: int, seed: int = 1
 ) -> dict[str, Share]:
-    """Replay gates with each size of slow-down `times` times. Return the shares of false alarms and detections."""
+    """Replay gates with each size of slow-down `times` times. Return the shares of false positives and detections."""
     replay = Replay(recording, random.Random(seed))
     plans = [BenchmarkPlan(key, 0.0, thresholds[key]) for key in replay.keys]
     comparisons = [replay.gate(thresholds, budget_s) for _ in range(times)]

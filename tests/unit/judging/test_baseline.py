@@ -209,7 +209,7 @@ def test_the_baseline_of_another_machine_is_not_checked(tmp_path: Path) -> None:
     check_baselines(tmp_path)
 
 
-def test_the_only_baseline_of_this_machine_tells_the_backends(tmp_path: Path) -> None:
+def test_the_only_baseline_of_this_machine_gives_the_preferred_backends(tmp_path: Path) -> None:
     """The preferred backends are those of the baseline of this kind of machine."""
     elsewhere = msgspec.structs.replace(HERE, cpu="another", services={"redis": "embedded"})
     write_results(baseline_path(tmp_path, HERE), run(entry("a.py::a")))
@@ -352,7 +352,7 @@ def test_recording_a_part_drops_what_is_gone() -> None:
     assert [benchmark.key for benchmark in kept.benchmarks] == ["a.py::kept", "a.py::new"]
 
 
-def test_the_changes_of_a_baseline_are_told_the_largest_first() -> None:
+def test_the_changes_of_a_baseline_are_listed_by_size() -> None:
     """Changes are ordered by size, then come new and deleted benchmarks."""
     old = run(entry("a.py::a", 0.001), entry("b.py::b", 0.001), entry("c.py::c", 0.001), entry("d.py::d"))
     new = run(entry("a.py::a", 0.00101), entry("b.py::b", 0.0005), entry("c.py::c", 0.0012), entry("e.py::e"))
@@ -366,14 +366,14 @@ def test_the_changes_of_a_baseline_are_told_the_largest_first() -> None:
     ]
 
 
-def test_the_first_baseline_is_told_as_such() -> None:
+def test_the_first_baseline_is_reported_as_such() -> None:
     """Only the number of its benchmarks is reported."""
     assert changes(None, run(entry("a.py::a"), entry("b.py::b"))) == [
         "the first baseline of this kind of machine: 2 benchmarks"
     ]
 
 
-def test_a_change_from_zero_is_not_told() -> None:
+def test_a_change_from_zero_is_not_listed() -> None:
     """A median of 0 has no relative change."""
     assert changes(run(entry("a.py::a", 0.0)), run(entry("a.py::a", 0.001))) == []
 

@@ -82,7 +82,7 @@ OTHERS = [math.exp(log) for log in (-0.01, 0.0, 0.0, 0.0, 0.01)]
 """Squares that add up to 0.0002."""
 
 
-def test_the_spread_is_drawn_towards_that_of_all_benchmarks() -> None:
+def test_the_variance_is_shrunk_towards_that_of_all_benchmarks() -> None:
     """Squares of 0.0012 with 8 degrees of freedom and a prior of 0.0016 with 4 give a variance of 0.0028/12."""
     result = compare(SOME, OTHERS, 0.02**2, LIMITS, confirmed=True)
 
@@ -134,7 +134,7 @@ def test_one_process_passes_and_never_fails(change: float, verdict: str) -> None
         (-0.0320, "improvement"),
     ],
 )
-def test_several_processes_convict(change: float, verdict: str) -> None:
+def test_several_processes_can_fail_a_benchmark(change: float, verdict: str) -> None:
     """Several fresh processes can fail a benchmark that they cannot pass."""
     result = against_level(*[change] * 5, confirmed=True)
 
@@ -223,7 +223,7 @@ def test_the_unit_of_time_makes_no_difference() -> None:
     )
 
 
-def test_more_confirming_processes_see_more() -> None:
+def test_more_confirming_processes_detect_smaller_effects() -> None:
     """The minimum detectable effect is that of the confirming processes, not of the first one."""
     few = against_level(0.0, processes=2)
     many = against_level(0.0, processes=20)
@@ -288,7 +288,7 @@ def test_nothing_fails_without_a_change() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.03])
-def test_a_slow_down_of_the_resolution_fails_with_the_wanted_power(spread: float) -> None:
+def test_the_minimum_detectable_effect_fails_with_the_wanted_power(spread: float) -> None:
     """About 97 % of slow-downs of the minimum detectable effect fail, and far fewer of half that size."""
     chance = random.Random(3)
     limits = of_suite(10)
@@ -309,7 +309,7 @@ def test_a_slow_down_of_the_resolution_fails_with_the_wanted_power(spread: float
 
 
 @pytest.mark.parametrize("spread", [0.01, 0.02, 0.05])
-def test_one_process_rarely_passes_a_slow_down_that_could_be_seen(spread: float) -> None:
+def test_one_process_rarely_passes_a_slow_down_of_the_minimum_effect(spread: float) -> None:
     """The first process passes a slow-down of the minimum effect in about 3 % of cases, 5 % at most."""
     chance = random.Random(4)
     limits = of_suite(10)
@@ -396,12 +396,12 @@ def test_the_common_variance_has_a_floor(spreads: list[float | None]) -> None:
         ({"python": "3.13.1"}, "Python was 3.11.9, is 3.13.1"),
     ],
 )
-def test_what_timings_depend_on_is_told_where_it_differs(now: dict[str, Any], told: str) -> None:
+def test_differences_that_timings_depend_on_are_named(now: dict[str, Any], told: str) -> None:
     """A different machine, backend, server version, pin or Python is named with its old and new value."""
     assert differences(ENVIRONMENT, msgspec.structs.replace(ENVIRONMENT, **now)) == [told]
 
 
-def test_a_run_that_is_pinned_is_told_from_a_baseline_that_was_not() -> None:
+def test_a_pinned_and_an_unpinned_run_differ() -> None:
     """Either of both may be the pinned one."""
     unpinned = msgspec.structs.replace(ENVIRONMENT, pin=None)
 

@@ -39,7 +39,7 @@ def chosen(run: Results, proposed: bool = False, **evidence: Any) -> list[str]:
     return [one.key for one in choose_pairs(run, found, proposed=proposed)]
 
 
-def test_what_the_baseline_check_left_open_is_compared_the_worst_first() -> None:
+def test_undecided_benchmarks_are_compared_the_slowest_first() -> None:
     """Benchmarks that have passed are not compared."""
     worse = BaselineEvidence("inconclusive", change=0.2)
     timings = {"a": OPEN, "b": BaselineEvidence("pass", change=0.3), "c": worse, "d": BaselineEvidence("improvement")}

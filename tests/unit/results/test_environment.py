@@ -44,7 +44,7 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_clean_tree_is_told_with_its_commit(repository: Path) -> None:
+def test_a_clean_tree_has_its_commit(repository: Path) -> None:
     """The commit is the full hash of HEAD."""
     assert git_state(repository) == (git(repository, "rev-parse", "HEAD"), False)
 
@@ -67,7 +67,7 @@ def test_an_untracked_file_leaves_the_tree_clean(repository: Path) -> None:
     assert not git_state(repository)[1]
 
 
-def test_a_folder_below_the_repository_s_root_is_told_as_the_repository(repository: Path) -> None:
+def test_a_folder_of_a_repository_has_the_repository_s_state(repository: Path) -> None:
     """A suite in part of a larger repository has the repository's commit."""
     (repository / "part").mkdir()
 
@@ -96,7 +96,7 @@ def test_without_git_there_is_no_state(repository: Path, monkeypatch: pytest.Mon
     assert git_state(repository) == ("", False)
 
 
-def test_packages_are_told_by_their_normalized_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_have_normalized_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are lower-case with single hyphens, and sorted. Of two copies the imported one counts."""
     for folder, version in [("first", "2.0"), ("second", "1.0")]:
         metadata = tmp_path / folder / f"Zope.Deep__Name-{version}.dist-info" / "METADATA"
@@ -111,7 +111,7 @@ def test_packages_are_told_by_their_normalized_names(tmp_path: Path, monkeypatch
     assert list(packages) == sorted(packages)
 
 
-def test_a_broken_package_without_a_name_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_package_without_a_name_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupted installation can leave a folder without metadata."""
     metadata = tmp_path / "broken-1.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
@@ -132,7 +132,7 @@ def test_a_broken_package_without_a_name_is_passed_over(tmp_path: Path, monkeypa
         ({}, "none"),
     ],
 )
-def test_the_baseline_s_name_tells_the_kind_of_machine(services: dict[str, str], end: str) -> None:
+def test_the_baseline_s_name_has_the_kind_of_machine(services: dict[str, str], end: str) -> None:
     """The name has system, architecture, processor and backends, in characters that each file system allows."""
     name = baseline_name("Linux", "x86_64", "Intel(R) Xeon(R) CPU @ 2.20GHz 6/79/0", services)
 
@@ -205,7 +205,7 @@ def test_the_machine_id_of_dbus_takes_the_place_of_a_missing_one(system_files: P
     ],
     ids=["x86", "ARM", "neither", "not Linux"],
 )
-def test_the_processor_is_told_by_what_the_system_knows(
+def test_the_processor_is_described_by_what_the_system_knows(
     system_files: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str | None, expected: str
 ) -> None:
     """Its model with numbers, or its part number, or else the architecture."""
@@ -219,7 +219,7 @@ def test_the_processor_is_told_by_what_the_system_knows(
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="Linux alone tells the processor in /proc/cpuinfo")
-def test_the_processor_is_told_as_the_kernel_names_it() -> None:
+def test_the_processor_has_the_kernel_s_name() -> None:
     """The name begins with the model, and on x86 it ends with the numbers."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}

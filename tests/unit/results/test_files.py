@@ -260,7 +260,7 @@ def test_a_benchmark_that_stands_in_a_file_twice_is_refused(tmp_path: Path) -> N
     assert message == "FILE has the benchmark b.py::b twice"
 
 
-def test_a_field_of_a_later_harness_is_passed_over(tmp_path: Path) -> None:
+def test_a_field_of_a_later_version_is_ignored(tmp_path: Path) -> None:
     """Later versions may add fields within a schema."""
     fields = json.loads(dump_results(results(benchmark("a.py::a")))) | {"later": 1}
     path = tmp_path / "results.json"
