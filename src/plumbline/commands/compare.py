@@ -39,5 +39,5 @@ def run(project: Project, options: argparse.Namespace) -> int:
             evidence = replace(evidence, confirmation=confirm(project, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
-    results = replace(results, duration_s=time.monotonic() - began_s)
+    results = replace(results, revision=options.revision, duration_s=time.monotonic() - began_s)
     return report(project, results, html=False, keep=True)

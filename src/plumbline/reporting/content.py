@@ -1,6 +1,7 @@
 """The content of all reports: figures of benchmarks, the outcome of the run, the next step, and texts of reasons."""
 
 import re
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,7 @@ EXIT_CODES = {
 }
 
 _MOST_COMMAND_CHARACTERS = 74
+_NOUNS = {"regression", "improvement"}  # verdicts that have a plural
 _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
 
@@ -248,13 +250,14 @@ def compared(results: Results) -> bool:
 
 
 def summary(results: Results) -> str:
-    """38 benchmarks: 36 pass (30 not affected), 2 regression; 57 tests: 56 passed, 1 skipped"""
+    """38 benchmarks: 36 pass (30 not affected), 2 regressions; 57 tests: 56 passed, 1 skipped"""
     verdicts = Counter(verdict(benchmark) or "not judged" for benchmark in results.benchmarks)
     texts = []
     unaffected = sum(map(is_unaffected, results.benchmarks))
     also = {"pass": f" ({unaffected:,} {NOT_AFFECTED})"} if unaffected else {}
     for noun, counts in (("benchmark", verdicts), ("test", Counter[str](test.outcome for test in results.tests))):
-        parts = ", ".join(f"{count:,} {name}{also.get(name, '')}" for name, count in counts.most_common())
+        names = {name: f"{name}s" if name in _NOUNS and count > 1 else name for name, count in counts.items()}
+        parts = ", ".join(f"{count:,} {names[name]}{also.get(name, '')}" for name, count in counts.most_common())
         texts.append(_several(counts.total(), noun) + (f": {parts}" if parts else ""))
     return "; ".join(texts)
 
@@ -294,7 +297,9 @@ def next_step(results: Results) -> tuple[str, str] | None:
 
 
 def session_of(results: Results) -> str:
-    """Return the command that runs all of it again."""
+    """Return the command that runs all of it again; ` -- ` and arguments of pytest may follow."""
+    if results.revision:
+        return f"{nox_command()} -s compare -- {shlex.quote(results.revision)}"
     return f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
 
 

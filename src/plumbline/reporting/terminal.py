@@ -46,7 +46,7 @@ def render(results: Results, console: Console) -> None:
     if content.compared(results):
         page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")
     if results.base:
-        page.wrapped(f"Compared in pairs with the base {results.base}", "dim")
+        page.wrapped(f"Compared in pairs with {results.base}", "dim")
     page.wrapped(content.summary(results), "dim")
     page.line()
     head = content.headline(results)

@@ -12,7 +12,7 @@ REASONS: dict[Kind, str] = {
     "machine_slower": "the machine itself is {share} slower than when the baseline was recorded",
     "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
     "unaffected": "not affected: executes nothing that differs from {reason.detail}",
-    "compared": "compared with the base in {pairs}",
+    "compared": "compared in {pairs} with the base",
     "pairs_inconclusive": "inconclusive after {pairs}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",

@@ -314,6 +314,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     baseline_commit: str = ""  # the commit at which the baseline was recorded
     baseline_created: str = ""  # the time at which the baseline was recorded, as `created`
     baseline_differences: Sequence[str] = []  # of machine, servers and packages, one line each
+    revision: str = ""  # the revision that `plumbline compare` was asked to compare with
     base: str = ""  # the base commit of the paired comparison, and why it was chosen
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared

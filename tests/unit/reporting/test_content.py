@@ -206,6 +206,21 @@ def test_shares_are_whole_per_cent() -> None:
     assert said == "at least 23 % slower, after 11 %: more than was accepted with the reason a reason"
 
 
+def test_a_comparison_with_a_commit_is_repeated_with_that_commit() -> None:
+    """As somebody has asked for."""
+    slower = results(benchmark("a.py::test_a", "regression"), verdict="regression", revision="my branch")
+
+    assert content.next_step(slower) == ("nox -s compare -- 'my branch' -- -k test_a", "runs only these")
+
+
+def test_several_regressions_have_a_plural() -> None:
+    """Verdicts that are no nouns have none."""
+    entries = [benchmark(f"a.py::test_{number}", "regression") for number in range(2)]
+    entries += [benchmark(f"b.py::test_{number}", "new") for number in range(3)]
+
+    assert content.summary(results(*entries, tests=[])) == "5 benchmarks: 3 new, 2 regressions; 0 tests"
+
+
 def test_a_number_of_one_is_singular() -> None:
     """In every text that counts."""
     assert content.reason_text(Reason("within_limits", number=1)) == "1 benchmark is within its limits"
