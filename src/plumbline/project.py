@@ -1,5 +1,7 @@
 """The location of a project's performance suite, the command that runs it, and the exit codes of all commands."""
 
+import shlex
+import sys
 from pathlib import Path
 
 SUITE = "tests/performance"  # below the project's root
@@ -41,6 +43,13 @@ def find_suite(*paths: Path) -> Path | None:
 def find_project(*starts: Path) -> Path | None:
     """Return the nearest folder at or above one of `starts` that contains a performance suite, or None."""
     return next((folder for path in starts for folder in (path, *path.parents) if is_suite(folder / SUITE)), None)
+
+
+def explain_command(code: str) -> str:
+    """Return the command that prints what a code means, in the environment of this process."""
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    return shlex.join([str(shown), "-m", "plumbline", "explain", code])
 
 
 def nox_command() -> str:

@@ -17,7 +17,7 @@ from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, Co
 from plumbline.comparing.trees.git import default_branch_in_ci
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
-from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, nox_command
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.problems import find_problems
 from plumbline.reporting.trend import runs_on_default_branch
@@ -66,6 +66,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
             messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     with _output_may_end():
         terminal.render(results, _Console())
+    if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
+        say(f"Help: {explain_command(results.reasons[0].kind)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         say("\n".join(github.annotations(results)))
     for message in messages:

@@ -1,9 +1,8 @@
 """The results of a run as short plain text for a language model: one fact a line, the most important first."""
 
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+from plumbline.project import explain_command
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.problems import find_problems
@@ -42,7 +41,7 @@ def render(results: Results) -> str:
     step = content.next_step(results)
     tail = [
         _command("next", f"{step[0]}  # {step[1]}" if step else ""),
-        _command("explain a code", f"{_python()} -m plumbline explain CODE"),
+        _command("explain a code", explain_command("CODE")),
     ]
     room = _MOST_CHARACTERS - sum(map(len, [*head, *tail]))
     left_out = []
@@ -111,9 +110,3 @@ def _command(name: str, command: str) -> str:
 
 def _first(text: str) -> str:
     return next(iter(text.splitlines()), "")
-
-
-def _python() -> str:
-    """Return the Python of this process as a command in the current folder."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

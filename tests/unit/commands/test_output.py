@@ -1,5 +1,6 @@
 """The files of a run."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,13 @@ from plumbline.commands.output import ASIDE, make_room
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting.html import page
 from plumbline.results.files import ResultsError, read_results
+from plumbline.results.schema import Reason, Results
 from plumbline.settings import Settings
-from tests.support.report_samples import small
+from tests.support.report_samples import benchmark, results, small
+
+
+def first_run() -> Results:
+    return results(benchmark("a.py::test_a", "new"), verdict="new", reasons=[Reason("no_baseline")])
 
 
 def test_results_are_none_of_the_files_that_git_lists(tmp_path: Path) -> None:
@@ -78,3 +84,17 @@ def test_the_results_of_a_run_have_its_problems(tmp_path: Path) -> None:
     written = read_results(project.results / RESULTS)
 
     assert [one.verdict for one in written.problems] == ["regression", "over budget", "missing", "failed"]
+
+
+@pytest.mark.parametrize(("run", "codes"), [(small(), ["benchmarks_missing"]), (first_run(), [])])
+def test_a_run_that_needs_attention_ends_with_the_command_that_explains_it(
+    run: Results, codes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command of the environment that Nox has made. A healthy first run needs none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".nox" / "ci" / "bin" / "python"))
+
+    output.report(Project(tmp_path, Settings()), run, html=False, keep=False)
+
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Help: ")]
+    assert printed == [f"Help: .nox/ci/bin/python -m plumbline explain {code}" for code in codes]
