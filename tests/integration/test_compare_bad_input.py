@@ -295,7 +295,7 @@ def test_a_missing_base_commit(gated: Project, tmp_path: Path) -> None:
     assert done.code == 0, done.output
     assert set(clone.verdicts().values()) == {"inconclusive"}
     assert "no paired comparison: " in done.output
-    assert "is not in this shallow clone (tried: `git fetch --deepen=50" in " ".join(done.output.split())
+    assert "that this shallow clone lacks (tried: `git fetch --deepen=50" in " ".join(done.output.split())
 
 
 def test_a_machine_without_git(gated: Project, tmp_path: Path) -> None:

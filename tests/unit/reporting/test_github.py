@@ -81,7 +81,9 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     hostile = benchmark(key, "regression", reasons=[f"slow: {key}"])
     failed = [TestOutcome(key, "failed", 0.1, f"</pre><script>{key}")]
 
-    text = github.markdown(results(hostile, tests=failed, reasons=[key, key], service_lines=[key]))
+    run = results(hostile, tests=failed, reasons=[key, f"not ready\n{key}"], service_lines=[key])
+    main = replace(run.environment, branch=key)
+    text = github.markdown(run, runs=[replace(run, environment=main)] * 3)
     seen = tokens(text)
     shown = PARSER.render(text)
 
