@@ -72,7 +72,9 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
     if getattr(config.option, "numprocesses", None):
         files = {report.nodeid.partition("::")[0] for report in terminalreporter.stats.get("passed", [])}
         if any(find_suite(config.rootpath / file) for file in files):
-            terminalreporter.write_line("each benchmark ran once and untimed, as pytest runs under pytest-xdist (-n)")
+            terminalreporter.write_line(
+                "each benchmark ran once and untimed, because pytest runs under pytest-xdist (-n)"
+            )
 
 
 def _start(config: pytest.Config, suite: Path) -> Path:

@@ -478,7 +478,7 @@ def test_plain_pytest_fails_on_a_broken_budget(broken_budgets: Ran) -> None:
     assert "over budget" in done.output
     assert "6 passed" in done.output
     last = done.output.splitlines()[-2]
-    assert last.startswith("failed, as a budget is broken: ")
+    assert last.startswith("failed because of broken budgets: ")
     assert all(f"test_broken.py::test_{name}" in last for name in ("too_slow", "too_few", "budget_of_its_own"))
 
 

@@ -262,7 +262,7 @@ def test_plain_variables():
 
     assert done.code == 0, done.output
     assert came == []
-    assert "DATABASE_URL, PGHOST, PGPASSWORD, PGPORT, REDIS_URL are set: not used" in done.output
+    assert "DATABASE_URL, PGHOST, PGPASSWORD, PGPORT, REDIS_URL are set: ignored" in done.output
     assert "hush" not in done.output
     assert "production" not in done.output
     results = [path for path in (traces.project.root / "perf-results").rglob("*") if path.is_file()]

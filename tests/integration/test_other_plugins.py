@@ -167,7 +167,7 @@ def test_saved(text, measure):
         Path(__file__).write_text(text)
 """
 FAILED = {
-    "test_suite.py::test_with_anyio[asyncio]": "remove the mark `anyio`",
+    "test_suite.py::test_with_anyio[asyncio]": "remove its mark `anyio`",
     "test_suite.py::test_odd_limit": "the mark `timeout` takes seconds, not 'soon'",
     "test_suite.py::test_failing_again": "each time",
     "test_suite.py::test_odd_name": "it could not be recorded: ",

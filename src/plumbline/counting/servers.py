@@ -171,4 +171,6 @@ class PostgresStatements:
         try:
             return self._thread.submit(self._runner.run, answer()).result()
         except client_errors("postgres") as error:
-            raise CannotCount(f"some SQL statements weren't counted: {str(error) or 'no answer in time'}") from None
+            raise CannotCount(
+                f"some SQL statements weren't counted: {str(error) or f'no answer within {POSTGRES_LIMIT_S:g} s'}"
+            ) from None

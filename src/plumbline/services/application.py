@@ -202,7 +202,7 @@ class Application(Process):
 
     def advice(self, error: BaseException) -> str:
         if isinstance(error, BadStatus) and error.status == 404:
-            return f"there is no route {self._settings.health_path}: set health_path of [app] in settings.toml to one"
+            return f"there is no route {self._settings.health_path}: correct health_path of [app] in settings.toml"
         return super().advice(error)
 
     def _command(self) -> list[str]:

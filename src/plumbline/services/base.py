@@ -99,7 +99,7 @@ class Service:
                 reason, advice = "it has exited", self.advice_at_exit()
                 break
             if left_s <= 0:
-                reason, advice = "the time is up", self.advice_at_limit
+                reason, advice = "gave up", self.advice_at_limit
                 break
             attempts += 1
             try:
@@ -109,7 +109,7 @@ class Service:
             except Exception as error:
                 last_error = error
                 if advice := self.advice(error):
-                    reason = "the error is final"
+                    reason = "final error"
                     break
             left_s = limit_s - (time.monotonic() - started_s)
             time.sleep(min(random.uniform(0, longest_delay_s), max(left_s, 0)))

@@ -69,7 +69,7 @@ class _Docker(Service):
             local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
             if not local and not self.address.password:
                 reason = "the engine is on another machine, so Redis without a password would be open to the network"
-                raise Unavailable(reason, 'use embedded, or remove requirepass = "" from [redis.config]')
+                raise Unavailable(reason, 'set PERF_SERVICES=embedded, or remove requirepass = "" from [redis.config]')
             published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))

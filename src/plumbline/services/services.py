@@ -304,7 +304,7 @@ def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
     found = EXTENSION_MISSING.search(error.output)
     if not found or postgres is None or postgres.backend != "embedded":
         return error
-    advice = f"the embedded PostgreSQL has no extension {found[1]}: use docker, with an image that has it"
+    advice = f"the embedded PostgreSQL has no extension {found[1]}: set PERF_SERVICES=docker and an image that has it"
     return NotReady(f"{error}\n  also        {advice}")
 
 

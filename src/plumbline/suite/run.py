@@ -199,7 +199,7 @@ class SuiteRun:
 
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         if self._untimed and self._recorder.tests:
-            terminalreporter.write_line(f"each benchmark ran once and untimed, as pytest runs {self._untimed}")
+            terminalreporter.write_line(f"each benchmark ran once and untimed, because pytest runs {self._untimed}")
         results, settings, baselines = self._results, self._context.settings, self._context.suite / "baselines"
         if self._output or results is None or not results.benchmarks:
             return
@@ -213,7 +213,7 @@ class SuiteRun:
             terminalreporter.write_line(str(error))
         render_table(results, Console(file=sys.stdout))
         if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
-            terminalreporter.write_line(f"failed, as a budget is broken: {', '.join(over)}", red=True, bold=True)
+            terminalreporter.write_line(f"failed because of broken budgets: {', '.join(over)}", red=True, bold=True)
 
 
 class Recorder:

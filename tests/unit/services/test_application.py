@@ -150,9 +150,9 @@ def test_a_missing_uvicorn_is_reported(
 def test_a_missing_health_route_is_final_and_named(start_application: StartApplication) -> None:
     message = failure(start_application(health_path="/healthz"))
 
-    assert "the error is final" in message
+    assert "final error" in message
     assert "BadStatus: HTTP 404" in message
-    assert "there is no route /healthz: set health_path of [app]" in message
+    assert "there is no route /healthz: correct health_path of [app]" in message
 
 
 def test_an_unhealthy_application_fails_at_the_limit(start_application: StartApplication) -> None:
@@ -162,7 +162,7 @@ def test_an_unhealthy_application_fails_at_the_limit(start_application: StartApp
 
     message = failure(app, limit_s=0.3)
 
-    assert "the time is up" in message
+    assert "gave up after" in message
     assert "HTTP 503: the cache is away" in message
     assert "raise ready_limit_s of [app] in settings.toml" in message
     assert "warming up" in message

@@ -290,7 +290,8 @@ def hung_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_engine_that_hangs(make_services: MakeServices) -> None:
     """The engine is asked once for both servers, and neither backend waits long for it."""
     with pytest.raises(
-        NotReady, match=r"the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or use embedded"
+        NotReady,
+        match=r"the Docker engine doesn't answer within 2 s(.*\n)+.*start Docker, or set PERF_SERVICES=embedded",
     ):
         make_services(DOCKER).begin()
 

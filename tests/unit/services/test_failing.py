@@ -141,7 +141,7 @@ def test_engine_named_but_absent(project: Project) -> None:
     assert done.code == 3, done.output
     assert "redis is not ready: no Docker engine answers" in done.output
     assert "docker (PERF_SERVICES=docker)" in done.output
-    assert "start Docker, or use embedded" in done.output
+    assert "start Docker, or set PERF_SERVICES=embedded" in done.output
 
 
 def test_engine_hung(project: Project) -> None:
@@ -151,7 +151,7 @@ def test_engine_hung(project: Project) -> None:
 
     assert done.code == 3, done.output
     assert "the Docker engine doesn't answer within 2 s" in done.output
-    assert "start Docker, or use embedded" in done.output
+    assert "start Docker, or set PERF_SERVICES=embedded" in done.output
 
 
 def test_image_missing(project: Project) -> None:

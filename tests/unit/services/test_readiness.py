@@ -95,7 +95,7 @@ def test_the_message_at_the_deadline_is_complete() -> None:
         wait(Subject(ConnectionError("refused")), limit_s=20)
 
     text = str(failed.value)
-    assert "redis is not ready: the time is up after 20.0 s and" in text
+    assert "redis is not ready: gave up after 20.0 s and" in text
     for part in (
         "docker (set in settings.toml)",
         "redis://perf@127.0.0.1:6379",
@@ -112,9 +112,7 @@ def test_a_final_error_ends_the_wait_at_once() -> None:
     """It is reported after one attempt, with advice."""
     subject = Subject(redis.exceptions.AuthenticationError("invalid password"))
 
-    with pytest.raises(
-        NotReady, match=r"the error is final after 0\.0 s and 1 attempt\n(.*\n)*.*check user and password"
-    ):
+    with pytest.raises(NotReady, match=r"final error after 0\.0 s and 1 attempt\n(.*\n)*.*check user and password"):
         wait(subject)
 
     assert len(subject.limits_s) == 1

@@ -21,7 +21,7 @@ EMBEDDED = 'services = "embedded"\n'
 
 
 def no_engine() -> NoReturn:
-    raise Unavailable("no Docker engine answers", "start Docker, or use embedded")
+    raise Unavailable("no Docker engine answers", "start Docker, or set PERF_SERVICES=embedded")
 
 
 def test_auto_uses_the_backend_of_the_baseline(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_extension_that_embedded_postgres_lacks(tmp_path: Path, cache_home: Path
     try:
         services.begin()
         services.wait_ready()
-        with pytest.raises(NotReady, match="no extension postgis: use docker"):
+        with pytest.raises(NotReady, match="no extension postgis: set PERF_SERVICES=docker"):
             services.start_application()
     finally:
         services.stop()
