@@ -71,7 +71,7 @@ def without_benchmarks(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda _: "", "is empty"),
         (lambda text: text[: len(text) // 2], "is not a results file"),
@@ -86,7 +86,7 @@ def without_benchmarks(text: str) -> str:
     ],
     ids=["empty", "truncated", "conflict", "list", "newer", "negative", "NaN", "one process", "zero", "no benchmark"],
 )
-def test_an_unusable_baseline_is_refused(recorded: Project, damage: Callable[[str], str], told: str) -> None:
+def test_an_unusable_baseline_is_refused(recorded: Project, damage: Callable[[str], str], message: str) -> None:
     """Before anything is measured. The message names the file, which stays unchanged, and the next step."""
     path = recorded.baseline()
     bad = damage(path.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def test_an_unusable_baseline_is_refused(recorded: Project, damage: Callable[[st
     assert done.code == 3, done.output
     assert STARTED not in done.output
     assert f"{path} " in done.output.replace(":", " ")
-    assert told in done.output
+    assert message in done.output
     assert "nox -s baseline" in done.output
     assert "Traceback" not in done.output
     assert path.read_text(encoding="utf-8") == bad
@@ -129,7 +129,7 @@ def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[profiles.ci]\nsmaples = 20", ["unknown key 'smaples'", "[profiles.ci]", "did you mean 'samples'"]),
         ('services = "dokcer"', ["services", "'dokcer'", "did you mean 'docker'"]),
@@ -140,7 +140,7 @@ def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> 
     ],
     ids=["unknown key", "unknown choice", "wrong type", "wrong type in a table", "unknown budget", "not TOML"],
 )
-def test_invalid_settings_are_refused(project: Project, text: str, told: list[str]) -> None:
+def test_invalid_settings_are_refused(project: Project, text: str, message: list[str]) -> None:
     """The message names the key and the nearest valid one."""
     project.write("settings.toml", text)
 
@@ -149,7 +149,7 @@ def test_invalid_settings_are_refused(project: Project, text: str, told: list[st
     assert done.code == 2, done.output
     assert STARTED not in done.output
     assert "Traceback" not in done.output
-    for words in ("settings.toml", *told):
+    for words in ("settings.toml", *message):
         assert words in done.output
 
 
@@ -238,7 +238,7 @@ def test_an_unknown_profile_is_refused(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--no-such-option",), "unrecognized arguments: --no-such-option"),
         (("tests/performance/test_suite.py::test_nothing",), "not found"),
@@ -247,7 +247,9 @@ def test_an_unknown_profile_is_refused(project: Project) -> None:
     ],
     ids=["option", "node id", "file", "debugger"],
 )
-def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, arguments: tuple[str, ...], told: str) -> None:
+def test_arguments_that_pytest_refuses_are_wrong_usage(
+    project: Project, arguments: tuple[str, ...], message: str
+) -> None:
     """pytest's message is shown, and the last results stay."""
     last = project.root / "perf-results" / "results.json"
     last.parent.mkdir()
@@ -256,7 +258,7 @@ def test_arguments_that_pytest_refuses_are_wrong_usage(project: Project, argumen
     done = project.nox("ci", *arguments)
 
     assert done.code == 2, done.output
-    assert told in done.output
+    assert message in done.output
     assert last.read_text() == "{}"
 
 
@@ -316,11 +318,11 @@ def test_a_file_that_exits_when_it_is_imported_is_named(project: Project) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("import no_such_package\n", "No module named 'no_such_package'"), ("def test_a(:\n", "SyntaxError")],
     ids=["import", "syntax"],
 )
-def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, told: str) -> None:
+def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, message: str) -> None:
     """The error is shown, also in the report."""
     project.write("test_broken.py", text)
 
@@ -330,7 +332,7 @@ def test_a_file_that_can_t_be_imported_is_invalid(project: Project, text: str, t
     assert "INVALID: tests/performance/test_broken.py can't be collected" in done.output
     report = (project.root / "perf-results" / "report.md").read_text(encoding="utf-8")
     for text in (done.output.partition("INVALID")[2], report):
-        assert told in text.replace("&#95;", "_").replace("\\", "")
+        assert message in text.replace("&#95;", "_").replace("\\", "")
     assert "nox -s readiness" not in done.output
 
 
@@ -358,7 +360,7 @@ def test_the_gate_refuses_coverage(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "message"),
     [
         (["pytest"], ["-n", "2"], "under pytest-xdist (-n)"),
         (["coverage", "run", "-m", "pytest"], [], "under coverage"),
@@ -367,7 +369,7 @@ def test_the_gate_refuses_coverage(project: Project) -> None:
     ids=["xdist", "coverage", "debugger"],
 )
 def test_plain_pytest_runs_each_benchmark_once_and_untimed(
-    project: Project, before: list[str], after: list[str], told: str
+    project: Project, before: list[str], after: list[str], message: str
 ) -> None:
     """Benchmarks pass as tests, budgets are not judged, and the output says so."""
     project.write("settings.toml", STEADY_SETTINGS + '\n[budgets]\n"test_suite.py::test_counted" = { p95_ms = 1e-6 }\n')
@@ -377,7 +379,7 @@ def test_plain_pytest_runs_each_benchmark_once_and_untimed(
 
     assert done.code == 0, done.output
     assert "2 passed" in done.output
-    assert f"each benchmark ran once and untimed, because pytest runs {told}" in done.output
+    assert f"each benchmark ran once and untimed, because pytest runs {message}" in done.output
     assert (project.suite / "rounds.txt").read_text(encoding="utf-8").splitlines() == ["round"] * 2
 
 
@@ -398,19 +400,19 @@ def test_collecting_only_starts_nothing(project: Project, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("suite", "told"),
+    ("suite", "message"),
     [
         ("def test_plain():\n    pass\n", 'invalid: there are no readiness tests (marker "readiness")'),
         (SKIPPED_READINESS, "invalid: all readiness tests were skipped"),
     ],
     ids=["none", "skipped"],
 )
-def test_readiness_without_a_readiness_test_is_not_ready(project: Project, suite: str, told: str) -> None:
+def test_readiness_without_a_readiness_test_is_not_ready(project: Project, suite: str, message: str) -> None:
     """Nothing was tested."""
     project.write("test_suite.py", suite)
 
     done = project.run("readiness")
 
     assert done.code == 3, done.output
-    assert told in done.output
+    assert message in done.output
     assert "ready: 0" not in done.output

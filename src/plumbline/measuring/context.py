@@ -140,7 +140,7 @@ class RunContext:
             self.end(str(error), EXIT_INVALID)
         for service in self.services.running():
             if not service.running():
-                self.end(service.obituary(), EXIT_INVALID)
+                self.end(service.death_message(), EXIT_INVALID)
         failed, self.has_failed = self.has_failed, False
         for service in self.services.running() if answers or failed else ():
             if unready := liveness_error(service, ANSWER_LIMIT_S, failed=failed):

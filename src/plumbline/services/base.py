@@ -81,7 +81,7 @@ class Service:
     def wait_ready(self, limit_s: float) -> None:
         """Probe until the service does real work, with exponential backoff and full jitter.
 
-        It blocks: in a coroutine, call it by `asyncio.to_thread`.
+        It blocks: in a coroutine, call it with `asyncio.to_thread`.
 
         Args:
             limit_s: The seconds until it has to be ready.
@@ -138,7 +138,7 @@ class Service:
         """Return False if the process or container has exited; True if that is unknown. Cheap once ready."""
         return True
 
-    def obituary(self) -> str:
+    def death_message(self) -> str:
         """Return the message about its death, with its backend, state and last output."""
         return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
 
@@ -155,7 +155,7 @@ class Service:
         return "unknown: it is external"
 
     def log_tail(self, lines: int = SHOWN_LINES) -> str:
-        """Return the last lines of its output, at most so many, without passwords."""
+        """Return at most `lines` last lines of its output, without passwords."""
         return self.redact(printable(self.raw_log(lines)))
 
     def raw_log(self, lines: int) -> str:

@@ -42,7 +42,7 @@ def endpoint_of(address: object) -> Endpoint | None:
 
 
 class Recognizer:
-    """Recognises PostgreSQL and Redis by port, by the variable that names them, and on this machine by their answer."""
+    """Identifies PostgreSQL and Redis by port, by the variable that names them, and on this machine by their answer."""
 
     def __init__(self, named: Mapping[Endpoint, str], run: str) -> None:
         self._named = named  # the kinds of servers that a file or a variable names
