@@ -265,7 +265,7 @@ def summary(results: Results) -> str:
 def next_step(results: Results) -> tuple[str, str] | None:
     """Return the one command to run next and its purpose; None if nothing is left to do."""
     session = session_of(results)
-    after_fixing = session, "runs again, once the problem above is fixed"
+    after_fixing = session, "runs again, once the problem is fixed"
     baseline = f"{nox_command()} -s baseline"
     verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
     bad = [one.key for one in results.benchmarks if verdict(one) in FAILING - {"missing"}]
@@ -278,7 +278,10 @@ def next_step(results: Results) -> tuple[str, str] | None:
     # Not a service, but the suite, its arguments or the base.
     ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared")
-    compare_again = session, "runs again, once that is fixed; or allow_unmeasured in settings.toml makes it a warning"
+    compare_again = (
+        session,
+        "runs again, once the problem is fixed; allow_unmeasured in settings.toml makes it a warning",
+    )
     steps = [
         (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
@@ -286,10 +289,10 @@ def next_step(results: Results) -> tuple[str, str] | None:
         (nothing_selected, (session, "runs everything: the arguments selected no test")),
         (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
-        (bad, _only(session, bad, "runs {}")),
+        (bad, _only(session, bad, "runs {}", "what failed")),
         ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
         (unjudged, after_fixing),  # measuring again would not help
-        (unsure, _only(session, unsure, "measures {}; run nothing else meanwhile")),
+        (unsure, _only(session, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
         ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
         (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
     ]
@@ -303,16 +306,19 @@ def session_of(results: Results) -> str:
     return f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
 
 
-def _only(session: str, keys: Sequence[str], purpose: str) -> tuple[str, str]:
-    """Return the session for these tests, or for their files, or for all, whichever fits on a line; and its purpose."""
+def _only(session: str, keys: Sequence[str], purpose: str, which: str) -> tuple[str, str]:
+    """Return the session for these tests, or for their files, or for all, whichever fits on a line; and its purpose.
+
+    `which`: what these tests are.
+    """
     names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
     files = sorted({f"{SUITE}/{form.file_and_name(key)[0]}" for key in keys})
     commands = {session: "all again"}
     if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
-        commands[" ".join([session, "--", *files])] = f"only their file{'s' if len(files) > 1 else ''}"
+        commands[" ".join([session, "--", *files])] = f"only the file{'s' if len(files) > 1 else ''} of {which}"
     if all(map(str.isidentifier, names)):
         expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
-        commands[f"{session} -- -k {expression}"] = "only these"
+        commands[f"{session} -- -k {expression}"] = f"only {which}"
     command = [each for each in commands if len(each) <= _MOST_COMMAND_CHARACTERS or each == session][-1]
     return command, purpose.format(commands[command])
 

@@ -87,10 +87,10 @@ def test_all_is_well_only_if_nothing_failed() -> None:
 @pytest.mark.parametrize(
     ("names", "command", "does"),
     [
-        (["a"], "nox -s ci -- -k test_a", "only these"),
-        (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"', "only these"),
-        (["a" * 30, "b" * 30], "nox -s ci -- tests/performance/a.py", "only their file"),
-        (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "only their file"),
+        (["a"], "nox -s ci -- -k test_a", "only what failed"),
+        (["a[1]", "a[2]", "b"], 'nox -s ci -- -k "test_a or test_b"', "only what failed"),
+        (["a" * 30, "b" * 30], "nox -s ci -- tests/performance/a.py", "only the file of what failed"),
+        (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "only the file of what failed"),
     ],
 )
 def test_the_next_command_fits_on_a_line_and_is_safe_to_paste(names: list[str], command: str, does: str) -> None:
@@ -111,7 +111,7 @@ def test_what_was_not_compared_is_not_measured_again() -> None:
     """The cause is to be removed first."""
     reason = Reason("packages_unjudged", subjects=["fastapi"])
     found = results(benchmark("test_a.py::test_a", "inconclusive", reasons=[reason]), verdict="inconclusive")
-    assert content.next_step(found) == ("nox -s ci", "runs again, once the problem above is fixed")
+    assert content.next_step(found) == ("nox -s ci", "runs again, once the problem is fixed")
 
 
 def test_a_missing_benchmark_shows_its_baseline_and_nothing_as_measured() -> None:
@@ -210,7 +210,7 @@ def test_a_comparison_with_a_commit_is_repeated_with_that_commit() -> None:
     """As somebody has asked for."""
     slower = results(benchmark("a.py::test_a", "regression"), verdict="regression", revision="my branch")
 
-    assert content.next_step(slower) == ("nox -s compare -- 'my branch' -- -k test_a", "runs only these")
+    assert content.next_step(slower) == ("nox -s compare -- 'my branch' -- -k test_a", "runs only what failed")
 
 
 def test_several_regressions_have_a_plural() -> None:
