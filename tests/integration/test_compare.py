@@ -11,6 +11,7 @@ from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
 
+# Sleeps take the same time on a slow machine.
 CODE = """\
 import time
 
@@ -25,7 +26,6 @@ def other() -> list[int]:
     time.sleep(0.002)
     return sorted(range(2_000, 0, -1))
 """
-"""What takes its time by a clock does so however fast the machine is at the moment."""
 
 BROKEN_BUDGET = f'\n[budgets]\n"{WORK}" = {{ rate_per_s = 1_000_000_000 }}\n'
 

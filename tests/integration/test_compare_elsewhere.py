@@ -28,6 +28,7 @@ SKIPPED, FIXED = "test_servers.py::test_skipped", "test_servers.py::test_fixed_k
 
 SETTINGS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
 
+# Sleeps take the same time on a busy machine.
 CODE = """\
 import asyncio
 import time
@@ -45,7 +46,6 @@ async def row(connection, number):
     await connection.fetchval(f"SELECT one FROM ours_{number}")
     await asyncio.sleep(0.002)
 """
-"""What takes its time by a clock does so however busy the machine is."""
 
 SUITE = '''\
 """Benchmarks on each server, with data that another side or pair on the same keys or database would trip over."""
@@ -168,11 +168,11 @@ def left_in(theirs: Services) -> tuple[set[bytes], object]:
     return keys, databases
 
 
+# The verdicts if `cached` takes three times as long.
 EACH = {
     **{f"{CACHED}[{number}]": "regression" for number in (1, 2)},
     **{f"{ROW}[{number}]": "pass" for number in (1, 2)},
 }
-"""The verdicts where `cached` takes three times as long."""
 
 
 def test_external_servers(project: Project, theirs: Services) -> None:

@@ -7,8 +7,8 @@ from plumbline.comparing.statistics.plan import CONTROLS
 from tests.support.project import SETTINGS, Project
 from tests.support.recordings import read_recording
 
+# Budget of each gate. It must be shorter than the session's time that is left when the last gate begins.
 SHORT_BUDGET_S = 6
-"""Of a gate of the session, which must be shorter than what is left of its time when the last one begins."""
 FEW_REPLAYS = "from plumbline.selfcheck import findings; findings.REPLAYS = 40"
 SHORT = f"""
 import sys
@@ -18,6 +18,7 @@ from plumbline.cli import main
 
 sys.exit(main(["selfcheck", "--minutes=0.34"]))
 """
+# A program that replays the file of the session.
 AGAIN = f"""
 from pathlib import Path
 
@@ -35,7 +36,6 @@ found = findings.findings_of(stored, limits, gate)
 print(found == stored.findings)
 print("\\n".join(findings.report_lines(found, len(stored.pairs), gate)))
 """
-"""Replays what the session has stored in a process of its own."""
 
 
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert any(pair.slow_down for pair in stored.pairs)
     assert all(CONTROLS.keys() < pair.block_differences.keys() for pair in stored.pairs)
     assert set().union(*(pair.block_differences for pair in stored.pairs)) == {*CONTROLS, *stored.sample_s}
-    assert "live gates without a change" in done.output
+    assert "live gates without a slow-down" in done.output
     assert "smallest minimum_effect that this machine detects" in done.output
     again = project.python("-c", AGAIN)
     assert again.code == 0, again.output

@@ -9,8 +9,8 @@ from plumbline.services.application import Process
 from plumbline.services.errors import NotReady
 from plumbline.services.services import Services
 
+# A time limit that a slow machine meets.
 LIMIT_S = 30.0
-"""Long enough to be met on a slow machine: no test waits it out."""
 
 HEALTHY = """
     from starlette.applications import Starlette

@@ -111,13 +111,13 @@ def test_sorting(measure: Measure) -> None:
     assert ordered[0] == 1
 '''
 
+# For what takes real time: changes by a factor of three, which a busy machine can't turn into another verdict.
 STEADY_SETTINGS = f"""\
 pin = "off"
 {SETTINGS.replace("confirm_processes = 3", "confirm_processes = 2")}\
 tolerance = 0.2
 minimum_effect = 0.9
 """
-"""For what takes real time: changes by a factor of three, which a busy machine can't turn into another verdict."""
 
 CONFTEST = """\
 import pytest

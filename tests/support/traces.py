@@ -22,12 +22,12 @@ from plumbline.services.reaper import LABEL, RUN_VARIABLE
 from plumbline.services.run import MEMORY_FOLDER
 from tests.support.project import SETTINGS, Done, Project, finish
 
+# Time limit for the end of all processes and files after a SIGKILL.
 GONE_LIMIT_S = 5.0
-"""How long after a SIGKILL something of a run may still be there."""
+# The same with containers, on a busy machine, where more than 5 s were seen.
 CONTAINERS_GONE_LIMIT_S = 20.0
-"""The same with containers, on a busy machine: more than 5 were seen."""
+# Time limit for the start of a run, on a busy machine.
 MIDDLE_LIMIT_S = 60.0
-"""How long a run may take to come to its middle, on a busy machine."""
 REDIS_IMAGE, POSTGRES_IMAGE = "redis:8-alpine", "postgres:18-alpine"
 RUN_FOLDERS = (MEMORY_FOLDER, Path(tempfile.gettempdir()))
 

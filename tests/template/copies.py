@@ -16,6 +16,7 @@ LIMIT_S = 300.0
 VENDOR = "tests/performance/vendor/"
 LITTLE = "samples = 10\nwarmup = 2\ntimed_limit_s = 0.02"
 
+# The user's code.
 SHOP = """
 def total(prices: list[int]) -> int:
     return sum(prices)
@@ -24,7 +25,6 @@ def total(prices: list[int]) -> int:
 def cheapest(prices: list[int]) -> int:
     return min(prices)
 """
-"""Code of the owner's."""
 
 SHOP_BENCHMARKS = '''
 """Two benchmarks of the shop."""

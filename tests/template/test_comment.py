@@ -17,9 +17,10 @@ from plumbline.results.schema import BudgetResult, Cause, CountGrowth, Problem, 
 from tests.support.report_samples import benchmark, judged, results, small
 from tests.template.test_pipelines import COMMENT, evaluate, load, run, substitute
 
+# The longest comment that GitHub accepts.
 MOST_CHARACTERS, MOST_BYTES = 65_536, 262_144
-"""Of a comment on GitHub."""
 
+# A replacement for GitHub's command line. It returns given data and records requests.
 GH = f"""#!{sys.executable}
 import json, os, pathlib, shutil, subprocess, sys
 
@@ -40,7 +41,6 @@ with (state / "written.jsonl").open("a") as file:
     body = json.loads(pathlib.Path(options["--input"]).read_text())["body"]
     file.write(json.dumps([method, path, body]) + "\\n")
 """
-"""Stands for GitHub's command line: it hands out what is known, and writes down what is written."""
 MARK = "<!-- performance report -->\n"
 SHA = "a" * 40
 RUN_URL = "https://github.com/owner/name/actions/runs/9"

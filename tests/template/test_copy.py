@@ -30,10 +30,10 @@ NEVER_COPIED = (
 )
 ODD_NAME = "dépôt d'été №1"
 FEW = ("-k", "test_list or test_read or test_whole_system")
+# The user's two benchmarks.
 TWO = ("-k", "test_total or test_cheapest")
-"""The owner's two benchmarks."""
+# Without a baseline, a proposed change is compared with its target branch.
 PULL_REQUEST = {"GITHUB_BASE_REF": "main"}
-"""Where there is no baseline, a proposed change is compared with what it is to be merged into."""
 
 
 def mentioned_sessions(text: str) -> set[str]:
@@ -186,8 +186,8 @@ def test_the_template_is_small() -> None:
         assert not re.search(r"regex|\| *replace|\{% (set text|macro|import|from)", text), path
 
 
+# Files that name this repository's package, and the line with the name.
 BY_NATURE = {"requirements.txt": "-e .[docker,embedded,html,postgres,redis]"}
-"""Files that name this repository's own package, with the line that does."""
 
 
 def test_this_repository_is_an_instance_of_its_template(template: Repository, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
 GITLAB = ROOT / ".gitlab" / "performance.yml"
 LIMIT_S = 120.0
 RANDOM_ID = 54321
+# Variables that a runner lacks or sets itself.
 OURS = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_", "GIT_", "XDG_", "VIRTUAL_ENV", "UV", "NOX_")
-"""Variables that a runner doesn't have, or has set itself."""
 pytestmark = pytest.mark.timeout(300)  # whole jobs, and before the first one all that they need
 
 CODE = """\
@@ -364,8 +364,8 @@ def substitute(text: object, contexts: Mapping[str, Any]) -> str:
 class Runner:
     """A GitHub runner. It installs Nox once and runs the other steps for each event."""
 
+    # Another runner, whose interpreter, environments and Nox this one shares.
     installed: GitLabRunner
-    """That has an interpreter and environments, and where the other one has installed Nox, so that it's done once."""
     folder: Path
     environ: dict[str, str] = field(default_factory=dict)
 

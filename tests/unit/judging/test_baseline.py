@@ -29,6 +29,7 @@ from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environmen
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
+# The environment of this machine.
 HERE = Environment(
     machine="m1",
     system=platform.system().lower(),
@@ -44,7 +45,6 @@ HERE = Environment(
     dirty=False,
     packages={},
 )
-"""This kind of machine."""
 
 
 def entry(key: str, median: float = 0.001, **fields: Any) -> Benchmark:

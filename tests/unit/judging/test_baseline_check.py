@@ -14,8 +14,8 @@ from plumbline.results.schema import SCHEMA, Benchmark, Environment, Reason, Res
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97, confirm_processes=5)
+# Quantiles of Student's t for 8 degrees of freedom: 3.355 to fail, 2.306 to pass.
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.005, power=0.975)
-"""Quantiles of Student's t for 8 degrees of freedom: 3.355 to fail, 2.306 to pass."""
 VARIANCE = 0.01**2
 ENVIRONMENT = Environment(
     machine="m1",
@@ -76,10 +76,10 @@ def test_a_comparison_gives_the_figures_of_the_formula() -> None:
     assert result.minimum_detectable_effect == pytest.approx(0.046153, abs=5e-6)
 
 
+# Squares of logarithms that add up to 0.001.
 SOME = [math.exp(log) for log in (-0.02, -0.01, 0.0, 0.01, 0.02)]
-"""Squares of logarithms that add up to 0.001."""
+# Squares that add up to 0.0002.
 OTHERS = [math.exp(log) for log in (-0.01, 0.0, 0.0, 0.0, 0.01)]
-"""Squares that add up to 0.0002."""
 
 
 def test_the_variance_is_shrunk_towards_that_of_all_benchmarks() -> None:

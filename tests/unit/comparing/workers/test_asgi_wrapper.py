@@ -38,10 +38,10 @@ from plumbline.settings_file import load_settings
 from tests.support.project import ROOT, SETTINGS, Project
 
 LIMIT_S = 30.0
+# More work than any request of these tests.
 MANY_STEPS = 1_000_000
-"""More than any request takes, and on a slow machine as many times more."""
+# Look for three pairs in a row without other load.
 MOST_PAIRS = 9
-"""Three in a row are looked for in which the machine was left to itself."""
 LIMITS = Thresholds(tolerance=0.1, minimum_effect=0.5, false_alarms=0.01, power=0.97)
 
 APPLICATION = """

@@ -32,12 +32,12 @@ def say(kind, **message):
     line.sendall(json.dumps({"is": kind, **message}).encode() + b"\\n")
 os.write(2, b"last words")
 """
+# A replacement for a worker, without pytest. It reports its tests and waits for a message.
 COLLECTED = f"""\
 say("imported", version={__version__!r})
 say("collected", keys=["a key"])
 line.recv(1)
 """
-"""What stands for a worker, without pytest: it waits for a message when it has reported what it has collected."""
 
 
 @pytest.fixture
