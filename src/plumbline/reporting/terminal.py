@@ -23,8 +23,9 @@ _STYLES = {
     **dict.fromkeys(("accepted", "new", "changed"), "cyan"),
 }
 _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT CHARACTER}": "?"})
-# Left out first if the terminal is narrow.
+# Left out first if the terminal is narrow; if a benchmark is inconclusive, how certain its change is matters more.
 _OPTIONAL_COLUMNS = ("detectable", "n", "interval", "p99", "mean", "rate", "p95")
+_OPTIONAL_IF_INCONCLUSIVE = ("n", "p99", "mean", "rate", "p95", "interval", "detectable")
 _MOST_FAILING = 20  # benchmarks with their causes; the others are in the table
 _LEAST_NAME_WIDTH, _WIDE_NAME = 12, 40  # columns are left out for names up to this width
 _PLAIN_EVERY_S = 1.0  # without a terminal
@@ -170,7 +171,8 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
     def room(gap: int) -> int:
         return page.width - sum(width + gap for width in widths.values())
 
-    for heading in _OPTIONAL_COLUMNS:
+    is_unsure = any(one.verdict == "inconclusive" for one in benchmarks)
+    for heading in _OPTIONAL_IF_INCONCLUSIVE if is_unsure else _OPTIONAL_COLUMNS:
         if room(2) < min(longest, _WIDE_NAME):
             widths.pop(heading, None)
     gap = " " if room(2) < longest else "  "

@@ -184,6 +184,14 @@ def test_a_regression_has_its_main_causes_in_three_lines() -> None:
     ]
 
 
+def test_a_narrow_terminal_shows_how_certain_an_inconclusive_change_is() -> None:
+    """Rather than more figures."""
+    text = rendered(results(benchmark("a.py::test_" + "a" * 15, "inconclusive")))
+
+    assert "   median  change   interval  detectable  verdict\n" in text
+    assert " +0.5 %  -0.4…+1.4       3.2 %  inconclusive\n" in text
+
+
 def test_a_change_that_was_not_judged_is_not_shown() -> None:
     """The benchmark of another machine has none, and one that executes no changed code says so."""
     unaffected = benchmark("a.py::test_a", change=1.05, reasons=[Reason("unaffected", "0f1e2d3")])
