@@ -65,7 +65,7 @@ def test_benchmarks_of_a_page(small: Project, page: Path) -> None:
     blocks = [block for block in blocks_of(page) if block.is_run]
     write_page(small, page)
 
-    done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded")
+    done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded", COLUMNS="80")
 
     assert done.code == 0, done.output
     outcomes = {test["key"].partition("[")[0]: test["outcome"] for test in small.results()["tests"]}
@@ -97,7 +97,7 @@ def write_page(project: Project, page: Path) -> None:
             path.write_text(textwrap.dedent(text), encoding="utf-8")
     for block in blocks:
         add(replace(block, text=with_lax_budgets(block.text)), project)
-    if routes := re.search('"routes=(.*?)"', page.read_text(encoding="utf-8")):
+    if (routes := re.search('"routes=(.*?)"', page.read_text(encoding="utf-8"))) and page.parent.name == "tutorial":
         example = (ROOT / "template" / SUITE / "test_routes.py.jinja").read_text(encoding="utf-8")
         project.write("test_routes.py", jinja2.Template(example).render(routes=routes[1]))
 
