@@ -65,7 +65,7 @@ def test_benchmarks_of_a_page(small: Project, page: Path) -> None:
     blocks = [block for block in blocks_of(page) if block.is_run]
     write_page(small, page)
 
-    done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded", COLUMNS="80")
+    done = small.own_python("-m", "plumbline", "ci", PERF_SERVICES="embedded", COLUMNS="200")
 
     assert done.code == 0, done.output
     outcomes = {test["key"].partition("[")[0]: test["outcome"] for test in small.results()["tests"]}

@@ -59,7 +59,7 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
 
     copied.measure_little()
     copied.allow_for_noise()
-    done = copied.nox("ci", COLUMNS="80")
+    done = copied.nox("ci", COLUMNS="200")
     assert done.code == 0, done.output
     assert set(copied.verdicts().values()) == {"new"}
     assert {test["outcome"] for test in copied.results()["tests"]} <= {"passed", "skipped"}
