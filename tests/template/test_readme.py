@@ -112,6 +112,7 @@ def test_quick_start(shop: Copy, template: Repository) -> None:
                 # Each setting has a default: the README's are all that this application needs.
                 shop.write("settings.toml", f"{settings}\n[profiles.ci]\n{LITTLE}\n[gate]\nbaseline_processes = 3\n")
             case ["uvx", "copier", *arguments]:
+                shop.commit("A benchmark")  # Copier updates only what is committed
                 done = copier(*arguments, cwd=shop.root)
             case ["uvx", "nox", "-s", session, *arguments]:
                 if "test_orders" in arguments:
