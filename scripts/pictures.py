@@ -1,6 +1,6 @@
 """Make the pictures of the documentation from real runs: `python -m scripts.pictures`, which needs chromium.
 
-In a clone of the newest commit, `plumbline ci` judges the suite for the first time, and then an N+1 query against a
+In a clone of the newest commit, `nox -s ci` judges the suite for the first time, and then an N+1 query against a
 recorded baseline. `docs/pictures/` keeps the results of both runs. `stale` names the pictures that are older than what
 they show.
 """
@@ -25,7 +25,7 @@ from plumbline.reporting import terminal
 from plumbline.reporting.html.page import render
 from plumbline.results.files import read_results, write_results, write_whole
 from plumbline.results.schema import Results
-from scripts.clones import APP, REGRESSION, ROOT, cloned, run_sections
+from scripts.clones import APP, NOX, REGRESSION, ROOT, cloned, run_sections
 
 FOLDER = ROOT / "docs" / "pictures"
 SUITE_FILE = "tests/performance/test_api_benchmarks.py"
@@ -131,14 +131,15 @@ def make(options: argparse.Namespace) -> None:
 def run_gates() -> None:
     """Record the results of a first run, and of a run that catches an N+1 query."""
     with cloned() as clone:
-        clone.run("-m", "plumbline", "ci", "--", SUITE_FILE)
+        clone.run(*NOX, "-s", "ci", "--", SUITE_FILE)
         keep(clone.root / "perf-results" / "results.json", "first-run")
-        clone.record_baseline(SUITE_FILE)
+        clone.run(*NOX, "-s", "baseline", "--", SUITE_FILE)
+        clone.commit()
         keep(clone.baseline, "baseline")
-        clone.git("switch", "--quiet", "--create", "faster-list")
+        clone.git("switch", "--quiet", "--create", "list-items")
         clone.edit(APP, (ONE_QUERY, N_PLUS_ONE))
         clone.commit()
-        clone.run("-m", "plumbline", "ci", "--", SUITE_FILE, codes=(REGRESSION,))
+        clone.run(*NOX, "-s", "ci", "--", SUITE_FILE, codes=(REGRESSION,))
         keep(clone.root / "perf-results" / "results.json", "caught")
 
 

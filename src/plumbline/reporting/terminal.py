@@ -65,7 +65,7 @@ def render(results: Results, console: Console) -> None:
 
 
 def render_table(results: Results, console: Console) -> None:
-    """Print the table of benchmarks, the remarks on them, and the benchmarks that failed with their causes."""
+    """Print the table of benchmarks, the benchmarks that failed with their causes, and remarks on the others."""
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
@@ -76,8 +76,8 @@ def render_table(results: Results, console: Console) -> None:
         if (name := form.file_and_name(one.key)[1])
     }
     problems = {one.key: one for one in find_problems(results) if one.key in names}
-    _remarks(results, names, problems, page)
     _failing(results, names, problems, page)
+    _remarks(results, names, problems, page)
 
 
 def _remarks(results: Results, names: Mapping[str, str], problems: Collection[str], page: "_Page") -> None:
