@@ -136,7 +136,7 @@ def docs(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run tests of the package, without Docker, on the oldest versions of its dependencies."""
     session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)
-    session.install("nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
+    session.install("jsonschema", "nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
     paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
     session.run("pytest", "-n", "3", "--dist", "loadfile", "--reruns", "2", "-rR", *paths, env=COMPILED)
     session.run("python", "-m", "plumbline", "ci", "--", "-k", "select_1 or test_publish_latency or test_list")

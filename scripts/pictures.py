@@ -1,8 +1,7 @@
 """Make the pictures of the documentation from real runs: `python -m scripts.pictures`, which needs chromium.
 
-In a clone of the newest commit, `nox -s ci` judges the suite for the first time, and then an N+1 query against a
-recorded baseline. `docs/pictures/` keeps the results of both runs. `stale` names the pictures that are older than what
-they show.
+In a clone of the newest commit, `nox -s ci` judges an N+1 query against a recorded baseline. `docs/pictures/` keeps the
+results. `stale` names the pictures that are older than what they show.
 """
 
 import argparse
@@ -29,8 +28,8 @@ from scripts.clones import APP, NOX, REGRESSION, ROOT, cloned, run_sections
 
 FOLDER = ROOT / "docs" / "pictures"
 SUITE_FILE = "tests/performance/test_api_benchmarks.py"
-# The code that the runs measure.
-SOURCES = (APP, SUITE_FILE, "scripts/pictures.py")
+# The code that the run measures, beside N_PLUS_ONE.
+SOURCES = (APP, SUITE_FILE)
 COLUMNS = 100
 PAGE_SIZE = "1400,1000"
 MOST_SAMPLES = 50
@@ -64,11 +63,17 @@ SVG = """\
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """Digests of a picture's file, of what it shows, and of the code that its run measured."""
+    """Digests of a picture's file, and of what it shows."""
 
     file: str
     shows: str
+
+
+class Pictures(msgspec.Struct, frozen=True):
+    """The pictures by name, and the digest of the code that their run measured."""
+
     sources: str
+    pictures: dict[str, Picture]
 
 
 def digest(content: bytes | str) -> str:
@@ -76,7 +81,7 @@ def digest(content: bytes | str) -> str:
 
 
 def of_sources() -> str:
-    return digest("".join((ROOT / name).read_text(encoding="utf-8") for name in SOURCES))
+    return digest("".join([N_PLUS_ONE, *((ROOT / name).read_text(encoding="utf-8") for name in SOURCES)]))
 
 
 def terminal_of(results: Results) -> Console:
@@ -95,44 +100,39 @@ def page(results: Results, baseline: Results | None) -> str:
 
 def shown() -> dict[str, str]:
     """Return what each picture shows, as the present code prints it, by the picture's name."""
-    first, caught = (read_results(FOLDER / f"{name}.json") for name in ("first-run", "caught"))
-    baseline = read_results(FOLDER / "baseline.json")
+    caught, baseline = (read_results(FOLDER / f"{name}.json") for name in ("caught", "baseline"))
     # Vega's script is that of an installed package, which draws no part of the picture's text.
     report = re.sub(r"<script>.*?</script>|script-src '[^']*'", "", page(caught, baseline), flags=re.DOTALL)
-    return {
-        "first-run.svg": terminal_text(first),
-        "caught.svg": terminal_text(caught),
-        "report.png": report,
-        "report-dark.png": report,
-    }
+    return {"caught.svg": terminal_text(caught), "report.png": report}
+
+
+def known() -> Pictures:
+    return msgspec.json.decode((FOLDER / "pictures.json").read_bytes(), type=Pictures)
 
 
 def stale() -> Iterator[str]:
     """Yield a sentence for each picture that is older than what it shows."""
-    pictures = msgspec.json.decode((FOLDER / "pictures.json").read_bytes(), type=dict[str, Picture])
+    if known().sources != of_sources():
+        yield "docs/pictures/caught.json is older than the code that its run measured"
     for name, content in shown().items():
-        picture = pictures[name]
+        picture = known().pictures[name]
         if picture.file != digest((FOLDER / name).read_bytes()):
             yield f"docs/pictures/{name} is not the file that scripts.pictures made"
         elif picture.shows != digest(content):
             yield f"docs/pictures/{name} is older than the code that prints what it shows"
-        elif picture.sources != of_sources():
-            yield f"docs/pictures/{name} is older than the code that its run measured"
 
 
 def make(options: argparse.Namespace) -> None:
-    """Run the gates, and make each picture."""
+    """Run the gate, and make each picture."""
     FOLDER.mkdir(exist_ok=True)
     if not options.render:
         run_gates()
-    draw()
+    draw(known().sources if options.render else of_sources())
 
 
 def run_gates() -> None:
-    """Record the results of a first run, and of a run that catches an N+1 query."""
+    """Record a baseline, and the results of a run that catches an N+1 query."""
     with cloned() as clone:
-        clone.run(*NOX, "-s", "ci", "--", SUITE_FILE)
-        keep(clone.root / "perf-results" / "results.json", "first-run")
         clone.run(*NOX, "-s", "baseline", "--", SUITE_FILE)
         clone.commit()
         keep(clone.baseline, "baseline")
@@ -160,23 +160,19 @@ def keep(path: Path, name: str) -> None:
     write_results(FOLDER / f"{name}.json", structs.replace(results, environment=environment, benchmarks=benchmarks))
 
 
-def draw() -> None:
+def draw(sources: str) -> None:
     """Make the pictures from the kept results."""
-    for name, title in ("first-run", "uvx nox -s ci"), ("caught", "uvx nox -s ci"):
-        console = terminal_of(read_results(FOLDER / f"{name}.json"))
-        svg = console.export_svg(title=title, theme=MONOKAI, code_format=SVG, unique_id=name)
-        write_whole(FOLDER / f"{name}.svg", "\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
-    for name, scheme in ("report.png", "1"), ("report-dark.png", "0"):
-        screenshot(page(read_results(FOLDER / "caught.json"), read_results(FOLDER / "baseline.json")), name, scheme)
-    pictures = {
-        name: Picture(digest((FOLDER / name).read_bytes()), digest(content), of_sources())
-        for name, content in shown().items()
-    }
-    write_whole(FOLDER / "pictures.json", msgspec.json.format(msgspec.json.encode(pictures)).decode() + "\n")
+    caught, baseline = (read_results(FOLDER / f"{name}.json") for name in ("caught", "baseline"))
+    svg = terminal_of(caught).export_svg(title="uvx nox -s ci", theme=MONOKAI, code_format=SVG, unique_id="caught")
+    write_whole(FOLDER / "caught.svg", "\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
+    screenshot(page(caught, baseline), FOLDER / "report.png")
+    pictures = {name: Picture(digest((FOLDER / name).read_bytes()), digest(text)) for name, text in shown().items()}
+    made = msgspec.json.encode(Pictures(sources, pictures))
+    write_whole(FOLDER / "pictures.json", msgspec.json.format(made).decode() + "\n")
 
 
-def screenshot(text: str, name: str, scheme: str) -> None:
-    """Take a picture of the top of a page in chromium; `scheme`: 0 is dark, 1 is light."""
+def screenshot(text: str, path: Path) -> None:
+    """Take a picture of the top of a page in chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if browser is None:
         sys.exit("no chromium found: install it, for the pictures of the HTML report")
@@ -184,8 +180,8 @@ def screenshot(text: str, name: str, scheme: str) -> None:
         file = Path(folder) / "report.html"
         file.write_text(text, encoding="utf-8")
         command = [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={PAGE_SIZE}"]
-        command += [f"--blink-settings=preferredColorScheme={scheme}", "--virtual-time-budget=5000"]
-        command += [f"--user-data-dir={folder}/profile", f"--screenshot={FOLDER / name}", file.as_uri()]
+        command += ["--blink-settings=preferredColorScheme=1", "--virtual-time-budget=5000"]
+        command += [f"--user-data-dir={folder}/profile", f"--screenshot={path}", file.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 

@@ -261,7 +261,7 @@ def test_an_unavailable_image(make_services: MakeServices, client: Any) -> None:
     services = make_services('services = "auto"\n' + images)
     services.begin()
     assert server(services.redis).backend == "embedded"
-    assert f"the image {MISSING} isn't there" in server(services.redis).why
+    assert f"the image {MISSING} is missing" in server(services.redis).why
 
 
 @pytest.fixture
