@@ -149,7 +149,7 @@ def test_the_sample_service_answers_503_during_an_outage_and_recovers(
         server.resume() if fault == "pause" else server.restart()
 
     assert answer.status_code == 503
-    assert "a store is away" in answer.json()["detail"]
+    assert "a store is unavailable" in answer.json()["detail"]
     assert health.status_code == 503
     assert [name for name, state in health.json().items() if state != "ok"] == [store]
     until(lambda: sample.api.get(path).status_code == 200)
