@@ -11,7 +11,7 @@ REASONS: dict[Kind, str] = {
     "slower_in_processes": "slower than the baseline in {reason.number} fresh processes",
     "machine_slower": "the machine itself is {share} slower than when the baseline was recorded",
     "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
-    "unaffected": "not affected: executes nothing that differs from {reason.detail}",
+    "unaffected": "worse than the baseline, not by this change: executes nothing that differs from {reason.detail}",
     "compared": "compared in {pairs} with the base",
     "pairs_inconclusive": "inconclusive after {pairs}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
