@@ -98,9 +98,14 @@ def page(results: Results, baseline: Results | None) -> str:
     return render(results, baseline, history=[])
 
 
+def kept() -> tuple[Results, Results]:
+    """Return the results of the last run, and its baseline."""
+    return read_results(FOLDER / "caught.json"), read_results(FOLDER / "baseline.json")
+
+
 def shown() -> dict[str, str]:
     """Return what each picture shows, as the present code prints it, by the picture's name."""
-    caught, baseline = (read_results(FOLDER / f"{name}.json") for name in ("caught", "baseline"))
+    caught, baseline = kept()
     # Vega's script is that of an installed package, which draws no part of the picture's text.
     report = re.sub(r"<script>.*?</script>|script-src '[^']*'", "", page(caught, baseline), flags=re.DOTALL)
     return {"caught.svg": terminal_text(caught), "report.png": report}
@@ -112,10 +117,11 @@ def known() -> Pictures:
 
 def stale() -> Iterator[str]:
     """Yield a sentence for each picture that is older than what it shows."""
-    if known().sources != of_sources():
+    made = known()
+    if made.sources != of_sources():
         yield "docs/pictures/caught.json is older than the code that its run measured"
     for name, content in shown().items():
-        picture = known().pictures[name]
+        picture = made.pictures[name]
         if picture.file != digest((FOLDER / name).read_bytes()):
             yield f"docs/pictures/{name} is not the file that scripts.pictures made"
         elif picture.shows != digest(content):
@@ -162,7 +168,7 @@ def keep(path: Path, name: str) -> None:
 
 def draw(sources: str) -> None:
     """Make the pictures from the kept results."""
-    caught, baseline = (read_results(FOLDER / f"{name}.json") for name in ("caught", "baseline"))
+    caught, baseline = kept()
     svg = terminal_of(caught).export_svg(title="uvx nox -s ci", theme=MONOKAI, code_format=SVG, unique_id="caught")
     write_whole(FOLDER / "caught.svg", "\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
     screenshot(page(caught, baseline), FOLDER / "report.png")

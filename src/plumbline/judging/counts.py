@@ -41,7 +41,7 @@ def compare_counts(
             comparable = same_backend if kind_of(name).endswith(".messages") else same_profile or name != ROWS
             gated = grown and not replaces and comparable
             changes.append(CountChange(name, then, now, gated))
-    return sorted(changes, key=_weight)
+    return most_telling_first(changes)
 
 
 def check_counts(
@@ -108,9 +108,12 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
     return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
 
 
-def _weight(change: CountChange) -> tuple[bool, bool, float, float]:
-    """Return what to sort by: what counts against a benchmark first, then what names a request, then what grew most."""
-    return not change.gated, kind_of(change.name) not in (COMMANDS, STATEMENTS), change.old - change.new, change.old
+def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
+    """Sort changes: what counts against the benchmark, then statements and commands, then what grew most.
+
+    Of those that grew alike, new ones are more likely the cause.
+    """
+    return sorted(changes, key=lambda one: (not one.gated, " " not in one.name, one.old - one.new, one.old))
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:

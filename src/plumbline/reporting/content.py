@@ -62,6 +62,21 @@ def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
     return sorted(benchmarks, key=urgency)
 
 
+def names(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
+    """Return the short names of benchmarks by key: with their files if several files have the same name."""
+    short = {one.key: form.file_and_name(one.key)[1].removeprefix("test_") for one in benchmarks}
+    uses = Counter(short.values())
+    return {key: key if uses[name] > 1 else name for key, name in short.items()}
+
+
+def limits(results: Results, benchmark: Benchmark) -> tuple[float | None, float | None]:
+    """Return the tolerance and the minimum effect of a benchmark: its own, if it has them, or those of the run."""
+    return (
+        results.tolerance if benchmark.tolerance is None else benchmark.tolerance,
+        results.minimum_effect if benchmark.minimum_effect is None else benchmark.minimum_effect,
+    )
+
+
 def by_file(benchmarks: Iterable[Benchmark]) -> dict[str, list[Benchmark]]:
     files: dict[str, list[Benchmark]] = {}
     for benchmark in benchmarks:
@@ -144,6 +159,12 @@ def line(benchmark: Benchmark) -> str:
     change = known["change"] if known["change"] == NOT_AFFECTED else f"change {known['change']}"
     others = (f"{name} {known[name]}" for name in ("interval", "n", "detectable") if known[name])
     return ", ".join(filter(None, [medians_text(benchmark), change if known["change"] else "", *others]))
+
+
+def change_text(benchmark: Benchmark) -> str:
+    """+8.1 % (+6.9…+9.4)"""
+    known = cells(benchmark)
+    return f"{known['change']} ({known['interval']})" if known["interval"] else known["change"]
 
 
 def medians_text(benchmark: Benchmark) -> str:

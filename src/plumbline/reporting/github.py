@@ -131,13 +131,12 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
     cells = []
     for benchmark, place, causes in rows:
         known = content.cells(benchmark)
-        change = f"{known['change']} ({known['interval']})" if known["interval"] else known["change"]
         cells.append(
             {
                 "benchmark": f"{_code(benchmark.key)}{place}",
                 "verdict": f"**{known['verdict']}**",
                 **{name: _unbroken(known[name]) for name in ("before", "median")},
-                "change": change,
+                "change": content.change_text(benchmark),
                 "cause": "<br>".join(map(_escaped, causes)),
             }
         )

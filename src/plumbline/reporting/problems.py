@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
-from plumbline.judging.counts import explaining, grown_counts, growth
+from plumbline.judging.counts import explaining, grown_counts, growth, most_telling_first
 from plumbline.judging.decide import broken
 from plumbline.project import EXIT_INCONCLUSIVE, SUITE
 from plumbline.reporting import content
@@ -75,13 +75,12 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
 
 def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     grown = explaining(grown_counts(benchmark)) if benchmark.verdict == "regression" else []
-    causes = [Cause(_kind(one), content.count_text(growth(one)), one.old, one.new) for one in grown]
-    # Statements and commands explain the other counts; of those that grew alike, new ones are more likely the cause.
-    yield from sorted(causes, key=lambda one: (one.kind == "count", (one.old or 0.0) - (one.new or 0.0), one.old))
-    for one in _own_functions(benchmark)[:MOST_FUNCTIONS]:
-        place = one.file, one.line, one.name, one.where or "test"
-        yield Cause("function", form.function(one), one.base_s, one.head_s, *place)
-    tolerance = results.tolerance if benchmark.tolerance is None else benchmark.tolerance
+    for one in most_telling_first(grown):
+        yield Cause(_kind(one), content.count_text(growth(one)), one.old, one.new)
+    for function in _own_functions(benchmark)[:MOST_FUNCTIONS]:
+        place = function.file, function.line, function.name, function.where or "test"
+        yield Cause("function", form.function(function), function.base_s, function.head_s, *place)
+    tolerance, _ = content.limits(results, benchmark)
     is_slower = (benchmark.change_low or 0.0) > (tolerance or 0.0)
     if benchmark.verdict == "regression" and content.is_evidence(benchmark) and (is_slower or not grown):
         old, new, *_ = content.figures(benchmark)

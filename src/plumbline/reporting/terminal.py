@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TextIO
 
@@ -69,12 +68,7 @@ def render_table(results: Results, console: Console) -> None:
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
-    uses = Counter(form.file_and_name(benchmark.key)[1] for benchmark in results.benchmarks)
-    names = {
-        one.key: one.key if uses[name] > 1 else name.removeprefix("test_")
-        for one in results.benchmarks
-        if (name := form.file_and_name(one.key)[1])
-    }
+    names = content.names(results.benchmarks)
     problems = {one.key: one for one in find_problems(results) if one.key in names}
     _failing(results, names, problems, page)
     _remarks(results, names, problems, page)
@@ -110,8 +104,7 @@ def _failing(results: Results, names: Mapping[str, str], problems: Mapping[str, 
     alike: dict[tuple[str, ...], list[Problem]] = {}
     for problem in problems.values():
         benchmark = benchmarks[problem.key]
-        cells = content.cells(benchmark)
-        change = f"{cells['change']} ({cells['interval']})" if cells["interval"] else cells["change"]
+        change = content.change_text(benchmark)
         figures = f", {content.medians_text(benchmark)}, {change}" if change else ""
         texts = main_texts(problem, benchmark)
         left = len(problem.causes) - len(texts) - any(cause.kind == "time" for cause in problem.causes)

@@ -28,10 +28,7 @@ def details(results: Results, number: int, benchmark: Benchmark, others: Sequenc
     baseline, *past = others
     verdict = verdict_of(benchmark)
     file, test = form.file_and_name(benchmark.key)
-    limits = [
-        getattr(results if own is None else benchmark, name)
-        for name, own in (("tolerance", benchmark.tolerance), ("minimum_effect", benchmark.minimum_effect))
-    ]
+    limits = content.limits(results, benchmark)
     shown = [form.percent(limit).lstrip("+") for limit in limits]
     facts = [
         f"tolerance {shown[0]}, minimum effect {shown[1]}" if any(shown) else "",

@@ -27,19 +27,12 @@ class Intervals:
         self.shown = [one for one in benchmarks if content.is_evidence(one)]
         ends = [0.0]
         for one in self.shown:
-            bounds = one.change, one.change_low, one.change_high, *self._limits(one)
+            bounds = one.change, one.change_low, one.change_high, *content.limits(results, one)
             ends += [bound for bound in bounds if bound is not None]
         margin = 0.04 * (max(ends) - min(ends)) or 0.01
         self._low = max(-_FARTHEST, min(ends) - margin)
         self._high = min(_FARTHEST, max(ends) + margin)
         self._beyond = min(ends) < self._low or max(ends) > self._high
-
-    def _limits(self, benchmark: Benchmark) -> tuple[float | None, float | None]:
-        own, all_ = benchmark, self._results
-        return (
-            all_.tolerance if own.tolerance is None else own.tolerance,
-            all_.minimum_effect if own.minimum_effect is None else own.minimum_effect,
-        )
 
     def _at(self, share: float) -> float:
         inside = min(max(share, self._low), self._high)
@@ -63,7 +56,7 @@ class Intervals:
             self._at(edge if bound is None else bound)
             for bound, edge in ((benchmark.change_low, self._low), (benchmark.change_high, self._high))
         )
-        tolerance, effect = self._limits(benchmark)
+        tolerance, effect = content.limits(self._results, benchmark)
         parts = []
         if tolerance is not None and effect is not None:
             left, right = self._at(tolerance), self._at(effect)
@@ -84,7 +77,7 @@ class Intervals:
         """Return what a reader has to know of the drawings."""
         against = "the base, or the baseline without a paired comparison" if self._results.base else "the baseline"
         text = f"Change of the median against {against}, with its interval. Right is slower."
-        if any(None not in self._limits(one) for one in self.shown):
+        if any(None not in content.limits(self._results, one) for one in self.shown):
             text += (
                 " The shaded band goes from the tolerance to the minimum effect. A benchmark is slower if its interval "
                 "is right of the band's left edge. It passes if its interval is left of the band's right edge."

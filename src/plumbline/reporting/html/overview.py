@@ -3,28 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from plumbline.judging.counts import explaining, growth
+from plumbline.judging.counts import explaining, growth, most_telling_first
 from plumbline.reporting import content
-from plumbline.reporting import format as form
 from plumbline.reporting.html.elements import Markup, dumped, escaped, listed, tag, tone, verdict_of
 from plumbline.reporting.html.intervals import Intervals
-from plumbline.results.schema import Benchmark, CountChange, Results
+from plumbline.results.schema import Benchmark, Results
 
 _LEAST_TO_SEARCH = 6  # benchmarks: fewer are seen at once
 _MOST_COUNTS = 3  # beside a name; the details have all
 
 
-def names(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
-    """Return the short names of benchmarks by key: with their files if several files have the same name."""
-    short = {one.key: form.file_and_name(one.key)[1].removeprefix("test_") for one in benchmarks}
-    uses = Counter(short.values())
-    return {key: key if uses[name] > 1 else name for key, name in short.items()}
-
-
 def overview(results: Results) -> Markup:
     """Return the table, the worst benchmarks first; each name links to the details."""
     benchmarks = content.by_urgency(results.benchmarks)
-    short = names(benchmarks)
+    short = content.names(benchmarks)
     cells = [_cells(one, rank) for rank, one in enumerate(benchmarks)]
     columns = [column for column in cells[0] if any(row[column][0] for row in cells)]
     plots = Intervals(results, benchmarks)
@@ -76,17 +68,12 @@ def _heading(text: str, by: str, class_: str | None) -> Markup:
 
 
 def _name_cell(number: int, benchmark: Benchmark, name: str) -> Markup:
-    changes = sorted(explaining(benchmark.count_changes), key=_importance)
+    changes = most_telling_first(explaining(benchmark.count_changes))
     texts = [content.count_text(growth(change)) for change in changes[:_MOST_COUNTS]]
     if len(changes) > _MOST_COUNTS:
         texts.append(f"and {len(changes) - _MOST_COUNTS} more")
     link = tag("a", tag("bdi", name), href=f"#b{number}")
     return tag("th", link, listed(texts), scope="row", data_value=name)
-
-
-def _importance(change: CountChange) -> tuple[bool, bool, float, float]:
-    """Sort what counts against the benchmark first, then statements and commands, then what grew most."""
-    return not change.gated, " " not in change.name, change.old - change.new, change.old
 
 
 def _cell(column: str, text: str, value: float | None) -> Markup:

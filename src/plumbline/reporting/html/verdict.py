@@ -2,7 +2,7 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from plumbline.reporting import content
 from plumbline.reporting.html.elements import (
@@ -15,8 +15,7 @@ from plumbline.reporting.html.elements import (
     verbatim,
     verdict_of,
 )
-from plumbline.reporting.html.overview import names
-from plumbline.reporting.problems import main_causes
+from plumbline.reporting.problems import find_problems, main_causes
 from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
 
 _MOST_LINES = 10  # of a traceback or log
@@ -46,22 +45,22 @@ _PREFIXES: dict[CauseKind, str] = {"function": "slower: "}
 def verdict(results: Results) -> Markup:
     headline = content.headline(results)
     its_tone = "good" if content.all_well(results) else "bad" if results.exit_code else tone(headline)
-    step = content.next_step(results)
+    step, problems = content.next_step(results), find_problems(results)
     return tag(
         "header",
         facts(_run(results)),
         tag("h1", headline.capitalize(), class_=its_tone),
-        *(part for reason in _own_reasons(results) for part in _reason(reason)),
+        *(part for reason in _own_reasons(results, problems) for part in _reason(reason)),
         _summary(results),
         tag("p", "Next: ", tag("code", step[0]), f" {step[1]}.") if step else "",
         tag("p", content.exit_line(results), class_="quiet"),
-        *_problems(results),
+        *_problems(results, problems),
     )
 
 
-def _own_reasons(results: Results) -> Iterator[Reason]:
+def _own_reasons(results: Results, problems: Sequence[Problem]) -> Iterator[Reason]:
     """Yield the reasons of the run without those that say nothing more than its problems."""
-    shown = {problem.key for problem in results.problems}
+    shown = {problem.key for problem in problems}
     for reason in results.reasons:
         named = reason.kind in _NAMING and shown.issuperset(reason.subjects)
         if not (named or (reason.kind == "counts_grown" and all(count.benchmarks == 1 for count in reason.counts))):
@@ -126,20 +125,18 @@ def _taken(seconds: float) -> str:
     return f"{minutes:,} min {rest} s" if minutes else f"{rest} s" if rest else ""
 
 
-def _problems(results: Results) -> Iterator[Markup]:
+def _problems(results: Results, problems: Iterable[Problem]) -> Iterator[Markup]:
     """Yield what fails the run, each with its main causes and the command that repeats it."""
     places = {one.key: (number, one) for number, one in enumerate(content.by_urgency(results.benchmarks))}
-    short = names(results.benchmarks)
-    problems = [problem for problem in results.problems if problem.key]  # the reasons say what is wrong with the run
+    short = content.names(results.benchmarks)
+    problems = [problem for problem in problems if problem.key]  # the reasons say what is wrong with the run
     for problem in problems[:_MOST_PROBLEMS]:
         title = tag("bdi", short.get(problem.key, problem.key))
         number, benchmark = places.get(problem.key, (0, None))
         if benchmark is None:
             yield _problem(problem, title)
         else:
-            cells = content.cells(benchmark)
-            interval = f" ({cells['interval']})" if cells["interval"] else ""
-            figures = content.medians_text(benchmark), cells["change"] + interval
+            figures = content.medians_text(benchmark), content.change_text(benchmark)
             yield _problem(problem, tag("a", title, href=f"#b{number}"), *filter(None, figures))
     if len(problems) > _MOST_PROBLEMS:
         yield tag("p", f"{len(problems) - _MOST_PROBLEMS:,} more failed: see below.")
