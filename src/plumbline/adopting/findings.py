@@ -1,0 +1,62 @@
+"""What `plumbline init` finds in the files of a repository. Each finding says where it was seen."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Kind = Literal["asgi", "wsgi", "command"]
+
+
+class FoundApplication(Struct, frozen=True):
+    """An application that Plumbline could serve."""
+
+    kind: Kind
+    target: str  # `package.module:attribute`; "" for a command
+    directory: str  # the folder that imports start from, from the root of the project
+    framework: str  # "fastapi", "starlette", "litestar", "django", "flask" or ""
+    seen: str  # such as "src/shop/main.py:12: app = FastAPI("
+    factory: bool = False
+    command: tuple[str, ...] = ()
+
+
+class FoundCommand(Struct, frozen=True):
+    """A command that prepares the database, or runs beside the application."""
+
+    name: str  # of a process: the name of its table; of a migration: its tool, such as "alembic"
+    command: tuple[str, ...]
+    seen: str
+    directory: str = "."
+    ready_output: str = ""
+
+
+class FoundVariable(Struct, frozen=True):
+    """An environment variable that the application reads."""
+
+    name: str
+    template: str  # for [env], such as "{postgres.host}"; a value of .env.example; "" if no value is known
+    required: bool  # whether the application does not start without it
+    seen: str
+
+
+class FoundInstall(Struct, frozen=True):
+    """How the project is installed."""
+
+    python: str = ""  # as `python` in settings.toml, if .python-version and requires-python do not say it
+    lock: str = ""  # such as "uv.lock"
+    application: Literal["auto", "dependencies", "off"] = "auto"
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    seen: str = ""
+
+
+class Findings(Struct, frozen=True):
+    """All findings in a project. The likeliest of several come first."""
+
+    applications: tuple[FoundApplication, ...] = ()
+    install: FoundInstall = FoundInstall()
+    prepare: tuple[FoundCommand, ...] = ()  # in the order in which to run them
+    processes: tuple[FoundCommand, ...] = ()
+    variables: tuple[FoundVariable, ...] = ()
+    services: dict[str, str] = {}  # of "redis" and "postgres", those that the project uses: where that was seen
+    health_paths: tuple[str, ...] = ()  # candidates for health_path

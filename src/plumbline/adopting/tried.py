@@ -1,0 +1,49 @@
+"""What was seen when an application ran on the servers of a run: evidence for `init` and `doctor`."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+Stage = Literal["settings", "install", "servers", "prepare", "application", "answers"]
+
+
+class Route(Struct, frozen=True):
+    """A route of the application, from its OpenAPI document or its framework."""
+
+    method: str
+    path: str  # such as "/items/{item_id}"
+    has_parameters: bool = False  # in its path, or required ones in its query or headers
+    body: Any = None  # an example of the body that the schema documents; None if there is none
+    name: str = ""  # of its function, if known
+
+
+class Answer(Struct, frozen=True):
+    """The answer to one request."""
+
+    route: Route
+    status: int  # 0 if there was none
+    seconds: float
+    error: str = ""
+
+
+class ReadVariable(Struct, frozen=True):
+    """An environment variable that the application's settings read."""
+
+    name: str
+    set_by: Literal["env", "environment", ".env", "default", ""]  # "": it is missing
+    required: bool
+    seen: str = ""  # such as "shop.settings.Settings.database_url"
+    file: str = ""  # the .env file that sets it
+
+
+class Tried(Struct, frozen=True):
+    """How far an application came with its settings, and what was seen."""
+
+    failed: Stage | None = None  # the stage that failed; None if all went well
+    message: str = ""  # the whole message of the failure
+    missing_variables: tuple[str, ...] = ()  # that the failure names
+    touched: dict[str, tuple[str, ...]] = {}  # by process: the run's servers that it connected to
+    variables: tuple[ReadVariable, ...] = ()
+    health_path: str = ""  # the first candidate that answered with 200
+    routes: tuple[Route, ...] = ()
+    answers: tuple[Answer, ...] = ()
