@@ -14,59 +14,41 @@ nox.needs_version = ">=2026.7.11"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
-nox.options.sessions = ["ci"]
 
 REQUIREMENTS = "tests/performance/requirements.txt"
 HAS_PLUMBLINE, INSTALL = ("python", "-c", "import plumbline.install"), ("python", "-m", "plumbline.install")
 INVALID = 3
 
 
-@nox.session
-def ci(session: nox.Session) -> None:
-    """Measure, compare with the baseline and the base commit, and judge. Arguments after -- go to pytest."""
-    plumbline(session, "ci", "--", *session.posargs)
+# Each session runs the command of Plumbline with its name. Arguments after -- go to pytest.
+MEASURING = {
+    "ci": "Measure, compare with the baseline and the base commit, and judge. Arguments after -- go to pytest.",
+    "full": "Run the gate with more samples, and with tests of resources and recovery.",
+    "readiness": "Start or find the services, print how each became ready, and run the readiness tests.",
+    "baseline": "Measure in fresh processes and write the baseline to commit.",
+}
+# Arguments after -- go to the command.
+OTHERS = {
+    "init": "Find the application, propose settings and benchmarks, and run them once. Asks before it writes.",
+    "compare": "Compare the working tree with a commit: nox -s compare -- main.",
+    "accept": "Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT.",
+    "selfcheck": "Measure the error rates of the gate on this machine: nox -s selfcheck -- --minutes=30.",
+    "report": "Show the last results again and write the HTML report. For other tools: nox -s report -- --format=NAME.",
+}
 
 
-@nox.session(default=False)
-def full(session: nox.Session) -> None:
-    """Run the gate with more samples, and with tests of resources and recovery."""
-    plumbline(session, "full", "--", *session.posargs)
+def add_session(name: str, text: str) -> None:
+    """Add a session to those that `nox -l` lists."""
+
+    def run(session: nox.Session) -> None:
+        plumbline(session, name, *(["--"] if name in MEASURING else []), *session.posargs)
+
+    run.__doc__ = text
+    nox.session(run, name=name, default=name == "ci")
 
 
-@nox.session(default=False)
-def readiness(session: nox.Session) -> None:
-    """Start or find the services, print how each became ready, and run the readiness tests."""
-    plumbline(session, "readiness", "--", *session.posargs)
-
-
-@nox.session(default=False)
-def baseline(session: nox.Session) -> None:
-    """Measure in fresh processes and write the baseline to commit."""
-    plumbline(session, "baseline", "--", *session.posargs)
-
-
-@nox.session(default=False)
-def compare(session: nox.Session) -> None:
-    """Compare the working tree with a commit: nox -s compare -- main."""
-    plumbline(session, "compare", *session.posargs)
-
-
-@nox.session(default=False)
-def accept(session: nox.Session) -> None:
-    """Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT."""
-    plumbline(session, "accept", *session.posargs)
-
-
-@nox.session(default=False)
-def selfcheck(session: nox.Session) -> None:
-    """Measure the error rates of the gate on this machine: nox -s selfcheck -- --minutes=30."""
-    plumbline(session, "selfcheck", *session.posargs)
-
-
-@nox.session(default=False)
-def report(session: nox.Session) -> None:
-    """Show the last results again and write the HTML report. For other tools: nox -s report -- --format=NAME."""
-    plumbline(session, "report", *session.posargs)
+for session_name, help_text in {**MEASURING, **OTHERS}.items():
+    add_session(session_name, help_text)
 
 
 def plumbline(session: nox.Session, *command: str) -> None:

@@ -10,6 +10,7 @@ from plumbline import __version__, inherited
 from plumbline.project import EXIT_INTERRUPTED
 
 COMMANDS = {
+    "init": "find the application, propose settings and benchmarks, and run them once",
     "ci": "measure, compare with the baseline and the base commit, and judge",
     "full": "do what ci does with more samples, resource and recovery tests, and an HTML report",
     "readiness": "start or find the services, and run the readiness tests",
@@ -20,8 +21,8 @@ COMMANDS = {
     "report": "show the last results again, or export them",
     "explain": "print what a code in a report means, and what to do",
 }
-WITHOUT_PYTEST = {"accept", "report", "explain"}
-WITHOUT_PROJECT = {"explain"}
+WITHOUT_PYTEST = {"init", "accept", "report", "explain"}
+WITHOUT_PROJECT = {"init", "explain"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
