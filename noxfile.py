@@ -44,7 +44,7 @@ def add_session(name: str, text: str) -> None:
         plumbline(session, name, *(["--"] if name in MEASURING else []), *session.posargs)
 
     run.__doc__ = text
-    nox.session(run, name=name, default=name == "ci")
+    nox.session(name=name, default=name == "ci")(run)
 
 
 for session_name, help_text in {**MEASURING, **OTHERS}.items():

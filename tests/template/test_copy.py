@@ -152,7 +152,7 @@ def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) ->
 
     readme = (copied.suite / "README.md").read_text(encoding="utf-8")
     noxfile = (copied.root / "noxfile.py").read_text(encoding="utf-8")
-    assert mentioned_sessions(readme) <= set(re.findall(r"^def (\w+)\(session", noxfile, re.MULTILINE))
+    assert mentioned_sessions(readme) <= set(re.findall(r"^    \"(\w+)\": ", noxfile, re.MULTILINE))
     for name in re.findall(r"^\| `([\w.]+)` \|", readme, re.MULTILINE):
         assert f"tests/performance/{name}" in files
 
