@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+from plumbline.commands.base import CommandError
 from plumbline.comparing.trees.asked import Part, asked_for, copied_code, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
@@ -45,6 +46,18 @@ def install(nox_python: str) -> int:
         problem = f": pyproject.toml or the lock file is malformed: {error}; write the lock file again with its tool"
     sys.stderr.write(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
     return EXIT_INVALID
+
+
+def install_settings(root: Path, settings: Settings) -> None:
+    """Install what the project asks for with settings that are not written yet. Raises CommandError."""
+    record = read_record()
+    if record is None or not (nox_python := record.get("nox_python")):
+        return  # not an environment of a session
+    source: list[str] = []
+    try:
+        _install(root, settings, nox_python[0], source)
+    except (InstallError, NoBase, OSError) as error:
+        raise CommandError(f"the environment can't be made for {', '.join(source)}:\n{error}", EXIT_INVALID) from None
 
 
 def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:

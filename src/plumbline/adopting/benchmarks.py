@@ -1,0 +1,152 @@
+"""The starter benchmarks that `plumbline init` writes."""
+
+import ast
+import keyword
+import pprint
+import re
+from collections.abc import Sequence
+
+from plumbline.adopting.tried import Route
+
+ROUTES_FILE, POST_FILE, LOGIN_FILE = "test_routes.py", "test_post.py", "test_logged_in.py"
+
+ROUTES = '''"""Benchmarks of the routes without parameters. Add requests that your users make."""
+
+import httpx
+import pytest
+
+from plumbline import Measure
+
+ROUTES = [
+{routes}]
+
+
+@pytest.mark.readiness
+@pytest.mark.parametrize("route", ROUTES)
+async def test_answers(http_client: httpx.AsyncClient, route: str) -> None:
+    """The route answers with status 200."""
+    response = await http_client.get(route)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_get(http_client: httpx.AsyncClient, measure: Measure, route: str) -> None:
+    """GET the route."""
+    async for timer in measure():
+        with timer:
+            response = await http_client.get(route)
+        assert response.status_code == 200
+'''
+
+POST = '''"""A benchmark of a route that takes a body. The body is the example of its schema."""
+
+import httpx
+
+from plumbline import Measure
+
+BODY = {body}
+
+
+async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
+    """POST the body."""
+    async for timer in measure():
+        with timer:
+            response = await http_client.post("{path}", json=BODY)
+        assert response.is_success
+'''
+
+LOGIN = '''"""Benchmarks of routes that want a login. They are skipped until you write `token` below."""
+
+import httpx
+import pytest
+
+from plumbline import Measure
+
+ROUTES = [
+{routes}]
+
+
+@pytest.fixture(scope="session")
+async def token(http_client: httpx.AsyncClient) -> str:
+    """Log in, and return the token. The user has to be in the seed data of `prepare`."""
+    pytest.skip("write the login in {file}")
+    response = await http_client.post("{login}", data={{"username": "…", "password": "…"}})
+    return str(response.json()["access_token"])
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_get(http_client: httpx.AsyncClient, measure: Measure, token: str, route: str) -> None:
+    """GET the route as a user."""
+    headers = {{"Authorization": f"Bearer {{token}}"}}
+    async for timer in measure():
+        with timer:
+            response = await http_client.get(route, headers=headers)
+        assert response.status_code == 200
+'''
+
+LIBRARY = '''"""Benchmarks of {package}. Add one for each function whose time matters."""
+
+import subprocess
+import sys
+
+from plumbline import Measure
+
+
+def test_import(measure: Measure) -> None:
+    """Import the package in a fresh Python."""
+    for timer in measure():
+        with timer:
+            subprocess.run([sys.executable, "-c", "import {package}"], check=True)
+
+
+# def test_function(measure: Measure) -> None:
+#     """Call a function with the input of a usual day."""
+#     for timer in measure():
+#         with timer:
+#             {package}.function(...)
+'''
+
+
+def route_benchmarks(routes: Sequence[str]) -> str:
+    """Return a test file that measures a GET request to each route."""
+    return ROUTES.format(routes=_listed(routes))
+
+
+def with_routes(text: str, routes: Sequence[str]) -> str:
+    """Return a test file with these routes at the end of its list ROUTES; unchanged if it has no such list."""
+    try:
+        statements = ast.parse(text).body
+    except SyntaxError:
+        return text
+    for one in statements:
+        if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "ROUTES" and isinstance(one.value, ast.List):
+            lines = text.splitlines(keepends=True)
+            kept = "".join(f"    {ast.get_source_segment(text, element)},\n" for element in one.value.elts)
+            lines[one.lineno - 1 : one.end_lineno] = [f"ROUTES = [\n{kept}{_listed(routes)}]\n"]
+            return "".join(lines)
+    return text
+
+
+def post_benchmark(route: Route) -> str:
+    """Return a test file that measures a POST request with the body that the route documents."""
+    return POST.format(path=_quoted(route.path), body=pprint.pformat(route.body, width=100, sort_dicts=False))
+
+
+def login_benchmarks(routes: Sequence[str], login: str) -> str:
+    """Return a test file with a login to complete, for routes that answer 401 without one."""
+    return LOGIN.format(routes=_listed(routes), login=_quoted(login or "/login"), file=LOGIN_FILE)
+
+
+def library_benchmarks(package: str) -> tuple[str, str]:
+    """Return the name and the text of a test file for a package without an application. Raises ValueError."""
+    if not package.isidentifier() or keyword.iskeyword(package):
+        raise ValueError(f"{package!r} can't be imported")
+    return f"test_{package}.py", LIBRARY.format(package=package)
+
+
+def _listed(routes: Sequence[str]) -> str:
+    return "".join(f'    "{_quoted(route)}",\n' for route in routes)
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r"([\\\"])", r"\\\1", text)

@@ -1,0 +1,86 @@
+"""The settings that `plumbline init` proposes, from its findings."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
+
+
+class Proposed(Struct, frozen=True):
+    """One setting to write."""
+
+    table: str  # such as "app", "env", "processes.worker", or "" for the top of the file
+    key: str
+    value: Any
+    seen: str = ""  # why
+
+
+def propose(
+    findings: Findings,
+    application: FoundApplication | None,
+    *,
+    health_path: str = "",
+    variables: Mapping[str, str] = {},
+) -> list[Proposed]:
+    """Return the settings for an application, or for a library if it is None.
+
+    `variables` are values for variables that have no template in the findings.
+    """
+    found = [Proposed("", "python", findings.install.python, findings.install.seen)] if findings.install.python else []
+    for name in ("redis", "postgres"):
+        if name not in findings.services:
+            found.append(Proposed(name, "backend", "off", "no driver of it is a dependency or imported"))
+    if findings.prepare:
+        seen = "; ".join(one.seen for one in findings.prepare)
+        found.append(Proposed("", "prepare", _one_command(findings.prepare), seen))
+    for variable in findings.variables:
+        if variable.template:
+            found.append(Proposed("env", variable.name, variable.template, variable.seen))
+    for name, text in variables.items():
+        found.append(Proposed("env", name, text, "required, with no default"))
+    if application:
+        found += _application(application, health_path)
+    for process in findings.processes:
+        table = f"processes.{process.name}"
+        found.append(Proposed(table, "command", [*process.command], process.seen))
+        if process.directory != ".":
+            found.append(Proposed(table, "directory", process.directory, process.seen))
+        if process.ready_output:
+            found.append(Proposed(table, "ready_output", process.ready_output, process.seen))
+    install = findings.install
+    if install.application != "auto":
+        found.append(Proposed("install", "application", install.application, install.seen))
+    for key in ("extras", "groups", "requirements"):
+        if names := getattr(install, key):
+            found.append(Proposed("install", key, [*names], install.seen))
+    return found
+
+
+def _application(application: FoundApplication, health_path: str) -> list[Proposed]:
+    seen = application.seen
+    served: Any = [*application.command] if application.kind == "command" else application.target
+    found = [Proposed("app", application.kind, served, seen)]
+    if application.factory:
+        found.append(Proposed("app", "factory", True, seen))
+    if application.directory != ".":
+        found.append(Proposed("app", "directory", application.directory, seen))
+    if health_path:
+        found.append(Proposed("app", "health_path", health_path, "answers 200"))
+    return found
+
+
+def _one_command(commands: Iterable[FoundCommand]) -> list[str]:
+    """Return one command that runs all of these in their order."""
+    each = [*commands]
+    if len(each) == 1 and each[0].directory == ".":
+        return [*each[0].command]
+    lines = [
+        f"(cd {shlex.quote(one.directory)} && {shlex.join(one.command)})"
+        if one.directory != "."
+        else shlex.join(one.command)
+        for one in each
+    ]
+    return ["sh", "-c", " && ".join(lines)]

@@ -1,0 +1,73 @@
+"""The settings that are proposed for what was found."""
+
+from typing import Any
+
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand, FoundInstall, FoundVariable
+from plumbline.adopting.proposal import propose
+
+BOTH = {"redis": "pyproject.toml", "postgres": "pyproject.toml"}
+SHOP = FoundApplication("asgi", "shop.main:app", "src", "fastapi", "src/shop/main.py:3: app = FastAPI(")
+
+
+def proposed(findings: Findings, application: FoundApplication | None = SHOP, **options: Any) -> dict[str, Any]:
+    found = propose(findings, application, **options)
+    return {f"{one.table}.{one.key}".removeprefix("."): one.value for one in found}
+
+
+def test_an_application() -> None:
+    found = proposed(Findings(services=BOTH), health_path="/healthz")
+
+    assert found == {"app.asgi": "shop.main:app", "app.directory": "src", "app.health_path": "/healthz"}
+
+
+def test_a_factory_served_by_a_command() -> None:
+    factory = FoundApplication("wsgi", "shop:create_app", ".", "flask", "", factory=True)
+    command = FoundApplication("command", "", ".", "", "Procfile:1", command=("node", "server.js"))
+
+    assert proposed(Findings(services=BOTH), factory) == {"app.wsgi": "shop:create_app", "app.factory": True}
+    assert proposed(Findings(services=BOTH), command) == {"app.command": ["node", "server.js"]}
+
+
+def test_servers_that_nothing_uses_are_off() -> None:
+    assert proposed(Findings(), None) == {"redis.backend": "off", "postgres.backend": "off"}
+
+
+def test_variables() -> None:
+    variables = (
+        FoundVariable("DB_HOST", "{postgres.host}", True, ".env.example:1"),
+        FoundVariable("SECRET", "", True, "config.py:3"),
+    )
+
+    found = proposed(Findings(services=BOTH, variables=variables), None, variables={"SECRET": "plumbline"})
+
+    assert found == {"env.DB_HOST": "{postgres.host}", "env.SECRET": "plumbline"}
+
+
+def test_prepare() -> None:
+    upgrade = FoundCommand("alembic", ("alembic", "upgrade", "head"), "alembic.ini")
+    seed = FoundCommand("seed", ("python", "seed data.py"), "Procfile:2", directory="my app")
+
+    assert proposed(Findings(services=BOTH, prepare=(upgrade,)), None) == {"prepare": ["alembic", "upgrade", "head"]}
+    assert proposed(Findings(services=BOTH, prepare=(upgrade, seed)), None) == {
+        "prepare": ["sh", "-c", "alembic upgrade head && (cd 'my app' && python 'seed data.py')"]
+    }
+
+
+def test_processes_and_installation() -> None:
+    worker = FoundCommand(
+        "worker", ("arq", "app.worker.Settings"), "", directory="backend", ready_output="Starting worker"
+    )
+    install = FoundInstall("3.12", "poetry.lock", "dependencies", ("web",), ("main",), ("requirements/prod.txt",))
+
+    found = proposed(Findings(services=BOTH, processes=(worker,), install=install), None)
+
+    assert found == {
+        "python": "3.12",
+        "processes.worker.command": ["arq", "app.worker.Settings"],
+        "processes.worker.directory": "backend",
+        "processes.worker.ready_output": "Starting worker",
+        "install.application": "dependencies",
+        "install.extras": ["web"],
+        "install.groups": ["main"],
+        "install.requirements": ["requirements/prod.txt"],
+    }

@@ -1,0 +1,89 @@
+"""The starter benchmarks of an application."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from plumbline.adopting.benchmarks import LOGIN_FILE, POST_FILE, ROUTES_FILE
+from plumbline.adopting.findings import FoundApplication
+from plumbline.adopting.starters import starters
+from plumbline.adopting.tried import Answer, Route, Tried
+
+SHOP = FoundApplication("asgi", "shop.main:app", ".", "fastapi", "")
+
+
+def tried(*answers: tuple[str, str, int], body: Any = None) -> Tried:
+    each = tuple(Answer(Route(method, path, body=body), status, 0.01) for method, path, status in answers)
+    return Tried(routes=tuple(answer.route for answer in each), answers=each)
+
+
+def routes_in(text: str) -> list[str]:
+    assigned = {ast.unparse(one.targets[0]): one.value for one in ast.parse(text).body if isinstance(one, ast.Assign)}
+    found: list[str] = ast.literal_eval(assigned["ROUTES"])
+    return found
+
+
+def test_routes_that_answer(tmp_path: Path) -> None:
+    seen = tried(("GET", "/orders", 200), ("GET", '/odd"\\', 200), ("GET", "/broken", 500), ("GET", "/docs", 200))
+
+    found = starters(tmp_path, SHOP, seen, {})
+
+    assert [*found] == [ROUTES_FILE]
+    assert routes_in(found[ROUTES_FILE]) == ["/orders", '/odd"\\']
+
+
+def test_new_routes_are_added(tmp_path: Path) -> None:
+    [text] = starters(tmp_path, SHOP, tried(("GET", "/orders", 200)), {}).values()
+    existing = {ROUTES_FILE: text + "\n# mine\n", "test_mine.py": 'client.get("/items")'}
+
+    found = starters(tmp_path, SHOP, tried(*(("GET", path, 200) for path in ("/orders", "/items", "/new"))), existing)
+
+    assert routes_in(found[ROUTES_FILE]) == ["/orders", "/new"]
+    assert found[ROUTES_FILE].endswith("\n# mine\n")
+
+
+def test_a_file_without_routes_stays(tmp_path: Path) -> None:
+    for text in "x = 1\n", "ROUTES = load()\n", "def broken(\n":
+        assert starters(tmp_path, SHOP, tried(("GET", "/new", 200)), {ROUTES_FILE: text}) == {ROUTES_FILE: text}
+
+
+def test_a_post_with_its_example(tmp_path: Path) -> None:
+    body = {"name": 'a "b"', "price": 1.5, "is_offer": None, "tags": ["x"] * 30}
+
+    found = starters(tmp_path, SHOP, tried(("POST", "/refused", 422), ("POST", "/orders", 201), body=body), {})
+
+    assigned = {
+        ast.unparse(one.targets[0]): one.value
+        for one in ast.parse(found[POST_FILE]).body
+        if isinstance(one, ast.Assign)
+    }
+    assert ast.literal_eval(assigned["BODY"]) == body
+    assert '.post("/orders", json=BODY)' in found[POST_FILE]
+
+
+def test_a_login_to_write(tmp_path: Path) -> None:
+    seen = Tried(
+        routes=(Route("POST", "/api/login/access-token"),),
+        answers=(Answer(Route("GET", "/me"), 401, 0.01), Answer(Route("GET", "/admin-only"), 403, 0.01)),
+    )
+
+    found = starters(tmp_path, SHOP, seen, {})
+
+    assert [*found] == [LOGIN_FILE]
+    assert routes_in(found[LOGIN_FILE]) == ["/me", "/admin-only"]
+    assert '"/api/login/access-token"' in found[LOGIN_FILE]
+    assert starters(tmp_path, SHOP, seen, found) == {}
+
+
+def test_a_library(tmp_path: Path) -> None:
+    for folder in "tests", "src/shop":
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "__init__.py").touch()
+
+    found = starters(tmp_path, None, Tried(), {})
+
+    assert [*found] == ["test_shop.py"]
+    assert json.dumps("import shop") in found["test_shop.py"]
+    ast.parse(found["test_shop.py"])
+    assert starters(tmp_path, None, Tried(), found) == {}
