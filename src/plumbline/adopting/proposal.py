@@ -29,18 +29,15 @@ def propose(
 
     `variables` are values for variables that have no template in the findings.
     """
-    found = [Proposed("", "python", findings.install.python, findings.install.seen)] if findings.install.python else []
-    for name in ("redis", "postgres"):
-        if name not in findings.services:
-            found.append(Proposed(name, "backend", "off", "no driver of it is a dependency or imported"))
+    install = findings.install
+    found = [Proposed("", "python", install.python, install.seen)] if install.python else []
+    unused = [name for name in ("redis", "postgres") if name not in findings.services]
+    found += [Proposed(name, "backend", "off", "nothing uses it") for name in unused]
     if findings.prepare:
         seen = "; ".join(one.seen for one in findings.prepare)
         found.append(Proposed("", "prepare", _one_command(findings.prepare), seen))
-    for variable in findings.variables:
-        if variable.template:
-            found.append(Proposed("env", variable.name, variable.template, variable.seen))
-    for name, text in variables.items():
-        found.append(Proposed("env", name, text, "required, with no default"))
+    found += [Proposed("env", one.name, one.template, one.seen) for one in findings.variables if one.template]
+    found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     if application:
         found += _application(application, health_path)
     for process in findings.processes:
@@ -50,7 +47,6 @@ def propose(
             found.append(Proposed(table, "directory", process.directory, process.seen))
         if process.ready_output:
             found.append(Proposed(table, "ready_output", process.ready_output, process.seen))
-    install = findings.install
     if install.application != "auto":
         found.append(Proposed("install", "application", install.application, install.seen))
     for key in ("extras", "groups", "requirements"):

@@ -1,5 +1,6 @@
 """Writes settings into the text of `settings.toml`. Its comments and its own settings stay as they are."""
 
+import itertools
 import json
 import re
 import tomllib
@@ -74,7 +75,7 @@ def _lines_of(lines: list[str], table: str) -> tuple[int, int]:
     """Return the numbers of the first line in a table and of the line after it; (-1, -1) if there is no such table."""
     headers = [(number, found[1]) for number, line in enumerate(lines) if (found := HEADER.fullmatch(line))]
     starts = [(-1, ""), *headers, (len(lines), None)]
-    for (number, name), (after, _) in zip(starts, starts[1:], strict=False):
+    for (number, name), (after, _) in itertools.pairwise(starts):
         if name == table:
             return number + 1, after
     return -1, -1
