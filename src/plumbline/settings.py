@@ -1,6 +1,7 @@
 """The settings as typed values, with their defaults and their texts."""
 
 import difflib
+import string
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -23,6 +24,21 @@ class SettingsError(Exception):
 
 
 # The reference of the documentation shows each text after `#:`.
+
+
+OWN_PLACEHOLDERS = {"host", "port"}  # where the application has to listen
+
+
+def placeholders(template: str) -> set[str]:
+    """Return the names in braces. Raises ValueError for unmatched braces."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def _names_port(template: str) -> bool:
+    try:
+        return "port" in placeholders(template)
+    except ValueError:  # `variables.check` reports it
+        return True
 
 
 class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,20 +73,25 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The ASGI application under test, which uvicorn serves in a process of its own."""
+    """The application under test, in processes of its own: one of `asgi`, `wsgi` and `command`."""
 
-    #: The application, as `package.module:attribute`.
-    asgi: str
-    #: Whether `asgi` names a function that makes the application.
+    #: An ASGI application, as `package.module:attribute`. uvicorn serves it.
+    asgi: str = ""
+    #: A WSGI application, as `package.module:attribute`. gunicorn serves it with one worker process of four threads.
+    wsgi: str = ""
+    #: Any HTTP server, as a program and its arguments. `{host}` and `{port}` stand for the address that it has to
+    #: listen on. Write `{{` for a brace.
+    command: list[str] = []
+    #: Whether `asgi` or `wsgi` names a function that makes the application.
     factory: bool = False
     #: The folder that imports start from, below the root of the repository. It applies to the application, `prepare`,
     #: the processes and the tests.
     directory: str = "."
     #: The path that answers with status 200 once the application works.
     health_path: str = "/health"
-    #: The port that it listens on. 0 takes a free port.
+    #: The port that it listens on. 0 takes a free port. In a paired comparison, base and head have free ports.
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    #: Environment variables of the application, in addition to those of `[env]`.
+    #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
     env: dict[str, str] = {}
     #: Seconds until it has to be ready.
     ready_limit_s: Positive = 20.0
@@ -84,6 +105,28 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.python and self.environment == "own":
             raise ValueError('`python` names an environment that exists, and `environment = "own"` makes one: keep one')
+        served = {"asgi": self.asgi, "wsgi": self.wsgi, "command": self.command}
+        if len(given := [key for key in served if served[key]]) > 1:
+            raise ValueError(f"{', '.join(given)} each name an application: keep one of them")
+        if not given:
+            raise ValueError("it names no application: set asgi, wsgi or command")
+        if self.command:
+            self._check_command()
+
+    def _check_command(self) -> None:
+        if self.factory:
+            raise ValueError("`factory` is for asgi and wsgi, and this is a command: remove it")
+        try:
+            names = set().union(*map(placeholders, self.command))
+        except ValueError as error:
+            raise ValueError(f"command: {error}; write {{{{ for a brace") from None
+        if wrong := sorted(names - OWN_PLACEHOLDERS):
+            raise ValueError(f"command: there is no {{{wrong[0]}}}; there are {{host}} and {{port}}")
+        if not any(_names_port(template) for template in (*self.command, *self.env.values())):
+            raise ValueError(
+                "the command does not say which port to listen on. Base and head run at the same time, each on a port"
+                ' of its own: add {port} to the command, or a variable such as PORT = "{port}" to [app.env]'
+            )
 
     @property
     def has_own_environment(self) -> bool:

@@ -39,7 +39,7 @@ def test_settings_show_types_defaults_and_variables(generated: ModuleType) -> No
 
     assert ":::{confval} gate.tolerance\n:type: number between 0 and 1\n:default: `0.02`\n" in text
     assert ":::{confval} gate.confirm_processes\n:type: integer from 2 to 20\n:default: `5`\n" in text
-    assert ":::{confval} app.asgi\n:type: string\n:default: required\n" in text
+    assert ":::{confval} processes.NAME.command\n:type: list of strings\n:default: required\n" in text
     assert "`PERF_PIN`" in text
     assert "external_urls" not in text
 

@@ -126,7 +126,25 @@ def test_an_unknown_key_like_no_other_is_told_without_a_guess(tmp_path: Path) ->
         ("gate.tolerance = 2.0", "gate.tolerance: Expected `float` < 1.0"),
         ("gate.baseline_processes = 2", "gate.baseline_processes: Expected `int` >= 3"),
         ("test_limit_s = 0", "test_limit_s: Expected `float` > 0.0"),
-        ("app.factory = true", "app: Object missing required field `asgi`"),
+        ("app.factory = true", "app: it names no application: set asgi, wsgi or command"),
+        ("[app]\nasgi = 'a:b'\nwsgi = 'a:b'", "app: asgi, wsgi each name an application: keep one of them"),
+        (
+            "[app]\ncommand = ['a', '{port}']\nfactory = true",
+            "app: `factory` is for asgi and wsgi, and this is a command: remove it",
+        ),
+        (
+            "[app]\ncommand = ['a', '{port}', '{redis.url}']",
+            "app: command: there is no {redis.url}; there are {host} and {port}",
+        ),
+        (
+            "[app]\ncommand = ['a', '{port}', '}']",
+            "app: command: Single '}' encountered in format string; write {{ for a brace",
+        ),
+        (
+            "[app]\ncommand = ['node', 'server.js']\nport = 3000",
+            "app: the command does not say which port to listen on. Base and head run at the same time, each on a port"
+            ' of its own: add {port} to the command, or a variable such as PORT = "{port}" to [app.env]',
+        ),
         (
             "app = { asgi = 'a:b', python = 'c', environment = 'own' }",
             'app: `python` names an environment that exists, and `environment = "own"` makes one: keep one',

@@ -1,9 +1,9 @@
-"""The code under test: an ASGI application and the commands beside it, each in its own process."""
+"""The code under test: the application with its HTTP server, and the commands beside it, each in its own process."""
 
 import contextlib
 import os
-import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -20,13 +20,11 @@ from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.guard import Guard
 from plumbline.services.run import ServiceRun
+from plumbline.services.serving import advice_at_exit, command_of, is_listening, listening_on, says_port_taken
 from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
-# Longer than any run: the server must not close a client's idle connection between two benchmarks.
-KEEP_ALIVE_S = 3600
-NOT_FOUND = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'", re.MULTILINE)
 IMPORT_FROM = "PERF_IMPORT_FROM"  # environment variable: one more folder for PYTHONPATH
 
 
@@ -56,23 +54,27 @@ class Process(LocalService):
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
         self._settings = settings
         self._python = python or Path(sys.executable)
+        self._root = root
         self._directory = root / settings.directory
         # Users start the application in the repository's root: it finds its .env and its templates there.
         self._works_in = root if is_app else self._directory
         self._scrub = scrub
         self._guard = guard
+        self._set_environment(environment)
+        self._started_s = 0.0
+
+    def _set_environment(self, environment: Mapping[str, str | None]) -> None:
         self._kept = {key: text for key, text in environment.items() if text is not None and key != "PYTHONPATH"}
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
         # Explicitly: with `-P` or PYTHONSAFEPATH, Python does not import from the current folder.
         further = [self._environ.get("PYTHONPATH"), self._environ.pop(IMPORT_FROM, None)]
-        python_path = filter(None, [str(self._directory), str(root), *further])
+        python_path = filter(None, [str(self._directory), str(self._root), *further])
         self._environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
         path = [str(self._python.parent), self._environ.get("PATH", os.defpath)]
         self._environ["PATH"] = os.pathsep.join(path)
         # Output to a file is buffered by default, and the line that means "ready" would come late.
         self._environ.setdefault("PYTHONUNBUFFERED", "1")
-        self._started_s = 0.0
 
     def start(self) -> None:
         if not self._directory.is_dir():
@@ -85,6 +87,8 @@ class Process(LocalService):
             self.spawn(command, environ=self.run.child_environ(self.name, command, environ), cwd=self._works_in)
         except OSError as error:
             advice = "check the command in settings.toml"
+            if not shutil.which(command[0], path=self._environ["PATH"]):
+                advice += f": there is no program {command[0]} beside {self._python}, nor on PATH"
             raise not_ready(self, f"{command[0]} can't be started", error, advice) from None
 
     def wait_ready(self, limit_s: float) -> None:
@@ -173,10 +177,23 @@ class Process(LocalService):
 
 
 class Application(Process):
-    """An ASGI application and its lifespan, served by uvicorn on a loopback port."""
+    """The application and its HTTP server, on a loopback port."""
 
     _settings: AppSettings
-    port_taken = f"attempting to bind on address ('{HOST}', {{port}})"  # the application's code may bind others
+
+    def __init__(
+        self,
+        name: str,
+        settings: AppSettings,
+        root: Path,
+        environment: Mapping[str, str | None],
+        run: ServiceRun,
+        *others: Any,
+    ) -> None:
+        super().__init__(name, settings, root, environment, run, *others)
+        #: Returns variables that may name its own address, which is known at its start only.
+        self.env_at: Callable[[Address], Mapping[str, str | None]] = lambda _: {}
+        self._common = environment
 
     def start(self) -> None:
         self.address = Address("http", HOST, self.address.port or self._settings.port)
@@ -184,13 +201,19 @@ class Application(Process):
             self.take_port()
         except OSError:
             raise self._port_taken() from None
+        if self._settings.command:  # perhaps without SO_REUSEADDR
+            self.release_port()
+        self._set_environment({**self._common, **self.env_at(self.address)})
         super().start()
+
+    def lost_port(self) -> bool:
+        return says_port_taken(self._output(LOG_TAIL_BYTES), self.address.port)
 
     def probe(self, limit_s: float) -> str:
         probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
         try:
             found = [one for process in self._processes() for one in process.net_connections("tcp")]
-            ours = any(_listens_on(self.address.port, one) for one in found)
+            ours = any(is_listening(one, self.address.port) for one in found)
         except psutil.Error as error:
             ours = isinstance(error, psutil.AccessDenied)  # this user may not look: assume so
         if not ours:
@@ -201,22 +224,21 @@ class Application(Process):
         self.probe(limit_s)
 
     def advice(self, error: BaseException) -> str:
+        path = self._settings.health_path
         if isinstance(error, BadStatus) and error.status == 404:
-            return f"there is no route {self._settings.health_path}: correct health_path of [app] in settings.toml"
+            return f"there is no route {path}: correct health_path of [app] in settings.toml"
+        if isinstance(error, BadStatus) and error.status == 400:
+            return f"GET {path} must answer 200, also for the host {HOST}: for Django, add it to ALLOWED_HOSTS"
         return super().advice(error)
 
     def _command(self) -> list[str]:
-        command = [str(self._python), "-m", "uvicorn", self._settings.asgi, "--app-dir", str(self._directory)]
-        command += ["--host", HOST, "--port", str(self.address.port)]
-        # One worker, regardless of WEB_CONCURRENCY.
-        command += ["--workers", "1", "--timeout-keep-alive", str(KEEP_ALIVE_S), "--log-level", "warning"]
-        return [*command, "--factory"] if self._settings.factory else command
+        return command_of(self._settings, self._python, self._directory, self.address)
 
     def _port_taken(self) -> NotReady:
         owner = "another process"
         with contextlib.suppress(psutil.Error):
-            for connection in psutil.net_connections("tcp"):
-                if connection.pid and _listens_on(self.address.port, connection):
+            for connection in listening_on(self.address.port):
+                if connection.pid:
                     owner = f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
         headline = f"port {self.address.port} is taken by {owner}"
         advice = "end that process, or set port = 0 in [app] of settings.toml for a free port"
@@ -225,25 +247,10 @@ class Application(Process):
     def _exited(self, advice: str = "") -> NotReady:
         if self.lost_port():
             return self._port_taken()
-        output = self._output(LOG_TAIL_BYTES)
-        asgi = self._settings.asgi
-        wrong_name = f"check `asgi` and `directory` of [app] in settings.toml: asgi is {asgi!r}"
-        causes = {
-            "No module named uvicorn": self._advice_to_add("uvicorn"),
-            "Error loading ASGI app": wrong_name,
-            "Application startup failed": "its lifespan failed: read its last output above",
-        }
-        found = next((causes[text] for text in causes if text in output), advice)
-        if not found and (modules := NOT_FOUND.findall(output)):
-            is_own = modules[-1].partition(".")[0] == re.split("[.:]", asgi)[0]
-            found = wrong_name if is_own else self._advice_to_add(f"the package of the module {modules[-1]}")
-        return super()._exited(found)
+        found = advice_at_exit(self._settings, self._output(LOG_TAIL_BYTES), self._advice_to_add)
+        return super()._exited(found or advice)
 
     def _advice_to_add(self, package: str) -> str:
         if self._python != Path(sys.executable):
             return f"install {package} for {self._python}"
         return f"add {package} to tests/performance/requirements.txt"
-
-
-def _listens_on(port: int, connection: Any) -> bool:
-    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,))

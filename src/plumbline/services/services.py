@@ -155,14 +155,14 @@ class Services:
             self.prepare()
             common = self.environment()
             if settings.app and not missing and self.app is None:
-                environment = {**common, **self._rendered(settings.app.env)}
-                self.app = self._make(Application, "app", settings.app, environment)
+                app = self.app = self._make(Application, "app", settings.app, common)
+                app.env_at = partial(self._rendered, settings.app.env)
             for name, process in ({} if missing else settings.processes).items():
                 environment = {**common, **self._rendered(process.env)}
                 self.processes[name] = self._make(Process, name, process, environment)
-            app = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
+            first = [(self.app, (settings.app or settings).ready_limit_s)] if self.app else []
             beside = [(one, settings.processes[name].ready_limit_s) for name, one in self.processes.items()]
-            self._bring_up([*app, *beside])
+            self._bring_up([*first, *beside])
             with self.watched():
                 self.wait_ready()
             self.check_connections()
@@ -245,9 +245,9 @@ class Services:
         finally:
             self._run.end()
 
-    def _rendered(self, templates: Mapping[str, str]) -> dict[str, str | None]:
+    def _rendered(self, templates: Mapping[str, str], own: Address | None = None) -> dict[str, str | None]:
         addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}
-        return variables.render(templates, addresses, self.key_prefix)
+        return variables.render(templates, addresses, self.key_prefix, own)
 
     def _bring_up(self, chosen: Sequence[tuple[Service | ServerName, float]]) -> None:
         """Start services concurrently, and wait for each in the background up to its limit in seconds."""

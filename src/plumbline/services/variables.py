@@ -9,7 +9,7 @@ from plumbline.inherited import FOR_SERVERS, disturbing
 from plumbline.services.address import Address
 from plumbline.services.base import Service
 from plumbline.services.errors import ServiceError
-from plumbline.settings import Settings
+from plumbline.settings import OWN_PLACEHOLDERS, Settings, placeholders
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")
 PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
@@ -29,22 +29,30 @@ def check(settings: Settings) -> None:
     tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
     for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
         try:
-            wrong = sorted(placeholders(template) - PLACEHOLDERS)
+            known = PLACEHOLDERS | (OWN_PLACEHOLDERS if table == "app.env" else set())
+            wrong = sorted(placeholders(template) - known)
         except ValueError as error:
             raise ServiceError(f"settings.toml: {table}.{key}: {error}; write {{{{ for a brace") from None
         if wrong:
-            known = " ".join(f"{{{name}}}" for name in sorted(PLACEHOLDERS))
-            raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; there are {known}")
+            names = " ".join(f"{{{name}}}" for name in sorted(known))
+            raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; there are {names}")
 
 
 def servers_named(*tables: Mapping[str, str]) -> set[str]:
     """Return the servers that templates name."""
-    return {name.partition(".")[0] for table in tables for text in table.values() for name in placeholders(text)}
+    names = {name for table in tables for text in table.values() for name in placeholders(text)}
+    return {name.partition(".")[0] for name in names - OWN_PLACEHOLDERS}
 
 
-def render(templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str) -> dict[str, str | None]:
-    """Return the templates with their values, or None for a template that names a server that is off."""
+def render(
+    templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str, own: Address | None = None
+) -> dict[str, str | None]:
+    """Return the templates with their values, or None for a template that names a server that is off.
+
+    `addresses`: those of the servers. `own`: where the application itself listens.
+    """
     values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
+    values |= {name: str(getattr(own, name)) for name in OWN_PLACEHOLDERS if own}
     values["redis.prefix"] = prefix
     rendered: dict[str, str | None] = {}
     for key, template in templates.items():
@@ -84,8 +92,3 @@ def overrides(
             # Keep their scheme: it may name a driver, as in postgresql+asyncpg.
             changes[name] = found["postgres"] + postgres.address.url.removeprefix(postgres.address.scheme)
     return changes
-
-
-def placeholders(template: str) -> set[str]:
-    """Return the names in braces. Raises ValueError for unmatched braces."""
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}

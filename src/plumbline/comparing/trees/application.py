@@ -22,17 +22,17 @@ from plumbline.installed import top_of
 from plumbline.processes import last_lines, run_command
 from plumbline.results.schema import UnjudgedPackage
 from plumbline.services.errors import NotReady
+from plumbline.services.serving import SERVERS
 from plumbline.settings import Settings
 
 SIDES, APPLICATIONS = "sides", "applications"  # folders in the cache
 ASK_LIMIT_S = 30.0
-# Python code that prints the version and package folders, and the oldest Python that can run the ASGI wrapper.
+# Python code that prints the version and package folders, and the oldest Python that can run the profiler.
 FACTS = (
     "import json, sys, sysconfig; print(json.dumps([sys.version_info[:2],"
     " sorted({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})]))"
 )
 OLDEST = (3, 10)
-SERVER = "uvicorn"
 MOST_LINES = 6
 
 
@@ -107,7 +107,7 @@ def _facts(python: Path, named: str) -> ApplicationEnvironment:
 
 
 def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """Make an environment with the application's dependencies and uvicorn, without the application itself."""
+    """Make an environment with the application's dependencies and its server, without the application itself."""
     install = structs.replace(settings.install, application="dependencies")
     source: list[str] = []
     try:
@@ -115,7 +115,7 @@ def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Call
         asked, source = asked_for(tree, project, install, part="application")
         if not source:
             raise InstallError("there is no lock file, and no requirements.txt or pyproject.toml with dependencies")
-        asked = replace(asked, lines=[*asked.lines, SERVER])
+        asked = replace(asked, lines=[*asked.lines, *(SERVERS[key] for key in SERVERS if getattr(settings.app, key))])
 
         def make(target: Path) -> None:
             say(f"making the application's environment for {', '.join(source)}")

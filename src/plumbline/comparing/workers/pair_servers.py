@@ -17,8 +17,7 @@ from plumbline.services.address import Address
 from plumbline.services.clients import client_errors, redis_client, run_sql
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import Services
-from plumbline.services.variables import placeholders
-from plumbline.settings import Settings
+from plumbline.settings import Settings, placeholders
 
 ROUNDS = 4
 # Numbers of the Redis databases by side: of each round, and of the prepared one. 0, the default, stays unused.
