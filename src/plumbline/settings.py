@@ -14,7 +14,7 @@ Share = Annotated[float, Meta(gt=0, lt=1)]
 
 
 RESULTS_FOLDER = "perf-results"
-OVERRIDES = {"PERF_SERVICES": "services", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
+OVERRIDES = {"PERF_SERVICES": "backend", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 # Each means `external` for its service.
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
 
@@ -44,7 +44,7 @@ def _names_port(template: str) -> bool:
 class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The Redis server of a run."""
 
-    #: As `services`, for Redis alone.
+    #: As `backend` at the top of the file, for Redis alone.
     backend: BackendChoice | None = None
     #: The image for Docker.
     image: str = "redis:8-alpine"
@@ -62,7 +62,7 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The PostgreSQL server of a run."""
 
-    #: As `services`, for PostgreSQL alone.
+    #: As `backend` at the top of the file, for PostgreSQL alone.
     backend: BackendChoice | None = None
     #: The image for Docker.
     image: str = "postgres:18-alpine"
@@ -256,7 +256,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Where Redis and PostgreSQL come from. `docker` starts containers. `embedded` starts servers from Python packages.
     #: `external` takes the servers that the `PERF_…_URL` variables name. `off` runs without. `auto` starts containers
     #: if a Docker engine is available, otherwise embedded servers.
-    services: BackendChoice = "auto"
+    backend: BackendChoice = "auto"
     #: The core that tests, servers and application share. `auto` chooses one, `off` chooses none.
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
     #: Your name for this machine, or for a pool of equal machines. Without a name it is a hash of the machine's id and
@@ -293,8 +293,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     # From the PERF_…_URL variables, never from the file: they may hold passwords.
     external_urls: dict[Literal["redis", "postgres", "app"], str] = {}
 
-    def backend(self, service: Literal["redis", "postgres"]) -> BackendChoice:
-        return getattr(self, service).backend or self.services
+    def backend_of(self, service: Literal["redis", "postgres"]) -> BackendChoice:
+        return getattr(self, service).backend or self.backend
 
     def profile(self, name: str) -> Profile:
         """Return a profile by name; raises SettingsError if there is none."""

@@ -30,6 +30,10 @@ from plumbline.settings import (
 )
 
 PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
+# `backend` was once `services`. TOML has no room for both a text and tables of that name.
+OLDER_BACKEND = re.compile(r"^services *=", re.MULTILINE)
+SERVICE = re.compile(r"^(\[ *)?services *\.", re.MULTILINE)
+NOT_BOTH = ': `services = "…"` and [services.NAME] can\'t stand in one file: write `backend = "…"` instead of the first'
 # Options that Plumbline sets itself, by server. Case means nothing in them.
 REDIS_OPTIONS = ("bind", "port", "dir", "daemonize", "logfile", "requirepass")
 POSTGRES_OPTIONS = (
@@ -40,18 +44,18 @@ POSTGRES_OPTIONS = (
 
 def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and check the settings; raises SettingsError that names the key and the nearest right one."""
+    text = ""
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
     except FileNotFoundError:
         raise SettingsError(f"{path.name} is missing: expected at {path}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path.name} can't be read: {error}") from None
+        advice = NOT_BOTH if OLDER_BACKEND.search(text) and SERVICE.search(text) else ""
+        raise SettingsError(f"{path.name} can't be read: {error}{advice}") from None
     if "external_urls" in raw:
         raise SettingsError(f"{path.name}: URLs may hold passwords: set {', '.join(URL_VARIABLES.values())} instead")
-    if isinstance(table := raw.get("services"), dict):  # another way to write both
-        raw |= {"services": table.pop("backend", "auto"), "also_allowed": table.pop("also_allowed", [])}
-        for name in table:
-            raise SettingsError(f"{path.name}: unknown key {name!r} in [services]; it has backend and also_allowed")
+    _take_older_names(raw, path.name)
     _check_values(raw, path.name)
     settings = _convert(raw, path.name)
     for place in settings.also_allowed:
@@ -69,8 +73,23 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
         if name in urls:
             changed[name] = msgspec.structs.replace(server, backend="external")
         elif environ.get("PERF_SERVICES") and server.backend != "off":  # what is off in the file isn't needed
-            changed[name] = msgspec.structs.replace(server, backend=settings.services)
+            changed[name] = msgspec.structs.replace(server, backend=settings.backend)
     return msgspec.structs.replace(settings, **changed, external_urls=urls)
+
+
+def _take_older_names(raw: dict[str, Any], source: str) -> None:
+    """Take `services = "docker"` for `backend`, and both keys of a table [services] for those at the top."""
+    given = raw.get("services")
+    older = {"backend": raw.pop("services")} if isinstance(given, str) else {}
+    if isinstance(given, dict):
+        older = {name: given.pop(name) for name in ("backend", "also_allowed") if name in given}
+        for name in given:
+            raise SettingsError(f"{source}: unknown key {name!r} in [services]; it has backend and also_allowed")
+        del raw["services"]
+    for name in older.keys() & raw.keys():
+        written = "services" if isinstance(given, str) else f"services.{name}"
+        raise SettingsError(f"{source}: `{written}` and `{name}` mean the same: keep `{name}`")
+    raw |= older
 
 
 def _check_server_options(settings: Settings, source: str) -> None:

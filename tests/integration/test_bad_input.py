@@ -132,11 +132,11 @@ def test_a_results_folder_that_can_t_be_written_is_refused(project: Project) -> 
     ("text", "message"),
     [
         ("[profiles.ci]\nsmaples = 20", ["unknown key 'smaples'", "[profiles.ci]", "did you mean 'samples'"]),
-        ('services = "dokcer"', ["services", "'dokcer'", "did you mean 'docker'"]),
+        ('backend = "dokcer"', ["backend", "'dokcer'", "did you mean 'docker'"]),
         ('test_limit_s = "long"', ["test_limit_s", "Expected `float`, got `str`"]),
         ("[profiles.ci]\nsamples = 2.5\nwarmup = 1\ntimed_limit_s = 1", ["profiles.ci.samples", "Expected `int`"]),
         ('[budgets]\n"a.py::a" = { p95 = 2 }', ["unknown key 'p95'", "did you mean 'p95_ms'"]),
-        ("services = off", ["can't be read", "line 1"]),
+        ("backend = off", ["can't be read", "line 1"]),
     ],
     ids=["unknown key", "unknown choice", "wrong type", "wrong type in a table", "unknown budget", "not TOML"],
 )
@@ -216,12 +216,12 @@ def test_a_core_that_is_not_allowed_is_refused(project: Project) -> None:
 
 def test_plain_pytest_refuses_settings_as_the_gate_does(project: Project) -> None:
     """With the same message and exit code, and no traceback."""
-    project.write("settings.toml", 'servcies = "off"')
+    project.write("settings.toml", 'bakcend = "off"')
 
     done = project.python("-m", "pytest", "tests/performance")
 
     assert done.code == 2, done.output
-    assert "unknown key 'servcies'; did you mean 'services'?" in done.output
+    assert "unknown key 'bakcend'; did you mean 'backend'?" in done.output
     assert "Traceback" not in done.output
 
 
@@ -385,7 +385,7 @@ def test_plain_pytest_runs_each_benchmark_once_and_untimed(
 
 def test_collecting_only_starts_nothing(project: Project, tmp_path: Path) -> None:
     """No server, no reaper and no record of a run."""
-    project.write("settings.toml", STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"'))
+    project.write("settings.toml", STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"'))
     cache = tmp_path / "cache"
 
     done = project.python("-m", "pytest", "tests/performance", "--collect-only", XDG_CACHE_HOME=str(cache))

@@ -25,7 +25,7 @@ WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
 TOKEN = "hush-hush"
 ORDERLY_LIMIT_S = 45.0
 """For a run that ends by itself, after its sides, or whose containers Docker has to remove: that takes its own time."""
-ON_SERVERS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+ON_SERVERS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
 
 CODE = """\
 import sys

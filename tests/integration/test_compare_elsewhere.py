@@ -26,7 +26,7 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 CACHED, ROW = "test_servers.py::test_cached", "test_servers.py::test_row"
 SKIPPED, FIXED = "test_servers.py::test_skipped", "test_servers.py::test_fixed_key"
 
-SETTINGS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+SETTINGS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
 
 # Sleeps take the same time on a busy machine.
 CODE = """\
@@ -207,10 +207,10 @@ def test_external_servers(project: Project, theirs: Services) -> None:
 def test_one_external_server_and_one_of_the_run(tmp_path: Path) -> None:
     """The other server is started by the run, with a database for each side."""
     path = tmp_path / "settings.toml"
-    path.write_text('services = "embedded"\n')
+    path.write_text('backend = "embedded"\n')
     for name, variable in (("redis", "PERF_REDIS_URL"), ("postgres", "PERF_DATABASE_URL")):
         shared = settings_of_both(load_settings(path, {variable: "anything://127.0.0.1"}))
-        assert {one: shared.backend(one) for one in BOTH} == {**dict.fromkeys(BOTH, "embedded"), name: "off"}
+        assert {one: shared.backend_of(one) for one in BOTH} == {**dict.fromkeys(BOTH, "embedded"), name: "off"}
 
 
 def test_a_comparison_that_measured_nothing_is_invalid(project: Project) -> None:

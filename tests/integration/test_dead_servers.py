@@ -8,7 +8,7 @@ from tests.support.fixtures import MakeServices
 from tests.support.project import SETTINGS, Project
 from tests.unit.services.test_embedded import server
 
-EMBEDDED = SETTINGS.replace('services = "off"', 'services = "embedded"') + '\n[postgres]\nbackend = "off"\n'
+EMBEDDED = SETTINGS.replace('backend = "off"', 'backend = "embedded"') + '\n[postgres]\nbackend = "off"\n'
 SUITE = """\
 import os
 import socket

@@ -142,7 +142,7 @@ def test_own_container(small: Project, engine: Any, until: Until) -> None:
     [settings] = [block.text for block in blocks if block.language == "toml"]
     assert MAILER in settings
     here = f"{Settings().redis.image} sh -c 'echo mailer ready; exec sleep 600'"
-    small.write("settings.toml", f'services = "embedded"\npostgres.backend = "off"\n{settings.replace(MAILER, here)}')
+    small.write("settings.toml", f'backend = "embedded"\npostgres.backend = "off"\n{settings.replace(MAILER, here)}')
     small.write("test_mailer.py", SENT)
     for block in blocks:
         if block.language == "python":
@@ -179,7 +179,7 @@ def test_tox(small: Project) -> None:
         pytest.skip("tox is not installed")
     [block] = [block for block in BLOCKS if block.file == "tox.ini"]
     (small.root / "tox.ini").write_text(block.text, encoding="utf-8")
-    small.write("settings.toml", 'services = "off"')
+    small.write("settings.toml", 'backend = "off"')
     small.write("test_sum.py", textwrap.dedent(SHOP).replace("from pricing import price", "price = abs"))
     here = f"set_env=PYTHONPATH={sysconfig.get_path('purelib')}{os.pathsep}{ROOT / 'src'}"
     tox = ["-m", "tox", "run", "--skip-env-install", "-x", f"testenv:perf.{here}", "-e", "perf"]
@@ -203,7 +203,7 @@ def test_monorepo(small: Project, tmp_path: Path) -> None:
     library.mkdir(parents=True)
     (library / "__init__.py").write_text(textwrap.dedent(LIBRARY), encoding="utf-8")
     project = small.copy(shop)
-    project.write("settings.toml", 'services = "off"')
+    project.write("settings.toml", 'backend = "off"')
     project.write("test_prices.py", textwrap.dedent(SHOP))
     [block] = [block for block in BLOCKS if block.file == f"services/shop/{SUITE}pyproject.toml"]
     [line] = [line for line in block.text.splitlines() if line.startswith("pythonpath")]

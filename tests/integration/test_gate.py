@@ -92,7 +92,7 @@ def test_well() -> None:
     """Not a benchmark."""
 '''
 
-EMBEDDED = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+EMBEDDED = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
 
 TELLTALE_SUITE = '''\
 import logging

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.project import STEADY_SETTINGS, Done, Project
 
-SETTINGS = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"').replace(
+SETTINGS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"').replace(
     "test_limit_s = 10", "test_limit_s = 1"
 )
 

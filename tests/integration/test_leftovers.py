@@ -68,7 +68,7 @@ def traces(project: Project, cache_home: Path) -> Iterator[Traces]:
 @pytest.fixture
 def theirs(make_services: MakeServices) -> Services:
     """Redis and PostgreSQL servers of the user, with data."""
-    services = make_services('services = "embedded"')
+    services = make_services('backend = "embedded"')
     services.begin()
     services.wait_ready()
     with redis.Redis.from_url(server(services.redis).address.url) as client:

@@ -11,7 +11,7 @@ from tests.support.project import SETTINGS, Project
 from tests.unit.services.test_embedded import server
 
 PASSWORD = """p@s!$/w o'r"d%é&<2+"""
-EMBEDDED = SETTINGS.replace('services = "off"', 'services = "embedded"') + '\n[postgres]\nbackend = "off"\n'
+EMBEDDED = SETTINGS.replace('backend = "off"', 'backend = "embedded"') + '\n[postgres]\nbackend = "off"\n'
 SUITE = """\
 import base64, html, json, os, shlex, subprocess, sys, warnings
 from pathlib import Path

@@ -52,7 +52,7 @@ class Sample:
 @pytest.fixture(scope="module")
 def sample() -> Iterator[Sample]:
     settings = Settings(
-        services="embedded",
+        backend="embedded",
         prepare=["python", "-m", "tests.sample_service.prepare"],
         env={
             "SAMPLE_DATABASE_URL": "{postgres.url}",

@@ -37,7 +37,7 @@ timeout = "120"
 """
 
 SETTINGS = """\
-services = "off"
+backend = "off"
 test_limit_s = 10
 ready_limit_s = 20
 

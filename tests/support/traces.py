@@ -245,7 +245,7 @@ class Traces:
 
 def settings(services: str = "embedded", more: str = "") -> str:
     """Return the project's settings with services."""
-    return SETTINGS.replace('services = "off"', f'services = "{services}"') + more
+    return SETTINGS.replace('backend = "off"', f'backend = "{services}"') + more
 
 
 def poll(limit_s: float, condition: Callable[[], object]) -> None:

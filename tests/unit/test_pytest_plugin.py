@@ -9,7 +9,7 @@ import pytest
 
 from plumbline.results.files import read_results
 
-SETTINGS = 'services = "off"\npin = "off"\n\n[profiles.ci]\nsamples = 10\nwarmup = 1\ntimed_limit_s = 0.1\n'
+SETTINGS = 'backend = "off"\npin = "off"\n\n[profiles.ci]\nsamples = 10\nwarmup = 1\ntimed_limit_s = 0.1\n'
 BENCHMARK = """\
 def test_addition(measure, key_prefix):
     for timer in measure():

@@ -27,7 +27,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, "")
 
     assert settings == Settings()
-    assert (settings.services, settings.pin, settings.app, settings.budgets) == ("auto", "auto", None, {})
+    assert (settings.backend, settings.pin, settings.app, settings.budgets) == ("auto", "auto", None, {})
     assert settings.profile("ci") == Profile(samples=100, warmup=20, timed_limit_s=0.15)
     assert settings.profile("full") == Profile(samples=1000, warmup=100, timed_limit_s=2.0)
 
@@ -37,7 +37,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
     settings = load_settings(SHIPPED, {})
 
     for name in (
-        *("services", "pin", "machine", "allow_external", "also_allowed", "results", "ready_limit_s", "test_limit_s"),
+        *("backend", "pin", "machine", "allow_external", "also_allowed", "results", "ready_limit_s", "test_limit_s"),
         "gate",
     ):
         assert getattr(settings, name) == getattr(Settings(), name)
@@ -50,7 +50,7 @@ def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
         """
-        services = "docker"
+        backend = "docker"
         pin = 3
         [redis]
         backend = "embedded"
@@ -71,18 +71,44 @@ def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
     assert settings.budgets == {"test_api.py::test_list": Budget(p95_ms=20.0)}
 
 
-def test_a_server_s_own_backend_wins_over_services(tmp_path: Path) -> None:
-    """`backend` of one server takes the place of `services`, which holds for the other."""
-    settings = load(tmp_path, 'services = "docker"\nredis.backend = "embedded"')
+def test_a_server_s_own_backend_wins_over_the_general_one(tmp_path: Path) -> None:
+    """`backend` of one server takes the place of the one at the top, which holds for the other."""
+    settings = load(tmp_path, 'backend = "docker"\nredis.backend = "embedded"')
 
-    assert settings.backend("redis") == "embedded"
-    assert settings.backend("postgres") == "docker"
+    assert settings.backend_of("redis") == "embedded"
+    assert settings.backend_of("postgres") == "docker"
+
+
+@pytest.mark.parametrize("text", ['services = "embedded"', '[services]\nbackend = "embedded"', "services = 'embedded'"])
+def test_files_of_older_versions_are_read(tmp_path: Path, text: str) -> None:
+    """`backend` was once called `services`, or stood in a table of that name."""
+    assert load(tmp_path, text) == load(tmp_path, 'backend = "embedded"')
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("servces = 1", "settings.toml: unknown key 'servces'; did you mean 'services'?"),
+        ('services = "off"\nbackend = "off"', "`services` and `backend` mean the same: keep `backend`"),
+        (
+            'backend = "off"\n[services]\nbackend = "off"',
+            "`services.backend` and `backend` mean the same: keep `backend`",
+        ),
+        (
+            'services = "off"\n[services.queue]\nimage = "rabbitmq:4-alpine"',
+            'can\'t stand in one file: write `backend = "…"` instead of the first',
+        ),
+    ],
+    ids=["both", "both in a table", "beside a service"],
+)
+def test_an_older_name_beside_the_new_one_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    """The message says which of the two to keep."""
+    assert refusal(tmp_path, text).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("bakend = 1", "settings.toml: unknown key 'bakend'; did you mean 'backend'?"),
         ("[redis]\nbakend = 1", "settings.toml: unknown key 'bakend' in [redis]; did you mean 'backend'?"),
         ("[gate]\ntolerence = 1", "settings.toml: unknown key 'tolerence' in [gate]; did you mean 'tolerance'?"),
         (
@@ -93,7 +119,7 @@ def test_a_server_s_own_backend_wins_over_services(tmp_path: Path) -> None:
         ("[profiles.ci]\nsample = 1", "in [profiles.ci]; did you mean 'samples'?"),
         ("[processes.a]\ncomand = 1", "in [processes.a]; did you mean 'command'?"),
         ("[benchmarks.'a.py::a']\ntolerence = 1", """in [benchmarks."a.py::a"]; did you mean 'tolerance'?"""),
-        ("backend = 1", "settings.toml: unknown key 'backend'; did you mean 'redis.backend'?"),
+        ("asgi = 1", "settings.toml: unknown key 'asgi'; did you mean 'app.asgi'?"),
         ("[app]\nasgi = ''\nminimum_effect = 1", "in [app]; did you mean 'gate.minimum_effect'?"),
         ("samples = 1", "settings.toml: unknown key 'samples'; did you mean 'profiles.NAME.samples'?"),
     ],
@@ -119,7 +145,7 @@ def test_an_unknown_key_like_no_other_is_told_without_a_guess(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("services = 3", "services: Expected `str`, got `int`"),
+        ("backend = 3", "backend: Expected `str`, got `int`"),
         ("pin = -1", "pin: Expected `int` >= 0"),
         ("prepare = 'make db'", "prepare: Expected `array`, got `str`"),
         ("prepare = [1]", "prepare: Expected `str`, got `int`"),
@@ -198,7 +224,7 @@ def test_a_wrong_value_two_tables_deep_is_named(tmp_path: Path) -> None:
     [
         (
             "services = 'dokcer'",
-            "services: Invalid enum value 'dokcer' (allowed: auto, docker, embedded, external, off);"
+            "backend: Invalid enum value 'dokcer' (allowed: auto, docker, embedded, external, off);"
             " did you mean 'docker'?",
         ),
         (
@@ -225,25 +251,25 @@ def test_an_unknown_profile_is_told_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("service", ["redis", "postgres"])
 def test_perf_services_overrides_the_file_for_both_servers(tmp_path: Path, service: Any) -> None:
-    """PERF_SERVICES wins over `services` and over each server's own `backend`."""
-    settings = load(tmp_path, 'services = "docker"\nredis.backend = "docker"', PERF_SERVICES="embedded")
+    """PERF_SERVICES wins over `backend` and over each server's own `backend`."""
+    settings = load(tmp_path, 'backend = "docker"\nredis.backend = "docker"', PERF_SERVICES="embedded")
 
-    assert settings.backend(service) == "embedded"
+    assert settings.backend_of(service) == "embedded"
 
 
 def test_a_server_that_is_off_stays_off(tmp_path: Path) -> None:
     """PERF_SERVICES says where servers come from, not which are needed; a URL asks for one all the same."""
     settings = load(tmp_path, 'redis.backend = "off"', PERF_SERVICES="embedded")
-    assert (settings.backend("redis"), settings.backend("postgres")) == ("off", "embedded")
+    assert (settings.backend_of("redis"), settings.backend_of("postgres")) == ("off", "embedded")
     settings = load(tmp_path, 'redis.backend = "off"', PERF_REDIS_URL="redis://:secret@127.0.0.1/0")
-    assert settings.backend("redis") == "external"
+    assert settings.backend_of("redis") == "external"
 
 
 def test_perf_services_with_a_wrong_value_is_told_as_the_variable_s(tmp_path: Path) -> None:
     """A wrong value out of the environment isn't blamed on the file."""
     message = refusal(tmp_path, "", PERF_SERVICES="dokcer")
 
-    assert message.startswith("PERF_SERVICES: services: Invalid enum value 'dokcer'")
+    assert message.startswith("PERF_SERVICES: backend: Invalid enum value 'dokcer'")
 
 
 @pytest.mark.parametrize(("value", "pin"), [("1", 1), ("off", "off"), ("auto", "auto")])
@@ -273,11 +299,11 @@ def test_empty_variables_override_nothing(tmp_path: Path) -> None:
     """A variable that is set to nothing counts as not set."""
     empty = dict.fromkeys(("PERF_SERVICES", "PERF_PIN", "PERF_MACHINE", "PERF_REDIS_URL", "PERF_DATABASE_URL"), "")
 
-    settings = load(tmp_path, 'services = "docker"\npin = 2\nmachine = "pool"', **empty)
+    settings = load(tmp_path, 'backend = "docker"\npin = 2\nmachine = "pool"', **empty)
 
-    assert (settings.services, settings.pin, settings.machine) == ("docker", 2, "pool")
+    assert (settings.backend, settings.pin, settings.machine) == ("docker", 2, "pool")
     assert settings.external_urls == {}
-    assert settings.backend("redis") == "docker"
+    assert settings.backend_of("redis") == "docker"
 
 
 @pytest.mark.parametrize(
@@ -296,7 +322,7 @@ def test_a_url_means_external_for_its_service_alone(
         tmp_path, 'redis.backend = "docker"', PERF_SERVICES="embedded", **{variable: "redis://:secret@127.0.0.1/0"}
     )
 
-    assert (settings.backend("redis"), settings.backend("postgres")) == backends
+    assert (settings.backend_of("redis"), settings.backend_of("postgres")) == backends
     assert settings.external_urls == {service: "redis://:secret@127.0.0.1/0"}
 
 
@@ -317,7 +343,7 @@ def test_urls_in_the_file_are_refused(tmp_path: Path) -> None:
 
 def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
     """A file that isn't TOML is refused with the place of the error."""
-    message = refusal(tmp_path, 'services = "auto"\n[redis\n')
+    message = refusal(tmp_path, 'backend = "auto"\n[redis\n')
 
     assert message.startswith("settings.toml can't be read: ")
     assert "line 2" in message
@@ -390,7 +416,7 @@ def test_a_key_of_no_benchmark_is_told_with_the_nearest_right_one(
 def test_settings_can_t_be_changed() -> None:
     """Settings are read once and then stay as they are."""
     with pytest.raises(AttributeError):
-        Settings().services = "off"  # type: ignore[misc]
+        Settings().backend = "off"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

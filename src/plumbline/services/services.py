@@ -92,7 +92,7 @@ class Services:
         self._app_python = Path(app_python or sys.executable)
         self._environ = dict(environ)
         self._secrets = known_secrets(environ, settings)
-        self._plain = variables.plain(environ, keep_tls=settings.backend("postgres") == "external")
+        self._plain = variables.plain(environ, keep_tls=settings.backend_of("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  #: A folder for files of this run, which is removed at its end.
         self._guard = Guard(root, settings, self._environ, self._run)
@@ -109,17 +109,17 @@ class Services:
         if a server cannot be started.
         """
         variables.check(self._settings)
-        if self._settings.backend("postgres") not in {"external", "off"}:
+        if self._settings.backend_of("postgres") not in {"external", "off"}:
             for name in filter(variables.LIBPQ_NAME.fullmatch, self._plain):
                 os.environ.pop(name, None)  # this process connects to the run's PostgreSQL too
         self.notices += _notices(self._settings, {*self._plain, *self._environ.get(HIDDEN, "").split()})
-        needed = [name for name in SERVERS if self._settings.backend(name) != "off"]
+        needed = [name for name in SERVERS if self._settings.backend_of(name) != "off"]
         for name in needed:
             if importlib.util.find_spec(DRIVERS[name]):
                 importlib.import_module(DRIVERS[name])
             if name in self._shared:
                 setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
-            elif self._settings.backend(name) == "external":
+            elif self._settings.backend_of(name) == "external":
                 setattr(self, name, choose(name, self._context))
         off = _source("off", self._environ)
         self.skipped = {name: f"{name} is off: {off}" for name in SERVERS if name not in needed}
@@ -270,7 +270,7 @@ class Services:
 def _missing_server(settings: Settings) -> str:
     """Return a server that the environment of the code under test names but that is off, or ""."""
     named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
-    return next((name for name in SERVERS if name in named and settings.backend(name) == "off"), "")
+    return next((name for name in SERVERS if name in named and settings.backend_of(name) == "off"), "")
 
 
 def _import_path(settings: Settings, root: Path, given: str) -> dict[str, str]:
@@ -286,7 +286,7 @@ def _notices(settings: Settings, hidden: Iterable[str]) -> list[str]:
     if names := sorted(hidden):
         verb = "is" if len(names) == 1 else "are"
         notices.append(f"{', '.join(names)} {verb} set: ignored, and hidden from all processes of this run")
-    if settings.redis.without_password and settings.backend("redis") not in {"external", "off"}:
+    if settings.redis.without_password and settings.backend_of("redis") not in {"external", "off"}:
         notices.append("redis has no password, as set by requirepass: every process of this machine can use it")
     return notices
 
@@ -314,7 +314,7 @@ def _source(choice: str, environ: Mapping[str, str]) -> str:
 
 def choose(name: ServerName, context: Context) -> Service:
     """Create a server without starting it. `auto` prefers the baseline's backend. Raises NotReady, ServiceError."""
-    choice, preferred = context.settings.backend(name), context.preferred.get(name)
+    choice, preferred = context.settings.backend_of(name), context.preferred.get(name)
     if choice != "auto":
         return BACKENDS[choice, name](_source(choice, context.environ), context)
     problems: dict[str, str] = {}

@@ -27,7 +27,7 @@ from tests.support.report_samples import benchmark
 from tests.support.traces import skip_without_docker
 
 SETTINGS = """\
-services = "{backend}"
+backend = "{backend}"
 
 [env]
 SAMPLE_DATABASE_URL = "{postgres.url}"
@@ -597,7 +597,7 @@ def store(client):
 
 def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
     """A pipeline turned into single commands ends with exit code 1, although timings cannot be judged."""
-    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
     code = project.root / "code_under_test.py"
@@ -621,7 +621,7 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
 
 def test_growth_without_a_difference_is_drift(project: Project) -> None:
     """Without a change in the code, growth is reported and does not fail the run."""
-    settings = STEADY_SETTINGS.replace('services = "off"', 'services = "embedded"')
+    settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
     project.begin_repository(PIPELINED)

@@ -343,7 +343,7 @@ def test_a_fastapi_application_runs_unchanged(tmp_path: Path, directory: str) ->
         (package / name).write_text(textwrap.dedent(source), encoding="utf-8")
     dsn = "{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{postgres.database}"
     settings = Settings(
-        services="embedded",
+        backend="embedded",
         env={"APP_DB__DSN": f"postgresql+asyncpg://{dsn}", "APP_CACHE__URL": "{redis.url}"},
         app=AppSettings("shop.main:app", directory=directory, env={"APP_DB__POOL_SIZE": "3"}),
     )

@@ -27,7 +27,7 @@ from plumbline.settings import Settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import query, server, started
 
-DOCKER = 'services = "docker"\n'
+DOCKER = 'backend = "docker"\n'
 MISSING = "plumbline.invalid/no-such-image:1"
 
 
@@ -258,7 +258,7 @@ def test_an_unavailable_image(make_services: MakeServices, client: Any) -> None:
     with pytest.raises(NotReady, match=rf"the image {MISSING} is missing and can't be pulled(.*\n)+.*pull the image"):
         make_services(DOCKER + images).begin()
 
-    services = make_services('services = "auto"\n' + images)
+    services = make_services('backend = "auto"\n' + images)
     services.begin()
     assert server(services.redis).backend == "embedded"
     assert f"the image {MISSING} is missing" in server(services.redis).why
@@ -296,7 +296,7 @@ def test_engine_that_hangs(make_services: MakeServices) -> None:
         make_services(DOCKER).begin()
 
     started = time.monotonic()
-    services = make_services('services = "auto"\n')
+    services = make_services('backend = "auto"\n')
     services.begin()
     services.wait_ready()
     assert {service.backend for service in services.running()} == {"embedded"}
@@ -311,7 +311,7 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(NotReady, match=r"redis is not ready: no Docker engine answers(.*\n)+.*start Docker"):
         make_services(DOCKER).begin()
 
-    services = make_services('services = "auto"\n')
+    services = make_services('backend = "auto"\n')
     services.begin()
     services.wait_ready()
     assert "redis      embedded Valkey" in service_lines(services.running(), services.skipped, {})[0]

@@ -30,7 +30,7 @@ from plumbline.services.services import Services
 from plumbline.settings import BackendChoice, Settings
 from tests.support.fixtures import ROOT, MakeServices, Until
 
-EMBEDDED = 'services = "embedded"\n'
+EMBEDDED = 'backend = "embedded"\n'
 REDIS_ONLY = EMBEDDED + 'postgres.backend = "off"\n'
 EXTENSIONS = ("citext", "hstore", "pg_trgm", "btree_gin", "vector", "pg_stat_statements", "pg_buffercache")
 POSTGRES_ONLY = EMBEDDED + 'redis.backend = "off"\n'
@@ -58,7 +58,7 @@ def begin_and_wait(services: Services) -> None:
 @contextlib.contextmanager
 def started(backend: BackendChoice) -> Iterator[Services]:
     """Redis and PostgreSQL, ready. Stopped at the end."""
-    services = Services(Settings(services=backend), Path.cwd(), environ={})
+    services = Services(Settings(backend=backend), Path.cwd(), environ={})
     try:
         begin_and_wait(services)
         yield services

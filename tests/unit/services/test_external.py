@@ -194,7 +194,7 @@ def test_options_that_name_another_server(make_services: MakeServices, option: s
 def test_external_without_a_url(make_services: MakeServices) -> None:
     """The message names the variable."""
     with pytest.raises(ServiceError, match=r"redis is external in settings\.toml: set PERF_REDIS_URL"):
-        make_services('services = "external"').begin()
+        make_services('backend = "external"').begin()
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_certificate_that_cannot_be_verified(make_services: MakeServices, theirs
 
 def test_advice_on_an_external_application_that_does_not_answer(make_services: MakeServices) -> None:
     """It has no output, so the advice names its URL and its limit."""
-    text = 'services = "off"\n[app]\nasgi = "a:b"\nready_limit_s = 0.01\n'
+    text = 'backend = "off"\n[app]\nasgi = "a:b"\nready_limit_s = 0.01\n'
     services = make_services(text, PERF_API_URL="http://127.0.0.1:9")
     services.begin()
 

@@ -292,7 +292,7 @@ def test_a_start_without_more_threads_leaves_nothing(
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    services = make_services('services = "embedded"\npostgres.backend = "off"\n')
+    services = make_services('backend = "embedded"\npostgres.backend = "off"\n')
     monkeypatch.setattr(threading.Thread, "start", refuse)
     services.begin()
     services.wait_ready()
@@ -306,7 +306,7 @@ def test_a_start_without_more_processes_leaves_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    services = make_services('services = "embedded"\n')
+    services = make_services('backend = "embedded"\n')
     runs = cache_home / "plumbline" / "runs"
     before = set(runs.glob("*"))
     with monkeypatch.context() as patch:

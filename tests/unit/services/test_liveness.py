@@ -8,7 +8,7 @@ from plumbline.services.services import Services
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import server
 
-REDIS = 'services = "embedded"\n[postgres]\nbackend = "off"\n'
+REDIS = 'backend = "embedded"\n[postgres]\nbackend = "off"\n'
 LIMIT_S = 1.0
 
 

@@ -91,7 +91,7 @@ def start_owner(cache_home: Path, tmp_path: Path, until: Until) -> Iterator[Call
     assert cache_home.is_dir()
     owners: list[Owner] = []
 
-    def start(text: str = 'services = "embedded"\n', **environ: str) -> Owner:
+    def start(text: str = 'backend = "embedded"\n', **environ: str) -> Owner:
         settings = tmp_path / "owner.toml"
         settings.write_text(text)
         owners.append(Owner(settings, **environ))
@@ -147,7 +147,7 @@ def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services
     owner.kill_with_reaper()
     assert all(is_alive(pid) for pid in owner.pids[:2])
 
-    services = make_services('services = "off"')
+    services = make_services('backend = "off"')
     services.begin()
 
     until(lambda: not owner.left())
@@ -159,7 +159,7 @@ def test_sweep_leaves_living_runs_alone(start_owner: Callable[..., Owner], make_
     owner = start_owner()
     os.kill(owner.reaper, signal.SIGKILL)
 
-    make_services('services = "off"').begin()
+    make_services('backend = "off"').begin()
 
     assert all(is_alive(pid) for pid in owner.pids)
     assert owner.directory.exists()
@@ -226,7 +226,7 @@ def test_a_run_that_ignores_sigterm_is_killed(start_owner: Callable[..., Owner],
 
 def test_record_holds_no_secret(start_owner: Callable[..., Owner], cache_home: Path) -> None:
     """Passwords are sent to the reaper only over its pipe."""
-    theirs = Services(Settings(services="embedded"), ROOT, environ={})
+    theirs = Services(Settings(backend="embedded"), ROOT, environ={})
     try:
         theirs.begin()
         theirs.wait_ready()
@@ -250,7 +250,7 @@ def test_external_data_of_a_killed_run(
     start_owner: Callable[..., Owner], make_services: MakeServices, until: Until, reaper: str
 ) -> None:
     """The run's keys and database are removed by the reaper, or by the next run with the same URLs."""
-    theirs = make_services('services = "embedded"')
+    theirs = make_services('backend = "embedded"')
     theirs.begin()
     theirs.wait_ready()
     cache, database = server(theirs.redis).address, server(theirs.postgres).address
@@ -264,10 +264,10 @@ def test_external_data_of_a_killed_run(
 
         if reaper == "reaper killed":
             # A run without these URLs cannot remove them, and keeps the record.
-            make_services('services = "off"').begin()
+            make_services('backend = "off"').begin()
             assert owner.record.exists()
             assert query(database, count) == 1
-            make_services('services = "external"', **urls).begin()
+            make_services('backend = "external"', **urls).begin()
             assert query(database, count) == 1  # that of the new run
         else:
             until(lambda: query(database, count) == 0)
@@ -287,12 +287,12 @@ def test_containers_of_a_killed_run(
     except Unavailable as error:
         pytest.skip(str(error))
     client = engine.client()
-    owner = start_owner('services = "docker"\npostgres.backend = "off"\n')
+    owner = start_owner('backend = "docker"\npostgres.backend = "off"\n')
     label = {"label": f"{LABEL}={owner.run}"}
     assert len(client.containers.list(all=True, filters=label, ignore_removed=True)) == 1
     owner.kill_with_reaper() if reaper == "reaper killed" else owner.kill()
     if reaper == "reaper killed":
-        make_services('services = "off"').begin()
+        make_services('backend = "off"').begin()
 
     until(lambda: client.containers.list(all=True, filters=label, ignore_removed=True) == [])
     until(lambda: not owner.left())
@@ -353,7 +353,7 @@ def test_reaper_is_part_of_no_run(cache_home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_run_without_its_reaper_still_cleans_up(make_services: MakeServices) -> None:
-    services = make_services('services = "embedded"')
+    services = make_services('backend = "embedded"')
     services.begin()
     services.wait_ready()
     reaper = services._run._reaper

@@ -17,7 +17,7 @@ from plumbline.settings_file import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import is_alive, server
 
-EMBEDDED = 'services = "embedded"\n'
+EMBEDDED = 'backend = "embedded"\n'
 
 
 def no_engine() -> NoReturn:
@@ -87,7 +87,7 @@ def test_off_in_the_file(make_services: MakeServices) -> None:
 def test_templates_are_rendered(make_services: MakeServices) -> None:
     """`[env]` maps the application's variables to the addresses of the services."""
     text = """
-        services = "embedded"
+        backend = "embedded"
         [env]
         APP_DB__DSN = "postgresql+asyncpg://{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{postgres.database}"
         APP_REDIS = "{redis.url}"
@@ -179,7 +179,7 @@ def test_plain_variables_are_not_used_but_overridden(make_services: MakeServices
 
 def test_plain_variable_of_a_service_that_is_off(make_services: MakeServices) -> None:
     """It is removed, and so is a template that would need the service."""
-    text = 'services = "off"\n[env]\nDSN = "{postgres.url}"\nMODE = "test"\n'
+    text = 'backend = "off"\n[env]\nDSN = "{postgres.url}"\nMODE = "test"\n'
     services = make_services(text, DATABASE_URL="postgres://staging.example/live")
     services.begin()
 
@@ -239,7 +239,7 @@ socket.create_connection((parts.hostname, parts.port)).close()
 pathlib.Path("prepared").write_text(dsn)
 """
 SETTINGS = """
-services = "embedded"
+backend = "embedded"
 redis.backend = "off"
 prepare = ["python", "prepare.py"]
 [env]
@@ -278,7 +278,7 @@ def test_application_and_processes(tmp_path: Path, cache_home: Path) -> None:
 def test_processes_that_cannot_start_are_reported_together(make_services: MakeServices) -> None:
     """One error names them all with their reasons."""
     text = """
-services = "off"
+backend = "off"
 [processes.mailer]
 command = ["no-such-mailer"]
 [processes.worker]
@@ -304,7 +304,7 @@ def test_an_application_whose_server_is_off_is_skipped(make_services: MakeServic
 
 def test_an_external_application_that_does_not_answer(make_services: MakeServices) -> None:
     """The message names its variable."""
-    text = 'services = "off"\nready_limit_s = 0.3\n'
+    text = 'backend = "off"\nready_limit_s = 0.3\n'
     services = make_services(text, PERF_API_URL="http://127.0.0.1:1/api")
     services.begin()
 

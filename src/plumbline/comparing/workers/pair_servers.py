@@ -58,9 +58,9 @@ def settings_of_both(settings: Settings) -> Settings:
     redis = replace(redis, config={**redis.config, "databases": databases})
     connections = len(REDIS_NUMBERS) * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
     postgres = replace(postgres, config={**postgres.config, "max_connections": connections})
-    if settings.backend("redis") == "external":
+    if settings.backend_of("redis") == "external":
         redis = replace(redis, backend="off")
-    if settings.backend("postgres") == "external":
+    if settings.backend_of("postgres") == "external":
         postgres = replace(postgres, backend="off")
     return replace(settings, redis=redis, postgres=postgres)
 
@@ -70,10 +70,10 @@ def shared_by_sides(settings: Settings) -> list[str]:
     tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
     named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
     everything = set().union(*(names for _, names, _ in named))
-    if "redis.prefix" in everything or settings.backend("redis") == "off":
+    if "redis.prefix" in everything or settings.backend_of("redis") == "off":
         return []
     shared = ["Redis is external, and base and head use the same database of it"]
-    if settings.backend("redis") != "external":
+    if settings.backend_of("redis") != "external":
         hosts = [(key, names if is_url else everything) for key, names, is_url in named if "redis.host" in names]
         keys = [key for key, names in hosts if not names & {"redis.database", "redis.url"}]
         shared = [f"{key} names no {{redis.database}}, so base and head use the same one" for key in keys]

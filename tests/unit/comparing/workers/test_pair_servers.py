@@ -23,6 +23,6 @@ def test_what_both_sides_share_is_reported(
     tmp_path: Path, env: str, environ: dict[str, str], sentences: list[str]
 ) -> None:
     """Nothing is shared if the settings use {redis.prefix}, which differs between the sides."""
-    (tmp_path / "settings.toml").write_text(f'services = "embedded"\n[env]\n{env}\n')
+    (tmp_path / "settings.toml").write_text(f'backend = "embedded"\n[env]\n{env}\n')
     shared = shared_by_sides(load_settings(tmp_path / "settings.toml", environ))
     assert [text.startswith(begin) for text, begin in zip(shared, sentences, strict=True)] == [True] * len(sentences)
