@@ -10,7 +10,7 @@ from tests.support.project import ROOT
 
 TEXT = """\
 # Where servers come from.
-services = "auto"
+backend = "auto"
 
 # prepare = ["python", "-m", "my_service.migrate"]
 
@@ -37,7 +37,7 @@ extras = []                     # optional dependencies
     ("proposed", "line", "after"),
     [
         (Proposed("", "prepare", ["alembic", "upgrade", "head"]), 'prepare = ["alembic", "upgrade", "head"]', ""),
-        (Proposed("", "python", "3.12"), 'python = "3.12"', 'services = "auto"'),
+        (Proposed("", "python", "3.12"), 'python = "3.12"', 'backend = "auto"'),
         (Proposed("env", "DATABASE_URL", "{postgres.url}"), 'DATABASE_URL = "{postgres.url}"', "[env]"),
         (Proposed("env", "SECRET", 'a"b\\c'), 'SECRET = "a\\"b\\\\c"', "[env]"),
         (Proposed("redis", "backend", "off"), 'backend = "off"', "[redis]"),

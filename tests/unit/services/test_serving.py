@@ -187,7 +187,7 @@ def test_the_variables_of_a_server_name_its_port_and_a_store(tmp_path: Path) -> 
     (tmp_path / "server.pl").write_text(textwrap.dedent(PERL))
     command = ["sh", "-c", 'echo "listens at $PLACE" && exec perl server.pl "$HOST_NAME" "$PORT"', "{port}"]
     env = {"HOST_NAME": "{host}", "PORT": "{port}", "PLACE": "{host}:{port}"}
-    services = Services(Settings(services="off", app=AppSettings(command=command, env=env)), tmp_path)
+    services = Services(Settings(backend="off", app=AppSettings(command=command, env=env)), tmp_path)
     try:
         start(services)
         assert services.app is not None
