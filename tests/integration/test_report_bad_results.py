@@ -1,6 +1,8 @@
 """Missing, damaged or empty last results: a message, the next step, and a documented exit code."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,25 @@ def test_results_that_cannot_be_read(
         assert (code, output.out) == (3, "")
         assert message in output.err
         assert "`nox -s ci`" in output.err
+
+
+@pytest.mark.parametrize("format_", ["llm", *FORMATS])
+def test_an_export_is_utf_8_in_any_locale(path: Path, monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
+    write_results(path, results(benchmark("test_a.py::test_µ[→]", "regression"), verdict="regression", exit_code=1))
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", output)
+
+    assert main(["report", f"--format={format_}"]) == 0
+    assert main(["report", f"--format={format_}", f"--output={path.with_name('export')}"]) == 0
+
+    assert output.buffer.getvalue() == path.with_name("export").read_bytes()
+
+
+def test_no_name_of_a_format_is_wrong_usage(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results(path, results(benchmark("test_a.py::test_b")))
+
+    assert main(["report", "--format="]) == 2
+    assert "there is no format ''" in capsys.readouterr().err
 
 
 def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from itertools import groupby
 from plumbline.commands.base import CommandError
 from plumbline.commands.output import say
 from plumbline.project import EXIT_PASS, EXIT_USAGE, nox_command
-from plumbline.reporting.reasons import code_of, pages, wrapped
+from plumbline.reporting.reasons import Page, code_of, pages, wrapped
 
 EXAMPLE = "plumbline explain count_grown"
 _WIDEST = 100
@@ -17,24 +17,33 @@ _WIDEST = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "code", nargs="*", metavar="CODE", help="code of a reason, verdict or exit; without one, all codes are listed"
+        "code", nargs="*", metavar="CODE", help="codes of reasons, verdicts or exits; without one, all codes are listed"
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one page, or the list of all codes; raises CommandError if there is no such code."""
+    """Print the pages of the codes, or the list of all codes; raises CommandError if there is no such code."""
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     name = " ".join(options.code)
     if not name:
         say("\n".join(_listed(width)))
         return EXIT_PASS
-    if (page := pages().get(code_of(name))) is None:
+    if not (found := _found(name)):
         near = difflib.get_close_matches(code_of(name), pages(), n=3)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
         raise CommandError(f"there is no code {name!r}: {guess}`plumbline explain` lists all codes", EXIT_USAGE)
-    text = page.text.replace("nox -s", f"{nox_command()} -s")
-    say(f"{page.code} ({page.group.lower()})\n\n{wrapped(text, width)}")
+    texts = (page.text.replace("nox -s", f"{nox_command()} -s") for page in found)
+    titles = (f"{page.code} ({page.group.lower()})" for page in found)
+    say("\n\n\n".join(f"{title}\n\n{wrapped(text, width)}" for title, text in zip(titles, texts, strict=True)))
     return EXIT_PASS
+
+
+def _found(name: str) -> list[Page]:
+    """Return the page of one code, or those of several with spaces or commas between them; [] if one is unknown."""
+    one = pages().get(code_of(name))
+    several = [pages().get(code_of(part)) for part in name.replace(",", " ").split()]
+    found = [page for page in ([one] if one else several) if page]
+    return found if one or len(found) == len(several) else []
 
 
 def _listed(width: int) -> Iterator[str]:

@@ -139,7 +139,9 @@ def last_results(folder: Path) -> Results:
 def say(text: str) -> None:
     """Print lines without passwords. If nobody reads them any more, the command goes on: its files are still wanted."""
     with _output_may_end():
-        sys.stdout.write(redactor(known_secrets(os.environ))(text) + "\n")
+        encoding = sys.stdout.encoding or "utf-8"
+        text = redactor(known_secrets(os.environ))(text)
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
 
 
 def say_wrapped(text: str) -> None:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    if not options.format:
+    if options.format is None:
         if options.output:
             raise CommandError("--output goes with --format", EXIT_USAGE)
         return report(project, last_results(project.results), html=True, keep=False)
@@ -29,7 +29,10 @@ def run(project: Project, options: argparse.Namespace) -> int:
         raise CommandError(f"there is no format {options.format!r}: {', '.join(_FORMATS)}", EXIT_USAGE)
     text = _FORMATS[options.format](redacted(last_results(project.results), project.scrub))
     if options.output is None:
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(
+            f"{text.rstrip(chr(10))}\n".encode(errors="replace")
+        )  # whatever the locale, as in a file
     else:
         write_whole(options.output, text)
     return EXIT_PASS

@@ -234,9 +234,9 @@ def skipped_tests(results: Results) -> list[str]:
 
 
 def listed(names: Sequence[str], most: int = _MOST_LISTED) -> str:
-    """a, b and 3 more"""
+    """Return names on one line: a, b and 3 more"""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(form.plain, names[:most])) + more
 
 
 def failed_tests(results: Results) -> list[TestOutcome]:

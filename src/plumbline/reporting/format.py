@@ -12,6 +12,8 @@ _PYTEST_ERROR = re.compile(r"^E +(\S.*)", re.MULTILINE)
 # The last line of a traceback; the output of an application stands behind a bar.
 _ERROR = re.compile(r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
 
+_OUTPUT = re.compile("^output of (.+):$", re.MULTILINE)  # in the message of a failed test, behind its own error
+
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
@@ -103,16 +105,29 @@ def shortened(name: str, width: int, ellipsis: str = "…") -> str:
         return name
     tail_width = (width - cell_len(ellipsis)) // 2
     head = set_cell_size(name, width - cell_len(ellipsis) - tail_width)
-    tail = next(name[start:] for start in range(len(name) + 1) if cell_len(name[start:]) <= tail_width)
+    starts = range(max(0, len(name) - 4 * tail_width), len(name) + 1)  # the last characters suffice for any tail
+    tail = next(name[start:] for start in starts if cell_len(name[start:]) <= tail_width)
     return head + ellipsis + tail
 
 
 def first_lines(text: str, most: int) -> list[str]:
-    """Return the first lines that are not empty, of a traceback those of the error; each at most 500 characters."""
+    """Return the first lines that are not empty, of a traceback those of the error; each at most 500 characters.
+
+    The errors of processes follow.
+    """
     lines = [line for line in text.splitlines() if line.strip()]
     errors = "\n".join(line[1:] for line in lines if line.startswith("E "))
+    also = [f"{name}: {error}" for name, error in errors_of_processes(text)] if errors else []
     lines = [plain(line[:500]) for line in textwrap.dedent(errors).splitlines() or lines]
-    return lines[:most] + ([f"({len(lines) - most} more lines)"] if len(lines) > most else [])
+    return lines[:most] + ([f"({len(lines) - most} more lines)"] if len(lines) > most else []) + also
+
+
+def errors_of_processes(message: str) -> list[tuple[str, str]]:
+    """Return the name of each process whose output in a failed test ends with a traceback, and the error."""
+    _, *parts = _OUTPUT.split(message)
+    outputs = zip(parts[::2], parts[1::2], strict=True)
+    found = [(name, _ERROR.findall(output)) for name, output in outputs if '  File "' in output]
+    return [(plain(name), plain(errors[-1][:500])) for name, errors in found if errors]
 
 
 def error_in(text: str) -> str:

@@ -27,7 +27,7 @@ def render(results: Results) -> str:
         ),
         _line("summary", content.summary(results)),
         _line("base", results.base),
-        _line("baseline", results.baseline),
+        _line("baseline", results.baseline if content.compared(results) else "none"),
     ]
     problems = results.problems or find_problems(results)
     texts = {

@@ -109,8 +109,9 @@ def _own_functions(benchmark: Benchmark) -> list[FunctionTime]:
 
 def _of_test(results: Results, test: TestOutcome) -> Problem:
     error = next(iter(form.first_lines(test.message, 1)), "")
-    cause = [Cause("test", error)] if error else []
-    return Problem(test.key, "failed", ["tests_failed"], cause, _repeat(results, test.key), _file(test.key), test.line)
+    causes = [Cause("test", error)] if error else []
+    causes += [Cause("test", f"{name}: {text}", process=name) for name, text in form.errors_of_processes(test.message)]
+    return Problem(test.key, "failed", ["tests_failed"], causes, _repeat(results, test.key), _file(test.key), test.line)
 
 
 def main_causes(problem: Problem, most: int = 3) -> list[Cause]:

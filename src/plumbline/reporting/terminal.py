@@ -26,6 +26,7 @@ _SIMPLER = str.maketrans({"µ": "u", "…": "..", "→": "->", "\N{REPLACEMENT C
 _OPTIONAL_COLUMNS = ("detectable", "n", "interval", "p99", "mean", "rate", "p95")
 _OPTIONAL_IF_INCONCLUSIVE = ("n", "p99", "mean", "rate", "p95", "interval", "detectable")
 _MOST_FAILING = 20  # benchmarks with their causes; the others are in the table
+_LINE_WIDTH = 1_000  # of a line before it is wrapped: parameters in a name may be very long
 _LEAST_NAME_WIDTH, _WIDE_NAME = 12, 40  # columns are left out for names up to this width
 _PLAIN_EVERY_S = 1.0  # without a terminal
 _ERASE = "\r\x1b[2K"
@@ -147,7 +148,8 @@ class _Page:
         """Print a mark, a subject in bold and a text; all further lines are indented below the first one."""
         whole = Text()
         for part, its_style in ((subject, style or "bold"), (text, style)):
-            whole.append("\n".join(form.isolated(self.text(line)) for line in part.splitlines()), its_style)
+            lines = (form.shortened(self.text(line), _LINE_WIDTH, self.text("…")) for line in part.splitlines())
+            whole.append("\n".join(map(form.isolated, lines)), its_style)
         for line in whole.wrap(self._console, max(20, self.width - len(mark))):
             self.line((mark, "dim" if mark == "- " else "bold"), line)
             mark = " " * len(mark)

@@ -28,6 +28,14 @@ def test_an_exit_code_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("3 (exit codes)\n\nThe run is invalid: ")
 
 
+def test_several_codes_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a report lists them; one that does not exist is wrong usage."""
+    assert cli.main(["explain", "count_grown,", "compared"]) == 0
+    assert "\n\n\ncompared (reasons of a benchmark)\n\n" in capsys.readouterr().out
+
+    assert cli.main(["explain", "compared", "nothing"]) == 2
+
+
 def test_all_codes_are_listed_by_group(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain"]) == 0
 

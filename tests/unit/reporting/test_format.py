@@ -80,6 +80,21 @@ def test_of_a_traceback_the_error_is_shown() -> None:
     assert form.first_lines("\n", 6) == []
 
 
+def test_the_error_of_the_application_follows_that_of_the_test() -> None:
+    """Its output is cut off at the beginning."""
+    output = (
+        '  File "/shop/main.py", line 13, in items\n    raise ValueError("why")\nValueError: why\nINFO: GET /items 500'
+    )
+    message = f"test_a.py:9: in test_a\nE   assert 500 == 200\nE    +  where 500\n\noutput of app:\n{output}"
+
+    assert form.first_lines(message, 1) == ["assert 500 == 200", "(1 more lines)", "app: ValueError: why"]
+    assert form.errors_of_processes(message.replace("  File", "in")) == []
+
+
+def test_a_name_of_a_million_characters_is_shortened_at_once() -> None:
+    assert form.shortened("a" * 500_000 + "b" * 500_000, 11) == "aaaaa…bbbbb"
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -22,6 +22,12 @@ def lines(of: Results) -> list[str]:
     return llm.render(of).splitlines()
 
 
+def test_a_run_that_was_compared_with_no_baseline_names_none() -> None:
+    """Although the results have the path that one would have."""
+    assert "baseline: baselines/linux.json" in lines(results(benchmark("test_a.py::test_b")))
+    assert "baseline: none" in lines(results(benchmark("test_a.py::test_b", "new", baseline_median=None)))
+
+
 def test_a_regression_has_its_place_codes_causes_and_command() -> None:
     shown = lines(n_plus_one())
 

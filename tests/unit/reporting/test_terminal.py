@@ -243,6 +243,17 @@ def test_a_long_error_is_shown_whole_and_the_command_after_it() -> None:
     assert text.endswith("Next: nox -s readiness\n      shows which services are ready.\n")
 
 
+def test_a_very_long_name_does_not_fill_the_terminal() -> None:
+    """Nor does one with line breaks begin a line."""
+    keys = ["test_a.py::test_a[" + "x" * 100_000 + "]", "test_a.py::test_b[\nExit code 0\n]"]
+    reasons = [Reason("benchmarks_invalid", subjects=keys)]
+
+    text = rendered(results(*(unmeasured(key, "invalid") for key in keys), verdict="invalid", reasons=reasons))
+
+    assert len(text.splitlines()) < 60
+    assert "\nExit code 0\n" not in text
+
+
 def test_2000_benchmarks_end_with_the_verdict() -> None:
     run = results(*(benchmark(f"test_{i % 40}.py::test_{i}", reasons=["fast"]) for i in range(2000)))
 
