@@ -47,3 +47,4 @@ class Tried(Struct, frozen=True):
     health_path: str = ""  # the first candidate that answered with 200
     routes: tuple[Route, ...] = ()
     answers: tuple[Answer, ...] = ()
+    left_out: tuple[Route, ...] = ()  # GET routes that were not requested, as they may change something, or are many

@@ -107,6 +107,13 @@ class Guard:
         """Record the open connections of these processes for `check`."""
         self._seen[name] = self._seen.get(name, set()) | _connected(pids)
 
+    def connected(self) -> dict[str, set[str]]:
+        """Return by process the names of the run's servers that it has connected to."""
+        found = {
+            name: seen | {(host, port) for host, port, _ in self._noted(name)} for name, seen in self._seen.items()
+        }
+        return {name: {self._own[one] for one in endpoints & self._own.keys()} for name, endpoints in found.items()}
+
     def _notes(self, name: str) -> Path:
         return self._run.directory / f"{name}.places"
 

@@ -190,6 +190,14 @@ class Services:
         """Return a process of the code under test."""
         return kind(name, settings, self._root, environment, self._run, self.scrub, self._guard, self._app_python)
 
+    def beside_application(self, kind: type[Made], name: str, settings: AppSettings) -> Made:
+        """Return a process in the environment of the application, without starting it."""
+        return self._make(kind, name, settings, {**self.environment(), **self._rendered(settings.env)})
+
+    def connected(self) -> dict[str, set[str]]:
+        """Return by process of the code under test the names of the run's servers that it has connected to."""
+        return self._guard.connected()
+
     def check_connections(self) -> None:
         """Raise NotReady if the code under test has connected to a Redis or PostgreSQL of another origin."""
         self._guard.allow(self.running())

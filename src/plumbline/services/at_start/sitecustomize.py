@@ -6,6 +6,7 @@ connects to, and keeps `.env` files from replacing the run's variables. Plumblin
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
@@ -14,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RULES, RUN = "PLUMBLINE_RULES", "PLUMBLINE_RUN"  # environment variables: the path of the rules, and the run's id
+# Environment variables: the path of the rules, the run's id, and in a trial the path for what `plumbline_reads` notes.
+RULES, RUN, READS = "PLUMBLINE_RULES", "PLUMBLINE_RUN", "PLUMBLINE_READS"
 POSTGRES, REDIS = "PostgreSQL", "Redis"
 PORTS = {5432: POSTGRES, 5433: POSTGRES, 6432: POSTGRES, 6379: REDIS, 6380: REDIS, 26379: REDIS}
 # PostgreSQL answers a request for TLS with one letter. Redis answers PING even before authentication.
@@ -209,7 +211,10 @@ def begin(rules: Mapping[str, Any]) -> None:
 if __name__ == "sitecustomize":
     # The rules are missing after the end of the run, and closed to other users.
     with contextlib.suppress(KeyError, OSError, ValueError):
-        begin(json.loads(Path(os.environ[RULES]).read_text(encoding="utf-8")))
+        rules_of_run = json.loads(Path(os.environ[RULES]).read_text(encoding="utf-8"))
+        begin(rules_of_run)
+        if READS in os.environ:  # in a trial
+            importlib.import_module("plumbline_reads").begin(os.environ[READS], rules_of_run["folders"])
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
     ours = sys.modules.pop("sitecustomize")
     try:  # the next module of this name: the user's own

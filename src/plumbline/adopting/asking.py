@@ -1,0 +1,81 @@
+"""GET requests to the run's own application, each route once. Nothing else is ever requested."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import httpx
+
+from plumbline.adopting.routes import may_change_something
+from plumbline.adopting.tried import Answer, Route
+
+MOST_ROUTES = 100
+LIMIT_S, END_LIMIT_S = 3.0, 0.5
+WHOLE_LIMIT_S = 60.0
+MOST_BYTES = 4 << 20
+DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
+
+
+class Asker:
+    """A client of the application at `url`, which sends GET requests only and follows no redirect."""
+
+    def __init__(self, url: str, running: Callable[[], bool]) -> None:
+        """`running` returns whether the application is still running."""
+        self._url = url
+        self._running = running
+
+    def ask(self, routes: Iterable[Route]) -> tuple[list[Answer], list[Route]]:
+        """Request each parameterless GET route once. Return the answers, and the routes that were left out."""
+        wanted = [one for one in routes if one.method == "GET" and not one.has_parameters]
+        left_out = [one for one in wanted if may_change_something(one)]
+        chosen, answers = [one for one in wanted if one not in left_out], list[Answer]()
+        until_s = time.monotonic() + WHOLE_LIMIT_S
+        for route in chosen[:MOST_ROUTES]:
+            if not self._running() or time.monotonic() > until_s:
+                break
+            answers.append(self.get(route)[0])
+        return answers, [*left_out, *chosen[len(answers) :]]
+
+    def first_that_answers(self, paths: Sequence[str]) -> str:
+        """Return the first path that answers with status 200, or ""."""
+        return next((path for path in paths if self._running() and self.get(Route("GET", path))[0].status == 200), "")
+
+    def document(self, path: str) -> Any:
+        """Return the JSON document at a path, or None."""
+        answer, content = self.get(Route("GET", path), accept=DOCUMENTS)
+        with contextlib.suppress(ValueError):
+            return httpx.Response(200, content=content).json() if answer.status == 200 else None
+        return None
+
+    def get(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
+        """Send one request. An answer that does not end within the limit is an error."""
+        began_s, status, error, content = time.monotonic(), 0, "", b""
+        url = f"{self._url}/{route.path.removeprefix('/')}"
+        try:
+            # Without cookies of earlier answers: a new client for each. Certificates take time to load.
+            verify = url.startswith("https:")
+            with (
+                httpx.Client(timeout=LIMIT_S, trust_env=False, verify=verify, headers={"accept": accept}) as client,
+                client.stream("GET", url) as response,
+            ):
+                status = response.status_code
+                for part in response.iter_bytes():
+                    content += part
+                    if time.monotonic() - began_s > LIMIT_S or len(content) > MOST_BYTES:
+                        error = f"the answer did not end within {LIMIT_S:g} s or {MOST_BYTES >> 20} MiB"
+                        break
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:
+            error = f"{type(problem).__name__}: {problem}".rstrip(": ")
+            if isinstance(problem, httpx.TimeoutException):
+                error = f"no answer within {LIMIT_S:g} s"
+            elif self._has_ended():
+                error = "the application ended"
+        return Answer(route, status, time.monotonic() - began_s, error), content
+
+    def _has_ended(self) -> bool:
+        """Return whether the application has ended. The end of a connection is seen before the end of its process."""
+        until_s = time.monotonic() + END_LIMIT_S
+        while self._running() and time.monotonic() < until_s:
+            time.sleep(0.02)
+        return not self._running()

@@ -1,0 +1,86 @@
+"""Imports the application once, in its own environment, and writes what it finds to a file.
+
+Arguments: the file to write, the root of the project, the folder that imports start from, the application as
+`module:attribute`, whether that is a factory ("1"), and the seconds that this may take. Plumbline may not be installed
+in this environment.
+"""
+
+import importlib
+import json
+import os
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+HERE = str(Path(__file__).parent)
+sys.path.insert(0, HERE)
+routes: Any = importlib.import_module("plumbline_look_routes")
+settings: Any = importlib.import_module("plumbline_look_settings")
+
+sys.path[:] = [folder for folder in sys.path if folder != HERE]
+
+
+class Look:
+    """What has been found so far."""
+
+    def __init__(self, file: str, root: str) -> None:
+        self._file = file
+        self._root = root
+        self._lock = threading.Lock()
+        self.found: dict[str, Any] = {"error": "", "missing": [], "documents": [], "routes": [], "hangs": ""}
+
+    def end(self) -> None:
+        """Write what was found, and end without waiting for threads of the application."""
+        with self._lock:
+            self.found["settings"] = settings.read_by(self._root)
+            Path(self._file).write_text(json.dumps(self.found, default=str), encoding="utf-8")
+            sys.stdout.flush()
+            os._exit(0)
+
+    def give_up(self) -> None:
+        """Note the line at which the import is, and end."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and not settings.is_own(frame.f_code.co_filename, self._root):
+            frame = frame.f_back
+        self.found["hangs"] = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "an unknown line"
+        self.end()
+
+
+def load(target: str, *, is_factory: bool) -> Any:
+    """Return the application. The attribute may be a call without arguments, as gunicorn allows."""
+    module, _, path = target.partition(":")
+    found: Any = importlib.import_module(module)
+    path = path or "application"
+    for name in path.removesuffix("()").split("."):
+        found = getattr(found, name)
+    return found() if is_factory or path.endswith("()") else found
+
+
+def main() -> None:
+    file, root, folder, target, is_factory, limit_s = sys.argv[1:]
+    sys.argv = sys.argv[:1]
+    sys.path.insert(0, str(Path(root, folder)))
+    look = Look(file, root)
+    timer = threading.Timer(float(limit_s), look.give_up)
+    timer.daemon = True
+    timer.start()
+    settings.note_instances()
+    try:
+        application = load(target, is_factory=is_factory == "1")
+    except BaseException as error:
+        look.found["error"] = f"{type(error).__name__}: {error}"
+        look.found["missing"] = settings.missing_in(error)
+        traceback.print_exc()
+        look.end()
+    try:
+        look.found["documents"], look.found["routes"] = routes.routes_of(application)
+    except Exception:
+        traceback.print_exc()
+    timer.cancel()
+    look.end()
+
+
+if __name__ == "__main__":
+    main()

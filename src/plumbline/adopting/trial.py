@@ -1,0 +1,256 @@
+"""Runs an application once on the run's own servers, and returns what was seen: evidence for `init` and `doctor`."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from plumbline.adopting.asking import Asker
+from plumbline.adopting.routes import merge, routes_in
+from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
+from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
+from plumbline.comparing.trees.application import application_python
+from plumbline.services.application import Application, Process
+from plumbline.services.at_start.sitecustomize import LOOPBACK, READS, variables_of
+from plumbline.services.errors import NotReady, ServiceError
+from plumbline.services.redaction import SECRET_OPTION, Secret, known_secrets, redactor, secrets_of
+from plumbline.services.services import SERVERS, Services
+from plumbline.settings import AppSettings, Settings
+
+LOOK = Path(__file__).parent / "in_application" / "plumbline_look.py"
+LOOK_NAME = "look"
+LOOK_LIMIT_S, LOOK_LIMIT_IF_HANGING_S, CONNECT_LIMIT_S = 60.0, 3.0, 1.0
+NOTES, FOUND = ".reads", "look.json"  # files in the folder of the run
+DOCUMENTS = ("openapi.json", "swagger.json", "openapi", "schema")  # the ends of paths of OpenAPI documents
+LOCAL = {LOOPBACK, "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104
+MOST_NAMES = 3
+SECRET_NAME = re.compile(rf"{SECRET_OPTION.pattern}|key$", re.IGNORECASE)
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
+
+
+def try_application(
+    settings: Settings,
+    root: Path,
+    *,
+    health_paths: Sequence[str] = (),
+    python: str = "",
+    ask: bool = True,
+    environ: Mapping[str, str] = os.environ,
+) -> Tried:
+    """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
+
+    `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
+    if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
+    application. What the project can cause is returned as evidence, and never raised.
+    """
+    try:
+        python = python or str(application_python(settings, root))
+    except NotReady as error:
+        return Tried(failed="install", message=str(error))
+    try:
+        trial = _Trial(settings, root, python, environ)
+    except (ServiceError, OSError) as error:
+        return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
+    try:
+        return trial.run(health_paths, ask=ask)
+    finally:
+        trial.services.stop()
+
+
+class _Trial:
+    """One run of an application, and what has been seen so far."""
+
+    def __init__(self, settings: Settings, root: Path, python: str, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._root = root
+        self._environ = environ
+        self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
+        self._names: list[str] = []  # of the processes that were started
+        self.services = Services(settings, root, environ=environ, app_python=python, child_environ=self._child_environ)
+        self._scrub = redactor(known_secrets(environ, settings) | _secrets_beside(settings, self._folders, environ))
+
+    def run(self, health_paths: Sequence[str], *, ask: bool) -> Tried:
+        failed, message = self._start()
+        app, look = self._application(), dict[str, Any]()
+        health_path, answers, left_out = "", list[Answer](), list[Route]()
+        if self.services.app is not None or failed == "prepare":
+            look = self._look()
+        routes = merge(look.get("documents", ()), look.get("routes", ()))
+        if app is not None:
+            asker = Asker(app.address.url, app.running)
+            health_path = asker.first_that_answers([_health_path(self._settings), *health_paths])
+            if health_path and failed == "application" and self._only_health_path_failed():
+                failed, message = None, ""
+            routes = self._with_documents(asker, routes)
+            if ask:
+                with self.services.watched():
+                    answers, left_out = asker.ask(routes)
+            if not failed and not app.running():
+                failed, message = "answers", self._died(app, answers)
+        failed, message = self._foreign(failed, message)
+        notes = notes_in(self._notes(name) for name in self._names)
+        fields = look.get("settings", [])
+        output = "\n".join(filter(None, [message, look.get("error", "")])) if failed else ""
+        missing = (*look.get("missing", ()), *missing_variables(output, fields, notes)) if failed else ()
+        return Tried(
+            failed=failed,
+            message=self._whole(failed, message, look, notes),
+            missing_variables=tuple(dict.fromkeys(missing)),
+            touched=self._touched(),
+            variables=self._variables(fields, notes, missing),
+            health_path=health_path,
+            routes=routes,
+            answers=tuple(answers),
+            left_out=tuple(left_out),
+        )
+
+    def _start(self) -> tuple[Stage | None, str]:
+        """Start everything. Return the stage that failed, and its message."""
+        stage: Stage = "servers"
+        try:
+            self.services.begin()
+            self.services.wait_ready()
+            stage = "prepare"
+            self.services.prepare()
+            stage = "application"
+            self.services.start_application()
+        except ServiceError as error:
+            return "settings", str(error)
+        except NotReady as error:
+            return stage, str(error)
+        return None, ""
+
+    def _application(self) -> Application | None:
+        """Return the run's own application if it listens, ready or not."""
+        app = self.services.app
+        if not isinstance(app, Application) or not app.running():
+            return None
+        with contextlib.suppress(OSError):
+            socket.create_connection((app.address.host, app.address.port), CONNECT_LIMIT_S).close()
+            return app
+        return None
+
+    def _only_health_path_failed(self) -> bool:
+        try:
+            self.services.check_connections()
+        except NotReady:
+            return False
+        others = [one for one in self.services.code_under_test() if one is not self.services.app]
+        return all(one.ready_s is not None and one.running() for one in others)
+
+    def _look(self) -> dict[str, Any]:
+        """Import the application in a process beside it. Return what was found there, {} if it cannot be imported."""
+        app = self._settings.app
+        if app is None or not (target := target_of(app)):
+            return {}
+        file = self.services.directory / FOUND
+        process = self.services.beside_application(_Look, LOOK_NAME, app)
+        is_hanging = self._application() is None and self.services.app is not None and self.services.app.running()
+        limit_s = LOOK_LIMIT_IF_HANGING_S if is_hanging else LOOK_LIMIT_S
+        process.arguments = [str(file), str(self._root), app.directory, target, str(int(app.factory)), f"{limit_s:g}"]
+        with contextlib.suppress(NotReady, OSError):
+            process.run_to_end(limit_s * 2)
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return found
+        return {}
+
+    def _with_documents(self, asker: Asker, routes: tuple[Route, ...]) -> tuple[Route, ...]:
+        """Add the routes of OpenAPI documents that the application serves, if no framework has given a document."""
+        if any(one.body is not None or one.method not in {"GET", "HEAD", "OPTIONS"} for one in routes):
+            return routes
+        ends = [one.path for one in routes if one.path.rstrip("/").rpartition("/")[2] in DOCUMENTS]
+        for path in ends if routes else ["/openapi.json"]:
+            found = [*routes_in(asker.document(path))]
+            known = {(one.method, one.path) for one in found}
+            under = [one.path for one in found]
+            rest = [one for one in routes if (one.method, one.path) not in known and one.path not in under]
+            routes = (*found, *rest)
+        return routes
+
+    def _foreign(self, failed: Stage | None, message: str) -> tuple[Stage | None, str]:
+        """Check the connections once more: requests may have made new ones."""
+        try:
+            self.services.check_connections()
+        except NotReady as error:
+            return failed or "answers", message if failed else str(error)
+        return failed, message
+
+    def _died(self, app: Application, answers: Sequence[Answer]) -> str:
+        last = f"GET {answers[-1].route.path}" if answers else "a GET request"
+        log = [f"    | {line}" for line in app.log_tail().splitlines()]
+        return "\n".join([f"app ended at {last}: {app.state()}", "  last output" + ("" if log else " none"), *log])
+
+    def _whole(
+        self, failed: Stage | None, message: str, look: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Return the message of a failure with the line that hangs, and the hosts that were looked up."""
+        if failed is None:
+            return ""
+        lines = [message]
+        if look.get("hangs"):
+            lines.append(f"  hangs at    {look['hangs'].replace(f'{self._root}/', '')}, while it is imported")
+        hosts = {f"{one['host']}:{one['port']}": None for one in notes if "host" in one and one["host"] not in LOCAL}
+        own = {f"{one.address.host}:{one.address.port}" for one in self.services.running()}
+        if others := [host for host in hosts if host not in own]:
+            lines.append(f"  looked up   {', '.join(others[-MOST_NAMES:])}: not a server of this run")
+        return self._scrub(self.services.scrub("\n".join(lines)))
+
+    def _touched(self) -> dict[str, tuple[str, ...]]:
+        touched = self.services.connected()
+        return {
+            name: tuple(one for one in SERVERS if one in touched.get(name, ()))
+            for name in self._names
+            if name != LOOK_NAME
+        }
+
+    def _variables(
+        self, fields: Sequence[Mapping[str, Any]], notes: Sequence[Mapping[str, Any]], missing: Sequence[str]
+    ) -> tuple[ReadVariable, ...]:
+        app, processes = self._settings.app, self._settings.processes.values()
+        env = {*self._settings.env, *(app.env if app else ()), *(name for one in processes for name in one.env)}
+        return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
+
+    def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
+        del command
+        self._names.append(name)
+        return {**environ, READS: str(self._notes(name))}
+
+    def _notes(self, name: str) -> Path:
+        return self.services.directory / f"{name}{NOTES}"
+
+
+class _Look(Process):
+    """The process that imports the application."""
+
+    arguments: Sequence[str] = ()
+
+    def _command(self) -> list[str]:
+        return [str(self._python), str(LOOK), *self.arguments]
+
+
+def target_of(app: AppSettings) -> str:
+    """Return the application as `module:attribute`, from its setting or its command; "" if none is named."""
+    named = app.asgi or getattr(app, "wsgi", "")
+    words: Sequence[str] = getattr(app, "command", ())
+    targets = [word for word in words if TARGET.fullmatch(word)]
+    # For gunicorn, a module alone is enough.
+    modules = [word for word in words[1:] if MODULE.fullmatch(word)] if "gunicorn" in " ".join(words) else []
+    return str(named or next(iter(targets + modules), ""))
+
+
+def _health_path(settings: Settings) -> str:
+    return settings.app.health_path if settings.app else "/"
+
+
+def _secrets_beside(settings: Settings, folders: Sequence[str], environ: Mapping[str, str]) -> frozenset[Secret]:
+    """Return the values of variables with a name like `SECRET_KEY`, and the passwords of `.env` files."""
+    found = [(name, text) for _, name, text in variables_of(folders)]
+    found += [*environ.items(), *settings.env.items()]
+    secrets = {Secret(text) for name, text in found if SECRET_NAME.search(name) and text[:1] not in {"/", "{"}}
+    return frozenset(secrets.union(*(secrets_of(text) for _, text in found if "://" in text)))
