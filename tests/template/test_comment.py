@@ -67,8 +67,8 @@ def comment(
         (folder / "artifact" / "perf-results" / "report.md").write_text("@everyone", encoding="utf-8")
     known = {"repos/owner/name/pulls": pulls, "repos/owner/name/issues/4/comments": comments}
     (folder / "known.json").write_text(json.dumps(known))
-    run_of = {"id": 9, "event": "pull_request", "head_branch": branch, "head_sha": SHA, "html_url": RUN_URL}
-    run_of["head_repository"] = {"owner": {"login": "fork"}}
+    run_of = {"id": 9, "name": "performance", "event": "pull_request", "head_branch": branch, "head_sha": SHA}
+    run_of |= {"html_url": RUN_URL, "head_repository": {"owner": {"login": "fork"}}}
     contexts = {"github": {"token": "t", "repository": "owner/name", "event": {"workflow_run": run_of}}}
     job = load(COMMENT)["jobs"]["comment"]
     assert evaluate(job["if"], contexts)

@@ -59,9 +59,13 @@ async def test_servers(redis_url: str, postgres_url: str) -> None:
 '''
 
 
-def load(path: Path) -> Any:
-    """Load a pipeline. In YAML 1.1 the key `on` becomes True."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+def load(path: Path, **inputs: str) -> Any:
+    """Load a pipeline with inputs for GitLab. In YAML 1.1 the key `on` becomes True."""
+    header, separator, body = path.read_text(encoding="utf-8").partition("\n---\n")
+    if not separator:
+        return yaml.safe_load(header)
+    given = {name: one["default"] for name, one in yaml.safe_load(header)["spec"]["inputs"].items()} | inputs
+    return yaml.safe_load(re.sub(r"\$\[\[ inputs\.(\w+) \]\]", lambda found: given[found[1]], body))
 
 
 # ---- checked as their hosts do
@@ -87,7 +91,9 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
     whole = load(GITLAB)
     whole["performance"] |= added
     (tmp_path / "with-containers.yml").write_text(yaml.safe_dump(whole))
-    check_schema("vendor.gitlab-ci", GITLAB, ROOT / ".gitlab-ci.yml", tmp_path / "with-containers.yml")
+    (tmp_path / "in-a-folder.yml").write_text(yaml.safe_dump(load(GITLAB, job="shop", folder="services/shop/")))
+    files = (tmp_path / "in-a-folder.yml", ROOT / ".gitlab-ci.yml", tmp_path / "with-containers.yml")
+    check_schema("vendor.gitlab-ci", *files)
     assert load(ROOT / ".gitlab-ci.yml") == {"include": [{"local": ".gitlab/performance.yml"}]}
 
     (tmp_path / "settings.toml").write_text(allowed)
@@ -374,8 +380,11 @@ class Runner:
         project = check_out(self.installed.origin, root, branch)
         github = {"event_name": event, "event": more, "workspace": str(root), "run_id": 7, "run_attempt": 1}
         contexts: dict[str, Any] = {"github": github, "runner": {"os": "Linux"}, "env": {}}
-        job = load(GITHUB)["jobs"]["performance"]
-        contexts["env"] = {name: substitute(value, contexts) for name, value in job["env"].items()}
+        workflow = load(GITHUB)
+        job = workflow["jobs"]["performance"]
+        variables = {**workflow["env"], **job["env"]}
+        github["workflow"] = workflow["name"]
+        contexts["env"] = {name: substitute(value, contexts) for name, value in variables.items()}
         summary = self.folder / f"summary-{root.name}.md"
         described = self.folder / f"event-{root.name}.json"
         described.write_text(json.dumps({"repository": {"default_branch": "main"}, **more}))

@@ -1,0 +1,42 @@
+"""The pipelines of a suite in a folder of a larger repository. GitHub reads workflows from the repository's root only."""
+
+import re
+from collections.abc import Mapping
+
+WORKFLOWS, GITLAB = ".github/workflows", ".gitlab/performance.yml"
+MEASURE, COMMENT = f"{WORKFLOWS}/performance.yml", f"{WORKFLOWS}/performance-comment.yml"
+NAME, FOLDER = "name: performance\n", "  FOLDER: . #"
+FOLLOWED = re.compile(r"^    workflows: \[(.*)\]$", re.MULTILINE)  # the workflows whose end starts the comment
+
+
+def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder: str) -> dict[str, str | None]:
+    """Return the workflows to write at the root of the repository, and None for those to remove from the folder.
+
+    `copied` are the pipelines in the `folder` of the suite, `top` those at the root, each by path. All paths of the
+    result start at the root.
+    """
+    found: dict[str, str | None] = {}
+    if MEASURE not in copied:
+        return found
+    name = f"performance {folder}"
+    text = copied[MEASURE].replace(NAME, f"name: {name}\n", 1).replace(FOLDER, f"  FOLDER: {folder} #", 1)
+    found[f"{WORKFLOWS}/performance-{folder.replace('/', '-')}.yml"] = text
+    found[f"{folder}/{MEASURE}"] = None
+    if COMMENT in copied:
+        # Names that are at the root already stay. The copy's own one is that of a suite at the root.
+        before = FOLLOWED.search(top.get(COMMENT, ""))
+        names = [*filter(None, re.split(r", *", before[1] if before else ""))]
+        listed = ", ".join(dict.fromkeys([*names, name]))
+        found[COMMENT] = FOLLOWED.sub(
+            lambda _: f"    workflows: [{listed}]", top.get(COMMENT) or copied[COMMENT], count=1
+        )
+        found[f"{folder}/{COMMENT}"] = None
+    return found
+
+
+def gitlab_include(copied: Mapping[str, str], top: Mapping[str, str], folder: str) -> str:
+    """Return the lines to add to `.gitlab-ci.yml` at the root; "" if there are none to add."""
+    if GITLAB not in copied or f"{folder}/{GITLAB}" in top.get(".gitlab-ci.yml", ""):
+        return ""
+    job = f"performance-{folder.replace('/', '-')}"
+    return f"include:\n  - local: {folder}/{GITLAB}\n    inputs: {{ job: {job}, folder: {folder}/ }}"
