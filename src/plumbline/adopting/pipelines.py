@@ -1,4 +1,4 @@
-"""The pipelines of a suite in a folder of a larger repository. GitHub reads workflows from the repository's root only."""
+"""The pipelines of a suite in a folder of a larger repository. GitHub reads workflows at its root only."""
 
 import re
 from collections.abc import Mapping
