@@ -11,9 +11,11 @@ BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
 Positive = Annotated[float, Meta(gt=0, le=1e9)]  # a longer time overflows the system's clocks
 Share = Annotated[float, Meta(gt=0, lt=1)]
+SqlName = Annotated[str, Meta(pattern=r"^(?!pg_)[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
 
 
 RESULTS_FOLDER = "perf-results"
+OWN_NAME = "perf"  # of the user and the database in PostgreSQL, if the application reads them from the environment
 OVERRIDES = {"PERF_SERVICES": "backend", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 # Each means `external` for its service.
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
@@ -50,13 +52,16 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "redis:8-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "7.0"
+    #: Whether a server that the run starts has a password. `false` is for an application that connects without one.
+    password: bool = True
     #: Options of a server that the run starts, as in `redis.conf`.
     config: dict[str, ServerOption] = {}
 
     @property
     def without_password(self) -> bool:
         """Whether a Redis that we start lets everybody on this machine in."""
-        return any(name.lower() == "requirepass" for name in self.config)  # which can only be ""
+        # `requirepass` can only be "".
+        return not self.password or any(name.lower() == "requirepass" for name in self.config)
 
 
 class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +73,12 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "postgres:18-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "14"
+    #: The user of a server that the run starts. Change it if the application hard-codes the name.
+    user: SqlName = OWN_NAME
+    #: The database of a server that the run starts. If you change it, base and head each get a PostgreSQL of their own.
+    database: SqlName = OWN_NAME
+    #: The password, if the application hard-codes it. Otherwise each run has a password of its own.
+    password: str = ""
     #: Options of a server that the run starts, as in `postgresql.conf`.
     config: dict[str, ServerOption] = {}
 

@@ -101,8 +101,10 @@ def _check_server_options(settings: Settings, source: str) -> None:
                 continue
             advice = f"Plumbline sets it itself: remove it, and read the address from {{{server}.url}} in [env]"
             if option in {"requirepass", "password"}:
+                own = "password = false lets clients in without one"
+                own = own if server == "redis" else "password is for one that the application hard-codes"
                 advice = f"each run has a password of its own: remove it, and use {{{server}.password}} in [env]"
-                advice += '; requirepass = "" lets clients in without one' if server == "redis" else ""
+                advice += f"; in [{server}], {own}"
             raise SettingsError(f"{source}: {server}.config.{name}: {advice}")
 
 

@@ -424,9 +424,14 @@ def test_settings_can_t_be_changed() -> None:
     [
         ("[redis.config]\nport = 6379", ["redis.config.port", "Plumbline sets it itself", "{redis.url}"]),
         ('[redis.config]\nBind = "0.0.0.0"', ["redis.config.Bind", "Plumbline sets it itself"]),
-        ('[redis.config]\nrequirepass = "mine"', ["each run has a password of its own", "{redis.password}"]),
+        (
+            '[redis.config]\nrequirepass = "mine"',
+            ["each run has a password of its own", "{redis.password}", "password = false"],
+        ),
         ("[redis.config]\nrequirepass = false", ["each run has a password of its own"]),
         ('[postgres.config]\nlisten_addresses = "*"', ["postgres.config.listen_addresses", "{postgres.url}"]),
+        ('postgres.user = "pg_app"', ["postgres.user"]),
+        ('postgres.database = "a b"', ["postgres.database"]),
         ('[postgres.config]\npassword = ""', ["each run has a password of its own", "{postgres.password}"]),
     ],
 )
@@ -439,6 +444,7 @@ def test_options_that_would_be_overridden_are_refused(tmp_path: Path, text: str,
 def test_a_redis_without_a_password_can_be_asked_for(tmp_path: Path) -> None:
     """As for an application that takes only a host and a port."""
     assert load(tmp_path, '[redis.config]\nRequirePass = ""').redis.without_password
+    assert load(tmp_path, "redis.password = false").redis.without_password
     assert not load(tmp_path, '[redis.config]\nsave = ""').redis.without_password
 
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from plumbline.services.errors import ServiceError
 from plumbline.services.redaction import HIDDEN, SECRET_OPTION, Secret, redactor, secrets_of
+from plumbline.settings import PostgresSettings
 
 DEFAULT_PORTS = {"redis": 6379, "rediss": 6379, "postgresql": 5432, "postgres": 5432, "http": 80, "https": 443}
 
@@ -101,6 +102,7 @@ def own_redis(host: str, port: int = 0, *, password: bool = True) -> Address:
     return Address("redis", host, port, password=secrets.token_urlsafe(24) if password else "", database="0")
 
 
-def own_postgres(host: str, port: int = 0) -> Address:
-    """Return an address for a PostgreSQL server of this run, with a new password."""
-    return Address("postgresql", host, port, user="perf", password=secrets.token_urlsafe(24), database="perf")
+def own_postgres(settings: PostgresSettings, host: str, port: int = 0) -> Address:
+    """Return an address for a PostgreSQL server of this run, with a new password unless the settings have one."""
+    password = settings.password or secrets.token_urlsafe(24)
+    return Address("postgresql", host, port, settings.user, password, settings.database)

@@ -125,7 +125,8 @@ def connections_made(address: Address, limit_s: float) -> int | None:
             with redis_client(address.url, limit_s) as client:
                 return int(client.info("stats")["total_connections_received"])
         statement = "SELECT sessions FROM pg_stat_database WHERE datname = $1"  # since PostgreSQL 14
-        rows = run_sql(address.with_database("postgres").url, statement, address.database, limit_s=limit_s)
+        other = address.with_database("template1" if address.database == "postgres" else "postgres")
+        rows = run_sql(other.url, statement, address.database, limit_s=limit_s)
         return int(rows[0][0]) if rows else None
     except client_errors(address.scheme):
         return None

@@ -28,6 +28,7 @@ class _Docker(Service):
     own = True
     _command: list[str]
     _environ: dict[str, str]
+    _opened_by = ""  # the setting with which others can use the server, if they can connect to it
 
     def __init__(self, name: str, why: str, address: Address, image: str, context: Context) -> None:
         super().__init__(name, "docker", why, address)
@@ -67,9 +68,9 @@ class _Docker(Service):
         if not self._direct:
             # If the engine is on this machine, publish the port on loopback only.
             local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
-            if not local and not self.address.password:
-                reason = "the engine is on another machine, so Redis without a password would be open to the network"
-                raise Unavailable(reason, 'set PERF_SERVICES=embedded, or remove requirepass = "" from [redis.config]')
+            if not local and self._opened_by:
+                reason = f"the engine is on another machine, so {self.name} would be open to the network"
+                raise Unavailable(reason, f"set PERF_SERVICES=embedded, or remove {self._opened_by}")
             published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
@@ -178,13 +179,16 @@ class DockerRedis(_Docker):
         # Without a password, protected mode refuses all connections from outside the container.
         protected: Options = {"protected-mode": False} if settings.without_password else {}
         self._environ = {"PLUMBLINE_CONFIG": redis_config({**protected, **settings.config, **ours})}
+        if settings.without_password:
+            self._opened_by = 'requirepass = "" from [redis.config]' if settings.password else "password from [redis]"
 
 
 class DockerPostgres(_Docker):
     """PostgreSQL in a container."""
 
     def __init__(self, why: str, context: Context) -> None:
-        settings, address = context.settings.postgres, own_postgres("localhost", 5432)
+        settings = context.settings.postgres
+        address = own_postgres(settings, "localhost", 5432)
         super().__init__("postgres", why, address, settings.image, context)
         # Not POSIX shared memory: /dev/shm of a container has 64 MB.
         ours: Options = {"dynamic_shared_memory_type": "mmap"}
@@ -193,6 +197,7 @@ class DockerPostgres(_Docker):
         # The data are temporary: initdb need not wait for the disk.
         self._environ = {f"POSTGRES_{name}": value for name, value in access.items()}
         self._environ["POSTGRES_INITDB_ARGS"] = "--no-sync"
+        self._opened_by = "password from [postgres]" if settings.password else ""
 
 
 def _routes_to_containers(client: Any) -> bool:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from plumbline.cache import first_failure, make_once, state_folder
 from plumbline.folders import closed_to_others, make_folder, temporary_folders
-from plumbline.services.address import own_postgres, own_redis
+from plumbline.services.address import Address, own_postgres, own_redis
 from plumbline.services.base import HOST, Context, LocalService, Options, not_ready, postgres_options, redis_config
 from plumbline.services.clients import run_sql
 from plumbline.services.errors import Unavailable
+from plumbline.settings import OWN_NAME
 
 SCRAM_ITERATIONS = 4096
 SOCKET = ".s.PGSQL.{}"
@@ -61,7 +62,7 @@ class EmbeddedPostgres(LocalService):
     stop_signal = signal.SIGINT  # on SIGTERM, it would wait for its clients
 
     def __init__(self, why: str, context: Context) -> None:
-        super().__init__("postgres", "embedded", why, own_postgres(HOST), context.run)
+        super().__init__("postgres", "embedded", why, own_postgres(context.settings.postgres, HOST), context.run)
         self._config = context.settings.postgres.config
         self._data = self.run.directory / self.name
         self._binaries: Path | None = None
@@ -72,9 +73,9 @@ class EmbeddedPostgres(LocalService):
     def probe(self, limit_s: float) -> str:
         if not self._password_set:
             # Over the socket, which needs no password. Then the socket is removed.
-            statement = f"ALTER ROLE perf PASSWORD '{_scram_verifier(self.address.password)}'"
             folder, port = str(self._socket_folder), self.address.port
-            run_sql("postgresql://perf@/perf", statement, limit_s=limit_s, host=folder, port=port, password="")
+            statement = _make_access(self.address)
+            run_sql("postgresql://perf@/postgres", statement, limit_s=limit_s, host=folder, port=port, password="")
             (self._socket_folder / SOCKET.format(port)).unlink(missing_ok=True)
             if self._socket_folder != self._data:
                 self.run.remove(f"directory {self._socket_folder}")
@@ -237,6 +238,17 @@ def _step(failure: str) -> str:
     return (
         "run as an ordinary user, or set PERF_SERVICES=docker" if NOT_AS_ROOT in failure else "set PERF_SERVICES=docker"
     )
+
+
+def _make_access(address: Address) -> str:
+    """Return SQL that makes the user and the database of the address out of those of the template."""
+    user, database, password = address.user, address.database, _scram_verifier(address.password)
+    role = f'ALTER ROLE "{user}"' if user == OWN_NAME else f'CREATE ROLE "{user}" SUPERUSER'
+    statements = [f"{role} LOGIN PASSWORD '{password}';"]
+    if database not in {OWN_NAME, "postgres"}:
+        statements.append(f'ALTER DATABASE {OWN_NAME} RENAME TO "{database}";')
+    statements.append(f'ALTER DATABASE "{database}" OWNER TO "{user}";')
+    return f"DO $$ BEGIN {' '.join(statements)} END $$"  # all or nothing: a probe may try again
 
 
 def _scram_verifier(password: str) -> str:

@@ -294,8 +294,11 @@ def _notices(settings: Settings, hidden: Iterable[str]) -> list[str]:
     if names := sorted(hidden):
         verb = "is" if len(names) == 1 else "are"
         notices.append(f"{', '.join(names)} {verb} set: ignored, and hidden from all processes of this run")
-    if settings.redis.without_password and settings.backend_of("redis") not in {"external", "off"}:
-        notices.append("redis has no password, as set by requirepass: every process of this machine can use it")
+    own = [name for name in SERVERS if settings.backend_of(name) not in {"external", "off"}]
+    if settings.redis.without_password and "redis" in own:
+        notices.append("redis has no password, as set in settings.toml: everybody on this machine can use it")
+    if settings.postgres.password and "postgres" in own:
+        notices.append("postgres has the password of settings.toml: everybody on this machine who knows it can use it")
     return notices
 
 

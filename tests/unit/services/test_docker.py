@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from redis.retry import Retry
 
 from plumbline.processes import host_name, identity, pinned_core
 from plumbline.services import docker
+from plumbline.services.address import Address
 from plumbline.services.docker_engine import OWNER_LABEL, Engine
 from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.overview import service_lines
@@ -318,25 +320,48 @@ def test_no_engine(make_services: MakeServices, monkeypatch: pytest.MonkeyPatch,
     assert "(no Docker engine answers)" in service_lines(services.running(), services.skipped, {})[0]
 
 
-def test_a_redis_without_a_password_is_never_published_to_the_network(make_services: MakeServices) -> None:
+@pytest.mark.parametrize(
+    ("kind", "text", "advice"),
+    [
+        (docker.DockerRedis, '[redis.config]\nrequirepass = ""\n', 'remove requirepass = "" from'),
+        (docker.DockerRedis, "redis.password = false\n", r"remove password from \[redis\]"),
+        (docker.DockerPostgres, 'postgres.password = "app"\n', r"remove password from \[postgres\]"),
+    ],
+)
+def test_a_server_without_a_secret_password_is_never_published_to_the_network(
+    make_services: MakeServices, kind: type[docker.DockerRedis | docker.DockerPostgres], text: str, advice: str
+) -> None:
     """A remote engine publishes ports on all network interfaces of its machine."""
-    services = make_services(DOCKER + '[redis.config]\nrequirepass = ""\n')
-    container = docker.DockerRedis("", services._context)
+    services = make_services(DOCKER + text)
+    container = kind("", services._context)
     remote = SimpleNamespace(api=SimpleNamespace(base_url="http://other.example:2375", api_version="1.44"))
-    with pytest.raises(Unavailable, match="open to the network"):
+    with pytest.raises(Unavailable, match="open to the network") as caught:
         container._make(remote)
+    assert re.search(advice, caught.value.advice)
 
 
 def test_a_redis_without_a_password_accepts_clients_of_this_machine(client: Any, make_services: MakeServices) -> None:
     """They connect from outside the container, which protected mode would refuse."""
     assert client.ping()
-    services = make_services(DOCKER + 'postgres.backend = "off"\n[redis.config]\nrequirepass = ""\n')
+    services = make_services(DOCKER + 'postgres.backend = "off"\nredis.password = false\n')
     services.begin()
     services.wait_ready()
     address = server(services.redis).address
 
     with redis.Redis(address.host, address.port, retry=Retry(NoBackoff(), 0)) as anyone:
         assert anyone.ping()
+
+
+def test_a_postgres_under_names_that_the_application_hard_codes(client: Any, make_services: MakeServices) -> None:
+    """Applications that hard-code them connect."""
+    assert client.ping()
+    names = 'user = "app"\ndatabase = "shop"\npassword = "app"\n'
+    services = make_services(f'{DOCKER}redis.backend = "off"\n[postgres]\n{names}')
+    services.begin()
+    services.wait_ready()
+    at = server(services.postgres).address
+
+    assert query(Address("postgresql", at.host, at.port, "app", "app", "shop"), "SELECT current_catalog") == "shop"
 
 
 def test_shared_memory_of_a_container_is_not_needed(running: Services) -> None:

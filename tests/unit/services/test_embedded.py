@@ -98,17 +98,37 @@ def test_both_answer_and_require_their_password(make_services: MakeServices) -> 
         assert set(listening) == {"127.0.0.1"}
 
 
-def test_a_redis_without_a_password(make_services: MakeServices) -> None:
+@pytest.mark.parametrize("text", ["redis.password = false\n", '[redis.config]\nrequirepass = ""\n'])
+def test_a_redis_without_a_password(make_services: MakeServices, text: str) -> None:
     """Clients need only host and port, and a notice says so."""
-    services = make_services(REDIS_ONLY + '[redis.config]\nrequirepass = ""\n[env]\nURL = "{redis.url}"\n')
+    services = make_services(REDIS_ONLY + text + '[env]\nURL = "{redis.url}"\n')
     begin_and_wait(services)
     address = server(services.redis).address
 
     with redis.Redis(address.host, address.port, retry=Retry(NoBackoff(), 0)) as client:
         assert client.ping()
     assert services.environment()["URL"] == f"redis://127.0.0.1:{address.port}/0"
+    assert services.notices == ["redis has no password, as set in settings.toml: everybody on this machine can use it"]
+
+
+@pytest.mark.parametrize("database", ["app", "postgres"])
+def test_a_postgres_under_names_that_the_application_hard_codes(make_services: MakeServices, database: str) -> None:
+    """They outlive a restart. A notice says that the password is no secret."""
+    services = make_services(f'{POSTGRES_ONLY}[postgres]\nuser = "my-app"\ndatabase = "{database}"\npassword = "app"\n')
+    begin_and_wait(services)
+    postgres = server(services.postgres)
+
+    for _ in range(2):
+        address = Address("postgresql", postgres.address.host, postgres.address.port, "my-app", "app", database)
+        assert query(address, "CREATE TABLE IF NOT EXISTS mine (id int)") is None
+        assert query(address, "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_catalog")
+        assert query(address, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        postgres.restart()
+        postgres.wait_ready(20)
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        query(Address("postgresql", address.host, address.port, "perf", "", "postgres"), "SELECT 1")
     assert services.notices == [
-        "redis has no password, as set by requirepass: every process of this machine can use it"
+        "postgres has the password of settings.toml: everybody on this machine who knows it can use it"
     ]
 
 
