@@ -68,6 +68,10 @@ def compare(
     if rehearsal.brought_along:
         files = ", ".join(rehearsal.brought_along)
         notes.append(f"base and head also have files that git ignores, because they read them: {files}")
+    if rehearsal.untraced:
+        names = ", ".join(rehearsal.untraced)
+        what = f"benchmarks that use {names} count as affected by any change"
+        notes.append(f"{what}: only in Python programs can Plumbline see which code runs")
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(

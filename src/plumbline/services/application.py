@@ -80,16 +80,17 @@ class Process(LocalService):
         if not self._directory.is_dir():
             advice = "correct `directory` in settings.toml: it is relative to the repository's root"
             raise not_ready(self, f"there is no folder {self._settings.directory!r}", None, advice)
-        command = self._command()
+        program, *arguments = self._command()
+        found = shutil.which(program, path=self._environ["PATH"])
+        command = [found or program, *arguments]  # whole: a trace of this process names the program
         environ = self._guard.environ(self.name, self._environ, self._kept) if self._guard else self._environ
         self._started_s = time.monotonic()
         try:
             self.spawn(command, environ=self.run.child_environ(self.name, command, environ), cwd=self._works_in)
         except OSError as error:
             advice = "check the command in settings.toml"
-            if not shutil.which(command[0], path=self._environ["PATH"]):
-                advice += f": there is no program {command[0]} beside {self._python}, nor on PATH"
-            raise not_ready(self, f"{command[0]} can't be started", error, advice) from None
+            advice += "" if found else f": there is no program {program} beside {self._python}, nor on PATH"
+            raise not_ready(self, f"{program} can't be started", error, advice) from None
 
     def wait_ready(self, limit_s: float) -> None:
         try:

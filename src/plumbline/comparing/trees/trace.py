@@ -43,8 +43,11 @@ def is_run_by_python(program: str, path: str | None = None) -> bool:
     if found.name.startswith("python"):
         return True
     with contextlib.suppress(OSError), found.open("rb") as file:
-        line = file.readline(LINE_BYTES)
-        return line.startswith(b"#!") and b"python" in line
+        first, second = file.readline(LINE_BYTES), file.readline(LINE_BYTES)
+        # Installers write the second line, for a shell, if the path of Python is too long for the first one.
+        return first.startswith(b"#!") and (
+            b"python" in first or (second.startswith(b"'''exec'") and b"python" in second)
+        )
     return False
 
 

@@ -39,6 +39,7 @@ class Rehearsal:
         self.brought_along: list[str] = []  # files that git ignores, and that head read from its copy
         self.failures: dict[str, str] = {}  # by key: why a benchmark did not run
         self.failed_in_head: set[str] = set()  # keys of benchmarks that the copy of the working tree could not run
+        self.untraced: list[str] = []  # processes that are not Python: any change may affect those who use them
         self.lacking = ""  # advice about files that this copy lacks
         self._sides = sides
         self._folder = folder
@@ -144,6 +145,8 @@ class Rehearsal:
 
     def conclude(self) -> None:
         """Find the benchmarks that the change does not affect, and the packages that no pair can judge."""
+        if self._sides.differ and any(users for _, users in self._users):
+            self.untraced = [name for name in self._serving if not (self._folder / "head" / name).is_file()]
         for names, users in self._users:
             if (found := self._affected(names, self._changed)) is not None:
                 self.unaffected |= (users & self._rehearsed) - self.failures.keys() - found
