@@ -48,6 +48,7 @@ class FoundInstall(Struct, frozen=True):
     groups: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     seen: str = ""
+    folder: str = "."  # of pyproject.toml or requirements.txt; if it is another, the suite belongs into that folder
 
 
 class Findings(Struct, frozen=True):
@@ -60,3 +61,6 @@ class Findings(Struct, frozen=True):
     variables: tuple[FoundVariable, ...] = ()
     services: dict[str, str] = {}  # of "redis" and "postgres", those that the project uses: where that was seen
     health_paths: tuple[str, ...] = ()  # candidates for health_path
+    other_services: dict[str, str] = {}  # such as "rabbitmq" and "mysql", in compose files: where they were seen
+    redis_password: bool = True  # whether the variables take a password for Redis
+    redis_database: bool = True  # whether the variables take a number of Redis's database

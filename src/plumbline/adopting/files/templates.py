@@ -1,0 +1,158 @@
+"""The template for a variable: a part of a server's address, or a harmless value."""
+
+import re
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from plumbline.adopting.files.reads import Read
+from plumbline.services.variables import PLAIN_URL
+
+Server = Literal["redis", "postgres"]
+Part = Literal["url", "host", "port", "user", "password", "database", "endpoint"]
+
+PARTS: dict[str, Part] = {
+    **dict.fromkeys(("URL", "URI", "DSN"), "url"),
+    **dict.fromkeys(("HOST", "SERVER", "HOSTNAME", "ADDR", "ADDRESS"), "host"),
+    "PORT": "port",
+    **dict.fromkeys(("USER", "USERNAME", "LOGIN", "ROLE"), "user"),
+    **dict.fromkeys(("PASSWORD", "PASS", "PASSWD", "PWD", "PW"), "password"),
+    **dict.fromkeys(("DB", "DATABASE", "DBNAME", "BASE", "NAME"), "database"),
+}
+POSTGRES = {"POSTGRES", "POSTGRESQL", "PG", "PSQL", "PGSQL", "ASYNCPG", "PSYCOPG", "TIMESCALE"}
+DATABASE = {"DB", "DATABASE", "SQL", "SQLALCHEMY", "RDS", "RDB"}
+REDIS = {"REDIS", "VALKEY"}
+OTHERS = re.compile(  # servers and services that have such parts too
+    r"MONGO|MYSQL|MARIA|RABBIT|AMQP|RMQ|KAFKA|ELASTIC|OPENSEARCH|SMTP|E?MAIL|S3|MINIO|AWS|SENTRY|CLICKHOUSE|CASSANDRA|NATS"
+    r"|SQLITE|TEST|LDAP|NEO4J|QDRANT|MEMCACHE|FTP|PGADMIN|ADMINER|FLOWER|INFLUX|ORACLE|MSSQL|DYNAMO|SUPABASE"
+)
+REFUSED = re.compile(
+    r"change_?-?this|change_?-?me|your[-_ ].*|.*your_?\w+_?here.*|<.*>|x{3,}|todo|\.{3}|__.*__|replace.*|insert.*|"
+    r".*\bchange_?-?this\b.*|.*\bchange_?-?me\b.*",
+    re.IGNORECASE,
+)
+LOCAL_MODE = re.compile(r"local|dev|develop|development", re.IGNORECASE)
+MODE_NAME = re.compile(r"(\w+_)?(ENVIRONMENT|ENV|STAGE|RUN_?MODE|APP_MODE|MODE)")
+LONG = "plumbline-plumbline-plumbline-plumbline"
+FERNET = "cGx1bWJsaW5lcGx1bWJsaW5lcGx1bWJsaW5lcGx1bWI="  # 32 bytes
+
+
+class Place(NamedTuple):
+    """What a variable says of a server."""
+
+    server: Server
+    part: Part
+    scheme: str = ""
+
+
+def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
+    """Return the server and the part of its address that a variable holds, None if it holds none.
+
+    `values` are its default and its examples, the most certain first. `servers` are those that the project uses.
+    """
+    for value in values if not re.search(r"_(PREFIX|SCHEME|DRIVER|DIALECT)$", read.name) else ():
+        if scheme := PLAIN_URL.match(value):
+            server: Server = "redis" if scheme["redis"] else "postgres"
+            return Place(server, "url", urlsplit(value).scheme) if server in servers else None
+    if any("://" in value and not value.startswith("sqlite") for value in values):
+        return None  # the URL of something else
+    tokens = _tokens(read.name)
+    server_found = _server(tokens, read, servers)
+    part = PARTS.get(tokens[-1]) if tokens else None
+    if not server_found or OTHERS.search(read.name):
+        return None
+    if server_found == "redis" and (part == "database" and tokens[-1] == "NAME"):
+        return None
+    if len(tokens) == 1 and part == "database" and not _is_dsn(read):
+        return Place(server_found, "database") if values and not any("/" in value for value in values) else None
+    if part in (None, "database") and _is_dsn(read):
+        part = "url"
+    if part == "database" and any(re.search(r"\.(db|sqlite3?)$|^:memory:$", value) for value in values):
+        return None
+    if part == "port" and values[:1] in (["3306"], ["1433"], ["27017"]):  # MySQL, SQL Server, MongoDB
+        return None
+    if part == "host" and any(re.fullmatch(r"[\w.-]+:\d+", value) for value in values):
+        return Place(server_found, "endpoint")
+    return Place(server_found, part) if part else None
+
+
+def template_of(place: Place, driver: str = "") -> str:
+    """Return the template of a place. `driver`: of SQLAlchemy, for URLs whose scheme nothing shows."""
+    server = place.server
+    if place.part == "endpoint":
+        return f"{{{server}.host}}:{{{server}.port}}"
+    if place.part != "url":
+        return f"{{{server}.{place.part}}}"
+    scheme = place.scheme or (f"postgresql+{driver}" if driver and server == "postgres" else "")
+    if "+" not in scheme:
+        return f"{{{server}.url}}"
+    return scheme + "://{%s.user}:{%s.password}@{%s.host}:{%s.port}/{%s.database}".replace("%s", server)
+
+
+def harmless(read: Read, example: str) -> str:
+    """Return a value for a variable without a default: that of the example, or one that fits its name and type."""
+    if example and not REFUSED.fullmatch(example) and "$" not in example and "{{" not in example:
+        return _braced(example)
+    name, kind = read.name, read.kind
+    if read.choices:
+        return next((one for one in read.choices if LOCAL_MODE.fullmatch(one)), read.choices[0])
+    if re.search(r"\bbool\b", kind):
+        return "false"
+    if re.search(r"\b(int|PositiveInt|float|Decimal|timedelta)\b", kind) or name.endswith(
+        ("_PORT", "_SECONDS", "_MINUTES")
+    ):
+        return "8000" if name.endswith("PORT") else "60"
+    if read.is_json or re.search(r"\b(list|List|json|dict|Dict)\b", kind):
+        if not read.is_json:
+            return "localhost"
+        return "{{}}" if re.search(r"dict|Dict", kind) else "[]"
+    if "Email" in kind or re.search(r"E?MAIL$|E?MAIL_(FROM|ADDRESS)|SUPERUSER$", name):
+        return "plumbline@example.com"
+    if re.search(r"FERNET|ENCRYPTION_KEY", name):
+        return FERNET
+    if re.search(r"Url|Uri", kind) or re.search(r"(^|_)(URL|URI|ENDPOINT|ORIGIN)$", name):
+        return "http://localhost"
+    if re.search(r"(^|_)(HOST|DOMAIN|SERVER)$", name):
+        return "localhost"
+    if re.search(r"ALLOWED_HOSTS$", name):
+        return "127.0.0.1,localhost"
+    if "Path" in kind or re.search(r"(^|_)(DIR|PATH|FOLDER)$", name):
+        return "/tmp"  # noqa: S108
+    if re.search(r"ALGORITHM$", name):
+        return "HS256"
+    return LONG if re.search(r"SECRET|KEY|SALT|TOKEN", name) else "plumbline"
+
+
+def mode(read: Read, example: str) -> str:
+    """Return the local mode that an example names for a switch such as ENVIRONMENT, "" if it is none."""
+    if MODE_NAME.fullmatch(read.name) and LOCAL_MODE.fullmatch(example):
+        return example if (read.default or "").lower() != example.lower() else ""
+    return ""
+
+
+def _tokens(name: str) -> list[str]:
+    if found := re.fullmatch(r"(PG|DB|REDIS|POSTGRES)(HOST|PORT|USER|PASSWORD|PASS|DATABASE|NAME|URL)", name):
+        return [found[1], found[2]]
+    return [token for token in name.upper().split("_") if token]
+
+
+def _server(tokens: list[str], read: Read, servers: set[str]) -> Server | None:
+    """Return the server that a name is about, if the project uses it."""
+    found = set(tokens)
+    if (found & REDIS or "RedisDsn" in read.kind) and "redis" in servers:
+        return "redis"
+    if (found & POSTGRES or "PostgresDsn" in read.kind) and "postgres" in servers:
+        return "postgres"
+    if found & REDIS or found & POSTGRES or "postgres" not in servers:
+        return None
+    # DB_HOST, DATABASE_NAME, SQLALCHEMY_DATABASE_URI; but not CELERY_DB or the NAME of anything else.
+    is_about = tokens[-1] in PARTS and (found - {tokens[-1]}) & DATABASE
+    return "postgres" if is_about or tokens in (["DATABASE"], ["DB"]) else None
+
+
+def _is_dsn(read: Read) -> bool:
+    return bool(re.search(r"Dsn|Url\b|MultiHost", read.kind)) or read.kind in ("db", "db_url", "dj_db_url", "cache")
+
+
+def _braced(text: str) -> str:
+    """Write braces as templates do."""
+    return text.replace("{", "{{").replace("}", "}}")

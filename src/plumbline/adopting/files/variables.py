@@ -1,0 +1,102 @@
+"""The environment variables to set: addresses of the run's servers, and what the application can't start without."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+
+from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
+from plumbline.adopting.findings import FoundVariable
+from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
+from plumbline.adopting.files.reads import Read, read_by_code, schemes
+from plumbline.adopting.files.starts import ComposeService
+from plumbline.adopting.files.templates import Place, harmless, mode, place_of, template_of
+from plumbline.adopting.files.tree import Module, Tree
+
+LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
+REDIRECT = re.compile(r"(\w+_)?SSL_REDIRECT|(\w+_)?FORCE_(HTTPS|SSL)|(\w+_)?HTTPS_ONLY")
+NOT_OURS = {"PATH", "HOME", "USER", "PWD", "SHELL", "TERM", "LANG", "TZ", "HOSTNAME", "PYTHONPATH", "VIRTUAL_ENV", "CI"}
+
+
+def variables(
+    tree: Tree, files: Collection[str], services: list[ComposeService], servers: set[str]
+) -> list[FoundVariable]:
+    """Return the variables to set, those of servers first.
+
+    `files` are the modules that read them. `servers` are those that the project uses.
+    """
+    shown = examples(tree, services)
+    modules = [module for file, module in tree.modules.items() if file in files]
+    reads = _merged([*read_by_pydantic(modules), *read_by_code(modules), *schemes(modules)])
+    for name, example in shown.items():
+        if LIBPQ.fullmatch(name) or (not reads and example.value):
+            reads.setdefault(name, Read(name, False, None, "", example.seen))
+    secret = schemes_of_env_files(tree)
+    driver = _driver(modules)
+    places: dict[str, Place] = {}
+    for name, read in reads.items():
+        values = [read.default or "", shown[name].value if name in shown else "", f"{secret.get(name, '')}://"]
+        if place := place_of(read, [value for value in values if value not in ("", "://", "None", COMPUTED)], servers):
+            places[name] = place
+    found = [
+        FoundVariable(name, template_of(place, driver), reads[name].required, reads[name].seen)
+        for name, place in places.items()
+        if not _is_optional_url(reads[name], place, places)
+    ]
+    found.sort(key=lambda one: (places[one.name].server != "postgres", not one.required))
+    return found + [
+        one for name, read in reads.items() if name not in places and (one := _other(read, shown.get(name)))
+    ]
+
+
+def _merged(reads: list[Read]) -> dict[str, Read]:
+    """Return one read for each name: it is required if one of them is; what is known of it comes from all."""
+    found: dict[str, Read] = {}
+    for read in reads:
+        if read.name in NOT_OURS or read.name.startswith(("XDG_", "GITHUB_", "PYTEST_")):
+            continue
+        known = found.get(read.name)
+        if known is None:
+            found[read.name] = read
+        else:
+            found[read.name] = known._replace(
+                required=(known.required or read.required) and not (known.is_set or read.is_set),
+                is_set=known.is_set or read.is_set,
+                default=known.default if known.default not in (None, "", "None") else read.default,
+                kind=known.kind or read.kind,
+                choices=known.choices or read.choices,
+                is_json=known.is_json or read.is_json,
+            )
+    return found
+
+
+def _is_optional_url(read: Read, place: Place, places: Mapping[str, Place]) -> bool:
+    """Return whether it is a URL without a default beside variables for the parts of the same address."""
+    if place.part != "url" or read.required or read.default not in (None, "", "None", COMPUTED):
+        return False
+    return any(one.part == "host" and one.server == place.server for one in places.values())
+
+
+def _other(read: Read, example: Example | None) -> FoundVariable | None:
+    """Return a variable that names no server, if the application needs it."""
+    value = example.value if example else ""
+    if REDIRECT.fullmatch(read.name) and (read.default or "True").lower() not in ("false", "0"):
+        return FoundVariable(read.name, "false", read.required, read.seen)
+    if read.required:
+        return FoundVariable(read.name, harmless(read, value), True, read.seen)
+    if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and read.default in (None, "", "None", "[]"):
+        hosts = '["127.0.0.1", "localhost"]' if read.is_json else "127.0.0.1,localhost"
+        return FoundVariable(read.name, hosts, False, read.seen)
+    if example and not example.is_compose and (local := mode(read, value)):
+        return FoundVariable(read.name, local, False, read.seen)
+    return None
+
+
+def _driver(modules: Iterable[Module]) -> str:
+    """Return the driver that SQLAlchemy's URLs must name, "" if the code adds it or needs none."""
+    texts = ["\n".join(module.lines) for module in modules]
+    if not any("create_async_engine" in text or "SQLAlchemyAsyncConfig" in text for text in texts):
+        return ""
+    if any(re.search(r"postgres(ql)?\+\w+", text) for text in texts):
+        return ""
+    return (
+        "psycopg" if any(re.search(r"^\s*(import|from) psycopg\b", text, re.MULTILINE) for text in texts) else "asyncpg"
+    )

@@ -1,0 +1,89 @@
+"""Finds the application of a project, and what it needs, in its files. Nothing of the project is imported or run."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from plumbline.adopting.files.applications import applications
+from plumbline.adopting.files.commands import prepare, processes
+from plumbline.adopting.files.dependencies import dependencies, other_servers, servers
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
+from plumbline.adopting.files.health import health_paths
+from plumbline.adopting.files.installs import install
+from plumbline.adopting.files.reach import reachable
+from plumbline.adopting.files.starts import compose_services, dockerfiles, starts
+from plumbline.adopting.files.tree import Tree
+from plumbline.adopting.files.variables import variables
+from plumbline.processes import without_secrets
+
+
+def find(root: Path) -> Findings:
+    """Return what the files of a project show. `root` is the folder that holds `tests/performance`, or will hold it."""
+    tree = Tree(root)
+    started, dockers, services = starts(tree), dockerfiles(tree), compose_services(tree)
+    apps = applications(tree, started)
+    app = apps[0] if apps else None
+    directory = app.directory if app else "."
+    declared = dependencies(tree, directory)
+    used = servers(tree, declared)
+    workers = processes(tree, started, app, set(used))
+    files = _files(tree, app, workers)
+    found = variables(tree, files, services, set(used))
+    parts = set(re.findall(r"\{redis\.(\w+)\}", " ".join(one.template for one in found)))
+    findings = Findings(
+        applications=tuple(apps),
+        install=install(tree, directory, declared, dockers, files),
+        prepare=tuple(prepare(tree, started, app)),
+        processes=tuple(workers),
+        variables=tuple(found),
+        services=used,
+        health_paths=health_paths(tree, sorted(files), dockers, services),
+        other_services=other_servers(services),
+        redis_password="host" not in parts or "password" in parts,
+        redis_database="host" not in parts or "database" in parts,
+    )
+    return _without_secrets(findings)
+
+
+def _files(tree: Tree, app: FoundApplication | None, workers: Iterable[FoundCommand]) -> set[str]:
+    """Return the modules of the application: those that it, its workers and its migrations import."""
+    if app is None:
+        return {file for file, module in tree.modules.items() if not module.is_aside}
+    names = [(app.target.partition(":")[0], app.directory)]
+    for worker in workers:
+        for word in worker.command[1:]:
+            name = word.partition(":")[0]
+            names += [(one, worker.directory) for one in (name, name.rpartition(".")[0])]
+    seeds = [file for name, folder in names if name and (file := tree.module_at(name, folder))]
+    if app.framework == "django":
+        settings = re.findall(r"DJANGO_SETTINGS_MODULE\W+([\w.]+)", "\n".join(map(tree.text, seeds)))
+        seeds += [tree.module_at(name, app.directory) for name in settings]
+    else:
+        seeds += [file for file in tree.named(r"env\.py", above=False) if "alembic" in tree.text(file)]
+    found = reachable(tree, seeds, app.directory)
+    package = PurePosixPath(seeds[0]).parts[0] if seeds else ""
+    if len(found) < 2 and package:  # it is put together in a way that imports do not show
+        found |= {file for file in tree.modules if file.startswith(f"{package}/") or "/" not in package}
+    return found
+
+
+def _without_secrets(findings: Findings) -> Findings:
+    """Shorten URLs in what was seen: they may hold passwords."""
+
+    def clean(value: object, name: str = "") -> object:
+        if isinstance(value, str):
+            return without_secrets(value) if name in ("seen", "services", "other_services") else value
+        if isinstance(value, tuple):
+            return tuple(clean(one, name) for one in value)
+        if isinstance(value, dict):
+            return {key: clean(one, name) for key, one in value.items()}
+        if isinstance(value, msgspec.Struct):
+            changes = {field: clean(getattr(value, field), field) for field in value.__struct_fields__}
+            return msgspec.structs.replace(value, **changes)
+        return value
+
+    cleaned = clean(findings)
+    assert isinstance(cleaned, Findings)
+    return cleaned

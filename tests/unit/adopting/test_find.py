@@ -1,0 +1,288 @@
+"""How the project is installed, prepared and checked, and what runs beside it."""
+
+import pytest
+
+from plumbline.adopting.findings import FoundInstall
+from tests.unit.adopting.conftest import Search
+
+APP = "from fastapi import FastAPI\n\napp = FastAPI()\n"
+PACKAGES = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "psycopg[binary]", "redis"]\n'
+FILES = {"pyproject.toml": PACKAGES, "shop/__init__.py": "", "shop/main.py": APP}
+
+
+class TestInstall:
+    def test_nothing_if_the_defaults_will_do(self, search: Search) -> None:
+        project = PACKAGES + 'requires-python = ">=3.11"\n[dependency-groups]\ndev = ["pytest"]\n'
+        docker = "FROM python:3.13\nRUN uv sync --frozen --no-dev\n"
+
+        assert search({**FILES, "pyproject.toml": project, "Dockerfile": docker}).install == FoundInstall()
+
+    @pytest.mark.parametrize(
+        ("name", "text", "python"),
+        [
+            ("Dockerfile", "ARG V=3.12\nFROM python:${V}-slim AS base\n", "3.12"),
+            ("Dockerfile", "FROM ghcr.io/astral-sh/uv:python3.13-bookworm\n", "3.13"),
+            ("Dockerfile", "FROM python:3.9.10-slim\n", "3.11"),  # the oldest that Plumbline runs on
+            ("Dockerfile", "FROM node:20\n", ""),
+            ("runtime.txt", "python-3.12.4\n", "3.12"),
+            (".tool-versions", "nodejs 20\npython 3.12.1\n", "3.12"),
+            (".python-version", "3.12\n", ""),
+        ],
+    )
+    def test_python(self, search: Search, name: str, text: str, python: str) -> None:
+        found = search({**FILES, name: text}).install
+
+        assert found.python == python
+        assert found.seen.startswith(f"{name}:" if python else "")
+
+    def test_extras_and_groups_of_production(self, search: Search) -> None:
+        project = PACKAGES + (
+            '[project.optional-dependencies]\nserver = ["gunicorn"]\nmail = ["aiosmtplib"]\nother = ["rich"]\n'
+            '[dependency-groups]\nprod = ["sentry-sdk"]\ndev = ["pytest"]\n'
+        )
+        docker = "FROM python\nRUN uv sync --extra server --group prod --group dev\n"
+        main = APP + "import aiosmtplib\nimport pytest\n"
+
+        found = search({**FILES, "pyproject.toml": project, "Dockerfile": docker, "shop/main.py": main}).install
+
+        assert (found.extras, found.groups) == (("server", "mail"), ("prod",))
+
+    def test_a_group_of_poetry(self, search: Search) -> None:
+        project = """
+            [tool.poetry.dependencies]
+            python = "^3.11"
+            [tool.poetry.group.prod.dependencies]
+            gunicorn = "*"
+        """
+        docker = "FROM python:3.12\nRUN pip install poetry \\\n  && poetry install --with prod,dev\n"
+
+        found = search({**FILES, "pyproject.toml": project, "Dockerfile": docker}).install
+
+        assert found.groups == ("prod",)
+        assert found.seen == "Dockerfile:2: poetry install --with prod,dev"
+
+    def test_a_project_that_production_does_not_install(self, search: Search) -> None:
+        project = PACKAGES + '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+        docker = "FROM python\nRUN poetry install --no-root --only main\n"
+
+        assert search({**FILES, "pyproject.toml": project, "Dockerfile": docker}).install.application == "dependencies"
+
+    def test_a_project_that_hatchling_cannot_build(self, search: Search) -> None:
+        project = (
+            PACKAGES.replace("shop", "web-shop")
+            + '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        )
+
+        assert search({**FILES, "pyproject.toml": project}).install.application == "dependencies"
+
+    def test_requirements_of_production(self, search: Search) -> None:
+        docker = "FROM python\nRUN pip install --no-cache-dir -r requirements/deploy.txt\n"
+        files = {"requirements/deploy.txt": "fastapi\n", "requirements/extra.txt": "rich\n", "Dockerfile": docker}
+
+        assert search({"main.py": APP, **files}).install.requirements == ("requirements/deploy.txt",)
+
+    def test_the_folder_of_a_part(self, search: Search) -> None:
+        files = {f"backend/{name}": text for name, text in FILES.items()}
+
+        assert (
+            search({**files, "pyproject.toml": "[tool.uv.workspace]\nmembers = ['backend']\n"}).install.folder
+            == "backend"
+        )
+
+
+ALEMBIC = {
+    "alembic.ini": "[alembic]\nscript_location = %(here)s/migrations\n",
+    "migrations/env.py": "from alembic import context\n",
+    "migrations/versions/1_first.py": "",
+}
+
+
+class TestPrepare:
+    def test_alembic(self, search: Search) -> None:
+        found = search({**FILES, **ALEMBIC}).prepare
+
+        assert [(one.command, one.directory) for one in found] == [(("alembic", "upgrade", "head"), ".")]
+
+    def test_alembic_in_another_folder(self, search: Search) -> None:
+        files = {f"backend/{name}": text for name, text in {**FILES, **ALEMBIC}.items()}
+
+        assert search(files).prepare[0].directory == "backend"
+
+    def test_without_migrations_the_application_makes_its_tables(self, search: Search) -> None:
+        files = {name: text for name, text in ALEMBIC.items() if "versions" not in name}
+
+        assert search({**FILES, **files}).prepare == ()
+
+    def test_seeds_that_follow_the_migrations(self, search: Search) -> None:
+        script = (
+            "#!/bin/sh\npython app/wait.py\nalembic upgrade head\npython app/initial_data.py\nuvicorn shop.main:app\n"
+        )
+
+        found = search({**FILES, **ALEMBIC, "scripts/prestart.sh": script}).prepare
+
+        assert [one.command for one in found] == [("alembic", "upgrade", "head"), ("python", "app/initial_data.py")]
+        assert found[1].seen == "scripts/prestart.sh:4: python app/initial_data.py"
+
+    def test_django(self, search: Search) -> None:
+        manage = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'mysite.settings')\n"
+        wsgi = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
+
+        found = search({"web/manage.py": manage, "web/mysite/wsgi.py": wsgi}).prepare
+
+        assert [(one.command, one.directory) for one in found] == [
+            (("python", "manage.py", "migrate", "--noinput"), "web")
+        ]
+
+    def test_flask_migrate(self, search: Search) -> None:
+        main = "import flask\nfrom flask_migrate import Migrate\n\ndef create_app():\n    return flask.Flask('shop')\n"
+        migrations = {f"migrations/{name}": text for name, text in ALEMBIC.items()}
+
+        found = search({"shop/__init__.py": main, **migrations}).prepare
+
+        assert [one.command for one in found] == [("flask", "--app", "shop:create_app()", "db", "upgrade")]
+
+    def test_litestar(self, search: Search) -> None:
+        main = "from advanced_alchemy import x\nfrom litestar import Litestar\napp = Litestar()\n"
+
+        found = search({"app.py": main, "db/migrations/versions/1_first.py": ""}).prepare
+
+        assert [one.command for one in found] == [
+            ("litestar", "--app", "app:app", "database", "upgrade", "--no-prompt")
+        ]
+
+    def test_aerich(self, search: Search) -> None:
+        found = search({**FILES, "pyproject.toml": PACKAGES + '[tool.aerich]\ntortoise_orm = "x"\n'}).prepare
+
+        assert [one.command for one in found] == [("aerich", "upgrade")]
+
+
+ARQ = "from arq.connections import RedisSettings\n\nclass WorkerSettings:\n    functions = [print]\n"
+CELERY = "from celery import Celery\n\napp = Celery('shop')\n"
+TASKIQ = "from taskiq_redis import ListQueueBroker, R\n\nbroker = ListQueueBroker('x').with_result_backend(R())\n"
+SAQ = "from saq import Queue\n\nsettings = {'queue': Queue.from_url('x'), 'functions': [print]}\n"
+
+
+class TestProcesses:
+    @pytest.mark.parametrize(
+        ("code", "command", "ready"),
+        [
+            (ARQ, "arq shop.worker.WorkerSettings", "Starting worker for"),
+            (CELERY, "celery -A shop.worker worker --loglevel=info", " ready."),
+            (TASKIQ, "taskiq worker shop.worker:broker", "Listening started."),
+            (SAQ, "saq shop.worker.settings -v", "Worker starting:"),
+        ],
+    )
+    def test_workers_in_code(self, search: Search, code: str, command: str, ready: str) -> None:
+        found = search({**FILES, "shop/worker.py": code}).processes
+
+        assert [(" ".join(one.command), one.directory, one.ready_output) for one in found] == [(command, ".", ready)]
+
+    def test_a_command_counts_before_code(self, search: Search) -> None:
+        procfile = "worker: celery -A shop.worker worker -l info --autoscale 1,1\nbeat: celery -A shop.worker beat\n"
+
+        found = search({**FILES, "shop/worker.py": CELERY, "Procfile": procfile}).processes
+
+        assert [one.command[3:] for one in found] == [("worker", "-l", "info", "--autoscale", "1,1")]
+
+    def test_none_without_their_broker(self, search: Search) -> None:
+        files = {"shop/main.py": APP, "shop/worker.py": CELERY}
+
+        assert search({**files, "Procfile": "worker: celery -A shop.worker worker"}).processes == ()
+
+
+class TestServices:
+    def test_from_dependencies(self, search: Search) -> None:
+        assert search(FILES).services == {
+            "postgres": 'pyproject.toml:4: dependencies = ["fastapi", "psycopg[binary]", "redis"]',
+            "redis": 'pyproject.toml:4: dependencies = ["fastapi", "psycopg[binary]", "redis"]',
+        }
+
+    def test_from_imports(self, search: Search) -> None:
+        assert search({"main.py": APP, "db.py": "import asyncpg\n"}).services == {"postgres": "db.py:1: import asyncpg"}
+
+    def test_sqlite_alone_and_drivers_of_tests_need_no_server(self, search: Search) -> None:
+        project = '[project]\ndependencies = ["aiosqlite"]\n[dependency-groups]\ntest = ["asyncpg"]\n'
+
+        assert search({"pyproject.toml": project, "main.py": APP}).services == {}
+
+    def test_others(self, search: Search) -> None:
+        compose = "services:\n  queue:\n    image: rabbitmq:4-management\n  db:\n    image: postgres:17\n"
+
+        assert search({"compose.yml": compose}).other_services == {
+            "rabbitmq": "compose.yml:2: image: rabbitmq:4-management"
+        }
+
+
+class TestHealthPaths:
+    USUAL = "/health"
+
+    @pytest.mark.parametrize(
+        ("files", "path"),
+        [
+            ({}, "/health"),
+            (
+                {"Dockerfile": "FROM python\nHEALTHCHECK \\\n  CMD curl http://localhost:8000/up || exit 1"},
+                "/up",
+            ),
+            (
+                {
+                    "compose.yml": "services: {web: {build: ., healthcheck: {test: [curl, 'http://127.0.0.1/alive?x=1']}}}"
+                },
+                "/alive",
+            ),
+            ({"k8s/web.yaml": "kind: Pod\nspec:\n  livenessProbe:\n    httpGet:\n      path: /livez\n"}, "/livez"),
+            ({"shop/main.py": APP + "@app.get('/readyz')\ndef ready(): pass\n"}, "/readyz"),
+        ],
+    )
+    def test_checks_and_routes_come_before_the_usual_ones(
+        self, search: Search, files: dict[str, str], path: str
+    ) -> None:
+        found = search({**FILES, **files}).health_paths
+
+        assert found[0] == path
+        assert {"/health", "/healthz", "/", "/docs"} <= {*found}
+
+    def test_prefixes_of_routers(self, search: Search) -> None:
+        routes = """
+            from fastapi import APIRouter
+            router = APIRouter(prefix='/utils')
+            @router.get('/health-check/')
+            def check(): pass
+        """
+        settings = "class Settings:\n    API: str = '/api/v1'\nsettings = Settings()\n"
+        main = """
+            from fastapi import FastAPI
+            from shop.routes import router
+            from shop.settings import settings
+            app = FastAPI()
+            app.include_router(router, prefix=settings.API)
+        """
+
+        found = search({**FILES, "shop/routes.py": routes, "shop/settings.py": settings, "shop/main.py": main})
+
+        assert found.health_paths[0] == "/api/v1/utils/health-check/"
+
+    def test_django(self, search: Search) -> None:
+        manage = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\n"
+        wsgi = manage + "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
+        files = {
+            "site/settings.py": "ROOT_URLCONF = 'site.urls'\n",
+            "site/urls.py": "urlpatterns = [path('status/', status)]\n",
+        }
+
+        assert search({"manage.py": manage, "site/wsgi.py": wsgi, **files}).health_paths[0] == "/status/"
+
+
+def test_broken_files_are_passed_over(search: Search) -> None:
+    broken = {
+        "pyproject.toml": "[project",
+        "compose.yml": "services: [",
+        "Dockerfile": 'FROM\nCMD ["uvicorn"\n',
+        "Procfile": "web: uvicorn 'shop.main:app",
+        "alembic.ini": "[alembic",
+        ".env.example": "=\nA\n",
+        "shop/bad.py": "def (",
+        "render.yaml": "\t",
+    }
+
+    assert [one.target for one in search({**FILES, **broken}).applications] == ["shop.main:app"]

@@ -1,0 +1,294 @@
+"""Variables are found where code reads them, and mapped to the servers of a run."""
+
+import pytest
+
+from tests.unit.adopting.conftest import Search
+
+APP = "from fastapi import FastAPI\nfrom shop import settings\n\napp = FastAPI()\n"
+PACKAGES = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "asyncpg", "redis"]\n'
+ASYNCPG = "postgresql+asyncpg://{postgres.user}:{postgres.password}@{postgres.host}:{postgres.port}/{postgres.database}"
+
+
+def variables(search: Search, settings: str, **files: str) -> dict[str, str]:
+    named = {name.replace("__", ".").replace("_slash_", "/"): text for name, text in files.items()}
+    found = search({"pyproject.toml": PACKAGES, "shop/main.py": APP, "shop/settings.py": settings, **named})
+    return {one.name: one.template for one in found.variables}
+
+
+PYDANTIC = "from pydantic import *\nfrom pydantic_settings import BaseSettings, SettingsConfigDict\n"
+
+
+class TestPydanticSettings:
+    def test_parts_of_an_address(self, search: Search) -> None:
+        found = variables(
+            search,
+            PYDANTIC
+            + """
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="shop_", env_file=".env")
+    debug: bool = False
+    pool_size: int = 5
+    postgres_server: str
+    db_port: int = 5432
+    db_user: str = "shop"
+    db_pass: SecretStr
+    db_base: str = "shop"
+    redis_host: str = "localhost"
+    redis_port: int = 6379
+    redis_db: int | None = None
+
+settings = Settings()
+""",
+        )
+
+        assert found == {
+            "SHOP_POSTGRES_SERVER": "{postgres.host}",
+            "SHOP_DB_PORT": "{postgres.port}",
+            "SHOP_DB_USER": "{postgres.user}",
+            "SHOP_DB_PASS": "{postgres.password}",
+            "SHOP_DB_BASE": "{postgres.database}",
+            "SHOP_REDIS_HOST": "{redis.host}",
+            "SHOP_REDIS_PORT": "{redis.port}",
+            "SHOP_REDIS_DB": "{redis.database}",
+        }
+
+    def test_urls(self, search: Search) -> None:
+        found = variables(
+            search,
+            PYDANTIC
+            + """
+class Settings(BaseSettings):
+    DATABASE_URL: PostgresDsn
+    DATABASE_ASYNC_URL: PostgresDsn = "postgresql+asyncpg://shop:shop@localhost/shop"
+    cache: RedisDsn = Field(alias="CACHE_LOCATION")
+    broker_url: str = "redis://localhost:6379/1"
+    queue_url: str = "amqp://guest@localhost"
+    archive_url: str = "sqlite:///archive.db"
+""",
+        )
+
+        assert found == {
+            "DATABASE_URL": "{postgres.url}",
+            "DATABASE_ASYNC_URL": ASYNCPG,
+            "CACHE_LOCATION": "{redis.url}",
+            "BROKER_URL": "{redis.url}",
+        }
+
+    def test_a_url_that_is_put_together_from_parts_is_left_out(self, search: Search) -> None:
+        found = variables(
+            search,
+            PYDANTIC
+            + """
+class Settings(BaseSettings):
+    DB_HOST: str = "localhost"
+    DB_URL: str | None = None
+    DB_URI: str = f"{DB_HOST}/shop"
+    DB_ASYNC_PREFIX: str = "postgresql+asyncpg://"
+""",
+        )
+
+        assert found == {"DB_HOST": "{postgres.host}"}
+
+    def test_nested_settings(self, search: Search) -> None:
+        found = variables(
+            search,
+            PYDANTIC
+            + """
+class Database(BaseModel):
+    host: str = "localhost"
+    password: str
+
+class Base(BaseSettings):
+    model_config = {"env_prefix": "APP__", "env_nested_delimiter": "__"}
+
+class Settings(Base):
+    database: Database
+""",
+        )
+
+        assert found == {"APP__DATABASE__HOST": "{postgres.host}", "APP__DATABASE__PASSWORD": "{postgres.password}"}
+
+    def test_required_ones_get_a_harmless_value(self, search: Search) -> None:
+        found = variables(
+            search,
+            PYDANTIC
+            + """
+from enum import Enum
+class Mode(str, Enum):
+    PRODUCTION = "production"
+    LOCAL = "local"
+
+class Settings(BaseSettings):
+    project_name: str
+    secret_key: SecretStr
+    encryption_key: str
+    admin_email: EmailStr
+    frontend: HttpUrl
+    workers: int
+    verbose: bool
+    origins: list[str]
+    mode: Mode
+    level: Literal["high", "low"]
+    optional: str | None = None
+""",
+        )
+
+        assert found == {
+            "PROJECT_NAME": "plumbline",
+            "SECRET_KEY": "plumbline-plumbline-plumbline-plumbline",
+            "ENCRYPTION_KEY": "cGx1bWJsaW5lcGx1bWJsaW5lcGx1bWJsaW5lcGx1bWI=",
+            "ADMIN_EMAIL": "plumbline@example.com",
+            "FRONTEND": "http://localhost",
+            "WORKERS": "60",
+            "VERBOSE": "false",
+            "ORIGINS": "[]",
+            "MODE": "local",
+            "LEVEL": "high",
+        }
+
+    def test_pydantic_1(self, search: Search) -> None:
+        found = variables(
+            search,
+            """
+from pydantic import BaseSettings, Field, PostgresDsn
+
+class Settings(BaseSettings):
+    database: PostgresDsn = Field(..., env="DB_DSN")
+    token: str
+
+    class Config:
+        env_prefix = "shop_"
+""",
+        )
+
+        assert found == {"DB_DSN": "{postgres.url}", "SHOP_TOKEN": "plumbline-plumbline-plumbline-plumbline"}
+
+
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ('import os\nos.environ["DATABASE_URL"]', "{postgres.url}"),
+        ('from os import environ\nenviron.get("PGHOST", "db")', "{postgres.host}"),
+        ('from os import getenv\ngetenv("REDIS_URL") or "redis://"', "{redis.url}"),
+        ('import environ\nenv = environ.Env()\nenv.db("DATABASE_URL", default="postgres:///shop")', "{postgres.url}"),
+        ("import environ\nenv = environ.Env()\nenv.db()", "{postgres.url}"),
+        ('import environ\nenviron.Env(CACHE_URL=(str, "redis://localhost"))', "{redis.url}"),
+        (
+            'from environs import Env\nenv = Env()\nwith env.prefixed("SHOP_"):\n    env.str("DB_HOST")',
+            "{postgres.host}",
+        ),
+        ('from decouple import config\nconfig("DB_PORT", cast=int, default=5432)', "{postgres.port}"),
+        ('from starlette.config import Config\nconfig = Config(".env")\nconfig("POSTGRES_DB")', "{postgres.database}"),
+        ('from shop.env import get_env\nget_env("SAQ_REDIS_URL", "redis://localhost")', "{redis.url}"),
+        ("import dj_database_url\ndj_database_url.config()", "{postgres.url}"),
+        (
+            'import os\nos.environ["REDIS_ADDRESS"] if os.getenv("REDIS_ADDRESS", "localhost:6379") else 0',
+            "{redis.host}:{redis.port}",
+        ),
+    ],
+)
+def test_calls_that_read_a_variable(search: Search, line: str, template: str) -> None:
+    assert list(variables(search, line).values()) == [template]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'import os\nif os.getenv("MAIL"):\n    os.environ["MAIL_HOST"]',
+        'import os\ndef later():\n    return os.environ["LATER"]',
+        'import os\nos.environ.setdefault("MODE", "local")\nos.environ["MODE"]',
+        'from decouple import config\nconfig("TIMEOUT", default=3)',
+        "from flask import current_app\ncurrent_app.config.get('DATABASE_URL')",
+        'import os\nos.environ["MYSQL_HOST"] if 0 else os.getenv("MONGO_URL")',
+    ],
+)
+def test_reads_that_need_no_value(search: Search, line: str) -> None:
+    assert variables(search, line) == {}
+
+
+def test_only_what_the_application_imports_counts(search: Search) -> None:
+    assert variables(search, "", tools_slash_deploy__py='import os\nos.environ["DATABASE_PASSWORD"]') == {}
+
+
+def test_without_postgresql_a_database_is_left_alone(search: Search) -> None:
+    files = {"shop/main.py": APP, "shop/settings.py": 'import os\nos.getenv("DATABASE_URL", "sqlite:///shop.db")'}
+
+    assert search(files).variables == ()
+
+
+class TestExamples:
+    SETTINGS = (
+        PYDANTIC
+        + """
+class Settings(BaseSettings):
+    api_name: str
+    signing: str
+    environment: str = "production"
+    database_url: str
+"""
+    )
+
+    def test_values_of_an_example(self, search: Search) -> None:
+        example = """
+API_NAME="the shop" # its name
+SIGNING=changethis
+ENVIRONMENT=LOCAL
+DATABASE_URL=postgresql+asyncpg://a:b@db/c
+"""
+
+        assert variables(search, self.SETTINGS, __env__example=example) == {
+            "DATABASE_URL": ASYNCPG,
+            "API_NAME": "the shop",
+            "SIGNING": "plumbline",
+            "ENVIRONMENT": "LOCAL",
+        }
+
+    def test_values_of_a_real_file_are_secret(self, search: Search) -> None:
+        files = {"pyproject.toml": PACKAGES, "shop/main.py": APP, "shop/settings.py": self.SETTINGS}
+        secrets = "API_NAME=s3cr3t\nSIGNING=s3cr3t\nDATABASE_URL=postgresql+asyncpg://a:s3cr3t@db/c\n"
+
+        found = search({**files, ".env": secrets})
+
+        assert "s3cr3t" not in repr(found)
+        assert found.variables[0].template == ASYNCPG
+
+    def test_no_default_is_shown(self, search: Search) -> None:
+        settings = 'import os\nos.getenv("REDIS_URL", "redis://:s3cr3t@localhost")\nos.getenv("DB_PASSWORD", "s3cr3t")'
+        files = {"pyproject.toml": PACKAGES, "shop/main.py": APP, "shop/settings.py": settings}
+
+        found = search({**files, "compose.yml": "services:\n  r:\n    image: mysql\n    environment: [P=s3cr3t]\n"})
+
+        assert [one.name for one in found.variables] == ["DB_PASSWORD", "REDIS_URL"]
+        assert "s3cr3t" not in repr(found)
+
+
+def test_the_driver_of_sqlalchemy(search: Search) -> None:
+    settings = "import os\nfrom sqlalchemy.ext.asyncio import *\ncreate_async_engine(os.environ['DATABASE_URL'])"
+
+    assert variables(search, settings) == {"DATABASE_URL": ASYNCPG}
+
+
+def test_django_in_production(search: Search) -> None:
+    settings = """
+import environ
+env = environ.Env()
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=[])
+SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", default=True)
+"""
+    found = variables(search, settings)
+
+    assert found == {"DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost", "DJANGO_SECURE_SSL_REDIRECT": "false"}
+
+
+@pytest.mark.parametrize(
+    ("line", "password", "database"),
+    [
+        ('os.getenv("REDIS_HOST", "localhost")', False, False),
+        ('os.getenv("REDIS_HOST"), os.getenv("REDIS_PASSWORD"), os.getenv("REDIS_DB")', True, True),
+        ('os.getenv("REDIS_URL")', True, True),
+    ],
+)
+def test_what_the_application_takes_of_redis(search: Search, line: str, password: bool, database: bool) -> None:
+    found = search({"pyproject.toml": PACKAGES, "shop/main.py": APP, "shop/settings.py": f"import os\n{line}"})
+
+    assert (found.redis_password, found.redis_database) == (password, database)
