@@ -9,13 +9,13 @@ import msgspec
 from plumbline.adopting.files.applications import applications
 from plumbline.adopting.files.commands import prepare, processes
 from plumbline.adopting.files.dependencies import dependencies, other_servers, servers
-from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
 from plumbline.adopting.files.starts import compose_services, dockerfiles, starts
 from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.files.variables import variables
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 from plumbline.processes import without_secrets
 
 

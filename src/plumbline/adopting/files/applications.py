@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from plumbline.adopting.findings import FoundApplication, Kind
 from plumbline.adopting.files.imports import import_folder, module_name
 from plumbline.adopting.files.servers import Named, named_targets
 from plumbline.adopting.files.starts import Start
 from plumbline.adopting.files.tree import Import, Module, Tree, dotted, imports_of, is_test, statements
+from plumbline.adopting.findings import FoundApplication, Kind
 
 # Classes and functions that make an application, by the package that they are imported from.
 MAKERS: Mapping[str, tuple[Kind, str]] = {

@@ -6,10 +6,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
-from plumbline.adopting.findings import FoundApplication, FoundCommand
 from plumbline.adopting.files.imports import import_folder, module_name
 from plumbline.adopting.files.starts import Start
 from plumbline.adopting.files.tree import Module, Tree, constant, dotted, imports_of, statements
+from plumbline.adopting.findings import FoundApplication, FoundCommand
 
 SEED = re.compile(
     r"initial|init_|seed|fixture|populate|create_first|first_|load_?data|loaddata|bootstrap_data|superuser"

@@ -8,9 +8,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from plumbline.adopting.files.dependencies import Dependency, project_folders
-from plumbline.adopting.findings import FoundInstall
 from plumbline.adopting.files.starts import Docker
 from plumbline.adopting.files.tree import Tree, imports_of
+from plumbline.adopting.findings import FoundInstall
 from plumbline.comparing.trees.asked import is_buildable
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError

@@ -7,10 +7,10 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from plumbline.adopting.findings import Kind
 from plumbline.adopting.files.imports import import_folder
 from plumbline.adopting.files.starts import Start, compose_services, dockerfiles
 from plumbline.adopting.files.tree import Tree, constant
+from plumbline.adopting.findings import Kind
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)(?::([A-Za-z_][\w.]*)(\(.*\))?)?")
 SERVERS: Mapping[str, Kind] = {

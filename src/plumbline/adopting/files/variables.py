@@ -4,12 +4,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
-from plumbline.adopting.findings import FoundVariable
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
 from plumbline.adopting.files.reads import Read, read_by_code, schemes
 from plumbline.adopting.files.starts import ComposeService
 from plumbline.adopting.files.templates import Place, harmless, mode, place_of, template_of
 from plumbline.adopting.files.tree import Module, Tree
+from plumbline.adopting.findings import FoundVariable
 
 LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
 REDIRECT = re.compile(r"(\w+_)?SSL_REDIRECT|(\w+_)?FORCE_(HTTPS|SSL)|(\w+_)?HTTPS_ONLY")
