@@ -1,4 +1,4 @@
-"""GET requests to the run's own application, each route once. Nothing else is ever requested."""
+"""Requests to the run's own application, each route once: GET, and POST with an example that the schema documents."""
 
 import contextlib
 import time
@@ -10,7 +10,7 @@ import httpx
 from plumbline.adopting.routes import may_change_something
 from plumbline.adopting.tried import Answer, Route
 
-MOST_ROUTES = 100
+MOST_ROUTES, MOST_EXAMPLES = 100, 5
 LIMIT_S, END_LIMIT_S = 3.0, 0.5
 WHOLE_LIMIT_S = 60.0
 MOST_BYTES = 4 << 20
@@ -18,7 +18,7 @@ DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
 
 
 class Asker:
-    """A client of the application at `url`, which sends GET requests only and follows no redirect."""
+    """A client of the application at `url`, which follows no redirect."""
 
     def __init__(self, url: str, running: Callable[[], bool]) -> None:
         """`running` returns whether the application is still running."""
@@ -34,22 +34,35 @@ class Asker:
         for route in chosen[:MOST_ROUTES]:
             if not self._running() or time.monotonic() > until_s:
                 break
-            answers.append(self.get(route)[0])
+            answers.append(self.get(route))
         return answers, [*left_out, *chosen[len(answers) :]]
+
+    def post_examples(self, routes: Iterable[Route]) -> list[Answer]:
+        """Send the documented examples to parameterless POST routes, up to the first that is accepted."""
+        answers = list[Answer]()
+        wanted = [one for one in routes if one.method == "POST" and one.body is not None and not one.has_parameters]
+        for route in [one for one in wanted if not may_change_something(one)][:MOST_EXAMPLES]:
+            if self._running() and not (answers and answers[-1].is_success):
+                answers.append(self._send(route)[0])
+        return answers
 
     def first_that_answers(self, paths: Sequence[str]) -> str:
         """Return the first path that answers with status 200, or ""."""
-        return next((path for path in paths if self._running() and self.get(Route("GET", path))[0].status == 200), "")
+        return next((path for path in paths if self._running() and self.get(Route("GET", path)).status == 200), "")
 
     def document(self, path: str) -> Any:
         """Return the JSON document at a path, or None."""
-        answer, content = self.get(Route("GET", path), accept=DOCUMENTS)
+        answer, content = self._send(Route("GET", path), accept=DOCUMENTS)
         with contextlib.suppress(ValueError):
             return httpx.Response(200, content=content).json() if answer.status == 200 else None
         return None
 
-    def get(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
-        """Send one request. An answer that does not end within the limit is an error."""
+    def get(self, route: Route) -> Answer:
+        """Send a GET request."""
+        return self._send(route)[0]
+
+    def _send(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
+        """Send one request, with the route's method and example. An answer that does not end within the limit is an error."""
         began_s, status, error, content = time.monotonic(), 0, "", b""
         url = f"{self._url}/{route.path.removeprefix('/')}"
         try:
@@ -57,7 +70,7 @@ class Asker:
             verify = url.startswith("https:")
             with (
                 httpx.Client(timeout=LIMIT_S, trust_env=False, verify=verify, headers={"accept": accept}) as client,
-                client.stream("GET", url) as response,
+                client.stream(route.method, url, json=route.body) as response,
             ):
                 status = response.status_code
                 for part in response.iter_bytes():

@@ -17,6 +17,8 @@ CHANGES = re.compile(
 )
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
+PARTS = ("allOf", "anyOf", "oneOf")  # of an OpenAPI schema
+
 
 def merge(documents: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, Any]]) -> tuple[Route, ...]:
     """Return the routes of OpenAPI documents, each with a `prefix`, and those that only the framework lists."""
@@ -58,7 +60,18 @@ def _body(document: Any, operation: Mapping[str, Any]) -> Any:
     media = next((one for kind, one in _items(content) if JSON.match(kind)), None)
     if (example := _example(document, media)) is not None:
         return example
-    return _of_schema(document, _get(media, "schema"), MOST_NESTED)
+    schema = _get(media, "schema")
+    # Defaults alone are no example: nobody has said that this request makes sense.
+    return _of_schema(document, schema, MOST_NESTED) if _has_example(document, schema, MOST_NESTED) else None
+
+
+def _has_example(document: Any, schema: Any, levels: int) -> bool:
+    schema = _resolved(document, schema)
+    if levels == 0 or _example(document, schema) is not None:
+        return levels > 0
+    parts = [one for name in PARTS for one in _list(_get(schema, name))]
+    properties = [one for _, one in _items(_get(schema, "properties"))]
+    return any(_has_example(document, one, levels - 1) for one in [*parts, *properties])
 
 
 def _example(document: Any, holder: Any) -> Any:
@@ -80,7 +93,7 @@ def _of_schema(document: Any, schema: Any, levels: int) -> Any:
         return default
     properties = _get(schema, "properties")
     if not isinstance(properties, dict):
-        parts = [one for name in ("allOf", "anyOf", "oneOf") for one in _list(_get(schema, name))]
+        parts = [one for name in PARTS for one in _list(_get(schema, name))]
         return next((one for part in parts if (one := _of_schema(document, part, levels - 1)) is not None), None)
     values = {name: _of_schema(document, one, levels - 1) for name, one in properties.items()}
     required = _list(_get(schema, "required"))

@@ -40,13 +40,14 @@ def try_application(
     health_paths: Sequence[str] = (),
     python: str = "",
     ask: bool = True,
+    examples: bool = False,
     environ: Mapping[str, str] = os.environ,
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
 
     `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
     if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
-    application. What the project can cause is returned as evidence, and never raised.
+    application. `examples`: whether to send POST requests with the examples of its schema, too. What the project can cause is returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
@@ -57,7 +58,7 @@ def try_application(
     except (ServiceError, OSError) as error:
         return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
     try:
-        return trial.run(health_paths, ask=ask)
+        return trial.run(health_paths, ask=ask, examples=examples)
     finally:
         trial.services.stop()
 
@@ -74,7 +75,7 @@ class _Trial:
         self.services = Services(settings, root, environ=environ, app_python=python, child_environ=self._child_environ)
         self._scrub = redactor(known_secrets(environ, settings) | _secrets_beside(settings, self._folders, environ))
 
-    def run(self, health_paths: Sequence[str], *, ask: bool) -> Tried:
+    def run(self, health_paths: Sequence[str], *, ask: bool, examples: bool) -> Tried:
         failed, message = self._start()
         app, look = self._application(), dict[str, Any]()
         health_path, answers, left_out = "", list[Answer](), list[Route]()
@@ -90,6 +91,7 @@ class _Trial:
             if ask:
                 with self.services.watched():
                     answers, left_out = asker.ask(routes)
+                    answers += asker.post_examples(routes) if examples else []
             if not failed and not app.running():
                 failed, message = "answers", self._died(app, answers)
         failed, message = self._foreign(failed, message)

@@ -25,6 +25,10 @@ class Answer(Struct, frozen=True):
     seconds: float
     error: str = ""
 
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
 
 class ReadVariable(Struct, frozen=True):
     """An environment variable that the application's settings read."""

@@ -396,3 +396,57 @@ def test_the_environment_of_the_application_may_lack_plumbline(tmp_path: Path) -
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["error"] == ""
     assert found["routes"] == found["settings"] == []
+
+
+EXAMPLES = """
+    from fastapi import FastAPI
+    from pydantic import BaseModel, Field
+
+    app = FastAPI()
+
+
+    class Item(BaseModel):
+        name: str = Field(examples=["pen"])
+
+
+    class Page(BaseModel):
+        size: int = 10
+
+
+    @app.get("/health")
+    async def health():
+        return {}
+
+
+    @app.post("/refused", status_code=409)
+    async def refused(item: Item):
+        return item
+
+
+    @app.post("/without-example")
+    async def without_example(page: Page):
+        raise RuntimeError("this was not documented as an example")
+
+
+    @app.post("/items", status_code=201)
+    async def add_item(item: Item):
+        return item
+
+
+    @app.post("/later")
+    async def later(item: Item):
+        return item
+"""
+
+
+def test_documented_examples_are_posted_if_asked(tmp_path: Path, cache_home: Path) -> None:
+    """They are sent up to the first that is accepted."""
+    assert cache_home.is_dir()
+    (tmp_path / "app.py").write_text(textwrap.dedent(EXAMPLES), encoding="utf-8")
+    (tmp_path / "settings.toml").write_text('backend = "off"\n[app]\nasgi = "app:app"\n', encoding="utf-8")
+    settings = load_settings(tmp_path / "settings.toml")
+
+    tried = try_application(settings, tmp_path, examples=True)
+
+    posted = {one.route.path: one.status for one in tried.answers if one.route.method == "POST"}
+    assert posted == {"/refused": 409, "/items": 201}
