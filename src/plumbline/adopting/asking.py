@@ -62,7 +62,7 @@ class Asker:
         return self._send(route)[0]
 
     def _send(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
-        """Send one request, with the route's method and example. An answer that does not end within the limit is an error."""
+        """Send one request, with the route's example. An answer that does not end within the limit is an error."""
         began_s, status, error, content = time.monotonic(), 0, "", b""
         url = f"{self._url}/{route.path.removeprefix('/')}"
         try:

@@ -47,7 +47,8 @@ def try_application(
 
     `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
     if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
-    application. `examples`: whether to send POST requests with the examples of its schema, too. What the project can cause is returned as evidence, and never raised.
+    application. `examples`: whether to send POST requests with the examples of its schema, too. What the project can
+    cause is returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
