@@ -16,6 +16,7 @@ GOOD = dump_results(results(benchmark("test_a.py::test_b")))
 NAN = GOOD.replace('"median": 5.74e-05', '"median": NaN')
 INFINITE = GOOD.replace('"median": 5.74e-05', '"median": 1e999')
 NEGATIVE = GOOD.replace('"median": 5.74e-05', '"median": -1')
+NO_OPERATIONS = GOOD.replace('"samples": 100', '"samples": 100, "operations": 0')
 
 
 @pytest.fixture
@@ -40,8 +41,20 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (NAN, "results.json is not a results file: "),
         (INFINITE, "results.json is damaged or was edited by hand: "),
         (NEGATIVE, "results.json is damaged or was edited by hand: "),
+        (NO_OPERATIONS, "results.json is damaged or was edited by hand: "),
     ],
-    ids=["missing", "empty", "no JSON", "a list", "another schema", "cut off", "NaN", "infinity", "a time below 0"],
+    ids=[
+        "missing",
+        "empty",
+        "no JSON",
+        "a list",
+        "another schema",
+        "cut off",
+        "NaN",
+        "infinity",
+        "a time below 0",
+        "0 operations",
+    ],
 )
 def test_results_that_cannot_be_read(
     path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str

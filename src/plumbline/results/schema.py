@@ -207,7 +207,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     minimum: Seconds = 0.0
     maximum: Seconds = 0.0
     rate_per_s: NotNegative = 0.0  # operations per second
-    operations: int = 1  # operations in each sample
+    operations: Annotated[int, Meta(ge=1)] = 1  # operations in each sample
     operation: str = ""  # what one operation is, such as "row"; "" if the test does not say
     samples: int = 0  # number of samples; over all processes, in a baseline
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
