@@ -20,7 +20,7 @@ from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, foreign
-from plumbline.comparing.workers.pair_servers import ROUNDS, Databases, pair_servers
+from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
 from plumbline.comparing.workers.process import WorkerProcess, worker_command, worker_environment
 from plumbline.comparing.workers.profiles import slower_functions
 from plumbline.comparing.workers.protocol import Order, Start
@@ -28,7 +28,6 @@ from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.results.schema import FunctionTime
-from plumbline.services.services import Services
 from plumbline.settings import Settings
 
 PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
@@ -56,8 +55,8 @@ def pair_runner(
         stack.callback(end_descendants, adopt_orphans())  # the processes that a killed worker left behind
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
-        services = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
-        runner = stack.enter_context(PairRunner(settings, sides, services, core.core, profile))
+        servers = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
+        runner = stack.enter_context(PairRunner(settings, sides, servers, core.core, profile))
         runner.rehearse(settings, plans, whole=whole)
         yield runner
 
@@ -93,11 +92,10 @@ class WorkerPair:
 class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     """Runs pairs: starts two workers, lets them measure alternately, and ends them."""
 
-    def __init__(self, settings: Settings, sides: Sides, services: Services, core: int | None, profile: str) -> None:
+    def __init__(self, settings: Settings, sides: Sides, servers: PairServers, core: int | None, profile: str) -> None:
         self.rehearsal: Rehearsal
         self._sides = sides
-        self._services = services
-        self._databases = Databases(services)
+        self._servers = servers
         self._core = core
         self._profile = profile
         # The time in which a worker must start its application, after importing its tests.
@@ -123,7 +121,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         `whole`: run all benchmarks. Raises ComparisonInvalid, NoBase if the base can't be run, or CopyFailed if the
         copy of the working tree can't be run.
         """
-        with tempfile.TemporaryDirectory(dir=self._services.directory) as name:
+        with tempfile.TemporaryDirectory(dir=self._servers.directory) as name:
             rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
             try:
                 with (
@@ -139,7 +137,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     copy = "the copy of the working tree can't be run, although the working tree can"
                     raise CopyFailed(f"{copy}: {error}\n{rehearsal.advice}") from None
                 raise
-            self._databases.keep_prepared(self._count % ROUNDS)
+            self._servers.keep_prepared(self._count % self._servers.rounds)
             rehearsal.conclude()
 
     def _run_once(self, pair: WorkerPair, plans: Plans, *, whole: bool) -> None:
@@ -180,7 +178,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         if not plans:
             return {}
         short = [plan.within(PROFILED_S, MOST_BLOCKS) for plan in plans]
-        with tempfile.TemporaryDirectory(dir=self._services.directory) as name:
+        with tempfile.TemporaryDirectory(dir=self._servers.directory) as name:
             with contextlib.suppress(ComparisonInvalid):
                 self._measure(short, profiles=Path(name))
                 self._settle()
@@ -199,7 +197,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             # Start the next workers on the other cores, if there are any.
-            if then and self._core is not None and (others := os.sched_getaffinity(0) - {self._core}):
+            overlap = then and self._servers.rounds > 1 and self._core is not None
+            if overlap and (others := os.sched_getaffinity(0) - {self._core}):
                 self._ahead = self._start(then, others, None, None)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
@@ -251,7 +250,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
     def _start(self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None) -> WorkerPair:
         self._count += 1
-        round_ = self._count % ROUNDS
+        round_ = self._count % self._servers.rounds
         self._settle(round_=round_)
         hash_seed = self._rng.randrange(1, 2**32)
         with contextlib.ExitStack() as stack:
@@ -259,18 +258,18 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             for side in (self._sides.base, self._sides.head):
                 command = worker_command(side, self._sides.head.root, plans, self._profile)
                 environ = worker_environment(side, self._sides, hash_seed, traces)
-                worker = WorkerProcess(side, command, environ, self._services.scrub, self._start_limit_s)
+                worker = WorkerProcess(side, command, environ, self._servers.scrub, self._start_limit_s)
                 stack.callback(worker.close)
                 if cores:
                     worker.pin(cores)
                 workers.append(worker)
             # Meanwhile the workers import. They start nothing before the first message.
-            self._databases.make(round_)
+            self._servers.make(round_)
             slowed = [plan for plan in plans if plan.slow_down]
             for worker in workers:
                 name = worker.side.name
-                servers = self._databases.addresses(name, round_, prepared=traces is not None)
-                folder = (profiles or self._services.directory / f"pair-{self._count}") / name
+                servers = self._servers.addresses(name, round_, prepared=traces is not None)
+                folder = (profiles or self._servers.directory / f"pair-{self._count}") / name
                 folder.mkdir(mode=0o700, parents=True)
                 start = Start(
                     keys=[plan.key for plan in plans],

@@ -1,12 +1,15 @@
-"""The servers that both sides of a paired comparison share, with separate databases for each worker.
+"""The Redis and PostgreSQL servers of a paired comparison, with separate databases for each worker.
 
 While one pair is measured, the workers of the last two pairs end and the workers of the next one start. So each side
 has the databases of ROUNDS rounds, which its pairs use in turn. Each is a copy of a database that is prepared once.
+
+Usually both sides share the servers. If the application hard-codes a database, each worker has a server of its own. For
+PostgreSQL there is one for each side, whose pairs then do not overlap: its databases can only be copied within it.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,8 +19,8 @@ from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services.address import Address
 from plumbline.services.clients import client_errors, redis_client, run_sql
 from plumbline.services.errors import NotReady, ServiceError, describe
-from plumbline.services.services import Services
-from plumbline.settings import Settings, placeholders
+from plumbline.services.services import SERVERS, ServerName, Services
+from plumbline.settings import OWN_NAME, Settings, placeholders
 
 ROUNDS = 4
 # Numbers of the Redis databases by side: of each round, and of the prepared one. 0, the default, stays unused.
@@ -25,112 +28,242 @@ REDIS_NUMBERS = {"base": (1, 3, 5, 7, 9), "head": (2, 4, 6, 8, 10)}
 REDIS_DATABASES = 11
 POSTGRES_CONNECTIONS = 100  # for each worker; PostgreSQL's default
 LIMIT_S = 30.0
+PRODUCTS = {"redis": "Redis", "postgres": "PostgreSQL"}
+DATA = {"redis": "keys with fixed names", "postgres": "rows"}
 
 
 @contextlib.contextmanager
-def pair_servers(settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> Iterator[Services]:
-    """Start Redis and PostgreSQL on a core, with priority for them and the workers. Raises ComparisonInvalid."""
-    services = Services(settings_of_both(settings), root, preferred=backends)
+def pair_servers(
+    settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]
+) -> Iterator["PairServers"]:
+    """Start the shared servers on a core, with priority for all servers and the workers. Raises ComparisonInvalid."""
+    servers = PairServers(settings, root, core, backends)
     try:
-        services.begin()
-        services.wait_ready()
-        if core is not None:
-            for service in services.running():
-                service.pin({core})
-        # The workers inherit the priority of this process.
-        server_pids = [pid for service in services.running() for pid in service.pids()]
-        set_precedence([os.getpid(), *server_pids], ahead=True)
-        yield services
-    except (NotReady, ServiceError) as error:
-        raise ComparisonInvalid(services.scrub(str(error))) from None
+        servers.start()
+        yield servers
     finally:
         set_precedence([os.getpid()], ahead=False)
-        services.stop()
+        servers.stop()
 
 
 def settings_of_both(settings: Settings) -> Settings:
     """Return the settings of the shared servers, with enough databases and connections for all workers.
 
-    External servers are off here, because the workers connect to them directly.
+    External servers are off here, because the workers connect to them directly. So are those that each side has.
     """
     redis, postgres = settings.redis, settings.postgres
     databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
     redis = replace(redis, config={**redis.config, "databases": databases})
     connections = len(REDIS_NUMBERS) * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
     postgres = replace(postgres, config={**postgres.config, "max_connections": connections})
-    if settings.backend_of("redis") == "external":
-        redis = replace(redis, backend="off")
-    if settings.backend_of("postgres") == "external":
-        postgres = replace(postgres, backend="off")
-    return replace(settings, redis=redis, postgres=postgres)
+    external = {name for name in SERVERS if settings.backend_of(name) == "external"}
+    return _without(replace(settings, redis=redis, postgres=postgres), external | set(servers_of_each(settings)))
+
+
+def servers_of_each(settings: Settings) -> list[ServerName]:
+    """Return the servers that each side needs for itself, because the application hard-codes the database."""
+    hard_coded = {name for name in SERVERS if _hosts_only(settings, name)}
+    hard_coded |= {"postgres"} if settings.postgres.database != OWN_NAME else set()
+    return [name for name in SERVERS if name in hard_coded and settings.backend_of(name) not in {"external", "off"}]
 
 
 def shared_by_sides(settings: Settings) -> list[str]:
-    """Return a sentence for each Redis database that base and head share against intention."""
-    tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
-    named = [(key, placeholders(text), "://" in text) for table in tables for key, text in table.items()]
-    everything = set().union(*(names for _, names, _ in named))
-    if "redis.prefix" in everything or settings.backend_of("redis") == "off":
-        return []
-    shared = ["Redis is external, and base and head use the same database of it"]
-    if settings.backend_of("redis") != "external":
-        hosts = [(key, names if is_url else everything) for key, names, is_url in named if "redis.host" in names]
-        keys = [key for key, names in hosts if not names & {"redis.database", "redis.url"}]
-        shared = [f"{key} names no {{redis.database}}, so base and head use the same one" for key in keys]
-    return [f"{text}: keys with fixed names that one writes, the other reads" for text in shared]
+    """Return a sentence for each external database that base and head share against intention."""
+    shared = {name: _hosts_only(settings, name) for name in SERVERS if settings.backend_of(name) == "external"}
+    found = {name: f"{keys[0]} names no {{{name}.database}}" for name, keys in shared.items() if keys}
+    if "redis" in shared and "redis.prefix" not in _named(settings):
+        found["redis"] = ""
+    return [
+        f"{PRODUCTS[name]} is external, and base and head use the same database of it{f': {why}' if why else ''}:"
+        f" {DATA[name]} that one writes, the other reads"
+        for name, why in found.items()
+    ]
 
 
-class Databases:
-    """The databases of all rounds. Methods raise ComparisonInvalid, and do nothing without a server."""
+class PairServers:
+    """The servers of both sides, and the databases of all rounds. Methods raise ComparisonInvalid."""
 
-    def __init__(self, services: Services) -> None:
-        self._redis = services.redis.address if services.redis else None
-        self._postgres = services.postgres.address if services.postgres else None
+    def __init__(self, settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> None:
+        of_each = servers_of_each(settings)
+        self.rounds = 1 if "postgres" in of_each else ROUNDS
+        self._settings_of_each = _without(settings, set(SERVERS) - {*of_each})
+        self._root, self._core, self._backends = root, core, dict(backends)
+        self._shared = Services(settings_of_both(settings), root, preferred=backends)
+        self.directory = self._shared.directory  # for files of the comparison
+        self._of_each: dict[tuple[str, int], Services] = {}  # by side and round
+        self._has_own = bool(of_each)
         self._prepared = False
+        self._prepared_keys: dict[str, dict[int, list[tuple[bytes, int, bytes]]]] = {}  # by side: see `_dump`
+
+    def start(self) -> None:
+        """Start the servers that both sides share."""
+        self._start([self._shared])
+        set_precedence([os.getpid()], ahead=True)  # the workers inherit it
+
+    def stop(self) -> None:
+        for services in (*self._of_each.values(), self._shared):
+            services.stop()
+
+    def scrub(self, text: str) -> str:
+        """Return a text without the passwords of the servers."""
+        for services in (self._shared, *self._of_each.values()):
+            text = services.scrub(text)
+        return text
 
     def addresses(self, side: str, round_: int, *, prepared: bool = False) -> dict[str, Address]:
         """Return the addresses of a worker's databases, by server. `prepared`: those that later rounds copy."""
         found = {}
-        if self._redis is not None:
+        own = self._of_each.get((side, round_))
+        if own and own.redis:
+            found["redis"] = own.redis.address
+        elif self._shared.redis:
             number = REDIS_NUMBERS[side][-1 if prepared else round_]
-            found["redis"] = self._redis.with_database(str(number))
-        if self._postgres is not None:
-            found["postgres"] = self._postgres.with_database(f"perf_{side}_{round_}")
+            found["redis"] = self._shared.redis.address.with_database(str(number))
+        if own and own.postgres:
+            found["postgres"] = own.postgres.address
+        elif self._shared.postgres:
+            found["postgres"] = self._shared.postgres.address.with_database(f"perf_{side}_{round_}")
         return found
 
     def make(self, round_: int) -> None:
         """Create the databases of a round again, as copies of the prepared ones if they exist, otherwise empty."""
+        self._start_own(round_)
         for side, numbers in REDIS_NUMBERS.items():
-            template = f'TEMPLATE "perf_{side}_prepared"' if self._prepared else ""
-            self._sql(f'DROP DATABASE IF EXISTS "perf_{side}_{round_}" WITH (FORCE)')
-            self._sql(f'CREATE DATABASE "perf_{side}_{round_}" {template}')
-            self._copy_redis(numbers[-1], numbers[round_])
+            addresses = self.addresses(side, round_)
+            if postgres := addresses.get("postgres"):
+                template = f'TEMPLATE "perf_{side}_prepared"' if self._prepared else ""
+                _sql(postgres, f'DROP DATABASE IF EXISTS "{postgres.database}" WITH (FORCE)')
+                _sql(postgres, f'CREATE DATABASE "{postgres.database}" {template}')
+            if redis := addresses.get("redis"):
+                with _filling(redis):
+                    if self._shared.redis:
+                        _copy(self.addresses(side, round_, prepared=True)["redis"], redis, numbers[round_])
+                    else:
+                        _restore(self._prepared_keys.get(side, {}), redis)
 
     def keep_prepared(self, round_: int) -> None:
         """Make the databases of this round the prepared ones."""
         for side in REDIS_NUMBERS:
-            self._sql(f'ALTER DATABASE "perf_{side}_{round_}" RENAME TO "perf_{side}_prepared"')
+            addresses = self.addresses(side, round_)
+            if postgres := addresses.get("postgres"):
+                _sql(postgres, f'ALTER DATABASE "{postgres.database}" RENAME TO "perf_{side}_prepared"')
+            if (redis := addresses.get("redis")) and not self._shared.redis:
+                with _filling(redis):
+                    self._prepared_keys[side] = _dump(redis)
         self._prepared = True
 
-    def _copy_redis(self, prepared: int, number: int) -> None:
-        if self._redis is None:
+    def _start_own(self, round_: int) -> None:
+        """Start the servers that each side of this round has for itself, once."""
+        if not self._has_own or ("base", round_) in self._of_each:
             return
-        source, target = (self._redis.with_database(str(one)).url for one in (prepared, number))
-        try:
-            with redis_client(target, LIMIT_S) as client:
-                client.flushdb()
-            with redis_client(source, LIMIT_S) as client:
-                pipeline = client.pipeline(transaction=False)
-                for key in client.scan_iter(count=1000):
-                    pipeline.copy(key, key, destination_db=number, replace=True)
-                pipeline.execute()
-        except client_errors("redis") as error:
-            raise ComparisonInvalid(f"database {number} of Redis can't be filled: {describe(error)}") from None
+        new = {
+            (side, round_): Services(self._settings_of_each, self._root, preferred=self._backends)
+            for side in REDIS_NUMBERS
+        }
+        self._of_each |= new
+        self._start(new.values())
+        backends = {service.name: service.backend for services in new.values() for service in services.running()}
+        for name, backend in backends.items():  # the same for all, also if `auto` would now choose another
+            server = replace(getattr(self._settings_of_each, name), backend=backend)
+            self._settings_of_each = replace(self._settings_of_each, **{name: server})
 
-    def _sql(self, statement: str) -> None:
-        if self._postgres is None:
-            return
+    def _start(self, several: Iterable[Services]) -> None:
+        several = list(several)
         try:
-            run_sql(self._postgres.url, statement, limit_s=LIMIT_S)
-        except client_errors("postgres") as error:
-            raise ComparisonInvalid(f"{statement} failed: {describe(error)}") from None
+            for services in several:
+                services.begin()
+            for services in several:
+                services.wait_ready()
+        except (NotReady, ServiceError) as error:
+            raise ComparisonInvalid(self.scrub(str(error))) from None
+        running = [service for services in several for service in services.running()]
+        for service in running:
+            if self._core is not None:
+                service.pin({self._core})
+            set_precedence(service.pids(), ahead=True)
+
+
+def _without(settings: Settings, names: Collection[str]) -> Settings:
+    """Return the settings with these servers off."""
+    return replace(settings, **{name: replace(getattr(settings, name), backend="off") for name in names})
+
+
+def _named(settings: Settings, *, bare: bool = False) -> set[str]:
+    """Return the placeholders in all templates, or in those that are `bare`: not URLs."""
+    return set().union(*(names for _, names, is_url in _templates(settings) if not (bare and is_url)))
+
+
+def _templates(settings: Settings) -> Iterator[tuple[str, set[str], bool]]:
+    """Yield the name of each variable, the placeholders of its template, and whether that is a URL."""
+    for table in (settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)):
+        yield from ((key, placeholders(text), "://" in text) for key, text in table.items())
+
+
+def _hosts_only(settings: Settings, server: str) -> list[str]:
+    """Return the variables that name the address of a server without a database, which is then hard-coded."""
+    if server == "redis" and "redis.prefix" in _named(settings):
+        return []
+    address, database = {f"{server}.host", f"{server}.port"}, f"{server}.database"
+    bare = _named(settings, bare=True)
+    return [
+        key
+        for key, names, is_url in _templates(settings)
+        if names & address and database not in (names if is_url else bare)
+    ]
+
+
+def _copy(source: Address, target: Address, number: int) -> None:
+    """Copy the keys of one database to another one on the same Redis server."""
+    with redis_client(target.url, LIMIT_S) as client:
+        client.flushdb()
+    with redis_client(source.url, LIMIT_S) as client:
+        pipeline = client.pipeline(transaction=False)
+        for key in client.scan_iter(count=1000):
+            pipeline.copy(key, key, destination_db=number, replace=True)
+        pipeline.execute()
+
+
+def _dump(source: Address) -> dict[int, list[tuple[bytes, int, bytes]]]:
+    """Return the name, the milliseconds to live and the value of each key, by the number of its database."""
+    found = {}
+    with redis_client(source.url, LIMIT_S) as client:
+        numbers = [int(name.removeprefix("db")) for name in client.info("keyspace")]
+    for number in numbers:
+        with redis_client(source.with_database(str(number)).url, LIMIT_S) as client:
+            keys = list(client.scan_iter(count=1000))
+            pipeline = client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.pttl(key).dump(key)
+            answers = pipeline.execute()
+        entries = zip(keys, answers[::2], answers[1::2], strict=True)
+        found[number] = [(key, max(lives_ms, 0), value) for key, lives_ms, value in entries if value is not None]
+    return found
+
+
+def _restore(prepared: Mapping[int, list[tuple[bytes, int, bytes]]], target: Address) -> None:
+    """Replace all data of a Redis server."""
+    with redis_client(target.url, LIMIT_S) as client:
+        client.flushall()
+    for number, entries in prepared.items():
+        with redis_client(target.with_database(str(number)).url, LIMIT_S) as client:
+            pipeline = client.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.restore(*entry)
+            pipeline.execute()
+
+
+@contextlib.contextmanager
+def _filling(redis: Address) -> Iterator[None]:
+    try:
+        yield
+    except client_errors("redis") as error:
+        raise ComparisonInvalid(f"Redis at {redis.shown} can't be filled: {describe(error)}") from None
+
+
+def _sql(postgres: Address, statement: str) -> None:
+    """Run a statement in another database of the server."""
+    other = postgres.with_database("template1" if postgres.database == "postgres" else "postgres")
+    try:
+        run_sql(other.url, statement, limit_s=LIMIT_S)
+    except client_errors("postgres") as error:
+        raise ComparisonInvalid(f"{statement} failed: {describe(error)}") from None
