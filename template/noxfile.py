@@ -30,6 +30,7 @@ MEASURING = {
 # Arguments after -- go to the command.
 OTHERS = {
     "init": "Find the application, propose settings and benchmarks, and run them once. Asks before it writes.",
+    "doctor": "Check whether the project installs, starts and answers, and say what to change in which file.",
     "compare": "Compare the working tree with a commit: nox -s compare -- main.",
     "accept": "Accept regressions of the last run until the next baseline: nox -s accept -- KEY --reason TEXT.",
     "selfcheck": "Measure the error rates of the gate on this machine: nox -s selfcheck -- --minutes=30.",

@@ -14,6 +14,7 @@ COMMANDS = {
     "ci": "measure, compare with the baseline and the base commit, and judge",
     "full": "do what ci does with more samples, resource and recovery tests, and an HTML report",
     "readiness": "start or find the services, and run the readiness tests",
+    "doctor": "check whether the project installs, starts and answers, and say what to change",
     "baseline": "measure in fresh processes, and write the baseline to commit",
     "compare": "compare the working tree with any commit",
     "accept": "accept regressions of the last run until the next baseline",
@@ -21,8 +22,8 @@ COMMANDS = {
     "report": "show the last results again, or export them",
     "explain": "print what a code in a report means, and what to do",
 }
-WITHOUT_PYTEST = {"init", "accept", "report", "explain"}
-WITHOUT_PROJECT = {"init", "explain"}
+WITHOUT_PYTEST = {"init", "doctor", "accept", "report", "explain"}
+WITHOUT_PROJECT = {"init", "doctor", "explain"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

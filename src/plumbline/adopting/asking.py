@@ -1,29 +1,35 @@
 """Requests to the run's own application, each route once: GET, and POST with an example that the schema documents."""
 
 import contextlib
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from plumbline.adopting.routes import may_change_something
 from plumbline.adopting.tried import Answer, Route
+from plumbline.services.application import Application
+from plumbline.services.at_start.plumbline_reads import PACKAGES
 
 MOST_ROUTES, MOST_EXAMPLES = 100, 5
-LIMIT_S, END_LIMIT_S = 3.0, 0.5
+LIMIT_S, END_LIMIT_S, POLL_S = 3.0, 0.5, 0.02
 WHOLE_LIMIT_S = 60.0
 MOST_BYTES = 4 << 20
 DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
+# In a traceback: its last line, and its places.
+ERROR = re.compile(r"^[ |]*([\w.]*(?:Error|Exception|DoesNotExist|Warning|Exit|Timeout)\b.*)$", re.MULTILINE)
+PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 class Asker:
-    """A client of the application at `url`, which follows no redirect."""
+    """A client of an application, which follows no redirect."""
 
-    def __init__(self, url: str, running: Callable[[], bool]) -> None:
-        """`running` returns whether the application is still running."""
-        self._url = url
-        self._running = running
+    def __init__(self, app: Application, root: Path) -> None:
+        self._app = app
+        self._root = root
 
     def ask(self, routes: Iterable[Route]) -> tuple[list[Answer], list[Route]]:
         """Request each parameterless GET route once. Return the answers, and the routes that were left out."""
@@ -32,7 +38,7 @@ class Asker:
         chosen, answers = [one for one in wanted if one not in left_out], list[Answer]()
         until_s = time.monotonic() + WHOLE_LIMIT_S
         for route in chosen[:MOST_ROUTES]:
-            if not self._running() or time.monotonic() > until_s:
+            if not self._app.running() or time.monotonic() > until_s:
                 break
             answers.append(self.get(route))
         return answers, [*left_out, *chosen[len(answers) :]]
@@ -42,13 +48,13 @@ class Asker:
         answers = list[Answer]()
         wanted = [one for one in routes if one.method == "POST" and one.body is not None and not one.has_parameters]
         for route in [one for one in wanted if not may_change_something(one)][:MOST_EXAMPLES]:
-            if self._running() and not (answers and answers[-1].is_success):
+            if self._app.running() and not (answers and answers[-1].is_success):
                 answers.append(self._send(route)[0])
         return answers
 
     def first_that_answers(self, paths: Sequence[str]) -> str:
         """Return the first path that answers with status 200, or ""."""
-        return next((path for path in paths if self._running() and self.get(Route("GET", path)).status == 200), "")
+        return next((path for path in paths if self._app.running() and self.get(Route("GET", path)).status == 200), "")
 
     def document(self, path: str) -> Any:
         """Return the JSON document at a path, or None."""
@@ -64,7 +70,8 @@ class Asker:
     def _send(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
         """Send one request, with the route's example. An answer that does not end within the limit is an error."""
         began_s, status, error, content = time.monotonic(), 0, "", b""
-        url = f"{self._url}/{route.path.removeprefix('/')}"
+        begin = self._app.output_end()
+        url = f"{self._app.address.url}/{route.path.removeprefix('/')}"
         try:
             # Without cookies of earlier answers: a new client for each. Certificates take time to load.
             verify = url.startswith("https:")
@@ -84,11 +91,25 @@ class Asker:
                 error = f"no answer within {LIMIT_S:g} s"
             elif self._has_ended():
                 error = "the application ended"
-        return Answer(route, status, time.monotonic() - began_s, error), content
+        seconds = time.monotonic() - began_s
+        return Answer(route, status, seconds, error or (self._cause(begin) if status >= 500 else "")), content
+
+    def _cause(self, begin: int) -> str:
+        """Return the last error in the output after `begin`, and the last line of the project that it passed."""
+        until_s, output = time.monotonic() + END_LIMIT_S, ""
+        while not ERROR.search(output) and time.monotonic() < until_s:  # some servers write it after the answer
+            time.sleep(POLL_S)
+            output = self._app.output_after(begin)
+        places = [(Path(file), line) for file, line in PLACE.findall(output)]
+        own = [
+            (file, line) for file, line in places if file.is_relative_to(self._root) and PACKAGES.isdisjoint(file.parts)
+        ]
+        where = f", {own[-1][0].relative_to(self._root).as_posix()}:{own[-1][1]}" if own else ""
+        return f"{errors[-1]}{where}" if (errors := ERROR.findall(output)) else ""
 
     def _has_ended(self) -> bool:
         """Return whether the application has ended. The end of a connection is seen before the end of its process."""
         until_s = time.monotonic() + END_LIMIT_S
-        while self._running() and time.monotonic() < until_s:
-            time.sleep(0.02)
-        return not self._running()
+        while self._app.running() and time.monotonic() < until_s:
+            time.sleep(POLL_S)
+        return not self._app.running()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from plumbline.adopting.asking import Asker
 from plumbline.adopting.routes import merge, routes_in
 from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
@@ -27,7 +29,7 @@ LOOK_LIMIT_S, LOOK_LIMIT_IF_HANGING_S, CONNECT_LIMIT_S = 60.0, 3.0, 1.0
 NOTES, FOUND = ".reads", "look.json"  # files in the folder of the run
 DOCUMENTS = ("openapi.json", "swagger.json", "openapi", "schema")  # the ends of paths of OpenAPI documents
 LOCAL = {LOOPBACK, "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104
-MOST_NAMES = 3
+MOST_NAMES, MANAGE = 3, "manage.py"
 SECRET_NAME = re.compile(rf"{SECRET_OPTION.pattern}|key$", re.IGNORECASE)
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
@@ -41,25 +43,28 @@ def try_application(
     python: str = "",
     ask: bool = True,
     examples: bool = False,
+    look: bool = True,
+    import_from: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
 
     `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
     if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
-    application. `examples`: whether to send POST requests with the examples of its schema, too. What the project can
-    cause is returned as evidence, and never raised.
+    application. `examples`: whether to send POST requests with the examples of its schema, too. `look`: whether to find
+    its routes and settings by an import. `import_from`: more folders for PYTHONPATH. What the project can cause is
+    returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
     except NotReady as error:
         return Tried(failed="install", message=str(error))
     try:
-        trial = _Trial(settings, root, python, environ)
+        trial = _Trial(settings, root, python, import_from, environ)
     except (ServiceError, OSError) as error:
         return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
     try:
-        return trial.run(health_paths, ask=ask, examples=examples)
+        return trial.run(health_paths, ask=ask, examples=examples, look=look)
     finally:
         trial.services.stop()
 
@@ -67,28 +72,32 @@ def try_application(
 class _Trial:
     """One run of an application, and what has been seen so far."""
 
-    def __init__(self, settings: Settings, root: Path, python: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, root: Path, python: str, import_from: str, environ: Mapping[str, str]
+    ) -> None:
         self._settings = settings
         self._root = root
         self._environ = environ
+        self._import_from = import_from
         self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
         self._names: list[str] = []  # of the processes that were started
         self.services = Services(settings, root, environ=environ, app_python=python, child_environ=self._child_environ)
         self._scrub = redactor(known_secrets(environ, settings) | _secrets_beside(settings, self._folders, environ))
 
-    def run(self, health_paths: Sequence[str], *, ask: bool, examples: bool) -> Tried:
+    def run(self, health_paths: Sequence[str], *, ask: bool, examples: bool, look: bool) -> Tried:
         failed, message = self._start()
-        app, look = self._application(), dict[str, Any]()
+        app, found = self._application(), dict[str, Any]()
         health_path, answers, left_out = "", list[Answer](), list[Route]()
-        if self.services.app is not None or failed == "prepare":
-            look = self._look()
-        routes = merge(look.get("documents", ()), look.get("routes", ()))
+        if look and (self.services.app is not None or failed == "prepare"):
+            found = self._look()
+        routes = merge(found.get("documents", ()), found.get("routes", ()))
         if app is not None:
-            asker = Asker(app.address.url, app.running)
+            asker = Asker(app, self._root)
             health_path = asker.first_that_answers([_health_path(self._settings), *health_paths])
             if health_path and failed == "application" and self._only_health_path_failed():
                 failed, message = None, ""
-            routes = self._with_documents(asker, routes)
+            if look or ask:
+                routes = self._with_documents(asker, routes)
             if ask:
                 with self.services.watched():
                     answers, left_out = asker.ask(routes)
@@ -97,18 +106,19 @@ class _Trial:
                 failed, message = "answers", self._died(app, answers)
         failed, message = self._foreign(failed, message)
         notes = notes_in(self._notes(name) for name in self._names)
-        fields = look.get("settings", [])
-        output = "\n".join(filter(None, [message, look.get("error", "")])) if failed else ""
-        missing = (*look.get("missing", ()), *missing_variables(output, fields, notes)) if failed else ()
+        fields = found.get("settings", [])
+        output = "\n".join(filter(None, [message, found.get("error", "")])) if failed else ""
+        missing = (*found.get("missing", ()), *missing_variables(output, fields, notes)) if failed else ()
         return Tried(
             failed=failed,
-            message=self._whole(failed, message, look, notes),
+            message=self._whole(failed, message, found, notes),
             missing_variables=tuple(dict.fromkeys(missing)),
+            servers=self._servers(),
             touched=self._touched(),
             variables=self._variables(fields, notes, missing),
             health_path=health_path,
             routes=routes,
-            answers=tuple(answers),
+            answers=tuple(replace(one, error=self._scrub(one.error)) for one in answers),
             left_out=tuple(left_out),
         )
 
@@ -155,7 +165,8 @@ class _Trial:
         process = self.services.beside_application(_Look, LOOK_NAME, app)
         is_hanging = self._application() is None and self.services.app is not None and self.services.app.running()
         limit_s = LOOK_LIMIT_IF_HANGING_S if is_hanging else LOOK_LIMIT_S
-        process.arguments = [str(file), str(self._root), app.directory, target, str(int(app.factory)), f"{limit_s:g}"]
+        is_factory = app.factory or "--factory" in app.command
+        process.arguments = [str(file), str(self._root), app.directory, target, str(int(is_factory)), f"{limit_s:g}"]
         with contextlib.suppress(NotReady, OSError):
             process.run_to_end(limit_s * 2)
         with contextlib.suppress(OSError, ValueError):
@@ -185,7 +196,7 @@ class _Trial:
         return failed, message
 
     def _died(self, app: Application, answers: Sequence[Answer]) -> str:
-        last = f"GET {answers[-1].route.path}" if answers else "a GET request"
+        last = f"{answers[-1].route.method} {answers[-1].route.path}" if answers else "a GET request"
         log = [f"    | {line}" for line in app.log_tail().splitlines()]
         return "\n".join([f"app ended at {last}: {app.state()}", "  last output" + ("" if log else " none"), *log])
 
@@ -203,6 +214,10 @@ class _Trial:
         if others := [host for host in hosts if host not in own]:
             lines.append(f"  looked up   {', '.join(others[-MOST_NAMES:])}: not a server of this run")
         return self._scrub(self.services.scrub("\n".join(lines)))
+
+    def _servers(self) -> tuple[str, ...]:
+        ready = [one for one in self.services.running() if one.name in SERVERS and one.ready_s is not None]
+        return tuple(f"{one.name}: {one.backend} {one.product} {one.version}".rstrip() for one in ready)
 
     def _touched(self) -> dict[str, tuple[str, ...]]:
         touched = self.services.connected()
@@ -222,7 +237,8 @@ class _Trial:
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
         del command
         self._names.append(name)
-        return {**environ, READS: str(self._notes(name))}
+        path = os.pathsep.join(filter(None, [environ.get("PYTHONPATH"), self._import_from]))
+        return {**environ, READS: str(self._notes(name)), "PYTHONPATH": path}
 
     def _notes(self, name: str) -> Path:
         return self.services.directory / f"{name}{NOTES}"
@@ -238,13 +254,14 @@ class _Look(Process):
 
 
 def target_of(app: AppSettings) -> str:
-    """Return the application as `module:attribute`, from its setting or its command; "" if none is named."""
-    named = app.asgi or getattr(app, "wsgi", "")
-    words: Sequence[str] = getattr(app, "command", ())
-    targets = [word for word in words if TARGET.fullmatch(word)]
+    """Return the application as `module:attribute`, from its setting or its command; "" if none is named.
+
+    For Django's `manage.py` this is that file.
+    """
+    targets = [word for word in app.command if TARGET.fullmatch(word) or Path(word).name == MANAGE]
     # For gunicorn, a module alone is enough.
-    modules = [word for word in words[1:] if MODULE.fullmatch(word)] if "gunicorn" in " ".join(words) else []
-    return str(named or next(iter(targets + modules), ""))
+    modules = [word for word in app.command[1:] if MODULE.fullmatch(word)] if "gunicorn" in app.command else []
+    return app.asgi or app.wsgi or next(iter(targets + modules), "")
 
 
 def _health_path(settings: Settings) -> str:

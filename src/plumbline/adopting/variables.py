@@ -86,7 +86,7 @@ class Sources:
         if set_by == "default" and name in missing:
             set_by = ""
         seen = f"{self.shown(note['file'])}:{note['line']}"
-        return ReadVariable(name, set_by, by == "" or set_by == "", seen, file)  # type: ignore[arg-type]
+        return ReadVariable(name, set_by, bool(note["needed"]) or set_by == "", seen, file)  # type: ignore[arg-type]
 
     def of_field(self, field: Mapping[str, Any]) -> ReadVariable:
         """Return a variable that a class of pydantic-settings reads."""

@@ -1,13 +1,14 @@
 """Imports the application once, in its own environment, and writes what it finds to a file.
 
 Arguments: the file to write, the root of the project, the folder that imports start from, the application as
-`module:attribute`, whether that is a factory ("1"), and the seconds that this may take. Plumbline may not be installed
-in this environment.
+`module:attribute` or as a `manage.py`, whether that is a factory ("1"), and the seconds that this may take. Plumbline
+may not be installed in this environment.
 """
 
 import importlib
 import json
 import os
+import re
 import sys
 import threading
 import traceback
@@ -16,6 +17,7 @@ from typing import Any
 
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
+SETTINGS_MODULE = re.compile(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)""")
 routes: Any = importlib.import_module("plumbline_look_routes")
 settings: Any = importlib.import_module("plumbline_look_settings")
 
@@ -50,12 +52,22 @@ class Look:
 
 def load(target: str, *, is_factory: bool) -> Any:
     """Return the application. The attribute may be a call without arguments, as gunicorn allows."""
+    if target.endswith("manage.py"):
+        return load_django(Path(target))
     module, _, path = target.partition(":")
     found: Any = importlib.import_module(module)
     path = path or "application"
     for name in path.removesuffix("()").split("."):
         found = getattr(found, name)
     return found() if is_factory or path.endswith("()") else found
+
+
+def load_django(manage: Path) -> Any:
+    """Return the application of the settings that a `manage.py` names."""
+    if found := SETTINGS_MODULE.search(manage.read_text(encoding="utf-8")):
+        os.environ.setdefault("DJANGO_SETTINGS_MODULE", found[1])
+    sys.path.insert(0, str(manage.parent.resolve()))
+    return importlib.import_module("django.core.wsgi").get_wsgi_application()
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ class Reads:
 
     def _reader(self, frame: Any) -> dict[str, Any] | None:
         """Return the line of the project that reads a variable, itself or by one of READERS; None for a library."""
-        by = ""
+        by, needed = "", False
         while frame is not None:
             module = str(frame.f_globals.get("__name__"))
             if module == "os" and frame.f_code.co_name == "setdefault":
@@ -72,7 +72,7 @@ class Reads:
             if module in STEPS:
                 by = by or frame.f_code.co_name
             elif module in READERS or module.partition(".")[0] in READERS:
-                by = module
+                by, needed = module, needed or _is_undefined(frame.f_locals.get("default"))
             else:
                 break
             frame = frame.f_back
@@ -81,7 +81,7 @@ class Reads:
         file = frame.f_code.co_filename
         if file not in self._own:
             self._own[file] = is_own(file, self._folders)
-        return {"file": file, "line": frame.f_lineno, "by": by} if self._own[file] else None
+        return {"file": file, "line": frame.f_lineno, "by": by, "needed": needed or not by} if self._own[file] else None
 
     def _note(self, note: dict[str, Any]) -> None:
         key = tuple(note.values())
@@ -89,6 +89,12 @@ class Reads:
             self._noted.add(key)
             with contextlib.suppress(OSError, TypeError), Path(self._file).open("a", encoding="utf-8") as notes:
                 notes.write(json.dumps(note) + "\n")
+
+
+def _is_undefined(default: object) -> bool:
+    """Return whether this is what a package has for a default that is not given."""
+    kind = default if isinstance(default, type) else type(default)
+    return kind.__name__.strip("_").lower() in {"undefined", "novalue", "missing", "missingtype", "ellipsis"}
 
 
 def begin(file: str, folders: Iterable[str]) -> None:

@@ -1,0 +1,153 @@
+"""What `plumbline doctor` says of a trial: a check per line, and for each that failed what to change in which file."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from plumbline.adopting.tried import Answer, ReadVariable, Tried
+from plumbline.project import SETTINGS, SUITE
+from plumbline.services.variables import servers_named
+from plumbline.settings import Settings
+
+FILE = f"{SUITE}/{SETTINGS}"
+MOST_SHOWN = 5
+NEEDS_LOGIN = (401, 403)
+STAGES = ("servers", "prepare", "application")
+BEFORE = ("settings", "install", "environment")  # checks before these stages; "environment" is the application's own
+DEPENDS = "not checked, because a check before it failed"
+
+
+class Check(Struct, frozen=True):
+    """A line of the report. `text` may have more lines, which are indented."""
+
+    name: str
+    outcome: Literal["ok", "failed", "skipped"]
+    text: str
+
+
+def checks_of(tried: Tried, settings: Settings, *, in_git: Callable[[str], bool], in_pipeline: bool) -> list[Check]:
+    """Return the checks of a trial.
+
+    `in_git`: whether git has a file. `in_pipeline`: whether this is a pipeline. What is set there is set each time.
+    """
+    if tried.failed in {"settings", "install"}:
+        return [Check("settings" if tried.failed == "settings" else "environment", "failed", tried.message)]
+    found = [_of_stage(stage, tried, settings) for stage in STAGES]
+    return [*found, _variables(tried, in_git=in_git, in_pipeline=in_pipeline), _routes(tried, settings)]
+
+
+def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
+    failed = STAGES.index(tried.failed) if tried.failed in STAGES else len(STAGES)
+    if failed < STAGES.index(stage):
+        return Check(stage, "skipped", DEPENDS)
+    if tried.failed == stage:
+        return Check(stage, "failed", "\n".join([tried.message, *_other_health_paths(tried, settings)]))
+    if stage == "servers":
+        return Check(stage, "ok", ", ".join(tried.servers) or "redis and postgres are off")
+    if stage == "prepare":
+        if not settings.prepare:
+            return Check(stage, "skipped", f"there is no `prepare` in {FILE}")
+        return Check(stage, "ok", _touched(tried.touched, ["prepare"]) or "it ended with exit code 0")
+    if settings.app is None and not settings.processes:
+        return Check(stage, "skipped", f"there is no [app] in {FILE}")
+    unused = _unused(tried, settings)
+    text = _touched(tried.touched, [name for name in tried.touched if name != "prepare"])
+    return (
+        Check(stage, "failed", unused) if unused else Check(stage, "ok", text or "ready, without a server of this run")
+    )
+
+
+def _touched(touched: Mapping[str, Sequence[str]], names: Iterable[str]) -> str:
+    """Return the servers that some processes connected to. The guard has ended the trial if there were others."""
+    used = {name: " and ".join(touched.get(name, ())) for name in names}
+    return "; ".join(f"{name} connects to this run's {servers} only" for name, servers in used.items() if servers)
+
+
+def _unused(tried: Tried, settings: Settings) -> str:
+    """Return the problem of a server that [env] names, but that nothing reads the name of and nothing connects to."""
+    env = {**settings.env, **(settings.app.env if settings.app else {})}
+    read = {one.name for one in tried.variables}
+    used = {server for servers in tried.touched.values() for server in servers}
+    lines = []
+    for server in sorted(servers_named(env) - used):
+        names = [name for name in env if server in servers_named({name: env[name]})]
+        if settings.backend_of(server) != "off" and read and read.isdisjoint(names):  # type: ignore[arg-type]
+            others = sorted(one.name for one in tried.variables if one.set_by != "env")
+            also = f"; it reads {_listed(others)}" if others else ""
+            lines.append(
+                f"nothing connects to {server}, and the project's code does not read {' or '.join(names)}{also}"
+                f"\n  next        give the address of {server} the name that the code reads, in [env] of {FILE}"
+            )
+    return "\n".join(lines)
+
+
+def _other_health_paths(tried: Tried, settings: Settings) -> list[str]:
+    good = [one.route.path for one in tried.answers if one.status == 200]
+    if tried.failed != "application" or not good or settings.app is None:
+        return []
+    return [f'  or          {good[0]} answers with 200: health_path = "{good[0]}" in [app] of {FILE}']
+
+
+def _variables(tried: Tried, *, in_git: Callable[[str], bool], in_pipeline: bool) -> Check:
+    broken = tried.failed is not None or any(one.status >= 500 for one in tried.answers)
+    problems, notes = [], []
+    for one in tried.variables:
+        problem = _problem(one, in_git=in_git, in_pipeline=in_pipeline)
+        if problem and one.required and (one.set_by or broken):
+            problems.append(f'{problem}: add {one.name} = "…" to [env] in {FILE}, with a value that is no secret')
+        elif problem:
+            notes.append(problem)
+    if problems:
+        return Check("variables", "failed", "\n".join(problems))
+    if not tried.variables:
+        return Check(
+            "variables", "ok" if tried.failed is None else "skipped", "the project's code was not seen to read any"
+        )
+    by_env = sum(one.set_by == "env" for one in tried.variables)
+    first = f"{len(tried.variables)} read: {by_env} set by [env], the others have a default or are not needed"
+    return Check("variables", "ok", "\n".join([first, *notes]))
+
+
+def _problem(one: ReadVariable, *, in_git: Callable[[str], bool], in_pipeline: bool) -> str:
+    """Return where the value of a variable comes from, if a pipeline may lack it."""
+    if one.set_by == "":
+        return f"nothing sets {one.name}{f', which {one.seen} reads' if one.seen else ''}"
+    if one.set_by == ".env" and not in_pipeline and not in_git(one.file):
+        return f"{one.name} comes from {one.file}, which git does not have, so pipelines lack it"
+    if one.set_by == "environment" and not in_pipeline:
+        return f"{one.name} comes from the environment of this command, which pipelines may lack"
+    return ""
+
+
+def _routes(tried: Tried, settings: Settings) -> Check:
+    if settings.app is None or "app" in settings.external_urls:
+        return Check("routes", "skipped", "this run starts no application")
+    if tried.failed == "answers":
+        return Check("routes", "failed", tried.message)
+    if not tried.answers and tried.failed:
+        return Check("routes", "skipped", DEPENDS)
+    bad = [one for one in tried.answers if one.status == 0 or one.status >= 500 or one.error]
+    good = sum(one.status in range(200, 300) and not one.error for one in tried.answers)
+    lines = [f"GET {_shown(one)}: correct its code, or what it needs in `prepare` or [env] of {FILE}" for one in bad]
+    summary = f"{good} of {len(tried.answers)} GET routes without parameters answer with 2xx"
+    others = [one for one in tried.answers if one not in bad and one.status not in range(200, 300)]
+    login = [one.route.path for one in others if one.status in NEEDS_LOGIN]
+    rest = [f"{one.route.path} with {one.status}" for one in others if one.status not in NEEDS_LOGIN]
+    lines.append(summary)
+    lines += [f"with a login only: {_listed(login)}"] if login else []
+    lines += [f"others: {_listed(rest)}"] if rest else []
+    left = [one.path for one in tried.left_out]
+    lines += [f"not requested, as they may change something: {_listed(left)}"] if left else []
+    return Check("routes", "failed" if bad else "ok", "\n".join(lines))
+
+
+def _shown(answer: Answer) -> str:
+    return f"{answer.route.path} has {f'status {answer.status}' if answer.status else 'no answer'}" + (
+        f" ({answer.error})" if answer.error else ""
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return ", ".join(names[:MOST_SHOWN]) + more
