@@ -9,6 +9,7 @@ import msgspec
 from plumbline.adopting.files.applications import applications
 from plumbline.adopting.files.commands import prepare, processes
 from plumbline.adopting.files.dependencies import dependencies, other_servers, servers
+from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
@@ -31,15 +32,17 @@ def find(root: Path) -> Findings:
     workers = processes(tree, started, app, set(used))
     files = _files(tree, app, workers)
     found = variables(tree, files, services, set(used))
+    if app and app.framework == "django":
+        found = [*settings_variable(tree, app), *found]
     parts = set(re.findall(r"\{redis\.(\w+)\}", " ".join(one.template for one in found)))
     findings = Findings(
         applications=tuple(apps),
-        install=install(tree, directory, declared, dockers, files),
+        install=install(tree, directory, declared, dockers, files if app else ()),
         prepare=tuple(prepare(tree, started, app)),
         processes=tuple(workers),
         variables=tuple(found),
         services=used,
-        health_paths=health_paths(tree, sorted(files), dockers, services),
+        health_paths=health_paths(tree, sorted(files), directory, dockers, services),
         other_services=other_servers(services),
         redis_password="host" not in parts or "password" in parts,
         redis_database="host" not in parts or "database" in parts,
@@ -57,15 +60,17 @@ def _files(tree: Tree, app: FoundApplication | None, workers: Iterable[FoundComm
             name = word.partition(":")[0]
             names += [(one, worker.directory) for one in (name, name.rpartition(".")[0])]
     seeds = [file for name, folder in names if name and (file := tree.module_at(name, folder))]
+    hidden: set[str] = set()
     if app.framework == "django":
-        settings = re.findall(r"DJANGO_SETTINGS_MODULE\W+([\w.]+)", "\n".join(map(tree.text, seeds)))
-        seeds += [tree.module_at(name, app.directory) for name in settings]
+        chosen, others = django_settings(tree, app)
+        hidden = {tree.module_at(name, app.directory) for name in others}
+        seeds += [tree.module_at(chosen, app.directory)] if chosen else []
     else:
         seeds += [file for file in tree.named(r"env\.py", above=False) if "alembic" in tree.text(file)]
-    found = reachable(tree, seeds, app.directory)
+    found = reachable(tree, seeds, app.directory, hidden)
     package = PurePosixPath(seeds[0]).parts[0] if seeds else ""
     if len(found) < 2 and package:  # it is put together in a way that imports do not show
-        found |= {file for file in tree.modules if file.startswith(f"{package}/") or "/" not in package}
+        found |= {file for file in tree.modules if file.startswith(f"{package}/") or package.endswith(".py")}
     return found
 
 

@@ -292,3 +292,52 @@ def test_what_the_application_takes_of_redis(search: Search, line: str, password
     found = search({"pyproject.toml": PACKAGES, "shop/main.py": APP, "shop/settings.py": f"import os\n{line}"})
 
     assert (found.redis_password, found.redis_database) == (password, database)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ('import os\nif os.getenv("DB") == "postgres":\n    pass', "DB", "postgres"),
+        ('import os\nENGINES = {"postgresql": 1}\nos.getenv("DB_ENGINE", "sqlite")', "DB_ENGINE", "postgresql"),
+        (
+            'import os\nos.getenv("SQL_ENGINE", "django.db.backends.sqlite3")',
+            "SQL_ENGINE",
+            "django.db.backends.postgresql",
+        ),
+    ],
+)
+def test_a_switch_between_databases(search: Search, line: str, name: str, value: str) -> None:
+    assert variables(search, line) == {name: value}
+
+
+def test_a_variable_that_replaces_another_is_left_out(search: Search) -> None:
+    line = 'import os\nos.getenv("SHOP_REDIS_URL", os.getenv("REDIS_URL", "redis://localhost"))'
+
+    assert variables(search, line) == {"SHOP_REDIS_URL": "{redis.url}"}
+
+
+def test_replicas_are_left_out(search: Search) -> None:
+    line = 'import os\nos.getenv("DB_HOST")\nos.getenv("DB_READ_HOST")'
+
+    assert variables(search, line) == {"DB_HOST": "{postgres.host}"}
+
+
+def test_the_settings_module_of_django(search: Search) -> None:
+    """If manage.py would use other settings than the application. Variables of other settings do not count."""
+    set_default = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.{}')\n"
+    wsgi = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
+    found = search(
+        {
+            "manage.py": set_default.format("local"),
+            "config/celery.py": set_default.format("local"),
+            "config/wsgi.py": set_default.format("production") + wsgi,
+            "config/settings/base.py": "APPS = ['config.celery']\n",
+            "config/settings/local.py": "import os\nos.environ['ONLY_LOCAL']\n",
+            "config/settings/production.py": "import os\nfrom .base import *\nos.environ['SECRET_KEY']\n",
+        }
+    )
+
+    assert [(one.name, one.template) for one in found.variables] == [
+        ("DJANGO_SETTINGS_MODULE", "config.settings.production"),
+        ("SECRET_KEY", "plumbline-plumbline-plumbline-plumbline"),
+    ]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from plumbline.adopting.files.imports import import_folder, module_name
+from plumbline.adopting.files.imports import fits, import_folder, module_name
 from plumbline.adopting.files.servers import Named, named_targets
 from plumbline.adopting.files.starts import Start
-from plumbline.adopting.files.tree import Import, Module, Tree, dotted, imports_of, is_test, statements
+from plumbline.adopting.files.tree import Import, Module, Tree, dotted, is_test, statements
 from plumbline.adopting.findings import FoundApplication, Kind
 
 # Classes and functions that make an application, by the package that they are imported from.
@@ -56,7 +56,7 @@ def applications(tree: Tree, started: Iterable[Start]) -> list[FoundApplication]
     shown: dict[tuple[str, str], tuple[tuple[object, ...], FoundApplication]] = {}
     for one in found:
         by = next((name for name in named if _is_named(one, name)), None)
-        directory = by.directory if by else import_folder(tree, one.module)
+        directory = by.directory if by and fits(tree, one.module, by.directory) else import_folder(tree, one.module)
         target = f"{module_name(one.module.path, directory)}:{one.name}"
         application = FoundApplication(
             kind=one.made_by[0],
@@ -68,7 +68,7 @@ def applications(tree: Tree, started: Iterable[Start]) -> list[FoundApplication]
         )
         rank = (
             named.index(by) if by else len(named),
-            one.module.is_aside or is_test(one.module.path),
+            one.module.is_aside or is_test(one.module.path) or "migrations" in one.module.path.split("/"),
             (one.module.path, one.name) in mounted,
             _is_unlikely(one, found),
             _module_rank(one.module.path),
@@ -82,7 +82,7 @@ def applications(tree: Tree, started: Iterable[Start]) -> list[FoundApplication]
 
 def _candidates(tree: Tree) -> Iterator[Candidate]:
     """Return the applications that modules make, and the functions that return one."""
-    names = {module.path: imports_of(module) for module in tree.modules.values()}
+    names = {module.path: module.imports for module in tree.modules.values()}
     subclasses = _subclasses(tree, names)
     factories: dict[str, list[Candidate]] = {}
     for module in tree.modules.values():
@@ -186,8 +186,8 @@ def _mounted(found: Iterable[Candidate]) -> set[tuple[str, str]]:
     mounted = set()
     known = {(one.module.path, one.name): one for one in found}
     for module in {one.module.path: one.module for one in known.values()}.values():
-        names = imports_of(module)
-        for node in ast.walk(module.body):
+        names = module.imports
+        for node in module.nodes:
             if isinstance(node, ast.Call) and dotted(node.func).endswith((".mount", "Mount")):
                 values = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "app")]
                 for name in filter(None, map(dotted, values)):
@@ -228,7 +228,7 @@ def _only_named(
             rf"\b{name.attribute}\b", tree.text(name.file)
         ):
             continue
-        imported = {one.module.partition(".")[0] for one in imports_of(module).values()}
+        imported = {one.module.partition(".")[0] for one in module.imports.values()}
         framework = next((made[1] for full, made in MAKERS.items() if full.partition(".")[0] in imported), "")
         rank = (index, module.is_aside, False, False, 0, 0, name.file)
         target = f"{module_name(name.file, name.directory)}:{name.attribute}"

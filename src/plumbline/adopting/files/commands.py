@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from plumbline.adopting.files.imports import import_folder, module_name
-from plumbline.adopting.files.starts import Start
-from plumbline.adopting.files.tree import Module, Tree, constant, dotted, imports_of, statements
+from plumbline.adopting.files.starts import COMPOSE_FILES, Start
+from plumbline.adopting.files.tree import Module, Tree, constant, dotted, statements
 from plumbline.adopting.findings import FoundApplication, FoundCommand
 
 SEED = re.compile(
@@ -61,7 +61,7 @@ def _flask(tree: Tree, application: FoundApplication | None) -> FoundCommand | N
     if not application or application.framework != "flask":
         return None
     for module in tree.modules.values():
-        for node in ast.walk(module.body):
+        for node in module.nodes:
             if isinstance(node, ast.ImportFrom | ast.Import) and "flask_migrate" in ast.unparse(node):
                 if not tree.named(r"env\.py", above=False):
                     return None  # no migrations yet
@@ -155,11 +155,10 @@ def _seeds(started: Iterable[Start], directory: str) -> Iterator[FoundCommand]:
         if re.search(r"\bupgrade\b|manage\.py migrate", text):
             migrated.add(one.file)
         elif one.file in migrated and one.rank <= 4 and one.words not in seen:
-            is_python = one.words[0].startswith("python") or re.fullmatch(r"[\w.]+", one.words[0])
-            if is_python and SEED.search(text) and "$" not in text and ("superuser" not in text or "--noinput" in text):
+            asks = "superuser" in text and "--no" not in text and ".py createsuperuser" in text
+            if one.words[0].startswith("python") and SEED.search(text) and "$" not in text and not asks:
                 seen.add(one.words)
-                command = one.words if one.words[0].startswith("python") else ("python", "-m", *one.words)
-                yield FoundCommand(PurePosixPath(one.words[-1]).stem, command, one.seen, directory)
+                yield FoundCommand(PurePosixPath(one.words[-1]).stem, one.words, one.seen, directory)
 
 
 def processes(
@@ -174,6 +173,9 @@ def processes(
     found = {one.name: one for one in reversed(list(_started(tree, started, directory)))}
     for one in _in_code(tree):
         found.setdefault(one.name, one)
+    texts = [module.text for module in tree.modules.values()] + [tree.text(file) for file in tree.named(COMPOSE_FILES)]
+    if any(re.search(r"BROKER\w*[^\n]{0,60}amqps?://", text, re.IGNORECASE) for text in texts):
+        return []
     return list(found.values()) if "redis" in brokers else []
 
 
@@ -218,7 +220,7 @@ def _in_code(tree: Tree) -> Iterator[FoundCommand]:
     for module in tree.modules.values():
         if module.is_aside:
             continue
-        names = imports_of(module)
+        names = module.imports
         used = {one.module.partition(".")[0] for one in names.values()}
         for node in statements(module.body.body):
             if (

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from packaging.utils import canonicalize_name
 
 from plumbline.adopting.files.starts import ComposeService
-from plumbline.adopting.files.tree import Tree, imports_of
+from plumbline.adopting.files.tree import Tree
 
 DRIVERS = {
     "postgres": {
@@ -169,7 +169,7 @@ def servers(tree: Tree, declared: list[Dependency]) -> dict[str, str]:
             if (one.name in names and one.name not in NOT_ALONE) or by_extra:
                 found.setdefault(server, one.seen)
     for module in tree.modules.values():
-        for imported in {one.module.partition(".")[0] for one in imports_of(module).values()}:
+        for imported in {one.module.partition(".")[0] for one in module.imports.values()}:
             for server, names in MODULES.items():
                 if imported in names and not module.is_aside and server not in found:
                     line = next(
@@ -197,4 +197,4 @@ def other_servers(services: list[ComposeService]) -> dict[str, str]:
 
 
 def _texts(tree: Tree) -> Iterator[str]:
-    return ("\n".join(module.lines) for module in tree.modules.values() if "settings" in module.path)
+    return (module.text for module in tree.modules.values() if "settings" in module.path)

@@ -2,28 +2,36 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
+from plumbline.adopting.files.reach import file_of
 from plumbline.adopting.files.starts import ComposeService, Docker, manifests
 from plumbline.adopting.files.tree import Module, Tree, constant, dotted
 
 USUAL = ("/health", "/healthz", "/health/", "/api/health", "/ping", "/", "/docs", "/schema", "/admin/login/")
 HEALTH = re.compile(
-    r"health|\bping\b|ready|readiness|\blive\b|liveness|heartbeat|\balive\b|(^|/)status/?$|\bup\b", re.IGNORECASE
+    r"health|\bping\b|ready|readiness|\blivez?\b|liveness|heartbeat|\balive\b|^/status/?$|^/api/status/?$|\bup\b",
+    re.IGNORECASE,
 )
 CHECKED = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[\w${}:-]+)?(/[^\s\"'|)\]\\]*)")
-PROBE = re.compile(
-    r"(?:path|healthCheckPath|healthcheckPath|health_check_path|healthcheck_path)[\"']?\s*[:=]\s*[\"']?(/[\w./-]*)"
-)
+PROBE = re.compile(r"(?:path|health_?[Cc]heck_?[Pp]ath)[\"']?\s*[:=]\s*[\"']?(/[\w./-]*)")
 METHODS = {"get", "route", "api_route", "head", "add_api_route", "add_route"}
 MAX_PATHS = 16
+MAX_DEPTH = 6
+
+Router = tuple[str, str]  # the file of its module, and its name there
 
 
 def health_paths(
-    tree: Tree, files: Iterable[str], dockers: list[Docker], services: list[ComposeService]
+    tree: Tree, files: Iterable[str], folder: str, dockers: list[Docker], services: list[ComposeService]
 ) -> tuple[str, ...]:
-    """Return candidates for `health_path`, the likeliest first. `files`: the modules of the application."""
-    found = [*_checks(tree, dockers, services), *_routes(tree, list(files)), *USUAL]
+    """Return candidates for `health_path`, the likeliest first.
+
+    `files` are the modules of the application. `folder` is where its imports start from.
+    """
+    modules = [tree.modules[file] for file in files if file in tree.modules]
+    found = [*_checks(tree, dockers, services), *_routes(tree, modules, folder), *USUAL]
     clean = [path.partition("?")[0] for path in found if not re.search(r"[{}<$]", path)]
     return tuple(dict.fromkeys(clean))[:MAX_PATHS]
 
@@ -42,75 +50,96 @@ def _checks(tree: Tree, dockers: list[Docker], services: list[ComposeService]) -
                 yield path
 
 
-def _routes(tree: Tree, files: list[str]) -> Iterator[str]:
+def _routes(tree: Tree, modules: list[Module], folder: str) -> Iterator[str]:
     """Return the routes that are named like a health check, with the prefixes that routers have in front of them."""
-    modules = [tree.modules[file] for file in files if file in tree.modules]
-    prefixes = list(dict.fromkeys(_included(modules)))
+    outer = _outer(tree, modules, folder)
     for module in modules:
-        own = _own_prefixes(module)
         for receiver, path in _paths(module):
-            if HEALTH.search(path) or HEALTH.search(own.get(receiver, "")):
-                full = own.get(receiver, "") + path
-                is_django = receiver == "path"
-                path = f"/{full}".replace("//", "/") if full else ""
-                outer = [f"{prefix}{path}" for prefix in prefixes if not path.startswith(prefix)]
-                yield from (one for one in ([path, *outer] if is_django or not outer else [*outer, path]) if one)
+            own = outer.get((module.path, receiver), [""])
+            for full in (re.sub("//+", "/", f"{prefix}{path}") for prefix in own):
+                if full and HEALTH.search(full):
+                    yield full
 
 
 def _paths(module: Module) -> Iterator[tuple[str, str]]:
     """Return the paths of routes, each with the name of the router that has it."""
-    for node in ast.walk(module.body):
-        if not isinstance(node, ast.Call):
-            continue
+    for node in module.calls:
         receiver, _, method = dotted(node.func).rpartition(".")
         words = {word.arg: word.value for word in node.keywords if word.arg}
-        first = words.get("path") or (node.args[0] if node.args else None)
-        path = constant(first)
+        path = constant(words.get("path") or (node.args[0] if node.args else None))
         if path is None or len(path) > 100 or " " in path:
             continue
         if method in METHODS and (path.startswith("/") or (path == "" and receiver)):
             yield receiver, path
-        elif dotted(node.func) in ("path", "re_path", "url") and len(node.args) > 1:
-            yield "path", "/" + path.strip("^$").removeprefix("/")
-        elif dotted(node.func) in ("get", "Route", "HTTPRoute", "route") and path.startswith("/"):
+        elif dotted(node.func) in ("path", "re_path", "url") and len(node.args) > 1:  # Django
+            yield "", "/" + path.strip("^$").removeprefix("/")
+        elif dotted(node.func) in ("Route", "HTTPRoute") and path.startswith("/"):
             yield "", path
 
 
-def _own_prefixes(module: Module) -> dict[str, str]:
-    """Return the prefixes of the routers and blueprints that a module makes."""
+def _outer(tree: Tree, modules: list[Module], folder: str) -> dict[Router, list[str]]:
+    """Return the prefixes of all routers and blueprints, from the application to the routes."""
+    own: dict[Router, str] = {}
+    parents: defaultdict[Router, list[tuple[Router, str | None]]] = defaultdict(list)
+    settings = _settings(modules)
+    for module in modules:
+        for node in module.nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                own[module.path, dotted(node.targets[0])] = _prefix(node.value, settings) or ""
+        for call in module.calls:
+            if dotted(call.func).endswith((".include_router", ".register_blueprint")) and call.args:
+                parent = (module.path, dotted(call.func).rpartition(".")[0])
+                child = _resolved(tree, module, dotted(call.args[0]), folder)
+                parents[child].append((parent, _prefix(call, settings)))
     found = {}
-    for node in ast.walk(module.body):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            for word in node.value.keywords:
-                if word.arg in ("prefix", "url_prefix") and (text := constant(word.value)):
-                    found[dotted(node.targets[0])] = text
+    for router in {*own, *parents}:
+        found[router] = list(dict.fromkeys(_prefixes(router, own, parents, 0)))
     return found
 
 
-def _included(modules: Iterable[Module]) -> Iterator[str]:
-    """Return the prefixes with which routers are included, also those of settings."""
-    modules = list(modules)
-    for module in modules:
-        own = _own_prefixes(module)
-        for node in ast.walk(module.body):
-            if isinstance(node, ast.Call) and dotted(node.func).endswith(("include_router", "register_blueprint")):
-                outer = own.get(dotted(node.func).rpartition(".")[0], "")
-                for word in node.keywords:
-                    if word.arg in ("prefix", "url_prefix"):
-                        text = constant(word.value) or _setting(modules, dotted(word.value).rpartition(".")[2])
-                        if text and text.startswith("/"):
-                            yield outer + text
-                if outer:
-                    yield outer
+def _prefixes(
+    router: Router, own: Mapping[Router, str], parents: Mapping[Router, list[tuple[Router, str | None]]], depth: int
+) -> Iterator[str]:
+    inner = own.get(router, "")
+    if depth > MAX_DEPTH or router not in parents:
+        yield inner
+        return
+    for parent, prefix in parents[router]:
+        for before in _prefixes(parent, own, parents, depth + 1):
+            yield before + (prefix or "") + inner
 
 
-def _setting(modules: Iterable[Module], name: str) -> str:
-    """Return the default of a field or constant with this name."""
+def _resolved(tree: Tree, module: Module, name: str, folder: str, depth: int = 0) -> Router:
+    """Return the module that makes a router, and the router's name in it."""
+    first, _, rest = name.partition(".")
+    imported = module.imports.get(first)
+    if imported is None or depth > MAX_DEPTH:
+        return module.path, name
+    inner = file_of(tree, module, f"{imported.module}.{imported.name}", folder) if imported.name else ""
+    if inner and rest:
+        return _resolved(tree, tree.modules[inner], rest, folder, depth + 1) if inner in tree.modules else (inner, rest)
+    source = file_of(tree, module, imported.module, folder)
+    if source not in tree.modules or source == module.path:
+        return module.path, name
+    return _resolved(tree, tree.modules[source], imported.name or rest, folder, depth + 1)
+
+
+def _prefix(call: ast.Call, settings: Mapping[str, str]) -> str | None:
+    for word in call.keywords:
+        if word.arg in ("prefix", "url_prefix"):
+            text = constant(word.value)
+            return settings.get(dotted(word.value).rpartition(".")[2], "") if text is None else text
+    return None
+
+
+def _settings(modules: Iterable[Module]) -> dict[str, str]:
+    """Return the fields and constants whose value is a path: prefixes may be among them."""
+    found: dict[str, str] = {}
     for module in modules:
-        for node in ast.walk(module.body):
-            target = getattr(node, "target", None) if isinstance(node, ast.AnnAssign) else None
-            target = node.targets[0] if isinstance(node, ast.Assign) else target
-            value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-            if name and dotted(target) == name and (text := constant(value)):
-                return text
-    return ""
+        for node in module.nodes:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                text = constant(node.value)
+                if text and text.startswith("/") and isinstance(target, ast.Name):
+                    found.setdefault(target.id, text)
+    return found

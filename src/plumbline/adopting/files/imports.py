@@ -5,7 +5,7 @@ import functools
 from collections import Counter
 from pathlib import PurePosixPath
 
-from plumbline.adopting.files.tree import Module, Tree, imports_of
+from plumbline.adopting.files.tree import Module, Tree
 
 MAX_NEIGHBOURS = 60  # modules of the same package whose imports are looked at
 
@@ -41,6 +41,13 @@ def import_folder(tree: Tree, module: Module) -> str:
     return max(possible, key=lambda folder: (found[folder], folder == package, -possible.index(folder)))
 
 
+def fits(tree: Tree, module: Module, folder: str) -> bool:
+    """Return whether a module finds in a folder what it imports of the project."""
+    other = import_folder(tree, module)
+    names = [name for name in _absolute(module) if _is_in(tree, other, name)]
+    return all(_is_in(tree, folder, name) for name in names)
+
+
 def _package_folder(tree: Tree, folders: list[str]) -> str:
     """Return the first folder without `__init__.py`."""
     for folder in folders:
@@ -59,7 +66,7 @@ def _neighbours(tree: Tree, folder: str) -> list[Module]:
 
 
 def _absolute(module: Module) -> set[str]:
-    return {one.module.split(".")[0] for one in imports_of(module).values() if not one.module.startswith(".")}
+    return {one.module.split(".")[0] for one in module.imports.values() if not one.module.startswith(".")}
 
 
 def _is_in(tree: Tree, folder: str, name: str) -> bool:
@@ -70,7 +77,7 @@ def _is_in(tree: Tree, folder: str, name: str) -> bool:
 
 def _depth(module: Module, folders: list[str]) -> int:
     """Return how many packages a module needs around it for its relative imports."""
-    levels = [node.level for node in ast.walk(module.body) if isinstance(node, ast.ImportFrom) and node.level]
+    levels = [node.level for node in module.nodes if isinstance(node, ast.ImportFrom) and node.level]
     own = PurePosixPath(module.path).parent
     shared = sum(1 for folder in folders if own.is_relative_to(folder))
     return max(levels, default=0) - (len(own.parts) + 1 - shared)

@@ -1,5 +1,6 @@
 """How the project is installed, as far as it differs from what Plumbline finds by itself."""
 
+import ast
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -9,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from plumbline.adopting.files.dependencies import Dependency, project_folders
 from plumbline.adopting.files.starts import Docker
-from plumbline.adopting.files.tree import Tree, imports_of
+from plumbline.adopting.files.tree import Module, Tree
 from plumbline.adopting.findings import FoundInstall
 from plumbline.comparing.trees.asked import is_buildable
 from plumbline.comparing.trees.git import NoBase
@@ -141,17 +142,21 @@ def _groups(
                 elif name in known_groups:
                     groups.setdefault(name, seen)
     always = {one.name for one in declared if not one.group}
-    imported = {
-        one.module.partition(".")[0]
-        for file in files
-        if file in tree.modules
-        for one in imports_of(tree.modules[file]).values()
-    }
+    imported = {name for file in files if file in tree.modules for name in _needed(tree.modules[file])}
     needed = {canonicalize_name(name) for name in imported} | {PACKAGES[one] for one in imported if one in PACKAGES}
     for one in declared:
         if one.group and one.name in needed - always and not FOR_DEVELOPERS.search(one.group):
             (extras if one.is_extra else groups).setdefault(one.group, one.seen)
     return list(extras), list(groups), "; ".join([*extras.values(), *groups.values()])
+
+
+def _needed(module: Module) -> Iterator[str]:
+    """Return the packages that a module cannot be imported without."""
+    for node in module.body.body:
+        if isinstance(node, ast.Import):
+            yield from (one.name.partition(".")[0] for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
 
 
 def _options(words: list[str]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def read_by_pydantic(modules: Sequence[Module]) -> Iterator[Read]:
     """Return the variables of the settings classes of these modules, those that only serve as a base excepted."""
     classes: dict[str, Class] = {}
     for module in modules:
-        for node in ast.walk(module.body):
+        for node in module.nodes:
             if isinstance(node, ast.ClassDef) and not module.is_aside:
                 bases = tuple(dotted(base).rpartition(".")[2] for base in node.bases)
                 classes.setdefault(node.name, Class(module, node, bases))
@@ -63,7 +63,7 @@ def _made(modules: Sequence[Module], settings: set[str]) -> set[str]:
     for module in modules:
         if not any(name in line for name in settings for line in module.lines):
             continue
-        for node in ast.walk(module.body):
+        for node in module.nodes:
             if isinstance(node, ast.Call):
                 names = [
                     dotted(node.func),

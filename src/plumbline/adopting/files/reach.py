@@ -3,7 +3,7 @@
 import ast
 import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from plumbline.adopting.files.tree import Module, Tree
@@ -11,10 +11,11 @@ from plumbline.adopting.files.tree import Module, Tree
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+(:\w+)?")
 
 
-def reachable(tree: Tree, files: Iterable[str], folder: str) -> set[str]:
+def reachable(tree: Tree, files: Iterable[str], folder: str, hidden: Collection[str] = ()) -> set[str]:
     """Return the files of the modules that these files import, and of those that they name in strings.
 
-    Strings count because Django names its settings and applications in them. `folder` is where imports start from.
+    Strings count because Django names its settings and applications in them, except for the modules in `hidden`.
+    `folder` is where imports start from.
     """
     found: set[str] = set()
     left = [file for file in files if file in tree.modules]
@@ -22,38 +23,49 @@ def reachable(tree: Tree, files: Iterable[str], folder: str) -> set[str]:
         file = left.pop()
         if file not in found:
             found.add(file)
-            left += [one for one in _imported(tree, file, folder) if one not in found and one in tree.modules]
+            left += [one for one in _imported(tree, file, folder) if one in tree.modules]
+            left += [one for one in _named(tree, file, folder) if one in tree.modules and one not in hidden]
     return found
+
+
+def file_of(tree: Tree, module: Module, dotted: str, folder: str) -> str:
+    """Return the file of a module that another one imports by this name, "" if the project has none."""
+    level = len(dotted) - len(dotted.lstrip("."))
+    name = dotted.lstrip(".")
+    if not level:
+        return tree.module_at(name, folder)
+    parents = PurePosixPath(module.path).parents
+    start = str(parents[min(level, len(parents)) - 1])
+    return tree.module_at(name, start) if name else tree.module_at("__init__", start)
 
 
 @functools.lru_cache(maxsize=8192)
 def _imported(tree: Tree, file: str, folder: str) -> tuple[str, ...]:
     module = tree.modules[file]
-    return tuple(dict.fromkeys(_targets(tree, module, folder)))
+    names = [f"{one.module}.{one.name}" if one.name else one.module for one in module.imports.values()]
+    for node in module.nodes:
+        if isinstance(node, ast.Import):  # `import shop.models`, which only binds `shop`
+            names += [one.name for one in node.names]
+    return tuple(dict.fromkeys(one for name in names for one in _packages(tree, module, name, folder)))
 
 
-def _targets(tree: Tree, module: Module, folder: str) -> Iterator[str]:
-    for node in ast.walk(module.body):
-        if isinstance(node, ast.Import):
-            for one in node.names:
-                yield from _files(tree, one.name, folder)
-        elif isinstance(node, ast.ImportFrom):
-            base, start = node.module or "", folder
-            if node.level:
-                parents = PurePosixPath(module.path).parents
-                start = str(parents[min(node.level, len(parents)) - 1])
-            for one in node.names:
-                yield from _files(tree, f"{base}.{one.name}".lstrip("."), start)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200:
-            if node.value.endswith(".py"):  # django-split-settings
-                yield str(PurePosixPath(module.path).parent / node.value)
-            elif DOTTED.fullmatch(node.value):
-                yield from _files(tree, node.value.partition(":")[0], folder)
+@functools.lru_cache(maxsize=8192)
+def _named(tree: Tree, file: str, folder: str) -> tuple[str, ...]:
+    module = tree.modules[file]
+    found: list[str] = []
+    for node in module.strings:
+        text = str(node.value)
+        if text.endswith(".py"):  # django-split-settings
+            found.append(str(PurePosixPath(module.path).parent / text))
+        elif DOTTED.fullmatch(text):
+            found += _packages(tree, module, text.partition(":")[0], folder)
+    return tuple(dict.fromkeys(found))
 
 
-def _files(tree: Tree, dotted: str, folder: str) -> Iterator[str]:
+def _packages(tree: Tree, module: Module, dotted: str, folder: str) -> Iterator[str]:
     """Return the files of a module and of the packages around it."""
-    parts = dotted.split(".")
+    start = len(dotted) - len(dotted.lstrip("."))
+    parts = dotted[start:].split(".")
     for length in range(1, len(parts) + 1):
-        if file := tree.module_at(".".join(parts[:length]), folder):
+        if file := file_of(tree, module, dotted[:start] + ".".join(parts[:length]), folder):
             yield file

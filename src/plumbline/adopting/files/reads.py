@@ -3,15 +3,14 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from plumbline.adopting.files.tree import Module, constant, dotted
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
 # `env("X")`, `env.str("X")`, `config("X")`, `os.getenv("X")`, and a project's own `get_env("X", default)`.
-READER = re.compile(
-    r"(?:\w+\.)*(?:os\.)?_?(?:get_?|read_?)?(?:env(?:iron)?|config)(?:_?(?:var|get|config))?", re.IGNORECASE
-)
+READER = re.compile(r"(\w+\.)*(?:env|environ|config|(?:os\.)?getenv)", re.IGNORECASE)
+OWN_READER = re.compile(r"(\w+\.)*\w*env\w*", re.IGNORECASE)  # a function of the project, such as get_env
 TYPE = re.compile(r"str|int|bool|float|list|dict|tuple|[A-Z][a-z]\w*")
 METHODS = {
     *(
@@ -57,12 +56,13 @@ class Read(NamedTuple):
     choices: tuple[str, ...] = ()
     is_json: bool = False  # whether lists are written as JSON
     is_set: bool = False  # whether the code sets it itself if it is missing
+    is_fallback: bool = False  # whether it is read in place of another variable
 
 
 def read_by_code(modules: Iterable[Module]) -> Iterator[Read]:
     """Return the variables that calls and subscripts of these modules read."""
     for module in modules:
-        if not module.is_aside and re.search(r"environ|getenv|env\b|config\(|Env\(|_env", "\n".join(module.lines)):
+        if not module.is_aside and re.search(r"env|config\(", module.text):
             yield from _Reader(module).reads()
 
 
@@ -74,14 +74,17 @@ class _Reader:
         self._found: list[Read] = []
 
     def reads(self) -> list[Read]:
-        self._visit(self._module.body, certain=True, prefix="", default=False)
+        self._visit(self._module.body, certain=True, prefix="", default=False, fallback=False)
         return self._found
 
-    def _visit(self, node: ast.AST, *, certain: bool, prefix: str, default: bool) -> None:
-        """Visit a node. `certain`: whether it runs at import. `default`: whether a missing value is replaced."""
+    def _visit(self, node: ast.AST, *, certain: bool, prefix: str, default: bool, fallback: bool) -> None:
+        """Visit a node.
+
+        `certain`: whether it runs at import. `default`: whether a missing value is replaced. `fallback`: whether it
+        replaces a missing value itself.
+        """
         if read := self._read(node, prefix):
-            required = read.required and certain and not default
-            self._found.append(read._replace(required=required))
+            self._found.append(read._replace(required=read.required and certain and not default, is_fallback=fallback))
         if isinstance(node, ast.With):
             for item in node.items:  # environs: `with env.prefixed("SHOP_"):`
                 call = item.context_expr
@@ -89,13 +92,16 @@ class _Reader:
                     prefix += constant(call.args[0]) or ""
         is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         is_condition = isinstance(node, ast.If | ast.IfExp | ast.Try | ast.For | ast.While)
+        is_or = isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or)
+        first = node.values[0] if isinstance(node, ast.BoolOp) else None
         for child in ast.iter_child_nodes(node):
             in_test = is_condition and child is getattr(node, "test", None)
             self._visit(
                 child,
                 certain=certain and not is_function and (not is_condition or in_test),
                 prefix=prefix,
-                default=default or (isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or)),
+                default=default or is_or,
+                fallback=fallback or bool(read) or (is_or and child is not first),
             )
 
     def _read(self, node: ast.AST, prefix: str) -> Read | None:
@@ -112,7 +118,8 @@ class _Reader:
             name = constant(words.get("env")) or "DATABASE_URL"
             return Read(name, False, constant(words.get("default")), "", self._module.seen(node, f"{function}()"))
         is_method = method in METHODS and READER.fullmatch(base)
-        if not is_method and not READER.fullmatch(function):
+        is_own = not is_method and not READER.fullmatch(function)
+        if is_own and not OWN_READER.fullmatch(function):
             return None
         first = node.args[0] if node.args else words.get("var_name") or words.get("var") or words.get("env_var")
         name = constant(first) or (DEFAULT_NAMES.get(method, "") if first is None and is_method else "")
@@ -122,7 +129,8 @@ class _Reader:
         if TYPE.fullmatch(dotted(second).rpartition(".")[2]) and not function.endswith(("getenv", ".get")):
             second = None  # a type to cast to
         default = words.get("default") or second
-        never_fails = function.endswith(("getenv", "environ.get")) or method == "setdefault"
+        default = default.args[1] if _reads_default(default) else default
+        never_fails = is_own or function.endswith(("getenv", "environ.get")) or method == "setdefault"
         kind = dotted(words.get("cast")) or (method if is_method and method != "get" else "")
         return Read(
             prefix + name,
@@ -134,10 +142,17 @@ class _Reader:
         )
 
 
+def _reads_default(node: ast.AST | None) -> TypeGuard[ast.Call]:
+    """Return whether a default is `os.getenv("Y", "value")` again."""
+    if not isinstance(node, ast.Call) or len(node.args) != 2:
+        return False
+    return READER.fullmatch(dotted(node.func).removesuffix(".get")) is not None
+
+
 def schemes(modules: Iterable[Module]) -> Iterator[Read]:
     """Return the defaults that django-environ's `Env(DEBUG=(bool, False))` declares."""
     for module in modules:
-        for node in ast.walk(module.body):
+        for node in module.nodes:
             if isinstance(node, ast.Call) and dotted(node.func) in ("environ.Env", "Env", "environ.FileAwareEnv"):
                 for word in node.keywords:
                     if word.arg and NAME.fullmatch(word.arg):

@@ -1,6 +1,5 @@
 """The applications that start commands name: `uvicorn shop.main:app`, `gunicorn shop.wsgi`, `fastapi run` …"""
 
-import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -9,7 +8,7 @@ from typing import NamedTuple
 
 from plumbline.adopting.files.imports import import_folder
 from plumbline.adopting.files.starts import Start, compose_services, dockerfiles
-from plumbline.adopting.files.tree import Tree, constant
+from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.findings import Kind
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*)(?::([A-Za-z_][\w.]*)(\(.*\))?)?")
@@ -139,8 +138,8 @@ def _in_code(tree: Tree) -> Iterator[Named]:
     for module in tree.modules.values():
         if module.is_aside:
             continue
-        for node in ast.walk(module.body):
-            text = constant(node) or ""
-            if len(text) < 200 and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*", text):
+        for node in module.strings:
+            text = str(node.value)
+            if ":" in text and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*", text):
                 for one in _resolved(tree, text, "asgi", module.seen(node), []):
                     yield one._replace(is_command=False)

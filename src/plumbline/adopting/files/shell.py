@@ -49,6 +49,10 @@ UV_OPTIONS = (
     "-n",
 )
 SHELLS = {"sh", "bash", "zsh", "/bin/sh", "/bin/bash", "/usr/bin/env"}
+PROGRAMS = {  # that are called as `python -m`, too
+    *("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "fastapi", "flask", "litestar", "alembic"),
+    *("aerich", "yoyo", "celery", "arq", "taskiq", "dramatiq", "saq", "rq", "poetry", "uv", "pdm", "pip", "pipenv"),
+}
 CUT = re.compile(r"&&|\|\||[;|\n]|(?<!\d)(?<!>)&(?!\d|>)")
 
 
@@ -109,7 +113,11 @@ def unwrapped(words: list[str]) -> Iterator[list[str]]:
             at = next((index for index, word in enumerate(words) if word in ("run", "exec")), len(words))
             words = _without_options(words[at + 1 :], ("-e", "-u", "-w", "--name", "-v", "-p"))[1:]
         elif re.fullmatch(r"python[\d.]*", name) and "-m" in words[1:4]:
-            words = words[words.index("-m") + 1 :]
+            rest = words[words.index("-m") + 1 :]
+            if not rest or rest[0] not in PROGRAMS:
+                yield ["python", "-m", *rest]
+                return
+            words = rest
         else:
             yield [name if "/bin/" in words[0] else words[0], *words[1:]]
             return

@@ -19,12 +19,14 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(("DB", "DATABASE", "DBNAME", "BASE", "NAME"), "database"),
 }
 POSTGRES = {"POSTGRES", "POSTGRESQL", "PG", "PSQL", "PGSQL", "ASYNCPG", "PSYCOPG", "TIMESCALE"}
+REPLICAS = {"READ", "READONLY", "REPLICA", "SLAVE", "SECONDARY", "STANDBY"}
 DATABASE = {"DB", "DATABASE", "SQL", "SQLALCHEMY", "RDS", "RDB"}
 REDIS = {"REDIS", "VALKEY"}
 OTHERS = re.compile(  # servers and services that have such parts too
     r"MONGO|MYSQL|MARIA|RABBIT|AMQP|RMQ|KAFKA|ELASTIC|OPENSEARCH|SMTP|E?MAIL|S3|MINIO|AWS|SENTRY|CLICKHOUSE|CASSANDRA|NATS"
     r"|SQLITE|TEST|LDAP|NEO4J|QDRANT|MEMCACHE|FTP|PGADMIN|ADMINER|FLOWER|INFLUX|ORACLE|MSSQL|DYNAMO|SUPABASE"
 )
+ENGINES = r"^(sqlite3?|postgres(ql)?|mysql|mariadb)$"
 REFUSED = re.compile(
     r"change_?-?this|change_?-?me|your[-_ ].*|.*your_?\w+_?here.*|<.*>|x{3,}|todo|\.{3}|__.*__|replace.*|insert.*|"
     r".*\bchange_?-?this\b.*|.*\bchange_?-?me\b.*",
@@ -58,15 +60,16 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
     tokens = _tokens(read.name)
     server_found = _server(tokens, read, servers)
     part = PARTS.get(tokens[-1]) if tokens else None
-    if not server_found or OTHERS.search(read.name):
+    if not server_found or OTHERS.search(read.name) or (REPLICAS & set(tokens) and not read.required):
         return None
     if server_found == "redis" and (part == "database" and tokens[-1] == "NAME"):
         return None
-    if len(tokens) == 1 and part == "database" and not _is_dsn(read):
-        return Place(server_found, "database") if values and not any("/" in value for value in values) else None
+    if part == "database" and len(tokens) == 1 and not _is_dsn(read):
+        is_name = values and not any(re.search(rf"/|{ENGINES}", value) for value in values)
+        return Place(server_found, "database") if is_name else None
     if part in (None, "database") and _is_dsn(read):
         part = "url"
-    if part == "database" and any(re.search(r"\.(db|sqlite3?)$|^:memory:$", value) for value in values):
+    if part == "database" and any(re.search(r"\.\w{2,7}$|^:memory:$", value) for value in values):
         return None
     if part == "port" and values[:1] in (["3306"], ["1433"], ["27017"]):  # MySQL, SQL Server, MongoDB
         return None
@@ -107,8 +110,12 @@ def harmless(read: Read, example: str) -> str:
         return "{{}}" if re.search(r"dict|Dict", kind) else "[]"
     if "Email" in kind or re.search(r"E?MAIL$|E?MAIL_(FROM|ADDRESS)|SUPERUSER$", name):
         return "plumbline@example.com"
+    if name.endswith("ADMIN_URL"):  # a path, in cookiecutter-django
+        return "admin/"
     if re.search(r"FERNET|ENCRYPTION_KEY", name):
         return FERNET
+    if re.search(r"(DB|DATABASE|REDIS|MONGO\w*|BROKER|AMQP|MYSQL)_(URL|URI|DSN)$", name):
+        return ""  # of a server that the run does not have
     if re.search(r"Url|Uri", kind) or re.search(r"(^|_)(URL|URI|ENDPOINT|ORIGIN)$", name):
         return "http://localhost"
     if re.search(r"(^|_)(HOST|DOMAIN|SERVER)$", name):
@@ -122,6 +129,21 @@ def harmless(read: Read, example: str) -> str:
     return LONG if re.search(r"SECRET|KEY|SALT|TOKEN", name) else "plumbline"
 
 
+def engine(read: Read, text: str) -> str:
+    """Return the value of a switch between databases that means PostgreSQL, "" if it is no such switch.
+
+    `text`: of the module that reads the variable.
+    """
+    if read.default == "django.db.backends.sqlite3":
+        return "django.db.backends.postgresql"
+    if compared := re.search(rf"[\"']{read.name}[\"'][^\n]*== ?[\"'](postgres(?:ql)?)[\"']", text):
+        return compared[1]
+    if read.default and re.fullmatch(r"sqlite3?", read.default):
+        found = re.search(r"[\"'](postgres(?:ql)?)[\"']", text)
+        return found[1] if found else ""
+    return ""
+
+
 def mode(read: Read, example: str) -> str:
     """Return the local mode that an example names for a switch such as ENVIRONMENT, "" if it is none."""
     if MODE_NAME.fullmatch(read.name) and LOCAL_MODE.fullmatch(example):
@@ -130,8 +152,9 @@ def mode(read: Read, example: str) -> str:
 
 
 def _tokens(name: str) -> list[str]:
-    if found := re.fullmatch(r"(PG|DB|REDIS|POSTGRES)(HOST|PORT|USER|PASSWORD|PASS|DATABASE|NAME|URL)", name):
-        return [found[1], found[2]]
+    """Split a name at its underscores, and DBHOST and the like into two."""
+    parts = "HOST|PORT|USER|PASSWORD|PASS|DATABASE|NAME|URL"
+    name = re.sub(rf"(?<![A-Z0-9])(PG|DB|REDIS|POSTGRES)({parts})$", r"\1_\2", name)
     return [token for token in name.upper().split("_") if token]
 
 

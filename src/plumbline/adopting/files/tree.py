@@ -52,12 +52,44 @@ class Import(NamedTuple):
     name: str  # in that module; "" for the module itself
 
 
-class Module(NamedTuple):
+class Module:
     """A parsed Python module."""
 
-    path: str
-    body: ast.Module
-    lines: list[str]
+    def __init__(self, path: str, text: str) -> None:
+        """Raises SyntaxError, and ValueError for NUL characters."""
+        self.path = path
+        self.text = text
+        self.body = ast.parse(text)
+        self.lines = text.splitlines()
+
+    @functools.cached_property
+    def nodes(self) -> list[ast.AST]:
+        """All nodes of its syntax tree."""
+        return list(ast.walk(self.body))
+
+    @functools.cached_property
+    def calls(self) -> list[ast.Call]:
+        return [node for node in self.nodes if isinstance(node, ast.Call)]
+
+    @functools.cached_property
+    def strings(self) -> list[ast.Constant]:
+        """Strings that may name a module or a file."""
+        nodes = [node for node in self.nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        return [node for node in nodes if re.fullmatch(r"[\w.:/-]{3,200}", str(node.value))]
+
+    @functools.cached_property
+    def imports(self) -> dict[str, Import]:
+        """The imported names, by the names that it uses for them."""
+        found: dict[str, Import] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.Import):
+                for one in node.names:
+                    first = one.name.partition(".")[0]
+                    found[one.asname or first] = Import(one.name if one.asname else first, "")
+            elif isinstance(node, ast.ImportFrom):
+                for one in node.names:
+                    found[one.asname or one.name] = Import("." * node.level + (node.module or ""), one.name)
+        return found
 
     def seen(self, node: ast.AST, text: str = "") -> str:
         """Return the place of a node, with this text or its source line."""
@@ -132,7 +164,7 @@ class Tree:
                 break
             text = self.text(file)
             try:
-                found[file] = Module(file, ast.parse(text), text.splitlines())
+                found[file] = Module(file, text)
             except (SyntaxError, ValueError, RecursionError):
                 continue
         return found
@@ -181,21 +213,6 @@ class Tree:
 
 def is_test(file: str) -> bool:
     return any(TESTS.fullmatch(part) for part in file.split("/"))
-
-
-def imports_of(module: Module) -> dict[str, Import]:
-    """Return the imported names of a module, by the names that it uses for them."""
-    found: dict[str, Import] = {}
-    for node in ast.walk(module.body):
-        if isinstance(node, ast.Import):
-            for one in node.names:
-                found[one.asname or one.name.partition(".")[0]] = Import(
-                    one.name if one.asname else one.name.partition(".")[0], ""
-                )
-        elif isinstance(node, ast.ImportFrom):
-            for one in node.names:
-                found[one.asname or one.name] = Import("." * node.level + (node.module or ""), one.name)
-    return found
 
 
 def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

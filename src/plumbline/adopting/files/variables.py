@@ -7,7 +7,7 @@ from plumbline.adopting.files.examples import Example, examples, schemes_of_env_
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
 from plumbline.adopting.files.reads import Read, read_by_code, schemes
 from plumbline.adopting.files.starts import ComposeService
-from plumbline.adopting.files.templates import Place, harmless, mode, place_of, template_of
+from plumbline.adopting.files.templates import Place, engine, harmless, mode, place_of, template_of
 from plumbline.adopting.files.tree import Module, Tree
 from plumbline.adopting.findings import FoundVariable
 
@@ -39,12 +39,17 @@ def variables(
     found = [
         FoundVariable(name, template_of(place, driver), reads[name].required, reads[name].seen)
         for name, place in places.items()
-        if not _is_optional_url(reads[name], place, places)
+        if not _is_optional_url(reads[name], place, places) and not reads[name].is_fallback
     ]
     found.sort(key=lambda one: (places[one.name].server != "postgres", not one.required))
-    return found + [
-        one for name, read in reads.items() if name not in places and (one := _other(read, shown.get(name)))
-    ]
+    texts = {module.path: module.text for module in modules}
+    for name, read in reads.items():
+        text = texts.get(read.seen.partition(":")[0], "")
+        if name not in places and "postgres" in servers and (value := engine(read, text)):
+            found.append(FoundVariable(name, value, False, read.seen))
+        elif name not in places and (one := _other(read, shown.get(name))):
+            found.append(one)
+    return found
 
 
 def _merged(reads: list[Read]) -> dict[str, Read]:
@@ -60,6 +65,7 @@ def _merged(reads: list[Read]) -> dict[str, Read]:
             found[read.name] = known._replace(
                 required=(known.required or read.required) and not (known.is_set or read.is_set),
                 is_set=known.is_set or read.is_set,
+                is_fallback=known.is_fallback and read.is_fallback,
                 default=known.default if known.default not in (None, "", "None") else read.default,
                 kind=known.kind or read.kind,
                 choices=known.choices or read.choices,
@@ -92,7 +98,7 @@ def _other(read: Read, example: Example | None) -> FoundVariable | None:
 
 def _driver(modules: Iterable[Module]) -> str:
     """Return the driver that SQLAlchemy's URLs must name, "" if the code adds it or needs none."""
-    texts = ["\n".join(module.lines) for module in modules]
+    texts = [module.text for module in modules]
     if not any("create_async_engine" in text or "SQLAlchemyAsyncConfig" in text for text in texts):
         return ""
     if any(re.search(r"postgres(ql)?\+\w+", text) for text in texts):
