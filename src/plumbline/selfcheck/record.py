@@ -5,7 +5,7 @@ benchmark is slower in head, and single pairs of a few benchmarks that are slowe
 of three places:
 
 - the timed block, for any benchmark: each sample gets longer by a share of itself;
-- the application's process (`plumbline_asgi_wrapper.py`), for benchmarks that send it one request per sample. With
+- the application's process (`in_application`), for benchmarks that send it one request per sample. With
   several concurrent requests the total slow-down would be unknown;
 - PostgreSQL, for a benchmark of this package that sleeps there (`controls.py`).
 """

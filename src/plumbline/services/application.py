@@ -25,7 +25,6 @@ from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
-IMPORT_FROM = "PERF_IMPORT_FROM"  # environment variable: one more folder for PYTHONPATH
 
 
 class Process(LocalService):
@@ -68,8 +67,7 @@ class Process(LocalService):
         changed = {**os.environ, **environment}
         self._environ = {name: value for name, value in changed.items() if value is not None}
         # Explicitly: with `-P` or PYTHONSAFEPATH, Python does not import from the current folder.
-        further = [self._environ.get("PYTHONPATH"), self._environ.pop(IMPORT_FROM, None)]
-        python_path = filter(None, [str(self._directory), str(self._root), *further])
+        python_path = filter(None, [str(self._directory), str(self._root), self._environ.get("PYTHONPATH")])
         self._environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(python_path))
         path = [str(self._python.parent), self._environ.get("PATH", os.defpath)]
         self._environ["PATH"] = os.pathsep.join(path)

@@ -5,8 +5,11 @@ stall of the machine during one part has no influence. Time in other processes a
 longer than without a profiler, on both sides.
 """
 
+import contextlib
+import os
 import re
 import statistics
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +18,11 @@ import msgspec
 from msgspec import Struct
 
 from plumbline.cache import digest
-from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PARTS
+from plumbline.comparing.workers.in_application.plumbline_profiling import ASKING, PARTS, PROFILE
 from plumbline.project import SUITE
 from plumbline.results.schema import FunctionTime
 
+APPLICATION_LIMIT_S, POLL_S = 2.0, 0.005
 MOST_SHOWN = 12
 LEAST_SHARE = 0.1  # of the slow-down, or of that of the slowest function: functions below this are not shown
 EXPLAINED = 0.5  # of the slow-down: if one function explains this share, waiting functions are not shown
@@ -54,6 +58,27 @@ class Profile(Struct, frozen=True):
         """Return the time of one operation in seconds, 0 if it is not known."""
         parts = [timed_s / count for timed_s, count in zip(self.timed_s, self.operations, strict=False) if count]
         return statistics.median(parts) if parts else 0.0
+
+
+def profile_of_application(folder: Path) -> bytes:
+    """Ask each process of the application for its profile. Return them as one, b"" if no process has one."""
+    asked = []
+    for pipe in folder.glob(ASKING.format("*")):
+        with contextlib.suppress(OSError):  # that process has ended
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+            asked.append(pipe.with_name(PROFILE.format(pipe.name.split(".")[1])))
+    deadline_s = time.monotonic() + APPLICATION_LIMIT_S
+    while not all(one.exists() for one in asked) and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    profiles = [_read(one) for one in asked]
+    for one in asked:
+        one.unlink(missing_ok=True)
+    parts = [[seen for profile in profiles for seen in _part(profile, number)] for number in range(PARTS)]
+    return msgspec.json.encode(Profile(parts)) if any(parts) else b""
+
+
+def _part(profile: Profile, number: int) -> list[Seen]:
+    return profile.parts[number] if profile.parts else []
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:

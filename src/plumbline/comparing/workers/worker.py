@@ -10,9 +10,8 @@ import signal
 import socket
 import statistics
 import threading
-import time
 import timeit
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,21 +25,18 @@ from plumbline.comparing.statistics.inference import figure
 from plumbline.comparing.statistics.plan import CONTROLS_FILE
 from plumbline.comparing.trees.trace import Stages, child_environ
 from plumbline.comparing.workers import controls
-from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
-    APP_PID,
-    APP_PROFILE,
+from plumbline.comparing.workers.in_application import with_hook
+from plumbline.comparing.workers.in_application.plumbline_profiling import (
     PARTS,
     REQUESTS,
     STEPS,
     TIMED,
     Profilers,
-    profiled,
     shared_numbers,
-    slowed,
     work,
-    wrapped,
     write_profile,
 )
+from plumbline.comparing.workers.profiles import profile_of_application
 from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
 from plumbline.measuring.clock import Clock
 from plumbline.measuring.context import RunContext, outcome_of, uses_application
@@ -61,7 +57,6 @@ TEST_LIMIT_S = 3600.0  # tests wait for their turns, and the coordinator has lim
 REHEARSED_ROUNDS = 2  # code that reads from a cache runs in the second round
 DRAINING_ROUNDS = 3
 STEP_REPEATS, STEPS_AT_ONCE = 3, 1_000
-APPLICATION_LIMIT_S, POLL_S = 2.0, 0.005
 
 
 class ControlsModule(pytest.Module):
@@ -108,12 +103,8 @@ class Worker:
     def _services(self) -> Services:
         start, settings = self._start, self._context.settings  # servers of the coordinator, application of this worker
         if settings.app:
-            app = replace(settings.app, port=0)  # the other worker may use the configured port
-            if start.profiles:
-                app = wrapped(app, profiled, start.folder)
-            elif any(process == "application" for _, process in start.slow_down.values()):
-                app = wrapped(app, slowed, start.folder)
-            settings = replace(settings, app=app)
+            # The other worker may use the configured port.
+            settings = replace(settings, app=replace(settings.app, port=0))
         return Services(
             settings,
             self._context.root,
@@ -121,8 +112,15 @@ class Worker:
             key_prefix=start.prefix,
             prepare=start.prepare,
             app_python=start.app_python,
-            child_environ=child_environ,
+            child_environ=self._child_environ,
         )
+
+    def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
+        start, changed = self._start, child_environ(name, command, environ)
+        slows = any(process == "application" for _, process in start.slow_down.values())
+        if name == "app" and (start.profiles or slows):
+            return with_hook(changed, "profiled" if start.profiles else "slowed", start.folder)
+        return changed
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -383,17 +381,10 @@ class ProfilingTimer(_SharedTimer):
         self._samples += 1
 
     def end(self) -> None:
-        """Write the profile of this process, and make the application write its profile."""
+        """Write the profile of this process and the one of the application, from all its processes."""
         own = self._folder / digest(self._key)
         own.mkdir()
         operations = [len(range(part, self._samples, PARTS)) * self._operations for part in range(PARTS)]
         write_profile(own / "test.json", self._profilers, operations, self._timed_s)
-        try:
-            os.kill(int((self._folder / APP_PID).read_text()), signal.SIGUSR1)
-        except (FileNotFoundError, ProcessLookupError):
-            return
-        written, deadline_s = self._folder / APP_PROFILE, time.monotonic() + APPLICATION_LIMIT_S
-        while not written.exists() and time.monotonic() < deadline_s:
-            time.sleep(POLL_S)
-        with contextlib.suppress(FileNotFoundError):
-            written.replace(own / "app.json")
+        if found := profile_of_application(self._folder):
+            (own / "app.json").write_bytes(found)

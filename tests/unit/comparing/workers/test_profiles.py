@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from plumbline.cache import digest
-from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import PARTS
+from plumbline.comparing.workers.in_application.plumbline_profiling import PARTS
 from plumbline.comparing.workers.profiles import Profile, Seen, slower_functions
 
 KEY = "test_shop.py::test_total"

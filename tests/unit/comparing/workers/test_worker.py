@@ -16,8 +16,8 @@ import pytest
 from plumbline import settings
 from plumbline.cache import digest
 from plumbline.comparing.workers import worker
-from plumbline.comparing.workers.in_application.plumbline_asgi_wrapper import (
-    APP_PID,
+from plumbline.comparing.workers.in_application.plumbline_profiling import (
+    ASKING,
     REQUESTS,
     STEPS,
     TIMED,
@@ -216,11 +216,7 @@ async def test_jobs_of_other_threads_are_profiled(tmp_path: Path) -> None:
 
 
 def test_an_application_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
-    """Its process id is in the file, but the process has ended."""
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    (tmp_path / APP_PID).write_text(str(child))
+    """Its pipe is left, but the process has ended."""
+    os.mkfifo(tmp_path / ASKING.format(1))
     ProfilingTimer(KEY, [], 1, tmp_path).end()
     assert [path.name for path in (tmp_path / digest(KEY)).iterdir()] == ["test.json"]

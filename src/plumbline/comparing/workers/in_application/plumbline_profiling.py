@@ -1,7 +1,7 @@
-"""A wrapper around the application, in the application's process, that slows it down deliberately or profiles it.
+"""Slows down or profiles the application in its own processes, while a block is timed.
 
-The application may run in an environment without Plumbline. It imports only this module, from this folder. The worker
-and the application share three numbers in memory; one of them tells the wrapper when a block is timed.
+The application may run in an environment without Plumbline, so this module imports only the standard library. The
+worker and all processes of the application share a few numbers in memory.
 """
 
 import contextlib
@@ -12,37 +12,24 @@ import json
 import mmap
 import os
 import re
-import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from _thread import start_new_thread  # before gevent replaces it
+from collections.abc import Callable, Sequence
 from concurrent.futures import thread as executor
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from plumbline.settings import AppSettings
-
-ASGI, IS_FACTORY, FOLDER = "PERF_WRAPPED_ASGI", "PERF_WRAPPED_IS_FACTORY", "PERF_WRAPPED_FOLDER"
 PARTS = 5  # profilers that take turns
 TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; steps of work per request; requests in timed blocks
 SIZE_BYTES = 3 * 8
-APP_PROFILE, APP_PID = "app.json", "app.pid"  # the profile that the application writes on SIGUSR1, and its process id
+ASKING, PROFILE = "app.{}.asking", "app.{}.json"  # of a process: the pipe that asks for its profile, and the profile
+FINISH_LIMIT_S, POLL_S = 1.0, 0.002
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # in names of built-in functions; differs between processes
-
-Application = Callable[[Any, Any, Any], Awaitable[None]]  # ASGI 3
-
-
-def wrapped(app: "AppSettings", make: Callable[[], Application], folder: str) -> "AppSettings":
-    """Return settings that serve the application that `make` returns. `folder`: for files shared with the worker."""
-    from msgspec.structs import replace
-
-    from plumbline.services.application import IMPORT_FROM
-
-    environ = {ASGI: app.asgi, IS_FACTORY: str(app.factory), FOLDER: folder, IMPORT_FROM: str(Path(__file__).parent)}
-    escaped = {name: text.replace("{", "{{").replace("}", "}}") for name, text in environ.items()}
-    return replace(app, asgi=f"{Path(__file__).stem}:{make.__name__}", factory=True, env={**app.env, **escaped})
+# Since Python 3.12, a profiler sees all threads, and only one can run at a time.
+SEES_ALL_THREADS = sys.version_info >= (3, 12)
 
 
 def shared_numbers(folder: Path) -> "memoryview[float]":
@@ -52,69 +39,97 @@ def shared_numbers(folder: Path) -> "memoryview[float]":
         return memoryview(mmap.mmap(file.fileno(), SIZE_BYTES)).cast("d")
 
 
-def _load() -> "tuple[Application, memoryview[float], Path]":
-    from uvicorn.config import Config
-
-    config = Config(os.environ[ASGI], factory=os.environ[IS_FACTORY] == "True", proxy_headers=False, log_config=None)
-    config.load()
-    folder = Path(os.environ[FOLDER])
-    return config.loaded_app, shared_numbers(folder), folder
-
-
 def work(steps: float) -> None:
     """Run Python code. A step takes some tenths of a microsecond and makes no garbage for the collector."""
     for step in range(int(steps)):
         str(step)
 
 
-def slowed() -> Application:
-    """Return the application with additional work before each HTTP response of a timed block.
+class SlowDown:
+    """Additional work before each response to a request of a timed block.
 
     The work is done before the response, because work at the request would change how the processes alternate on their
     core. It is work and not a wait, so that it depends on the machine speed as other code does.
     """
-    served, shared, _ = _load()
 
-    async def slowed_down(scope: Any, receive: Any, send: Any) -> None:
-        async def send_later(message: Any) -> None:
-            if message["type"] == "http.response.start" and shared[TIMED]:
-                shared[REQUESTS] += 1
-                work(shared[STEPS])
-            await send(message)
+    def __init__(self, folder: Path) -> None:
+        self._shared = shared_numbers(folder)
 
-        await served(scope, receive, send_later)
+    def begin(self) -> bool:
+        return bool(self._shared[TIMED])
 
-    return slowed_down
+    def respond(self) -> None:
+        self._shared[REQUESTS] += 1
+        work(self._shared[STEPS])
+
+    def end(self) -> None:
+        pass
 
 
-def profiled() -> Application:
-    """Return the application with a profiler that runs while it answers requests of a timed block."""
-    served, shared, folder = _load()
-    profilers = Profilers()
-    answering = bursts = 0
+class Profiling:
+    """Profiles each process of the application while it answers requests of a timed block."""
 
-    async def profiled_while_answering(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal answering, bursts
-        if scope["type"] != "http" or not shared[TIMED]:
-            await served(scope, receive, send)
-            return
-        answering += 1
-        if answering == 1:
-            profilers.start(bursts % PARTS)
-        try:
-            await served(scope, receive, send)
-        finally:
-            answering -= 1
-            if answering == 0:
-                profilers.stop()
-                bursts += 1
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shared = shared_numbers(folder)
+        self._lock = threading.Lock()
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
 
-    def write(*_: object) -> None:
-        write_profile(folder / APP_PROFILE, profilers)
+    def _forget(self) -> None:
+        self._profilers: Profilers | None = None
+        self._answering: Any = _Count() if SEES_ALL_THREADS else _CountOfThread()
+        self._bursts = 0
+        self._lock = threading.Lock()
 
-    signal.signal(signal.SIGUSR1, write)
-    (folder / APP_PID).write_text(str(os.getpid()))
-    return profiled_while_answering
+    def begin(self) -> bool:
+        """Begin a request. Return whether it is in a timed block; then `end` has to be called."""
+        if not self._shared[TIMED]:
+            return False
+        with self._lock:
+            if self._profilers is None:
+                self._profilers = Profilers()
+                start_new_thread(self._wait_for_questions, (self._profilers, os.getpid()))
+            self._answering.requests += 1
+            if self._answering.requests == 1:
+                self._profilers.start(self._bursts % PARTS)
+        return True
+
+    def respond(self) -> None:
+        pass
+
+    def end(self) -> None:
+        with self._lock:
+            self._answering.requests -= 1
+            if self._answering.requests == 0 and self._profilers is not None:
+                self._profilers.stop()
+                self._bursts += 1
+
+    def _wait_for_questions(self, profilers: "Profilers", pid: int) -> None:
+        """Write the profile whenever somebody opens the pipe."""
+        asking = self._folder / ASKING.format(pid)
+        with contextlib.suppress(OSError):
+            os.mkfifo(asking)
+            while self._folder.is_dir():
+                pipe = os.open(asking, os.O_RDONLY)  # returns when the pipe is opened for writing
+                os.read(pipe, 1)  # returns when it is closed again
+                os.close(pipe)
+                deadline_s = time.monotonic() + FINISH_LIMIT_S
+                while profilers.running and time.monotonic() < deadline_s:
+                    time.sleep(POLL_S)
+                write_profile(self._folder / PROFILE.format(pid), profilers)
+
+
+class _Count:
+    """The number of requests that this process answers now."""
+
+    requests = 0
+
+
+class _CountOfThread(threading.local):
+    """The number of requests that this thread answers now."""
+
+    requests = 0
 
 
 class Profilers:
@@ -126,19 +141,28 @@ class Profilers:
 
     def __init__(self) -> None:
         self._part: int | None = None  # the current part
+        self._active: cProfile.Profile | None = None  # since Python 3.12
         self._all: list[list[cProfile.Profile]] = []
         self._own = threading.local()
-        if sys.version_info < (3, 12):
+        if not SEES_ALL_THREADS:
             self._watch_threads()
+
+    @property
+    def running(self) -> bool:
+        return self._part is not None
 
     def start(self, part: int) -> None:
         self._part = part
-        self._of_thread()[part].enable()
+        active = self._of_thread()[part]
+        self._active = self._own.active = active
+        active.enable()
 
     def stop(self) -> None:
-        if self._part is not None:
-            self._of_thread()[self._part].disable()
-        self._part = None
+        """End what `start` has begun: in this thread, or since Python 3.12 in any thread."""
+        active = self._active if SEES_ALL_THREADS else getattr(self._own, "active", None)
+        if active is not None:
+            active.disable()
+        self._part = self._active = self._own.active = None
 
     def take(self) -> list[list[cProfile.Profile]]:
         """Return the profilers of each part, and begin with new ones."""
