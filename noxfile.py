@@ -18,6 +18,7 @@ nox.options.error_on_external_run = True
 REQUIREMENTS = "tests/performance/requirements.txt"
 HAS_PLUMBLINE, INSTALL = ("python", "-c", "import plumbline.install"), ("python", "-m", "plumbline.install")
 INVALID = 3
+HELPS = ("init", "doctor")  # they say what to do if the project can't be installed
 
 
 # Each session runs the command of Plumbline with its name. Arguments after -- go to pytest.
@@ -62,7 +63,8 @@ def plumbline(session: nox.Session, *command: str) -> None:
         if session.run_install(*HAS_PLUMBLINE, silent=True, log=False, success_codes=[0, 1]):
             session.install("-r", REQUIREMENTS)
         # Install what your lock file and the suite ask for, and remove all other packages. Say so on standard error.
-        session.run_install(*INSTALL, "" if session.python else sys.executable, log=False, stderr=None)
+        nox_python, codes = "" if session.python else sys.executable, [0, *([INVALID] if command[0] in HELPS else [])]
+        session.run_install(*INSTALL, nox_python, log=False, stderr=None, success_codes=codes)
         ours = True
         session.run("python", "-m", "plumbline", *command, env=environ, interrupt_timeout=1, terminate_timeout=20)
     except CommandFailed as failure:

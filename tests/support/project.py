@@ -314,14 +314,13 @@ def results_validator() -> Any:
 @functools.cache
 def sessions() -> dict[str, list[str]]:
     """Return by session the Python command before the user's arguments, or [] if there is none."""
-    found = {}
+    found = dict[str, list[str]]()
     for one in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
         if isinstance(one, ast.FunctionDef) and one.decorator_list:
-            calls = [
-                part for part in ast.walk(one) if isinstance(part, ast.Call) and ast.unparse(part.func) == "plumbline"
-            ]
-            words = [str(word.value) for call in calls for word in call.args if isinstance(word, ast.Constant)]
-            found[one.name] = ["plumbline", *words] if words else []
+            found[one.name] = []
+        if isinstance(one, ast.Assign) and (table := ast.unparse(one.targets[0])) in ("MEASURING", "OTHERS"):
+            takes_pytest = ["--"] if table == "MEASURING" else []
+            found |= {name: ["plumbline", name, *takes_pytest] for name in ast.literal_eval(one.value)}
     return found
 
 

@@ -24,15 +24,19 @@ def propose(
     *,
     health_path: str = "",
     variables: Mapping[str, str] = {},
+    own_environment: bool = False,
 ) -> list[Proposed]:
     """Return the settings for an application, or for a library if it is None.
 
-    `variables` are values for variables that have no template in the findings.
+    `variables` are values for variables that have no template in the findings. `own_environment`: whether no
+    environment can hold the packages of the application and those of Plumbline.
     """
     install = findings.install
     found = [Proposed("", "python", install.python, install.seen)] if install.python else []
     unused = [name for name in ("redis", "postgres") if name not in findings.services]
     found += [Proposed(name, "backend", "off", "nothing uses it") for name in unused]
+    if "redis" in findings.services and not findings.redis_password:
+        found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if findings.prepare:
         seen = "; ".join(one.seen for one in findings.prepare)
         found.append(Proposed("", "prepare", _one_command(findings.prepare), seen))
@@ -40,6 +44,8 @@ def propose(
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     if application:
         found += _application(application, health_path)
+        if own_environment:
+            found.append(Proposed("app", "environment", "own", "its packages conflict with those of Plumbline"))
     for process in findings.processes:
         table = f"processes.{process.name}"
         found.append(Proposed(table, "command", [*process.command], process.seen))

@@ -1,5 +1,6 @@
 """`python -m plumbline.install`: install what the project asks for in this environment."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -49,13 +50,16 @@ def install(nox_python: str) -> int:
 
 
 def install_settings(root: Path, settings: Settings) -> None:
-    """Install what the project asks for with settings that are not written yet. Raises CommandError."""
-    record = read_record()
-    if record is None or not (nox_python := record.get("nox_python")):
-        return  # not an environment of a session
+    """Install what the project asks for with settings that are not written yet. Raises CommandError.
+
+    Does nothing in an environment that no session of Nox has made.
+    """
+    record = read_record() or {}
+    if not record and "NOX_CURRENT_SESSION" not in os.environ:
+        return
     source: list[str] = []
     try:
-        _install(root, settings, nox_python[0], source)
+        _install(root, settings, "".join(record.get("nox_python", [])), source)
     except (InstallError, NoBase, OSError) as error:
         raise CommandError(f"the environment can't be made for {', '.join(source)}:\n{error}", EXIT_INVALID) from None
 
