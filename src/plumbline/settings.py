@@ -21,6 +21,11 @@ OVERRIDES = {"PERF_SERVICES": "backend", "PERF_PIN": "pin", "PERF_MACHINE": "mac
 URL_VARIABLES = {"redis": "PERF_REDIS_URL", "postgres": "PERF_DATABASE_URL", "app": "PERF_API_URL"}
 
 
+def address_variable(service: str) -> str:
+    """Return the variable with the `host:port` of a service of [services] that already runs."""
+    return f"PERF_SERVICE_{service.upper()}"
+
+
 class SettingsError(Exception):
     """The settings or the environment can't be used as they are: wrong usage, exit code 2."""
 
@@ -157,6 +162,33 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_output: str = ""
     #: Seconds until it has to be ready.
     ready_limit_s: Positive = 20.0
+
+
+class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another service of the stack, such as a message broker, in a container. NAME stands in `{NAME.host}`.
+
+    The environment variable `PERF_SERVICE_NAME`, as `host:port`, names one that already runs.
+    """
+
+    #: The image.
+    image: str
+    #: The port that the server listens on in the container.
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    #: When it is ready: a text of its output, or a path that begins with `/` and answers 200 by HTTP. Without it, and
+    #: after a text, the port has to accept a connection.
+    ready: str = ""
+    #: Seconds until it has to be ready.
+    ready_limit_s: Positive = 60.0
+    #: Environment variables of the container. Those of `[env]` are not passed to it.
+    env: dict[str, str] = {}
+    #: The command of the container and its arguments, in place of that of the image.
+    command: list[str] = []
+    #: Whether base and head each get a container in a paired comparison. With `false` they share one. Then each has to
+    #: keep its data apart by `{NAME.prefix}`.
+    each_side: bool = True
+    #: `auto` starts a container. Without a Docker engine, what needs the service is skipped. `docker` makes that an
+    #: error. `off` runs without the service.
+    backend: Literal["auto", "docker", "off"] = "auto"
 
 
 class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -296,13 +328,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     postgres: PostgresSettings = PostgresSettings()
     app: AppSettings | None = None
     processes: dict[str, ProcessSettings] = {}
+    services: dict[str, ServiceSettings] = {}
     profiles: dict[str, Profile] = {}  # besides those of PROFILES, or in their place
     gate: GateSettings = GateSettings()
     compare: CompareSettings = CompareSettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
-    # From the PERF_…_URL variables, never from the file: they may hold passwords.
-    external_urls: dict[Literal["redis", "postgres", "app"], str] = {}
+    # From the PERF_…_URL variables, never from the file: they may hold passwords. Of [services] as `host:port`.
+    external_urls: dict[str, str] = {}
 
     def backend_of(self, service: Literal["redis", "postgres"]) -> BackendChoice:
         return getattr(self, service).backend or self.backend

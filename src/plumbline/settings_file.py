@@ -24,14 +24,19 @@ from plumbline.settings import (
     ProcessSettings,
     Profile,
     RedisSettings,
+    ServiceSettings,
     Settings,
     SettingsError,
+    address_variable,
     nearest,
 )
 
 PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
+SERVICE_NAME = re.compile("[a-z][a-z0-9_]*")
+TAKEN_NAMES = ("redis", "postgres", "app", "prepare", "backend", "also_allowed")
 # `backend` was once `services`. TOML has no room for both a text and tables of that name.
 OLDER_BACKEND = re.compile(r"^services *=", re.MULTILINE)
+OLDER_NAMES = ("backend", "also_allowed")  # once keys of [services]
 SERVICE = re.compile(r"^(\[ *)?services *\.", re.MULTILINE)
 NOT_BOTH = ': `services = "…"` and [services.NAME] can\'t stand in one file: write `backend = "…"` instead of the first'
 # Options that Plumbline sets itself, by server. Case means nothing in them.
@@ -66,7 +71,9 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value
             settings = _convert(raw, variable)
     _check_server_options(settings, path.name)
+    _check_service_names(settings, path.name)
     urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
+    urls |= _places(settings, environ)
     changed: dict[str, Any] = {}
     for name in ("redis", "postgres"):
         server = getattr(settings, name)
@@ -82,14 +89,39 @@ def _take_older_names(raw: dict[str, Any], source: str) -> None:
     given = raw.get("services")
     older = {"backend": raw.pop("services")} if isinstance(given, str) else {}
     if isinstance(given, dict):
-        older = {name: given.pop(name) for name in ("backend", "also_allowed") if name in given}
-        for name in given:
-            raise SettingsError(f"{source}: unknown key {name!r} in [services]; it has backend and also_allowed")
-        del raw["services"]
+        older = {name: given.pop(name) for name in OLDER_NAMES if not isinstance(given.get(name, {}), dict)}
     for name in older.keys() & raw.keys():
         written = "services" if isinstance(given, str) else f"services.{name}"
         raise SettingsError(f"{source}: `{written}` and `{name}` mean the same: keep `{name}`")
     raw |= older
+
+
+def _check_service_names(settings: Settings, source: str) -> None:
+    """Refuse names of services that are no names of placeholders, or are taken."""
+    for name in settings.services:
+        if not SERVICE_NAME.fullmatch(name):
+            advice = "use lower-case letters, digits and underscores, and begin with a letter"
+            raise SettingsError(f"{source}: [services.{name}]: the name stands in placeholders and variables: {advice}")
+        if name in TAKEN_NAMES or name in settings.processes:
+            owner = "another table" if name in TAKEN_NAMES else f"[processes.{name}]"
+            raise SettingsError(f"{source}: [services.{name}]: {owner} has this name: choose another one")
+
+
+def _places(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the `host:port` of the services that the environment names."""
+    known = {address_variable(name): name for name in settings.services}
+    found = {}
+    for variable, value in environ.items():
+        if not variable.startswith(address_variable("")) or not value:
+            continue
+        if variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{variable} is set, but settings.toml has no such service{guess}")
+        if "/" in value or not PLACE.fullmatch(value):
+            raise SettingsError(f'{variable} is not "host:port"')
+        found[known[variable]] = value
+    return found
 
 
 def _check_server_options(settings: Settings, source: str) -> None:
@@ -129,6 +161,7 @@ def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[s
 TABLES = {
     "profiles.NAME": Profile,
     "processes.NAME": ProcessSettings,
+    "services.NAME": ServiceSettings,
     "budgets.KEY": Budget,
     "benchmarks.KEY": BenchmarkSettings,
     "app": AppSettings,

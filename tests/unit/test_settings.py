@@ -106,6 +106,35 @@ def test_an_older_name_beside_the_new_one_is_refused(tmp_path: Path, text: str, 
 
 
 @pytest.mark.parametrize(
+    ("text", "environ", "told"),
+    [
+        ("[services.queue]\nport = 1", {}, "services.queue: Object missing required field `image`"),
+        (
+            "[services.queue]\nimage = 'a'\nport = 1\nreadi = 'x'",
+            {},
+            "unknown key 'readi' in [services.queue]; did you mean 'ready'?",
+        ),
+        ("[services.My-Queue]\nimage = 'a'\nport = 1", {}, "use lower-case letters, digits and underscores"),
+        ("[services.redis]\nimage = 'a'\nport = 1", {}, "another table has this name: choose another one"),
+        (
+            "[services.worker]\nimage = 'a'\nport = 1\n[processes.worker]\ncommand = ['a']",
+            {},
+            "[processes.worker] has this name: choose another one",
+        ),
+        ("[services.queue]\nimage = 'a'\nport = 1", {"PERF_SERVICE_QUEUE": "amqp://here"}, 'is not "host:port"'),
+        (
+            "[services.queue]\nimage = 'a'\nport = 1",
+            {"PERF_SERVICE_QUUE": "here:1"},
+            "PERF_SERVICE_QUUE is set, but settings.toml has no such service; did you mean PERF_SERVICE_QUEUE?",
+        ),
+    ],
+)
+def test_a_wrong_service_is_told(tmp_path: Path, text: str, environ: dict[str, str], told: str) -> None:
+    """Each message names the table, the key or the variable."""
+    assert told in refusal(tmp_path, text, **environ)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("bakend = 1", "settings.toml: unknown key 'bakend'; did you mean 'backend'?"),

@@ -83,10 +83,11 @@ class Counter:
         `operations` is the number of operations in a round. `left` is called after each round. If the first round uses
         PostgreSQL, statements are logged from then on, and that round is discarded.
         """
+        counted = {*COUNTED_SERVICES, *self._services.stack}
         names = {
             peer: service.name
             for service in self._services.running()
-            if service.name in COUNTED_SERVICES
+            if service.name in counted
             for peer in peers_of(service.address.host, service.address.port)
         }
         sockets = SocketSource(self._watch, names) if self._watch else None

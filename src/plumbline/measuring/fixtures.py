@@ -8,10 +8,12 @@ import pytest
 
 from plumbline.measuring.context import RunContext
 from plumbline.measuring.loop import Measure
+from plumbline.services.address import Address
 from plumbline.services.base import Service
 from plumbline.services.services import Services
+from plumbline.settings import nearest
 
-NAMES = ("services", "redis_url", "postgres_url", "api_url", "key_prefix", "measure")
+NAMES = ("services", "redis_url", "postgres_url", "api_url", "service_address", "key_prefix", "measure")
 
 _CONTEXT = pytest.StashKey[RunContext]()
 _START_MEASURE = pytest.StashKey[Callable[[pytest.Item], Measure]]()
@@ -70,6 +72,19 @@ def api_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
+def service_address(request: pytest.FixtureRequest) -> Callable[[str], Address]:
+    """`service_address("NAME")` returns the address of a service of `[services]`, with `host` and `port`."""
+    services = request.config.stash[_CONTEXT].services
+
+    def address(name: str) -> Address:
+        if name not in services.stack and name not in services.skipped:
+            raise ValueError(f"there is no [services.{name}] in settings.toml{nearest(name, services.stack)}")
+        return _running(request, name, services.stack.get(name)).address
+
+    return address
+
+
+@pytest.fixture(scope="session")
 def key_prefix(request: pytest.FixtureRequest) -> str:
     """The prefix of every Redis key of this run."""
     return request.config.stash[_CONTEXT].services.key_prefix
@@ -84,10 +99,16 @@ def measure(request: pytest.FixtureRequest) -> Iterator[Measure]:
 
 
 def _url(request: pytest.FixtureRequest, name: str) -> str:
-    context = request.config.stash[_CONTEXT]
-    service: Service | None = getattr(context.services, name)
+    return _running(request, name, getattr(request.config.stash[_CONTEXT].services, name)).address.url
+
+
+def _running(request: pytest.FixtureRequest, name: str, service: Service | None) -> Service:
+    """Return the service; skip the test if there is none."""
     if service is None:
+        context = request.config.stash[_CONTEXT]
         reason = context.services.skipped.get(name, f"{name} is not configured")
+        if name in context.services.unavailable:
+            pytest.skip(f"{name}: {reason}")  # a baseline that has this benchmark misses it
         context.off_skips.append(pytest.skip.Exception(f"off: {reason}"))
         raise context.off_skips[-1]
-    return service.address.url
+    return service

@@ -22,11 +22,12 @@ STOP_LIMIT_S = 5
 REDIS_COMMAND = "exec docker-entrypoint.sh redis-server - <<END\n$PLUMBLINE_CONFIG\nEND"
 
 
-class _Docker(Service):
+class Container(Service):
     """A container with the label of its run."""
 
     own = True
-    _command: list[str]
+    _command: list[str]  # [] keeps that of the image
+    _stop_signal = "SIGINT"  # on SIGTERM, PostgreSQL would wait for its clients; "" keeps that of the image
     _environ: dict[str, str]
     _opened_by = ""  # the setting with which others can use the server, if they can connect to it
 
@@ -61,7 +62,9 @@ class _Docker(Service):
         self._engine.disable_ryuk_if_missing()
         # testcontainers' own classes for these servers do not notice a container that exits.
         client_options = {"timeout": CALL_LIMIT_S, "version": client.api.api_version}
-        container = DockerContainer(self.image, docker_client_kw=client_options).with_command(self._command)
+        container = DockerContainer(self.image, docker_client_kw=client_options)
+        if self._command:
+            container.with_command(self._command)
         for name, value in self._environ.items():
             container.with_env(name, value)
         self._direct = _routes_to_containers(client)
@@ -75,8 +78,8 @@ class _Docker(Service):
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
         extra = {"network": "bridge"} if self._direct else {}
-        # On SIGTERM, PostgreSQL would wait for its clients. The official image sets SIGINT, others may not.
-        return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, stop_signal="SIGINT", **extra)
+        extra |= {"stop_signal": self._stop_signal} if self._stop_signal else {}
+        return container.with_kwargs(labels={LABEL: self.run.id, OWNER_LABEL: owner}, **extra)
 
     def running(self) -> bool:
         if self._container is None:
@@ -166,7 +169,7 @@ class _Docker(Service):
             self._main = next((psutil.Process(pid) for pid in self.pids()), None)
 
 
-class DockerRedis(_Docker):
+class DockerRedis(Container):
     """Redis in a container."""
 
     def __init__(self, why: str, context: Context) -> None:
@@ -183,7 +186,7 @@ class DockerRedis(_Docker):
             self._opened_by = 'requirepass = "" from [redis.config]' if settings.password else "password from [redis]"
 
 
-class DockerPostgres(_Docker):
+class DockerPostgres(Container):
     """PostgreSQL in a container."""
 
     def __init__(self, why: str, context: Context) -> None:

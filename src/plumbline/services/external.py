@@ -12,12 +12,25 @@ from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.clients import client_errors, probe_http, run_sql, start_mark
 from plumbline.services.errors import ServiceError
 from plumbline.services.reaper import Resource
-from plumbline.settings import URL_VARIABLES
+from plumbline.settings import URL_VARIABLES, Settings
 
 SCHEMES = {"redis": ("redis", "rediss"), "postgres": ("postgresql", "postgres"), "app": ("http", "https")}
 # Options of a URL that would send a client to another server.
 ELSEWHERE = re.compile("host|hostaddr|port|user|password|dbname|database|service|servicefile|passfile")
 INSUFFICIENT_PRIVILEGE = "42501"  # PostgreSQL's code
+
+
+def check_allowed(host: str, variable: str, settings: Settings) -> None:
+    """Raise ServiceError for a server on another machine, unless `allow_external` names that machine."""
+    # By name only, without DNS.
+    loopback = host == "localhost" or host.endswith(".localhost")
+    with contextlib.suppress(ValueError):
+        loopback = loopback or ipaddress.ip_address(host).is_loopback
+    if not loopback and host not in settings.allow_external:
+        raise ServiceError(
+            f"{variable} points at {host}, not this machine. If you may put load on that server, "
+            f'set allow_external = ["{host}"] in settings.toml'
+        )
 
 
 class _External(Service):
@@ -29,15 +42,7 @@ class _External(Service):
         misplaced = [key for key, _ in parse_qsl(address.options, keep_blank_values=True) if ELSEWHERE.fullmatch(key)]
         if misplaced:
             raise ServiceError(f"{variable} must not set {', '.join(misplaced)} after the question mark")
-        # By name only, without DNS.
-        loopback = address.host == "localhost" or address.host.endswith(".localhost")
-        with contextlib.suppress(ValueError):
-            loopback = loopback or ipaddress.ip_address(address.host).is_loopback
-        if not loopback and address.host not in settings.allow_external:
-            raise ServiceError(
-                f"{variable} points at {address.host}, not this machine. If you may put load on that server, "
-                f'set allow_external = ["{address.host}"] in settings.toml'
-            )
+        check_allowed(address.host, variable, settings)
         super().__init__(name, "external", f"{variable} is set", address)
         limit = "ready_limit_s of [app]" if name == "app" and settings.app else "ready_limit_s"
         self.advice_at_limit = f"check that it runs and that {variable} is right, or raise {limit} in settings.toml"

@@ -66,13 +66,21 @@ def secrets_of(url: str) -> Iterator[Secret]:
     yield from (Secret(value) for name, value in parse_qsl(url.partition("?")[2]) if SECRET_OPTION.search(name))
 
 
+def secrets_in(environ: Mapping[str, str]) -> Iterator[Secret]:
+    """Yield the values of variables that hold a password, by their names."""
+    yield from (Secret(value) for name, value in environ.items() if SECRET_OPTION.search(name) and value)
+
+
 def known_secrets(environ: Mapping[str, str], settings: Settings | None = None) -> frozenset[Secret]:
     """Return the passwords in the environment and in the URLs of the settings."""
     texts = [*environ.values()]
-    for table in (settings, settings.app, *settings.processes.values()) if settings else ():
+    for table in (
+        (settings, settings.app, *settings.processes.values(), *settings.services.values()) if settings else ()
+    ):
         texts += table.env.values() if table else ()
     found = {secret for text in texts if "://" in text for secret in secrets_of(text)}
     found |= {Secret(environ[name]) for name in PASSWORD_VARIABLES if environ.get(name)}
+    found |= {secret for one in (settings.services.values() if settings else ()) for secret in secrets_in(one.env)}
     return frozenset(one for one in found if not PLACEHOLDER.fullmatch(one.text))
 
 

@@ -25,8 +25,9 @@ from plumbline.services.guard import Guard
 from plumbline.services.preparing import run_prepare
 from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
+from plumbline.services.stack import SharedService, plan, why_missing
 from plumbline.services.watching import watched
-from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings
+from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings, address_variable
 
 STOP_LIMIT_S = 20.0
 Made = TypeVar("Made", bound=Process)
@@ -71,23 +72,28 @@ class Services:
         key_prefix: str = "",
         prepare: bool = True,
         app_python: str = "",
+        sides: Sequence[str] = (),
         child_environ: ChildEnviron = lambda _, __, environ: environ,
     ) -> None:
         """Create the services of a run without starting them.
 
         `preferred` maps a server's name to the backend that `auto` prefers: the baseline's. A worker of a paired
         comparison passes the addresses of `shared` servers, its `key_prefix`, and whether to `prepare`. `child_environ`
-        returns the environment of the code under test. `app_python` runs that code if it has its own environment.
+        returns the environment of the code under test. `app_python` runs that code if it has its own environment. The
+        coordinator of a comparison names its `sides`: each gets services of its own.
         """
         self.redis: Service | None = None  #: The Redis server. None if it is off.
         self.postgres: Service | None = None  #: The PostgreSQL server. None if it is off.
         self.app: Service | None = None  #: The application. None if the settings name none.
         self.processes: dict[str, Service] = {}  #: The processes of `[processes]`, by name.
+        self.stack: dict[str, Service] = {}  #: The other services, those of `[services]`, by name.
         self.skipped: dict[str, str] = {}  # the reason why a service is missing, by its name
+        self.unavailable: set[str] = set()  # names of those in `skipped` that only this machine can't run
         self.notices: list[str] = []  # lines for the report
         self._settings = settings
         self._root = root
         self._shared = shared
+        self._sides = sides
         self._prepare = prepare
         self._app_python = Path(app_python or sys.executable)
         self._environ = dict(environ)
@@ -103,7 +109,7 @@ class Services:
         self._application_begun = False
 
     def begin(self) -> None:
-        """Clean up after killed runs, then start Redis and PostgreSQL concurrently.
+        """Clean up after killed runs, then start Redis, PostgreSQL and the services of the stack concurrently.
 
         Returns when their addresses are known; they become ready in the background. Raises ServiceError, and NotReady
         if a server cannot be started.
@@ -129,9 +135,27 @@ class Services:
         except OSError as error:
             raise NotReady(f"no service can be started: {error}\n  next        set TMPDIR to another folder") from None
         limit_s = self._settings.ready_limit_s
-        self._bring_up([(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared])
+        servers = [(getattr(self, name) or name, limit_s) for name in needed if name not in self._shared]
+        self._bring_up([*servers, *self._plan_stack()])
         for start in self._starting:
             start.result()
+
+    def _plan_stack(self) -> list[tuple[Service, float]]:
+        """Create the services of [services], and return those to start, each with its limit in seconds."""
+        chosen: list[tuple[Service, float]] = []
+        for name, settings in self._settings.services.items():
+            if name in self._shared:
+                self.stack[name] = SharedService(name, self._shared[name], self._context)
+            elif settings.backend == "off" and name not in self._settings.external_urls:
+                self.skipped[name] = f"{name} is off: set in settings.toml"
+            elif why := why_missing(name, self._context):
+                self.skipped[name] = why
+                self.unavailable.add(name)
+            else:
+                planned = plan(name, self._context, self._sides)
+                self.stack |= {one.name: one for one in planned}
+                chosen += [(one, settings.ready_limit_s) for one in planned]
+        return chosen
 
     def wait_ready(self) -> None:
         """Wait until all started services do real work. Raises one NotReady for all that don't."""
@@ -144,11 +168,14 @@ class Services:
             return
         self._application_begun = True
         settings = self._settings
-        missing = _missing_server(self._settings)
+        missing = self._missing()
         if "app" in settings.external_urls:
             self.app = ExternalApplication(self._context)
         elif missing:
             self.skipped["app"] = f"it needs {missing}, which is off"
+            if missing in self.unavailable:
+                self.skipped["app"] = f"it needs {missing}: {self.skipped[missing]}"
+                self.unavailable.add("app")
         elif settings.app is None:
             self.skipped["app"] = "there is no [app] in settings.toml"
         try:
@@ -173,11 +200,13 @@ class Services:
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
         self._guard.allow(self.running())
-        if self._settings.prepare and self._prepare and not _missing_server(self._settings):
+        if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
             command = ProcessSettings(command=self._settings.prepare)
             process = self._make(Process, "prepare", command, self.environment())
-            servers = [one for one in (self.postgres, self.redis) if one]
+            # Services of the stack don't tell whether anybody has connected to them.
+            elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
+            servers = [one for one in (self.postgres, self.redis) if one and not elsewhere]
             run_prepare(process, servers, self._settings.env, self._settings.ready_limit_s)
 
     def _make(
@@ -214,7 +243,8 @@ class Services:
 
     def running(self) -> list[Service]:
         """Return the services so far, servers first."""
-        return [one for one in (self.redis, self.postgres, self.app, *self.processes.values()) if one is not None]
+        every = (self.redis, self.postgres, *self.stack.values(), self.app, *self.processes.values())
+        return [one for one in every if one is not None]
 
     def environment(self) -> dict[str, str | None]:
         """Return the variables of children and of the test process; None removes a variable.
@@ -223,7 +253,7 @@ class Services:
         """
         plain = variables.overrides(self._plain, self._environ, self.redis, self.postgres)
         imports = _import_path(self._settings, self._root, self._environ.get("PYTHONPATH", ""))
-        hidden = dict.fromkeys(URL_VARIABLES.values())  # already read
+        hidden = dict.fromkeys([*URL_VARIABLES.values(), *map(address_variable, self._settings.services)])  # read
         return {**hidden, **imports, **self._run.environ, **plain, **self._rendered(self._settings.env)}
 
     def scrub(self, text: str) -> str:
@@ -246,16 +276,25 @@ class Services:
             # Otherwise `wait_ready` of an external server would continue.
             _stop_all(service for service in self.running() if not service.own)
             wait(self._starting, STOP_LIMIT_S)
-            _stop_all(service for service in self.running() if service.name not in SERVERS)
-            _stop_all(service for service in self.running() if service.name in SERVERS)
+            servers = {*SERVERS, *self.stack}
+            _stop_all(service for service in self.running() if service.name not in servers)
+            _stop_all(service for service in self.running() if service.name in servers)
             wait(self._waiting, STOP_LIMIT_S)
             engine.close()
         finally:
             self._run.end()
 
     def _rendered(self, templates: Mapping[str, str], own: Address | None = None) -> dict[str, str | None]:
-        addresses = {server.name: server.address for server in (self.redis, self.postgres) if server is not None}
-        return variables.render(templates, addresses, self.key_prefix, own)
+        servers = (self.redis, self.postgres, *self.stack.values())
+        addresses = {server.name: server.address for server in servers if server is not None}
+        return variables.render(templates, addresses, self.key_prefix, own, service_prefix=f"perf{self._run.id}")
+
+    def _missing(self) -> str:
+        """Return a server that the environment of the code under test names but that does not run, or ""."""
+        settings = self._settings
+        tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
+        named = variables.servers_named(*tables)
+        return next((name for name in (*SERVERS, *settings.services) if name in named and name in self.skipped), "")
 
     def _bring_up(self, chosen: Sequence[tuple[Service | ServerName, float]]) -> None:
         """Start services concurrently, and wait for each in the background up to its limit in seconds."""
@@ -273,12 +312,6 @@ class Services:
         except Unavailable as error:
             raise not_ready(service, str(error), None, error.advice) from None
         return service
-
-
-def _missing_server(settings: Settings) -> str:
-    """Return a server that the environment of the code under test names but that is off, or ""."""
-    named = variables.servers_named(settings.env, settings.app.env if settings.app else {})
-    return next((name for name in SERVERS if name in named and settings.backend_of(name) == "off"), "")
 
 
 def _import_path(settings: Settings, root: Path, given: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The environment of children: the user's variables, with the addresses of this run's servers."""
 
+import difflib
 import re
 import string
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from plumbline.settings import OWN_PLACEHOLDERS, Settings, placeholders
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")
 PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
+SERVICE_FIELDS = ("host", "port", "prefix")  # of a service of [services]
 # Variables that often point at a staging server.
 PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
 PLAIN_URL = re.compile(r"(?P<redis>rediss?|valkeys?)://|(?P<postgres>(postgres(ql)?|psql|pgsql|postgis)(\+\w+)?)://")
@@ -25,17 +27,20 @@ LIBPQ_NAME = re.compile(
 
 def check(settings: Settings) -> None:
     """Check all templates. Raises ServiceError for an unknown placeholder."""
+    own = {f"{name}.{field}" for name in settings.services for field in SERVICE_FIELDS}
     tables = {"env": settings.env, "app.env": settings.app.env if settings.app else {}}
     tables |= {f"processes.{name}.env": process.env for name, process in settings.processes.items()}
     for table, key, template in ((table, *item) for table, templates in tables.items() for item in templates.items()):
         try:
-            known = PLACEHOLDERS | (OWN_PLACEHOLDERS if table == "app.env" else set())
+            known = PLACEHOLDERS | own | (OWN_PLACEHOLDERS if table == "app.env" else set())
             wrong = sorted(placeholders(template) - known)
         except ValueError as error:
             raise ServiceError(f"settings.toml: {table}.{key}: {error}; write {{{{ for a brace") from None
         if wrong:
+            near = difflib.get_close_matches(wrong[0], known, n=1)
+            guess = f"did you mean {{{near[0]}}}? There are" if near else "there are"
             names = " ".join(f"{{{name}}}" for name in sorted(known))
-            raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; there are {names}")
+            raise ServiceError(f"settings.toml: {table}.{key}: there is no {{{wrong[0]}}}; {guess} {names}")
 
 
 def servers_named(*tables: Mapping[str, str]) -> set[str]:
@@ -45,15 +50,20 @@ def servers_named(*tables: Mapping[str, str]) -> set[str]:
 
 
 def render(
-    templates: Mapping[str, str], addresses: Mapping[str, Address], prefix: str, own: Address | None = None
+    templates: Mapping[str, str],
+    addresses: Mapping[str, Address],
+    prefix: str,
+    own: Address | None = None,
+    service_prefix: str = "",
 ) -> dict[str, str | None]:
     """Return the templates with their values, or None for a template that names a server that is off.
 
-    `addresses`: those of the servers. `own`: where the application itself listens.
+    `addresses`: those of the servers. `own`: where the application itself listens. `prefix`, `service_prefix`: for
+    keys of Redis, and for names in services of [services].
     """
     values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
     values |= {name: str(getattr(own, name)) for name in OWN_PLACEHOLDERS if own}
-    values["redis.prefix"] = prefix
+    values |= {f"{name}.prefix": service_prefix for name in addresses} | {"redis.prefix": prefix}
     rendered: dict[str, str | None] = {}
     for key, template in templates.items():
         # In a URL, these are percent-encoded.

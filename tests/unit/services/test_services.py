@@ -136,8 +136,8 @@ def test_wrong_placeholder(make_services: MakeServices, table: str, key: str) ->
     with pytest.raises(ServiceError) as refused:
         services.begin()
 
-    assert f"{key}: there is no {{postgres.hostname}}; there are" in str(refused.value)
-    assert "{postgres.host}" in str(refused.value)
+    assert f"{key}: there is no {{postgres.hostname}}; did you mean {{postgres.host}}? There are" in str(refused.value)
+    assert "{postgres.url}" in str(refused.value)
     assert services.running() == []
 
 

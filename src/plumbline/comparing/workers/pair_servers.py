@@ -68,12 +68,19 @@ def servers_of_each(settings: Settings) -> list[ServerName]:
 
 
 def shared_by_sides(settings: Settings) -> list[str]:
-    """Return a sentence for each external database that base and head share against intention."""
+    """Return a sentence for each external database, and each service, that base and head share against intention."""
     shared = {name: _hosts_only(settings, name) for name in SERVERS if settings.backend_of(name) == "external"}
     found = {name: f"{keys[0]} names no {{{name}.database}}" for name, keys in shared.items() if keys}
     if "redis" in shared and "redis.prefix" not in _named(settings):
         found["redis"] = ""
-    return [
+    both = [name for name, one in settings.services.items() if name in settings.external_urls or not one.each_side]
+    services = [
+        f"base and head share {name}, and no variable uses {{{name}.prefix}}:"
+        " what one writes under a fixed name, the other reads"
+        for name in both
+        if f"{name}.prefix" not in _named(settings)
+    ]
+    return services + [
         f"{PRODUCTS[name]} is external, and base and head use the same database of it{f': {why}' if why else ''}:"
         f" {DATA[name]} that one writes, the other reads"
         for name, why in found.items()
@@ -86,9 +93,10 @@ class PairServers:
     def __init__(self, settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> None:
         of_each = servers_of_each(settings)
         self.rounds = 1 if "postgres" in of_each else ROUNDS
-        self._settings_of_each = _without(settings, set(SERVERS) - {*of_each})
+        stack = {name: replace(one, backend="off") for name, one in settings.services.items()}
+        self._settings_of_each = replace(_without(settings, set(SERVERS) - {*of_each}), services=stack)
         self._root, self._core, self._backends = root, core, dict(backends)
-        self._shared = Services(settings_of_both(settings), root, preferred=backends)
+        self._shared = Services(settings_of_both(settings), root, preferred=backends, sides=[*REDIS_NUMBERS])
         self.directory = self._shared.directory  # for files of the comparison
         self._of_each: dict[tuple[str, int], Services] = {}  # by side and round
         self._has_own = bool(of_each)
@@ -111,8 +119,10 @@ class PairServers:
         return text
 
     def addresses(self, side: str, round_: int, *, prepared: bool = False) -> dict[str, Address]:
-        """Return the addresses of a worker's databases, by server. `prepared`: those that later rounds copy."""
-        found = {}
+        """Return the addresses of a worker's databases and services, by server. `prepared`: those that later rounds copy."""
+        of_others = tuple(f"-{one}" for one in REDIS_NUMBERS if one != side)
+        services = {name: one for name, one in self._shared.stack.items() if not name.endswith(of_others)}
+        found = {name.removesuffix(f"-{side}"): one.address for name, one in services.items()}
         own = self._of_each.get((side, round_))
         if own and own.redis:
             found["redis"] = own.redis.address
@@ -157,7 +167,7 @@ class PairServers:
         if not self._has_own or ("base", round_) in self._of_each:
             return
         new = {
-            (side, round_): Services(self._settings_of_each, self._root, preferred=self._backends)
+            (side, round_): Services(self._settings_of_each, self._root, preferred=self._backends, sides=[side])
             for side in REDIS_NUMBERS
         }
         self._of_each |= new
