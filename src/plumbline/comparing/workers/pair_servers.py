@@ -119,7 +119,7 @@ class PairServers:
         return text
 
     def addresses(self, side: str, round_: int, *, prepared: bool = False) -> dict[str, Address]:
-        """Return the addresses of a worker's databases and services, by server. `prepared`: those that later rounds copy."""
+        """Return the addresses of a worker's servers. `prepared`: the databases that later rounds copy."""
         of_others = tuple(f"-{one}" for one in REDIS_NUMBERS if one != side)
         services = {name: one for name, one in self._shared.stack.items() if not name.endswith(of_others)}
         found = {name.removesuffix(f"-{side}"): one.address for name, one in services.items()}
