@@ -344,12 +344,16 @@ def _as_one(errors: Sequence[BaseException]) -> BaseException:
 
 
 def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
-    """Add advice if the embedded PostgreSQL lacks an extension."""
+    """Add advice if PostgreSQL lacks an extension."""
     found = EXTENSION_MISSING.search(error.output)
-    if not found or postgres is None or postgres.backend != "embedded":
+    if found and isinstance(postgres, EmbeddedPostgres):
+        lacks, step = "the embedded PostgreSQL", "set PERF_SERVICES=docker and an image that has it"
+    elif found and isinstance(postgres, DockerPostgres):
+        lacks, step = f"the image {postgres.image}", "set image of [postgres] in settings.toml to one that has it"
+    else:
         return error
-    advice = f"the embedded PostgreSQL has no extension {found[1]}: set PERF_SERVICES=docker and an image that has it"
-    return NotReady(f"{error}\n  also        {advice}")
+    example = ", such as pgvector/pgvector:pg18" if found[1] == "vector" else ""
+    return NotReady(f"{error}\n  also        {lacks} has no extension {found[1]}: {step}{example}")
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:

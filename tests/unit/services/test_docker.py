@@ -26,6 +26,7 @@ from plumbline.services.overview import service_lines
 from plumbline.services.reaper import LABEL
 from plumbline.services.services import Services
 from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
 from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import query, server, started
 
@@ -362,6 +363,27 @@ def test_a_postgres_under_names_that_the_application_hard_codes(client: Any, mak
     at = server(services.postgres).address
 
     assert query(Address("postgresql", at.host, at.port, "app", "app", "shop"), "SELECT current_catalog") == "shop"
+
+
+def test_an_image_of_another_name(client: Any, tmp_path: Path) -> None:
+    """It is built on the official one. If it lacks an extension, the message says how to get another image."""
+    client.images.get(Settings().postgres.image).tag("plumbline.invalid/vectors", "pg17")
+    (tmp_path / "fail.py").write_text("exit('ERROR: extension \"vector\" is not available')")
+    (tmp_path / "settings.toml").write_text(
+        f'{DOCKER}redis.backend = "off"\npostgres.image = "plumbline.invalid/vectors:pg17"\n'
+        'prepare = ["python", "fail.py"]\n'
+    )
+    services = Services(load_settings(tmp_path / "settings.toml", {}), tmp_path, environ={})
+    try:
+        services.begin()
+        services.wait_ready()
+        assert server(services.postgres).version
+        lacks = "the image plumbline.invalid/vectors:pg17 has no extension vector: set image of [postgres]"
+        with pytest.raises(NotReady, match=f"{re.escape(lacks)}.*, such as pgvector/pgvector:pg18"):
+            services.start_application()
+    finally:
+        services.stop()
+        client.images.remove("plumbline.invalid/vectors:pg17")
 
 
 def test_shared_memory_of_a_container_is_not_needed(running: Services) -> None:
