@@ -26,15 +26,23 @@ class Check(Struct, frozen=True):
     text: str
 
 
-def checks_of(tried: Tried, settings: Settings, *, in_git: Callable[[str], bool], in_pipeline: bool) -> list[Check]:
+def checks_of(
+    tried: Tried,
+    settings: Settings,
+    *,
+    in_git: Callable[[str], bool],
+    in_pipeline: bool,
+    template_of: Callable[[str], str] = lambda _: "",
+) -> list[Check]:
     """Return the checks of a trial.
 
     `in_git`: whether git has a file. `in_pipeline`: whether this is a pipeline. What is set there is set each time.
+    `template_of`: the value to suggest for a variable, "" if none is known.
     """
     if tried.failed in {"settings", "install"}:
         return [Check("settings" if tried.failed == "settings" else "environment", "failed", tried.message)]
     found = [_of_stage(stage, tried, settings) for stage in STAGES]
-    return [*found, _variables(tried, in_git=in_git, in_pipeline=in_pipeline), _routes(tried, settings)]
+    return [*found, _variables(tried, in_git, in_pipeline, template_of), _routes(tried, settings)]
 
 
 def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
@@ -89,13 +97,17 @@ def _other_health_paths(tried: Tried, settings: Settings) -> list[str]:
     return [f'  or          {good[0]} answers with 200: health_path = "{good[0]}" in [app] of {FILE}']
 
 
-def _variables(tried: Tried, *, in_git: Callable[[str], bool], in_pipeline: bool) -> Check:
+def _variables(
+    tried: Tried, in_git: Callable[[str], bool], in_pipeline: bool, template_of: Callable[[str], str]
+) -> Check:
     broken = tried.failed is not None or any(one.status >= 500 for one in tried.answers)
     problems, notes = [], []
     for one in tried.variables:
         problem = _problem(one, in_git=in_git, in_pipeline=in_pipeline)
         if problem and one.required and (one.set_by or broken):
-            problems.append(f'{problem}: add {one.name} = "…" to [env] in {FILE}, with a value that is no secret')
+            value = template_of(one.name)
+            other = "" if value else ", with a value that is no secret"
+            problems.append(f'{problem}: add {one.name} = "{value or "…"}" to [env] in {FILE}{other}')
         elif problem:
             notes.append(problem)
     if problems:

@@ -1,6 +1,7 @@
 """`plumbline doctor`: check whether the project installs, starts and answers as the suite needs it."""
 
 import argparse
+import functools
 import os
 import platform
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, checks_of
+from plumbline.adopting.find import find
 from plumbline.adopting.trial import try_application
 from plumbline.commands.base import Project, this_project
 from plumbline.commands.install import next_step
@@ -49,9 +51,20 @@ def show_checks(project: Project) -> list[Check]:
     """Print and return the checks of the environment and of the application."""
     install = show(check_install(project))
     tried = try_application(project.settings, project.root)
-    in_pipeline = bool(os.environ.get("CI"))
-    checks = checks_of(tried, project.settings, in_git=_in_git(project.root), in_pipeline=in_pipeline)
+    checks = checks_of(
+        tried,
+        project.settings,
+        in_git=_in_git(project.root),
+        in_pipeline=bool(os.environ.get("CI")),
+        template_of=lambda name: _templates(project.root).get(name, ""),
+    )
     return [install, *map(show, checks)]
+
+
+@functools.cache
+def _templates(root: Path) -> dict[str, str]:
+    """Return the values that `plumbline init` would propose for variables."""
+    return {one.name: one.template for one in find(root).variables}
 
 
 def starts_code(settings: Settings) -> bool:

@@ -242,6 +242,7 @@ FLASK = """
     def app():
         return WSGIMiddleware(flask)
 """
+GUNICORN = '["gunicorn", "app:flask", "--bind", "{host}:{port}"]'
 STARLETTE = """
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
@@ -255,10 +256,20 @@ STARLETTE = """
 """
 
 
-@pytest.mark.parametrize("source", [LITESTAR, FLASK, STARLETTE], ids=["litestar", "flask", "starlette"])
-def test_routes(trial: Try, source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "app"),
+    [
+        (LITESTAR, 'asgi = "app:app"'),
+        (STARLETTE, 'asgi = "app:app"'),
+        (FLASK, 'asgi = "app:app"\nfactory = true'),
+        (FLASK, 'wsgi = "app:flask"'),
+        (FLASK, f"command = {GUNICORN}"),
+    ],
+    ids=["litestar", "starlette", "flask in a factory", "wsgi", "command"],
+)
+def test_routes(trial: Try, source: str, app: str) -> None:
     """Each framework lists its routes, even inside other applications. Its own, such as static files, are left out."""
-    tried = trial(source, app=f'asgi = "app:app"\nfactory = {str(source is FLASK).lower()}')
+    tried = trial(source, app=app)
 
     assert (tried.failed, tried.message) == (None, "")
     assert {(one.method, one.path, one.has_parameters) for one in tried.routes} == {
