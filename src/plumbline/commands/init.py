@@ -24,6 +24,8 @@ from plumbline.commands.copying import copy_suite
 from plumbline.commands.install import install_settings
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
+from plumbline.judging.baseline_check import check_baseline
+from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS, SUITE, find_project, nox_command
@@ -214,7 +216,10 @@ def _first_run(root: Path) -> int:
     check_results_folder(project)
     with make_room(project.results):
         record = measure(project, "ci", [])
-    results = decide(record, Evidence(), project.settings.gate, project.settings.benchmarks)
+    settings = project.settings
+    timings = check_baseline(record, None, settings.gate, settings.benchmarks)
+    evidence = Evidence(timings=timings, counts=check_counts(record, None, timings))
+    results = decide(record, evidence, settings.gate, settings.benchmarks)
     code = report(project, results, html=False, keep=False)
     if code == EXIT_PASS:
         say(

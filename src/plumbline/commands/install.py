@@ -59,7 +59,7 @@ def install_settings(root: Path, settings: Settings) -> None:
         return
     source: list[str] = []
     try:
-        _install(root, settings, "".join(record.get("nox_python", [])), source)
+        _install(root, settings, "", source)  # in the Python of this process
     except (InstallError, NoBase, OSError) as error:
         raise CommandError(f"the environment can't be made for {', '.join(source)}:\n{error}", EXIT_INVALID) from None
 

@@ -29,7 +29,7 @@ SECRET_OPTION = re.compile("passw|pwd|secret|token", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{[\w.]+\}")
 PASSWORD_VARIABLES = ("PGPASSWORD", "REDISCLI_AUTH")
 
-_URL = re.compile(r"(?P<begin>:\\?/\\?/[^\s:/?#@'\"<>]*:)[^\s/'\"<>]+@")
+_URL = re.compile(r"(?P<begin>:\\?/\\?/[^\s:/?#@'\"<>]*:)(?!\{[\w.]+\}@)[^\s/'\"<>]+@")
 _OPTION = re.compile(r"(?P<begin>[?&]\w*passw\w*=)[^\s&#'\"<>]+", re.IGNORECASE)
 _WITH_PASSWORD = re.compile(r"\w[\w+.-]*://(?P<user>[^:/?#@]*):(?P<password>(?!\d+[/?#])\S+)@(?P<rest>.*)")
 # A line break within a password: in a log of 80 columns, in pytest's output, or in a split string literal.
