@@ -1,6 +1,7 @@
 """The settings as typed values, with their defaults and their texts."""
 
 import difflib
+import re
 import string
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -11,10 +12,10 @@ BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
 Positive = Annotated[float, Meta(gt=0, le=1e9)]  # a longer time overflows the system's clocks
 Share = Annotated[float, Meta(gt=0, lt=1)]
-SqlName = Annotated[str, Meta(pattern=r"^(?!pg_)[A-Za-z_][A-Za-z0-9_-]{0,62}$")]
 
 
 RESULTS_FOLDER = "perf-results"
+SQL_NAME = re.compile("(?!pg_|template[01]$|public$|none$)[A-Za-z_][A-Za-z0-9_-]{0,62}")
 OWN_NAME = "perf"  # of the user and the database in PostgreSQL, if the application reads them from the environment
 OVERRIDES = {"PERF_SERVICES": "backend", "PERF_PIN": "pin", "PERF_MACHINE": "machine"}
 # Each means `external` for its service.
@@ -79,13 +80,19 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "14"
     #: The user of a server that the run starts. Change it if the application hard-codes the name.
-    user: SqlName = OWN_NAME
+    user: str = OWN_NAME
     #: The database of a server that the run starts. If you change it, base and head each get a PostgreSQL of their own.
-    database: SqlName = OWN_NAME
+    database: str = OWN_NAME
     #: The password, if the application hard-codes it. Otherwise each run has a password of its own.
     password: str = ""
     #: Options of a server that the run starts, as in `postgresql.conf`.
     config: dict[str, ServerOption] = {}
+
+    def __post_init__(self) -> None:
+        for key in ("user", "database"):
+            if not SQL_NAME.fullmatch(name := getattr(self, key)):
+                expected = "up to 63 letters, digits, _ and -, but no name that PostgreSQL reserves"
+                raise ValueError(f"{key} = {name!r}: expected {expected}")
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):

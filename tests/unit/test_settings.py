@@ -459,8 +459,9 @@ def test_settings_can_t_be_changed() -> None:
         ),
         ("[redis.config]\nrequirepass = false", ["each run has a password of its own"]),
         ('[postgres.config]\nlisten_addresses = "*"', ["postgres.config.listen_addresses", "{postgres.url}"]),
-        ('postgres.user = "pg_app"', ["postgres.user"]),
-        ('postgres.database = "a b"', ["postgres.database"]),
+        ('postgres.user = "pg_app"', ["postgres: user = 'pg_app'", "PostgreSQL reserves"]),
+        ('postgres.database = "a b"', ["postgres: database = "]),
+        ('postgres.database = "template1"', ["postgres: database = "]),
         ('[postgres.config]\npassword = ""', ["each run has a password of its own", "{postgres.password}"]),
     ],
 )

@@ -10,6 +10,7 @@ PostgreSQL there is one for each side, whose pairs then do not overlap: its data
 import contextlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import wait
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services.address import Address
 from plumbline.services.clients import client_errors, redis_client, run_sql
+from plumbline.services.docker_engine import in_background
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.services import SERVERS, ServerName, Services
 from plumbline.settings import OWN_NAME, Settings, placeholders
@@ -109,8 +111,7 @@ class PairServers:
         set_precedence([os.getpid()], ahead=True)  # the workers inherit it
 
     def stop(self) -> None:
-        for services in (*self._of_each.values(), self._shared):
-            services.stop()
+        wait([in_background(services.stop) for services in (*self._of_each.values(), self._shared)])
 
     def scrub(self, text: str) -> str:
         """Return a text without the passwords of the servers."""
