@@ -151,6 +151,13 @@ class TestTheFolderOfImports:
 
         assert (found.directory, found.target) == ("src", "app.main:app")
 
+    def test_a_start_command_from_another_folder(self, search: Search) -> None:
+        """Such as `uvicorn.run("main:app")` in a script that Python starts by its path."""
+        main = "from shop.routes import router\nfrom fastapi import FastAPI\napp = FastAPI()\nuvicorn.run('main:app')\n"
+        found = only(search({"shop/main.py": main, "shop/routes.py": ""}).applications)
+
+        assert (found.directory, found.target) == (".", "shop.main:app")
+
     def test_a_start_command_decides(self, search: Search) -> None:
         files = {"src/__init__.py": "", "src/app/__init__.py": "", "src/app/main.py": FASTAPI}
 

@@ -29,11 +29,15 @@ class TestInstall:
             (".python-version", "3.12\n", ""),
         ],
     )
-    def test_python(self, search: Search, name: str, text: str, python: str) -> None:
+    def test_python(self, search: Search, monkeypatch: pytest.MonkeyPatch, name: str, text: str, python: str) -> None:
+        monkeypatch.setattr("shutil.which", lambda program: program)
         found = search({**FILES, name: text}).install
 
         assert found.python == python
         assert found.seen.startswith(f"{name}:" if python else "")
+
+    def test_a_python_that_this_machine_does_not_have(self, search: Search) -> None:
+        assert search({**FILES, "Dockerfile": "FROM python:3.99\n"}).install.python == ""
 
     def test_extras_and_groups_of_production(self, search: Search) -> None:
         project = PACKAGES + (
@@ -184,6 +188,11 @@ class TestProcesses:
 
         assert [one.command[3:] for one in found] == [("worker", "-l", "info", "--autoscale", "1,1")]
 
+    def test_none_if_the_broker_is_rabbitmq(self, search: Search) -> None:
+        settings = "import os\nCELERY_BROKER_URL = os.getenv('CELERY_BROKER_URL', 'amqp://guest:guest@localhost')\n"
+
+        assert search({**FILES, "shop/worker.py": CELERY, "shop/settings.py": settings}).processes == ()
+
     def test_none_without_their_broker(self, search: Search) -> None:
         files = {"shop/main.py": APP, "shop/worker.py": CELERY}
 
@@ -261,6 +270,22 @@ class TestHealthPaths:
         found = search({**FILES, "shop/routes.py": routes, "shop/settings.py": settings, "shop/main.py": main})
 
         assert found.health_paths[0] == "/api/v1/utils/health-check/"
+
+    def test_pages_for_everybody_come_last(self, search: Search) -> None:
+        web = """
+            from flask import Blueprint
+            login = Blueprint('login', __name__)
+            @login.route('/login')
+            def show(): pass
+        """
+        main = """
+            from flask import Flask
+            from shop.web import login
+            app = Flask(__name__)
+            app.register_blueprint(login, url_prefix='/auth')
+        """
+
+        assert search({**FILES, "shop/web.py": web, "shop/main.py": main}).health_paths[-1] == "/auth/login"
 
     def test_django(self, search: Search) -> None:
         manage = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\n"

@@ -14,6 +14,7 @@ HEALTH = re.compile(
     r"health|\bping\b|ready|readiness|\blivez?\b|liveness|heartbeat|\balive\b|^/status/?$|^/api/status/?$|\bup\b",
     re.IGNORECASE,
 )
+OPEN = re.compile(r"/(login|signin|sign-in|version|about|info|index)/?$", re.IGNORECASE)  # for everybody
 CHECKED = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[\w${}:-]+)?(/[^\s\"'|)\]\\]*)")
 PROBE = re.compile(r"(?:path|health_?[Cc]heck_?[Pp]ath)[\"']?\s*[:=]\s*[\"']?(/[\w./-]*)")
 METHODS = {"get", "route", "api_route", "head", "add_api_route", "add_route"}
@@ -31,7 +32,10 @@ def health_paths(
     `files` are the modules of the application. `folder` is where its imports start from.
     """
     modules = [tree.modules[file] for file in files if file in tree.modules]
-    found = [*_checks(tree, dockers, services), *_routes(tree, modules, folder), *USUAL]
+    routes = list(_routes(tree, modules, folder))
+    named = [path for path in routes if HEALTH.search(path)]
+    others = [path for path in routes if OPEN.search(path)]
+    found = [*_checks(tree, dockers, services), *named, *USUAL, *others]
     clean = [path.partition("?")[0] for path in found if not re.search(r"[{}<$]", path)]
     return tuple(dict.fromkeys(clean))[:MAX_PATHS]
 
@@ -51,13 +55,13 @@ def _checks(tree: Tree, dockers: list[Docker], services: list[ComposeService]) -
 
 
 def _routes(tree: Tree, modules: list[Module], folder: str) -> Iterator[str]:
-    """Return the routes that are named like a health check, with the prefixes that routers have in front of them."""
+    """Return the paths of routes, with the prefixes that routers have in front of them."""
     outer = _outer(tree, modules, folder)
     for module in modules:
         for receiver, path in _paths(module):
             own = outer.get((module.path, receiver), [""])
             for full in (re.sub("//+", "/", f"{prefix}{path}") for prefix in own):
-                if full and HEALTH.search(full):
+                if full:
                     yield full
 
 

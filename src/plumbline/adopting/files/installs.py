@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -85,7 +87,10 @@ def _lock_of(tree: Tree) -> str:
 
 
 def _python(tree: Tree, dockers: list[Docker]) -> tuple[str, str]:
-    """Return the Python of production if neither `.python-version` nor `requires-python` names one."""
+    """Return the Python of production if neither `.python-version` nor `requires-python` names one.
+
+    One that this machine does not have is left out: not every machine can download it.
+    """
     try:
         _, source = wanted_python(tree.root, tree.top, "")
     except (InstallError, NoBase):
@@ -97,8 +102,9 @@ def _python(tree: Tree, dockers: list[Docker]) -> tuple[str, str]:
             version = Version(text)
         except InvalidVersion:
             continue
-        chosen = max(version, OLDEST_PYTHON)
-        return f"{chosen.major}.{chosen.minor}", seen
+        chosen = ".".join(map(str, max(version, OLDEST_PYTHON).release[:2]))
+        is_here = shutil.which(f"python{chosen}") or chosen == ".".join(map(str, sys.version_info[:2]))
+        return (chosen, seen) if is_here else ("", "")
     return "", ""
 
 
