@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 WORKFLOWS, GITLAB = ".github/workflows", ".gitlab/performance.yml"
 MEASURE, COMMENT = f"{WORKFLOWS}/performance.yml", f"{WORKFLOWS}/performance-comment.yml"
+GITLAB_CI = ".gitlab-ci.yml"
+PIPELINES = (MEASURE, COMMENT, GITLAB, GITLAB_CI)
 NAME, FOLDER = "name: performance\n", "  FOLDER: . #"
 FOLLOWED = re.compile(r"^    workflows: \[(.*)\]$", re.MULTILINE)  # the workflows whose end starts the comment
 
@@ -36,7 +38,7 @@ def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder:
 
 def gitlab_include(copied: Mapping[str, str], top: Mapping[str, str], folder: str) -> str:
     """Return the lines to add to `.gitlab-ci.yml` at the root; "" if there are none to add."""
-    if GITLAB not in copied or f"{folder}/{GITLAB}" in top.get(".gitlab-ci.yml", ""):
+    if GITLAB not in copied or f"{folder}/{GITLAB}" in top.get(GITLAB_CI, ""):
         return ""
     job = f"performance-{folder.replace('/', '-')}"
     return f"include:\n  - local: {folder}/{GITLAB}\n    inputs: {{ job: {job}, folder: {folder}/ }}"

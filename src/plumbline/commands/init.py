@@ -1,12 +1,14 @@
 """`plumbline init`: find the application, propose settings and benchmarks, and run them once."""
 
 import argparse
+import contextlib
 import difflib
 import json
+import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from msgspec import Struct
 
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
+from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
 from plumbline.adopting.proposal import Proposed, propose
 from plumbline.adopting.settings_text import with_settings
 from plumbline.adopting.starters import starters
@@ -24,6 +27,7 @@ from plumbline.commands.copying import copy_suite
 from plumbline.commands.install import install_settings
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
+from plumbline.installed import top_of
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
@@ -67,20 +71,49 @@ def run(options: argparse.Namespace) -> int:
         proposal = _best(root, findings, options.app)
     except ValueError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    texts = {SETTINGS: proposal.settings}
+    texts: dict[Path, str | None] = {suite / SETTINGS: proposal.settings}
     if not proposal.tried.failed:
-        existing = {file.name: file.read_text(encoding="utf-8") for file in suite.glob("test_*.py")}
-        texts |= starters(root, proposal.application, proposal.tried, existing)
-    changed = {name: text for name, text in texts.items() if text != _text_of(suite / name)}
+        existing = {file.name: _text_of(file) for file in suite.glob("test_*.py")}
+        texts |= {
+            suite / name: text for name, text in starters(root, proposal.application, proposal.tried, existing).items()
+        }
+    moved, hint = _pipelines(root)
+    changes = {file: text for file, text in {**texts, **moved}.items() if (text or "") != _text_of(file)}
     say("\n".join(_summary(proposal)))
-    if changed and not _agreed(suite, changed, yes=options.yes):
+    if changes and not _agreed(changes, yes=options.yes):
         return EXIT_PASS
-    for name, text in changed.items():
-        (suite / name).write_text(text, encoding="utf-8")
+    for file, text in changes.items():
+        _write(file, text)
+    if hint:
+        say(hint)
     if proposal.tried.failed:
         advice = f"correct {SUITE}/{SETTINGS} or the application, and run `{nox_command()} -s init` again"
         raise CommandError(f"{proposal.tried.message}\n\nthe application did not start: {advice}", EXIT_INVALID)
     return _first_run(root)
+
+
+def _pipelines(root: Path) -> tuple[dict[Path, str | None], str]:
+    """Return the workflows to move to the root of a larger repository, and the lines to add to a pipeline of GitLab."""
+    top = top_of(root)
+    if top == root:
+        return {}, ""
+    folder = root.relative_to(top).as_posix()
+    copied, at_top = ({path: text for path in PIPELINES if (text := _text_of(place / path))} for place in (root, top))
+    moved = {top / path: text for path, text in pipelines_at_root(copied, at_top, folder).items()}
+    lines = gitlab_include(copied, at_top, folder)
+    return moved, f"\nAdd to {top / GITLAB_CI}:\n\n{lines}\n" if lines else ""
+
+
+def _write(file: Path, text: str | None) -> None:
+    """Write a file. None removes it, and the folders that are empty then."""
+    if text is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return
+    file.unlink()
+    with contextlib.suppress(OSError):
+        for folder in list(file.parents)[:2]:
+            folder.rmdir()
 
 
 def _best(root: Path, findings: Findings, named: str) -> Proposal:
@@ -184,27 +217,23 @@ def _answer(one: Answer) -> str:
     return f"{one.route.method} {one.route.path}  {said}"
 
 
-def _agreed(suite: Path, changed: Mapping[str, str], *, yes: bool) -> bool:
+def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
     """Show the changes, and return whether to write them. Raises CommandError if nobody can be asked."""
-    for name, text in changed.items():
-        before = _text_of(suite / name)
-        shown = f"{SUITE}/{name}"
-        old = shown if before else "/dev/null"
-        lines = difflib.unified_diff(before.splitlines(), text.splitlines(), old, shown, lineterm="", n=1)
-        say("\n" + "\n".join(lines))
+    here = Path.cwd()
+    for file, text in changes.items():
+        before, name = _text_of(file), os.path.relpath(file, here)
+        names = name if before else os.devnull, name if text is not None else os.devnull
+        lines = difflib.unified_diff(before.splitlines(), (text or "").splitlines(), *names, lineterm="", n=1)
+        say("\n" + "\n".join(lines) if text is not None else f"\nremove {name}")
     if yes:
         return True
     if not sys.stdin.isatty():
         raise CommandError("nothing was written: run this in a terminal, or with --yes", EXIT_USAGE)
-    answer = input(f"\nWrite {_counted(changed)}? [y/N] ")
-    if answer.strip().lower() in ("y", "yes"):
+    files = "this file" if len(changes) == 1 else f"these {len(changes)} files"
+    if input(f"\nWrite {files}? [y/N] ").strip().lower() in ("y", "yes"):
         return True
     say("nothing was written")
     return False
-
-
-def _counted(names: Sequence[str] | Mapping[str, str]) -> str:
-    return "this file" if len(names) == 1 else f"these {len(names)} files"
 
 
 def _first_run(root: Path) -> int:

@@ -42,6 +42,8 @@ def install(
     """Return how to install the project. `directory`: that of the application. `files`: the modules that it imports."""
     pinned, pinned_by = _python(tree, dockers)
     extras, groups, asked_by = _groups(tree, declared, dockers, files)
+    if "poetry.lock" in tree.known:  # only Poetry itself can install its groups
+        groups = []
     requirements, listed_by = _requirements(tree, dockers)
     application, built_by = _application(tree, dockers)
     lock = next(
