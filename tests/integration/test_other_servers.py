@@ -1,10 +1,12 @@
 """Applications that another server than uvicorn serves, in paired comparisons."""
 
 import textwrap
+from typing import Any
 
 import pytest
 
-from tests.support.project import SETTINGS, Project
+from tests.support.documented import DJANGO, FLASK
+from tests.support.project import PYPROJECT, SETTINGS, Project
 
 LIMITS = "tolerance = 0.2\nminimum_effect = 0.9\nduet_budget_s = 20\n"
 SUITE = """
@@ -41,7 +43,8 @@ PERL = """
 
 @pytest.fixture
 def shop(project: Project) -> Project:
-    """A repository without benchmarks."""
+    """A repository without benchmarks. The tests' own Python has pytest-benchmark, which runs git."""
+    (project.root / "pyproject.toml").write_text(PYPROJECT.replace('"no:anyio"', '"no:anyio", "-p", "no:benchmark"'))
     project.git("init", "--quiet", "--initial-branch=main")
     return project
 
@@ -59,3 +62,165 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
     assert done.code == 1, done.output
     assert shop.verdicts() == {"test_suite.py::test_get[/health]": "regression"}
     assert "benchmarks that use app count as affected by any change" in " ".join(done.output.split())
+
+
+ENV = """
+[env]
+DJANGO_SETTINGS_MODULE = "config.settings"
+ALLOWED_HOSTS = "127.0.0.1"
+DB_HOST = "{postgres.host}"
+DB_PORT = "{postgres.port}"
+DB_NAME = "{postgres.database}"
+DB_USER = "{postgres.user}"
+DB_PASSWORD = "{postgres.password}"
+CACHE_URL = "{redis.url}"
+SHOP_DATABASE_URL = "{postgres.url}"
+SHOP_REDIS_URL = "{redis.url}"
+"""
+REPORTS = """
+    STEPS = 3000
+
+
+    def totals(steps):
+        return sum(number * number % 7 for number in range(steps))
+
+
+    def plain():
+        return sorted(range(3000, 0, -1))[:3]
+"""
+DJANGO_URLS = """
+    from django.http import JsonResponse
+    from django.urls import path
+
+    from orders import reports, views
+
+
+    def report(request):
+        return JsonResponse({"total": reports.totals(3000)})
+
+
+    def plain(request):
+        return JsonResponse({"rest": reports.plain()})
+
+
+    urlpatterns = [
+        path("healthz/", views.health),
+        path("orders", views.order_list),
+        path("report", report),
+        path("plain", plain),
+    ]
+"""
+PREPARE = """
+    from django.core.management import BaseCommand, call_command
+
+
+    class Command(BaseCommand):
+        def handle(self, **options):
+            call_command("migrate")
+            call_command("seed")
+"""
+FLASK_VIEWS = """
+    @app.get("/report")
+    def report():
+        return jsonify(reports.totals(3000))
+
+    @app.get("/plain")
+    def plain():
+        return jsonify(reports.plain())
+
+    @app.get("/healthz")
+"""
+FLASK_ORDERS = """
+    NEWEST = "SELECT id FROM orders ORDER BY id DESC LIMIT 20"
+    ITEMS = "SELECT order_id, name FROM items WHERE order_id = ANY(%s)"
+
+
+    def newest(connection):
+        ids = [row["id"] for row in connection.execute(NEWEST).fetchall()]
+        return connection.execute(ITEMS, [ids]).fetchall()
+"""
+ONE_BY_ONE = "[connection.execute(ITEMS, [[one]]).fetchall() for one in ids]"
+# By framework: its files, its settings, the file, text and new text of the N+1, and its statement.
+FRAMEWORKS: dict[str, tuple[dict[str, str], str, tuple[str, str, str], str]] = {
+    "django": (
+        {
+            **DJANGO,
+            "orders/reports.py": REPORTS,
+            "config/urls.py": DJANGO_URLS,
+            "orders/management/commands/prepare.py": PREPARE,
+        },
+        """
+        prepare = ["python", "manage.py", "prepare"]
+        app.command = ["gunicorn", "config.wsgi", "--bind", "{host}:{port}"]
+        app.health_path = "/healthz/"
+        """,
+        ("orders/views.py", '.prefetch_related("items")', ""),
+        'FROM "orders_item" WHERE "orders_item"."order_id" = ?',
+    ),
+    "flask": (
+        {
+            **FLASK,
+            "src/shop/reports.py": REPORTS,
+            "src/shop/orders.py": FLASK_ORDERS,
+            "src/shop/web.py": textwrap.dedent(FLASK["src/shop/web.py"])
+            .replace("from redis import Redis\n", "from redis import Redis\n\nfrom shop import orders, reports\n")
+            .replace("def orders():", "def order_list():")
+            .replace("connection.execute(NEWEST).fetchall()", "orders.newest(connection)")
+            .replace('    @app.get("/healthz")\n', FLASK_VIEWS.lstrip("\n")),
+        },
+        """
+        prepare = ["flask", "--app", "shop.web", "prepare"]
+        app.wsgi = "shop.web:create_app"
+        app.factory = true
+        app.directory = "src"
+        app.health_path = "/healthz"
+        """,
+        ("src/shop/orders.py", "connection.execute(ITEMS, [ids]).fetchall()", ONE_BY_ONE),
+        "FROM items WHERE order_id",
+    ),
+}
+ORDERS, REPORT, PLAIN = (f"test_suite.py::test_get[/{name}]" for name in ("orders", "report", "plain"))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: str) -> None:
+    """An N+1 and a slow view are regressions, with their functions and lines. What a change does not touch passes."""
+    files, settings, (file, old, new), statement = FRAMEWORKS[framework]
+    for name, text in files.items():
+        (shop.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (shop.root / name).write_text(textwrap.dedent(text))
+    servers = SETTINGS.replace('"off"', '"embedded"', 1)
+    shop.write("settings.toml", textwrap.dedent(settings) + servers + LIMITS + ENV)
+    shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=["/orders", "/report", "/plain"]))
+    shop.commit("Start")
+
+    def compare() -> tuple[int, dict[str, Any], str]:
+        done = shop.own_python("-m", "plumbline", "compare", "HEAD")
+        return done.code, {one["key"]: one for one in shop.results()["benchmarks"]}, done.output
+
+    path = shop.root / file
+    before = path.read_text()
+    path.write_text(before + "\n# Nothing else.\n")
+    code, found, output = compare()
+    assert code == 0, output
+    assert {one["reasons"][0]["kind"] for one in found.values()} == {"unaffected"}
+
+    assert old in before
+    path.write_text(before.replace(old, new))
+    reports = next(shop.root / name for name in files if name.endswith("reports.py"))
+    reports.write_text(textwrap.dedent(REPORTS).replace("range(steps)", "range(steps * 10)"))
+    code, found, output = compare()
+    assert code == 1, output
+    assert {key: one["verdict"] for key, one in found.items()} == {
+        ORDERS: "regression",
+        REPORT: "regression",
+        PLAIN: "pass",
+    }
+    assert found[PLAIN]["reasons"][0]["kind"] == "unaffected"
+    [counted] = [count for name, count in found[ORDERS]["counts"].items() if statement in name]
+    assert counted == 20
+    line = path.read_text().partition("def newest(")[0].count("\n")
+    of_orders = [(one["name"], one["file"], one["line"]) for one in found[ORDERS]["functions"]]
+    assert ("newest", file, line + 1) in of_orders
+    name = reports.relative_to(shop.root).as_posix()
+    assert ("totals", name) in {(one["name"], one["file"]) for one in found[REPORT]["functions"]}

@@ -68,11 +68,12 @@ DJANGO = {
         ALLOWED_HOSTS = os.environ["ALLOWED_HOSTS"].split(",")
         ROOT_URLCONF = "config.urls"
         INSTALLED_APPS = ["orders"]
+        MIDDLEWARE = ["django.middleware.common.CommonMiddleware", "orders.middleware.stamped"]
         DATABASES = {
             "default": {
                 "ENGINE": "django.db.backends.postgresql",
                 **{name: os.environ[f"DB_{name}"] for name in ("HOST", "PORT", "NAME", "USER", "PASSWORD")},
-                "OPTIONS": {"pool": True},
+                "CONN_MAX_AGE": 600,
             }
         }
         CACHES = {
@@ -82,10 +83,10 @@ DJANGO = {
             }
         }
     """,
-    "config/asgi.py": """
-        from django.core.asgi import get_asgi_application
+    "config/wsgi.py": """
+        from django.core.wsgi import get_wsgi_application
 
-        application = get_asgi_application()
+        application = get_wsgi_application()
     """,
     "config/urls.py": """
         from django.urls import path
@@ -95,6 +96,15 @@ DJANGO = {
         urlpatterns = [path("healthz/", views.health), path("orders/", views.order_list)]
     """,
     "orders/__init__.py": "",
+    "orders/middleware.py": """
+        def stamped(get_response):
+            def answer(request):
+                response = get_response(request)
+                response["X-Shop"] = "orders"
+                return response
+
+            return answer
+    """,
     "orders/models.py": """
         from django.db import models
 
