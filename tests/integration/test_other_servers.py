@@ -182,17 +182,39 @@ FRAMEWORKS: dict[str, tuple[dict[str, str], str, tuple[str, str, str], str]] = {
 ORDERS, REPORT, PLAIN = (f"test_suite.py::test_get[/{name}]" for name in ("orders", "report", "plain"))
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: str) -> None:
-    """An N+1 and a slow view are regressions, with their functions and lines. What a change does not touch passes."""
-    files, settings, (file, old, new), statement = FRAMEWORKS[framework]
+def write_application(shop: Project, framework: str, paths: list[str], *changes: tuple[str, str]) -> None:
+    """Commit the application and its benchmarks, with these changes of the settings."""
+    files, settings, _, _ = FRAMEWORKS[framework]
     for name, text in files.items():
         (shop.root / name).parent.mkdir(parents=True, exist_ok=True)
         (shop.root / name).write_text(textwrap.dedent(text))
+    for old, new in changes:
+        assert old in settings
+        settings = settings.replace(old, new)
     servers = SETTINGS.replace('"off"', '"embedded"', 1)
     shop.write("settings.toml", textwrap.dedent(settings) + servers + LIMITS + ENV)
-    shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=["/orders", "/report", "/plain"]))
+    shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=paths))
     shop.commit("Start")
+
+
+def test_several_workers_are_counted_exactly_even_if_they_are_replaced(shop: Project) -> None:
+    """Each of two workers ends after five requests."""
+    workers = '"config.wsgi", "--workers", "2", "--max-requests", "5",'
+    write_application(shop, "django", ["/orders"], ('"config.wsgi",', workers))
+
+    done = shop.own_python("-m", "plumbline", "ci")
+
+    assert done.code == 0, done.output
+    [orders] = shop.results()["benchmarks"]
+    statements = [count for name, count in orders["counts"].items() if name.startswith("postgres.statement SELECT")]
+    assert (statements, orders["counts"]["postgres.rows_read"], orders["counts"]["app.messages"]) == ([1, 1], 120, 1)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: str) -> None:
+    """An N+1 and a slow view are regressions, with their functions and lines. What a change does not touch passes."""
+    files, _, (file, old, new), statement = FRAMEWORKS[framework]
+    write_application(shop, framework, ["/orders", "/report", "/plain"])
 
     def compare() -> tuple[int, dict[str, Any], str]:
         done = shop.own_python("-m", "plumbline", "compare", "HEAD")
