@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, checks_of
-from plumbline.adopting.find import find
 from plumbline.adopting.trial import try_application
 from plumbline.commands.base import Project, this_project
 from plumbline.commands.install import next_step
@@ -63,7 +62,11 @@ def show_checks(project: Project) -> list[Check]:
 
 @functools.cache
 def _templates(root: Path) -> dict[str, str]:
-    """Return the values that `plumbline init` would propose for variables."""
+    """Return the values that `plumbline init` would propose for variables, none without its packages."""
+    try:
+        from plumbline.adopting.find import find
+    except ImportError:
+        return {}
     return {one.name: one.template for one in find(root).variables}
 
 
