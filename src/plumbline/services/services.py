@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -14,6 +13,7 @@ from typing import Literal, TypeVar
 from plumbline.inherited import HIDDEN
 from plumbline.services import variables
 from plumbline.services.address import Address
+from plumbline.services.advice import with_advice
 from plumbline.services.application import Application, Process
 from plumbline.services.base import Context, Service, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
@@ -41,8 +41,6 @@ BACKENDS: dict[tuple[str, str], Callable[[str, Context], Service]] = {
     ("external", "redis"): ExternalRedis,
     ("external", "postgres"): ExternalPostgres,
 }
-# PostgreSQL's message in the output of `prepare` or the application.
-EXTENSION_MISSING = re.compile(r'extension "([^"]+)" is not available')
 # Imported before the servers start in threads: a first import by two threads at once can fail.
 DRIVERS: dict[ServerName, str] = {"redis": "redis", "postgres": "asyncpg"}
 
@@ -195,7 +193,7 @@ class Services:
             self.check_connections()
         except NotReady as error:
             self.check_connections()  # a refused connection may be the cause
-            raise _with_advice(error, self.postgres) from None
+            raise with_advice(error, self.redis, self.postgres) from None
 
     def prepare(self) -> None:
         """Run `prepare` once, unless a server that the environment names is off. Raises NotReady."""
@@ -341,19 +339,6 @@ def _as_one(errors: Sequence[BaseException]) -> BaseException:
     if len(expected) < len(errors):
         return next(error for error in errors if not isinstance(error, NotReady))
     return NotReady("\n".join(map(str, expected)), "\n".join(error.output for error in expected))
-
-
-def _with_advice(error: NotReady, postgres: Service | None) -> NotReady:
-    """Add advice if PostgreSQL lacks an extension."""
-    found = EXTENSION_MISSING.search(error.output)
-    if found and isinstance(postgres, EmbeddedPostgres):
-        lacks, step = "the embedded PostgreSQL", "set PERF_SERVICES=docker and an image that has it"
-    elif found and isinstance(postgres, DockerPostgres):
-        lacks, step = f"the image {postgres.image}", "set image of [postgres] in settings.toml to one that has it"
-    else:
-        return error
-    example = ", such as pgvector/pgvector:pg18" if found[1] == "vector" else ""
-    return NotReady(f"{error}\n  also        {lacks} has no extension {found[1]}: {step}{example}")
 
 
 def _source(choice: str, environ: Mapping[str, str]) -> str:

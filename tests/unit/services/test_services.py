@@ -310,18 +310,3 @@ def test_an_external_application_that_does_not_answer(make_services: MakeService
 
     with pytest.raises(NotReady, match=r"app is not ready(.*\n)+.*external \(PERF_API_URL is set\)"):
         services.start_application()
-
-
-def test_extension_that_embedded_postgres_lacks(tmp_path: Path, cache_home: Path) -> None:
-    """If `prepare` fails because an extension is missing, the message advises to use Docker."""
-    assert cache_home.is_dir()
-    (tmp_path / "prepare.py").write_text("import sys; sys.exit('ERROR: extension \"postgis\" is not available')")
-    (tmp_path / "settings.toml").write_text(SETTINGS)
-    services = Services(load_settings(tmp_path / "settings.toml", {}), tmp_path, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        with pytest.raises(NotReady, match="no extension postgis: set PERF_SERVICES=docker"):
-            services.start_application()
-    finally:
-        services.stop()
