@@ -247,6 +247,8 @@ class Application(Process):
         if self.lost_port():
             return self._port_taken()
         found = advice_at_exit(self._settings, self._output(LOG_TAIL_BYTES), self._advice_to_add)
+        if not found and self._child is not None and self._child.returncode == 0:
+            found = "it ended without an error: run the server in the foreground, without an option such as --daemon"
         return super()._exited(found or advice)
 
     def _advice_to_add(self, package: str) -> str:

@@ -137,6 +137,21 @@ def test_a_program_that_is_not_installed_is_named(serve: Serve) -> None:
     assert f"there is no program gunicron beside {sys.executable}, nor on PATH" in str(caught.value)
 
 
+def test_a_server_in_the_background_is_reported_and_ended(tmp_path: Path) -> None:
+    """It has left the process group, and its parent has ended."""
+    (tmp_path / "sample_wsgi.py").write_text(textwrap.dedent(WSGI))
+    command = ["gunicorn", "sample_wsgi:app", "--daemon", "--pid", str(tmp_path / "pid"), *BIND]
+    services = Services(Settings(backend="off", app=AppSettings(command=command)), tmp_path)
+    try:
+        with pytest.raises(NotReady, match="run the server in the foreground"):
+            start(services)
+        until((tmp_path / "pid").exists)
+        server = psutil.Process(int((tmp_path / "pid").read_text()))
+    finally:
+        services.stop()
+    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_refused_host_is_explained(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "strict.py").write_text(textwrap.dedent(WSGI).replace("404 Not Found", "400 Bad Request"))
 
