@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from plumbline.comparing.trees.git import TARGETS
 from plumbline.results.files import dump_results
 from plumbline.services import variables
-from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings
+from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings, address_variable
 from plumbline.settings_file import load_settings
 from tests.support.documentation import BLOCKS, PAGES, SUITE, Block, blocks_of, names_of_tests, prose
 from tests.support.project import ROOT, results_validator, sessions
@@ -272,4 +272,5 @@ def options_of(module: str) -> set[str]:
 @functools.cache
 def known_variables() -> set[str]:
     of_testcontainers = re.findall(r"TESTCONTAINERS_\w+", inspect.getsource(testcontainers.core.config))
-    return {*OVERRIDES, *URL_VARIABLES.values(), *TARGETS, *of_testcontainers}
+    services = {name for block in BLOCKS for name in re.findall(r"^\[services\.(\w+)\]", block.text, re.MULTILINE)}
+    return {*OVERRIDES, *URL_VARIABLES.values(), *map(address_variable, services), *TARGETS, *of_testcontainers}

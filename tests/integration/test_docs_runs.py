@@ -1,6 +1,8 @@
 """The benchmarks, containers, tox configuration and monorepo of the documentation are run."""
 
+import importlib
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -17,6 +19,7 @@ import pytest
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
 from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
 from tests.support.documentation import BLOCKS, DOCS, SUITE, Block, blocks_of, name_of, names_of_tests, not_printed
 from tests.support.documented import APPLICATIONS, MY_SERVICE
 from tests.support.fixtures import Until
@@ -138,7 +141,7 @@ def test_regression_of_the_tutorial(small: Project) -> None:
 
 def test_own_container(small: Project, engine: Any, until: Until) -> None:
     """A container of a fixture's, and one that is a process's: they run, and nothing is left of them."""
-    blocks = [block for block in BLOCKS if block.use == "docker"]
+    blocks = [block for block in blocks_of(DOCS / "how-to" / "containers.md") if block.use == "docker"]
     [settings] = [block.text for block in blocks if block.language == "toml"]
     assert MAILER in settings
     here = f"{Settings().redis.image} sh -c 'echo mailer ready; exec sleep 600'"
@@ -155,6 +158,38 @@ def test_own_container(small: Project, engine: Any, until: Until) -> None:
     assert [test["outcome"] for test in small.results()["tests"]] == ["passed", "passed"]
     left = names_of_containers(engine) - before
     until(lambda: not left & names_of_containers(engine))  # those of other tests, which go by themselves
+
+
+@pytest.mark.parametrize(("service", "package"), [("rabbitmq", "celery"), ("mysql", "pymysql")])
+def test_recipes_of_other_services(small: Project, service: str, package: str, tmp_path: Path) -> None:
+    """Each recipe runs with its image, and the messages of its benchmark are counted."""
+    importlib.import_module(package)
+    blocks = [block for block in blocks_of(DOCS / "how-to" / "other-services.md") if block.use == "docker"]
+    starts = [number for number, block in enumerate(blocks) if block.language == "toml"]
+    recipes = [blocks[one:other] for one, other in itertools.zip_longest(starts, starts[1:])]
+    [recipe] = [one for one in recipes if f"[services.{service}]" in one[0].text]
+    (tmp_path / "settings.toml").write_text(recipe[0].text, encoding="utf-8")
+    require_image(load_settings(tmp_path / "settings.toml", {}).services[service].image)
+    small.write("settings.toml", 'redis.backend = "off"\npostgres.backend = "off"\n' + recipe[0].text)
+    for block in recipe[1:]:
+        add(block, small)
+
+    done = small.own_python("-m", "plumbline", "ci", TESTCONTAINERS_RYUK_DISABLED="true")
+
+    assert done.code == 0, done.output
+    [benchmark] = small.results()["benchmarks"]
+    assert benchmark["counts"][f"{service}.bytes_sent"] > 0
+
+
+def require_image(name: str) -> None:
+    """Skip the test if no Docker engine answers, or if the image is neither there nor can be pulled."""
+    found = Engine()
+    try:
+        found.require_image(name)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    finally:
+        found.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from plumbline.reporting import exports
 from plumbline.reporting.content import reason_text
 from plumbline.reporting.reasons import pages
 from plumbline.results.schema import Reason, Verdict
-from plumbline.settings import OVERRIDES, URL_VARIABLES, GateSettings
+from plumbline.settings import OVERRIDES, URL_VARIABLES, GateSettings, address_variable
 from tests.support.documentation import BLOCKS, DOCS, PAGES, Block, name_of, prose, quoted
 from tests.support.project import ROOT, sessions
 
@@ -160,7 +160,12 @@ def test_variables() -> None:
     """The table has each variable that a user may set, and no other."""
     rows = table(DOCS / "reference" / "variables.md", "Variables that Plumbline reads")
 
-    assert {quoted(row[0])[0] for row in rows} == {*OVERRIDES, *URL_VARIABLES.values(), "PERF_BASE"}
+    assert {quoted(row[0])[0] for row in rows} == {
+        *OVERRIDES,
+        *URL_VARIABLES.values(),
+        address_variable("name"),
+        "PERF_BASE",
+    }
 
 
 def test_export_formats() -> None:

@@ -4,7 +4,8 @@ While one pair is measured, the workers of the last two pairs end and the worker
 has the databases of ROUNDS rounds, which its pairs use in turn. Each is a copy of a database that is prepared once.
 
 Usually both sides share the servers. If the application hard-codes a database, each worker has a server of its own. For
-PostgreSQL there is one for each side, whose pairs then do not overlap: its databases can only be copied within it.
+PostgreSQL there is one for each side, whose pairs then do not overlap: its databases can only be copied within it. Nor
+do they with a service of the stack: consumers of two pairs would take each other's messages.
 """
 
 import contextlib
@@ -94,7 +95,8 @@ class PairServers:
 
     def __init__(self, settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> None:
         of_each = servers_of_each(settings)
-        self.rounds = 1 if "postgres" in of_each else ROUNDS
+        overlap = "postgres" not in of_each and not any(one.each_side for one in settings.services.values())
+        self.rounds = ROUNDS if overlap else 1
         stack = {name: replace(one, backend="off") for name, one in settings.services.items()}
         self._settings_of_each = replace(_without(settings, set(SERVERS) - {*of_each}), services=stack)
         self._root, self._core, self._backends = root, core, dict(backends)

@@ -51,6 +51,14 @@ def test_each_side_has_a_server_whose_database_is_hard_coded(tmp_path: Path, tex
     assert shared_by_sides(read) == []
 
 
+@pytest.mark.parametrize(("each_side", "rounds"), [("true", 1), ("false", ROUNDS)])
+def test_pairs_do_not_overlap_on_a_service_of_each_side(tmp_path: Path, each_side: str, rounds: int) -> None:
+    """The consumers of two pairs would take each other's messages."""
+    service = f'[services.queue]\nimage = "a"\nport = 1\neach_side = {each_side}\n'
+
+    assert PairServers(settings(tmp_path, service), tmp_path, None, {}).rounds == rounds
+
+
 @pytest.mark.parametrize(
     ("env", "sentences"),
     [
