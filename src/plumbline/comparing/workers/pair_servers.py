@@ -10,8 +10,9 @@ do they with a service of the stack: consumers of two pairs would take each othe
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -90,6 +91,15 @@ def shared_by_sides(settings: Settings) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Dump:
+    """The data of a Redis server."""
+
+    functions: bytes = b""
+    # By the number of the database: the name, the milliseconds to live and the value of each key.
+    keys: Mapping[int, Sequence[tuple[bytes, int, bytes]]] = field(default_factory=dict)
+
+
 class PairServers:
     """The servers of both sides, and the databases of all rounds. Methods raise ComparisonInvalid."""
 
@@ -105,7 +115,7 @@ class PairServers:
         self._of_each: dict[tuple[str, int], Services] = {}  # by side and round
         self._has_own = bool(of_each)
         self._prepared = False
-        self._prepared_keys: dict[str, dict[int, list[tuple[bytes, int, bytes]]]] = {}  # by side: see `_dump`
+        self._dumps: dict[str, Dump] = {}  # of the prepared Redis of each side
 
     def start(self) -> None:
         """Start the servers that both sides share."""
@@ -152,7 +162,7 @@ class PairServers:
                     if self._shared.redis:
                         _copy(self.addresses(side, round_, prepared=True)["redis"], redis, numbers[round_])
                     else:
-                        _restore(self._prepared_keys.get(side, {}), redis)
+                        _restore(self._dumps.get(side, Dump()), redis)
 
     def keep_prepared(self, round_: int) -> None:
         """Make the databases of this round the prepared ones."""
@@ -162,7 +172,7 @@ class PairServers:
                 _sql(postgres, f'ALTER DATABASE "{postgres.database}" RENAME TO "perf_{side}_prepared"')
             if (redis := addresses.get("redis")) and not self._shared.redis:
                 with _filling(redis):
-                    self._prepared_keys[side] = _dump(redis)
+                    self._dumps[side] = _dump(redis)
         self._prepared = True
 
     def _start_own(self, round_: int) -> None:
@@ -236,11 +246,12 @@ def _copy(source: Address, target: Address, number: int) -> None:
         pipeline.execute()
 
 
-def _dump(source: Address) -> dict[int, list[tuple[bytes, int, bytes]]]:
-    """Return the name, the milliseconds to live and the value of each key, by the number of its database."""
-    found = {}
+def _dump(source: Address) -> Dump:
+    found, functions = {}, b""
     with redis_client(source.url, LIMIT_S) as client:
         numbers = [int(name.removeprefix("db")) for name in client.info("keyspace")]
+        with contextlib.suppress(*client_errors("redis")):  # Redis 6 has none
+            functions = client.function_dump()
     for number in numbers:
         with redis_client(source.with_database(str(number)).url, LIMIT_S) as client:
             keys = list(client.scan_iter(count=1000))
@@ -250,14 +261,16 @@ def _dump(source: Address) -> dict[int, list[tuple[bytes, int, bytes]]]:
             answers = pipeline.execute()
         entries = zip(keys, answers[::2], answers[1::2], strict=True)
         found[number] = [(key, max(lives_ms, 0), value) for key, lives_ms, value in entries if value is not None]
-    return found
+    return Dump(functions, found)
 
 
-def _restore(prepared: Mapping[int, list[tuple[bytes, int, bytes]]], target: Address) -> None:
+def _restore(dump: Dump, target: Address) -> None:
     """Replace all data of a Redis server."""
     with redis_client(target.url, LIMIT_S) as client:
         client.flushall()
-    for number, entries in prepared.items():
+        if dump.functions:
+            client.function_restore(dump.functions, "FLUSH")
+    for number, entries in dump.keys.items():
         with redis_client(target.with_database(str(number)).url, LIMIT_S) as client:
             pipeline = client.pipeline(transaction=False)
             for entry in entries:

@@ -87,7 +87,10 @@ def servers(tmp_path: Path, cache_home: Path) -> Iterator[PairServers]:
 
 
 def test_each_worker_has_a_redis_of_its_own_with_the_prepared_data(servers: PairServers) -> None:
-    """All databases are copied, with the time that keys have to live. A round that begins again starts anew."""
+    """All databases are copied, with the time that keys have to live, and so are functions.
+
+    A round that begins again starts anew.
+    """
 
     def client(side: str, round_: int, number: int = 0) -> "redis.Redis":
         return redis.Redis.from_url(servers.addresses(side, round_)["redis"].with_database(str(number)).url)
@@ -97,6 +100,7 @@ def test_each_worker_has_a_redis_of_its_own_with_the_prepared_data(servers: Pair
         with client(side, 1) as first, client(side, 1, 3) as third:
             first.set("who", side)
             first.set("soon", "gone", ex=1000)
+            first.function_load(f"#!lua name=own\nredis.register_function('side', function() return '{side}' end)")
             third.rpush("list", "a", "b")
     servers.keep_prepared(1)
     assert servers.rounds == ROUNDS
@@ -106,6 +110,7 @@ def test_each_worker_has_a_redis_of_its_own_with_the_prepared_data(servers: Pair
             with client(side, round_) as first, client(side, round_, 3) as third:
                 assert first.get("who") == side.encode()
                 assert 0 < first.ttl("soon") <= 1000
+                assert first.fcall("side", 0) == side.encode()
                 assert third.lrange("list", 0, -1) == [b"a", b"b"]
                 first.set("who", "changed")
                 assert first.dbsize() == 2
