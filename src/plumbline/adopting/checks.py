@@ -1,5 +1,6 @@
 """What `plumbline doctor` says of a trial: a check per line, and for each that failed what to change in which file."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -12,6 +13,7 @@ from plumbline.settings import Settings
 
 FILE = f"{SUITE}/{SETTINGS}"
 MOST_SHOWN = 5
+HEALTH = re.compile("health|ping|live|ready|status|up$", re.IGNORECASE)
 NEEDS_LOGIN = (401, 403)
 STAGES = ("servers", "prepare", "application")
 BEFORE = ("settings", "install", "environment")  # checks before these stages; "environment" is the application's own
@@ -94,7 +96,8 @@ def _other_health_paths(tried: Tried, settings: Settings) -> list[str]:
     good = [one.route.path for one in tried.answers if one.status == 200]
     if tried.failed != "application" or not good or settings.app is None:
         return []
-    return [f'  or          {good[0]} answers with 200: health_path = "{good[0]}" in [app] of {FILE}']
+    path = next((one for one in good if HEALTH.search(one)), good[0])
+    return [f'  or          {path} answers with 200: health_path = "{path}" in [app] of {FILE}']
 
 
 def _variables(

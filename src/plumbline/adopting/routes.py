@@ -15,6 +15,8 @@ CHANGES = re.compile(
     r"|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject|send|trigger|sync|import"
     r"|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
 )
+# Pages about the routes, which no framework lists in its document.
+PAGES = re.compile(r".*/(docs|redoc|openapi(\.\w+)?|swagger([-_]ui)?|scalar|rapidoc|elements)/?", re.IGNORECASE)
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 PARTS = ("allOf", "anyOf", "oneOf")  # of an OpenAPI schema
@@ -28,7 +30,7 @@ def merge(documents: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, 
         for route in routes_in(one["document"], one["prefix"], names):
             found.setdefault((route.method, route.path), route)
     for one in listed:
-        if one["method"].lower() in METHODS:
+        if one["method"].lower() in METHODS and not (found and PAGES.fullmatch(one["path"])):
             route = Route(one["method"], one["path"], one["has_parameters"], name=str(one["name"]))
             found.setdefault((route.method, route.path), route)
     return tuple(found.values())

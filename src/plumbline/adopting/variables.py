@@ -110,14 +110,17 @@ class Sources:
 def read_variables(
     fields: Iterable[Mapping[str, Any]], notes: Iterable[Mapping[str, Any]], sources: Sources, missing: Collection[str]
 ) -> tuple[ReadVariable, ...]:
-    """Return each variable once. What a class of settings says goes before a line that reads `os.environ`."""
+    """Return each variable once.
+
+    A place without which it may be missing goes first. Then, a class of settings says more than a line of code.
+    """
     reads = [note for note in notes if "name" in note]
     of_all = {(note["file"], note["line"]) for note in reads if note["name"] == EVERYTHING}
     found = [sources.of_field(field) for field in fields]
     found += [sources.of_read(note, missing) for note in reads if (note["file"], note["line"]) not in of_all]
     found += [ReadVariable(name, "", True) for name in missing]
     by_name: dict[str, ReadVariable] = {}
-    for one in found:
+    for one in sorted(found, key=lambda one: (one.set_by != "env", one.set_by == "default", not one.required)):
         if not USUAL.fullmatch(one.name):
             by_name.setdefault(one.name, one)
     return tuple(by_name.values())

@@ -66,6 +66,7 @@ def test_a_route_is_listed_once() -> None:
     listed = [
         {"method": "POST", "path": "/items", "has_parameters": False, "name": "add"},
         {"method": "GET", "path": "/page", "has_parameters": False, "name": "page"},
+        {"method": "GET", "path": "/docs", "has_parameters": False, "name": "of_the_framework"},
         {"method": "HEAD", "path": "/page", "has_parameters": False, "name": "page"},
     ]
     found = merge([{"prefix": "", "document": document}], listed)
