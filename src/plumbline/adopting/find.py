@@ -13,7 +13,7 @@ from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
-from plumbline.adopting.files.starts import compose_services, dockerfiles, starts
+from plumbline.adopting.files.starts import Docker, compose_services, dockerfiles, starts
 from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.files.variables import variables
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
@@ -30,10 +30,10 @@ def find(root: Path) -> Findings:
     declared = dependencies(tree, directory)
     used = servers(tree, declared)
     workers = processes(tree, started, app, set(used))
-    files = _files(tree, app, workers)
+    files = _files(tree, app, workers, dockers)
     found = variables(tree, files, services, set(used))
     if app and app.framework == "django":
-        found = [*settings_variable(tree, app), *found]
+        found = [*settings_variable(tree, app, dockers), *found]
     parts = set(re.findall(r"\{redis\.(\w+)\}", " ".join(one.template for one in found)))
     findings = Findings(
         applications=tuple(apps),
@@ -50,7 +50,9 @@ def find(root: Path) -> Findings:
     return _without_secrets(findings)
 
 
-def _files(tree: Tree, app: FoundApplication | None, workers: Iterable[FoundCommand]) -> set[str]:
+def _files(
+    tree: Tree, app: FoundApplication | None, workers: Iterable[FoundCommand], dockers: Iterable[Docker]
+) -> set[str]:
     """Return the modules of the application: those that it, its workers and its migrations import."""
     if app is None:
         return {file for file, module in tree.modules.items() if not module.is_aside}
@@ -62,7 +64,7 @@ def _files(tree: Tree, app: FoundApplication | None, workers: Iterable[FoundComm
     seeds = [file for name, folder in names if name and (file := tree.module_at(name, folder))]
     hidden: set[str] = set()
     if app.framework == "django":
-        chosen, others = django_settings(tree, app)
+        chosen, _, others = django_settings(tree, app, dockers)
         hidden = {tree.module_at(name, app.directory) for name in others}
         seeds += [tree.module_at(chosen, app.directory)] if chosen else []
     else:

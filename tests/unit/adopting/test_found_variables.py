@@ -341,3 +341,38 @@ def test_the_settings_module_of_django(search: Search) -> None:
         ("DJANGO_SETTINGS_MODULE", "config.settings.production"),
         ("SECRET_KEY", "plumbline-plumbline-plumbline-plumbline"),
     ]
+
+
+def test_the_settings_module_of_a_dockerfile(search: Search) -> None:
+    set_default = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.local')\n"
+    found = search(
+        {
+            "manage.py": set_default,
+            "config/wsgi.py": set_default
+            + "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
+            "config/local.py": "",
+            "config/production.py": "from .missing import *\nfrom .local import *\n",
+            "Dockerfile": "FROM python\nENV DJANGO_SETTINGS_MODULE=config.production \\\n    OTHER=1\n",
+        }
+    )
+
+    assert [(one.name, one.template, one.seen) for one in found.variables] == [
+        ("DJANGO_SETTINGS_MODULE", "config.production", "Dockerfile: DJANGO_SETTINGS_MODULE")
+    ]
+
+
+def test_a_field_that_another_variable_fills(search: Search) -> None:
+    settings = PYDANTIC + (
+        "from decouple import config\n"
+        "class Settings(BaseSettings):\n"
+        "    DB_POSTGRES_HOST: str = config('POSTGRES_HOST')\n"
+        "    DB_POSTGRES_PORT: int = config('DB_POSTGRES_PORT', cast=int)\n"
+    )
+
+    assert variables(search, settings) == {"POSTGRES_HOST": "{postgres.host}", "DB_POSTGRES_PORT": "{postgres.port}"}
+
+
+def test_a_variable_for_tls_is_left_out(search: Search) -> None:
+    line = 'import os\nos.getenv("REDIS_TLS_URL", os.getenv("REDIS_URL"))'
+
+    assert variables(search, line) == {"REDIS_URL": "{redis.url}"}

@@ -182,7 +182,7 @@ def processes(
 def _started(tree: Tree, started: Iterable[Start], directory: str) -> Iterator[FoundCommand]:
     for start in started:
         program, words = start.words[0].rpartition("/")[2], list(start.words[1:])
-        words = [word for word in words if word not in DEVELOPERS_OPTIONS]
+        words = [word for word in words if word not in DEVELOPERS_OPTIONS and not word.startswith("--logfile")]
         is_worker = {
             "arq": True,
             "celery": "worker" in words,

@@ -91,9 +91,10 @@ def _outer(tree: Tree, modules: list[Module], folder: str) -> dict[Router, list[
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
                 own[module.path, dotted(node.targets[0])] = _prefix(node.value, settings) or ""
         for call in module.calls:
-            if dotted(call.func).endswith((".include_router", ".register_blueprint")) and call.args:
+            values = [*call.args[:1], *(word.value for word in call.keywords if word.arg in ("router", "blueprint"))]
+            if dotted(call.func).endswith((".include_router", ".register_blueprint")) and values:
                 parent = (module.path, dotted(call.func).rpartition(".")[0])
-                child = _resolved(tree, module, dotted(call.args[0]), folder)
+                child = _resolved(tree, module, dotted(values[0]), folder)
                 parents[child].append((parent, _prefix(call, settings)))
     found = {}
     for router in {*own, *parents}:
@@ -119,7 +120,8 @@ def _resolved(tree: Tree, module: Module, name: str, folder: str, depth: int = 0
     imported = module.imports.get(first)
     if imported is None or depth > MAX_DEPTH:
         return module.path, name
-    inner = file_of(tree, module, f"{imported.module}.{imported.name}", folder) if imported.name else ""
+    dot = "" if imported.module.endswith(".") else "."
+    inner = file_of(tree, module, f"{imported.module}{dot}{imported.name}", folder) if imported.name else ""
     if inner and rest:
         return _resolved(tree, tree.modules[inner], rest, folder, depth + 1) if inner in tree.modules else (inner, rest)
     source = file_of(tree, module, imported.module, folder)

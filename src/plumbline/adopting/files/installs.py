@@ -44,7 +44,8 @@ def install(
     extras, groups, asked_by = _groups(tree, declared, dockers, files)
     if "poetry.lock" in tree.known:  # only Poetry itself can install its groups
         groups = []
-    requirements, listed_by = _requirements(tree, dockers)
+    folder = _folder(tree, directory)
+    requirements, listed_by = _requirements(tree, dockers) if folder == "." else ([], "")
     application, built_by = _application(tree, dockers)
     lock = next(
         (
@@ -64,7 +65,7 @@ def install(
         groups=tuple(groups),
         requirements=tuple(requirements),
         seen="; ".join(filter(None, dict.fromkeys([pinned_by, asked_by, listed_by, built_by]))),
-        folder=_folder(tree, directory),
+        folder=folder,
     )
 
 

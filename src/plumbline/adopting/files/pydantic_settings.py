@@ -32,6 +32,7 @@ class Field(NamedTuple):
     default: str | None
     node: ast.AnnAssign
     owner: Class
+    is_read: bool = False  # whether its default is another variable
 
 
 def read_by_pydantic(modules: Sequence[Module]) -> Iterator[Read]:
@@ -126,8 +127,6 @@ def _field(node: ast.AnnAssign, name: str, annotation: str, owner: Class) -> Fie
         default = COMPUTED
     for call in calls:
         if dotted(call.func).rpartition(".")[2] not in ("Field", "Setting", "field"):
-            if call is value and re.search(r"(env|config)(\.\w+)?$", dotted(call.func)):
-                default = None  # another read says it
             continue
         words = {word.arg: word.value for word in call.keywords if word.arg}
         if call is value:
@@ -138,7 +137,9 @@ def _field(node: ast.AnnAssign, name: str, annotation: str, owner: Class) -> Fie
         for option in ("validation_alias", "alias", "env"):
             if option in words and not aliases:
                 aliases = _aliases(words[option])
-    return Field(name, aliases, re.sub(r"\s+", " ", annotation), has_default, default, node, owner)
+    is_read = isinstance(value, ast.Call) and bool(re.search(r"(env|config)(\.\w+)?$", dotted(value.func)))
+    default = None if is_read else default
+    return Field(name, aliases, re.sub(r"\s+", " ", annotation), has_default, default, node, owner, is_read)
 
 
 def _aliases(node: ast.AST) -> tuple[str, ...]:
@@ -170,6 +171,7 @@ def _reads(
                 field.owner.module.seen(field.node, f"{field.name}: {field.annotation}"),
                 _choices(field.annotation, classes),
                 is_json=bool(re.match(r"(list|List|set|Set|tuple|Tuple|dict|Dict|frozenset)\b", field.annotation)),
+                is_fallback=field.is_read,
             )
 
 

@@ -42,10 +42,13 @@ def file_of(tree: Tree, module: Module, dotted: str, folder: str) -> str:
 @functools.lru_cache(maxsize=8192)
 def _imported(tree: Tree, file: str, folder: str) -> tuple[str, ...]:
     module = tree.modules[file]
-    names = [f"{one.module}.{one.name}" if one.name else one.module for one in module.imports.values()]
+    names: list[str] = []
     for node in module.nodes:
-        if isinstance(node, ast.Import):  # `import shop.models`, which only binds `shop`
+        if isinstance(node, ast.Import):
             names += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            names += [f"{base}.{one.name}" if node.module else base + one.name for one in node.names]
     return tuple(dict.fromkeys(one for name in names for one in _packages(tree, module, name, folder)))
 
 

@@ -29,6 +29,7 @@ VARIABLES: Mapping[str, Kind] = {
     "APP_MODULE": "asgi",
     "GRANIAN_APP": "asgi",
 }
+DJANGO = re.compile(r"^(WSGI|ASGI)_APPLICATION\s*=\s*[\"']([\w.]+)[\"']", re.MULTILINE)
 FASTAPI_PATHS = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 
 
@@ -138,6 +139,10 @@ def _in_code(tree: Tree) -> Iterator[Named]:
     for module in tree.modules.values():
         if module.is_aside:
             continue
+        for kind, target in DJANGO.findall(module.text):
+            line = next(number for number, text in enumerate(module.lines, 1) if target in text)
+            seen = f"{module.path}:{line}: {kind}_APPLICATION"
+            yield from _resolved(tree, target, "asgi" if kind == "ASGI" else "wsgi", seen, [])
         for node in module.strings:
             text = str(node.value)
             if ":" in text and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*", text):

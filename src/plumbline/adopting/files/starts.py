@@ -264,5 +264,7 @@ def _command(text: str, variables: Mapping[str, str]) -> list[list[str]]:
             words = [str(word) for word in json.loads(text)]
         except ValueError:
             words = split(text.strip("[]").replace(",", " "))
+        if "&&" in words:
+            return [inner for _, inner in commands_in(" ".join(words), variables)]
         return list(unwrapped([expand(word, variables) for word in words]))
     return [words for _, words in commands_in(text, variables)]

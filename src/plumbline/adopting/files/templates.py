@@ -51,7 +51,9 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
 
     `values` are its default and its examples, the most certain first. `servers` are those that the project uses.
     """
-    for value in values if not re.search(r"_(PREFIX|SCHEME|DRIVER|DIALECT)$", read.name) else ():
+    if re.search(r"_(PREFIX|SCHEME|DRIVER|DIALECT)$|_(TLS|SSL)_", read.name):
+        return None
+    for value in values:
         if scheme := PLAIN_URL.match(value):
             server: Server = "redis" if scheme["redis"] else "postgres"
             return Place(server, "url", urlsplit(value).scheme) if server in servers else None
@@ -118,7 +120,7 @@ def harmless(read: Read, example: str) -> str:
         return ""  # of a server that the run does not have
     if re.search(r"Url|Uri", kind) or re.search(r"(^|_)(URL|URI|ENDPOINT|ORIGIN)$", name):
         return "http://localhost"
-    if re.search(r"(^|_)(HOST|DOMAIN|SERVER)$", name):
+    if re.search(r"(^|_)(HOST|DOMAIN|SERVER|SERVER_NAME)$", name):
         return "localhost"
     if re.search(r"ALLOWED_HOSTS$", name):
         return "127.0.0.1,localhost"

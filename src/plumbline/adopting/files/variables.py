@@ -39,7 +39,7 @@ def variables(
     found = [
         FoundVariable(name, template_of(place, driver), reads[name].required, reads[name].seen)
         for name, place in places.items()
-        if not _is_optional_url(reads[name], place, places) and not reads[name].is_fallback
+        if not _is_needless(reads[name], place, places)
     ]
     found.sort(key=lambda one: (places[one.name].server != "postgres", not one.required))
     texts = {module.path: module.text for module in modules}
@@ -74,11 +74,18 @@ def _merged(reads: list[Read]) -> dict[str, Read]:
     return found
 
 
-def _is_optional_url(read: Read, place: Place, places: Mapping[str, Place]) -> bool:
-    """Return whether it is a URL without a default beside variables for the parts of the same address."""
-    if place.part != "url" or read.required or read.default not in (None, "", "None", COMPUTED):
-        return False
-    return any(one.part == "host" and one.server == place.server for one in places.values())
+def _is_needless(read: Read, place: Place, places: Mapping[str, Place]) -> bool:
+    """Return whether other variables give the same address.
+
+    That is so for a variable that is read in place of another, for an optional URL beside a host, and for the name of
+    a database beside a URL.
+    """
+    parts = {one.part for one in places.values() if one.server == place.server}
+    if read.is_fallback:
+        return sum((one.server, one.part) == (place.server, place.part) for one in places.values()) > 1
+    if place.part == "url":
+        return not read.required and read.default in (None, "", "None", COMPUTED) and "host" in parts
+    return place.part == "database" and not read.required and "url" in parts and "host" not in parts
 
 
 def _other(read: Read, example: Example | None) -> FoundVariable | None:
