@@ -132,3 +132,5 @@ def test_without_docker_its_benchmarks_are_skipped(project: Project) -> None:
     assert "test_nothing" in str(project.verdicts())
     assert "no Docker engine answers: start Docker, or set PERF_SERVICE_QUEUE" in " ".join(done.output.split())
     assert PUBLISH not in project.verdicts()
+    missing = {test["key"]: test.get("service_missing", False) for test in project.results()["tests"]}
+    assert missing == {PUBLISH: True, "test_queue.py::test_nothing": False}

@@ -35,6 +35,9 @@ def decide(
     uncompared = {one.key for one in benchmarks if _is_uncompared(one, required=evidence.comparison_required)}
     allowed = {key for key in uncompared if _may_be_unmeasured(key, gate, own)}
     benchmarks = [replace(one, verdict="invalid") if one.key in uncompared - allowed else one for one in benchmarks]
+    unserved = {one.key for one in record.tests if one.service_missing} if evidence.comparison_required else set()
+    allowed |= {key for key in unserved if _may_be_unmeasured(key, gate, own)}
+    reasons += _about("services_missing", sorted(unserved - allowed))
     warnings = _about("unmeasured_allowed", sorted(allowed))
     if baseline is not None:
         then, now = baseline.environment, record.environment

@@ -62,6 +62,7 @@ class RunContext:
         self.exit_code: int | None = None  # of a run that ended early
         self.refused: dict[str, str] = {}  # by node id: why the test cannot run
         self.off_skips: list[BaseException] = []  # skips because a service is off in the settings
+        self.missing_skips: list[BaseException] = []  # skips because a service can't run on this machine
         self.at_stop = contextlib.ExitStack()
         self.at_hold: Callable[[str], object] = print  # called with what keeps this process from ending
         self._session: pytest.Session | None = None  # set when it has finished

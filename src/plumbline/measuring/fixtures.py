@@ -107,8 +107,8 @@ def _running(request: pytest.FixtureRequest, name: str, service: Service | None)
     if service is None:
         context = request.config.stash[_CONTEXT]
         reason = context.services.skipped.get(name, f"{name} is not configured")
-        if name in context.services.unavailable:
-            pytest.skip(f"{name}: {reason}")  # a baseline that has this benchmark misses it
-        context.off_skips.append(pytest.skip.Exception(f"off: {reason}"))
-        raise context.off_skips[-1]
+        is_missing = name in context.services.unavailable
+        skip = pytest.skip.Exception(f"{name}: {reason}" if is_missing else f"off: {reason}")
+        (context.missing_skips if is_missing else context.off_skips).append(skip)
+        raise skip
     return service

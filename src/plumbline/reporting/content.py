@@ -298,7 +298,7 @@ def next_step(results: Results) -> tuple[str, str] | None:
     unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
     # Not a service, but the suite, its arguments or the base.
     ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
-    uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared")
+    uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
     compare_again = (
         session,
         "runs again, once the problem is fixed; allow_unmeasured in settings.toml makes it a warning",

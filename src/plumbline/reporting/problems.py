@@ -28,6 +28,7 @@ MOST_FUNCTIONS = 3
 # Reasons that are about the run itself: the others name benchmarks, which are problems of their own.
 _OF_THE_RUN: set[Kind] = {
     *("ended", "not_collected", "pytest_failed", "comparison_invalid", "no_comparison", "nothing_measured"),
+    "services_missing",
 }
 # Reasons that say how a regression was found, for lack of a cause.
 _HOW: set[Kind] = {"compared", "slower_in_processes"}

@@ -34,6 +34,7 @@ REASONS: dict[Kind, str] = {
     "pytest_failed": "pytest stopped with exit code {reason.detail} before its end: see its output above",
     "comparison_invalid": "{reason.detail}",
     "no_comparison": "no paired comparison: {reason.detail}",
+    "services_missing": "skipped, because a service that this change needs can't run here: {listed}",
     "not_compared": "could not be compared with the base: {listed}",
     "new_benchmarks": "new in this change, with no base to compare with: {listed}",
     "unmeasured_allowed": "not compared with the base, as allow_unmeasured permits: {uncompared}",

@@ -63,6 +63,7 @@ Kind = Literal[
     "pytest_failed",  # detail: the exit code
     "comparison_invalid",  # detail
     "no_comparison",  # detail
+    "services_missing",  # subjects: the skipped tests
     "not_compared",  # subjects
     "new_benchmarks",  # subjects
     "unmeasured_allowed",  # subjects; or detail: why nothing was compared
@@ -248,6 +249,7 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
     benchmark: bool = False  # whether it measured something
     service_off: bool = False  # whether it was skipped because its service is off in the settings
     line: int = 0  # first line of the test, from 1; 0 if it is not known
+    service_missing: bool = False  # whether it was skipped because its service can't run on this machine
 
 
 class Cause(Struct, frozen=True, omit_defaults=True):

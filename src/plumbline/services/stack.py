@@ -49,7 +49,7 @@ class _Probed(Service):
         return ""  # while it starts, it may answer anything
 
     def _nobody_listens(self) -> str:
-        return f"nothing listens on port {self._settings.port}"
+        return f"nothing listens on port {self.address.port}"
 
 
 class DockerService(Container, _Probed):
@@ -102,7 +102,7 @@ class DockerService(Container, _Probed):
         return ""
 
     def _nobody_listens(self) -> str:
-        text = super()._nobody_listens() + " in the container"
+        text = f"nothing listens on port {self._settings.port} in the container"
         with contextlib.suppress(Exception):
             declared = sorted(self._wrapped().attrs["Config"]["ExposedPorts"])
             text += f"; its image declares {', '.join(declared)}"

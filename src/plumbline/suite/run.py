@@ -230,6 +230,7 @@ class Recorder:
         self._app_elsewhere: list[str] = []
         self._called = ""  # the node id of the last test that has finished
         self._service_off: set[str] = set()
+        self._service_missing: set[str] = set()
         self._tries = Tally[str]()  # attempts by key: another plugin may repeat a failed test
 
     def start_measure(self, item: pytest.Item) -> Measure:
@@ -303,6 +304,8 @@ class Recorder:
         # Fixtures with a wider scope raise the same exception again.
         if call.excinfo and any(call.excinfo.value is skip for skip in self._context.off_skips):
             self._service_off.add(self._context.key_of(item))
+        if call.excinfo and any(call.excinfo.value is skip for skip in self._context.missing_skips):
+            self._service_missing.add(self._context.key_of(item))
         measure = getattr(item, "funcargs", {}).get("measure")
         has_passed = report.when == "call" and report.passed and not self._untimed and self._context.key_of(item)
         has_ended = self._called == item.nodeid  # subtests are reported before the test has ended
@@ -327,9 +330,9 @@ class Recorder:
             message = f"{message}\n\n{output}"
         is_benchmark = any(benchmark.key == key for benchmark in self.benchmarks)
         self.tests[:] = [test for test in self.tests if test.key != key or test.outcome != "passed"]
-        service_off = key in self._service_off
         line = 0 if report.location[1] is None else report.location[1] + 1
-        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, service_off, line))
+        off, missing = key in self._service_off, key in self._service_missing
+        self.tests.append(TestOutcome(key, outcome, report.duration, message, is_benchmark, off, line, missing))
 
     def _benchmark(self, item: pytest.Function, measure: Measure) -> Benchmark:
         if not measure.operations:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from plumbline.judging.decide import choose_pairs, decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, NoComparison
 from plumbline.reporting import content
-from plumbline.results.schema import Reason, Results, Verdict
+from plumbline.results.schema import Reason, Results, TestOutcome, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
 from tests.support.report_samples import benchmark, results
 
@@ -64,6 +64,20 @@ def test_a_run_that_could_not_be_compared_is_invalid(cause: Any) -> None:
     found = judged(BaselineEvidence("pass"), comparison=comparison)
     assert (found.verdict, found.exit_code, found.reasons) == ("invalid", 3, [Reason("no_comparison", "why")])
     assert content.headline(found) == "invalid"
+
+
+@pytest.mark.parametrize(("required", "allowed", "code"), [(True, False, 3), (True, True, 0), (False, False, 0)])
+def test_a_change_whose_tests_miss_a_service_is_invalid(required: bool, allowed: bool, code: int) -> None:
+    """Nobody knows what it does to them. Without a change, and if the settings allow it, the others are judged."""
+    skipped = TestOutcome("a.py::skipped", "skipped", 0.0, "queue: no Docker engine answers", service_missing=True)
+    record = results(benchmark(KEY, "pass"), tests=[skipped], verdict=None, exit_code=None, baseline="")
+    evidence = Evidence(timings={KEY: BaselineEvidence("pass")}, comparison_required=required)
+
+    found = decide(record, evidence, ALLOWING if allowed else GATE)
+
+    assert found.exit_code == code
+    kinds = {3: "services_missing", 0: "unmeasured_allowed"}
+    assert [one.subjects for one in found.reasons if one.kind == kinds[code]] == ([[skipped.key]] if required else [])
 
 
 def test_a_copy_that_does_not_run_is_invalid_for_any_run() -> None:

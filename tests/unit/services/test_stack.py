@@ -113,6 +113,35 @@ def test_templates_name_it(engine: Any, make_services: MakeServices) -> None:
     assert str(found["QUEUE"]).removesuffix("jobs").isalnum()
 
 
+CONNECT = "import os, redis; redis.Redis(os.environ['HOST'], int(os.environ['PORT'])).ping(); print('worker ready')"
+
+
+def test_the_code_under_test_may_use_it(engine: Any, make_services: MakeServices) -> None:
+    """Its kind does not matter: a Redis too. `prepare` need not use another server of the run."""
+    assert engine.ping()
+    command = f'["python", "-c", "{CONNECT}; import time; time.sleep(600)"]'
+    text = f"""
+        prepare = ["python", "-c", "{CONNECT}"]
+        redis.backend = "embedded"
+        postgres.backend = "off"
+        [env]
+        HOST = "{{queue.host}}"
+        PORT = "{{queue.port}}"
+        [processes.worker]
+        command = {command}
+        ready_output = "worker ready"
+        [services.queue]
+        image = "redis:8-alpine"
+        port = 6379
+    """
+    services = ready(make_services(text))
+
+    services.start_application()
+    services.check_connections()
+
+    assert services.processes["worker"].running()
+
+
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
