@@ -17,6 +17,7 @@ MARKERS = {
     "unpinned": "concurrency: measured without pinning to one core in the full profile",
     "readiness": "what `nox -s readiness` runs",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
+    "django_db": "of pytest-django: not needed, see the docs on Django",  # known, so that its error can say what to do
 }
 _SUITE = pytest.StashKey[Path]()
 

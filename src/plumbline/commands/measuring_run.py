@@ -49,8 +49,8 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
         command = [sys.executable, "-m", "pytest", *suite, "-q", "--no-header", f"--perf-profile={profile}"]
         # Keep pytest's output short: Plumbline's report shows failures, and its files have the reasons of skips.
         command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
-        # The package of the embedded Redis has a pytest plugin that is not needed here.
-        command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", *arguments]
+        # Not needed: the plugin of the embedded Redis, and that of pytest-django, which bars tests from the database.
+        command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", "-p", "no:django", *arguments]
         code = _run(command, project.root, project.settings.gate.time_limit_s)
         if output.with_suffix(NOT_IMPORTED).exists():
             raise _ended("a conftest.py can't be imported (see above)")

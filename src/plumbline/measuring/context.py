@@ -36,6 +36,8 @@ TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0
 CHECK_EVERY_S = 0.5  # the interval of checking connections, which takes 10 ms
 ERROR_LINES, LINE_CHARACTERS, MESSAGE_CHARACTERS = 6, 500, 4000
+DJANGO_FIXTURES = {"db", "transactional_db", "django_db_setup", "django_db_blocker", "django_user_model"}
+DJANGO_FIXTURES |= {"admin_user", "admin_client", "django_assert_num_queries", "django_assert_max_num_queries"}
 
 _PORTS = pytest.StashKey[dict[str, set[int]]]()
 
@@ -256,7 +258,24 @@ def why_not_run(item: pytest.Item) -> str:
             "this suite runs under pytest-asyncio, and this test also under anyio's plugin:"
             " remove its mark `anyio` and its fixture `anyio_backend`"
         )
+    if names := of_pytest_django(item):
+        return (
+            f"{' and '.join(names)} of pytest-django would make another, empty database: remove that, and call"
+            " `django.setup()` in a fixture that asks for `services`. The database that `prepare` has filled is the"
+            " one of Django's settings"
+        )
     return ""
+
+
+def of_pytest_django(item: pytest.Item) -> list[str]:
+    """Return the mark and the fixtures of pytest-django that a test asks for. Others may have the same names."""
+    found = ["the mark `django_db`"] if item.get_closest_marker("django_db") else []
+    definitions = getattr(item, "_fixtureinfo", None)
+    known = definitions.name2fixturedefs if definitions else {}
+    for name in DJANGO_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if name not in known or known[name][-1].func.__module__.startswith("pytest_django"):
+            found.append(f"the fixture `{name}`")
+    return found
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:

@@ -22,7 +22,7 @@ from plumbline.processes import WATCHED, printable, set_affinity, signal_all, tr
 from plumbline.project import PYTEST_FINISHED, SUITE
 
 PYTEST_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
-LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey")  # plugins that take a tenth of a worker's time
+LEFT_OUT = ("cacheprovider", "unraisableexception", "valkey", "django")  # plugins that take a tenth of a worker's time
 # If a worker hangs, both workers have ended within 30 s.
 ANSWER_LIMIT_S = LEAVE_LIMIT_S = 20.0
 END_LIMIT_S = 5.0
