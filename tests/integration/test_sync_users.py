@@ -1,4 +1,4 @@
-"""Benchmarks without a coroutine: Django's test client, psycopg, and the synchronous redis-py, in the tests' process."""
+"""Benchmarks without a coroutine: Django's test client, psycopg, and the synchronous client of redis-py."""
 
 import textwrap
 from typing import Any

@@ -272,10 +272,13 @@ def of_pytest_django(item: pytest.Item) -> list[str]:
     found = ["the mark `django_db`"] if item.get_closest_marker("django_db") else []
     definitions = getattr(item, "_fixtureinfo", None)
     known = definitions.name2fixturedefs if definitions else {}
-    for name in DJANGO_FIXTURES.intersection(getattr(item, "fixturenames", ())):
-        if name not in known or known[name][-1].func.__module__.startswith("pytest_django"):
-            found.append(f"the fixture `{name}`")
-    return found
+    asked = DJANGO_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    theirs = (
+        name
+        for name in sorted(asked)
+        if name not in known or known[name][-1].func.__module__.startswith("pytest_django")
+    )
+    return [*found, *(f"the fixture `{name}`" for name in theirs)]
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[Outcome, str]:
