@@ -64,6 +64,35 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
     assert "benchmarks that use app count as affected by any change" in " ".join(done.output.split())
 
 
+FASTAPI = """
+    from fastapi import FastAPI
+
+    app = FastAPI()
+
+
+    @app.get("/health")
+    async def health():
+        return sum(number % 7 for number in range(1000))
+"""
+GRANIAN = ["granian", "--interface", "asgi", "shop:app", "--host", "{host}", "--port", "{port}"]
+HYPERCORN = ["hypercorn", "shop:app", "--bind", "{host}:{port}"]
+
+
+@pytest.mark.parametrize("command", [GRANIAN, HYPERCORN], ids=["granian", "hypercorn"])
+def test_other_asgi_servers_are_counted_and_traced(shop: Project, command: list[str]) -> None:
+    """A request is one message. A new comment affects nothing."""
+    shop.write("settings.toml", f"{SETTINGS}{LIMITS}[app]\ncommand = {command}\n")
+    shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=["/health"]))
+    (shop.root / "shop.py").write_text(textwrap.dedent(FASTAPI))
+    shop.commit("Start")
+    (shop.root / "shop.py").write_text(textwrap.dedent(FASTAPI) + "# Nothing else.\n")
+    done = shop.own_python("-m", "plumbline", "compare", "HEAD")
+
+    assert done.code == 0, done.output
+    [health] = shop.results()["benchmarks"]
+    assert (health["counts"]["app.messages"], health["reasons"][0]["kind"]) == (1, "unaffected")
+
+
 ENV = """
 [env]
 DJANGO_SETTINGS_MODULE = "config.settings"

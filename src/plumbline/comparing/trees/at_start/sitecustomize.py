@@ -35,6 +35,9 @@ RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events w
 LIST = {"os.listdir", "os.scandir"}
 # Modules that list folders to find modules and tests. They read what they find, so listing does not count.
 FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
+# Modules that read the source of a function only to name its line in error messages.
+NAMES_LINES = {"fastapi.routing"}
+NEAR = 12  # frames between such a module and the open file
 
 
 def _is_traced(arguments: Sequence[object]) -> bool:
@@ -55,6 +58,17 @@ def _is_traced(arguments: Sequence[object]) -> bool:
         if word[-1:] in "cm":
             break
     return TRACE in given and str(Path(__file__).parent) in folders
+
+
+def _names_lines(frame: FrameType | None) -> bool:
+    """Return whether the frame or one of those that called it belongs to NAMES_LINES."""
+    for _ in range(NEAR):
+        if frame is None:
+            break
+        if frame.f_globals.get("__name__") in NAMES_LINES:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Trace:
@@ -100,7 +114,7 @@ class _Trace:
                 self._add(PROGRAM + (name if _is_traced(arguments) else "?"))
             elif event in LIST:
                 self._add(LISTED + path)
-            elif path not in self._importing:
+            elif path not in self._importing and not (self._place(path) and _names_lines(sys._getframe(1))):
                 self._add(path)
 
     def _watch_looks(self) -> None:
