@@ -159,6 +159,16 @@ def test_a_server_that_nothing_uses(shop: Project) -> None:
     assert "DB" in found["application"]
 
 
+def test_a_server_that_is_off(shop: Project) -> None:
+    """What needs it was not checked, and is not said to be ok."""
+    code, found = doctor(shop, PERF_SERVICES="off")
+    assert code == 0
+    assert "postgres skipped: postgres is off: PERF_SERVICES=off" in found["servers"]
+    for name in ("prepare", "application"):
+        assert "it needs postgres, which is off" in found[name]
+    assert {found[name].split()[0] for name in ("prepare", "application", "routes", "base")} == {"skipped"}
+
+
 @pytest.mark.parametrize("has_git", [True, False])
 def test_without_a_base(shop: Project, has_git: bool) -> None:
     """A project without git, or without a commit, is sound: only the last check is skipped."""

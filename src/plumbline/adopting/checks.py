@@ -12,6 +12,7 @@ from plumbline.services.variables import servers_named
 from plumbline.settings import Settings
 
 FILE = f"{SUITE}/{SETTINGS}"
+NEEDS = "it needs "  # begins the reason of an application that lacks a server
 MOST_SHOWN = 5
 HEALTH = re.compile("health|ping|live|ready|status|up$", re.IGNORECASE)
 NEEDS_LOGIN = (401, 403)
@@ -54,7 +55,10 @@ def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
     if tried.failed == stage:
         return Check(stage, "failed", "\n".join([tried.message, *_other_health_paths(tried, settings)]))
     if stage == "servers":
-        return Check(stage, "ok", ", ".join(tried.servers) or "redis and postgres are off")
+        missing = [f"{name} skipped: {why}" for name, why in tried.skipped.items() if name != "app"]
+        return Check(stage, "ok", "\n".join([", ".join(tried.servers) or "none is started", *missing]))
+    if tried.skipped.get("app", "").startswith(NEEDS):
+        return Check(stage, "skipped", tried.skipped["app"])
     if stage == "prepare":
         if not settings.prepare:
             return Check(stage, "skipped", f"there is no `prepare` in {FILE}")
@@ -80,9 +84,10 @@ def _unused(tried: Tried, settings: Settings) -> str:
     read = {one.name for one in tried.variables}
     used = {server for servers in tried.touched.values() for server in servers}
     lines = []
-    for server in sorted(servers_named(env) - used):
+    # Connections to services of [services] are not seen.
+    for server in sorted({"postgres", "redis"} & (servers_named(env) - used - tried.skipped.keys())):
         names = [name for name in env if server in servers_named({name: env[name]})]
-        if settings.backend_of(server) != "off" and read and read.isdisjoint(names):  # type: ignore[arg-type]
+        if read and read.isdisjoint(names):
             others = sorted(one.name for one in tried.variables if one.set_by != "env")
             also = f"; it reads {_listed(others)}" if others else ""
             lines.append(
@@ -136,7 +141,7 @@ def _problem(one: ReadVariable, *, in_git: Callable[[str], bool], in_pipeline: b
 
 
 def _routes(tried: Tried, settings: Settings) -> Check:
-    if settings.app is None or "app" in settings.external_urls:
+    if settings.app is None or "app" in settings.external_urls or "app" in tried.skipped:
         return Check("routes", "skipped", "this run starts no application")
     if tried.failed == "answers":
         return Check("routes", "failed", tried.message)

@@ -45,6 +45,7 @@ def try_application(
     examples: bool = False,
     look: bool = True,
     import_from: str = "",
+    preferred: Mapping[str, str] = {},
     environ: Mapping[str, str] = os.environ,
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
@@ -52,15 +53,15 @@ def try_application(
     `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
     if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
     application. `examples`: whether to send POST requests with the examples of its schema, too. `look`: whether to find
-    its routes and settings by an import. `import_from`: more folders for PYTHONPATH. What the project can cause is
-    returned as evidence, and never raised.
+    its routes and settings by an import. `import_from`: more folders for PYTHONPATH. `preferred`: the backends that
+    `auto` prefers. What the project can cause is returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
     except NotReady as error:
         return Tried(failed="install", message=str(error))
     try:
-        trial = _Trial(settings, root, python, import_from, environ)
+        trial = _Trial(settings, root, python, import_from, preferred, environ)
     except (ServiceError, OSError) as error:
         return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
     try:
@@ -73,7 +74,13 @@ class _Trial:
     """One run of an application, and what has been seen so far."""
 
     def __init__(
-        self, settings: Settings, root: Path, python: str, import_from: str, environ: Mapping[str, str]
+        self,
+        settings: Settings,
+        root: Path,
+        python: str,
+        import_from: str,
+        preferred: Mapping[str, str],
+        environ: Mapping[str, str],
     ) -> None:
         self._settings = settings
         self._root = root
@@ -81,7 +88,14 @@ class _Trial:
         self._import_from = import_from
         self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
         self._names: list[str] = []  # of the processes that were started
-        self.services = Services(settings, root, environ=environ, app_python=python, child_environ=self._child_environ)
+        self.services = Services(
+            settings,
+            root,
+            preferred=preferred,
+            environ=environ,
+            app_python=python,
+            child_environ=self._child_environ,
+        )
         self._scrub = redactor(known_secrets(environ, settings) | _secrets_beside(settings, self._folders, environ))
 
     def run(self, health_paths: Sequence[str], *, ask: bool, examples: bool, look: bool) -> Tried:
@@ -114,6 +128,7 @@ class _Trial:
             message=self._whole(failed, message, found, notes),
             missing_variables=tuple(dict.fromkeys(missing)),
             servers=self._servers(),
+            skipped={name: self._scrub(why) for name, why in self.services.skipped.items()},
             touched=self._touched(),
             variables=self._variables(fields, notes, missing),
             health_path=health_path,
@@ -216,7 +231,8 @@ class _Trial:
         return self._scrub(self.services.scrub("\n".join(lines)))
 
     def _servers(self) -> tuple[str, ...]:
-        ready = [one for one in self.services.running() if one.name in SERVERS and one.ready_s is not None]
+        stack = self.services.stack
+        ready = [one for one in self.services.running() if one.name in {*SERVERS, *stack} and one.ready_s is not None]
         return tuple(f"{one.name}: {one.backend} {one.product} {one.version}".rstrip() for one in ready)
 
     def _touched(self) -> dict[str, tuple[str, ...]]:

@@ -47,6 +47,7 @@ class Tried(Struct, frozen=True):
     message: str = ""  # the whole message of the failure
     missing_variables: tuple[str, ...] = ()  # that the failure names
     servers: tuple[str, ...] = ()  # such as "redis: embedded Valkey 9.1.2"
+    skipped: dict[str, str] = {}  # why a server or the application was not started
     touched: dict[str, tuple[str, ...]] = {}  # by process: the run's servers that it connected to
     variables: tuple[ReadVariable, ...] = ()
     health_path: str = ""  # the first candidate that answered with 200

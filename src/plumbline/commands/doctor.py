@@ -21,6 +21,7 @@ from plumbline.comparing.trees.installers import InstallError, resolve
 from plumbline.comparing.trees.pythons import wanted_python
 from plumbline.comparing.trees.sides import python_path
 from plumbline.installed import digest, read_record, top_of
+from plumbline.judging.baseline import preferred_backends
 from plumbline.project import EXIT_INVALID, EXIT_PASS
 from plumbline.services.errors import ServiceError
 from plumbline.services.variables import check as check_templates
@@ -41,15 +42,16 @@ def run(_options: argparse.Namespace) -> int:
     show(Check("settings", "ok", FILE))
     found = show_checks(project)
     found.append(show(check_base(project, found)))
-    failed = [one.name for one in found if one.outcome == "failed"]
-    say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
+    failed, skipped = ([one.name for one in found if one.outcome == outcome] for outcome in ("failed", "skipped"))
+    passed = f"passed, without the checks that were skipped: {', '.join(skipped)}" if skipped else "all checks passed"
+    say(f"failed: {', '.join(failed)}" if failed else passed)
     return EXIT_INVALID if failed else EXIT_PASS
 
 
 def show_checks(project: Project) -> list[Check]:
     """Print and return the checks of the environment and of the application."""
     install = show(check_install(project))
-    tried = try_application(project.settings, project.root)
+    tried = try_application(project.settings, project.root, preferred=preferred_backends(project.baselines))
     checks = checks_of(
         tried,
         project.settings,
@@ -124,6 +126,8 @@ def check_base(project: Project, before: Sequence[Check]) -> Check:
         return Check("base", "skipped", "this run starts no application")
     if any(one.outcome == "failed" for one in before if one.name in {*BEFORE, *STAGES}):
         return Check("base", "skipped", DEPENDS)
+    if not any(one.outcome == "ok" for one in before if one.name in {"prepare", "application"}):
+        return Check("base", "skipped", "no code of the project was started")
     try:
         base = _base(root)
     except NoBase as error:
@@ -136,7 +140,15 @@ def check_base(project: Project, before: Sequence[Check]) -> Check:
     side = sides.base
     python = str(side.app.python if side.app else side.python)
     path = python_path(side, sides)
-    tried = try_application(settings, side.root, python=python, ask=False, look=False, import_from=path)
+    tried = try_application(
+        settings,
+        side.root,
+        python=python,
+        ask=False,
+        look=False,
+        import_from=path,
+        preferred=preferred_backends(project.baselines),
+    )
     if tried.failed:
         advice = f"for this change alone, allow_unmeasured = true in [gate] of {FILE}"
         text = f"a copy of {name} does not start, so nothing can be compared with it"

@@ -15,7 +15,7 @@ from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.advice import with_advice
 from plumbline.services.application import Application, Process
-from plumbline.services.base import Context, Service, not_ready
+from plumbline.services.base import HOST, Context, Service, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
@@ -219,7 +219,8 @@ class Services:
 
     def beside_application(self, kind: type[Made], name: str, settings: AppSettings) -> Made:
         """Return a process in the environment of the application, without starting it."""
-        return self._make(kind, name, settings, {**self.environment(), **self._rendered(settings.env)})
+        own = self.app.address if self.app else Address("http", HOST, 0)  # 0: `prepare` has failed
+        return self._make(kind, name, settings, {**self.environment(), **self._rendered(settings.env, own)})
 
     def connected(self) -> dict[str, set[str]]:
         """Return by process of the code under test the names of the run's servers that it has connected to."""

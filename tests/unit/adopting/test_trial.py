@@ -263,7 +263,7 @@ STARLETTE = """
         (STARLETTE, 'asgi = "app:app"'),
         (FLASK, 'asgi = "app:app"\nfactory = true'),
         (FLASK, 'wsgi = "app:flask"'),
-        (FLASK, f"command = {GUNICORN}"),
+        (FLASK, f'command = {GUNICORN}\nenv.OWN_URL = "http://{{host}}:{{port}}"'),
     ],
     ids=["litestar", "starlette", "flask in a factory", "wsgi", "command"],
 )
