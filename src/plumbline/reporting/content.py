@@ -1,7 +1,5 @@
-"""The content of all reports: figures of benchmarks, the outcome of the run, the next step, and texts of reasons."""
+"""The content of all reports: figures of benchmarks, the outcome of the run, and texts of reasons."""
 
-import re
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,7 +8,7 @@ from typing import NamedTuple
 from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
 from plumbline.measuring.statistics import summarize
-from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, SUITE, nox_command
+from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.reporting import format as form
 from plumbline.reporting.texts import REASONS, UNJUDGED
 from plumbline.results.schema import (
@@ -34,7 +32,6 @@ EXIT_CODES = {
     130: "interrupted",
 }
 
-_MOST_COMMAND_CHARACTERS = 74
 _NOUNS = {"regression", "improvement"}  # verdicts that have a plural
 _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
@@ -281,67 +278,6 @@ def summary(results: Results) -> str:
         parts = ", ".join(f"{count:,} {names[name]}{also.get(name, '')}" for name, count in counts.most_common())
         texts.append(_several(counts.total(), noun) + (f": {parts}" if parts else ""))
     return "; ".join(texts)
-
-
-def next_step(results: Results) -> tuple[str, str] | None:
-    """Return the one command to run next and its purpose; None if nothing is left to do."""
-    session = session_of(results)
-    after_fixing = session, "runs again, once the problem is fixed"
-    baseline = f"{nox_command()} -s baseline"
-    verdicts = {verdict(benchmark) for benchmark in results.benchmarks}
-    bad = [one.key for one in results.benchmarks if verdict(one) in FAILING - {"missing"}]
-    bad += [test.key for test in failed_tests(results)]
-    unjudged = any(reason.kind == "packages_unjudged" for one in results.benchmarks for reason in one.reasons)
-    unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]
-    why = results.reasons[0].kind if results.reasons else None
-    nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
-    unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
-    # Not a service, but the suite, its arguments or the base.
-    ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
-    uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
-    compare_again = (
-        session,
-        "runs again, once the problem is fixed; allow_unmeasured in settings.toml makes it a warning",
-    )
-    steps = [
-        (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
-        (results.exit_code == EXIT_USAGE, after_fixing),
-        (uncompared, compare_again),
-        (nothing_selected, (session, "runs everything: the arguments selected no test")),
-        (ours or (unmeasured and results.base), after_fixing),
-        (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
-        (bad, _only(session, bad, "runs {}", "what failed")),
-        ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
-        (unjudged, after_fixing),  # measuring again would not help
-        (unsure, _only(session, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
-        ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
-        (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
-    ]
-    return next((step for applies, step in steps if applies), None)
-
-
-def session_of(results: Results) -> str:
-    """Return the command that runs all of it again; ` -- ` and arguments of pytest may follow."""
-    if results.revision:
-        return f"{nox_command()} -s compare -- {shlex.quote(results.revision)}"
-    return f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
-
-
-def _only(session: str, keys: Sequence[str], purpose: str, which: str) -> tuple[str, str]:
-    """Return the session for these tests, or for their files, or for all, whichever fits on a line; and its purpose.
-
-    `which`: what these tests are.
-    """
-    names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
-    files = sorted({f"{SUITE}/{form.file_and_name(key)[0]}" for key in keys})
-    commands = {session: "all again"}
-    if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
-        commands[" ".join([session, "--", *files])] = f"only the file{'s' if len(files) > 1 else ''} of {which}"
-    if all(map(str.isidentifier, names)):
-        expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
-        commands[f"{session} -- -k {expression}"] = f"only {which}"
-    command = [each for each in commands if len(each) <= _MOST_COMMAND_CHARACTERS or each == session][-1]
-    return command, purpose.format(commands[command])
 
 
 def reason_text(reason: Reason) -> str:

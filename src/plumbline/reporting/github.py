@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from plumbline.project import SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems, main_texts
 from plumbline.reporting.trend import trend_lines
 from plumbline.results.schema import Benchmark, Kind, Problem, Results
@@ -94,8 +95,8 @@ def _reasons(results: Results) -> list[str]:
 
 def _summary(results: Results) -> str:
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
-    if step := content.next_step(results):
-        lines.append(f"Next: `{step[0]}` {step[1]}.")
+    if step := next_step(results):
+        lines.append(f"Next: `{step.command}` {step.purpose}.")
     return "  \n".join(filter(None, lines)) + "\n"
 
 

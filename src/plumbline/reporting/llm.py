@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from plumbline.project import explain_command
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems
 from plumbline.results.schema import Cause, Problem, Results
 
@@ -38,9 +39,9 @@ def render(results: Results) -> str:
         "warnings": list(_warnings(results, {one.key for one in problems})),
         "notes": [_line("note", one) for one in content.notes(results)],
     }
-    step = content.next_step(results)
+    step = next_step(results)
     tail = [
-        _command("next", f"{step[0]}  # {step[1]}" if step else ""),
+        _command("next", f"{step.command}  # {step.purpose}" if step else ""),
         _command("explain a code", explain_command("CODE")),
     ]
     room = _MOST_CHARACTERS - sum(map(len, [*head, *tail]))

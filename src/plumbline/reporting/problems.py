@@ -1,6 +1,5 @@
 """The problems of a run: what fails it, the causes that are known, and the command that repeats each one."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import cast
@@ -10,6 +9,7 @@ from plumbline.judging.decide import broken
 from plumbline.project import EXIT_INCONCLUSIVE, SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.next_step import command_for, session_of
 from plumbline.results.schema import (
     Benchmark,
     Cause,
@@ -54,7 +54,7 @@ def find_problems(results: Results) -> list[Problem]:
 def _of_run(results: Results, reason: Reason) -> Problem:
     file = reason.subjects[0].partition("::")[0] if reason.kind == "not_collected" and reason.subjects else ""
     cause = Cause("run", _one_line(content.reason_text(reason)), file=file)
-    return Problem("", "invalid", [reason.kind], [cause], content.session_of(results), file)
+    return Problem("", "invalid", [reason.kind], [cause], session_of(results), file)
 
 
 def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
@@ -68,7 +68,7 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
         cast(ProblemVerdict, content.verdict(benchmark)),
         list(dict.fromkeys(codes)),
         list(_causes(results, benchmark)),
-        _repeat(results, benchmark.key),
+        command_for(results, benchmark.key),
         _file(benchmark.key),
         0 if benchmark.verdict == "missing" else benchmark.line + 1,
     )
@@ -112,7 +112,9 @@ def _of_test(results: Results, test: TestOutcome) -> Problem:
     error = next(iter(form.first_lines(test.message, 1)), "")
     causes = [Cause("test", error)] if error else []
     causes += [Cause("test", f"{name}: {text}", process=name) for name, text in form.errors_of_processes(test.message)]
-    return Problem(test.key, "failed", ["tests_failed"], causes, _repeat(results, test.key), _file(test.key), test.line)
+    return Problem(
+        test.key, "failed", ["tests_failed"], causes, command_for(results, test.key), _file(test.key), test.line
+    )
 
 
 def main_causes(problem: Problem, most: int = 3) -> list[Cause]:
@@ -138,10 +140,6 @@ def main_texts(problem: Problem, benchmark: Benchmark, most: int = 3) -> list[st
 
 def _file(key: str) -> str:
     return f"{SUITE}/{form.file_and_name(key)[0]}"
-
-
-def _repeat(results: Results, key: str) -> str:
-    return f"{content.session_of(results)} -- {shlex.quote(f'{SUITE}/{key}')}"
 
 
 def _one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
 
@@ -59,9 +60,9 @@ def render(results: Results, console: Console) -> None:
         page.wrapped(text, mark="  ")
     if line := content.exit_line(results):
         page.wrapped(line)
-    if step := content.next_step(results):
-        page.line(("Next: ", ""), (page.text(step[0]), "bold"))  # neither wrapped nor isolated: to be copied
-        page.wrapped(f"{step[1]}.", "dim", mark="      ")
+    if step := next_step(results):
+        page.line(("Next: ", ""), (page.text(step.command), "bold"))  # neither wrapped nor isolated: to be copied
+        page.wrapped(f"{step.purpose}.", "dim", mark="      ")
 
 
 def render_table(results: Results, console: Console) -> None:

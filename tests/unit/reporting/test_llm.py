@@ -45,7 +45,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
         "  cause: median 12.0 ms → 18.0 ms (+48 %)",
         "  repeat: nox -s ci -- tests/performance/test_shop.py::test_list",
     ]
-    assert shown[-2] == "next: nox -s ci -- -k test_list  # runs only what failed"
+    assert shown[-2] == "next: nox -s ci -- tests/performance/test_shop.py::test_list  # runs only what failed"
     assert shown[-1].endswith(" -m plumbline explain CODE")
 
 

@@ -51,7 +51,7 @@ INVALID: in the baseline, but not measured: test_postgres.py::test_select_1
 Exit code 3: something was not measured, or not compared, so there is no verdict
 to trust.
 Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"
-      runs only what failed.
+      runs what failed, and tests with similar names.
 """
 
 

@@ -4,6 +4,8 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec.structs import replace
+
 from plumbline.reporting import content
 from plumbline.reporting.html.elements import (
     Markup,
@@ -15,6 +17,7 @@ from plumbline.reporting.html.elements import (
     verbatim,
     verdict_of,
 )
+from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems, main_causes
 from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
 
@@ -45,16 +48,16 @@ _PREFIXES: dict[CauseKind, str] = {"function": "slower: "}
 def verdict(results: Results) -> Markup:
     headline = content.headline(results)
     its_tone = "good" if content.all_well(results) else "bad" if results.exit_code else tone(headline)
-    step, problems = content.next_step(results), find_problems(results)
+    step, problems = next_step(results), find_problems(results)
     return tag(
         "header",
         facts(_run(results)),
         tag("h1", headline.capitalize(), class_=its_tone),
         *(part for reason in _own_reasons(results, problems) for part in _reason(reason)),
         _summary(results),
-        tag("p", "Next: ", tag("code", step[0]), f" {step[1]}.") if step else "",
+        tag("p", "Next: ", tag("code", step.command), f" {step.purpose}.") if step else "",
         tag("p", content.exit_line(results), class_="quiet"),
-        *_problems(results, problems),
+        *_problems(results, problems, repeated=step.keys if step else ()),
     )
 
 
@@ -125,11 +128,16 @@ def _taken(seconds: float) -> str:
     return f"{minutes:,} min {rest} s" if minutes else f"{rest} s" if rest else ""
 
 
-def _problems(results: Results, problems: Iterable[Problem]) -> Iterator[Markup]:
-    """Yield what fails the run, each with its main causes and the command that repeats it."""
+def _problems(results: Results, problems: Iterable[Problem], repeated: Sequence[str]) -> Iterator[Markup]:
+    """Yield what fails the run, each with its main causes and the command that repeats it.
+
+    `repeated`: the tests that the next step runs. It is not shown twice if it runs the only problem, and nothing else.
+    """
     places = {one.key: (number, one) for number, one in enumerate(content.by_urgency(results.benchmarks))}
     short = content.names(results.benchmarks)
     problems = [problem for problem in problems if problem.key]  # the reasons say what is wrong with the run
+    if {*repeated} == {problem.key for problem in problems} and len(problems) == 1:
+        problems = [replace(problems[0], repeat="")]
     for problem in problems[:_MOST_PROBLEMS]:
         title = tag("bdi", short.get(problem.key, problem.key))
         number, benchmark = places.get(problem.key, (0, None))

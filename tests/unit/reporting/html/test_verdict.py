@@ -94,3 +94,16 @@ def test_more_failing_benchmarks_than_a_reader_takes_in_are_counted() -> None:
 
     assert shown.text.count("Repeat: ") == 10
     assert "5 more failed: see below." in shown.text
+
+
+def test_the_command_that_repeats_the_only_problem_is_shown_once() -> None:
+    """As the next step, if that runs nothing else."""
+    failed = benchmark("a.py::test_get[1]", "regression")
+    command = "nox -s ci -- 'tests/performance/a.py::test_get[1]'"
+
+    assert seen(judged(results(failed, benchmark("a.py::test_get[2]")))).text.count(command) == 1
+
+    failed = benchmark(f"a.py::test_get[{'1' * 80}]", "regression")  # too long for one line
+    shown = seen(judged(results(failed, benchmark("a.py::test_get[2]")))).text
+    assert "Next: nox -s ci -- -k test_get runs what failed, and tests with similar names." in shown
+    assert "Repeat: nox -s ci -- 'tests/performance/a.py::test_get[1111" in shown

@@ -1,0 +1,101 @@
+"""The command to run after a run, and the commands that repeat tests."""
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from plumbline.project import EXIT_INTERRUPTED, EXIT_USAGE, SUITE, nox_command
+from plumbline.reporting import content
+from plumbline.reporting import format as form
+from plumbline.results.schema import Results
+
+_MOST_COMMAND_CHARACTERS = 74
+
+
+class Step(NamedTuple):
+    """A command to run next."""
+
+    command: str
+    purpose: str
+    keys: Sequence[str] = ()  # the tests that it runs, if it does not run all
+
+
+def next_step(results: Results) -> Step | None:
+    """Return the one command to run next; None if nothing is left to do."""
+    session = session_of(results)
+    after_fixing = session, "runs again, once the problem is fixed"
+    baseline = f"{nox_command()} -s baseline"
+    verdicts = {content.verdict(benchmark) for benchmark in results.benchmarks}
+    bad = [one.key for one in results.benchmarks if content.verdict(one) in content.FAILING - {"missing"}]
+    bad += [test.key for test in content.failed_tests(results)]
+    unjudged = any(reason.kind == "packages_unjudged" for one in results.benchmarks for reason in one.reasons)
+    unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]
+    why = results.reasons[0].kind if results.reasons else None
+    nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
+    unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
+    # Not a service, but the suite, its arguments or the base.
+    ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
+    uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
+    compare_again = (
+        session,
+        "runs again, once the problem is fixed; allow_unmeasured in settings.toml makes it a warning",
+    )
+    steps = [
+        (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
+        (results.exit_code == EXIT_USAGE, after_fixing),
+        (uncompared, compare_again),
+        (nothing_selected, (session, "runs everything: the arguments selected no test")),
+        (ours or (unmeasured and results.base), after_fixing),
+        (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
+        (bad, _only(results, bad, "runs {}", "what failed")),
+        ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
+        (unjudged, after_fixing),  # measuring again would not help
+        (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
+        ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
+        (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
+    ]
+    return next((Step(*step) for applies, step in steps if applies), None)
+
+
+def session_of(results: Results) -> str:
+    """Return the command that runs all of it again; ` -- ` and arguments of pytest may follow."""
+    if results.revision:
+        return f"{nox_command()} -s compare -- {shlex.quote(results.revision)}"
+    return f"{nox_command()} -s {'full' if results.profile == 'full' else 'ci'}"
+
+
+def command_for(results: Results, *keys: str) -> str:
+    """Return the command that runs these tests only."""
+    return " ".join([session_of(results), "--", *(shlex.quote(f"{SUITE}/{key}") for key in keys)])
+
+
+def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> Step:
+    """Return the session for these tests, or for their names, their files, or all, whichever fits on a line.
+
+    `which`: what these tests are.
+    """
+    session = session_of(results)
+    known = {each.key for each in (*results.benchmarks, *results.tests)} | {*results.deselected}
+    names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
+    files = sorted({form.file_and_name(key)[0] for key in keys})
+    steps = [Step(session, "all again")]
+
+    def add(command: str, what: str, select: Callable[[str], bool]) -> None:
+        if len(command) <= _MOST_COMMAND_CHARACTERS:
+            selected = [key for key in known if select(key)]
+            others = "" if what.startswith("the file") or {*selected} <= {*keys} else ", and tests with similar names"
+            steps.append(Step(command, f"{'' if others else 'only '}{what}{others}", selected))
+
+    if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
+        plural = "s" if len(files) > 1 else ""
+        command = " ".join([session, "--", *(f"{SUITE}/{file}" for file in files)])
+        add(command, f"the file{plural} of {which}", lambda key: form.file_and_name(key)[0] in files)
+    if all(map(str.isidentifier, names)):
+        expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
+        # As pytest does, which ignores case and looks at the names of files and classes, too.
+        add(f"{session} -- -k {expression}", which, lambda key: any(name.lower() in key.lower() for name in names))
+    if all(re.fullmatch(r"[\w./:=,\[\] -]+", key, re.ASCII) for key in keys):
+        add(command_for(results, *keys), which, lambda key: key in keys)
+    step = steps[-1]
+    return step._replace(purpose=purpose.format(step.purpose))
