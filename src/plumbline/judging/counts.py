@@ -83,22 +83,25 @@ def growth(change: CountChange) -> CountGrowth:
     return CountGrowth(change.name, change.old, change.new)
 
 
-def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> list[CountGrowth]:
-    """Group equal changes of a count in several benchmarks, the most common first. `gated`: which changes to group."""
-    alike: dict[tuple[str, float], list[CountChange]] = {}
+def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dict[CountGrowth, list[str]]:
+    """Group equal changes of a count in several benchmarks, the most common first, with the benchmarks' keys.
+
+    `gated`: which changes to group.
+    """
+    alike: dict[tuple[str, float], dict[str, CountChange]] = {}
     for benchmark in benchmarks:
         for change in explaining([change for change in benchmark.count_changes if change.gated == gated]):
-            alike.setdefault((change.name, _as_shown(change.new - change.old)), []).append(change)
-    return [
+            alike.setdefault((change.name, _as_shown(change.new - change.old)), {})[benchmark.key] = change
+    return {
         CountGrowth(
             name,
-            changes[0].old,
-            changes[0].new,
+            next(iter(changes.values())).old,
+            next(iter(changes.values())).new,
             benchmarks=len(changes),
-            alike=len({(_as_shown(one.old), _as_shown(one.new)) for one in changes}) == 1,
-        )
+            alike=len({(_as_shown(one.old), _as_shown(one.new)) for one in changes.values()}) == 1,
+        ): list(changes)
         for (name, _), changes in sorted(alike.items(), key=lambda item: -len(item[1]))
-    ]
+    }
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:

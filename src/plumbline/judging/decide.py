@@ -302,7 +302,7 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
 
 def _failures(results: Results, measured: Iterable[Benchmark]) -> list[Reason]:
     regressed = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"]
-    counts = group_changes(regressed)
+    counts = [*group_changes(regressed)]
     slower: Kind = "slower_than_base" if results.base else "slower_than_baseline"
     return [
         *([Reason("counts_grown", counts=counts)] if counts else []),

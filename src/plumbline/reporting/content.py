@@ -2,8 +2,10 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
@@ -35,6 +37,8 @@ EXIT_CODES = {
 _NOUNS = {"regression", "improvement"}  # verdicts that have a plural
 _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
+_MOST_NAMES = 3  # the same of the benchmarks that a count changed in
+_UNGATED = ("fewer than in the baseline", "more than in the baseline, but not judged")
 
 
 def verdict(benchmark: Benchmark) -> str:
@@ -189,17 +193,38 @@ def warnings(benchmark: Benchmark) -> list[str]:
 def notes(results: Results) -> list[str]:
     """Return the notes on a run, beginning with what was not compared, and the counts that changed but fail nothing."""
     changes = group_changes(results.benchmarks, gated=False)
-    fewer = [count_text(one) for one in changes if one.new < one.old]
-    others = [count_text(one) for one in changes if one.new >= one.old]
-    counts = {"fewer than in the baseline": listed(fewer), "more than in the baseline, but not judged": listed(others)}
-    said = (f"{name}: {text}" for name, text in counts.items() if text)
+    short = names(results.benchmarks)
+    counts: dict[str, dict[str, list[str]]] = {title: {} for title in _UNGATED}
+    for growth, keys in changes.items():
+        title = _UNGATED[growth.new >= growth.old]
+        where = listed([short[key] for key in keys], _MOST_NAMES)
+        counts[title].setdefault(where, []).append(count_text(replace(growth, benchmarks=1)))
+    said = (f"{title}: {_in_benchmarks(found)}" for title, found in counts.items() if found)
     return [*map(unjudged_text, results.unjudged_packages), *said, *results.notes]
+
+
+def _in_benchmarks(counts: Mapping[str, Sequence[str]]) -> str:
+    """SELECT a: 2 → 1, SELECT b: 3 → 1 in list; redis messages 6 → 4 in get, set and 2 more"""
+    texts = [f"{listed(texts)} in {where}" for where, texts in counts.items()]
+    more = f"; and {len(texts) - _MOST_LISTED:,} more" if len(texts) > _MOST_LISTED else ""
+    return "; ".join(texts[:_MOST_LISTED]) + more
 
 
 def unjudged_text(package: UnjudgedPackage) -> str:
     """`fastapi 0.116.0 → 0.118.0 (uv.lock) was not compared: 0.117.0 is installed: install from the lock file`"""
     versions = f" {package.base or '(none)'} → {package.head or '(none)'} ({package.file})" if package.file else ""
     return f"{package.name}{versions} was not compared: {UNJUDGED[package.cause].format(package=package)}"
+
+
+def before_text(results: Results) -> str:
+    """Return which measurement the figures named "before" are of; nothing if there are none."""
+    shown = [one for one in results.benchmarks if figures(one).before is not None]
+    recorded = f", recorded at {results.baseline_commit[:7]}" if results.baseline_commit else ""
+    sides = {True: f"the base ({results.base})" if results.base else "the base", False: f"the baseline{recorded}"}
+    paired = {is_paired(one) for one in shown}
+    if len(paired) == 2:
+        return f"before: {sides[True]} if compared in pairs, otherwise {sides[False]}"
+    return "".join(f"before: {sides[one]}" for one in paired)
 
 
 def environment(results: Results) -> dict[str, str]:

@@ -24,7 +24,7 @@ class Step(NamedTuple):
 def next_step(results: Results) -> Step | None:
     """Return the one command to run next; None if nothing is left to do."""
     session = session_of(results)
-    after_fixing = session, "runs again, once the problem is fixed"
+    after_fixing = Step(session, "runs again, once the problem is fixed")
     baseline = f"{nox_command()} -s baseline"
     verdicts = {content.verdict(benchmark) for benchmark in results.benchmarks}
     bad = [one.key for one in results.benchmarks if content.verdict(one) in content.FAILING - {"missing"}]
@@ -37,25 +37,22 @@ def next_step(results: Results) -> Step | None:
     # Not a service, but the suite, its arguments or the base.
     ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
-    compare_again = (
-        session,
-        "runs again, once the problem is fixed; allow_unmeasured in settings.toml makes it a warning",
-    )
+    allowed = "allow_unmeasured in settings.toml makes it a warning"
     steps = [
-        (results.exit_code == EXIT_INTERRUPTED, (session, "starts again")),
+        (results.exit_code == EXIT_INTERRUPTED, Step(session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
-        (uncompared, compare_again),
-        (nothing_selected, (session, "runs everything: the arguments selected no test")),
+        (uncompared, Step(session, f"{after_fixing.purpose}; {allowed}")),
+        (nothing_selected, Step(session, "runs everything: the arguments selected no test")),
         (ours or (unmeasured and results.base), after_fixing),
-        (unmeasured, (f"{nox_command()} -s readiness", "shows which services are ready")),
+        (unmeasured, Step(f"{nox_command()} -s readiness", "shows which services are ready")),
         (bad, _only(results, bad, "runs {}", "what failed")),
-        ("missing" in verdicts, (baseline, "if it was removed on purpose; otherwise restore the test")),
+        ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
         (unjudged, after_fixing),  # measuring again would not help
         (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
-        ("inconclusive" in verdicts, (baseline, "records a baseline of this machine, to commit")),
-        (verdicts & {"new", "changed", "improvement"}, (baseline, "records the new figures, to commit")),
+        ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine, to commit")),
+        (verdicts & {"new", "changed", "improvement"}, Step(baseline, "records the new figures, to commit")),
     ]
-    return next((Step(*step) for applies, step in steps if applies), None)
+    return next((step for applies, step in steps if applies), None)
 
 
 def session_of(results: Results) -> str:
@@ -76,7 +73,7 @@ def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> St
     `which`: what these tests are.
     """
     session = session_of(results)
-    known = {each.key for each in (*results.benchmarks, *results.tests)} | {*results.deselected}
+    known = {*results.deselected} | {one.key for one in results.benchmarks} | {one.key for one in results.tests}
     names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
     files = sorted({form.file_and_name(key)[0] for key in keys})
     steps = [Step(session, "all again")]

@@ -143,13 +143,36 @@ def test_a_number_of_one_is_singular() -> None:
 
 
 def test_a_change_of_counts_that_fails_nothing_is_a_note() -> None:
-    """All that are fewer in one line, all others in another."""
+    """All that are fewer in one line, all others in another, with the benchmarks."""
     statements = ("a", 2, 1), ("b", 3, 1), ("c", 1, 2)
     changes = [CountChange(f"postgres.statement SELECT {name}", old, new) for name, old, new in statements]
-    assert content.notes(results(benchmark("a.py::test_a", count_changes=changes))) == [
-        "fewer than in the baseline: SELECT a: 2 → 1, SELECT b: 3 → 1",
-        "more than in the baseline, but not judged: SELECT c: 1 → 2",
+    messages = [CountChange("redis.messages", 6, 4)]
+    several = [benchmark(f"a.py::test_{name}", count_changes=messages) for name in "vwxyz"]
+    assert content.notes(results(*several, benchmark("a.py::test_a", count_changes=changes))) == [
+        "fewer than in the baseline: redis messages 6 → 4 in v, w, x and 2 more; SELECT a: 2 → 1, SELECT b: 3 → 1 in a",
+        "more than in the baseline, but not judged: SELECT c: 1 → 2 in a",
     ]
+
+
+def test_counts_that_changed_in_more_benchmarks_than_a_line_takes_are_counted() -> None:
+    found = [benchmark(f"a.py::test_{n}", count_changes=[CountChange("redis.messages", 9, n)]) for n in range(7)]
+    (note,) = content.notes(results(*found))
+    assert note.endswith("redis messages 9 → 4 in 4; and 2 more")
+
+
+def test_the_figures_named_before_say_of_what_they_are() -> None:
+    """Of the base if a benchmark was compared in pairs, or else of the baseline."""
+    paired = benchmark("a.py::test_a", base_samples_s=[1e-3], head_samples_s=[2e-3])
+    other = benchmark("a.py::test_b")
+    known = {"base": "d78876ae1e, merge base with main", "baseline_commit": "0f1e2d3" * 5}
+    base, baseline = "the base (d78876ae1e, merge base with main)", "the baseline, recorded at 0f1e2d3"
+
+    assert content.before_text(results(paired, **known)) == f"before: {base}"
+    assert content.before_text(results(other, **known)) == f"before: {baseline}"
+    assert content.before_text(results(paired, other, **known)) == (
+        f"before: {base} if compared in pairs, otherwise {baseline}"
+    )
+    assert content.before_text(results(benchmark("a.py::test_a", "new", baseline_median=None))) == ""
 
 
 def test_figures_of_a_comparison_are_those_of_its_last_pair() -> None:
