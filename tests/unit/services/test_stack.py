@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 
+from plumbline.services import docker
+from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import NotReady, ServiceError
 from plumbline.services.overview import service_table
 from plumbline.services.services import Services
@@ -24,11 +26,9 @@ QUEUE = f"{NOTHING}[services.queue]\n{CACHE}"
 @pytest.fixture
 def engine() -> Any:
     skip_without_docker()
-    import docker
-
-    client = docker.from_env()
-    yield client
-    client.close()
+    found = Engine()
+    yield found.client()
+    found.close()
 
 
 @pytest.fixture
@@ -111,6 +111,23 @@ def test_templates_name_it(engine: Any, make_services: MakeServices) -> None:
 
     assert found["BROKER"] == f"redis://{address.host}:{address.port}/0"
     assert str(found["QUEUE"]).removesuffix("jobs").isalnum()
+
+
+def test_a_published_port_is_ready_with_its_server(
+    engine: Any, make_services: MakeServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker accepts connections to a published port before the server listens."""
+    assert engine.ping()
+    monkeypatch.setattr(docker, "_routes_to_containers", lambda _: False)
+    late = 'command = ["sh", "-c", "sleep 1; exec redis-server --protected-mode no"]\n'
+    services = make_services(QUEUE + late)
+    never = make_services(f'{NOTHING}[services.queue]\n{CACHE}command = ["sleep", "600"]\nready_limit_s = 0.5\n')
+
+    ready(services)
+    message = failure(never)
+
+    assert ping(services)
+    assert "nothing listens on port 6379 in the container" in message
 
 
 CONNECT = "import os, redis; redis.Redis(os.environ['HOST'], int(os.environ['PORT'])).ping(); print('worker ready')"
