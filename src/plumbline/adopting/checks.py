@@ -66,10 +66,16 @@ def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
     if settings.app is None and not settings.processes:
         return Check(stage, "skipped", f"there is no [app] in {FILE}")
     unused = _unused(tried, settings)
-    text = _touched(tried.touched, [name for name in tried.touched if name != "prepare"])
-    return (
-        Check(stage, "failed", unused) if unused else Check(stage, "ok", text or "ready, without a server of this run")
-    )
+    if unused:
+        return Check(stage, "failed", unused)
+    serving = {name: servers for name, servers in tried.touched.items() if name != "prepare"}
+    text = _touched(serving, serving) or "ready"
+    idle = sorted(_named(settings) & {"postgres", "redis"} - {one for servers in serving.values() for one in servers})
+    return Check(stage, "ok", f"{text}; no connection to {' or '.join(idle)} yet" if idle else text)
+
+
+def _named(settings: Settings) -> set[str]:
+    return servers_named(settings.env, settings.app.env if settings.app else {})
 
 
 def _touched(touched: Mapping[str, Sequence[str]], names: Iterable[str]) -> str:

@@ -115,8 +115,9 @@ def check_install(project: Project) -> Check:
         return Check("install", "failed", f"{', '.join(source) or 'it'}: {error}\n{next_step(str(error))}")
     except (NoBase, OSError, TypeError, ValueError, AttributeError) as error:
         return Check("install", "failed", f"{error}: correct that file, or write it again with its tool")
+    count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
     by = f", as {named} asks" if named else ""
-    return Check("install", "ok", f"Python {here}{by}; {len(packages)} packages for {', '.join(source)}")
+    return Check("install", "ok", f"Python {here}{by}; {count} for {', '.join(source)}")
 
 
 def check_base(project: Project, before: Sequence[Check]) -> Check:
