@@ -311,3 +311,14 @@ def test_broken_files_are_passed_over(search: Search) -> None:
     }
 
     assert [one.target for one in search({**FILES, **broken}).applications] == ["shop.main:app"]
+
+
+def test_tables_that_are_no_tables_are_passed_over(search: Search) -> None:
+    odd = {
+        "pyproject.toml": 'project = "shop"\nbuild-system = 1\n[tool]\npoetry = 3\nfastapi = ""\n',
+        "compose.yml": "services:\n  web: {build: 3, environment: text, healthcheck: [], command: 4}\n  other: 5\n",
+        "fly.toml": "processes = 1\n",
+        "shop/long.py": "import os\nlong = " + " + ".join(["'a'"] * 3000) + "\n",
+    }
+
+    assert [one.target for one in search({**FILES, **odd}).applications] == ["shop.main:app"]

@@ -376,3 +376,19 @@ def test_a_variable_for_tls_is_left_out(search: Search) -> None:
     line = 'import os\nos.getenv("REDIS_TLS_URL", os.getenv("REDIS_URL"))'
 
     assert variables(search, line) == {"REDIS_URL": "{redis.url}"}
+
+
+def test_dynaconf(search: Search) -> None:
+    settings = "from dynaconf import Dynaconf\nsettings = Dynaconf(envvar_prefix='SHOP')"
+    toml = """
+        [default]
+        database_url = "postgresql+asyncpg://db/shop"
+        page_size = 10
+        [production]
+        redis_host = "redis"
+    """
+
+    assert variables(search, settings, settings__toml=toml) == {
+        "SHOP_DATABASE_URL": ASYNCPG,
+        "SHOP_REDIS_HOST": "{redis.host}",
+    }

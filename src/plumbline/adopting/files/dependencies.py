@@ -83,20 +83,24 @@ def project_folders(directory: str) -> list[str]:
 
 
 def _pyproject(tree: Tree, file: str) -> Iterator[Dependency]:
-    content = tree.toml(file) if file in tree.known else {}
-    project, tool = content.get("project", {}), content.get("tool", {})
-    for line in _strings(project.get("dependencies")):
+    for line in _strings(tree.table(file, "project").get("dependencies")):
         yield from _parsed(tree, file, line)
-    for group, lines in project.get("optional-dependencies", {}).items():
+    for group, lines in tree.table(file, "project", "optional-dependencies").items():
         for line in _strings(lines):
             yield from _parsed(tree, file, line, group, is_extra=True)
-    for group, lines in content.get("dependency-groups", {}).items():
+    for group, lines in tree.table(file, "dependency-groups").items():
         for line in _strings(lines):
             yield from _parsed(tree, file, line, group)
-    poetry = tool.get("poetry", {})
-    extras = {canonicalize_name(name): extra for extra, names in poetry.get("extras", {}).items() for name in names}
-    groups = {"": poetry.get("dependencies", {}), "dev": poetry.get("dev-dependencies", {})}
-    groups |= {name: group.get("dependencies", {}) for name, group in poetry.get("group", {}).items()}
+    poetry = ("tool", "poetry")
+    extras = {
+        canonicalize_name(name): extra
+        for extra, names in tree.table(file, *poetry, "extras").items()
+        for name in _strings(names)
+    }
+    groups = {"": tree.table(file, *poetry, "dependencies"), "dev": tree.table(file, *poetry, "dev-dependencies")}
+    groups |= {
+        name: tree.table(file, *poetry, "group", name, "dependencies") for name in tree.table(file, *poetry, "group")
+    }
     for group, table in groups.items():
         for name, value in table.items():
             inner = value if isinstance(value, dict) else {}
@@ -120,7 +124,7 @@ def _requirements(tree: Tree, folders: list[str]) -> Iterator[Dependency]:
 def _others(tree: Tree, folder: str) -> Iterator[Dependency]:
     pipfile, config, setup = (f"{folder}/{name}".removeprefix("./") for name in ("Pipfile", "setup.cfg", "setup.py"))
     for section, group in (("packages", ""), ("dev-packages", "dev")):
-        for name, value in (tree.toml(pipfile) if pipfile in tree.known else {}).get(section, {}).items():
+        for name, value in tree.table(pipfile, section).items():
             extras = _strings(value.get("extras")) if isinstance(value, dict) else []
             yield from _parsed(tree, pipfile, f"{name}[{','.join(extras)}]", group)
     if config in tree.known:

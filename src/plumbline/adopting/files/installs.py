@@ -72,8 +72,7 @@ def install(
 def _folder(tree: Tree, directory: str) -> str:
     """Return the folder of the files that list the application's packages, "." if the root has some."""
     names = ("pyproject.toml", "setup.py", "Pipfile", "requirements.txt", "poetry.lock")
-    root = tree.toml("pyproject.toml") if "pyproject.toml" in tree.known else {}
-    has_packages = bool(root.get("project") or root.get("tool", {}).get("poetry"))
+    has_packages = bool(tree.table("pyproject.toml", "project") or tree.table("pyproject.toml", "tool", "poetry"))
     if has_packages or any(name in tree.known for name in names[1:]):
         return "."
     for folder in project_folders(directory):
@@ -96,7 +95,7 @@ def _python(tree: Tree, dockers: list[Docker]) -> tuple[str, str]:
     """
     try:
         _, source = wanted_python(tree.root, tree.top, "")
-    except (InstallError, NoBase):
+    except (InstallError, NoBase, OSError, ValueError, AttributeError):  # a file that cannot be read
         return "", ""
     if source:
         return "", ""
@@ -206,23 +205,26 @@ def _is_usual(file: str) -> bool:
 
 def _application(tree: Tree, dockers: list[Docker]) -> tuple[bool, str]:
     """Return whether to install the dependencies alone, because production does so or the project can't be built."""
-    content = tree.toml("pyproject.toml") if "pyproject.toml" in tree.known else {}
-    if not content or not is_buildable(tree.root, content):
-        return False, ""  # Plumbline finds this by itself
+    content, file = tree.table("pyproject.toml"), "pyproject.toml"
+    try:
+        if not content or not is_buildable(tree.root, content):
+            return False, ""  # Plumbline finds this by itself
+    except (AttributeError, TypeError):  # a table that is none
+        return False, ""
     for docker in dockers:
         for number, words in docker.runs:
             if words[:1] == ["poetry"] and "--no-root" in words:
                 later = [one for _, one in docker.runs if one[:2] in (["poetry", "install"], ["poetry", "sync"])]
                 if all("--no-root" in one for one in later):
                     return True, f"{docker.file}:{number}: {' '.join(words)[:100]}"
-    backend = str(content.get("build-system", {}).get("build-backend", ""))
-    name = canonicalize_name(str(content.get("project", {}).get("name", ""))).replace("-", "_")
-    tool = content.get("tool", {})
-    if backend.startswith("hatchling") and "targets" not in tool.get("hatch", {}).get("build", {}):
+    backend = str(tree.table(file, "build-system").get("build-backend", ""))
+    name = canonicalize_name(str(tree.table(file, "project").get("name", ""))).replace("-", "_")
+    if backend.startswith("hatchling") and not tree.table(file, "tool", "hatch", "build"):
         places = [f"{folder}{name}{end}" for folder in ("", "src/") for end in ("/__init__.py", ".py")]
-        if not any(place in tree.known for place in places) and not tool.get("hatch", {}).get("build"):
+        if not any(place in tree.known for place in places):
             return True, f"pyproject.toml: hatchling finds no package with the name {name}"
-    if backend.startswith("setuptools") and "setuptools" not in tool and "setup.py" not in tree.known:
+    has_setup = bool(tree.table(file, "tool", "setuptools"))
+    if backend.startswith("setuptools") and not has_setup and "setup.py" not in tree.known:
         packages = {file.split("/")[0] for file in tree.known if re.fullmatch(r"[\w-]+/__init__\.py", file)}
         if len(packages - {"src", "tests", "docs", "scripts", "migrations"}) > 1 and "setup.cfg" not in tree.known:
             return True, "pyproject.toml: setuptools finds several packages and builds none"

@@ -1,11 +1,12 @@
 """The environment variables that code reads: `os.environ`, django-environ, environs, python-decouple, Starlette."""
 
 import ast
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeGuard
 
-from plumbline.adopting.files.tree import Module, constant, dotted
+from plumbline.adopting.files.tree import Module, Tree, constant, dotted
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,60}")
 # `env("X")`, `env.str("X")`, `config("X")`, `os.getenv("X")`, and a project's own `get_env("X", default)`.
@@ -74,7 +75,8 @@ class _Reader:
         self._found: list[Read] = []
 
     def reads(self) -> list[Read]:
-        self._visit(self._module.body, certain=True, prefix="", default=False, fallback=False)
+        with contextlib.suppress(RecursionError):  # an expression of a thousand parts
+            self._visit(self._module.body, certain=True, prefix="", default=False, fallback=False)
         return self._found
 
     def _visit(self, node: ast.AST, *, certain: bool, prefix: str, default: bool, fallback: bool) -> None:
@@ -147,6 +149,24 @@ def _reads_default(node: ast.AST | None) -> TypeGuard[ast.Call]:
     if not isinstance(node, ast.Call) or len(node.args) != 2:
         return False
     return READER.fullmatch(dotted(node.func).removesuffix(".get")) is not None
+
+
+def read_by_dynaconf(tree: Tree, modules: Iterable[Module]) -> Iterator[Read]:
+    """Return the variables that replace the values in the settings files of Dynaconf."""
+    for module in modules:
+        for call in module.calls:
+            if dotted(call.func).rpartition(".")[2] not in ("Dynaconf", "LazySettings", "DjangoDynaconf"):
+                continue
+            words = {word.arg: constant(word.value) for word in call.keywords if word.arg}
+            prefix = words.get("envvar_prefix") or ("DJANGO" if "Django" in dotted(call.func) else "DYNACONF")
+            for file in tree.named(r"settings\.toml|\.secrets\.toml", above=False):
+                content = tree.table(file)
+                for table in (content, *(one for one in content.values() if isinstance(one, dict))):
+                    for key, value in table.items():
+                        name = f"{prefix}_{key}".upper()
+                        if isinstance(value, str | int) and NAME.fullmatch(name):
+                            default = "" if "secret" in file else str(value)
+                            yield Read(name, False, default, "", f"{file}: {key}")
 
 
 def schemes(modules: Iterable[Module]) -> Iterator[Read]:

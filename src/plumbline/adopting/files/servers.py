@@ -48,7 +48,7 @@ class Named(NamedTuple):
 def named_targets(tree: Tree, started: Iterable[Start]) -> list[Named]:
     """Return the applications that are named, those of production first."""
     found = [one for start in started for one in _of_command(tree, start)]
-    entry = tree.toml("pyproject.toml").get("tool", {}).get("fastapi", {}).get("entrypoint")
+    entry = tree.table("pyproject.toml", "tool", "fastapi").get("entrypoint")
     if isinstance(entry, str):
         found += _resolved(tree, entry, "asgi", f"pyproject.toml: entrypoint = {entry!r}", [])
     found += [one for name, text, seen in _variables(tree) for one in _of_variable(tree, name, text, seen)]

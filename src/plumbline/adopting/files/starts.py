@@ -48,7 +48,6 @@ class ComposeService(NamedTuple):
     image: str
     words: list[list[str]]
     environment: dict[str, str]
-    env_files: list[str]
     health: str
     is_ours: bool  # whether it is built from this project
 
@@ -113,13 +112,13 @@ def _compose_service(tree: Tree, file: str, name: str, service: Mapping[str, Any
     line = next((number for number, text in enumerate(tree.lines(file), 1) if pattern.match(text)), 1)
     build = service.get("build")
     build = build if isinstance(build, dict) else {"context": build} if isinstance(build, str) else {}
-    commands = [service.get("entrypoint"), service.get("command")]
+    commands = (service.get("entrypoint"), service.get("command"))
     environment = service.get("environment") or {}
     if isinstance(environment, list):
         environment = dict(str(one).partition("=")[::2] for one in environment)
+    environment = environment if isinstance(environment, dict) else {}
     check = service.get("healthcheck") or {}
     test = check.get("test", "") if isinstance(check, dict) else ""
-    files = service.get("env_file") or []
     return ComposeService(
         file,
         name,
@@ -127,11 +126,7 @@ def _compose_service(tree: Tree, file: str, name: str, service: Mapping[str, Any
         str(service.get("image") or ""),
         [words for one in commands if one for words in _command(one if isinstance(one, str) else json.dumps(one), {})],
         {str(key): "" if value is None else str(value) for key, value in environment.items()},
-        [
-            str(one.get("path") if isinstance(one, dict) else one)
-            for one in ([files] if isinstance(files, str) else files)
-        ],
-        test if isinstance(test, str) else " ".join(map(str, test)),
+        " ".join(map(str, test)) if isinstance(test, list) else str(test),
         _is_ours(tree, file, build),
     )
 
@@ -208,8 +203,8 @@ def _recipes(tree: Tree) -> list[Start]:
     for file in tree.named(r"Makefile|GNUmakefile|[Jj]ustfile|Taskfile\.ya?ml", above=False)[:5]:
         lines = "\n".join(line if line[:1].isspace() else "" for line in tree.lines(file))
         found += [_start(words, file, line, 5) for line, words in commands_in(lines.replace("\n\t", "\n"))]
-    tool = tree.toml("pyproject.toml").get("tool", {})
-    tasks = {**tool.get("poe", {}).get("tasks", {}), **tool.get("pdm", {}).get("scripts", {})}
+    tool = ("pyproject.toml", "tool")
+    tasks = tree.table(*tool, "poe", "tasks") | tree.table(*tool, "pdm", "scripts")
     for task in tasks.values():
         text: Any = (task.get("cmd") or task.get("shell")) if isinstance(task, dict) else task
         if isinstance(text, str) and text:
@@ -221,8 +216,8 @@ def _recipes(tree: Tree) -> list[Start]:
 def _platforms(tree: Tree) -> Iterator[tuple[str, str]]:
     """Return the commands in the settings of Fly, Render, Railway and Kubernetes."""
     for file in tree.named(r"fly[\w.-]*\.toml"):
-        content = tree.toml(file)
-        for command in [*content.get("processes", {}).values(), content.get("deploy", {}).get("release_command")]:
+        processes, release = tree.table(file, "processes"), tree.table(file, "deploy").get("release_command")
+        for command in [*processes.values(), release]:
             if isinstance(command, str):
                 yield file, command
     for file in tree.named(r"render\.ya?ml|railway[\w.]*\.(toml|json)|app\.ya?ml|nixpacks\.toml"):

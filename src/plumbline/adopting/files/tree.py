@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 import tomllib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -59,7 +60,9 @@ class Module:
         """Raises SyntaxError, and ValueError for NUL characters."""
         self.path = path
         self.text = text
-        self.body = ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the project's code, such as invalid escapes
+            self.body = ast.parse(text)
         self.lines = text.splitlines()
 
     @functools.cached_property
@@ -153,6 +156,13 @@ class Tree:
         except tomllib.TOMLDecodeError:
             return {}
 
+    def table(self, file: str, *keys: str) -> dict[str, Any]:
+        """Return a table of a TOML file of the project, {} if it has none, or if it is no table."""
+        found: Any = self.toml(file) if file in self.known else {}
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
     @functools.cached_property
     def modules(self) -> dict[str, Module]:
         """The Python modules by path, those near the root first, without tests."""
@@ -206,7 +216,11 @@ class Tree:
         for depth, folder in enumerate(self.root.parents, 1):
             if not folder.is_relative_to(self.top) or self.root == self.top:
                 return
-            for file in sorted(folder.iterdir()):
+            try:
+                files = sorted(folder.iterdir())
+            except OSError:  # a folder that may not be read
+                return
+            for file in files:
                 if ABOVE.fullmatch(file.name) and file.is_file():
                     yield "../" * depth + file.name
 

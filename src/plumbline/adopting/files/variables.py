@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
-from plumbline.adopting.files.reads import Read, read_by_code, schemes
+from plumbline.adopting.files.reads import Read, read_by_code, read_by_dynaconf, schemes
 from plumbline.adopting.files.starts import ComposeService
 from plumbline.adopting.files.templates import Place, engine, harmless, mode, place_of, template_of
 from plumbline.adopting.files.tree import Module, Tree
@@ -25,7 +25,8 @@ def variables(
     """
     shown = examples(tree, services)
     modules = [module for file, module in tree.modules.items() if file in files]
-    reads = _merged([*read_by_pydantic(modules), *read_by_code(modules), *schemes(modules)])
+    by_code = [*read_by_code(modules), *schemes(modules), *read_by_dynaconf(tree, modules)]
+    reads = _merged([*read_by_pydantic(modules), *by_code])
     for name, example in shown.items():
         if LIBPQ.fullmatch(name) or (not reads and example.value):
             reads.setdefault(name, Read(name, False, None, "", example.seen))
