@@ -174,3 +174,22 @@ def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, 
     assert f"services/shop/{ANSWERS}" in changed
     assert "services/shop/.gitlab/" in changed
     assert all(path.startswith("services/shop/") for path in changed)
+
+
+def test_workflows_of_a_monorepo_stay_at_its_root(two_versions: Repository, tmp_path: Path) -> None:
+    """The copy says where pipelines belong. An update does not bring back those that have been moved there."""
+    whole = Repository.create(tmp_path / "repository", {"services/README.md": "Two.\n"})
+    for name in ("shop", "cart"):
+        done = copy(two_versions, whole.root / "services" / name, {"services": ["redis"], "ci": "both"})
+        assert done.code == 0, done.output
+        assert "Pipelines are read at the root of the repository only." in done.output
+    (whole.root / "services" / "answers.json").unlink()
+    whole.commit()
+    (whole.root / ".github").mkdir()
+    (whole.root / "services" / "shop" / ".github" / "workflows").rename(whole.root / ".github" / "workflows")
+    whole.commit()
+
+    done = copier(*UPDATE, cwd=whole.root / "services" / "shop")
+
+    assert done.code == 0, done.output
+    assert not (whole.root / "services" / "shop" / ".github" / "workflows").exists()
