@@ -120,6 +120,37 @@ SOURCES = {
             await send({"type": "http.response.body", "body": health()[0]})
     """,
 }
+GREENLETS = """
+    import asyncio
+
+    from fastapi import FastAPI
+    from sqlalchemy.util import await_only, greenlet_spawn
+
+    app = FastAPI()
+
+    def work(times):
+        for number in range(times * 20_000):
+            str(number)
+
+    def statement():
+        work(20)
+        execute()
+
+    def execute():
+        send()
+
+    def send():
+        await_only(asyncio.sleep(0))
+
+    def compare():
+        work(1)
+
+    @app.get("/health")
+    async def health():
+        compare()
+        await greenlet_spawn(statement)
+        return "well"
+"""
 BIND = ["--bind", "{host}:{port}"]
 GRANIAN = ["granian", "--interface", "asgi", "--host", "{host}", "--port", "{port}"]
 SERVED: dict[str, dict[str, Any]] = {
@@ -238,6 +269,26 @@ def test_an_application_is_profiled_while_it_answers_timed_requests(
         health = [seen for part in found.parts for seen in part if seen.name == "health"]
         assert {Path(seen.file).parent for seen in health} == {tmp_path}
         assert sum(seen.calls for seen in health) == 5
+
+
+def test_statements_of_an_async_engine_count_as_time_of_the_function_that_awaits_them(
+    tmp_path: Path, serve: Callable[..., Application]
+) -> None:
+    """SQLAlchemy executes them in greenlets, which have stacks of calls of their own."""
+    (tmp_path / "greenlets.py").write_text(textwrap.dedent(GREENLETS))
+    app = serve("profiled", {"asgi": "greenlets:app"})
+    timer = ProfilingTimer(ASKING, [], 1, tmp_path)
+    for _ in range(5):
+        with timer:
+            assert httpx.get(f"{app.address.url}/health", trust_env=False).is_success
+    timer.end()
+    found = msgspec.json.decode((tmp_path / digest(ASKING) / "app.json").read_bytes(), type=Profile)
+    total_s = {
+        name: sum(seen.total_s for part in found.parts for seen in part if seen.name == name)
+        for name in ("health", "compare", "run_endpoint_function")
+    }
+    assert total_s["health"] > 2 * total_s["compare"] > 0
+    assert total_s["run_endpoint_function"] < 2 * total_s["health"]
 
 
 def test_the_sitecustomize_of_the_user_is_imported(tmp_path: Path, serve: Callable[..., Application]) -> None:

@@ -137,6 +137,10 @@ class Profilers:
 
     Since Python 3.12 a profiler of cProfile sees all threads. In older versions it sees only its own thread, so each
     job of another thread runs under a profiler of that thread.
+
+    SQLAlchemy's async engine and gevent run code in greenlets. A profiler has one stack of calls, and would mix up the
+    calls of greenlets that take turns. So it pauses while other greenlets run, and counts their time as that of the
+    function that switched to them.
     """
 
     def __init__(self) -> None:
@@ -144,6 +148,7 @@ class Profilers:
         self._active: cProfile.Profile | None = None  # since Python 3.12
         self._all: list[list[cProfile.Profile]] = []
         self._own = threading.local()
+        self._greenlets = threading.local()  # of each thread: the greenlet that is profiled
         if not SEES_ALL_THREADS:
             self._watch_threads()
 
@@ -152,6 +157,7 @@ class Profilers:
         return self._part is not None
 
     def start(self, part: int) -> None:
+        self._watch_greenlets()
         self._part = part
         active = self._of_thread()[part]
         self._active = self._own.active = active
@@ -187,6 +193,31 @@ class Profilers:
 
         return run
 
+    def _watch_greenlets(self) -> None:
+        """Pause the profiler of this thread while another greenlet than the current one runs."""
+        greenlet = sys.modules.get("greenlet")
+        if greenlet is None:
+            return
+        watched = hasattr(self._greenlets, "profiled")
+        self._greenlets.profiled = greenlet.getcurrent()
+        if watched:
+            return
+        paused: list[tuple[cProfile.Profile, Callable[[], object]]] = []
+
+        def switched(event: str, greenlets: tuple[object, object]) -> None:
+            origin, target = greenlets
+            active = getattr(self._own, "active", None)
+            if origin is self._greenlets.profiled and active is not None:
+                paused[:] = [(active, _pause(active))]
+            elif target is self._greenlets.profiled and paused:
+                profiler, resume = paused.pop()
+                if profiler is active:  # it was not stopped meanwhile
+                    resume()
+            if before is not None:
+                before(event, greenlets)
+
+        before = greenlet.settrace(switched)
+
     def _watch_threads(self) -> None:
         """Profile the jobs of executors (asyncio, Django), of anyio (FastAPI, Starlette), and of single threads."""
         executor._WorkItem.run = self._job(executor._WorkItem.run)  # type: ignore[method-assign]
@@ -208,6 +239,18 @@ class Profilers:
             start(thread)
 
         threading.Thread.start = start_job  # type: ignore[method-assign, assignment]
+
+
+def _pause(profiler: cProfile.Profile) -> Callable[[], object]:
+    """Stop the profiler without ending its calls. Return a function that lets it go on."""
+    if not SEES_ALL_THREADS:
+        sys.setprofile(None)
+        return profiler.enable
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
+    set_callback = functools.partial(monitoring.register_callback, monitoring.PROFILER_ID)
+    events = [event for name, event in vars(monitoring.events).items() if name.isupper() and event]
+    callbacks = [(event, set_callback(event, None)) for event in events]
+    return lambda: [set_callback(*one) for one in callbacks]
 
 
 def write_profile(
