@@ -219,8 +219,9 @@ def unjudged_text(package: UnjudgedPackage) -> str:
 def before_text(results: Results) -> str:
     """Return which measurement the figures named "before" are of; nothing if there are none."""
     shown = [one for one in results.benchmarks if figures(one).before is not None]
-    recorded = f", recorded at {results.baseline_commit[:7]}" if results.baseline_commit else ""
-    sides = {True: f"the base ({results.base})" if results.base else "the base", False: f"the baseline{recorded}"}
+    commit = results.base.partition(",")[0]
+    recorded = f" recorded at {results.baseline_commit[:7]}" if results.baseline_commit else ""
+    sides = {True: f"the base {commit}".rstrip(), False: f"the baseline{recorded}"}
     paired = {is_paired(one) for one in shown}
     if len(paired) == 2:
         return f"before: {sides[True]} if compared in pairs, otherwise {sides[False]}"
@@ -274,6 +275,18 @@ def headline(results: Results) -> str:
     if any(reason.kind == "unmeasured_allowed" for reason in results.reasons):
         verdict += ", not compared" if results.reasons[0].detail else ", not all compared"
     return verdict
+
+
+def is_first_run(results: Results) -> bool:
+    """Return whether there is nothing to compare with yet."""
+    return bool(results.reasons) and results.reasons[0].kind == "no_baseline"
+
+
+def title(results: Results) -> str:
+    """New: there is no baseline to compare with yet"""
+    head = headline(results)
+    why = f": {reason_text(results.reasons[0])}" if is_first_run(results) else ""
+    return f"{head[:1].upper()}{head[1:]}{why}"
 
 
 def exit_line(results: Results) -> str:

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from plumbline.project import SUITE
 from plumbline.reporting import content
@@ -14,8 +14,9 @@ from plumbline.results.schema import Benchmark, Kind, Problem, Results
 
 # GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step.
 COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
-# Reasons of a run that the tables show, with their causes.
-_IN_TABLES: set[Kind] = {
+# Reasons of a run that the heading shows, or the tables with their causes.
+_ELSEWHERE: set[Kind] = {
+    "no_baseline",
     *("counts_grown", "slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed", "drifted"),
     *("benchmarks_invalid", "benchmarks_missing", "not_compared"),
 }
@@ -84,19 +85,21 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES, runs: Sequence[
 def _heading(results: Results) -> str:
     head = content.headline(results)
     is_fine = content.all_well(results) or (head == "new" and not results.exit_code)
-    return f"## {'✅' if is_fine else '❌' if results.exit_code else '⚠️'} {head[:1].upper()}{head[1:]}\n"
+    return f"## {'✅' if is_fine else '❌' if results.exit_code else '⚠️'} {content.title(results)}\n"
 
 
 def _reasons(results: Results) -> list[str]:
     """Return the reasons of a run without those that only name what the tables below have."""
-    texts = [content.reason_text(reason) for reason in results.reasons if reason.kind not in _IN_TABLES]
+    texts = [content.reason_text(reason) for reason in results.reasons if reason.kind not in _ELSEWHERE]
     return [block for text in texts for block in _reason(text)]
 
 
 def _summary(results: Results) -> str:
+    before = content.before_text(results)
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
         lines.append(f"Next: `{step.command}` {step.purpose}.")
+    lines.append(f"{before[:1].upper()}{_escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
 
@@ -114,13 +117,15 @@ def _reason(text: str) -> Iterator[str]:
         yield f"{_verbatim([line[:_LINE_CHARACTERS] for line in shown])}\n"
 
 
-def _failing(results: Results, problems: Iterable[Problem]) -> list[str]:
+def _failing(results: Results, problems: Collection[Problem]) -> list[str]:
     benchmarks, rows = {one.key: one for one in results.benchmarks}, []
     for problem in problems:
         place = f", line {problem.line}" if problem.line else ""
         benchmark = benchmarks[problem.key]
         rows.append((benchmark, place, main_texts(problem, benchmark, _MOST_CAUSES)))
-    return _evidence_table(rows)
+    codes = dict.fromkeys(code for problem in problems for code in problem.codes)
+    explained = [f"- code `{code}`: `plumbline explain {code}`" for code in codes]
+    return [*_evidence_table(rows), *(["", *explained] if rows else [])]
 
 
 def _warned(benchmarks: Sequence[Benchmark]) -> list[str]:

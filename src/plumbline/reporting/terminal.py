@@ -49,6 +49,8 @@ def render(results: Results, console: Console) -> None:
         page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")
     if results.base:
         page.wrapped(f"Compared in pairs with {results.base}", "dim")
+    if said := content.before_text(results):
+        page.wrapped(said, "dim")
     page.wrapped(content.summary(results), "dim")
     page.line()
     head = content.headline(results)

@@ -165,7 +165,7 @@ def test_the_figures_named_before_say_of_what_they_are() -> None:
     paired = benchmark("a.py::test_a", base_samples_s=[1e-3], head_samples_s=[2e-3])
     other = benchmark("a.py::test_b")
     known = {"base": "d78876ae1e, merge base with main", "baseline_commit": "0f1e2d3" * 5}
-    base, baseline = "the base (d78876ae1e, merge base with main)", "the baseline, recorded at 0f1e2d3"
+    base, baseline = "the base d78876ae1e", "the baseline recorded at 0f1e2d3"
 
     assert content.before_text(results(paired, **known)) == f"before: {base}"
     assert content.before_text(results(other, **known)) == f"before: {baseline}"
@@ -186,3 +186,9 @@ def test_figures_of_a_comparison_are_those_of_its_last_pair() -> None:
 def test_reasons_from_measuring_again_are_marked() -> None:
     """The reader knows then that the first run had come to its end."""
     assert content.reason_text(Reason("ended", "redis died", when_repeated=True)) == "when measured again: redis died"
+
+
+def test_the_title_of_a_first_run_says_why_nothing_is_judged() -> None:
+    first = run("new", 0, "new", reasons=[Reason("no_baseline")])
+    assert content.title(first) == "New: there is no baseline to compare with yet"
+    assert content.title(run("pass", 0, "pass", reasons=[Reason("within_limits", number=1)])) == "Pass"

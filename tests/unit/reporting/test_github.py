@@ -45,6 +45,10 @@ def test_the_verdict_stands_first_then_what_failed_and_why() -> None:
         ["<strong>over budget</strong>", "+0.5 % (-0.4…+1.4)", "budget p95 2.43 ms &gt; 2 ms"],
         ["<strong>missing</strong>", "", "skipped: no time today"],
     ]
+    explained = text.partition("### What failed")[2].partition("###")[0]
+    codes = "slower_than_baseline", "slower_in_processes", "budgets_broken", "test_skipped"
+    assert re.findall(r"- code `(\w+)`: `plumbline explain \1`\n", explained) == [*codes]
+    assert "Before: the baseline.\n" in text
     assert "- 1 test skipped, pause: redis is not ours\n" in text
     assert "<pre>assert 'OK' == 'NOAUTH'\n  - NOAUTH</pre>" in text
     assert "`test_redis.py::test_get[10 kB]`" not in text.partition("<details>")[0]

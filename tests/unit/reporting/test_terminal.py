@@ -41,6 +41,7 @@ FAILED test_readiness.py::test_login
     - NOAUTH
 
 Compared with the baseline linux.json
+before: the baseline
 6 benchmarks: 1 regression, 1 over budget, 1 pass, 1 improvement, 1 missing, 1
 new; 7 tests: 5 passed, 1 failed, 1 skipped
 

@@ -40,17 +40,22 @@ def overview(results: Results) -> Markup:
             )
         )
     table = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), id="overview")
-    legend = tag("p", plots.legend, class_="quiet") if plots.shown else ""
-    return tag("div", _search(benchmarks), tag("div", table, class_="wide"), legend)
+    said = content.before_text(results)
+    legend = tag("p", f"{said[:1].upper()}{said[1:]}.", class_="quiet") if said else ""
+    legend += tag("p", plots.legend, class_="quiet") if plots.shown else ""
+    return tag("div", _search(benchmarks), tag("div", table, class_="wide"), Markup(legend))
 
 
-_CLASSES = {**dict.fromkeys(("median", "mean", "p95", "p99", "rate", "change"), "figure"), "verdict": "verdicts"}
+_CLASSES = {
+    **dict.fromkeys(("before", "median", "mean", "p95", "p99", "rate", "change"), "figure"),
+    "verdict": "verdicts",
+}
 
 
 def _cells(benchmark: Benchmark, rank: int) -> dict[str, tuple[str, float | None]]:
     """Return the text of each cell with the figure that it is sorted by."""
     texts, figures, verdict = content.cells(benchmark), content.figures(benchmark), verdict_of(benchmark)
-    times = {name: (texts[name], getattr(figures, name)) for name in ("median", "mean", "p95", "p99")}
+    times = {name: (texts[name], getattr(figures, name)) for name in ("before", "median", "mean", "p95", "p99")}
     interval = tag("small", texts["interval"]) if texts["interval"] else ""
     return {
         **times,

@@ -33,7 +33,7 @@ _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive 
 def render(results: Results, baseline: Results | None, history: Sequence[Results]) -> str:
     """Return the page; `history` holds earlier runs, the oldest first."""
     measured = f"{results.project or 'performance'} {results.environment.commit[:7]}"
-    title = f"{content.headline(results).capitalize()}: {measured}"
+    title = f"{content.title(results)}: {measured}"
     runs = [
         [run.created, run.environment.commit, run.verdict or "", run.baseline_commit] for run in [*history, results]
     ]

@@ -52,7 +52,7 @@ def verdict(results: Results) -> Markup:
     return tag(
         "header",
         facts(_run(results)),
-        tag("h1", headline.capitalize(), class_=its_tone),
+        tag("h1", content.title(results), class_=its_tone),
         *(part for reason in _own_reasons(results, problems) for part in _reason(reason)),
         _summary(results),
         tag("p", "Next: ", tag("code", step.command), f" {step.purpose}.") if step else "",
@@ -64,7 +64,7 @@ def verdict(results: Results) -> Markup:
 def _own_reasons(results: Results, problems: Sequence[Problem]) -> Iterator[Reason]:
     """Yield the reasons of the run without those that say nothing more than its problems."""
     shown = {problem.key for problem in problems}
-    for reason in results.reasons:
+    for reason in results.reasons[1 if content.is_first_run(results) else 0 :]:  # the title has it
         named = reason.kind in _NAMING and shown.issuperset(reason.subjects)
         if not (named or (reason.kind == "counts_grown" and all(count.benchmarks == 1 for count in reason.counts))):
             yield reason

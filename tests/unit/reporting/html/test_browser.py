@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from plumbline.reporting.html import page
 from plumbline.results.schema import Results
 from tests.support.chromium import Chromium
@@ -263,6 +265,21 @@ def test_the_printed_page_has_its_plots_and_fits_the_paper(chromium: Chromium, r
     assert chromium.run("getComputedStyle(document.querySelector('form')).display") == "none"
     assert chromium.run("getComputedStyle(document.querySelector('svg text')).fill") == "rgb(87, 96, 106)"
     assert chromium.complaints == []
+
+
+def test_long_names_wrap_on_paper(chromium: Chromium, tmp_path: Path) -> None:
+    """As in a verdict's heading, or in a table's cell."""
+    run = results(*(benchmark(f"test_{'a_long_name_' * 4}.py::test_{'of_words_' * 9}{n}", "regression") for n in "ab"))
+    path = tmp_path / "report.html"
+    path.write_text(page.render(replace(run, baseline_differences=["a " * 200]), None, []), encoding="utf-8")
+
+    chromium.open(path)
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    chromium.width(700)
+
+    assert chromium.run("document.documentElement.scrollWidth") == 700
+    texts = "[...document.querySelectorAll('.verdict, .figures, thead th')]"
+    assert set(chromium.run(f"{texts}.map((each) => getComputedStyle(each).whiteSpace)")) == {"normal"}
 
 
 def test_a_page_without_benchmarks_opens_without_a_complaint(chromium: Chromium, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ def seen(run: Results) -> Reader:
 def test_all_benchmarks_stand_in_one_table_the_worst_first() -> None:
     shown = seen(small())
 
-    first = shown.rows.index(["benchmark", "median", "mean", "p95", "rate", "change", "0-17 %+10 %", "verdict"])
+    first = shown.rows.index(
+        ["benchmark", "before", "median", "mean", "p95", "rate", "change", "0-17 %+10 %", "verdict"]
+    )
     assert [(row[0], row[-1]) for row in shown.rows[first + 1 : first + 7]] == [
         ("publish_latency", "regression"),
         ("get[100 B]", "over budget"),
@@ -24,7 +26,7 @@ def test_all_benchmarks_stand_in_one_table_the_worst_first() -> None:
         ("copy", "new"),
         ("500_messages_at_once_over_a_bounded_pool", "improvement"),
     ]
-    assert shown.rows[first + 1][1:6] == ["61.7 µs", "58.0 µs", "61.2 µs", "17,400/s", "+8.1 %+6.9…+9.4"]
+    assert shown.rows[first + 1][1:7] == ["57.1 µs", "61.7 µs", "58.0 µs", "61.2 µs", "17,400/s", "+8.1 %+6.9…+9.4"]
 
 
 def test_a_change_that_is_not_evidence_is_not_shown() -> None:
@@ -88,11 +90,38 @@ def test_of_many_changed_counts_the_statements_that_grew_most_are_shown() -> Non
     assert [row[0] for row in shown.rows if row[0].startswith("get")] == ["get50: 0 → 507: 0 → 73: 0 → 3and 2 more"]
 
 
-def test_a_far_change_is_drawn_at_the_edge() -> None:
-    run = results(benchmark("a.py::test_a", "regression", change=500.0, change_low=400.0, change_high=None))
+def test_a_far_change_is_drawn_at_the_edge_with_its_number() -> None:
+    """The end of the scale is no change of any benchmark."""
+    far = benchmark("a.py::test_a", "regression", change=3.4, change_low=3.2, change_high=None)
+    drawn = [row[-2] for row in seen(results(far, benchmark("a.py::test_b", change=-0.7, change_low=-0.8))).rows[:3]]
 
-    assert "A change beyond +60 % is drawn at the edge." in seen(run).text
-    assert "A change beyond" not in seen(results(benchmark("a.py::test_a"))).text
+    assert drawn == ["0-60 %+60 %", "+340 %", "-70 %"]
+
+
+def test_the_limits_are_named_above_their_band() -> None:
+    """Unless benchmarks have limits of their own."""
+    run = results(benchmark("a.py::test_a"), tolerance=0.02, minimum_effect=0.05)
+
+    assert seen(run).rows[0][-2].endswith("limits 2…5 %")
+    mixed = replace(run, benchmarks=[*run.benchmarks, benchmark("a.py::test_b", tolerance=0.1)])
+    assert "limits" not in seen(mixed).rows[0][-2]
+
+
+def test_the_legend_says_which_verdict_wins() -> None:
+    """A paired comparison looks for slower ones first, the baseline check for those that pass."""
+    paired = benchmark("a.py::test_a", base_samples_s=[1e-3], head_samples_s=[1e-3])
+    limits = {"tolerance": 0.02, "minimum_effect": 0.05}
+
+    assert "If both hold, it is slower." in seen(results(paired, **limits)).text
+    assert "If both hold, it passes." in seen(results(benchmark("a.py::test_b"), **limits)).text
+    both = seen(results(paired, benchmark("a.py::test_b"), **limits)).text
+    assert "If both hold, it is slower if it was compared in pairs, and passes otherwise." in both
+
+
+def test_the_legend_says_of_what_the_figures_named_before_are() -> None:
+    shown = seen(results(benchmark("a.py::test_a"), baseline_commit="0f1e2d3" * 5))
+
+    assert "Before: the baseline recorded at 0f1e2d3." in shown.text
 
 
 def test_the_figures_that_a_table_is_sorted_by_are_in_seconds() -> None:
@@ -100,4 +129,4 @@ def test_the_figures_that_a_table_is_sorted_by_are_in_seconds() -> None:
 
     row = [attributes.get("data-value") for tag, attributes in seen(replace(run)).tags if tag in {"th", "td"}]
 
-    assert row[row.index("a") :][:5] == ["a", "5.74e-05", "5.8e-05", "6.12e-05", "0.005"]
+    assert row[row.index("a") :][:6] == ["a", "5.71e-05", "5.74e-05", "5.8e-05", "6.12e-05", "0.005"]

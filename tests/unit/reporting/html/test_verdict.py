@@ -107,3 +107,11 @@ def test_the_command_that_repeats_the_only_problem_is_shown_once() -> None:
     shown = seen(judged(results(failed, benchmark("a.py::test_get[2]")))).text
     assert "Next: nox -s ci -- -k test_get runs what failed, and tests with similar names." in shown
     assert "Repeat: nox -s ci -- 'tests/performance/a.py::test_get[1111" in shown
+
+
+def test_the_heading_of_a_first_run_says_why_nothing_is_judged() -> None:
+    """Once."""
+    shown = seen(judged(results(benchmark("a.py::test_a", "new", baseline_median=None, change=None), baseline="")))
+
+    title = "New: there is no baseline to compare with yet"
+    assert [shown.text.count(text) for text in (title, "baseline to compare")] == [2, 2]  # of the page, and on it
