@@ -188,6 +188,20 @@ class TestDjango:
             ("asgi", "mysite.asgi:application", "web"),
         ]
 
+    def test_a_start_command_counts_before_the_settings(self, search: Search) -> None:
+        settings = "WSGI_APPLICATION = 'mysite.wsgi.application'\nASGI_APPLICATION = 'mysite.asgi.application'\n"
+        files = {**DJANGO, "web/mysite/settings.py": settings, "Procfile": "web: daphne mysite.asgi:application"}
+
+        assert search(files).applications[0].kind == "asgi"
+
+    def test_settings_name_what_the_code_does_not_show(self, search: Search) -> None:
+        settings = "WSGI_APPLICATION = 'mysite.wsgi.application'\n"
+        wsgi = "from mysite.handlers import make\napplication = make()\n"
+
+        found = only(search({"manage.py": MANAGE, "mysite/settings.py": settings, "mysite/wsgi.py": wsgi}).applications)
+
+        assert (found.kind, found.target, found.framework) == ("wsgi", "mysite.wsgi:application", "django")
+
     @pytest.mark.parametrize(
         "command", ["daphne mysite.asgi:application", "gunicorn -k uvicorn.workers.UvicornWorker mysite.asgi"]
     )

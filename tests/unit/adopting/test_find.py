@@ -273,19 +273,22 @@ class TestHealthPaths:
 
     def test_pages_for_everybody_come_last(self, search: Search) -> None:
         web = """
-            from flask import Blueprint
-            login = Blueprint('login', __name__)
+            from shop.blueprints import login
             @login.route('/login')
             def show(): pass
         """
+        blueprints = "from flask import Blueprint\nlogin = Blueprint('login', __name__)\n"
         main = """
             from flask import Flask
-            from shop.web import login
+            from shop import web
+            from shop.blueprints import login
             app = Flask(__name__)
             app.register_blueprint(login, url_prefix='/auth')
         """
 
-        assert search({**FILES, "shop/web.py": web, "shop/main.py": main}).health_paths[-1] == "/auth/login"
+        files = {"shop/web.py": web, "shop/main.py": main, "shop/blueprints.py": blueprints}
+
+        assert search({**FILES, **files}).health_paths[-1] == "/auth/login"
 
     def test_django(self, search: Search) -> None:
         manage = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site.settings')\n"

@@ -230,6 +230,7 @@ def _only_named(
             continue
         imported = {one.module.partition(".")[0] for one in module.imports.values()}
         framework = next((made[1] for full, made in MAKERS.items() if full.partition(".")[0] in imported), "")
+        framework = "django" if name.seen.endswith("_APPLICATION") else framework
         rank = (index, module.is_aside, False, False, 0, 0, name.file)
         target = f"{module_name(name.file, name.directory)}:{name.attribute}"
         application = FoundApplication(name.kind, target, name.directory, framework, name.seen, name.is_factory)

@@ -59,7 +59,7 @@ def _routes(tree: Tree, modules: list[Module], folder: str) -> Iterator[str]:
     outer = _outer(tree, modules, folder)
     for module in modules:
         for receiver, path in _paths(module):
-            own = outer.get((module.path, receiver), [""])
+            own = outer.get(_resolved(tree, module, receiver, folder), [""]) if receiver else [""]
             for full in (re.sub("//+", "/", f"{prefix}{path}") for prefix in own):
                 if full:
                     yield full

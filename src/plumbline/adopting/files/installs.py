@@ -42,8 +42,6 @@ def install(
     """Return how to install the project. `directory`: that of the application. `files`: the modules that it imports."""
     pinned, pinned_by = _python(tree, dockers)
     extras, groups, asked_by = _groups(tree, declared, dockers, files)
-    if "poetry.lock" in tree.known:  # only Poetry itself can install its groups
-        groups = []
     folder = _folder(tree, directory)
     requirements, listed_by = _requirements(tree, dockers) if folder == "." else ([], "")
     application, built_by = _application(tree, dockers)
@@ -137,6 +135,8 @@ def _groups(
     """Return the extras and groups that production installs, or that have a package which the application imports."""
     known_extras = {one.group for one in declared if one.group and one.is_extra}
     known_groups = {one.group for one in declared if one.group and not one.is_extra}
+    if "poetry.lock" in tree.known:  # only Poetry itself can install its groups
+        known_groups = set()
     extras: dict[str, str] = {}
     groups: dict[str, str] = {}
     for docker in dockers:
@@ -153,7 +153,8 @@ def _groups(
     imported = {name for file in files if file in tree.modules for name in _needed(tree.modules[file])}
     needed = {canonicalize_name(name) for name in imported} | {PACKAGES[one] for one in imported if one in PACKAGES}
     for one in declared:
-        if one.group and one.name in needed - always and not FOR_DEVELOPERS.search(one.group):
+        is_known = one.group in known_extras | known_groups
+        if is_known and one.name in needed - always and not FOR_DEVELOPERS.search(one.group):
             (extras if one.is_extra else groups).setdefault(one.group, one.seen)
     return list(extras), list(groups), "; ".join([*extras.values(), *groups.values()])
 

@@ -53,7 +53,10 @@ def named_targets(tree: Tree, started: Iterable[Start]) -> list[Named]:
         found += _resolved(tree, entry, "asgi", f"pyproject.toml: entrypoint = {entry!r}", [])
     found += [one for name, text, seen in _variables(tree) for one in _of_variable(tree, name, text, seen)]
     found += _in_code(tree)
-    return list({(one.file, one.attribute): one for one in reversed(found)}.values())[::-1]
+    unique: dict[tuple[str, str], Named] = {}
+    for one in found:
+        unique.setdefault((one.file, one.attribute), one)
+    return list(unique.values())
 
 
 def _of_command(tree: Tree, start: Start) -> Iterator[Named]:
