@@ -178,7 +178,7 @@ def test_recipes_of_other_services(small: Project, service: str, package: str, t
 
     assert done.code == 0, done.output
     [benchmark] = small.results()["benchmarks"]
-    assert benchmark["counts"][f"{service}.bytes_sent"] > 0
+    assert f"{service}.bytes_sent" in {**benchmark["counts"], **benchmark.get("counts_varying", {})}
 
 
 def require_image(name: str) -> None:
