@@ -26,6 +26,7 @@ APPLICATION_LIMIT_S, POLL_S = 2.0, 0.005
 MOST_SHOWN = 12
 LEAST_SHARE = 0.1  # of the slow-down, or of that of the slowest function: functions below this are not shown
 EXPLAINED = 0.5  # of the slow-down: if one function explains this share, waiting functions are not shown
+MORE_CALLS = 1.5  # times the calls in base: a function that awaits may explain the waiting
 # In the names of functions in which an event loop, a client or a thread waits. They come last.
 WAITING = ("'poll'", "'select'", "'control'", "'recv'", "'recv_into'", "'acquire'")
 OURS = "plumbline"
@@ -110,7 +111,13 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     elif is_served:  # the test waits for the application
         waiting = [one for one in waiting if one.where]
     least_s = LEAST_SHARE * max(worst_s, change_s)
-    return [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s][:MOST_SHOWN]
+    shown = [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s]
+    if any(one in waiting for one in shown) and not any(one.own for one in shown):
+        # The time of a coroutine is without its waiting. So show those that are called or continued more often.
+        shown = [
+            one for one in working if one.own and one.where and one.head_calls > MORE_CALLS * one.base_calls
+        ] + shown
+    return shown[:MOST_SHOWN]
 
 
 def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, waits: bool) -> _Times:

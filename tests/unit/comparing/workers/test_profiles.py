@@ -113,6 +113,19 @@ def test_what_waits_is_shown_only_if_nothing_explains_the_slow_down(
     assert slower_by(tmp_path, "app", ("items", "/copies/{side}/shop.py", explained_s), (POLL, "", 0.009)) == found
 
 
+def test_coroutines_that_wait_more_often_are_shown(tmp_path: Path) -> None:
+    """Their time is without their waiting. A function with the same number of calls does not explain the waiting."""
+    tree = "/copies/{side}/shop.py"
+    for side, poll_s, calls in (("base", 0.01, 30), ("head", 0.02, 130)):
+        files = tree.format(side=side)
+        waits_s = 0.0005 * calls / 10
+        items = Seen("items", files, 1, calls, 0.0, waits_s / 10)
+        other = Seen("other", files, 9, 10, 0.0, waits_s / 10)
+        written(tmp_path / side, "app", [items, other, Seen(POLL, "", 0, 1, poll_s * 10, poll_s * 10)])
+        written(tmp_path / side, "test", [], 10, [poll_s * 10] * PARTS)
+    assert [one.name for one in slower_functions(KEY, tmp_path, TREES)] == ["items", POLL]
+
+
 def test_no_line_of_the_harness_is_shown(tmp_path: Path) -> None:
     files = [f"/lib/python3.11/site-packages/{name}.py" for name in ("plumbline/loop", "_pytest/runner", "pluggy/x")]
     files += ["/elsewhere/src/plumbline/worker.py", "/copies/{side}/tests/performance/vendor/plumbline/loop.py"]
