@@ -140,6 +140,13 @@ def test_an_empty_run_says_why() -> None:
     assert "|" not in text
 
 
+def test_the_heading_of_a_first_run_says_why_nothing_is_judged() -> None:
+    """The reason is in the heading only."""
+    text = github.markdown(results(benchmark("a.py::test_a", "new"), verdict="new", reasons=[Reason("no_baseline")]))
+
+    assert text.startswith("## ✅ New: there is no baseline to compare with yet\n\n1 benchmark: 1 new")
+
+
 def test_a_missing_benchmark_shows_its_baseline() -> None:
     text = github.markdown(results(unmeasured("a.py::test_a")))
 
