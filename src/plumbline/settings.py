@@ -326,8 +326,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_limit_s: Positive = 60.0
     #: Seconds that one coroutine test may take.
     test_limit_s: Positive = 30.0
-    #: A command that prepares the database before the application starts, such as migrations and seed data.
-    prepare: list[str] = []
+    #: A command that prepares the database before the application starts, such as migrations and seed data. A list of
+    #: commands runs one after another.
+    prepare: list[str | list[str]] = []
     #: Environment variables of the application, the processes, `prepare` and the tests. Values are templates, such as
     #: `{postgres.url}`.
     env: dict[str, str] = {}
@@ -343,6 +344,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
     # From the PERF_…_URL variables, never from the file: they may hold passwords. Of [services] as `host:port`.
     external_urls: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if len({type(part) for part in self.prepare}) > 1 or [] in self.prepare:
+            raise ValueError("prepare: write one command as a list of texts, or a list of such commands")
+
+    @property
+    def prepare_commands(self) -> list[list[str]]:
+        if any(isinstance(part, str) for part in self.prepare):
+            return [[str(part) for part in self.prepare]]
+        return [[*command] for command in self.prepare]
 
     def backend_of(self, service: Literal["redis", "postgres"]) -> BackendChoice:
         return getattr(self, service).backend or self.backend

@@ -214,7 +214,7 @@ def _explain(error: str, raw: dict[str, Any]) -> str:
     if wrong := re.match(r"Invalid enum value '(.*)'", message):
         allowed = _allowed(get_type_hints(table)[keys[-1]])
         message += f" (allowed: {', '.join(allowed)}){nearest(wrong.group(1), allowed)}"
-    return f"{where}: {message}"
+    return f"{where}: {message}" if where else message
 
 
 def _culprit(error: str, raw: dict[str, Any], table: dict[str, Any]) -> str:

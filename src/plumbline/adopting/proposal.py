@@ -1,7 +1,7 @@
 """The settings that `plumbline init` proposes, from its findings."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -39,7 +39,7 @@ def propose(
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if findings.prepare:
         seen = "; ".join(one.seen for one in findings.prepare)
-        found.append(Proposed("", "prepare", _one_command(findings.prepare), seen))
+        found.append(Proposed("", "prepare", _prepare(findings.prepare), seen))
     found += [Proposed("env", one.name, one.template, one.seen) for one in findings.variables if one.template]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     if application:
@@ -74,15 +74,12 @@ def _application(application: FoundApplication, health_path: str) -> list[Propos
     return found
 
 
-def _one_command(commands: Iterable[FoundCommand]) -> list[str]:
-    """Return one command that runs all of these in their order."""
-    each = [*commands]
-    if len(each) == 1 and each[0].directory == ".":
-        return [*each[0].command]
-    lines = [
-        f"(cd {shlex.quote(one.directory)} && {shlex.join(one.command)})"
-        if one.directory != "."
-        else shlex.join(one.command)
-        for one in each
+def _prepare(commands: Sequence[FoundCommand]) -> list[str] | list[list[str]]:
+    """Return one command, or several to run in their order."""
+    each = [
+        [*one.command]
+        if one.directory == "."
+        else ["sh", "-c", f"cd {shlex.quote(one.directory)} && {shlex.join(one.command)}"]
+        for one in commands
     ]
-    return ["sh", "-c", " && ".join(lines)]
+    return each[0] if len(each) == 1 else each

@@ -15,17 +15,19 @@ COUNTED_S, POLL_S = 1.5, 0.05
 SERVERS = {"postgres": "the PostgreSQL", "redis": "the Redis"}
 
 
-def run_prepare(process: Process, servers: Sequence[Service], env: Mapping[str, str], limit_s: float) -> None:
-    """Run the command to its end. Raises NotReady if it fails, or did not connect to a server that [env] names.
+def run_prepare(
+    processes: Sequence[Process], servers: Sequence[Service], env: Mapping[str, str], limit_s: float
+) -> None:
+    """Run the commands to their ends. Raises NotReady if one fails, or none connected to a server that [env] names.
 
     If `env`, the table [env], names no server, a connection to any server of the run is enough.
     """
     named = {one.name: [key for key in env if one.name in servers_named({key: env[key]})] for one in servers}
     wanted = [one for one in servers if named[one.name]] or servers
     made = {one.name: connections_made(one.address, ANSWER_LIMIT_S) for one in wanted}
-    touched = process.run_to_end(limit_s)
+    touched = set[str]().union(*(process.run_to_end(limit_s) for process in processes))
     if wanted and touched.isdisjoint(made) and not any(_was_used(one, made[one.name]) for one in wanted):
-        raise _untouched(process, wanted, [key for one in wanted for key in named[one.name]])
+        raise _untouched(processes[-1], wanted, [key for one in wanted for key in named[one.name]])
 
 
 def _was_used(server: Service, before: int | None) -> bool:

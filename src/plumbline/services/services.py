@@ -200,12 +200,13 @@ class Services:
         self._guard.allow(self.running())
         if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
-            command = ProcessSettings(command=self._settings.prepare)
-            process = self._make(Process, "prepare", command, self.environment())
+            commands = [ProcessSettings(command=command) for command in self._settings.prepare_commands]
+            environment = self.environment()
+            processes = [self._make(Process, "prepare", command, environment) for command in commands]
             # Services of the stack don't tell whether anybody has connected to them.
             elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
             servers = [one for one in (self.postgres, self.redis) if one and not elsewhere]
-            run_prepare(process, servers, self._settings.env, self._settings.ready_limit_s)
+            run_prepare(processes, servers, self._settings.env, self._settings.ready_limit_s)
 
     def _make(
         self,

@@ -49,7 +49,7 @@ def test_prepare() -> None:
 
     assert proposed(Findings(services=BOTH, prepare=(upgrade,)), None) == {"prepare": ["alembic", "upgrade", "head"]}
     assert proposed(Findings(services=BOTH, prepare=(upgrade, seed)), None) == {
-        "prepare": ["sh", "-c", "alembic upgrade head && (cd 'my app' && python 'seed data.py')"]
+        "prepare": [["alembic", "upgrade", "head"], ["sh", "-c", "cd 'my app' && python 'seed data.py'"]]
     }
 
 

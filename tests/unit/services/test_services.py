@@ -236,12 +236,13 @@ import os, pathlib, socket, urllib.parse
 dsn = os.environ["APP_DSN"]
 parts = urllib.parse.urlsplit(dsn)
 socket.create_connection((parts.hostname, parts.port)).close()
+assert pathlib.Path("first").exists()
 pathlib.Path("prepared").write_text(dsn)
 """
 SETTINGS = """
 backend = "embedded"
 redis.backend = "off"
-prepare = ["python", "prepare.py"]
+prepare = [["python", "-c", "open('first', 'w')"], ["python", "prepare.py"]]
 [env]
 APP_DSN = "{postgres.url}"
 [app]
