@@ -20,7 +20,7 @@ CATALOGS = """
         UNION ALL SELECT 'role ' || oid || ' ' || rolname || ' ' || rolsuper::text FROM pg_roles
         UNION ALL SELECT 'database ' || datname || ' ' || datcollate || ' ' || datlocale FROM pg_database
         UNION ALL SELECT 'setting ' || name || ' ' || setting FROM pg_settings
-            WHERE name !~ 'port|directories|_file|data_directory|dynamic_shared'
+            WHERE name !~ 'port|directories|_file|data_directory|dynamic_shared|control_path'
     ) AS lines (line)
 """
 
