@@ -97,8 +97,9 @@ class DockerService(Container, _Probed):
     def _output(self) -> str:
         """Return its output since its last start."""
         with contextlib.suppress(Exception):
-            began = datetime.datetime.fromisoformat(self._inspect()["StartedAt"])
-            return printable(self._wrapped().logs(since=began.timestamp()).decode(errors="replace"))
+            # Not since its start: the engine takes that time when the container may have printed something already.
+            ended = datetime.datetime.fromisoformat(self._inspect()["FinishedAt"]).timestamp()  # in the year 1: never
+            return printable(self._wrapped().logs(since=ended if ended > 0 else None).decode(errors="replace"))
         return ""
 
     def _nobody_listens(self) -> str:
