@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
         }
     moved, hint = _pipelines(root)
     changes = {file: text for file, text in {**texts, **moved}.items() if (text or "") != _text_of(file)}
-    say("\n".join(_summary(proposal)))
+    say("\n".join([*_summary(proposal), *_remarks(findings)]))
     if changes and not _agreed(changes, yes=options.yes):
         return EXIT_PASS
     for file, text in changes.items():
@@ -210,6 +210,17 @@ def _summary(proposal: Proposal) -> list[str]:
         lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
     return lines
+
+
+def _remarks(findings: Findings) -> list[str]:
+    """Return what was found that `init` leaves to the user."""
+    lines = [
+        f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
+        for name in findings.other_services
+    ]
+    if (folder := findings.install.folder) != ".":
+        lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
+    return ["", "not covered:", *lines] if lines else []
 
 
 def _answer(one: Answer) -> str:
