@@ -7,6 +7,7 @@ results. `stale` names the pictures that are older than what they show.
 import argparse
 import hashlib
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -131,6 +132,7 @@ def stale() -> Iterator[str]:
 def make(options: argparse.Namespace) -> None:
     """Run the gate, and make each picture."""
     FOLDER.mkdir(exist_ok=True)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # they name its `nox`
     if not options.render:
         run_gates()
     draw(known().sources if options.render else of_sources())

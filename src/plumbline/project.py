@@ -1,6 +1,7 @@
 """The location of a project's performance suite, the command that runs it, and the exit codes of all commands."""
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -53,5 +54,16 @@ def explain_command(code: str) -> str:
 
 
 def nox_command() -> str:
-    """Return the Nox command. A repository with another noxfile keeps Plumbline's beside it."""
-    return "nox -f perf-noxfile.py" if Path("perf-noxfile.py").is_file() else "nox"
+    """Return the Nox command as a user types it: with `uvx` if only uv has Nox."""
+    return " ".join([*([] if _has_nox() or not shutil.which("uvx") else ["uvx"]), "nox", *noxfile_options()])
+
+
+def noxfile_options() -> list[str]:
+    """Return the options that name the noxfile. A repository with another noxfile keeps Plumbline's beside it."""
+    return ["-f", "perf-noxfile.py"] if Path("perf-noxfile.py").is_file() else []
+
+
+def _has_nox() -> bool:
+    """Return whether a shell finds Nox. During a run, `uvx` adds to PATH a Nox whose environment is in a cache."""
+    found = shutil.which("nox")
+    return found is not None and not any((folder / "CACHEDIR.TAG").is_file() for folder in Path(found).parents[2:])

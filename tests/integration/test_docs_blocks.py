@@ -192,7 +192,9 @@ def check_command(words: list[str], block: Block) -> None:
         case ["tox", "run", "-e", name, *rest]:
             assert f"[testenv:{name}]" in "".join(one.text for one in blocks_of(block.page) if one.language == "ini")
             check_pytest(rest[1:])
-        case ["cd", _] | ["git", "push"] | ["git", "init" | "switch", "-b" | "-c", _]:
+        case (
+            ["cd", _] | ["git", "clone", "PLUMBLINE", _] | ["git", "push"] | ["git", "init" | "switch", "-b" | "-c", _]
+        ):
             pass
         case ["git", "commit", *options] if options[-2:-1] == ["-m"]:
             pass

@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,11 @@ UNTIL_LIMIT_S = 15.0
 
 # Background jobs of a shell ignore SIGINT, and the children of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Messages name `nox`, as for users who have installed it.
+PROGRAMS = tempfile.TemporaryDirectory()
+(Path(PROGRAMS.name) / "nox").symlink_to(Path(sys.executable).parent / "nox")
+os.environ["PATH"] = os.pathsep.join([PROGRAMS.name, os.environ.get("PATH", os.defpath)])
 
 Until = Callable[[Callable[[], object]], None]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plumbline.commands.base import CommandError
 from plumbline.commands.output import say
-from plumbline.project import EXIT_PASS, EXIT_USAGE, nox_command
+from plumbline.project import EXIT_PASS, EXIT_USAGE, noxfile_options
 
 DISTRIBUTION = "pytest-plumbline"
 TEMPLATE = "copier.yml"
@@ -26,7 +26,7 @@ def copy_suite(template: str, *, yes: bool) -> int:
         message = "there is no performance suite here: name the template, as in `plumbline init --template URL`"
         raise CommandError(message, EXIT_USAGE)
     copy = [*_tool("copier"), "copy", *(["--defaults"] if yes else []), *source, "."]
-    nox = [*_tool("nox"), *nox_command().split()[1:], "-s", "init", "--", *(["--yes"] if yes else [])]
+    nox = [*_tool("nox"), *noxfile_options(), "-s", "init", "--", *(["--yes"] if yes else [])]
     for command in copy, nox:
         say(f"> {' '.join(command)}")
         if code := subprocess.run(command, check=False).returncode:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import groupby
@@ -13,6 +14,7 @@ from plumbline.reporting.reasons import Page, code_of, pages, wrapped
 
 EXAMPLE = "plumbline explain count_grown"
 _WIDEST = 100
+_SEE = re.compile(r"\bSee\s+`(\w+)`")  # a page that another one sends to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,9 @@ def run(options: argparse.Namespace) -> int:
         near = difflib.get_close_matches(code_of(name), pages(), n=3)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
         raise CommandError(f"there is no code {name!r}: {guess}`plumbline explain` lists all codes", EXIT_USAGE)
+    found += [
+        page for code in _SEE.findall("".join(page.text for page in found)) if (page := pages()[code]) not in found
+    ]
     texts = (page.text.replace("nox -s", f"{nox_command()} -s") for page in found)
     titles = (f"{page.code} ({page.group.lower()})" for page in found)
     say("\n\n\n".join(f"{title}\n\n{wrapped(text, width)}" for title, text in zip(titles, texts, strict=True)))

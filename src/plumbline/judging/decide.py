@@ -303,9 +303,10 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
 def _failures(results: Results, measured: Iterable[Benchmark]) -> list[Reason]:
     regressed = [benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"]
     counts = [*group_changes(regressed)]
+    grown = [benchmark.key for benchmark in regressed if grown_counts(benchmark)]
     slower: Kind = "slower_than_base" if results.base else "slower_than_baseline"
     return [
-        *([Reason("counts_grown", counts=counts)] if counts else []),
+        *([Reason("counts_grown", subjects=grown, counts=counts)] if counts else []),
         *_about(slower, [benchmark.key for benchmark in regressed if not grown_counts(benchmark)]),
         *_about("budgets_broken", [benchmark.key for benchmark in measured if broken(benchmark)]),
         *_about("tests_failed", [test.key for test in results.tests if test.outcome == "failed"]),

@@ -79,13 +79,12 @@ def budget(result: BudgetResult) -> str:
 
 
 def function(one: FunctionTime) -> str:
-    """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (profile of app)"""
+    """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (profiled in app, which takes longer)"""
     place = f"{one.file}:{one.line}" if one.file else "built-in"
-    before, after = (f"{calls:,.{0 if calls >= 100 else 2}f}" for calls in (one.base_calls, one.head_calls))
-    before, after = (calls.rstrip("0").rstrip(".") if "." in calls else calls for calls in (before, after))
+    before, after = (f"{calls:,.0f}" for calls in (one.base_calls, one.head_calls))
     called = f", {before} → {after} calls" if before != after else ""
     times = f"{duration(one.base_s)} → {duration(one.head_s)}"
-    return f"{place} {one.name}: {times}{called} (profile of {one.where or 'the test'})"
+    return f"{place} {one.name}: {times}{called} (profiled in {one.where or 'the test'}, which takes longer)"
 
 
 def plain(text: str) -> str:

@@ -56,3 +56,11 @@ def test_commands_are_those_of_the_project(nowhere: Path, capsys: pytest.Capture
 
     assert cli.main(["explain", "changed"]) == 0
     assert "`nox -f perf-noxfile.py -s baseline`" in capsys.readouterr().out
+
+
+def test_a_page_that_sends_to_another_one_shows_both(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "counts_grown"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "counts_grown (reasons of a run)" in shown
+    assert "Usual causes: a query inside a loop" in shown

@@ -127,7 +127,10 @@ def test_a_count_that_has_grown_is_a_regression_whatever_the_timings_say(verdict
     [one] = found.benchmarks
     assert one.verdict == "regression"
     assert one.reasons == [GROWN, Reason("no_time_left")]
-    assert (found.exit_code, found.reasons) == (1, [Reason("counts_grown", counts=GROWN.counts)])
+    assert (found.exit_code, found.reasons) == (
+        1,
+        [Reason("counts_grown", subjects=[found.benchmarks[0].key], counts=GROWN.counts)],
+    )
 
 
 def test_a_count_of_an_invalid_benchmark_makes_no_regression() -> None:

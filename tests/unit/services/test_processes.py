@@ -158,12 +158,14 @@ def test_a_process_without_ready_output_is_ready_once_started(start_process: Sta
     start_process("import time; time.sleep(600)").wait_ready(LIMIT_S)
 
 
-def test_a_process_that_exits_before_it_is_ready_is_reported_at_once(start_process: StartProcess) -> None:
+def test_a_process_that_exits_before_it_is_ready_is_reported_at_once(
+    start_process: StartProcess, tmp_path: Path
+) -> None:
     message = failure(start_process("import sys; sys.exit('no such queue')", "ready"))
 
     assert message.startswith("worker is not ready: exited with code 1")
     assert "| no such queue" in message
-    assert "run it by hand" in message
+    assert f"run it by hand: cd {tmp_path} && " in message
 
 
 def test_a_process_that_is_never_ready_fails_at_the_limit(start_process: StartProcess) -> None:
