@@ -47,8 +47,9 @@ class FoundInstall(Struct, frozen=True):
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
-    seen: str = ""
+    seen: str = ""  # of the others
     folder: str = "."  # of pyproject.toml or requirements.txt; if it is another, the suite belongs into that folder
+    python_seen: str = ""
 
 
 class Findings(Struct, frozen=True):

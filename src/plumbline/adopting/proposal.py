@@ -32,7 +32,7 @@ def propose(
     environment can hold the packages of the application and those of Plumbline.
     """
     install = findings.install
-    found = [Proposed("", "python", install.python, install.seen)] if install.python else []
+    found = [Proposed("", "python", install.python, install.python_seen)] if install.python else []
     unused = [name for name in ("redis", "postgres") if name not in findings.services]
     found += [Proposed(name, "backend", "off", "nothing uses it") for name in unused]
     if "redis" in findings.services and not findings.redis_password:

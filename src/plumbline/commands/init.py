@@ -122,7 +122,9 @@ def _best(root: Path, findings: Findings, named: str) -> Proposal:
     if not candidates:
         text = _text_of(root / SUITE / SETTINGS)
         proposed = propose(findings, None)
-        return Proposal(None, with_settings(text, proposed), proposed, Tried())
+        text = with_settings(text, proposed)
+        install_settings(root, _load(text))
+        return Proposal(None, text, proposed, Tried())
     proposals = []
     for application in candidates[:MOST_TRIALS]:
         proposals.append(_tried(root, findings, application))

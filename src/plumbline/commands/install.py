@@ -40,6 +40,9 @@ def install(nox_python: str) -> int:
     except NoBase as error:
         problem = f": {error}\nCorrect that file, or write it again with its tool."
     except InstallError as error:
+        if source and os.environ.get("NOX_CURRENT_SESSION") == "init":  # it installs again, with settings that it finds
+            sys.stderr.write(f"environment: {', '.join(source)} can't be installed yet: init looks for settings\n")
+            return EXIT_INVALID
         problem = f" for {', '.join(source)}:\n{error}\n{next_step(str(error))}" if source else f":\n{error}"
     except OSError as error:
         problem = f": {error}"
@@ -61,7 +64,10 @@ def install_settings(root: Path, settings: Settings) -> None:
     try:
         _install(root, settings, "", source)  # in the Python of this process
     except (InstallError, NoBase, OSError) as error:
-        raise CommandError(f"the environment can't be made for {', '.join(source)}:\n{error}", EXIT_INVALID) from None
+        advice = f"\n{next_step(str(error))}" if source else ""
+        raise CommandError(
+            f"the environment can't be made for {', '.join(source)}:\n{error}{advice}", EXIT_INVALID
+        ) from None
 
 
 def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:

@@ -34,7 +34,8 @@ class TestInstall:
         found = search({**FILES, name: text}).install
 
         assert found.python == python
-        assert found.seen.startswith(f"{name}:" if python else "")
+        assert found.python_seen.startswith(f"{name}:" if python else "")
+        assert ("Plumbline runs on" in found.python_seen) == ("3.9" in text)
 
     def test_a_python_that_this_machine_does_not_have(self, search: Search) -> None:
         assert search({**FILES, "Dockerfile": "FROM python:3.99\n"}).install.python == ""

@@ -5,11 +5,13 @@ from typing import NoReturn
 import pytest
 
 from plumbline.commands import install
+from plumbline.commands.base import CommandError
 from plumbline.comparing.trees import installers
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError
 from plumbline.install import main
 from plumbline.project import SUITE
+from plumbline.settings import Settings
 
 
 @pytest.fixture
@@ -55,6 +57,23 @@ def test_what_cannot_be_installed_is_invalid(
     assert text.startswith("\nthe environment can't be made")
     assert line in text
     assert text.endswith("\nexit code 3\n")
+
+
+@pytest.mark.usefixtures("project")
+def test_init_installs_again_with_settings_that_it_finds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failure before it has looked is no error yet. The one after that ends with advice."""
+
+    def fail(_: object) -> NoReturn:
+        raise InstallError("Failed to build `shop`")
+
+    monkeypatch.setattr(install, "resolve", fail)
+    monkeypatch.setenv("NOX_CURRENT_SESSION", "init")
+    assert install.install("") == 3
+    assert capsys.readouterr().err.startswith("environment: tests/performance/requirements.txt can't be installed yet")
+    with pytest.raises(CommandError, match=r"Failed to build `shop`\nIf the application can't be built, set"):
+        install.install_settings(Path.cwd(), Settings())
 
 
 def test_an_environment_without_plumbline_is_not_made(

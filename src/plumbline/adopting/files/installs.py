@@ -57,12 +57,13 @@ def install(
     )
     return FoundInstall(
         python=pinned,
+        python_seen=pinned_by,
         lock=lock or _lock_of(tree),
         application="dependencies" if application else "auto",
         extras=tuple(extras),
         groups=tuple(groups),
         requirements=tuple(requirements),
-        seen="; ".join(filter(None, dict.fromkeys([pinned_by, asked_by, listed_by, built_by]))),
+        seen="; ".join(filter(None, dict.fromkeys([asked_by, listed_by, built_by]))),
         folder=folder,
     )
 
@@ -103,6 +104,8 @@ def _python(tree: Tree, dockers: list[Docker]) -> tuple[str, str]:
         except InvalidVersion:
             continue
         chosen = ".".join(map(str, max(version, OLDEST_PYTHON).release[:2]))
+        if version < OLDEST_PYTHON:
+            seen += f"; the oldest Python that Plumbline runs on is {OLDEST_PYTHON}"
         is_here = shutil.which(f"python{chosen}") or chosen == ".".join(map(str, sys.version_info[:2]))
         return (chosen, seen) if is_here else ("", "")
     return "", ""
