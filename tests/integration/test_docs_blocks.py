@@ -17,6 +17,7 @@ import testcontainers.core.config
 import yaml
 from packaging.requirements import Requirement
 
+from plumbline.adopting.pipelines import GITLAB, gitlab_include
 from plumbline.comparing.trees.git import TARGETS
 from plumbline.results.files import dump_results
 from plumbline.services import variables
@@ -155,9 +156,11 @@ def check_workflow(block: Block) -> None:
 
 
 def check_gitlab(block: Block) -> None:
-    """It is in the pipeline that comes along, or in the remark at its end."""
+    """It is in the pipeline that comes along, or in the remark at its end, or `init` prints it."""
     files = [ROOT / ".gitlab-ci.yml", ROOT / ".gitlab" / "performance.yml"]
     lines = {line.lstrip("# ") for file in files for line in file.read_text(encoding="utf-8").splitlines()}
+    for folder in re.findall(r"folder: (\S+)/ }", block.text):
+        lines |= {line.strip() for line in gitlab_include({GITLAB: "jobs"}, {}, folder).splitlines()}
     assert {line.strip() for line in block.text.splitlines()[1:]} <= lines
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 
+from plumbline.adopting.benchmarks import route_benchmarks
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import Unavailable
 from plumbline.settings import Settings
@@ -100,9 +100,10 @@ def write_page(project: Project, page: Path) -> None:
             path.write_text(textwrap.dedent(text), encoding="utf-8")
     for block in blocks:
         add(replace(block, text=with_lax_budgets(block.text)), project)
-    if (routes := re.search('"routes=(.*?)"', page.read_text(encoding="utf-8"))) and page.parent.name == "tutorial":
-        example = (ROOT / "template" / SUITE / "test_routes.py.jinja").read_text(encoding="utf-8")
-        project.write("test_routes.py", jinja2.Template(example).render(routes=routes[1]))
+    if page.parent.name == "tutorial" and (
+        routes := re.findall(r"^get\[(\S+)\]", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ):
+        project.write("test_routes.py", route_benchmarks(routes))  # as `init` does
 
 
 def without_nox(words: list[str]) -> list[str]:

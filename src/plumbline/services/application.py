@@ -168,15 +168,13 @@ class Process(LocalService):
 
     def _exited(self, advice: str = "") -> NotReady:
         headline = f"{self.state()}, {time.monotonic() - self._started_s:.1f} s after its start"
-        by_hand = f"read its last output above, or run it by hand: {self._by_hand()}"
+        by_hand = f"read its last output above, or run it by hand {self._by_hand()}"
         return not_ready(self, headline, None, advice or by_hand)
 
     def _by_hand(self) -> str:
-        """Return the command, with the folder that it runs in if that is not the current one."""
-        command = shlex.join(self._command())
-        if self._works_in == Path.cwd():
-            return command
-        return shlex.join(["cd", str(self._works_in)]) + f" && {command}"
+        """Return the folder, the variables and the command that a user needs to repeat this start."""
+        variables = " with the variables of [env]" if self._kept else ""
+        return f"in {self._works_in}{variables}: {shlex.join(self._command())}"
 
     def redact(self, text: str) -> str:
         return self._scrub(text)
