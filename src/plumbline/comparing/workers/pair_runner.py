@@ -276,7 +276,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     servers=servers,
                     prefix=f"perf:{name}:" if "redis" in servers else "",
                     core=None if traces else self._core,
-                    prepare=traces is not None or "postgres" not in servers,
+                    prepare=traces is not None or self._servers.prepares_each(servers),
                     rehearses=traces is not None,
                     app_python=str(worker.side.app.python) if worker.side.app else "",
                     modules=self._sides.modules,

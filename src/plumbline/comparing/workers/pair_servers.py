@@ -104,6 +104,7 @@ class PairServers:
     """The servers of both sides, and the databases of all rounds. Methods raise ComparisonInvalid."""
 
     def __init__(self, settings: Settings, root: Path, core: int | None, backends: Mapping[str, str]) -> None:
+        self._settings = settings
         of_each = servers_of_each(settings)
         overlap = "postgres" not in of_each and not any(one.each_side for one in settings.services.values())
         self.rounds = ROUNDS if overlap else 1
@@ -147,6 +148,17 @@ class PairServers:
         elif self._shared.postgres:
             found["postgres"] = self._shared.postgres.address.with_database(f"perf_{side}_{round_}")
         return found
+
+    def prepares_each(self, servers: Collection[str]) -> bool:
+        """Return whether `prepare` has to run for each worker: it may fill a server whose data is not copied.
+
+        If all data is in files of the tree, such as SQLite's, the next pair's `prepare` would replace them under this
+        pair's application.
+        """
+        settings = self._settings
+        return "postgres" not in servers and bool(
+            settings.services or any(settings.backend_of(name) == "external" for name in SERVERS)
+        )
 
     def make(self, round_: int) -> None:
         """Create the databases of a round again, as copies of the prepared ones if they exist, otherwise empty."""

@@ -318,6 +318,14 @@ def reading(trees: Sides) -> Sides:
     return trees
 
 
+def test_prepare_runs_once_for_each_side_if_its_data_is_in_files(reading: Sides) -> None:
+    """The application of one pair still uses them when the next pair starts."""
+    for side in (reading.base, reading.head):
+        (side.root / "by_prepare.py").write_text("open('data', 'a').write('.')\n")
+    one_pair(reading, SERVED)
+    assert [(side.root / "data").read_text() for side in (reading.base, reading.head)] == [".", "."]
+
+
 @pytest.mark.parametrize(
     ("differing", "affected"),
     [
