@@ -264,8 +264,5 @@ def _first_run(root: Path) -> int:
     results = decide(record, evidence, settings.gate, settings.benchmarks)
     code = report(project, results, html=False, keep=False)
     if code == EXIT_PASS:
-        say(
-            "\nNext: commit these files. From then on, pull requests are compared with their base:"
-            f" {nox_command()} -s ci"
-        )
+        say("\nCommit these files. From then on, each pull request is compared with its base.")
     return code
