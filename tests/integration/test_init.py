@@ -1,5 +1,9 @@
 """`plumbline init` in repositories that know nothing of Plumbline yet."""
 
+import os
+import pty
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,6 +161,43 @@ def test_nothing_is_written_without_consent(begun: Project) -> None:
     assert list(begun.suite.glob("test_*.py")) == []
 
 
+LIBRARY = {"pyproject.toml": '[project]\nname = "pens"\nversion = "1"\n', "pens/__init__.py": "PENS = [1]\n"}
+
+
+def test_the_end_of_the_input_is_no_consent(begun: Project) -> None:
+    write_files(begun.root, LIBRARY)
+    terminal, own = pty.openpty()
+    os.write(terminal, b"\x04")  # Ctrl-D
+    try:
+        command = [sys.executable, "-m", "plumbline", "init"]
+        done = subprocess.run(command, cwd=begun.root, stdin=own, capture_output=True, text=True, check=False)
+    finally:
+        os.close(own)
+        os.close(terminal)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("[y/N] nothing was written\n")
+    assert settings_of(begun) == tomllib.loads(SETTINGS)
+
+
+def test_the_line_ends_of_windows_stay(begun: Project) -> None:
+    (begun.suite / "settings.toml").write_text(SETTINGS, encoding="utf-8", newline="\r\n")
+
+    assert init(begun, LIBRARY, "--yes").code == 0
+
+    text = (begun.suite / "settings.toml").read_bytes()
+    assert b'[redis]\r\nimage = "redis:8-alpine"\r\nbackend = "off"\r\n' in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+
+
+def test_a_test_file_that_is_not_utf_8(begun: Project) -> None:
+    (begun.suite / "test_mine.py").write_bytes("# coding: latin-1\nX = 'ä'\n".encode("latin-1"))
+
+    done = init(begun, {"main.py": "from fastapi import FastAPI\n\napp = FastAPI()\n"}, "--yes")
+
+    assert (done.code, "tests/performance/test_mine.py can't be read" in done.output) == (2, True)
+
+
 def test_an_application_that_fails_at_import(begun: Project) -> None:
     """The cause is shown, with what to do. What was found is written, to be corrected."""
     done = init(begun, {**SHOP, "src/shop/main.py": "from fastapi import FastAPI\n\napp = FastAPI()\n1 / 0\n"}, "--yes")
@@ -184,9 +225,7 @@ def test_several_applications(begun: Project) -> None:
 
 def test_a_library(begun: Project) -> None:
     """Without an application, the import of the package is measured."""
-    files = {"pyproject.toml": '[project]\nname = "pens"\nversion = "1"\n', "pens/__init__.py": "PENS = [1]\n"}
-
-    done = init(begun, files, "--yes")
+    done = init(begun, LIBRARY, "--yes")
 
     assert done.code == 0, done.output
     assert begun.verdicts() == {"test_pens.py::test_import": "new"}

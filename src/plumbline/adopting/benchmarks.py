@@ -1,9 +1,9 @@
 """The starter benchmarks that `plumbline init` writes."""
 
 import ast
+import json
 import keyword
 import pprint
-import re
 from collections.abc import Sequence
 
 from plumbline.adopting.tried import Route
@@ -51,7 +51,7 @@ async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
     """POST the body."""
     async for timer in measure():
         with timer:
-            response = await http_client.post("{path}", json=BODY)
+            response = await http_client.post({path}, json=BODY)
         assert response.is_success
 '''
 
@@ -70,7 +70,7 @@ ROUTES = [
 async def token(http_client: httpx.AsyncClient) -> str:
     """Log in, and return the token. The user has to be in the seed data of `prepare`."""
     pytest.skip("write the login in {file}")
-    response = await http_client.post("{login}", data={{"username": "…", "password": "…"}})
+    response = await http_client.post({login}, data={{"username": "…", "password": "…"}})
     return str(response.json()["access_token"])
 
 
@@ -116,25 +116,37 @@ def with_routes(text: str, routes: Sequence[str]) -> str:
     """Return a test file with these routes at the end of its list ROUTES; unchanged if it has no such list."""
     try:
         statements = ast.parse(text).body
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return text
     for one in statements:
         if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "ROUTES" and isinstance(one.value, ast.List):
-            lines = text.splitlines(keepends=True)
-            kept = "".join(f"    {ast.get_source_segment(text, element)},\n" for element in one.value.elts)
-            lines[one.lineno - 1 : one.end_lineno] = [f"ROUTES = [\n{kept}{_listed(routes)}]\n"]
-            return "".join(lines)
+            lines, new = text.split("\n"), [f"    {quoted(route)}," for route in routes]
+            first, last = one.lineno - 1, one.value.end_lineno or one.lineno
+            if lines[last - 1] == "]" and _ends_with_comma(lines, one.value.elts):
+                lines[last - 1 : last - 1] = new
+            else:
+                kept = [f"    {ast.get_source_segment(text, element)}," for element in one.value.elts]
+                lines[first:last] = ["ROUTES = [", *kept, *new, "]"]
+            return "\n".join(lines)
     return text
+
+
+def _ends_with_comma(lines: Sequence[str], elements: Sequence[ast.expr]) -> bool:
+    if not elements:
+        return False
+    end = elements[-1]
+    line = lines[(end.end_lineno or end.lineno) - 1].encode()
+    return line[end.end_col_offset :].lstrip().startswith(b",")
 
 
 def post_benchmark(route: Route) -> str:
     """Return a test file that measures a POST request with the body that the route documents."""
-    return POST.format(path=_quoted(route.path), body=pprint.pformat(route.body, width=100, sort_dicts=False))
+    return POST.format(path=quoted(route.path), body=pprint.pformat(route.body, width=100, sort_dicts=False))
 
 
 def login_benchmarks(routes: Sequence[str], login: str) -> str:
     """Return a test file with a login to complete, for routes that answer 401 without one."""
-    return LOGIN.format(routes=_listed(routes), login=_quoted(login or "/login"), file=LOGIN_FILE)
+    return LOGIN.format(routes=_listed(routes), login=quoted(login or "/login"), file=LOGIN_FILE)
 
 
 def library_benchmarks(package: str) -> tuple[str, str]:
@@ -145,8 +157,9 @@ def library_benchmarks(package: str) -> tuple[str, str]:
 
 
 def _listed(routes: Sequence[str]) -> str:
-    return "".join(f'    "{_quoted(route)}",\n' for route in routes)
+    return "".join(f"    {quoted(route)},\n" for route in routes)
 
 
-def _quoted(text: str) -> str:
-    return re.sub(r"([\\\"])", r"\\\1", text)
+def quoted(text: str) -> str:
+    """Return a string as Python source."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,17 +1,29 @@
 """Writes settings into the text of `settings.toml`. Its comments and its own settings stay as they are."""
 
-import itertools
+import copy
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from msgspec import Struct
 
 from plumbline.adopting.proposal import Proposed
 
-HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?")
-INSTALL = "install"  # new tables are written above this one and its comment
+INSTALL = ("install",)  # new tables are written above this one and its comment
 OPEN: tuple[Any, ...] = (None, "", [], "auto")  # values that leave a setting open
+COMMENT = re.compile(r"""=\s*(?:""|''|\[\s*\]|"auto"|'auto')(\s*\#.*)$""")  # after such a value
+Path = tuple[str, ...]  # the names of a table and of the tables around it
+
+
+class Statement(Struct, frozen=True):
+    """A header or a setting of a file, which may have several lines."""
+
+    begin: int
+    end: int
+    path: Path
+    is_header: bool
 
 
 def with_settings(text: str, proposed: Iterable[Proposed]) -> str:
@@ -19,29 +31,46 @@ def with_settings(text: str, proposed: Iterable[Proposed]) -> str:
 
     Raises ValueError if the text is too unusual to be edited.
     """
-    wanted = [one for one in proposed if _value(tomllib.loads(text), one) in OPEN]
-    lines = text.splitlines()
-    for one in wanted:
-        _set(lines, one)
-    edited = "\n".join(lines) + "\n"
-    for one in wanted:
-        if _value(_parsed(edited), one) != one.value:
-            where = f"[{one.table}] of " if one.table else ""
-            raise ValueError(f"settings.toml can't be edited as it is written: add to {where}it: {_line(one)}")
-    return edited
+    before = text.removesuffix("\n").split("\n")
+    lines, by_hand = before, list[str]()
+    for one in proposed:
+        document = _parsed(lines)
+        if _value(document, one) not in OPEN:
+            continue
+        edited = [*lines]
+        _set(edited, one)
+        if _parsed(edited) == _with_value(document, one):
+            lines = edited
+        else:
+            by_hand.append(f"{_line(one)}, in [{one.table}]" if one.table else _line(one))
+    if by_hand:
+        raise ValueError("settings.toml can't be edited as it is written: add to it " + "; ".join(by_hand))
+    return "\n".join(lines) + "\n" if lines != before else text
 
 
-def _parsed(text: str) -> dict[str, Any]:
-    """Return the settings, {} if an edit has made them invalid."""
+def _parsed(lines: Iterable[str]) -> dict[str, Any] | None:
+    """Return the settings, None if an edit has made them invalid."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads("\n".join(lines) + "\n")
     except tomllib.TOMLDecodeError:
-        return {}
+        return None
+
+
+def _path(one: Proposed) -> Path:
+    return tuple(filter(None, one.table.split(".")))
 
 
 def _value(document: Any, one: Proposed) -> Any:
-    for part in filter(None, [*one.table.split("."), one.key]):
+    for part in (*_path(one), one.key):
         document = document.get(part) if isinstance(document, dict) else None
+    return document
+
+
+def _with_value(document: Any, one: Proposed) -> Any:
+    table = document = copy.deepcopy(document)
+    for part in _path(one):
+        table = table.setdefault(part, {})
+    table[one.key] = one.value
     return document
 
 
@@ -51,45 +80,58 @@ def _line(one: Proposed) -> str:
 
 
 def _set(lines: list[str], one: Proposed) -> None:
-    begin, end = _lines_of(lines, one.table)
-    if begin < 0:
-        at = _before_comment(lines, _lines_of(lines, INSTALL)[0])
-        lines[at:at] = ["", f"[{one.table}]", _line(one)] if at == len(lines) else [f"[{one.table}]", _line(one), ""]
+    table = _path(one)
+    statements = [*_statements(lines)]
+    for each in statements:
+        if not each.is_header and each.path == (*table, one.key):
+            comment = COMMENT.search(lines[each.begin])
+            lines[each.begin : each.end] = [_line(one) + (comment[1] if comment else "")]
+            return
+    headers = [each for each in statements if each.is_header]
+    if table and table not in [each.path for each in headers]:
+        at = _before_comment(lines, next((each.begin for each in headers if each.path == INSTALL), -1))
+        new = [f"[{one.table}]", _line(one)]
+        lines[at:at] = ["", *new] if at == len(lines) else [*new, ""]
         return
-    key = re.compile(rf"\s*[\"']?{re.escape(one.key)}[\"']?\s*=")
+    begin = next((each.end for each in headers if each.path == table), 0)
+    end = next((each.begin for each in headers if each.begin >= begin), len(lines))
+    inside = [each for each in statements if begin <= each.begin < end]
     example = re.compile(rf"\s*#\s*{re.escape(one.key)}\s*=")
     for number in range(begin, end):
-        if key.match(lines[number]):
-            comment = re.search(r"\s*#[^\"']*$", lines[number])
-            lines[number] = _line(one) + (comment[0] if comment else "")
-            return
-    for number in range(begin, end):
-        if example.match(lines[number]):
+        if example.match(lines[number]) and not any(each.begin <= number < each.end for each in inside):
             lines[number] = _line(one)
             return
-    last = max((number for number in range(begin, end) if _is_setting(lines[number])), default=begin - 1)
-    lines.insert(last + 1, _line(one))
+    lines.insert(inside[-1].end if inside else begin, _line(one))
 
 
-def _lines_of(lines: list[str], table: str) -> tuple[int, int]:
-    """Return the numbers of the first line in a table and of the line after it; (-1, -1) if there is no such table."""
-    headers = [(number, found[1]) for number, line in enumerate(lines) if (found := HEADER.fullmatch(line))]
-    starts = [(-1, ""), *headers, (len(lines), None)]
-    for (number, name), (after, _) in itertools.pairwise(starts):
-        if name == table:
-            return number + 1, after
-    return -1, -1
+def _statements(lines: list[str]) -> Iterator[Statement]:
+    table: Path = ()
+    begin = 0
+    for number, line in enumerate(lines):
+        if begin == number and (not line.strip() or line.lstrip().startswith("#")):
+            begin += 1
+            continue
+        if (found := _parsed(lines[begin : number + 1])) is None:
+            continue  # the value ends at a later line
+        path, is_header = _first_path(found), lines[begin].lstrip().startswith("[")
+        table = path if is_header else table
+        yield Statement(begin, number + 1, table if is_header else (*table, *path), is_header)
+        begin = number + 1
 
 
-def _before_comment(lines: list[str], first: int) -> int:
-    """Return the number of the line at which a table's header begins, or its comment; the end if there is no table."""
-    if first < 0:
+def _first_path(found: Any) -> Path:
+    """Return the names of the only setting or table. An array of tables has a name that no other has."""
+    path = []
+    while isinstance(found, dict) and len(found) == 1:
+        [(name, found)] = found.items()
+        path.append(name)
+    return (*path, "") if found == [{}] else tuple(path)
+
+
+def _before_comment(lines: list[str], header: int) -> int:
+    """Return the number of the line at which a comment above a header begins; the end if there is no header."""
+    if header < 0:
         return len(lines)
-    at = first - 1
-    while at > 0 and lines[at - 1].startswith("#"):
-        at -= 1
-    return at
-
-
-def _is_setting(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")
+    while header > 0 and lines[header - 1].startswith("#"):
+        header -= 1
+    return header

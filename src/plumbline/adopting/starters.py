@@ -1,6 +1,5 @@
 """Which starter benchmarks an application gets, by what it answered."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ def starters(
     if application is None:
         return {} if existing else _of_library(root)
     measured = "\n".join(existing.values())
-    new = [path for path in _answering(tried, {200}) if json.dumps(path) not in measured][:MOST_ROUTES]
+    new = [path for path in _answering(tried, {200}) if benchmarks.quoted(path) not in measured][:MOST_ROUTES]
     found: dict[str, str] = {}
     if new and ROUTES_FILE in existing:
         found[ROUTES_FILE] = benchmarks.with_routes(existing[ROUTES_FILE], new)
@@ -42,7 +41,9 @@ def starters(
 
 def _answering(tried: Tried, statuses: set[int]) -> list[str]:
     def is_own(one: Answer) -> bool:
-        return one.route.method == "GET" and not OF_FRAMEWORKS.match(one.route.path)
+        # A client with a base URL takes what follows // for another host.
+        path = one.route.path
+        return one.route.method == "GET" and not OF_FRAMEWORKS.match(path) and not path.startswith("//")
 
     return [one.route.path for one in tried.answers if one.status in statuses and is_own(one)]
 

@@ -33,6 +33,7 @@ from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS, SUITE, find_project, nox_command
+from plumbline.results.files import write_whole
 from plumbline.settings import Settings
 from plumbline.settings_file import load_settings
 
@@ -82,6 +83,9 @@ def run(options: argparse.Namespace) -> int:
     say("\n".join([*_summary(proposal), *_remarks(findings)]))
     if changes and not _agreed(changes, yes=options.yes):
         return EXIT_PASS
+    for file in changes:
+        if file.exists() and not os.access(file, os.W_OK):
+            raise CommandError(f"{os.path.relpath(file)} is read-only: nothing was written", EXIT_USAGE)
     for file, text in changes.items():
         _write(file, text)
     if hint:
@@ -107,8 +111,8 @@ def _pipelines(root: Path) -> tuple[dict[Path, str | None], str]:
 def _write(file: Path, text: str | None) -> None:
     """Write a file. None removes it, and the folders that are empty then."""
     if text is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        has_crlf = file.is_file() and b"\r\n" in file.read_bytes()
+        write_whole(file, text.replace("\n", "\r\n") if has_crlf else text)
         return
     file.unlink()
     with contextlib.suppress(OSError):
@@ -183,7 +187,11 @@ def _load(text: str) -> Settings:
 
 
 def _text_of(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.is_file() else ""
+    """Return the text of a file, "" if there is none. Raises CommandError."""
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{os.path.relpath(file)} can't be read: {error}", EXIT_USAGE) from None
 
 
 def _name(application: FoundApplication) -> str:
@@ -243,8 +251,9 @@ def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise CommandError("nothing was written: run this in a terminal, or with --yes", EXIT_USAGE)
     files = "this file" if len(changes) == 1 else f"these {len(changes)} files"
-    if input(f"\nWrite {files}? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input(f"\nWrite {files}? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
     say("nothing was written")
     return False
 

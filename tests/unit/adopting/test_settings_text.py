@@ -86,9 +86,50 @@ def test_again_nothing_changes() -> None:
     assert with_settings(once, proposed) == once
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'prepare = [\n  ["z"],\n  ["b"]\n]\n[env]\n[install]\nextras = [\n]\n',
+        '[env]\nX = """\n[app]\nasgi = ""\n# A = 1\n"""\n[install]\n',
+        "[env]\n[[other]]\nb = 2\n",
+        '["env"]\nB = "1"',
+        '[env]\nB = "a\u2028b"\n[app]\n[app.env]\nasgi = ""\n',
+        "",
+    ],
+)
+def test_unusual_text(text: str) -> None:
+    """Values of several lines, arrays of tables, quoted names: nothing but the proposed settings changes."""
+    values = {"app": {"asgi": "m:app"}, "env": {"A": "x"}, "install": {"extras": ["web"]}, "python": "3.12"}
+    tables = [(table, value) for table, value in values.items() if isinstance(value, dict)]
+    proposed = [Proposed(table, key, value) for table, each in tables for key, value in each.items()]
+
+    edited = tomllib.loads(with_settings(text, [*proposed, Proposed("", "python", "3.12")]))
+
+    expected = tomllib.loads(text)
+    for table, each in tables:
+        expected[table] = {**expected.get(table, {}), **each}
+    assert edited == {**expected, "python": "3.12"}
+
+
+def test_comments_stay() -> None:
+    text = 'python   =   ""   # it\'s "open"\n[ install ]  # those of #1\n\textras=[]# don\'t\n'
+
+    edited = with_settings(text, [Proposed("", "python", "3.12"), Proposed("install", "extras", ["web"])])
+
+    assert edited == 'python = "3.12"   # it\'s "open"\n[ install ]  # those of #1\nextras = ["web"]# don\'t\n'
+
+
 def test_text_that_cannot_be_edited() -> None:
-    with pytest.raises(ValueError, match=r"add to \[redis\] of it: backend = .off."):
-        with_settings('redis = { image = "x" }\n', [Proposed("redis", "backend", "off")])
+    """The error has each setting that must be written by hand."""
+    text = 'redis = { image = "x" }\napp.factory = true\n'
+    proposed = [
+        Proposed("redis", "backend", "off"),
+        Proposed("", "python", "3.12"),
+        Proposed("app", "asgi", "a:b"),
+    ]
+
+    with pytest.raises(ValueError, match=r"add to it backend = .off., in \[redis\]; asgi = .a:b., in \[app\]$"):
+        with_settings(text, proposed)
 
 
 def test_the_settings_of_this_repository() -> None:

@@ -43,6 +43,26 @@ def test_new_routes_are_added(tmp_path: Path) -> None:
     assert found[ROUTES_FILE].endswith("\n# mine\n")
 
 
+def test_unusual_paths(tmp_path: Path) -> None:
+    """They are written as Python source, and known again. A path that a client takes for a host is left out."""
+    paths = ["/größe", "/new\nline", "/100%", "/a{b", "/em😀", "/a\u2028b"]
+    seen = tried(*(("GET", path, 200) for path in [*paths, "//host/x"]))
+    [text] = starters(tmp_path, SHOP, seen, {}).values()
+
+    again = starters(tmp_path, SHOP, tried(*(("GET", path, 200) for path in [*paths, "/b"])), {ROUTES_FILE: text})
+
+    assert routes_in(text) == paths
+    assert routes_in(again[ROUTES_FILE]) == [*paths, "/b"]
+
+
+def test_comments_in_the_list_stay(tmp_path: Path) -> None:
+    text = 'ROUTES = [\n    "/a",  # slow\n    # "/b": another team\'s\n]\n'
+
+    found = starters(tmp_path, SHOP, tried(*(("GET", path, 200) for path in ("/a", "/b", "/c"))), {ROUTES_FILE: text})
+
+    assert found[ROUTES_FILE] == text.replace("]", '    "/c",\n]')
+
+
 def test_a_file_without_routes_stays(tmp_path: Path) -> None:
     for text in "x = 1\n", "ROUTES = load()\n", "def broken(\n":
         assert starters(tmp_path, SHOP, tried(("GET", "/new", 200)), {ROUTES_FILE: text}) == {ROUTES_FILE: text}
