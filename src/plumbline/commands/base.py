@@ -99,6 +99,14 @@ def this_project() -> Project:
     return project
 
 
+def text_of(file: Path) -> str:
+    """Return the text of a file, "" if there is none. Raises CommandError."""
+    try:
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{os.path.relpath(file)} can't be read: {error}", EXIT_USAGE) from None
+
+
 def documented_exit(command: Callable[[], int]) -> int:
     """Run a command. Print any error, and return its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

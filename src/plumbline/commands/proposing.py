@@ -1,0 +1,159 @@
+"""What `plumbline init` proposes: it tries each application that it has found until one starts."""
+
+import json
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from plumbline.adopting.find import find
+from plumbline.adopting.findings import Findings, FoundApplication
+from plumbline.adopting.proposal import Proposed, propose
+from plumbline.adopting.settings_text import with_settings
+from plumbline.adopting.trial import try_application
+from plumbline.adopting.tried import Answer, Tried
+from plumbline.commands.base import CommandError, text_of
+from plumbline.commands.install import install_settings
+from plumbline.commands.output import say
+from plumbline.project import EXIT_USAGE, SETTINGS, SUITE
+from plumbline.settings import Settings
+from plumbline.settings_file import load_settings
+
+MOST_TRIALS = 3  # applications that are tried until one starts
+MOST_ROUNDS = 5  # trials of one application: a failure may name variables that it needs
+MOST_SHOWN = 5  # routes that were not asked
+PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
+SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
+
+
+class Proposal(Struct, frozen=True):
+    """What is proposed for one application, and how far it came with that."""
+
+    application: FoundApplication | None
+    settings: str  # the text of settings.toml
+    proposed: list[Proposed]
+    tried: Tried
+    findings: Findings
+
+
+def proposal_for(root: Path, named: str) -> Proposal:
+    """Return the proposal for the first application that starts, or for the likeliest one if none does.
+
+    `named` is the application to take, "" to find it. Raises CommandError.
+    """
+    findings = find(root)
+    try:
+        return _best(root, findings, named)
+    except ValueError as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
+
+
+def _best(root: Path, findings: Findings, named: str) -> Proposal:
+    candidates = _candidates(root, findings, named)
+    if not candidates:
+        text = text_of(root / SUITE / SETTINGS)
+        proposed = propose(findings, None)
+        text = with_settings(text, proposed)
+        install_settings(root, _load(text))
+        return Proposal(None, text, proposed, Tried(), findings)
+    proposals = []
+    for application in candidates[:MOST_TRIALS]:
+        proposals.append(_tried(root, findings, application))
+        if not proposals[-1].tried.failed:
+            return proposals[-1]
+        say(f"{_name(application)} did not start: {proposals[-1].tried.message.partition(chr(10))[0]}")
+    return proposals[0]
+
+
+def _candidates(root: Path, findings: Findings, named: str) -> list[FoundApplication]:
+    """Return the applications to try: the named one, or that of the settings, or those found."""
+    app: dict[str, Any] = tomllib.loads(text_of(root / SUITE / SETTINGS)).get("app", {})
+    kind = next((key for key in SERVED if app.get(key)), "")
+    if not named and not kind:
+        return [*findings.applications]
+    target = named or app[kind]
+    if same := [one for one in findings.applications if target in (one.target, [*one.command])]:
+        return same[:1]
+    if kind == "command" and not named:
+        return [FoundApplication("command", "", ".", "", SETTINGS, command=tuple(target))]
+    kind = kind if not named else "wsgi" if "wsgi" in target else "asgi"
+    seen = "--app" if named else SETTINGS
+    return [FoundApplication("wsgi" if kind == "wsgi" else "asgi", target, app.get("directory", "."), "", seen)]
+
+
+def _tried(root: Path, findings: Findings, application: FoundApplication) -> Proposal:
+    """Try an application with the proposed settings. Variables that it says to lack get a value."""
+    text = text_of(root / SUITE / SETTINGS)
+    variables: dict[str, str] = {}
+    own, tried = False, Tried()
+    for _ in range(MOST_ROUNDS):
+        proposed = propose(findings, application, variables=variables, own_environment=own)
+        settings = _load(with_settings(text, proposed))
+        try:
+            install_settings(root, settings)
+        except CommandError:
+            if own or settings.app is None or settings.app.has_own_environment:
+                raise
+            own = True
+            continue
+        say(f"trying {_name(application)} on servers of its own")
+        tried = try_application(settings, root, health_paths=findings.health_paths, examples=True)
+        lacking = {name: PLACEHOLDER for name in tried.missing_variables if name not in settings.env}
+        if not lacking:
+            break
+        variables |= lacking
+    proposed = propose(findings, application, health_path=tried.health_path, variables=variables, own_environment=own)
+    return Proposal(application, with_settings(text, proposed), proposed, tried, findings)
+
+
+def _load(text: str) -> Settings:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SETTINGS
+        path.write_text(text, encoding="utf-8")
+        return load_settings(path)
+
+
+def _name(application: FoundApplication) -> str:
+    return application.target or " ".join(application.command)
+
+
+def summary(proposal: Proposal) -> list[str]:
+    """Return what was found, with where it was seen, and what happened when it ran."""
+    lines = ["", "found:"]
+    if proposal.application is None:
+        lines.append("  no application: the starter benchmark measures the package")
+    seen = ""
+    for one in proposal.proposed:
+        name = f"[{one.table}] {one.key}" if one.table else one.key
+        lines.append(f"  {name} = {json.dumps(one.value, ensure_ascii=False)}")
+        if one.seen and one.seen != seen:
+            lines.append(f"      {one.seen}")
+        seen = one.seen
+    tried = proposal.tried
+    if proposal.application and not tried.failed:
+        answered = [one for one in tried.answers if one.is_success]
+        lines += [
+            "",
+            f"tried: {_name(proposal.application)} starts, and {len(answered)} of {len(tried.answers)} routes answer",
+        ]
+        lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
+        lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
+    return [*lines, *_remarks(proposal.findings)]
+
+
+def _remarks(findings: Findings) -> list[str]:
+    """Return what was found that `init` leaves to the user."""
+    lines = [
+        f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
+        for name in findings.other_services
+    ]
+    if (folder := findings.install.folder) != ".":
+        lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
+    return ["", "not covered:", *lines] if lines else []
+
+
+def _answer(one: Answer) -> str:
+    said = ": ".join(filter(None, [str(one.status or "no answer"), one.error]))
+    return f"{one.route.method} {one.route.path}  {said}"
