@@ -129,6 +129,9 @@ class Settings(BaseSettings):
     origins: list[str]
     mode: Mode
     level: Literal["high", "low"]
+    levels: list[Literal["high", "low"]]
+    ports: set[int]
+    limits: dict[str, int]
     optional: str | None = None
 """,
         )
@@ -144,6 +147,9 @@ class Settings(BaseSettings):
             "ORIGINS": "[]",
             "MODE": "local",
             "LEVEL": "high",
+            "LEVELS": "[]",
+            "PORTS": "[]",
+            "LIMITS": "{{}}",
         }
 
     def test_pydantic_1(self, search: Search) -> None:

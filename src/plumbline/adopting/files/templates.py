@@ -98,6 +98,10 @@ def harmless(read: Read, example: str) -> str:
     if example and not REFUSED.fullmatch(example) and "$" not in example and "{{" not in example:
         return _braced(example)
     name, kind = read.name, read.kind
+    if read.is_json or re.search(r"\b(list|List|json|dict|Dict)\b", kind):
+        if not read.is_json:
+            return "localhost"
+        return "{{}}" if re.match(r"dict|Dict", kind) else "[]"
     if read.choices:
         return next((one for one in read.choices if LOCAL_MODE.fullmatch(one)), read.choices[0])
     if re.search(r"\bbool\b", kind):
@@ -106,10 +110,6 @@ def harmless(read: Read, example: str) -> str:
         ("_PORT", "_SECONDS", "_MINUTES")
     ):
         return "8000" if name.endswith("PORT") else "60"
-    if read.is_json or re.search(r"\b(list|List|json|dict|Dict)\b", kind):
-        if not read.is_json:
-            return "localhost"
-        return "{{}}" if re.search(r"dict|Dict", kind) else "[]"
     if "Email" in kind or re.search(r"E?MAIL$|E?MAIL_(FROM|ADDRESS)|SUPERUSER$", name):
         return "plumbline@example.com"
     if name.endswith("ADMIN_URL"):  # a path, in cookiecutter-django
