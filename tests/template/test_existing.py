@@ -15,7 +15,7 @@ from tests.support.repository import Repository
 
 from .copies import Copy, copy, write_files
 
-THEIR_TOOLS = ("anyio>=4", "mypy>=1.18", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
+THEIR_TOOLS = ("anyio>=4", "flake8>=7", "mypy>=1.18", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
 LIMIT_S = 300.0
 
 
@@ -160,6 +160,7 @@ FILES = {
     "scripts/deploy.py": 'print("deployed")\n',
     "scripts/__init__.py": "",
     ".gitignore": ".nox/\n.venv/\n.coverage\ncoverage.json\n__pycache__/\n*.egg-info/\n",
+    "tox.ini": "[tox]\nskipsdist = true\n",
     ".gitlab-ci.yml": "deploy:\n  script: [python -m scripts.deploy]\n",
 }
 
@@ -215,6 +216,7 @@ class Found:
     ruff: str
     ruff_format: str
     mypy: str
+    flake8: str
 
 
 def own_tools(theirs: Copy) -> Found:
@@ -225,15 +227,16 @@ def own_tools(theirs: Copy) -> Found:
     ruff = run(".venv/bin/ruff", "check", "--output-format=concise", cwd=theirs.root, code=None).output
     ruff_format = run(".venv/bin/ruff", "format", "--diff", "--quiet", cwd=theirs.root, code=None).output
     mypy = run(".venv/bin/mypy", cwd=theirs.root, code=None).output
+    flake8 = run(".venv/bin/flake8", "--exclude=.venv,.nox", cwd=theirs.root, code=None).output
     [passed] = re.findall(r"\d+ passed[^=]*(?= in )", pytest)
     [ran] = re.findall(r"Ran \d+ tests?", unittest)
-    return Found(passed, covered, ran, ruff, ruff_format, re.sub(r"checked \d+ source files", "", mypy))
+    return Found(passed, covered, ran, ruff, ruff_format, re.sub(r"checked \d+ source files", "", mypy), flake8)
 
 
 def add_by_hand(theirs: Copy, printed: str) -> None:
     """Add the lines that are printed after copying to the files that the message names."""
     parts = re.findall(r"^Add to (\S+?)[,:].*\n\n((?:    .*\n|\n)+)", printed, re.MULTILINE)
-    assert [name for name, _ in parts] == [".gitignore", ".gitlab-ci.yml", "pyproject.toml"]
+    assert [name for name, _ in parts] == [".gitignore", ".gitlab-ci.yml", "pyproject.toml", "tox.ini"]
     for name, lines in parts:
         text = re.sub(r"^    ", "", lines, flags=re.MULTILINE).rstrip() + "\n"
         path = theirs.root / name
@@ -264,9 +267,9 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     assert not {"conftest.py", "noxfile.py", "tests/__init__.py", "tests/sample_service/app.py"} & added
     assert not [name for name in added if re.search("test_(redis|postgres)_", name)]
 
-    # What is added by hand is for mypy and coverage alone.
+    # What is added by hand is for mypy, coverage and flake8 alone.
     now = own_tools(theirs)
-    assert replace(now, covered=found.covered, mypy=found.mypy) == found
+    assert replace(now, covered=found.covered, mypy=found.mypy, flake8=found.flake8) == found
     add_by_hand(theirs, done.output)
     assert own_tools(theirs) == found
     assert "perf-results/" in theirs.git("check-ignore", "perf-results/")
@@ -294,6 +297,7 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     assert "nox -f perf-noxfile.py -s ci" in done.output
 
 
+@pytest.mark.timeout(600)
 def test_a_repository_whose_tests_are_a_package(theirs: Copy, template: Repository) -> None:
     """The user's tools find the same as before."""
     (theirs.root / "tests" / "__init__.py").touch()

@@ -12,8 +12,10 @@ from plumbline.adopting.tried import Answer, Tried
 MOST_ROUTES = 20
 NO_PACKAGES = {"tests", "test", "docs", "examples", "scripts", "build", "dist"}
 # Pages that frameworks add: their time is not that of the application.
-OF_FRAMEWORKS = re.compile(r"/(docs|redoc|openapi|schema|swagger|static|admin|__debug__|metrics)(?![\w-])")
-LOGIN_NAMES = ("token", "login", "jwt/create", "sign-in", "signin")
+OF_FRAMEWORKS = re.compile(
+    r"/(docs|redoc|openapi|schema|swagger|static|admin|__debug__|metrics)(?![\w-])|.*/(openapi|swagger)\.(json|ya?ml)$"
+)
+LOGIN_NAMES = ("token", "jwt/login", "login", "jwt/create", "sign-in", "signin")
 
 
 def starters(

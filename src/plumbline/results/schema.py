@@ -231,7 +231,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
-    functions: Sequence[FunctionTime] = []  # of a regression: functions that got slower, the slowest first
+    functions: Sequence[FunctionTime] = []  # of a regression: functions that got slower, the most telling first
     budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict
     warnings: Sequence[str] = []  # texts that do not change the verdict

@@ -83,7 +83,7 @@ def _part(profile: Profile, number: int) -> list[Seen]:
 
 
 def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
-    """Return the functions that take more time in head, the slowest first. None if a profile is missing."""
+    """Return the functions that take more time in head, the most telling first. None if a profile is missing."""
     profiles = {side: folder / side / digest(key) for side in ("base", "head")}
     timed = {side: _read(at / "test.json") for side, at in profiles.items()}
     operations = {side: profile.operations for side, profile in timed.items()}
@@ -111,13 +111,23 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     elif is_served:  # the test waits for the application
         waiting = [one for one in waiting if one.where]
     least_s = LEAST_SHARE * max(worst_s, change_s)
-    shown = [one for one in [*working, *waiting] if one.head_s - one.base_s >= least_s]
+    shown = [
+        one for one in [*sorted(working, key=_telling, reverse=True), *waiting] if one.head_s - one.base_s >= least_s
+    ]
     if any(one in waiting for one in shown) and not any(one.own for one in shown):
         # The time of a coroutine is without its waiting. So show those that are called or continued more often.
         shown = [
             one for one in working if one.own and one.where and one.head_calls > MORE_CALLS * one.base_calls
         ] + shown
     return shown[:MOST_SHOWN]
+
+
+def _telling(function: FunctionTime) -> float:
+    """Return how well a function explains a slow-down: by its growth, and by the growth's share of its time.
+
+    The times of functions include what they call. So a new function comes before those that call it.
+    """
+    return (function.head_s - function.base_s) ** 2 / function.head_s
 
 
 def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, waits: bool) -> _Times:

@@ -113,6 +113,18 @@ def test_what_waits_is_shown_only_if_nothing_explains_the_slow_down(
     assert slower_by(tmp_path, "app", ("items", "/copies/{side}/shop.py", explained_s), (POLL, "", 0.009)) == found
 
 
+def test_a_new_function_comes_before_those_that_call_it(tmp_path: Path) -> None:
+    """Their growth is the same, or a little larger."""
+    tree = "/copies/{side}/shop.py"
+    for side in ("base", "head"):
+        more_s, file = (0.4 if side == "head" else 0.0), tree.format(side=side)
+        seen = [Seen("handler", file, 1, 10, 0.0, 0.2 + more_s * 1.1), Seen("page", file, 9, 10, 0.0, 0.1 + more_s)]
+        new = [Seen("count", file, 19, 400, 0.0, more_s)] if more_s else []
+        written(tmp_path / side, "app", [*seen, *new])
+        written(tmp_path / side, "test", [], 10)
+    assert [one.name for one in slower_functions(KEY, tmp_path, TREES)] == ["count", "page", "handler"]
+
+
 def test_coroutines_that_wait_more_often_are_shown(tmp_path: Path) -> None:
     """Their time is without their waiting. A function with the same number of calls does not explain the waiting."""
     tree = "/copies/{side}/shop.py"
