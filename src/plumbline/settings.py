@@ -117,7 +117,7 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
     env: dict[str, str] = {}
     #: Seconds until it has to be ready.
-    ready_limit_s: Positive = 20.0
+    ready_limit_s: Positive = 60.0
     #: `own` runs the application, `prepare` and the processes in a separate environment, which is made from the lock
     #: file. Use it if no environment can hold their packages and those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
@@ -168,7 +168,7 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: A text in its output that means that it is ready. Without a text, it counts as ready when it has started.
     ready_output: str = ""
     #: Seconds until it has to be ready.
-    ready_limit_s: Positive = 20.0
+    ready_limit_s: Positive = 60.0
 
 
 class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import psutil
 
 from plumbline.processes import printable
 from plumbline.services.address import Address
-from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
+from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, Service, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.guard import Guard
@@ -111,7 +111,8 @@ class Process(LocalService):
                     self._child.wait(max(POLL_S, time.monotonic() - began_s))
             touched |= self.check_connections()
             if self.running():
-                raise not_ready(self, f"still running after {limit_s:g} s", None, "read its last output above")
+                headline = f"still running after {limit_s:g} s: {shlex.join(self._command())}"
+                raise not_ready(self, headline, None, Service.advice_at_limit)
             if self._child.returncode:
                 raise self._exited()
             return touched

@@ -280,8 +280,9 @@ def test_output_of_prepare_cannot_control_a_terminal(tmp_path: Path, run: Servic
 def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: ServiceRun) -> None:
     source = "import time; print('locked', flush=True); time.sleep(601)"
 
-    with pytest.raises(NotReady, match=r"still running after 0\.5 s"):
+    with pytest.raises(NotReady, match=r"still running after 0\.5 s: \S*python -c ") as caught:
         run_prepare(["python", "-c", source], tmp_path, 0.5, run)
+    assert "or raise ready_limit_s in settings.toml" in str(caught.value)
 
     alive = [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
     assert not [child for child in alive if source in child.cmdline()]
