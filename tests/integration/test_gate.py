@@ -530,7 +530,11 @@ def test_the_last_results_are_rendered_again_with_their_exit_code(slower: Ran) -
 
     assert done.code == 1, done.output
     assert f"REGRESSION: slower than the baseline: {ADDITION}" in done.output
-    assert slower.project.results() == before
+    # Within a session another Nox may be on PATH.
+    after, before = (
+        json.loads(json.dumps(one).replace("uvx nox", "nox")) for one in (slower.project.results(), before)
+    )
+    assert after == before
 
 
 def test_without_results_there_is_nothing_to_render(recorded: Project) -> None:
