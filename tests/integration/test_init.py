@@ -198,6 +198,20 @@ def test_a_test_file_that_is_not_utf_8(begun: Project) -> None:
     assert (done.code, "tests/performance/test_mine.py can't be read" in done.output) == (2, True)
 
 
+def test_an_application_that_is_not_tried(begun: Project) -> None:
+    """The run lacks a server. Variables that [app.env] sets are not proposed."""
+    services = '[services.broker]\nimage = "broker"\nport = 5672\n[app]\nasgi = "main:app"\n[app.env]\nBROKER = "{broker.host}"\n'
+    begun.write("settings.toml", SETTINGS + services)
+    main = "import os\n\nfrom fastapi import FastAPI\n\nBROKER = os.environ['BROKER']\napp = FastAPI()\n"
+
+    write_files(begun.root, {"main.py": main})
+    nowhere = {"DOCKER_HOST": "unix:///nowhere", "PERF_SERVICES": "embedded"}
+    done = begun.own_python("-m", "plumbline", "init", "--yes", **nowhere)
+
+    assert (done.code, "not tried: main:app: it needs broker: no Docker engine" in done.output) == (3, True)
+    assert settings_of(begun)["env"] == {}
+
+
 def test_an_application_that_fails_at_import(begun: Project) -> None:
     """The cause is shown, with what to do. What was found is written, to be corrected."""
     done = init(begun, {**SHOP, "src/shop/main.py": "from fastapi import FastAPI\n\napp = FastAPI()\n1 / 0\n"}, "--yes")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
@@ -44,6 +45,8 @@ def proposal_for(root: Path, named: str) -> Proposal:
     `named` is the application to take, "" to find it. Raises CommandError.
     """
     findings = find(root)
+    own = tomllib.loads(text_of(root / SUITE / SETTINGS)).get("app", {}).get("env", {})
+    findings = replace(findings, variables=tuple(one for one in findings.variables if one.name not in own))
     try:
         return _best(root, findings, named)
     except ValueError as error:
@@ -132,7 +135,9 @@ def summary(proposal: Proposal) -> list[str]:
             lines.append(f"      {one.seen}")
         seen = one.seen
     tried = proposal.tried
-    if proposal.application and not tried.failed:
+    if proposal.application and (why := tried.skipped.get("app")):
+        lines += ["", f"not tried: {_name(proposal.application)}: {why}"]
+    elif proposal.application and not tried.failed:
         answered = [one for one in tried.answers if one.is_success]
         lines += [
             "",

@@ -20,7 +20,7 @@ from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.guard import Guard
 from plumbline.services.run import ServiceRun
-from plumbline.services.serving import advice_at_exit, command_of, is_listening, listening_on, says_port_taken
+from plumbline.services.serving import advice_at_exit, command_of, listening_on, says_port_taken
 from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
@@ -215,15 +215,32 @@ class Application(Process):
         return says_port_taken(self._output(LOG_TAIL_BYTES), self.address.port)
 
     def probe(self, limit_s: float) -> str:
-        probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
         try:
-            found = [one for process in self._processes() for one in process.net_connections("tcp")]
-            ours = any(is_listening(one, self.address.port) for one in found)
+            probe_http(f"{self.address.url}/{self._settings.health_path.removeprefix('/')}", limit_s)
+        except Exception:
+            self._check_port()
+            raise
+        try:
+            ours = self.address.port in self._ports()
         except psutil.Error as error:
             ours = isinstance(error, psutil.AccessDenied)  # this user may not look: assume so
         if not ours:
             raise NotYet(f"another process answers on port {self.address.port}")
         return ""
+
+    def _check_port(self) -> None:
+        """Raise NotYet if its command listens on other ports only."""
+        ports = set[int]()
+        with contextlib.suppress(psutil.Error):
+            ports = self._ports()
+        if self._settings.command and ports and self.address.port not in ports:
+            found = ", ".join(map(str, sorted(ports)))
+            raise NotYet(f"it listens on port {found}, not on {self.address.port}: give `command` of [app] {{port}}")
+
+    def _ports(self) -> set[int]:
+        """Return the ports on which its processes listen. Raises psutil.Error."""
+        found = [one for process in self._processes() for one in process.net_connections("tcp")]
+        return {one.laddr[1] for one in found if one.status == psutil.CONN_LISTEN}
 
     def answer(self, limit_s: float) -> None:
         self.probe(limit_s)

@@ -152,6 +152,21 @@ def test_a_server_in_the_background_is_reported_and_ended(tmp_path: Path) -> Non
     until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
 
 
+def test_a_server_on_another_port_is_reported(serve: Serve) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    app = serve(command=["gunicorn", "sample_wsgi:app", "--env", "X={port}", "--bind", f"127.0.0.1:{port}"])
+    until(lambda: any(one.status == psutil.CONN_LISTEN for one in psutil.Process(app.pids()[0]).net_connections()))
+
+    with pytest.raises(NotReady) as caught:
+        app.wait_ready(0.1)
+
+    assert f"it listens on port {port}, not on {app.address.port}: give `command` of [app] {{port}}" in str(
+        caught.value
+    )
+
+
 def test_a_refused_host_is_explained(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "strict.py").write_text(textwrap.dedent(WSGI).replace("404 Not Found", "400 Bad Request"))
 
