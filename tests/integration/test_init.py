@@ -200,8 +200,8 @@ def test_a_test_file_that_is_not_utf_8(begun: Project) -> None:
 
 def test_an_application_that_is_not_tried(begun: Project) -> None:
     """The run lacks a server. Variables that [app.env] sets are not proposed."""
-    services = '[services.broker]\nimage = "broker"\nport = 5672\n[app]\nasgi = "main:app"\n[app.env]\nBROKER = "{broker.host}"\n'
-    begun.write("settings.toml", SETTINGS + services)
+    app = '[app]\nasgi = "main:app"\n[app.env]\nBROKER = "{broker.host}"\n'
+    begun.write("settings.toml", f'{SETTINGS}[services.broker]\nimage = "broker"\nport = 5672\n{app}')
     main = "import os\n\nfrom fastapi import FastAPI\n\nBROKER = os.environ['BROKER']\napp = FastAPI()\n"
 
     write_files(begun.root, {"main.py": main})
