@@ -25,7 +25,7 @@ NAMES = {
     *("postgres", "postgresql", "redis", "valkey", "docker", "embedded", "external", "shared"),
     *("process", "password", "database", "default", "public"),
 }
-SECRET_OPTION = re.compile("passw|pwd|secret|token", re.IGNORECASE)
+SECRET_OPTION = re.compile(r"passw|(^|[^a-z]|db|pg)pass(phrase)?$|pwd|secret|token", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"\{[\w.]+\}")
 PASSWORD_VARIABLES = ("PGPASSWORD", "REDISCLI_AUTH")
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from plumbline.services.redaction import Redactor, Secret, Terminal, known_secrets, secrets_of
+from plumbline.services.redaction import Redactor, Secret, Terminal, known_secrets, secrets_in, secrets_of
 from plumbline.settings import Settings
 
 PASSWORD = """p@s!$/w o'r"d\\x%é&<2+"""
@@ -135,6 +135,14 @@ def test_known_secrets() -> None:
     found = {secret.text for secret in known_secrets(environ, settings)}
 
     assert found == {"of-settings", "of-perf", "of-index", "of-pg"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [("SMTP_PASS", True), ("DBPASS", True), ("KEY_PASSPHRASE", True), ("API_TOKEN", True), ("BYPASS", False)],
+)
+def test_names_of_secrets(name: str, is_secret: bool) -> None:
+    assert [secret.text for secret in secrets_in({name: "correcthorse"})] == ["correcthorse"] * is_secret
 
 
 def test_a_long_token_and_a_long_text() -> None:
