@@ -285,3 +285,21 @@ def test_no_suite_and_no_template(tmp_path: Path) -> None:
     done = Project(tmp_path, tmp_path).own_python("-m", "plumbline", "init", "--yes", "--template=nowhere")
 
     assert done.code == 2, done.output
+
+
+def test_a_folder_of_the_same_name(begun: Project) -> None:
+    (begun.suite / "settings.toml").unlink()
+
+    done = begun.own_python("-m", "plumbline", "init", "--yes", f"--template={ROOT}")
+
+    assert done.code == 2, done.output
+    assert "tests/performance exists already, without settings.toml: move or rename it first" in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("name", ["main", "main:app; rm", "../main:app"])
+def test_a_name_that_is_no_application(begun: Project, name: str) -> None:
+    done = init(begun, {}, "--yes", f"--app={name}")
+
+    assert (done.code, f"--app={name}: write it as module:attribute" in done.output) == (2, True)
+    assert settings_of(begun) == tomllib.loads(SETTINGS)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plumbline.commands.base import CommandError
 from plumbline.commands.output import say
-from plumbline.project import EXIT_PASS, EXIT_USAGE, noxfile_options
+from plumbline.project import EXIT_PASS, EXIT_USAGE, SETTINGS, SUITE, noxfile_options
 
 DISTRIBUTION = "pytest-plumbline"
 TEMPLATE = "copier.yml"
@@ -25,6 +25,8 @@ def copy_suite(template: str, *, yes: bool) -> int:
     if not source:
         message = "there is no performance suite here: name the template, as in `plumbline init --template URL`"
         raise CommandError(message, EXIT_USAGE)
+    if any(Path(SUITE).glob("*")):
+        raise CommandError(f"{SUITE} exists already, without {SETTINGS}: move or rename it first", EXIT_USAGE)
     copy = [*_tool("copier"), "copy", *(["--defaults"] if yes else []), *source, "."]
     nox = [*_tool("nox"), *noxfile_options(), "-s", "init", "--", *(["--yes"] if yes else [])]
     for command in copy, nox:

@@ -13,7 +13,7 @@ from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.proposal import Proposed, propose
 from plumbline.adopting.settings_text import with_settings
-from plumbline.adopting.trial import try_application
+from plumbline.adopting.trial import TARGET, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
 from plumbline.commands.install import install_settings
@@ -81,6 +81,8 @@ def _candidates(root: Path, findings: Findings, named: str) -> list[FoundApplica
         return same[:1]
     if kind == "command" and not named:
         return [FoundApplication("command", "", ".", "", SETTINGS, command=tuple(target))]
+    if named and not TARGET.fullmatch(named):
+        raise ValueError(f"--app={named}: write it as module:attribute, such as shop.main:app")
     kind = kind if not named else "wsgi" if "wsgi" in target else "asgi"
     seen = "--app" if named else SETTINGS
     return [FoundApplication("wsgi" if kind == "wsgi" else "asgi", target, app.get("directory", "."), "", seen)]
@@ -126,7 +128,7 @@ def summary(proposal: Proposal) -> list[str]:
     """Return what was found, with where it was seen, and what happened when it ran."""
     lines = ["", "found:"]
     if proposal.application is None:
-        lines.append("  no application: the starter benchmark measures the package")
+        lines.append("  no application: if there is one, name it with --app")
     seen = ""
     for one in proposal.proposed:
         name = f"[{one.table}] {one.key}" if one.table else one.key
