@@ -23,7 +23,7 @@ from plumbline.settings import Settings
 from plumbline.settings_file import load_settings
 
 MOST_TRIALS = 3  # applications that are tried until one starts
-MOST_ROUNDS = 5  # trials of one application: a failure may name variables that it needs
+MOST_ROUNDS = 10  # trials of one application: a failure may name variables that it needs
 MOST_SHOWN = 5  # routes that were not asked
 PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
 SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
