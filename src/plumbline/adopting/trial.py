@@ -223,7 +223,7 @@ class _Trial:
             return ""
         lines = [message]
         if look.get("hangs"):
-            lines.append(f"  hangs at    {look['hangs'].replace(f'{self._root}/', '')}, while it is imported")
+            lines.append(f"  slow at     {look['hangs'].replace(f'{self._root}/', '')}, while it is imported")
         hosts = {f"{one['host']}:{one['port']}": None for one in notes if "host" in one and one["host"] not in LOCAL}
         own = {f"{one.address.host}:{one.address.port}" for one in self.services.running()}
         if others := [host for host in hosts if host not in own]:

@@ -158,6 +158,8 @@ def _remarks(findings: Findings) -> list[str]:
     ]
     if (folder := findings.install.folder) != ".":
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
+    if "postgres" in findings.services:
+        lines.append("  tables have only the rows that `prepare` writes: without seed data, an N+1 does not show")
     return ["", "not covered:", *lines] if lines else []
 
 

@@ -332,7 +332,7 @@ def test_an_application_that_waits_for_ever(trial: Try) -> None:
 
     assert tried.failed == "application"
     assert "looks for its flags" in tried.message
-    assert "hangs at    app.py:7, while it is imported" in tried.message
+    assert "slow at     app.py:7, while it is imported" in tried.message
     assert "flags.invalid:443: not a server of this run" in tried.message
 
 
