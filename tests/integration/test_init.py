@@ -303,3 +303,14 @@ def test_a_name_that_is_no_application(begun: Project, name: str) -> None:
 
     assert (done.code, f"--app={name}: write it as module:attribute" in done.output) == (2, True)
     assert settings_of(begun) == tomllib.loads(SETTINGS)
+
+
+def test_an_environment_that_no_session_has_made_keeps_its_packages(begun: Project) -> None:
+    """Even within a session of the user's own."""
+    write_files(begun.root, SHOP)
+    init = ("-m", "plumbline", "init", "--yes")
+
+    done = begun.own_python(*init, PERF_SERVICES="embedded", NOX_CURRENT_SESSION="tests")
+
+    assert done.code == 0, done.output
+    assert begun.own_python("-c", "import xdist").code == 0
