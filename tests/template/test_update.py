@@ -65,8 +65,8 @@ def edited(copied: Copy) -> dict[str, str]:
         path.write_text(path.read_text(encoding="utf-8") + "\n# the owner's\n", encoding="utf-8")
     write_files(copied.root, {f"{suite}/test_mine.py": "def test_mine(): ...\n"})
     for name in ("test_postgres_benchmarks.py", "test_resource_usage.py"):
-        (copied.suite / name).unlink()
-    (copied.root / "tests" / "sample_service" / "worker.py").unlink()
+        (copied.suite / name).unlink(missing_ok=True)  # a copy beside code has no sample
+    (copied.root / "tests" / "sample_service" / "worker.py").unlink(missing_ok=True)
     kept = [name for name in copied.own_files() if name.startswith((suite, "tests/sample_service"))]
     kept = [name for name in kept if name.endswith(".py")]
     return {name: (copied.root / name).read_text(encoding="utf-8") for name in [*kept, f"{suite}/settings.toml"]}
