@@ -267,7 +267,7 @@ def test_a_worker_may_take_as_long_to_start_as_its_settings_allow(
 
     monkeypatch.setattr(Line, "receive", noted)
     worker = "import time; print('ready', flush=True); time.sleep(60)"
-    text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\n'
+    text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\nready_limit_s = 20\n'
     for side in (trees.base, trees.head):
         prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
         (side.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
