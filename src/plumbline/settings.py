@@ -350,6 +350,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("prepare: write one command as a list of texts, or a list of such commands")
 
     @property
+    def code_under_test(self) -> "list[AppSettings | ProcessSettings]":
+        """The tables of the application, if there is one, and of the processes beside it."""
+        return [*([self.app] if self.app else []), *self.processes.values()]
+
+    @property
     def prepare_commands(self) -> list[list[str]]:
         if any(isinstance(part, str) for part in self.prepare):
             return [[str(part) for part in self.prepare]]

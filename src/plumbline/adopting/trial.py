@@ -246,8 +246,7 @@ class _Trial:
     def _variables(
         self, fields: Sequence[Mapping[str, Any]], notes: Sequence[Mapping[str, Any]], missing: Sequence[str]
     ) -> tuple[ReadVariable, ...]:
-        app, processes = self._settings.app, self._settings.processes.values()
-        env = {*self._settings.env, *(app.env if app else ()), *(name for one in processes for name in one.env)}
+        env = set(self._settings.env).union(*(one.env for one in self._settings.code_under_test))
         return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
 
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:

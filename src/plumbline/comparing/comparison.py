@@ -97,7 +97,7 @@ def sides_of(
     cache: Path | None = None,
 ) -> Sides:
     """Make the two sides. They import from the folders of the application, the processes and pytest's `pythonpath`."""
-    directories = [process.directory for process in (settings.app, *settings.processes.values()) if process]
+    directories = [one.directory for one in settings.code_under_test]
     file = pytest_configuration(root)
     if file is not None and file.name == "pyproject.toml":
         tool = read_toml(file)["tool"]["pytest"]

@@ -74,10 +74,8 @@ def secrets_in(environ: Mapping[str, str]) -> Iterator[Secret]:
 def known_secrets(environ: Mapping[str, str], settings: Settings | None = None) -> frozenset[Secret]:
     """Return the passwords in the environment and in the URLs of the settings."""
     texts = [*environ.values()]
-    for table in (
-        (settings, settings.app, *settings.processes.values(), *settings.services.values()) if settings else ()
-    ):
-        texts += table.env.values() if table else ()
+    for table in (settings, *settings.code_under_test, *settings.services.values()) if settings else ():
+        texts += table.env.values()
     found = {secret for text in texts if "://" in text for secret in secrets_of(text)}
     found |= {Secret(environ[name]) for name in PASSWORD_VARIABLES if environ.get(name)}
     found |= {secret for one in (settings.services.values() if settings else ()) for secret in secrets_in(one.env)}

@@ -292,7 +292,7 @@ class Services:
     def _missing(self) -> str:
         """Return a server that the environment of the code under test names but that does not run, or ""."""
         settings = self._settings
-        tables = [settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)]
+        tables = [settings.env, *(one.env for one in settings.code_under_test)]
         named = variables.servers_named(*tables)
         return next((name for name in (*SERVERS, *settings.services) if name in named and name in self.skipped), "")
 

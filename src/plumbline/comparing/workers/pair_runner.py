@@ -99,9 +99,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         self._core = core
         self._profile = profile
         # The time in which a worker must start its application, after importing its tests.
-        processes = [process for process in (settings.app, *settings.processes.values()) if process]
-        self._start_limit_s = max([process.ready_limit_s for process in processes], default=0.0)
-        if settings.prepare and processes:
+        self._start_limit_s = max([one.ready_limit_s for one in settings.code_under_test], default=0.0)
+        if settings.prepare and settings.code_under_test:
             self._start_limit_s += settings.ready_limit_s
         self._rng = random.Random()
         self._count = 0

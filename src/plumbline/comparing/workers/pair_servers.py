@@ -230,7 +230,7 @@ def _named(settings: Settings, *, bare: bool = False) -> set[str]:
 
 def _templates(settings: Settings) -> Iterator[tuple[str, set[str], bool]]:
     """Yield the name of each variable, the placeholders of its template, and whether that is a URL."""
-    for table in (settings.env, *(one.env for one in (settings.app, *settings.processes.values()) if one)):
+    for table in (settings.env, *(one.env for one in settings.code_under_test)):
         yield from ((key, placeholders(text), "://" in text) for key, text in table.items())
 
 
