@@ -154,10 +154,10 @@ def _routes(tried: Tried, settings: Settings) -> Check:
     if not tried.answers and tried.failed:
         return Check("routes", "skipped", DEPENDS)
     bad = [one for one in tried.answers if one.status == 0 or one.status >= 500 or one.error]
-    good = sum(one.status in range(200, 300) and not one.error for one in tried.answers)
+    good = sum(one.is_success and not one.error for one in tried.answers)
     lines = [f"GET {_shown(one)}: correct its code, or what it needs in `prepare` or [env] of {FILE}" for one in bad]
     summary = f"{good} of {len(tried.answers)} GET routes without parameters answer with 2xx"
-    others = [one for one in tried.answers if one not in bad and one.status not in range(200, 300)]
+    others = [one for one in tried.answers if one not in bad and not one.is_success]
     login = [one.route.path for one in others if one.status in NEEDS_LOGIN]
     rest = [f"{one.route.path} with {one.status}" for one in others if one.status not in NEEDS_LOGIN]
     lines.append(summary)

@@ -31,7 +31,7 @@ def starters(
         found[ROUTES_FILE] = benchmarks.with_routes(existing[ROUTES_FILE], new)
     elif new:
         found[ROUTES_FILE] = benchmarks.route_benchmarks(new)
-    posts = [one.route for one in tried.answers if one.route.method == "POST" and 200 <= one.status < 300]
+    posts = [one.route for one in tried.answers if one.route.method == "POST" and one.is_success]
     if posts and POST_FILE not in existing:
         found[POST_FILE] = benchmarks.post_benchmark(posts[0])
     refused = _answering(tried, {401, 403})

@@ -18,6 +18,7 @@ from plumbline.adopting.variables import Sources, missing_variables, notes_in, r
 from plumbline.comparing.trees.application import application_python
 from plumbline.services.application import Application, Process
 from plumbline.services.at_start.sitecustomize import LOOPBACK, READS, variables_of
+from plumbline.services.base import output_lines
 from plumbline.services.errors import NotReady, ServiceError
 from plumbline.services.redaction import SECRET_OPTION, Secret, known_secrets, redactor, secrets_of
 from plumbline.services.services import SERVERS, Services
@@ -212,8 +213,7 @@ class _Trial:
 
     def _died(self, app: Application, answers: Sequence[Answer]) -> str:
         last = f"{answers[-1].route.method} {answers[-1].route.path}" if answers else "a GET request"
-        log = [f"    | {line}" for line in app.log_tail().splitlines()]
-        return "\n".join([f"app ended at {last}: {app.state()}", "  last output" + ("" if log else " none"), *log])
+        return "\n".join([f"app ended at {last}: {app.state()}", *output_lines(app.log_tail())])
 
     def _whole(
         self, failed: Stage | None, message: str, look: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
 from plumbline.adopting.starters import starters
-from plumbline.commands.base import CommandError, Project, check_results_folder, text_of
+from plumbline.commands.base import CommandError, text_of, this_project
 from plumbline.commands.copying import copy_suite
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
@@ -131,8 +131,7 @@ def _first_run(root: Path) -> int:
     if not any((root / SUITE).glob("test_*.py")):
         say(f"there is no route to start with: write a benchmark in {SUITE}, and run `{nox_command()} -s ci`")
         return EXIT_PASS
-    project = Project(root, load_settings(root / SUITE / SETTINGS))
-    check_results_folder(project)
+    project = this_project()
     with make_room(project.results):
         record = measure(project, "ci", [])
     settings = project.settings

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,35 +45,35 @@ def proposal_for(root: Path, named: str) -> Proposal:
 
     `named` is the application to take, "" to find it. Raises CommandError.
     """
-    findings = find(root)
-    own = tomllib.loads(text_of(root / SUITE / SETTINGS)).get("app", {}).get("env", {})
+    findings, text = find(root), text_of(root / SUITE / SETTINGS)
+    app: dict[str, Any] = tomllib.loads(text).get("app", {})
+    own = app.get("env", {})
     findings = replace(findings, variables=tuple(one for one in findings.variables if one.name not in own))
     try:
-        return _best(root, findings, named)
+        candidates = _candidates(app, findings, named)
+        return _best(root, text, findings, candidates)
     except ValueError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
 
 
-def _best(root: Path, findings: Findings, named: str) -> Proposal:
-    candidates = _candidates(root, findings, named)
+def _best(root: Path, text: str, findings: Findings, candidates: Sequence[FoundApplication]) -> Proposal:
+    """Try the candidates in their order. `text`: that of `settings.toml`."""
     if not candidates:
-        text = text_of(root / SUITE / SETTINGS)
         proposed = propose(findings, None)
         text = with_settings(text, proposed)
         install_settings(root, _load(text))
         return Proposal(None, text, proposed, Tried(), findings)
     proposals = []
     for application in candidates[:MOST_TRIALS]:
-        proposals.append(_tried(root, findings, application))
+        proposals.append(_tried(root, text, findings, application))
         if not proposals[-1].tried.failed:
             return proposals[-1]
         say(f"{_name(application)} did not start: {proposals[-1].tried.message.partition(chr(10))[0]}")
     return proposals[0]
 
 
-def _candidates(root: Path, findings: Findings, named: str) -> list[FoundApplication]:
-    """Return the applications to try: the named one, or that of the settings, or those found."""
-    app: dict[str, Any] = tomllib.loads(text_of(root / SUITE / SETTINGS)).get("app", {})
+def _candidates(app: Mapping[str, Any], findings: Findings, named: str) -> list[FoundApplication]:
+    """Return the applications to try: the named one, or that of the table [app], or those found."""
     kind = next((key for key in SERVED if app.get(key)), "")
     if not named and not kind:
         return [*findings.applications]
@@ -88,9 +89,8 @@ def _candidates(root: Path, findings: Findings, named: str) -> list[FoundApplica
     return [FoundApplication("wsgi" if kind == "wsgi" else "asgi", target, app.get("directory", "."), "", seen)]
 
 
-def _tried(root: Path, findings: Findings, application: FoundApplication) -> Proposal:
+def _tried(root: Path, text: str, findings: Findings, application: FoundApplication) -> Proposal:
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
-    text = text_of(root / SUITE / SETTINGS)
     variables: dict[str, str] = {}
     own, tried = False, Tried()
     for _ in range(MOST_ROUNDS):

@@ -208,18 +208,22 @@ class Service:
         )
 
 
+def output_lines(output: str) -> list[str]:
+    """Return the lines of a message that show the last output of a service, which must hold no passwords."""
+    lines = output.splitlines()
+    return ["  last output" + ("" if lines else " none"), *(f"    | {line}" for line in lines)]
+
+
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:
     """Return the whole message about a service, without passwords. `headline` and `advice` must hold none."""
     output = service.raw_log(SHOWN_LINES)
-    log = service.redact(printable(output)).splitlines()
     lines = [
         f"{service.name} is not ready: {headline}",
         f"  backend     {service.backend}" + (f" ({service.why})" if service.why else ""),
         f"  address     {service.address.shown}",
         f"  last error  {service.redact(describe(error)) if error else 'none'}",
         f"  state       {service.state()}",
-        "  last output" + ("" if log else " none"),
-        *(f"    | {line}" for line in log),
+        *output_lines(service.redact(printable(output))),
         f"  next        {advice}",
     ]
     return NotReady("\n".join(lines), output)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from plumbline.services.application import Process
-from plumbline.services.base import Service
+from plumbline.services.base import Service, output_lines
 from plumbline.services.clients import connections_made
 from plumbline.services.errors import NotReady
 from plumbline.services.variables import servers_named
@@ -45,14 +45,12 @@ def _was_used(server: Service, before: int | None) -> bool:
 
 def _untouched(process: Process, wanted: Sequence[Service], variables: Sequence[str]) -> NotReady:
     given = ", ".join(variables)
-    log = process.log_tail().splitlines()
     server = SERVERS[wanted[0].name] if len(wanted) == 1 else "a server"
     lines = [
         f"{process.name} did not connect to {server} of this run, so that server is not prepared",
         *(f"  server      {one.name} at {one.address.host}:{one.address.port}" for one in wanted),
         f"  given by    {given or 'no variable'} of [env] in settings.toml",
-        "  last output" + ("" if log else " none"),
-        *(f"    | {line}" for line in log),
+        *output_lines(process.log_tail()),
         f"  next        {f'let it read {given}' if given else 'add the variable that it reads to [env]'};"
         " if it needs no database, run it before Plumbline, and remove `prepare` from settings.toml",
     ]

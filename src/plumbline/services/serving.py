@@ -57,11 +57,8 @@ def says_port_taken(output: str, port: int) -> bool:
 def listening_on(port: int) -> Iterator[Any]:
     """Yield the sockets of this machine that listen on a port, as psutil describes them."""
     with contextlib.suppress(psutil.Error):
-        yield from (one for one in psutil.net_connections("tcp") if is_listening(one, port))
-
-
-def is_listening(connection: Any, port: int) -> bool:
-    return bool(connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,))
+        found = psutil.net_connections("tcp")
+        yield from (one for one in found if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,))
 
 
 def advice_at_exit(app: AppSettings, output: str, add: Callable[[str], str]) -> str:

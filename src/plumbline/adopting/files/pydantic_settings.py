@@ -8,8 +8,7 @@ from typing import NamedTuple
 from plumbline.adopting.files.reads import NAME, Read, default_text
 from plumbline.adopting.files.tree import Module, constant, dotted, is_test
 
-BASE = "BaseSettings"
-MODELS = {"BaseModel"}
+BASE, MODEL = "BaseSettings", "BaseModel"
 MAX_DEPTH = 4
 COMPUTED = "computed"  # a default that is put together from other variables
 
@@ -43,7 +42,7 @@ def read_by_pydantic(modules: Sequence[Module]) -> Iterator[Read]:
             if isinstance(node, ast.ClassDef) and not module.is_aside:
                 bases = tuple(dotted(base).rpartition(".")[2] for base in node.bases)
                 classes.setdefault(node.name, Class(module, node, bases))
-    settings = {name for name in classes if _is_settings(name, classes)}
+    settings = {name for name in classes if _derives(name, BASE, classes)}
     inherited = {base for name in settings for base in classes[name].bases}
     made = _made(modules, settings)
     for name in sorted(settings, key=lambda name: (name not in made, classes[name].module.path.count("/"))):
@@ -52,10 +51,12 @@ def read_by_pydantic(modules: Sequence[Module]) -> Iterator[Read]:
         yield from _reads(name, classes, settings, "", _config(name, classes), 0)
 
 
-def _is_settings(name: str, classes: Mapping[str, Class], depth: int = 0) -> bool:
+def _derives(name: str, ancestor: str, classes: Mapping[str, Class], depth: int = 0) -> bool:
+    """Return whether a class of the project inherits from another one, by the names of their bases."""
     if depth > 8 or name not in classes:
         return False
-    return any(base == BASE or _is_settings(base, classes, depth + 1) for base in classes[name].bases if base != name)
+    bases = [base for base in classes[name].bases if base != name]
+    return ancestor in bases or any(_derives(base, ancestor, classes, depth + 1) for base in bases)
 
 
 def _made(modules: Sequence[Module], settings: set[str]) -> set[str]:
@@ -157,7 +158,7 @@ def _reads(
         names = list(field.aliases) if field.aliases and depth == 0 else [prefix + field.name]
         variable = names[0] if is_exact else names[0].upper()
         inner = next((word for word in re.findall(r"\w+", field.annotation) if word in classes), "")
-        if inner and (inner in settings or _is_model(inner, classes)):
+        if inner and (inner in settings or _derives(inner, MODEL, classes)):
             if delimiter and depth < MAX_DEPTH and (inner not in settings or not field.has_default):
                 yield from _reads(inner, classes, settings, variable + delimiter, config, depth + 1)
             continue
@@ -177,12 +178,6 @@ def _reads(
 
 def _source(owner: Class) -> str:
     return "\n".join(owner.module.lines)
-
-
-def _is_model(name: str, classes: Mapping[str, Class], depth: int = 0) -> bool:
-    if depth > 8 or name not in classes:
-        return False
-    return any(base in MODELS or _is_model(base, classes, depth + 1) for base in classes[name].bases if base != name)
 
 
 def _choices(annotation: str, classes: Mapping[str, Class]) -> tuple[str, ...]:
