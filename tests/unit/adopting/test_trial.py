@@ -95,12 +95,15 @@ def trial(tmp_path: Path, cache_home: Path) -> Try:
         settings: str = "",
         app: str = 'asgi = "app:app"',
         health_paths: tuple[str, ...] = (),
+        *,
+        examples: bool = False,
     ) -> Tried:
         (tmp_path / "app.py").write_text(textwrap.dedent(source), encoding="utf-8")
         services = "" if "services" in settings else 'services = "off"\n'
         text = f"{services}{settings}\n[app]\n{app}\n"
         (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
-        return try_application(load_settings(tmp_path / "settings.toml"), tmp_path, health_paths=health_paths)
+        settings_ = load_settings(tmp_path / "settings.toml")
+        return try_application(settings_, tmp_path, health_paths=health_paths, examples=examples)
 
     return run
 
@@ -336,6 +339,18 @@ def test_an_application_that_waits_for_ever(trial: Try) -> None:
     assert "flags.invalid:443: not a server of this run" in tried.message
 
 
+def test_an_application_that_hangs_in_code_without_a_file(trial: Try) -> None:
+    """The message has the line of the project that runs it, as for an import that takes long."""
+    source = """
+        import threading
+
+        exec("threading.Event().wait()")
+    """
+    tried = trial(source, app='asgi = "app:app"\nready_limit_s = 1')
+
+    assert "slow at     app.py:4, while it is imported" in tried.message
+
+
 DYING = """
     import os
     import socket
@@ -450,14 +465,9 @@ EXAMPLES = """
 """
 
 
-def test_documented_examples_are_posted_if_asked(tmp_path: Path, cache_home: Path) -> None:
+def test_documented_examples_are_posted_if_asked(trial: Try) -> None:
     """They are sent up to the first that is accepted."""
-    assert cache_home.is_dir()
-    (tmp_path / "app.py").write_text(textwrap.dedent(EXAMPLES), encoding="utf-8")
-    (tmp_path / "settings.toml").write_text('backend = "off"\n[app]\nasgi = "app:app"\n', encoding="utf-8")
-    settings = load_settings(tmp_path / "settings.toml")
-
-    tried = try_application(settings, tmp_path, examples=True)
+    tried = trial(EXAMPLES, examples=True)
 
     posted = {one.route.path: one.status for one in tried.answers if one.route.method == "POST"}
     assert posted == {"/refused": 409, "/items": 201}

@@ -15,13 +15,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-HERE = str(Path(__file__).parent)
-sys.path.insert(0, HERE)
+OURS = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "services" / "at_start")]
+sys.path[:0] = OURS
 SETTINGS_MODULE = re.compile(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)""")
 routes: Any = importlib.import_module("plumbline_look_routes")
 settings: Any = importlib.import_module("plumbline_look_settings")
+reads: Any = importlib.import_module("plumbline_reads")
 
-sys.path[:] = [folder for folder in sys.path if folder != HERE]
+sys.path[:] = [folder for folder in sys.path if folder not in OURS]
 
 
 class Look:
@@ -44,7 +45,7 @@ class Look:
     def give_up(self) -> None:
         """Note the line at which the import is, and end."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        while frame is not None and not settings.is_own(frame.f_code.co_filename, self._root):
+        while frame is not None and not reads.is_own(frame.f_code.co_filename, [self._root]):
             frame = frame.f_back
         self.found["hangs"] = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "an unknown line"
         self.end()

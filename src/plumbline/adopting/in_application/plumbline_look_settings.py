@@ -6,21 +6,12 @@ import importlib
 import importlib.util
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-PACKAGES = {"site-packages", "dist-packages"}
-STANDARD = os.path.realpath(sysconfig.get_path("stdlib"))
+reads: Any = importlib.import_module("plumbline_reads")  # of the folder `at_start`
 instantiated: set[type] = set()
-
-
-def is_own(file: str, root: str) -> bool:
-    """Return whether a file belongs to the project, and not to a library in a folder of the project."""
-    path = Path(os.path.realpath(file))
-    is_library = not PACKAGES.isdisjoint(path.parts) or path.is_relative_to(STANDARD)
-    return path.is_relative_to(os.path.realpath(root)) and not is_library and path.parent != Path(__file__).parent
 
 
 def note_instances() -> None:
@@ -45,7 +36,7 @@ def read_by(root: str) -> list[dict[str, Any]]:
     for cls in _subclasses(module.BaseSettings) if module else ():
         file = _file_of(cls.__module__)
         # A class that others inherit from is read only if the project makes an instance of it.
-        if file and is_own(file, root) and (cls in instantiated or not cls.__subclasses__()):
+        if file and reads.is_own(file, [root]) and (cls in instantiated or not cls.__subclasses__()):
             found += list(_variables(cls))
     return found
 
