@@ -274,7 +274,7 @@ class Project:
     def _start(self, command: list[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
         # Hide the variables of the outer run. Compiled files make each process a second faster.
         foreign = ("PERF_", "PYTEST_", "PYTHONDONTWRITEBYTECODE", "GITHUB_", "CI_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        inherited = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith(foreign)}
         return subprocess.Popen(
             command,
             cwd=self.root,
