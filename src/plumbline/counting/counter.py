@@ -4,11 +4,14 @@ A count covers the block inside `with timer`. The requests that take the counts 
 sockets, an INFO command, a mark in PostgreSQL's log) are not counted.
 """
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
+from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import Counts
@@ -16,6 +19,9 @@ from plumbline.services.services import Services
 
 PASSES = 3
 COUNTED_SERVICES = ("redis", "postgres", "app")
+# Readers of probes, by the probe's name: those that count in the rounds of the servers, and those that need their own.
+BESIDE: Mapping[str, Reader] = {}
+APART: Sequence[Mapping[str, Reader]] = []
 
 T = TypeVar("T")
 
@@ -76,6 +82,11 @@ class Counter:
                 self._note(f"{what} can't be counted: this run did not start the server")
         self._redis = RedisCommands(redis) if redis and redis.own else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.own else None
+        self._probes = self._probing(BESIDE)
+        # Sources that others would disturb, with the number of their rounds.
+        self._apart: list[tuple[list[Source], int]] = [
+            ([source], PASSES) for readers in APART if (source := self._probing(readers))
+        ]
 
     def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         """Yield a context manager for each round of the pass, and return the counts per operation.
@@ -83,6 +94,12 @@ class Counter:
         `operations` is the number of operations in a round. `left` is called after each round. If the first round uses
         PostgreSQL, statements are logged from then on, and that round is discarded.
         """
+        found = yield from self._count_servers(operations, left)
+        for sources, rounds in self._apart:
+            found = merged(found, (yield from self._count_apart(sources, rounds, operations, left)))
+        return found
+
+    def _count_servers(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         counted = {*COUNTED_SERVICES, *self._services.stack}
         names = {
             peer: service.name
@@ -93,7 +110,7 @@ class Counter:
         sockets = SocketSource(self._watch, names) if self._watch else None
         round_ = Round(self._note, left)
         # The sockets last: they must not see the requests of the other sources.
-        round_.begin(*(source for source in (self._redis, sockets) if source is not None))
+        round_.begin(*(source for source in (self._redis, self._probes, sockets) if source is not None))
         families: list[str] = []
         try:
             yield round_
@@ -107,13 +124,30 @@ class Counter:
                 yield round_
         finally:
             ended = round_.end()
-        families += [family for source, _ in ended for family in source.families]
-        return _sorted([numbers for _, numbers in ended], operations, families)
+        return counts_of(ended, operations, families)
+
+    def _count_apart(
+        self, sources: Sequence[Source], rounds: int, operations: int, left: Callable[[], None]
+    ) -> Generator[Round, None, Counts]:
+        """Count in rounds of their own what other sources would disturb. The first of these rounds is discarded."""
+        round_ = Round(self._note, left)
+        round_.begin(*sources)
+        try:
+            for _ in range(rounds + 1):
+                yield round_
+        finally:
+            ended = [(source, numbers[1:]) for source, numbers in round_.end()]
+        return counts_of(ended, operations, [])
 
     def close(self) -> None:
         for one in (self._redis, self._postgres, self._watch):
             if one is not None:
                 one.close()
+
+    def _probing(self, readers: Mapping[str, Reader]) -> ProbeSource | None:
+        if not readers:
+            return None
+        return ProbeSource(readers, self._services.probes, self._services.own_folders, self._note)
 
     def _note(self, text: str) -> None:
         text = self._services.scrub(text)
@@ -121,14 +155,31 @@ class Counter:
             self.notes.append(text)
 
 
-def _sorted(ended: Sequence[Sequence[Numbers]], operations: int, families: list[str]) -> Counts:
-    """Separate counts that are the same in all rounds from those that vary. `ended` holds them by source and round."""
+def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int, families: list[str]) -> Counts:
+    """Separate counts that are the same in all rounds from those that vary. `ended` has the rounds of each source."""
+    families = families + [family for source, _ in ended for family in source.families]
     counts = Counts(families=families)
-    for rounds in ended:
+    for source, rounds in ended:
         for name in sorted({name for numbers in rounds for name in numbers}):
             values = [numbers.get(name, 0) / operations for numbers in rounds]
             if all(values) and same_count(name, values):
                 counts.same[name] = max(values)
             elif any(values):
                 counts.varying[name] = values
+        if isinstance(source, ProbeSource) and source.sites:
+            counts.sites.update(
+                {
+                    name: [replace(one, count=one.count / operations) for one in sites]
+                    for name, sites in source.sites[-1].items()
+                }
+            )
     return counts
+
+
+def merged(one: Counts, other: Counts) -> Counts:
+    return Counts(
+        {**one.same, **other.same},
+        {**one.varying, **other.varying},
+        one.families + other.families,
+        {**one.sites, **other.sites},
+    )

@@ -138,6 +138,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         maximum=max(benchmark.maximum for benchmark in found),
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
+        count_sites={},
         source="",
         process_medians=medians,
         spread=log_spread(medians),

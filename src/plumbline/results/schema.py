@@ -165,6 +165,16 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
     note: str = ""  # why the limit was not judged, if it was not
 
 
+class CallSite(Struct, frozen=True, omit_defaults=True):
+    """The line of the user's own code that led to a statement, a command or another counted event."""
+
+    file: str  # relative to the project's root
+    line: int  # from 1
+    function: str
+    count: NotNegative  # per operation
+    process: str = ""  # "" is the test, otherwise the name of the application or process
+
+
 class CountChange(Struct, frozen=True, omit_defaults=True):
     """A count that differs from the baseline's, both per operation."""
 
@@ -172,6 +182,7 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     old: float  # in the baseline
     new: float  # in this run
     gated: bool = False  # whether it counts against the benchmark
+    sites: Sequence[CallSite] = []  # where it came from in this run, the lines that have more first
 
 
 class FunctionTime(Struct, frozen=True, omit_defaults=True):
@@ -201,7 +212,8 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     counts: Mapping[str, float]  # per operation, by name; a missing name is 0 if its family is in `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # counts that differ between rounds or processes: not judged
     counted: Sequence[str] = []  # the families of counts that could be measured
-    count_changes: Sequence[CountChange] = []  # differences from the baseline
+    count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
+    count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
     mean: Seconds = 0.0  # of its samples, as the values below
     p95: Seconds = 0.0
     p99: Seconds | None = None  # None if there are fewer than 1,000 samples
@@ -334,3 +346,4 @@ class Counts(Struct, frozen=True):
     same: dict[str, float] = {}  # equal in all rounds; bytes may differ slightly
     varying: dict[str, list[float]] = {}  # by round; shown, not judged
     families: list[str] = []  # families that could be counted; a missing name of these is 0
+    sites: dict[str, list[CallSite]] = {}  # by name: where it came from, the most frequent first

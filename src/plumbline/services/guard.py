@@ -49,6 +49,11 @@ class _Source(NamedTuple):
     template: str  # the value to suggest for [env]
 
 
+def own_folders(root: Path, settings: Settings) -> list[str]:
+    """Return the folders that hold the project's own code."""
+    return [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
+
+
 class Guard:
     """Checks the connections of the code under test against the servers of the run."""
 
@@ -57,7 +62,7 @@ class Guard:
         self._settings = settings
         self._environ = environ
         self._run = run
-        self._folders = [str(root), *([str(root / settings.app.directory)] if settings.app else [])]
+        self._folders = own_folders(root, settings)
         self._root = root
         self._own: dict[Endpoint, str] = {}  # the names of the run's servers
         self._allowed = {endpoint for text in settings.also_allowed for endpoint in _endpoints(*parse_endpoint(text))}
@@ -80,6 +85,8 @@ class Guard:
             "named": [(*endpoint, source.kind) for endpoint, source in self._sources.items()],
             "run": self._run.id,
             "notes": str(self._notes(name)),
+            "name": name,
+            "probes": str(self._run.probes),
         }
         file = self._run.directory / f"{name}.rules"
         file.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ class ServiceRun:
         self.id = secrets.token_hex(4)
         self.key_prefix = f"perf:{self.id}:"  # of every Redis key of this run
         self.directory = _roomy_folder() / f"plumbline-{self.id}"
+        self.probes = self.directory / "probes"  # for the sockets of the processes of the code under test
         self.environ = {RUN_VARIABLE: self.id}  # of every child, so that the reaper finds it
         self.child_environ = child_environ  # of the code under test: a worker of a comparison traces it
         self._watched = [int(pid) for pid in environ.get(WATCHED, "").split(",") if pid.strip().isdigit()]
@@ -84,6 +85,7 @@ class ServiceRun:
         self.add_directory(self.directory)
         # For root, PostgreSQL runs as another user, who must be able to enter.
         make_folder(self.directory, 0o711 if os.getuid() == 0 else 0o700)
+        self.probes.mkdir(0o700)
 
     def end(self) -> None:
         """Remove the directory and wait until the reaper has removed the rest. May be called again."""

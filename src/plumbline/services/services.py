@@ -21,7 +21,7 @@ from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
 from plumbline.services.errors import NotReady, Unavailable
 from plumbline.services.external import ExternalApplication, ExternalPostgres, ExternalRedis
-from plumbline.services.guard import Guard
+from plumbline.services.guard import Guard, own_folders
 from plumbline.services.preparing import run_prepare
 from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
@@ -99,6 +99,8 @@ class Services:
         self._plain = variables.plain(environ, keep_tls=settings.backend_of("postgres") == "external")
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  #: A folder for files of this run, which is removed at its end.
+        self.probes = self._run.probes  #: A folder with the sockets on which Python processes answer about themselves.
+        self.own_folders = own_folders(root, settings)  #: Folders with the project's own code.
         self._guard = Guard(root, settings, self._environ, self._run)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)
         self.key_prefix = key_prefix or self._run.key_prefix  #: The prefix of every Redis key of this run.

@@ -352,6 +352,7 @@ class Recorder:
             counts=measure.counts.same,
             counts_varying=measure.counts.varying,
             counted=measure.counts.families,
+            count_sites=measure.counts.sites,
             mean=summary.mean_s,
             p95=summary.p95_s,
             p99=summary.p99_s,

@@ -213,6 +213,9 @@ if __name__ == "sitecustomize":
     with contextlib.suppress(KeyError, OSError, ValueError):
         rules_of_run = json.loads(Path(os.environ[RULES]).read_text(encoding="utf-8"))
         begin(rules_of_run)
+        if "probes" in rules_of_run:
+            listener = importlib.import_module("plumbline_probes").Listener
+            listener(rules_of_run["probes"], rules_of_run["name"], rules_of_run["folders"]).start()
         if READS in os.environ:  # in a trial
             importlib.import_module("plumbline_reads").begin(os.environ[READS], rules_of_run["folders"])
     sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]

@@ -1,0 +1,131 @@
+"""Probes see inside a Python process what no server can see, during the rounds of a counting pass.
+
+The test's process uses them directly. Each Python process of the code under test answers the test's process on a Unix
+socket. Plumbline may not be installed there, so this module and the probes import only the standard library.
+
+A probe does nothing until `begin`, so it costs the timed rounds nothing.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import warnings
+from _thread import start_new_thread  # before gevent replaces it
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+# By name: the module in this folder, and its class.
+PROBES: dict[str, tuple[str, str]] = {}
+SOCKET = "{}.{}.probes"  # the name and the id of the process
+
+_new_socket = socket.socket
+
+
+class Probe(Protocol):
+    """A probe of one process. `begin` may raise any error, whose text says why it cannot be used here."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        """`folders` hold the project's own code: see `plumbline_reads.is_own`."""
+
+    def begin(self) -> None:
+        """Prepare for a pass, for example by wrapping functions."""
+
+    def enter(self) -> None:
+        """Begin to count at the start of a round's block."""
+
+    def leave(self) -> Any:
+        """Stop counting at the end of a round's block. Return what was found, as data for JSON."""
+
+    def end(self) -> None:
+        """Undo what `begin` has done."""
+
+
+class Probes:
+    """The probes of this process."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = folders
+        self._probes: dict[str, Probe] = {}
+
+    def begin(self, names: Sequence[str]) -> dict[str, str]:
+        """Begin a pass. Return by name why a probe cannot be used here."""
+        self.end()
+        failed = {}
+        for name in names:
+            try:
+                probe = self._probes[name] = _class_of(name)(self._folders)
+                probe.begin()
+            except Exception as error:
+                self._probes.pop(name, None)
+                failed[name] = str(error) or type(error).__name__
+        return failed
+
+    def enter(self) -> None:
+        for probe in self._probes.values():
+            probe.enter()
+
+    def leave(self) -> dict[str, Any]:
+        """Return what each probe has found, by name."""
+        return {name: probe.leave() for name, probe in reversed(self._probes.items())}
+
+    def end(self) -> None:
+        while self._probes:
+            _, probe = self._probes.popitem()
+            probe.end()
+
+
+def _class_of(name: str) -> Callable[[Sequence[str]], Probe]:
+    module, owner = PROBES[name]
+    spec = importlib.util.spec_from_file_location(module, Path(__file__).with_name(f"{module}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    kind: Callable[[Sequence[str]], Probe] = getattr(found, owner)
+    return kind
+
+
+def answer(probes: Probes, question: Mapping[str, Any]) -> Any:
+    """Answer a question of the test's process: a step of a pass, and the names of the probes for `begin`."""
+    match question["step"]:
+        case "begin":
+            return probes.begin(question["names"])
+        case "enter":
+            return probes.enter()
+        case "leave":
+            return probes.leave()
+    return probes.end()
+
+
+class Listener:
+    """Answers the test's process in a thread, which waits in the kernel while nobody asks."""
+
+    def __init__(self, folder: str, name: str, folders: Sequence[str]) -> None:
+        """`folder` is for the socket, `name` is that of the process, and `folders` hold the project's own code."""
+        self._folder, self._name, self._folders = folder, name, folders
+        os.register_at_fork(after_in_child=self.start)
+
+    def start(self) -> None:
+        # The waiting thread holds no lock that a child could inherit.
+        warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the process is ending
+            listening = _new_socket(socket.AF_UNIX)
+            listening.bind(os.path.join(self._folder, SOCKET.format(self._name, os.getpid())))  # noqa: PTH118
+            listening.listen()
+            start_new_thread(self._listen, (listening, os.getpid()))
+
+    def _listen(self, listening: socket.socket, pid: int) -> None:
+        with contextlib.suppress(OSError):
+            while os.getpid() == pid:
+                asking, _ = listening.accept()
+                probes = Probes(self._folders)
+                # An error ends this pass: the test's process sees the end of the connection.
+                with contextlib.suppress(Exception), asking, asking.makefile("rwb") as line:
+                    for question in line:
+                        line.write(json.dumps(answer(probes, json.loads(question))).encode() + b"\n")
+                        line.flush()
+                with contextlib.suppress(Exception):
+                    probes.end()
