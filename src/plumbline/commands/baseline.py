@@ -1,11 +1,13 @@
 """`plumbline baseline`: measure in fresh processes, and write the baseline to commit."""
 
 import argparse
+from collections.abc import Mapping
 
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say, say_wrapped
-from plumbline.comparing.trees.git import NoBase
+from plumbline.comparing.trees.committed import accepted_at
+from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
 from plumbline.judging.baseline import (
     baseline_path,
@@ -18,6 +20,7 @@ from plumbline.judging.baseline import (
 )
 from plumbline.judging.baseline_check import differences
 from plumbline.judging.decide import missing_benchmarks
+from plumbline.judging.evidence import Accepted
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results
@@ -58,11 +61,22 @@ def run(project: Project, options: argparse.Namespace) -> int:
             )
         new = keep_uncounted(old, kept)
     write_results(path, new)
-    write_accepted(project.baselines, still_accepted(read_accepted(project.baselines), merged))
+    if accepted := read_accepted(project.baselines):
+        write_accepted(project.baselines, still_accepted(accepted, merged, _accepted_before(project)))
     say("\n".join(["", *changes(old, new), "", f"written: {project.shown(path)}; commit it"]))
     if new.environment.dirty:
         say("note: the working tree has uncommitted changes; the baseline records that")
     return _check_base(project, runs[-1])
+
+
+def _accepted_before(project: Project) -> Mapping[str, Accepted] | None:
+    """Return what the base of a proposed change has accepted; None if this is no proposed change, or has no base."""
+    try:
+        if is_proposed(project.root):
+            return accepted_at(project.root, find_base(project.root), project.baselines)
+    except NoBase as error:
+        say(f"note: what was accepted of these benchmarks is accepted no longer, as there is no base: {error}")
+    return None
 
 
 def _check_base(project: Project, record: Results) -> int:

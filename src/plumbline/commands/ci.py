@@ -8,10 +8,18 @@ from msgspec.structs import replace
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
-from plumbline.comparing.trees.git import NoBase, baseline_at, find_base, has_changed, is_proposed
+from plumbline.comparing.trees.committed import baselines_at
+from plumbline.comparing.trees.git import Base, NoBase, find_base, has_changed, is_proposed
 from plumbline.installed import METADATA, NAMED, PATTERNS
 from plumbline.judging.accepted import read_accepted
-from plumbline.judging.baseline import baseline_path, check_baselines, find_baseline, find_counts
+from plumbline.judging.baseline import (
+    baseline_path,
+    check_baselines,
+    edited_entries,
+    find_baseline,
+    find_counts,
+    newest_counts,
+)
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import choose_again, choose_pairs, decide
@@ -48,7 +56,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
             counts=check_counts(record, known, timings),
             accepted=read_accepted(project.baselines),
         )
-        evidence = _compare(project, record, evidence)
+        evidence = _compare(project, record, evidence, known)
         evidence = replace(evidence, confirmation=confirm(project, record, evidence))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
     results = replace(results, duration_s=time.monotonic() - began_s)
@@ -61,13 +69,13 @@ def _is_alike(known: Results, record: Results) -> bool:
     return (then.system, then.services) == (now.system, now.services)
 
 
-def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
+def _compare(project: Project, record: Results, evidence: Evidence, known: Results | None) -> Evidence:
+    """Compare with the base what the baseline leaves open. `known`: the baseline that has judged the counts."""
     base, proposed, unjudged = None, evidence.comparison_required, False
-    if evidence.baseline is not None and proposed:
-        file = baseline_path(project.baselines, record.environment)
+    if proposed:
         try:
             base = find_base(project.root)
-            evidence = replace(evidence, base_baseline=baseline_at(project.root, base, file))
+            evidence = _with_edits(project, record, evidence, known, base)
             # With `app.python` this run uses the packages of that environment, not those of a changed lock file.
             app = project.settings.app
             unjudged = bool(app and app.python and has_changed(project.root, base, [*NAMED, *METADATA, *PATTERNS]))
@@ -79,6 +87,17 @@ def _compare(project: Project, record: Results, evidence: Evidence) -> Evidence:
     from plumbline.commands.paired import with_pairs  # this import takes 0.1 s, and most runs compare nothing
 
     return with_pairs(project, record, evidence, chosen, project.settings.gate.duet_budget_s, base)
+
+
+def _with_edits(project: Project, record: Results, evidence: Evidence, known: Results | None, base: Base) -> Evidence:
+    """Add the baseline entries that a proposed change edits. Their counts are judged by the baseline of its base."""
+    committed = baselines_at(project.root, base, project.baselines)
+    base_baseline = committed.get(baseline_path(project.baselines, record.environment).name)
+    known_then = base_baseline or newest_counts(committed.values(), record.environment)
+    edited = edited_entries(base_baseline, evidence.baseline) | edited_entries(known_then, known)
+    judged = {**evidence.counts}
+    judged |= {key: one for key, one in check_counts(record, known_then, evidence.timings).items() if key in edited}
+    return replace(evidence, base_baseline=base_baseline, edited=edited, counts=judged)
 
 
 def confirm(project: Project, record: Results, evidence: Evidence) -> ConfirmationEvidence:

@@ -11,12 +11,13 @@ from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.trees.committed import accepted_at
 from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base, functions_at, functions_in
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
-from plumbline.judging.baseline import baseline_path, edited_entries
+from plumbline.judging.baseline import baseline_path
 from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoComparison
 from plumbline.results.schema import Benchmark, Results
 
@@ -71,7 +72,7 @@ def with_pairs(
             base_differences=found.base_differences,
             notes=[*found.notes, *paired.notes],
             compared=keys,
-            baseline_edited=edited_entries(base_baseline, evidence.baseline),
+            accepted=accepted_at(project.root, base, project.baselines),
             new=_new(project, base, [one for one in benchmarks if one.key in paired.failures]),
         )
     except NoBase as error:

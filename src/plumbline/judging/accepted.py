@@ -19,11 +19,16 @@ def read_accepted(folder: Path) -> dict[str, Accepted]:
     """Return the accepted regressions by key of the benchmark. Raises ResultsError if the file is damaged."""
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Accepted])
+        return decode_accepted(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:
         raise ResultsError(f"{path} can't be used: {error}; restore it from version control, or remove it") from None
+
+
+def decode_accepted(data: bytes) -> dict[str, Accepted]:
+    """Return the content of an accepted.json. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=dict[str, Accepted])
 
 
 def write_accepted(folder: Path, accepted: Mapping[str, Accepted]) -> None:
@@ -48,12 +53,19 @@ def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
     return Accepted(reason, slower_by=round(max(benchmark.change_high or 0.0, 0.0), 3), counts=grown)
 
 
-def with_accepted(benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float) -> Benchmark:
-    """Change the verdict of a regression to accepted, unless it is much larger than the accepted one."""
+def with_accepted(
+    benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float, *, slower_than_base: bool = False
+) -> Benchmark:
+    """Change the verdict of a regression to accepted, unless it is much larger than the accepted one.
+
+    `slower_than_base`: whether it is slower than a base in which the same was accepted already.
+    """
     if accepted is None or benchmark.verdict != "regression":
         return benchmark
     low = benchmark.change_low or 0.0
-    if grown := grown_beyond(benchmark, accepted.counts):
+    if slower_than_base:
+        reason = Reason("accepted_before", accepted.reason, subjects=[benchmark.key])
+    elif grown := grown_beyond(benchmark, accepted.counts):
         reason = Reason("beyond_accepted", accepted.reason, counts=[growth(change) for change in grown])
     elif low > max(TIMES_AS_MUCH * accepted.slower_by, minimum_effect):
         reason = Reason("beyond_accepted", accepted.reason, share=low, accepted_share=accepted.slower_by)
@@ -63,7 +75,13 @@ def with_accepted(benchmark: Benchmark, accepted: Accepted | None, minimum_effec
     return msgspec.structs.replace(benchmark, reasons=[*benchmark.reasons, reason])
 
 
-def still_accepted(accepted: Mapping[str, Accepted], baseline: Results) -> dict[str, Accepted]:
-    """Return the accepted regressions of benchmarks that a new baseline does not contain."""
+def still_accepted(
+    accepted: Mapping[str, Accepted], baseline: Results, before: Mapping[str, Accepted] | None
+) -> dict[str, Accepted]:
+    """Return the accepted regressions of benchmarks that a new baseline does not contain, and of a proposed change.
+
+    `before`: what the base of a proposed change has accepted already; None if this is no proposed change.
+    """
     recorded = {benchmark.key for benchmark in baseline.benchmarks}
-    return {key: one for key, one in accepted.items() if key not in recorded}
+    new = set() if before is None else {key for key, one in accepted.items() if before.get(key) != one}
+    return {key: one for key, one in accepted.items() if key not in recorded or key in new}

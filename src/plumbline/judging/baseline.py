@@ -5,13 +5,14 @@ import functools
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from plumbline.counting.families import family, same_count
+from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
 from plumbline.results.environment import baseline_name, cpu_model
@@ -48,19 +49,28 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     for path in folder.glob("*.json"):
         with contextlib.suppress(ResultsError):
             others.append(_read(path))
-    others.sort(key=lambda one: (one.environment.services == environment.services, one.created), reverse=True)
+    return newest_counts(others, environment)
+
+
+def newest_counts(baselines: Iterable[Results], environment: Environment) -> Results | None:
+    """Return the newest of these baselines, preferably with these backends, with the counts that only older ones have.
+
+    All of them are of other kinds of machine.
+    """
+    services = environment.services
+    others = sorted(baselines, key=lambda one: (one.environment.services == services, one.created), reverse=True)
     alike = [one for one in others if one.environment.services == others[0].environment.services]
     return functools.reduce(lambda newer, older: keep_uncounted(older, newer), alike) if alike else None
 
 
-def edited_entries(old: Results | None, baseline: Results | None) -> frozenset[str]:
-    """Return the keys of benchmarks whose timings differ between two baselines. None if either is missing."""
-    if old is None or baseline is None:
-        return frozenset()
-    medians = {benchmark.key: benchmark.process_medians for benchmark in old.benchmarks}
-    return frozenset(
-        one.key for one in baseline.benchmarks if medians.get(one.key, one.process_medians) != one.process_medians
-    )
+def edited_entries(old: Results | None, new: Results | None) -> frozenset[str]:
+    """Return the keys of the entries that differ between two baselines, or that only one of them has.
+
+    All entries differ if the environments do, because their timings are then judged otherwise.
+    """
+    then, now = ({entry.key: entry for entry in one.benchmarks} if one else {} for one in (old, new))
+    every = bool(old and new and differences(old.environment, new.environment))
+    return frozenset(key for key in then.keys() | now.keys() if every or then.get(key) != now.get(key))
 
 
 def check_baselines(folder: Path) -> None:

@@ -7,7 +7,6 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from plumbline.judging.accepted import with_accepted
-from plumbline.judging.baseline import edited_entries
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
@@ -109,8 +108,21 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         one = with_kept_budget(one, evidence.confirmation.fresh.get(key, []))
         if counts := evidence.counts.get(key):
             one = _with_counts(one, counts, drifted=key in evidence.comparison.unaffected)
-        judged.append(with_accepted(one, evidence.accepted.get(key), one.minimum_effect or gate.minimum_effect))
+        judged.append(_with_accepted(one, evidence, gate))
     return judged
+
+
+def _with_accepted(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -> Benchmark:
+    """Accept a regression that this change has accepted. An edited baseline, or what the base has, accepts nothing."""
+    key = benchmark.key
+    accepted, judgement = evidence.accepted.get(key), evidence.comparison.judgements.get(key)
+    slower = judgement is not None and judgement.verdict == "regression"
+    slower_than_base = slower and accepted == evidence.comparison.accepted.get(key)
+    effect = benchmark.minimum_effect or gate.minimum_effect
+    benchmark = with_accepted(benchmark, accepted, effect, slower_than_base=slower_than_base)
+    if benchmark.verdict == "regression" and key in evidence.edited:
+        benchmark = replace(benchmark, reasons=[*benchmark.reasons, Reason("baseline_edited", subjects=[key])])
+    return benchmark
 
 
 def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -> Benchmark:
@@ -124,7 +136,7 @@ def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -
         benchmark = replace(benchmark, verdict="inconclusive", reasons=reasons)
         again = None if again and again.verdict == "new" else again
     if key in evidence.comparison.compared:
-        benchmark = _with_comparison(benchmark, evidence.comparison, gate)
+        benchmark = _with_comparison(benchmark, evidence.comparison, gate, edited=key in evidence.edited)
         benchmark = _with_unjudged(benchmark, evidence.comparison.unjudged.get(key, []))
     return _with_baseline(benchmark, again) if again else benchmark
 
@@ -133,7 +145,9 @@ def _with_baseline(benchmark: Benchmark, evidence: BaselineEvidence) -> Benchmar
     return replace(benchmark, **{name: value for name, value in asdict(evidence).items() if value is not None})
 
 
-def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings) -> Benchmark:
+def _with_comparison(
+    benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings, *, edited: bool
+) -> Benchmark:
     key = benchmark.key
     # `change_low` is only known on the machine of the baseline.
     slower = benchmark.change_low is not None and benchmark.change_low > (benchmark.tolerance or gate.tolerance)
@@ -150,15 +164,12 @@ def _with_comparison(benchmark: Benchmark, comparison: ComparisonEvidence, gate:
         return replace(benchmark, verdict=verdict, reasons=[Reason(kind, comparison.failures[key])])
     judgement = comparison.judgements.get(key)
     if judgement is None:
-        if benchmark.verdict in ("pass", "improvement"):
+        if benchmark.verdict in ("pass", "improvement") and not edited:
             return benchmark  # the baseline check has passed it
         return replace(benchmark, verdict="inconclusive", reasons=[Reason("no_time_left")])
     verdict = judgement.verdict
     reasons = [Reason("pairs_inconclusive" if verdict == "inconclusive" else "compared", number=judgement.pairs)]
-    if verdict == "regression" and key in comparison.baseline_edited:
-        verdict = "accepted"
-        reasons.append(Reason("baseline_edited"))
-    elif verdict == "pass" and slower:
+    if verdict == "pass" and slower:
         verdict = "drift"
         reasons.append(Reason("not_slower_than_base"))
     base_s, head_s = comparison.samples_s.get(key, ([], []))
@@ -320,9 +331,9 @@ def _about(kind: Kind, keys: Sequence[str]) -> list[Reason]:
 def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: bool = False) -> list[Benchmark]:
     """Return the benchmarks to compare in pairs, the slowest first.
 
-    These are the benchmarks that the baseline check found inconclusive, those whose counts have grown, and those whose
-    baseline entry was edited. For a proposed change also benchmarks that are new or changed since the baseline, and all
-    benchmarks if there is no baseline. `every`: choose all benchmarks.
+    These are the benchmarks that the baseline check found inconclusive, and those whose counts have grown. For a
+    proposed change also benchmarks whose baseline entry it edits, those that are new or changed since the baseline, and
+    all benchmarks if there is no baseline. `every`: choose all benchmarks.
     """
     if evidence.baseline is None:
         return [*record.benchmarks] if proposed else []
@@ -331,9 +342,8 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: 
     undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict in wanted]
     undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
     also = {key for key, found in evidence.counts.items() if found.fails}
-    also |= edited_entries(evidence.base_baseline, evidence.baseline)
     also |= {benchmark.key for benchmark in record.benchmarks} if every else set()
-    also -= {*record.app_elsewhere, *(benchmark.key for benchmark in undecided)}
+    also = (also - {*record.app_elsewhere} | {*evidence.edited}) - {benchmark.key for benchmark in undecided}
     return undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
 
 

@@ -106,7 +106,7 @@ class ComparisonEvidence(Struct, frozen=True):
     failures: Mapping[str, str] = {}  # why a benchmark could not be compared
     failed_in_head: Collection[str] = frozenset()  # keys of benchmarks that the copy of the working tree could not run
     new: Collection[str] = frozenset()  # keys of benchmarks that the base commit does not have
-    baseline_edited: Collection[str] = frozenset()  # keys of benchmarks whose baseline entry this change edits
+    accepted: Mapping[str, Accepted] = {}  # what the base has accepted already, by key
     none: NoComparison | None = None
 
 
@@ -125,6 +125,7 @@ class Evidence(Struct, frozen=True):
     baseline: Results | None = None
     baseline_elsewhere: Results | None = None  # of a similar machine, if there is no baseline for this one
     base_baseline: Results | None = None  # the baseline in the base commit of a proposed change
+    edited: Collection[str] = frozenset()  # keys of benchmarks whose baseline entry a proposed change edits
     timings: Mapping[str, BaselineEvidence] = {}
     counts: Mapping[str, CountEvidence] = {}
     application_elsewhere: Collection[str] = frozenset()  # keys not compared, because one application serves both sides

@@ -1,5 +1,6 @@
 """The content of all reports: figures of benchmarks, the outcome of the run, and texts of reasons."""
 
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
 from plumbline.measuring.statistics import summarize
-from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE
+from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, nox_command
 from plumbline.reporting import format as form
 from plumbline.reporting.texts import REASONS, UNJUDGED
 from plumbline.results.schema import (
@@ -330,6 +331,7 @@ def reason_text(reason: Reason) -> str:
         all="; ".join(reason.subjects),
         counts=", ".join(counts),
         uncompared=reason.detail or names,
+        accept=f'{nox_command()} -s accept -- {shlex.join(reason.subjects)} --reason "TEXT"',
         beyond=", ".join(counts) or f"at least {share} slower, after {accepted}",
         pairs=_several(reason.number, "pair"),
         benchmarks=f"{_several(reason.number, 'benchmark')} {'is' if reason.number == 1 else 'are'}",

@@ -45,13 +45,14 @@ Kind = Literal[
     "new_in_change",  # detail: why the base cannot run it
     "no_time_left",
     "application_elsewhere",
-    "baseline_edited",
+    "baseline_edited",  # subjects: the benchmark
     "packages_unjudged",  # subjects: the packages, or lock files
     "not_slower_than_base",
     # Of a benchmark, from its counts and accepted regressions
     "count_grown",  # counts
     "accepted",  # detail: the reason that was given
     "beyond_accepted",  # counts, or share and accepted_share; detail: the reason that was given
+    "accepted_before",  # subjects: the benchmark; detail: the reason that was given
     # Of a benchmark of the baseline that was not measured
     "test_gone",
     "test_measures_nothing",

@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.judging.accepted import accepted_now, matching, read_accepted, with_accepted, write_accepted
+from plumbline.judging.accepted import (
+    accepted_now,
+    matching,
+    read_accepted,
+    still_accepted,
+    with_accepted,
+    write_accepted,
+)
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError
 from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason
-from tests.support.report_samples import benchmark
+from tests.support.report_samples import benchmark, results
 
 KEY = "test_a.py::test_a"
 MINIMUM_EFFECT = 0.05
@@ -55,6 +62,15 @@ def test_only_a_regression_can_be_accepted() -> None:
     passing = benchmark(KEY, "inconclusive", change_low=0.0)
     assert with_accepted(passing, Accepted(WHY), MINIMUM_EFFECT) == passing
     assert with_accepted(slower(0.09, 0.11), None, MINIMUM_EFFECT) == slower(0.09, 0.11)
+
+
+def test_a_new_baseline_ends_what_earlier_changes_have_accepted() -> None:
+    """What a proposed change itself accepts is kept."""
+    accepted = {KEY: Accepted("new"), "b": Accepted("old"), "c": Accepted("old"), "d": Accepted("not recorded")}
+    baseline = results(*(benchmark(key, None) for key in (KEY, "b", "c")))
+
+    assert still_accepted(accepted, baseline, None).keys() == {"d"}
+    assert still_accepted(accepted, baseline, {"b": accepted["b"], "c": Accepted("older")}).keys() == {KEY, "c", "d"}
 
 
 def test_it_is_kept_in_a_file_to_commit(tmp_path: Path) -> None:

@@ -383,13 +383,23 @@ def of(*medians: float) -> Results:
     return results(*(benchmark(f"a.py::test_{n}", None, process_medians=[median]) for n, median in enumerate(medians)))
 
 
-def test_entries_with_other_medians_are_edited() -> None:
-    """New and deleted entries are not edited."""
-    assert edited_entries(of(1.0, 2.0), of(1.0, 3.0, 4.0)) == {"a.py::test_1"}
-    assert edited_entries(of(1.0, 2.0), of(1.0)) == set()
+def test_entries_that_differ_are_edited() -> None:
+    """By their timings or their counts, in both directions. New and deleted entries are edited, too."""
+    assert edited_entries(of(1.0, 2.0), of(1.0, 3.0, 4.0)) == {"a.py::test_1", "a.py::test_2"}
+    assert edited_entries(of(1.0, 2.0), of(1.0)) == {"a.py::test_1"}
+    assert edited_entries(of(1.0), of(1.0)) == set()
+    more = results(benchmark("a.py::test_0", None, process_medians=[1.0], counts={"redis.messages": 2.0}))
+    assert edited_entries(of(1.0), more) == edited_entries(more, of(1.0)) == {"a.py::test_0"}
 
 
-def test_without_a_baseline_nothing_is_edited() -> None:
-    """Either baseline may be missing."""
-    assert edited_entries(None, of(1.0)) == set()
-    assert edited_entries(of(1.0), None) == set()
+def test_a_new_or_deleted_baseline_edits_all_its_entries() -> None:
+    assert edited_entries(None, of(1.0)) == edited_entries(of(1.0), None) == {"a.py::test_0"}
+    assert edited_entries(None, None) == set()
+
+
+def test_a_baseline_that_claims_another_machine_edits_all_its_entries() -> None:
+    """The same entries are then judged on another machine."""
+    elsewhere = of(1.0)
+    environment = msgspec.structs.replace(elsewhere.environment, machine="another")
+    elsewhere = msgspec.structs.replace(elsewhere, environment=environment)
+    assert edited_entries(of(1.0), elsewhere) == {"a.py::test_0"}

@@ -11,6 +11,7 @@ from plumbline.judging.evidence import (
     BaselineEvidence,
     ComparisonEvidence,
     ConfirmationEvidence,
+    CountEvidence,
     Evidence,
     Judgement,
     NoComparison,
@@ -18,6 +19,7 @@ from plumbline.judging.evidence import (
 from plumbline.results.schema import (
     Benchmark,
     BudgetResult,
+    CountChange,
     FunctionTime,
     Reason,
     Results,
@@ -124,13 +126,45 @@ def test_a_benchmark_that_the_change_cannot_influence_never_fails(timings: Basel
     assert (one.verdict, one.reasons) == (verdict, [Reason("unaffected", BASE)])
 
 
-def test_a_regression_whose_baseline_the_change_edits_is_accepted() -> None:
-    """A reviewer sees both the slow-down and the edited baseline."""
-    one = judged(SLOWER, comparison=pairs("regression", baseline_edited={KEY}))
+def test_an_edited_baseline_accepts_no_regression() -> None:
+    """The reason says so, unless the regression is accepted."""
+    one = judged(PASSED, comparison=pairs("regression"), edited={KEY})
 
-    assert one.verdict == "accepted"
-    assert one.reasons == [Reason("compared", number=4), Reason("baseline_edited")]
-    assert judged(SLOWER, comparison=pairs("pass", baseline_edited={KEY})).verdict == "drift"
+    assert one.verdict == "regression"
+    assert one.reasons == [Reason("compared", number=4), Reason("baseline_edited", subjects=[KEY])]
+    accepted = judged(PASSED, comparison=pairs("regression"), edited={KEY}, accepted={KEY: Accepted("why", 0.1)})
+    assert (accepted.verdict, accepted.reasons[1:]) == ("accepted", [Reason("accepted", "why")])
+    assert judged(PASSED, comparison=pairs("pass"), edited={KEY}).verdict == "pass"
+
+
+def test_an_edited_baseline_accepts_no_grown_count() -> None:
+    """Counts of an edited entry are judged by the base's baseline."""
+    grown = CountEvidence([CountChange("redis.messages", 1, 2, gated=True)], fails=True)
+
+    one = judged(PASSED, comparison=pairs("pass"), counts={KEY: grown}, edited={KEY})
+
+    assert (one.verdict, one.reasons[-1]) == ("regression", Reason("baseline_edited", subjects=[KEY]))
+
+
+def test_an_edited_baseline_passes_nothing_that_there_was_no_time_to_compare() -> None:
+    """The baseline check has compared it with the new entry alone."""
+    one = judged(PASSED, comparison=pairs("pass", judgements={}), edited={KEY})
+
+    assert (one.verdict, one.reasons) == ("inconclusive", [Reason("no_time_left")])
+
+
+def test_what_the_base_has_accepted_is_no_licence_for_this_change() -> None:
+    """It is accepted if this change has accepted anew, and still excuses a count that the baseline lacks."""
+    before = {KEY: Accepted("why", 0.1)}
+    slower = pairs("regression", accepted=before)
+
+    one = judged(SLOWER, comparison=slower, accepted=before)
+
+    assert (one.verdict, one.reasons[-1]) == ("regression", Reason("accepted_before", "why", subjects=[KEY]))
+    assert judged(SLOWER, comparison=slower, accepted={KEY: Accepted("again", 0.1)}).verdict == "accepted"
+    grown = {KEY: CountEvidence([CountChange("redis.messages", 1, 2, gated=True)], fails=True)}
+    kept = {KEY: Accepted("why", 0.1, counts={"redis.messages": 2.0})}
+    assert judged(PASSED, comparison=pairs("pass", accepted=kept), counts=grown, accepted=kept).verdict == "accepted"
 
 
 @pytest.mark.parametrize(("timings", "verdict"), [("new", "new"), ("pass", "inconclusive"), (None, "inconclusive")])
@@ -144,7 +178,7 @@ def test_a_failed_comparison_judges_nothing(timings: Verdict | None, verdict: st
 
 
 def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_passed_it() -> None:
-    """A passed benchmark was only to be compared for its counts or its edited baseline."""
+    """A passed benchmark was only to be compared for its counts."""
     untimed = pairs("pass", judgements={})
 
     open_ = judged(SLOWER, comparison=untimed)
