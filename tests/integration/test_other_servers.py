@@ -270,6 +270,8 @@ def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: st
     assert found[PLAIN]["reasons"][0]["kind"] == "unaffected"
     [counted] = [count for name, count in found[ORDERS]["counts"].items() if statement in name]
     assert counted == 20
+    [grown] = [one for one in found[ORDERS]["count_changes"] if statement in one["name"]]
+    assert (grown["old"], grown["new"], grown["gated"]) == (1, 20, True)  # against the base: there is no baseline
     line = path.read_text().partition("def newest(")[0].count("\n")
     of_orders = [(one["name"], one["file"], one["line"]) for one in found[ORDERS]["functions"]]
     assert ("newest", file, line + 1) in of_orders

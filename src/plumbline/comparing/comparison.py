@@ -18,7 +18,7 @@ from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.judging.evidence import ComparisonEvidence, Thresholds
-from plumbline.results.schema import Benchmark
+from plumbline.results.schema import Benchmark, Counts
 from plumbline.settings import Settings
 
 MOST_PROFILED = 20  # regressions to run under a profiler, the largest first
@@ -54,7 +54,9 @@ def compare(
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal
+        counts, uncounted = dict[str, tuple[Counts, Counts]](), list[str]()
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
+            counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
             found = conduct(left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
@@ -64,7 +66,7 @@ def compare(
         say(f"  {len(rehearsal.unaffected)} of them execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    notes = []
+    notes = uncounted
     if rehearsal.brought_along:
         files = ", ".join(rehearsal.brought_along)
         notes.append(f"base and head also have files that git ignores, because they read them: {files}")
@@ -83,6 +85,7 @@ def compare(
         differences=found.differences,
         samples_s=found.samples_s,
         functions=functions,
+        counts=counts,
         failures=found.failures,
         failed_in_head=rehearsal.failed_in_head,
     )

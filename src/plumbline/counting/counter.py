@@ -78,10 +78,10 @@ class Counter:
             self._note(f"messages, bytes and connections can't be counted here: {error}")
         redis, postgres = services.redis, services.postgres
         for what, service in ("Redis commands", redis), ("SQL statements and rows read", postgres):
-            if service and not service.own:
+            if service and not service.can_be_counted():
                 self._note(f"{what} can't be counted: this run did not start the server")
-        self._redis = RedisCommands(redis) if redis and redis.own else None
-        self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.own else None
+        self._redis = RedisCommands(redis) if redis and redis.can_be_counted() else None
+        self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.can_be_counted() else None
         self._probes = self._probing(BESIDE)
         # Sources that others would disturb, with the number of their rounds.
         self._apart: list[tuple[list[Source], int]] = [

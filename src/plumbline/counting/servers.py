@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, CannotCount, Numbers
-from plumbline.counting.statements import Executed, between, normalised, reads_tables, rows_read
+from plumbline.counting.statements import Executed, between, normalised, of_database, reads_tables, rows_read
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
 from plumbline.services.clients import client_errors, redis_client
@@ -110,7 +110,7 @@ class PostgresStatements:
         if not self._marks:
             return []
         log = self._service.log_since(self._marks[0], self._marks[-1], POSTGRES_LIMIT_S)
-        parts = between(log, self._marks)
+        parts = between(of_database(log, self._service.address.database), self._marks)
         if not parts:
             raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
         return [self._numbers(part) for part in parts[::2]]

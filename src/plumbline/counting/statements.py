@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 MAX_LABEL_CHARACTERS = 300
+PREFIX = "%m [%p] %q<%d> "  # a `log_line_prefix` that names the database
 
 _ENTRY = re.compile(r"(?!\t).*?\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE):  (.*)")
+_DATABASE = re.compile(r"[^\t].*? \[\d+\] <([^>]*)> ")
 _DURATION = re.compile(r"duration: [\d.]+ ms  (statement|parse|bind|execute)\b[^:]*: (.*)", re.DOTALL)
 _PARAMETER = re.compile(r"\$\d+ = ('(?:[^']|'')*'|NULL)")
 
@@ -114,6 +116,18 @@ def rows_read(plan: Mapping[str, Any]) -> float:
         removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
         rows = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
     return rows + sum(rows_read(part) for part in plan.get("Plans", ()))
+
+
+def of_database(log: str, database: str) -> str:
+    """Leave out the entries of other databases, if the log names them as PREFIX does."""
+    kept, keep = [], True
+    for line in log.split("\n"):
+        if not line.startswith("\t"):
+            found = _DATABASE.match(line)
+            keep = found is None or found[1] == database
+        if keep:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def between(log: str, marks: Collection[str]) -> list[list[Executed]]:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Results
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, Results
 
 T = TypeVar("T")
 
@@ -13,7 +13,7 @@ CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each s
 
 
 def compare_counts(
-    old: Benchmark, new: Benchmark, *, same_backend: bool, same_profile: bool = True
+    old: Counts, new: Counts, *, same_backend: bool = True, same_profile: bool = True
 ) -> list[CountChange]:
     """Return the counts that differ, those that count against the benchmark (`gated`) first.
 
@@ -26,13 +26,13 @@ def compare_counts(
     - a command or statement that replaces another one, if the total has not grown.
     """
     changes = []
-    before, after = _as_messages(old.counts), _as_messages(new.counts)
-    varying = _as_messages(old.counts_varying).keys() | _as_messages(new.counts_varying).keys()
+    before, after = _as_messages(old.same), _as_messages(new.same)
+    varying = _as_messages(old.varying).keys() | _as_messages(new.varying).keys()
     for name in sorted((before.keys() | after.keys()) - varying):
-        if not (family(name) in old.counted and family(name) in new.counted):
+        if not (family(name) in old.families and family(name) in new.families):
             continue
         then, now = before.get(name, 0.0), after.get(name, 0.0)
-        cut = bool(then and now) and not (name in old.counts and name in new.counts)
+        cut = bool(then and now) and not (name in old.same and name in new.same)
         factor = CUT_OTHERWISE if cut else 1
         requests = _requests(before, name)
         grown = more(name, then * factor, now, requests)
@@ -59,11 +59,28 @@ def check_counts(
     found = {}
     for benchmark in record.benchmarks:
         if old := entries.get(benchmark.key) or entries.get(benchmark.renamed_from):
-            changes = compare_counts(old, benchmark, same_backend=same_backend, same_profile=same_profile)
+            changes = compare_counts(
+                counts_of(old), counts_of(benchmark), same_backend=same_backend, same_profile=same_profile
+            )
             timing = timings.get(benchmark.key)
             valid = old.source_hash == benchmark.source_hash and not (timing and timing.verdict == "invalid")
             found[benchmark.key] = CountEvidence(changes, fails=valid and any(change.gated for change in changes))
     return found
+
+
+def compare_sides(counts: Mapping[str, tuple[Counts, Counts]]) -> dict[str, CountEvidence]:
+    """Return the changed counts of each benchmark between base and head of a paired comparison, by key."""
+    found = {key: compare_counts(base, head) for key, (base, head) in counts.items()}
+    return {key: CountEvidence(changes, fails=any(one.gated for one in changes)) for key, changes in found.items()}
+
+
+def counts_of(benchmark: Benchmark) -> Counts:
+    return Counts(
+        {**benchmark.counts},
+        {name: [*values] for name, values in benchmark.counts_varying.items()},
+        [*benchmark.counted],
+        {name: [*sites] for name, sites in benchmark.count_sites.items()},
+    )
 
 
 def grown_counts(benchmark: Benchmark) -> list[CountChange]:
@@ -133,9 +150,9 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
     )
 
 
-def _total(benchmark: Benchmark, name: str) -> float:
+def _total(counts: Counts, name: str) -> float:
     """Return the sum of all counts of the same kind, such as all commands."""
-    return sum(count for one, count in benchmark.counts.items() if kind_of(one) == kind_of(name))
+    return sum(count for one, count in counts.same.items() if kind_of(one) == kind_of(name))
 
 
 def _as_shown(count: float) -> float:

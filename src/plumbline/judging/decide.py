@@ -8,7 +8,7 @@ from msgspec.structs import asdict, replace
 
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
-from plumbline.judging.counts import explaining, group_changes, grown_counts, growth
+from plumbline.judging.counts import compare_sides, explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
@@ -52,7 +52,7 @@ def decide(
             notes.append("the baseline was recorded with uncommitted changes")
     if known := baseline or evidence.baseline_elsewhere:
         benchmarks += missing_benchmarks(known, record)
-    notes += comparison.notes
+    notes += [note for note in comparison.notes if note not in notes]
     if none := comparison.none:
         if none.cause == "invalid":
             reasons.append(Reason("comparison_invalid", none.detail))
@@ -102,12 +102,17 @@ def _is_uncompared(benchmark: Benchmark, *, required: bool) -> bool:
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
     """Return the benchmarks with verdicts by their timings, budgets, counts and accepted regressions, in this order."""
     judged = []
+    sides = compare_sides(evidence.comparison.counts)
     for benchmark in record.benchmarks:
         key = benchmark.key
         one = with_timings(benchmark, evidence, gate)
         one = with_kept_budget(one, evidence.confirmation.fresh.get(key, []))
-        if counts := evidence.counts.get(key):
-            one = _with_counts(one, counts, drifted=key in evidence.comparison.unaffected)
+        counts, drifted = evidence.counts.get(key), key in evidence.comparison.unaffected
+        if of_sides := sides.get(key):  # the base decides, and the baseline tells drift
+            is_drift = counts is not None and counts.fails and not of_sides.fails
+            counts, drifted = counts if is_drift else of_sides, is_drift
+        if counts:
+            one = _with_counts(one, counts, drifted=drifted)
         judged.append(_with_accepted(one, evidence, gate))
     return judged
 

@@ -6,7 +6,16 @@ from typing import Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from plumbline.results.schema import Benchmark, CountChange, FunctionTime, Reason, Results, UnjudgedPackage, Verdict
+from plumbline.results.schema import (
+    Benchmark,
+    CountChange,
+    Counts,
+    FunctionTime,
+    Reason,
+    Results,
+    UnjudgedPackage,
+    Verdict,
+)
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 
@@ -103,6 +112,7 @@ class ComparisonEvidence(Struct, frozen=True):
     differences: Mapping[str, Sequence[float]] = {}
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}
     functions: Mapping[str, Sequence[FunctionTime]] = {}
+    counts: Mapping[str, tuple[Counts, Counts]] = {}  # of base and of head
     failures: Mapping[str, str] = {}  # why a benchmark could not be compared
     failed_in_head: Collection[str] = frozenset()  # keys of benchmarks that the copy of the working tree could not run
     new: Collection[str] = frozenset()  # keys of benchmarks that the base commit does not have

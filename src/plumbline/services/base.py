@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -146,6 +146,10 @@ class Service:
         """Do real work once, as a healthy service can. Raises the client's errors."""
         self.probe(limit_s)
 
+    def can_be_counted(self) -> bool:
+        """Return whether its commands or statements can be counted: nobody else uses it, and its log can be read."""
+        return self.own
+
     def was_restarted(self) -> bool:
         """Return whether somebody else has restarted it since it became ready; False if that is unknown."""
         return False
@@ -206,6 +210,21 @@ class Service:
         return ServiceError(
             f"{self.name} is {self.backend}: this run did not start it, and can't pause, kill or restart it"
         )
+
+
+class SharedServer(Service):
+    """A server that the coordinator of a comparison has started. Each side has a database of its own."""
+
+    def __init__(self, name: str, address: Address, log_of: Callable[[str, int], str] | None) -> None:
+        """`log_of` returns the last lines of a server's log, by its name and their number."""
+        super().__init__(name, "shared", "started for both sides", address)
+        self._log_of = log_of
+
+    def can_be_counted(self) -> bool:
+        return self._log_of is not None
+
+    def raw_log(self, lines: int) -> str:
+        return self._log_of(self.name, lines) if self._log_of else ""
 
 
 def output_lines(output: str) -> list[str]:

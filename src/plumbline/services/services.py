@@ -15,7 +15,7 @@ from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.advice import with_advice
 from plumbline.services.application import Application, Process
-from plumbline.services.base import HOST, Context, Service, not_ready
+from plumbline.services.base import HOST, Context, Service, SharedServer, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
@@ -72,12 +72,14 @@ class Services:
         app_python: str = "",
         sides: Sequence[str] = (),
         child_environ: ChildEnviron = lambda _, __, environ: environ,
+        shared_log: Callable[[str, int], str] | None = None,
     ) -> None:
         """Create the services of a run without starting them.
 
         `preferred` maps a server's name to the backend that `auto` prefers: the baseline's. A worker of a paired
-        comparison passes the addresses of `shared` servers, its `key_prefix`, and whether to `prepare`. `child_environ`
-        returns the environment of the code under test. `app_python` runs that code if it has its own environment. The
+        comparison passes the addresses of `shared` servers, its `key_prefix`, and whether to `prepare`; `shared_log`
+        returns the last lines of such a server's log, if it is to be counted. `child_environ` returns the environment
+        of the code under test. `app_python` runs that code if it has its own environment. The
         coordinator of a comparison names its `sides`: each gets services of its own.
         """
         self.redis: Service | None = None  #: The Redis server. None if it is off.
@@ -90,7 +92,7 @@ class Services:
         self.notices: list[str] = []  # lines for the report
         self._settings = settings
         self._root = root
-        self._shared = shared
+        self._shared, self._shared_log = shared, shared_log
         self._sides = sides
         self._prepare = prepare
         self._app_python = Path(app_python or sys.executable)
@@ -124,7 +126,7 @@ class Services:
             if importlib.util.find_spec(DRIVERS[name]):
                 importlib.import_module(DRIVERS[name])
             if name in self._shared:
-                setattr(self, name, Service(name, "shared", "started for both sides", self._shared[name]))
+                setattr(self, name, SharedServer(name, self._shared[name], self._shared_log))
             elif self._settings.backend_of(name) == "external":
                 setattr(self, name, choose(name, self._context))
         off = _source("off", self._environ)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import check_counts, compare_counts, group_changes
+from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence
 from plumbline.results.files import write_results
@@ -24,8 +24,12 @@ def counted(counts: dict[str, float], verdict: Any = "pass", key: str = KEY, **f
     return benchmark(key, verdict, counts=counts, **({"counted": ALL} | fields))
 
 
+def changed(old: Benchmark, new: Benchmark, *, same_backend: bool = True) -> list[CountChange]:
+    return compare_counts(counts_of(old), counts_of(new), same_backend=same_backend)
+
+
 def gated(old: dict[str, float], new: dict[str, float], *, same_backend: bool = True) -> list[str]:
-    changes = compare_counts(counted(old), counted(new), same_backend=same_backend)
+    changes = changed(counted(old), counted(new), same_backend=same_backend)
     return [change.name for change in changes if change.gated]
 
 
@@ -57,7 +61,7 @@ def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> 
 )
 def test_what_ids_and_rounding_do_is_no_growth(name: str, old: float, new: float) -> None:
     """Bytes may grow by 1 % and 16, and counts in their fifth digit."""
-    assert compare_counts(counted({name: old}), counted({name: new}), same_backend=True) == []
+    assert changed(counted({name: old}), counted({name: new})) == []
 
 
 def test_messages_are_compared_on_the_same_backend_alone() -> None:
@@ -87,7 +91,7 @@ def test_a_statement_in_the_place_of_another_is_shown_alone() -> None:
     """A replaced statement is only shown. One more statement than before counts."""
     old = {"postgres.statement SELECT a FROM b": 1.0}
     new = {"postgres.statement SELECT a FROM b JOIN c": 1.0}
-    changes = compare_counts(counted(old), counted(new), same_backend=True)
+    changes = changed(counted(old), counted(new))
     assert {change.name: change.gated for change in changes} == dict.fromkeys([*old, *new], False)
     assert gated(old, old | new) == list(new)
 
@@ -96,16 +100,16 @@ def test_what_varies_is_not_judged() -> None:
     """The count may vary in the baseline or in this run."""
     varying = {"redis.messages": [1.0, 2.0, 1.0]}
     one, two = counted({"redis.messages": 1.0}), counted({"redis.messages": 9.0})
-    assert compare_counts(counted({}, counts_varying=varying), two, same_backend=True) == []
-    assert compare_counts(one, counted({}, counts_varying=varying), same_backend=True) == []
+    assert changed(counted({}, counts_varying=varying), two) == []
+    assert changed(one, counted({}, counts_varying=varying)) == []
 
 
 def test_what_could_not_be_counted_is_not_judged() -> None:
     """A count that is missing on either side is not a count of 0."""
     one = counted({"redis.messages": 1.0})
-    assert compare_counts(counted({}, counted=[COMMANDS]), one, same_backend=True) == []
-    assert compare_counts(one, counted({}, counted=[COMMANDS]), same_backend=True) == []
-    assert compare_counts(counted({}), one, same_backend=True)
+    assert changed(counted({}, counted=[COMMANDS]), one) == []
+    assert changed(one, counted({}, counted=[COMMANDS])) == []
+    assert changed(counted({}), one)
 
 
 def judged(now: Benchmark, old: Benchmark, verdict: Verdict = "pass", **comparison: Any) -> Results:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
@@ -27,10 +28,12 @@ from plumbline.comparing.workers.protocol import Order, Start
 from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.processes import adopt_orphans, end_descendants
-from plumbline.results.schema import FunctionTime
+from plumbline.results.schema import Counts, FunctionTime
 from plumbline.settings import Settings
 
 PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
+# Rounds before a counting pass: caches fill and connections open in them.
+LEAST_ROUNDS, MOST_ROUNDS = 2, 10
 LEAST_REST_S = 0.02  # combine shorter rests between blocks, because other processes change the caches in each rest
 
 Plans = Sequence[BenchmarkPlan]
@@ -172,6 +175,31 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         then = [*controls(then[0].thresholds), *then] if then else []
         return self._measure([*controls(chosen[0].thresholds), *chosen], then)
 
+    def count(self, plans: Plans) -> tuple[dict[str, tuple[Counts, Counts]], list[str]]:
+        """Run one pair that counts instead of timing, one worker after the other, so that nobody else uses the servers.
+
+        Return by key the counts of base and head, and notes about what cannot be counted. Raises ComparisonInvalid.
+        """
+        found: dict[str, tuple[Counts, Counts]] = {}
+        notes: list[str] = []
+        with self._running(plans, counts=True) as (pair, _):
+            collected = [plan for plan in plans if not self._why_missing(plan.key, pair)]
+            for worker in pair.both:
+                worker.send(Order([plan.key for plan in collected]))
+            for plan in collected:
+                begun = [worker.begins(plan.key) for worker in pair.both]
+                rounds = min(max(plan.warm_up, LEAST_ROUNDS), MOST_ROUNDS)
+                counted = [
+                    worker.count(rounds, partial(self._servers.log_of, worker.side.name, pair.round))
+                    for worker in (pair.both if all(begun) else ())
+                ]
+                problems = [worker.end() for worker in pair.both]
+                if len(counted) == len(pair.both) and not any(problems):
+                    base, head = (one.counts for one in counted if one)
+                    found[plan.key] = base, head
+                    notes += (note for one in counted if one for note in one.notes if note not in notes)
+        return found, notes
+
     def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
         """Run one more pair under a profiler. Return by key the functions that got slower, none if the pair fails."""
         if not plans:
@@ -211,21 +239,23 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
     @contextlib.contextmanager
     def _running(
-        self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None
+        self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None, counts: bool = False
     ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead. They end while the next pair is measured.
 
-        `traces`: the folder for the traces of a rehearsal. `profiles`: the folder for profiles. Yields the pair, and
-        the seconds of waiting for a pair that was started ahead. Raises ComparisonInvalid.
+        `traces`: the folder for the traces of a rehearsal. `profiles`: the folder for profiles. `counts`: whether the
+        pair counts. Yields the pair, and the seconds of waiting for a pair that was started ahead. Raises
+        ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
-        if is_ahead := started is not None and not traces and not profiles and started.serves(plans):
+        plain = not traces and not profiles and not counts
+        if is_ahead := started is not None and plain and started.serves(plans):
             self._ahead = None
             for worker in started.both:
                 worker.pin(os.sched_getaffinity(0))  # the measurement of the last pair is over
         else:
             self._dismiss_ahead()
-            started = self._start(plans, (), traces, profiles)
+            started = self._start(plans, (), traces, profiles, counts=counts)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
             for worker in reversed(started.both):  # head first: if both fail, report the copy of the working tree
@@ -247,7 +277,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.dismiss()
             started.end(patient=False)
 
-    def _start(self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None) -> WorkerPair:
+    def _start(
+        self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None, *, counts: bool = False
+    ) -> WorkerPair:
         self._count += 1
         round_ = self._count % self._servers.rounds
         self._settle(round_=round_)
@@ -274,7 +306,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     keys=[plan.key for plan in plans],
                     servers=servers,
                     prefix=f"perf:{name}:" if "redis" in servers else "",
-                    core=None if traces else self._core,
+                    core=None if traces or counts else self._core,
                     prepare=traces is not None or self._servers.prepares_each(servers),
                     rehearses=traces is not None,
                     app_python=str(worker.side.app.python) if worker.side.app else "",
@@ -282,6 +314,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     slow_down={one.key: (one.slow_down * (name == "head"), one.slowed_in) for one in slowed},
                     folder=str(folder),
                     profiles=profiles is not None,
+                    counts=counts,
                 )
                 worker.send(start)
             stack.pop_all()

@@ -18,6 +18,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.counting.statements import PREFIX
 from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services.address import Address
 from plumbline.services.clients import client_errors, redis_client, run_sql
@@ -59,7 +60,8 @@ def settings_of_both(settings: Settings) -> Settings:
     databases = max(REDIS_DATABASES, int(redis.config.get("databases", 0)))
     redis = replace(redis, config={**redis.config, "databases": databases})
     connections = len(REDIS_NUMBERS) * ROUNDS * int(postgres.config.get("max_connections", POSTGRES_CONNECTIONS))
-    postgres = replace(postgres, config={**postgres.config, "max_connections": connections})
+    config = {"log_line_prefix": PREFIX, **postgres.config, "max_connections": connections}
+    postgres = replace(postgres, config=config)
     external = {name for name in SERVERS if settings.backend_of(name) == "external"}
     return _without(replace(settings, redis=redis, postgres=postgres), external | set(servers_of_each(settings)))
 
@@ -148,6 +150,12 @@ class PairServers:
         elif self._shared.postgres:
             found["postgres"] = self._shared.postgres.address.with_database(f"perf_{side}_{round_}")
         return found
+
+    def log_of(self, side: str, round_: int, name: str, lines: int) -> str:
+        """Return the last lines of the log of a worker's server."""
+        own = self._of_each.get((side, round_))
+        found = {one.name: one for services in (self._shared, own) if services for one in services.running()}
+        return found[name].raw_log(lines) if name in found else ""
 
     def prepares_each(self, servers: Collection[str]) -> bool:
         """Return whether `prepare` has to run for each worker: it may fill a server whose data is not copied.

@@ -17,7 +17,21 @@ from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.trees.trace import AT_START
-from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Kind, Line, Message, Over, Turn
+from plumbline.comparing.workers.protocol import (
+    Alive,
+    Begins,
+    Block,
+    Collected,
+    Counted,
+    Imported,
+    Kind,
+    Line,
+    LogAsked,
+    LogText,
+    Message,
+    Over,
+    Turn,
+)
 from plumbline.processes import WATCHED, printable, set_affinity, signal_all, tree, watched_with_us
 from plumbline.project import PYTEST_FINISHED, SUITE
 
@@ -138,6 +152,22 @@ class WorkerProcess:
         if isinstance(message, Over):
             self._over, self._measures = message, False
         return message.samples_s if isinstance(message, Block) else []
+
+    def count(self, rounds: int, log_of: Callable[[str, int], str]) -> Counted | None:
+        """Count the benchmark, after `rounds` rounds that do not count. Return None if the test has ended.
+
+        `log_of` returns the last lines of a server's log, by name and number of lines.
+        """
+        self.send(Turn(rounds))
+        while True:
+            message = self._receive(Alive, LogAsked, Counted, Over)
+            if isinstance(message, LogAsked):
+                self.send(LogText(log_of(message.service, message.lines)))
+            elif isinstance(message, Over):
+                self._over, self._measures = message, False
+                return None
+            elif isinstance(message, Counted):
+                return message
 
     def end(self) -> str:
         """Let the test end. Return why it did not pass, "" if it passed."""

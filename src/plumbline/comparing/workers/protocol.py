@@ -10,6 +10,14 @@ it uses no CPU time while the other worker measures.
 | `Order` | `Begins`: a benchmark calls `measure` and waits for its first turn |
 | `Turn` | `Block` |
 | `Turn(0)` | `Over`: the test has ended |
+
+In a pair that counts, one `Turn` lets a benchmark run all rounds of its counting pass:
+
+| coordinator → worker | worker → coordinator |
+| --- | --- |
+| `Turn`: rounds to run first, not counted | `Alive` after each round |
+| `LogText` | `LogAsked`: the counts need the log of a server |
+| `Turn(0)` | `Counted` |
 """
 
 import socket
@@ -20,6 +28,7 @@ from msgspec import Struct
 
 from plumbline.comparing.statistics.plan import Where
 from plumbline.processes import last_lines
+from plumbline.results.schema import Counts
 from plumbline.services.address import Address
 
 OUTPUT_LINES = 2
@@ -46,6 +55,7 @@ class Start(_Message, frozen=True):
     slow_down: dict[str, tuple[float, Where]] = {}
     folder: str = ""  # for files that the worker shares with its application
     profiles: bool = False  # whether a profiler runs and writes into `folder`
+    counts: bool = False  # whether benchmarks are counted, not timed
 
 
 class Order(_Message, frozen=True):
@@ -81,6 +91,24 @@ class Block(_Message, frozen=True):
     samples_s: list[float]  # per operation
 
 
+class Alive(_Message, frozen=True):
+    pass
+
+
+class LogAsked(_Message, frozen=True):
+    service: str
+    lines: int  # the number of last lines
+
+
+class LogText(_Message, frozen=True):
+    text: str
+
+
+class Counted(_Message, frozen=True):
+    counts: Counts
+    notes: list[str] = []  # what cannot be counted, and why
+
+
 class Over(_Message, frozen=True):
     outcome: str
     message: str = ""
@@ -97,7 +125,7 @@ class Over(_Message, frozen=True):
         return f"{self.outcome}: {(errors[:1] or lines[-1:] or [''])[0]}{output}"
 
 
-Message = Start | Order | Turn | Imported | Collected | Begins | Block | Over
+Message = Start | Order | Turn | Imported | Collected | Begins | Block | Alive | LogAsked | LogText | Counted | Over
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 

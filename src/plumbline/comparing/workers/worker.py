@@ -37,7 +37,22 @@ from plumbline.comparing.workers.in_application.plumbline_profiling import (
     write_profile,
 )
 from plumbline.comparing.workers.profiles import profile_of_application
-from plumbline.comparing.workers.protocol import Begins, Block, Collected, Imported, Line, Order, Over, Start, Turn
+from plumbline.comparing.workers.protocol import (
+    Alive,
+    Begins,
+    Block,
+    Collected,
+    Counted,
+    Imported,
+    Line,
+    LogAsked,
+    LogText,
+    Order,
+    Over,
+    Start,
+    Turn,
+)
+from plumbline.counting.counter import Counter
 from plumbline.measuring.clock import Clock
 from plumbline.measuring.context import RunContext, outcome_of, uses_application
 from plumbline.measuring.cpu_affinity import CoreLock
@@ -77,6 +92,7 @@ class Worker:
         self._ran: set[str] = set()
         self._measured: set[str] = set()
         self._last: pytest.TestReport | None = None
+        self._counter: Counter | None = None
         self._context = context = RunContext(config, suite, controlled=True)
         provide(context, self._start_measure)
         config.stash[controls.START] = self._start
@@ -91,6 +107,11 @@ class Worker:
         if key in self._measured:
             raise MeasureError("a pytest plugin runs this test again, which a paired comparison cannot measure")
         self._measured.add(key)
+        if self._start.counts:
+            if self._counter is None:
+                self._counter = Counter(self._context.services)
+                self._context.at_stop.callback(self._counter.close)
+            return CountedMeasurement(profile, self._line, self._start, key, self._counter)
         return TurnedMeasurement(profile, self._line, self._start, key)
 
     @pytest.hookimpl(tryfirst=True)
@@ -113,7 +134,12 @@ class Worker:
             prepare=start.prepare,
             app_python=start.app_python,
             child_environ=self._child_environ,
+            shared_log=self._log_of if start.counts else None,
         )
+
+    def _log_of(self, service: str, lines: int) -> str:
+        self._line.send(LogAsked(service, lines))
+        return self._line.expect(LogText).text
 
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
         start, changed = self._start, child_environ(name, command, environ)
@@ -240,6 +266,35 @@ class TurnedMeasurement(Measure):
         samples = self._line.expect(Turn).samples
         expect_message_soon()
         return samples
+
+
+class CountedMeasurement(TurnedMeasurement):
+    """A `measure` that counts. `summary` has the samples of the rounds before."""
+
+    def __init__(self, profile: Profile, line: Line, start: Start, key: str, counter: Counter) -> None:
+        super().__init__(profile, line, start, key)
+        self._counter = counter
+
+    def _passes(self, *_: float) -> Steps:
+        samples_s: list[float] = []
+        self._line.send(Begins(self._key))
+        if rounds := self._next_turn():
+            for _round in range(rounds):
+                yield self._timer
+                self._tell()
+            samples_s += self._samples_s
+            counts = yield from self._counter.rounds(self.operations, self._left_round)
+            self._line.send(Counted(counts, self._counter.notes))
+            self._next_turn()
+        self.summary = summarize(samples_s) if samples_s else None
+
+    def _left_round(self) -> None:
+        self._samples_s.append(0.0)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._line.send(Alive())
+        expect_message_soon()
 
 
 def expect_message_soon() -> None:
