@@ -39,7 +39,7 @@ _NOUNS = {"regression", "improvement"}  # verdicts that have a plural
 _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
 _MOST_NAMES = 3  # the same of the benchmarks that a count changed in
-_UNGATED = ("fewer than in the baseline", "more than in the baseline, but not judged")
+_UNGATED = ("fewer than before", "more than before, but not judged")
 
 
 def verdict(benchmark: Benchmark) -> str:

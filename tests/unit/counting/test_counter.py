@@ -611,7 +611,7 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
         "test_suite.py::test_storing": "regression",
         "test_suite.py::test_asking": "inconclusive",
     }
-    assert "REGRESSION: more queries or messages than in the baseline: " in done.output
+    assert "REGRESSION: more queries or messages than before: " in done.output
     assert "redis messages 0.02 → 1" in done.output
     code.write_text(PIPELINED, encoding="utf-8")
     again = project.run("ci", PERF_MACHINE="elsewhere")
@@ -619,7 +619,7 @@ def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
 
 
 def test_growth_without_a_difference_is_drift(project: Project) -> None:
-    """Without a change in the code, growth is reported and does not fail the run."""
+    """Growth that the change has not caused is reported and does not fail the run: base and head are counted, too."""
     settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
     project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
     project.write("test_suite.py", SUITE)
@@ -643,5 +643,11 @@ def test_growth_without_a_difference_is_drift(project: Project) -> None:
     code = project.root / "code_under_test.py"
     code.write_text(PIPELINED.replace("value", "other"), encoding="utf-8")
     done = project.run("ci")
+    assert done.code == 0, done.output
+    assert set(project.verdicts().values()) == {"drift"}
+
+    code.write_text(SINGLE, encoding="utf-8")
+    done = project.run("ci")
     assert done.code == 1, done.output
-    assert set(project.verdicts().values()) == {"regression"}
+    assert project.verdicts() == {"test_suite.py::test_storing": "regression", "test_suite.py::test_asking": "drift"}
+    assert "redis messages 0.02 → 1" in done.output

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbline.counting.statements import Executed, between, executed, normalised, reads_tables, rows_read
+from plumbline.counting.statements import Executed, between, executed, normalised, of_database, reads_tables, rows_read
 
 LOG = """\
 2026-01-02 03:04:05.678 UTC [11] LOG:  received SIGHUP, reloading configuration files
@@ -46,6 +46,16 @@ def test_the_log_is_split_at_the_marks() -> None:
     parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
     assert [[one.kind for one in part] for part in parts] == [["parse", "statement", "statement"], ["statement"]]
     assert between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 2'"]) == []
+
+
+def test_entries_of_other_databases_are_left_out() -> None:
+    """Continuation lines belong to the entry before them. Without a database in its prefix, an entry is kept."""
+    log = (
+        "2026-01-01 UTC [7] <perf_base_1> LOG:  duration: 0.1 ms  statement: SELECT 1\n\tFROM a\n"
+        "2026-01-01 UTC [8] <perf_head_1> LOG:  duration: 0.1 ms  statement: SELECT 2\n\tFROM b\n"
+        "2026-01-01 UTC [9] LOG:  checkpoint starting\n"
+    )
+    assert "".join(of_database(log, "perf_head_1")) == log.partition("\tFROM a\n")[2]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
 from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes
 from plumbline.judging.decide import decide
-from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence
+from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.results.files import write_results
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason, Results, Verdict
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, Reason, Results, Verdict
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
@@ -112,15 +112,16 @@ def test_what_could_not_be_counted_is_not_judged() -> None:
     assert changed(counted({}), one)
 
 
-def judged(now: Benchmark, old: Benchmark, verdict: Verdict = "pass", **comparison: Any) -> Results:
+def judged(now: Benchmark, old: Benchmark | None, verdict: Verdict = "pass", **comparison: Any) -> Results:
     """Judge a run of a benchmark with this verdict of its timings, against a baseline."""
     record = results(now, verdict=None, exit_code=None)
     timings = {now.key: BaselineEvidence(verdict, [Reason("no_time_left")])}
-    counts = check_counts(record, results(old), timings)
+    counts = check_counts(record, results(old) if old else None, timings)
     evidence = Evidence(timings=timings, counts=counts, comparison=ComparisonEvidence(**comparison))
     return decide(record, evidence, GateSettings())
 
 
+PASSED = Judgement("pass", 0.0, -0.01, 0.01, 0.04, 2, 0.01)
 GROWN = Reason("count_grown", counts=[CountGrowth("redis.messages", 1.0, 50.0)])
 
 
@@ -159,6 +160,28 @@ def test_what_runs_nothing_that_differs_from_the_base_has_drifted() -> None:
     assert found.benchmarks[0].verdict == "drift"
     assert found.benchmarks[0].reasons == [GROWN, Reason("unaffected", "abc, as asked")]
     assert (found.verdict, found.exit_code) == ("drift", 0)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "base", "verdict", "shown"),
+    [
+        (None, 1.0, "regression", [CountChange("redis.messages", 1.0, 50.0, gated=True)]),
+        (None, 50.0, "pass", []),
+        (1.0, 50.0, "drift", [CountChange("redis.messages", 1.0, 50.0, gated=True)]),
+        (50.0, 1.0, "regression", [CountChange("redis.messages", 1.0, 50.0, gated=True)]),
+        (50.0, 60.0, "pass", [CountChange("redis.messages", 60.0, 50.0)]),
+    ],
+)
+def test_the_base_decides_and_the_baseline_tells_drift(
+    baseline: float | None, base: float, verdict: Verdict, shown: list[CountChange]
+) -> None:
+    """Head sends 50 messages."""
+    now = counted({"redis.messages": 50.0})
+    old = counted({"redis.messages": baseline}) if baseline else None
+    sides = {KEY: (Counts({"redis.messages": base}, families=ALL), counts_of(now))}
+    found = judged(now, old, base="abc", compared={KEY}, judgements={KEY: PASSED}, differences={KEY: []}, counts=sides)
+    assert found.benchmarks[0].verdict == verdict
+    assert found.benchmarks[0].count_changes == shown
 
 
 def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
