@@ -17,6 +17,10 @@ TEST = "test"  # the name of the test's process
 T = TypeVar("T")
 
 
+class Ended(CannotCount):
+    """A process has ended."""
+
+
 class Process:
     """The connection to one process of the code under test."""
 
@@ -33,13 +37,17 @@ class Process:
             raise
 
     def ask(self, step: str, names: Sequence[str] = ()) -> Any:
-        """Return the answer to a step of a pass. Raises CannotCount."""
+        """Return the answer to a step of a pass. Raises CannotCount, and Ended."""
         try:
             self._file.write(json.dumps({"step": step, "names": [*names]}).encode() + b"\n")
             self._file.flush()
-            return json.loads(self._file.readline())
-        except (OSError, ValueError) as error:
-            raise CannotCount(f"{self.name} has stopped answering: {error}") from None
+            line = self._file.readline()
+        except OSError as error:
+            kind = Ended if isinstance(error, ConnectionError) else CannotCount
+            raise kind(f"{self.name} has stopped answering: {error}") from None
+        if not line:
+            raise Ended(f"{self.name} has ended while counts were taken")
+        return json.loads(line)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -66,8 +74,14 @@ class ProbedProcesses:
         for path in sorted(self._folder.glob(SOCKET.format("*", "*"))):
             with contextlib.suppress(OSError):
                 self._processes.append(Process(path))
-        for process in self._processes:
-            for name, why in process.ask("begin", self._names).items():
+        for process in [*self._processes]:
+            try:
+                answer = process.ask("begin", self._names)
+            except Ended:
+                process.close()
+                self._processes.remove(process)
+                continue
+            for name, why in answer.items():
                 failed.setdefault(name, f"{why} (in {process.name})")
         return failed
 

@@ -7,10 +7,11 @@ A probe does nothing until `begin`, so it costs the timed rounds nothing.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import socket
+import sys
 import warnings
 from _thread import start_new_thread  # before gevent replaces it
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 # By name: the module in this folder, and its class.
-PROBES: dict[str, tuple[str, str]] = {}
+PROBES: dict[str, tuple[str, str]] = {"sites": ("plumbline_sites", "Sites")}
 SOCKET = "{}.{}.probes"  # the name and the id of the process
 
 _new_socket = socket.socket
@@ -79,12 +80,12 @@ class Probes:
 
 def _class_of(name: str) -> Callable[[Sequence[str]], Probe]:
     module, owner = PROBES[name]
-    spec = importlib.util.spec_from_file_location(module, Path(__file__).with_name(f"{module}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    kind: Callable[[Sequence[str]], Probe] = getattr(found, owner)
+    folder = str(Path(__file__).parent)
+    sys.path.insert(0, folder)  # for what the module imports from this folder
+    try:
+        kind: Callable[[Sequence[str]], Probe] = getattr(importlib.import_module(module), owner)
+    finally:
+        sys.path.remove(folder)
     return kind
 
 
@@ -106,9 +107,11 @@ class Listener:
     def __init__(self, folder: str, name: str, folders: Sequence[str]) -> None:
         """`folder` is for the socket, `name` is that of the process, and `folders` hold the project's own code."""
         self._folder, self._name, self._folders = folder, name, folders
+        self._probes = Probes(folders)
         os.register_at_fork(after_in_child=self.start)
 
     def start(self) -> None:
+        self._probes.end()  # in a process that was forked during a pass
         # The waiting thread holds no lock that a child could inherit.
         warnings.filterwarnings("ignore", ".* is multi-threaded, use of fork", DeprecationWarning)
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the process is ending
@@ -121,7 +124,7 @@ class Listener:
         with contextlib.suppress(OSError):
             while os.getpid() == pid:
                 asking, _ = listening.accept()
-                probes = Probes(self._folders)
+                probes = self._probes = Probes(self._folders)
                 # An error ends this pass: the test's process sees the end of the connection.
                 with contextlib.suppress(Exception), asking, asking.makefile("rwb") as line:
                     for question in line:

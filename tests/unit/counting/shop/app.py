@@ -1,0 +1,58 @@
+"""An application of FastAPI."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import asyncpg
+import psycopg
+from fastapi import Depends, FastAPI
+from redis.asyncio import Redis
+from starlette.middleware.base import BaseHTTPMiddleware
+
+from tests.unit.counting.shop.clients import Repository
+
+state: dict[str, Any] = {}
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with (
+        asyncpg.create_pool(os.environ["SHOP_DATABASE_URL"], min_size=1, max_size=1) as state["pool"],
+        Redis.from_url(os.environ["SHOP_REDIS_URL"]) as state["redis"],
+    ):
+        yield
+
+
+def connection() -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(os.environ["SHOP_DATABASE_URL"], autocommit=True) as found:
+        yield found
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+async def passed_on(request: Any, call_next: Any) -> Any:
+    return await call_next(request)
+
+
+app.add_middleware(BaseHTTPMiddleware, dispatch=passed_on)  # it runs the application in another task
+
+
+@app.get("/health")
+async def health() -> str:
+    return "well"
+
+
+@app.get("/orders")
+async def orders() -> int:
+    async with state["pool"].acquire() as found:
+        await Repository(found).all()
+    return int(await state["redis"].incr("orders"))  # served redis
+
+
+@app.get("/lines")
+def lines(connection: Annotated[psycopg.Connection[Any], Depends(connection)]) -> None:
+    for number in range(3):
+        connection.execute("SELECT n FROM line WHERE n = %s", [number])  # thread

@@ -1,0 +1,117 @@
+"""One function for each way to send a statement or a command."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import psycopg
+import redis
+from redis.asyncio import Redis
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, selectinload
+
+from tests.unit.counting.shop.models import Order, totals
+
+
+class Repository:
+    """Methods that await one another."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def all(self) -> None:
+        for number in range(3):
+            await self.one(number)
+
+    async def one(self, number: int) -> None:
+        await self._connection.fetchval("SELECT n FROM line WHERE id = $1", number)  # one
+
+
+async def with_asyncpg(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():  # begin
+        await connection.execute("UPDATE line SET n = 1 WHERE id = 1")  # execute
+        await connection.executemany("UPDATE line SET n = $1 WHERE id = 2", [(1,), (2,)])  # executemany
+        async for _ in connection.cursor("SELECT id FROM line WHERE id < 4 ORDER BY id"):  # cursor
+            pass
+    await connection.copy_records_to_table("copied", records=[(1,)])  # copy
+
+
+async def with_asyncpg_prepared(connection: asyncpg.Connection) -> None:
+    statement = await connection.prepare("SELECT n + 1 FROM line WHERE id = $1")  # prepare
+    await statement.fetchval(1)  # prepared
+
+
+async def with_pool(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as connection:  # release
+        await connection.fetchval("SELECT 1 + 1")  # fetch
+
+
+async def together(pool: asyncpg.Pool) -> None:
+    await asyncio.gather(pool.fetchval("SELECT 2 * 2"), pool.fetchval("SELECT 2 * 2"))  # gather
+
+
+def with_psycopg(connection: psycopg.Connection[Any]) -> None:
+    with connection.transaction():  # sync begin
+        connection.execute("SELECT n FROM line WHERE id = %s", [1])  # sync execute
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT n FROM line WHERE n = %(n)s", {"n": 1})  # sync named
+            cursor.executemany("UPDATE line SET n = %s WHERE id = 3", [(1,), (2,)])  # sync executemany
+        with connection.cursor("named") as cursor:  # sync close
+            cursor.execute("SELECT id FROM line WHERE id < 4")  # sync declare
+            cursor.fetchall()  # sync fetch
+
+
+def with_psycopg_pipeline(connection: psycopg.Connection[Any]) -> None:
+    with connection.pipeline():
+        connection.execute("SELECT n FROM line WHERE id = %s", [1])  # sync pipeline
+
+
+async def with_async_psycopg(connection: psycopg.AsyncConnection[Any]) -> None:
+    async with connection.transaction():  # async begin
+        await connection.execute("SELECT n FROM line WHERE id = %s", [1], prepare=True)  # async execute
+
+
+def with_sqlalchemy(session: Session) -> list[int]:
+    return totals(session)
+
+
+async def with_async_sqlalchemy(session: AsyncSession) -> None:
+    await session.scalars(select(Order).options(selectinload(Order.lines)).order_by(Order.id))  # async select
+    session.expire_all()
+    await session.run_sync(totals)  # run_sync
+    await session.rollback()  # rollback
+
+
+def with_redis(client: redis.Redis) -> None:
+    for number in range(3):
+        client.get(f"key:{number}")  # get
+    client.config_get("maxmemory")  # config
+    client.object("encoding", "key")  # object
+
+
+def with_redis_pipeline(client: redis.Redis) -> None:
+    with client.pipeline() as pipeline:
+        for number in range(3):
+            pipeline.set(f"key:{number}", "value")  # queued
+        pipeline.execute()  # sent
+
+
+async def with_async_redis(client: Redis) -> None:
+    for number in range(3):
+        await client.get(f"key:{number}")  # async get
+
+
+async def with_async_redis_pipeline(client: Redis) -> None:
+    async with client.pipeline(transaction=False) as pipeline:
+        for number in range(3):
+            pipeline.set(f"key:{number}", "value")  # async queued
+        await pipeline.execute()
+
+
+async def redis_together(client: Redis) -> None:
+    await asyncio.gather(*(client.get(f"key:{number}") for number in range(3)))  # async gather
+
+
+def generated(client: redis.Redis) -> None:
+    exec("client.get('key')", {"client": client})  # noqa: S102
