@@ -17,8 +17,9 @@ def compare_counts(
 ) -> list[CountChange]:
     """Return the counts that differ, those that count against the benchmark (`gated`) first.
 
-    Ignore counts that vary between rounds, or that either side could not measure. A count that has grown counts against
-    the benchmark, except for:
+    Ignore counts that either side could not measure. A count that varies between rounds has grown if its smallest value
+    is above the largest before, by more than it varied then. A count that has grown counts against the benchmark,
+    except for:
 
     - messages on another backend, which splits them differently;
     - messages of several segments, unless they have more than doubled;
@@ -26,21 +27,23 @@ def compare_counts(
     - a command or statement that replaces another one, if the total has not grown.
     """
     changes = []
-    before, after = _as_messages(old.same), _as_messages(new.same)
-    varying = _as_messages(old.varying).keys() | _as_messages(new.varying).keys()
-    for name in sorted((before.keys() | after.keys()) - varying):
+    varied, varies = _as_messages(old.varying), _as_messages(new.varying)
+    before = _as_messages(old.same) | {name: max(values) for name, values in varied.items()}
+    after = _as_messages(new.same) | {name: min(values) for name, values in varies.items()}
+    for name in sorted(before.keys() | after.keys()):
         if not (family(name) in old.families and family(name) in new.families):
             continue
         then, now = before.get(name, 0.0), after.get(name, 0.0)
-        cut = bool(then and now) and not (name in old.same and name in new.same)
-        factor = CUT_OTHERWISE if cut else 1
-        requests = _requests(before, name)
-        grown = more(name, then * factor, now, requests)
-        if grown or more(name, now * factor, then, requests):
-            replaces = then == 0 and " " in name and not more(name, _total(old, name), _total(new, name))
+        whole = all(name in one.same or name in one.varying for one in (old, new))
+        factor = CUT_OTHERWISE if then and now and not whole else 1
+        requests, range_ = _requests(before, name), then - min(varied.get(name, [then]))
+        grown = more(name, then * factor + range_, now, requests)
+        varying = name in varied or name in varies
+        if grown or (not varying and more(name, now * factor, then, requests)):
+            replaces = then == 0 and " " in name and not more(name, _total(before, name), _total(after, name))
             comparable = same_backend if kind_of(name).endswith(".messages") else same_profile or name != ROWS
             gated = grown and not replaces and comparable
-            changes.append(CountChange(name, then, now, gated))
+            changes.append(CountChange(name, then, now, gated, most=max(varies.get(name, [0.0]))))
     return most_telling_first(changes)
 
 
@@ -97,7 +100,7 @@ def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[Coun
 
 
 def growth(change: CountChange) -> CountGrowth:
-    return CountGrowth(change.name, change.old, change.new)
+    return CountGrowth(change.name, change.old, change.new, most=change.most)
 
 
 def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dict[CountGrowth, list[str]]:
@@ -115,7 +118,8 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dic
             next(iter(changes.values())).old,
             next(iter(changes.values())).new,
             benchmarks=len(changes),
-            alike=len({(_as_shown(one.old), _as_shown(one.new)) for one in changes.values()}) == 1,
+            alike=len({(_as_shown(one.old), _as_shown(one.new), one.most) for one in changes.values()}) == 1,
+            most=next(iter(changes.values())).most,
         ): list(changes)
         for (name, _), changes in sorted(alike.items(), key=lambda item: -len(item[1]))
     }
@@ -150,9 +154,9 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
     )
 
 
-def _total(counts: Counts, name: str) -> float:
+def _total(counts: Mapping[str, float], name: str) -> float:
     """Return the sum of all counts of the same kind, such as all commands."""
-    return sum(count for one, count in counts.same.items() if kind_of(one) == kind_of(name))
+    return sum(count for one, count in counts.items() if kind_of(one) == kind_of(name))
 
 
 def _as_shown(count: float) -> float:

@@ -353,6 +353,7 @@ def count_text(growth: CountGrowth) -> str:
     statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
     label = statements.get(unit, f"{service} {statement or unit.replace('_', ' ')}")
     old, new, difference = map(_number, (growth.old, growth.new, growth.new - growth.old))
+    new += f" to {_number(growth.most)}" if growth.most else ""
     change = f"{old} → {new}" if growth.alike else difference if difference[0] == "-" else f"+{difference}"
     return f"{label} {change}" + (f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else "")
 

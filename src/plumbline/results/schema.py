@@ -129,6 +129,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     new: float
     benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
+    most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -183,6 +184,7 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     old: float  # in the baseline
     new: float  # in this run
     gated: bool = False  # whether it counts against the benchmark
+    most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
     sites: Sequence[CallSite] = []  # where it came from in this run, the lines that have more first
 
 
@@ -211,7 +213,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     verdict: Verdict | None  # None if it was not judged, as in a baseline
     median: Seconds  # of its samples; over all processes, if several measured it
     counts: Mapping[str, float]  # per operation, by name; a missing name is 0 if its family is in `counted`
-    counts_varying: Mapping[str, Sequence[float]] = {}  # counts that differ between rounds or processes: not judged
+    counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that differ between rounds or processes
     counted: Sequence[str] = []  # the families of counts that could be measured
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
@@ -345,6 +347,6 @@ class Counts(Struct, frozen=True):
     """Counts per operation, by name."""
 
     same: dict[str, float] = {}  # equal in all rounds; bytes may differ slightly
-    varying: dict[str, list[float]] = {}  # by round; shown, not judged
+    varying: dict[str, list[float]] = {}  # by round; judged by the smallest
     families: list[str] = []  # families that could be counted; a missing name of these is 0
     sites: dict[str, list[CallSite]] = {}  # by name: where it came from, the most frequent first

@@ -96,12 +96,38 @@ def test_a_statement_in_the_place_of_another_is_shown_alone() -> None:
     assert gated(old, old | new) == list(new)
 
 
-def test_what_varies_is_not_judged() -> None:
-    """The count may vary in the baseline or in this run."""
-    varying = {"redis.messages": [1.0, 2.0, 1.0]}
-    one, two = counted({"redis.messages": 1.0}), counted({"redis.messages": 9.0})
-    assert changed(counted({}, counts_varying=varying), two) == []
-    assert changed(one, counted({}, counts_varying=varying)) == []
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ([1.0], [2.0, 51.0, 40.0], [CountChange("redis.messages", 1.0, 2.0, gated=True, most=51.0)]),
+        ([1.0], [1.0, 51.0, 40.0], []),
+        ([2.0], [1.0, 0.0, 1.0], []),
+        ([], [2.0, 0.0, 2.0], []),
+        ([], [2.0, 1.0, 2.0], [CountChange("redis.messages", 0.0, 1.0, gated=True, most=2.0)]),
+        ([1.0, 2.0, 1.0], [51.0], [CountChange("redis.messages", 2.0, 51.0, gated=True)]),
+        ([1.0, 2.0, 1.0], [4.0, 5.0], [CountChange("redis.messages", 2.0, 4.0, gated=True, most=5.0)]),
+        ([1.0, 2.0, 1.0], [3.0], []),
+        ([9.0, 8.0], [1.0], []),
+    ],
+)
+def test_what_varies_is_judged_by_its_smallest_value(
+    old: list[float], new: list[float], expected: list[CountChange]
+) -> None:
+    """It has grown if that is above all values before, by more than they varied."""
+
+    def of(values: list[float]) -> Benchmark:
+        counts = {"redis.messages": value for value in values if len(values) == 1}
+        return counted(counts, counts_varying={"redis.messages": values} if len(values) > 1 else {})
+
+    assert changed(of(old), of(new)) == expected
+
+
+def test_a_statement_that_varies_is_in_the_total_of_all_statements() -> None:
+    """One statement in the place of another, which varies, is no growth."""
+    old = counted({"postgres.statement SELECT a": 2.0})
+    statement = {"postgres.statement SELECT b": [1.0, 2.0, 1.0]}
+    assert not any(change.gated for change in changed(old, counted({}, counts_varying=statement)))
+    assert any(change.gated for change in changed(old, counted(dict(old.counts), counts_varying=statement)))
 
 
 def test_what_could_not_be_counted_is_not_judged() -> None:
@@ -214,7 +240,7 @@ def test_changes_alike_are_one() -> None:
 
 
 def test_a_baseline_keeps_the_counts_that_all_of_its_processes_agree_on() -> None:
-    """A count that differs, varies or is missing in a process is never judged."""
+    """A count that differs, varies or is missing in a process keeps all its values."""
     agreed: dict[str, float] = {"redis.messages": 1.0, "app.bytes_sent": 100.0, "app.messages": 1.0}
     runs = [
         results(counted(agreed | {"redis.command GET": 1.0})),

@@ -70,6 +70,7 @@ def test_a_change_in_words(name: str, text: str) -> None:
     ("growth", "expected"),
     [
         (CountGrowth("redis.messages", 6, 8, benchmarks=2), "redis messages 6 → 8 in 2 benchmarks"),
+        (CountGrowth("redis.command GET", 1, 2, most=51), "redis GET 1 → 2 to 51"),
         (CountGrowth("redis.connections", 0, 1, benchmarks=3, alike=False), "redis connections +1 in 3 benchmarks"),
         (CountGrowth("redis.connections", 2, 1, benchmarks=3, alike=False), "redis connections -1 in 3 benchmarks"),
         (CountGrowth("app.bytes_sent", 9_999, 12_345), "app bytes sent 9,999 → 12,345"),

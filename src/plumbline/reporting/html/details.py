@@ -141,7 +141,7 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
         texts = ["" if value is None else f"{value:,.6g}" for value in (old, new)]
         judged = "" if change is None else "counts against it" if change.gated else "not judged"
         if count in varying:
-            texts[1], judged = varying[count], "varies: not judged"
+            texts[1], judged = varying[count], judged or "varies"
         rows.append([count, *texts, judged])
     marked = [count for count, change in changes.items() if change.gated]
     columns = ["count", "before", "this run", "change"]
