@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from plumbline.adopting.tried import Route
 
-ROUTES_FILE, POST_FILE, LOGIN_FILE = "test_routes.py", "test_post.py", "test_logged_in.py"
+ROUTES_FILE, POST_FILE = "test_routes.py", "test_post.py"
 
 ROUTES = '''"""Benchmarks of the routes without parameters. Add requests that your users make."""
 
@@ -55,35 +55,6 @@ async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
         assert response.is_success
 '''
 
-LOGIN = '''"""Benchmarks of routes that want a login. They are skipped until you write `token` below."""
-
-import httpx
-import pytest
-
-from plumbline import Measure
-
-ROUTES = [
-{routes}]
-
-
-@pytest.fixture(scope="session")
-async def token(http_client: httpx.AsyncClient) -> str:
-    """Log in, and return the token. The user has to be in the seed data of `prepare`."""
-    pytest.skip("write the login in {file}")
-    response = await http_client.post({login}, data={{"username": "…", "password": "…"}})
-    return str(response.json()["access_token"])
-
-
-@pytest.mark.parametrize("route", ROUTES)
-async def test_get(http_client: httpx.AsyncClient, measure: Measure, token: str, route: str) -> None:
-    """GET the route as a user."""
-    headers = {{"Authorization": f"Bearer {{token}}"}}
-    async for timer in measure():
-        with timer:
-            response = await http_client.get(route, headers=headers)
-        assert response.status_code == 200
-'''
-
 LIBRARY = '''"""Benchmarks of {package}. Add one for each function whose time matters."""
 
 import subprocess
@@ -109,7 +80,7 @@ def test_import(measure: Measure) -> None:
 
 def route_benchmarks(routes: Sequence[str]) -> str:
     """Return a test file that measures a GET request to each route."""
-    return ROUTES.format(routes=_listed(routes))
+    return ROUTES.format(routes=listed(routes))
 
 
 def with_routes(text: str, routes: Sequence[str]) -> str:
@@ -144,11 +115,6 @@ def post_benchmark(route: Route) -> str:
     return POST.format(path=quoted(route.path), body=pprint.pformat(route.body, width=100, sort_dicts=False))
 
 
-def login_benchmarks(routes: Sequence[str], login: str) -> str:
-    """Return a test file with a login to complete, for routes that answer 401 without one."""
-    return LOGIN.format(routes=_listed(routes), login=quoted(login or "/login"), file=LOGIN_FILE)
-
-
 def library_benchmarks(package: str) -> tuple[str, str]:
     """Return the name and the text of a test file for a package without an application. Raises ValueError."""
     if not package.isidentifier() or keyword.iskeyword(package):
@@ -156,7 +122,8 @@ def library_benchmarks(package: str) -> tuple[str, str]:
     return f"test_{package}.py", LIBRARY.format(package=package)
 
 
-def _listed(routes: Sequence[str]) -> str:
+def listed(routes: Sequence[str]) -> str:
+    """Return the lines of a list of routes."""
     return "".join(f"    {quoted(route)},\n" for route in routes)
 
 

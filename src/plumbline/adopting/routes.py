@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from plumbline.adopting.tried import Route
+from plumbline.adopting.documents import MOST_NESTED, PARTS, elements, example_in, get, items, resolved
+from plumbline.adopting.made_up import JSON, made_up, token_in
+from plumbline.adopting.tried import Route, Wants
 
 METHODS = ("get", "post", "put", "patch", "delete")
-JSON = re.compile(r"application/([\w.-]+\+)?json")
-MOST_NESTED = 5  # levels of a schema
 # Words in the path of a GET route that may change something.
 CHANGES = re.compile(
     r"(logout|signout|delete|remove|reset|unsubscribe|cancel|revoke|purge|destroy)\w*|subscribe|drop|clear|flush"
@@ -16,10 +17,10 @@ CHANGES = re.compile(
     r"|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
 )
 # Pages about the routes, which no framework lists in its document.
-PAGES = re.compile(r".*/(docs|redoc|openapi(\.\w+)?|swagger([-_]ui)?|scalar|rapidoc|elements)/?", re.IGNORECASE)
+PAGES = re.compile(
+    r".*/(docs|redoc|(openapi|apispec)(\.\w+)?|swagger([-_]ui)?|scalar|rapidoc|elements)/?", re.IGNORECASE
+)
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-
-PARTS = ("allOf", "anyOf", "oneOf")  # of an OpenAPI schema
 
 
 def merge(documents: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, Any]]) -> tuple[Route, ...]:
@@ -29,8 +30,9 @@ def merge(documents: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, 
     for one in documents:
         for route in routes_in(one["document"], one["prefix"], names):
             found.setdefault((route.method, route.path), route)
+    has_document = bool(found)
     for one in listed:
-        if one["method"].lower() in METHODS and not (found and PAGES.fullmatch(one["path"])):
+        if one["method"].lower() in METHODS and not (has_document and PAGES.fullmatch(one["path"])):
             route = Route(one["method"], one["path"], one["has_parameters"], name=str(one["name"]))
             found.setdefault((route.method, route.path), route)
     return tuple(found.values())
@@ -38,16 +40,26 @@ def merge(documents: Iterable[Mapping[str, Any]], listed: Iterable[Mapping[str, 
 
 def routes_in(document: Any, prefix: str = "", names: Mapping[tuple[str, str], str] = {}) -> Iterator[Route]:
     """Yield the routes of an OpenAPI document. A malformed part is skipped."""
-    for path, operations in _items(_get(document, "paths")):
-        for method, operation in _items(operations):
+    token_urls = [*_token_urls(document)]
+    for path, operations in items(get(document, "paths")):
+        for method, operation in items(operations):
             if method not in METHODS or not isinstance(operation, dict):
                 continue
-            given = [*_list(_get(operations, "parameters")), *_list(_get(operation, "parameters"))]
-            parameters = [_resolved(document, one) for one in given]
-            required = any(_get(one, "required") is True for one in parameters)
+            given = [*elements(get(operations, "parameters")), *elements(get(operation, "parameters"))]
+            parameters = [resolved(document, one) for one in given]
+            required = any(get(one, "required") is True for one in parameters)
             key = method.upper(), prefix + path
             name = names.get(key) or str(operation.get("operationId") or "")
-            yield Route(*key, "{" in path or required, _body(document, operation), name)
+            yield Route(
+                *key,
+                has_parameters="{" in path or required,
+                body=_body(document, operation),
+                name=name,
+                made_up=made_up(document, operation) if method == "post" else None,
+                wants=_wants(document, operation),
+                token=token_in(document, operation) if method == "post" else None,
+                is_token_url=method == "post" and any(key[1].endswith(one) for one in token_urls),
+            )
 
 
 def may_change_something(route: Route) -> bool:
@@ -56,73 +68,60 @@ def may_change_something(route: Route) -> bool:
     return any(CHANGES.fullmatch(word) for word in [*parts, *map(str.lower, WORD.findall(route.path))])
 
 
-def _body(document: Any, operation: Mapping[str, Any]) -> Any:
+def _wants(document: Any, operation: Any) -> Wants:
+    """Return which login an operation wants. `perhaps`: only the whole document says that its routes want one."""
+    own = get(operation, "security")
+    asked = own if isinstance(own, list) else elements(get(document, "security"))
+    if {} in asked or not asked:
+        return ""
+    schemes = get(get(document, "components"), "securitySchemes")
+    found = [resolved(document, get(schemes, name)) for one in asked for name, _ in items(one)]
+    if any(str(get(one, "scheme")).lower() == "basic" for one in found):
+        return "basic"
+    return "login" if asked is own else "perhaps"
+
+
+def _token_urls(document: Any) -> Iterator[str]:
+    """Yield the ends of the paths at which OAuth2 gives a token for a password."""
+    for _, scheme in items(get(get(document, "components"), "securitySchemes")):
+        flow = get(get(resolved(document, scheme), "flows"), "password")
+        if isinstance(url := get(flow, "tokenUrl"), str) and (path := urlsplit(url).path.strip("./")):
+            yield f"/{path}"
+
+
+def _body(document: Any, operation: Any) -> Any:
     """Return an example of the JSON body that an operation takes; None if the schema has none."""
-    content = _get(_resolved(document, _get(operation, "requestBody")), "content")
-    media = next((one for kind, one in _items(content) if JSON.match(kind)), None)
-    if (example := _example(document, media)) is not None:
+    content = get(resolved(document, get(operation, "requestBody")), "content")
+    media = next((one for kind, one in items(content) if JSON.match(kind)), None)
+    if (example := example_in(document, media)) is not None:
         return example
-    schema = _get(media, "schema")
+    schema = get(media, "schema")
     # Defaults alone are no example: nobody has said that this request makes sense.
     return _of_schema(document, schema, MOST_NESTED) if _has_example(document, schema, MOST_NESTED) else None
 
 
 def _has_example(document: Any, schema: Any, levels: int) -> bool:
-    schema = _resolved(document, schema)
-    if levels == 0 or _example(document, schema) is not None:
+    schema = resolved(document, schema)
+    if levels == 0 or example_in(document, schema) is not None:
         return levels > 0
-    parts = [one for name in PARTS for one in _list(_get(schema, name))]
-    properties = [one for _, one in _items(_get(schema, "properties"))]
+    parts = [one for name in PARTS for one in elements(get(schema, name))]
+    properties = [one for _, one in items(get(schema, "properties"))]
     return any(_has_example(document, one, levels - 1) for one in [*parts, *properties])
-
-
-def _example(document: Any, holder: Any) -> Any:
-    """Return `example`, or the first of `examples`, which is a list in a schema and a table in a media type."""
-    if (example := _get(holder, "example")) is not None:
-        return example
-    examples = _get(holder, "examples")
-    if isinstance(examples, dict):
-        return next((_get(_resolved(document, one), "value") for one in examples.values()), None)
-    return examples[0] if isinstance(examples, list) and examples else None
 
 
 def _of_schema(document: Any, schema: Any, levels: int) -> Any:
     """Return the example or default of a schema, or an object of those of its properties."""
-    schema = _resolved(document, schema)
-    if (example := _example(document, schema)) is not None:
+    schema = resolved(document, schema)
+    if (example := example_in(document, schema)) is not None:
         return example
-    if (default := _get(schema, "default")) is not None or levels == 0:
+    if (default := get(schema, "default")) is not None or levels == 0:
         return default
-    properties = _get(schema, "properties")
+    properties = get(schema, "properties")
     if not isinstance(properties, dict):
-        parts = [one for name in PARTS for one in _list(_get(schema, name))]
+        parts = [one for name in PARTS for one in elements(get(schema, name))]
         return next((one for part in parts if (one := _of_schema(document, part, levels - 1)) is not None), None)
     values = {name: _of_schema(document, one, levels - 1) for name, one in properties.items()}
-    required = _list(_get(schema, "required"))
+    required = elements(get(schema, "required"))
     if not properties or any(values.get(name) is None for name in required):
         return None
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _resolved(document: Any, part: Any) -> Any:
-    """Follow a `$ref` within the document."""
-    for _ in range(MOST_NESTED):
-        reference = _get(part, "$ref")
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            break
-        part = document
-        for name in reference[2:].split("/"):
-            part = _get(part, name.replace("~1", "/").replace("~0", "~"))
-    return part
-
-
-def _get(part: Any, name: str) -> Any:
-    return part.get(name) if isinstance(part, dict) else None
-
-
-def _items(part: Any) -> list[tuple[str, Any]]:
-    return [(str(name), one) for name, one in part.items()] if isinstance(part, dict) else []
-
-
-def _list(part: Any) -> list[Any]:
-    return part if isinstance(part, list) else []

@@ -5,21 +5,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from plumbline.adopting import benchmarks
-from plumbline.adopting.benchmarks import LOGIN_FILE, POST_FILE, ROUTES_FILE
+from plumbline.adopting.benchmarks import POST_FILE, ROUTES_FILE
 from plumbline.adopting.findings import FoundApplication
+from plumbline.adopting.login_benchmarks import FIXTURE, LOGIN_FILE, login_benchmarks, login_to_write
+from plumbline.adopting.logins import Login
 from plumbline.adopting.tried import Answer, Tried
 
 MOST_ROUTES = 20
 NO_PACKAGES = {"tests", "test", "docs", "examples", "scripts", "build", "dist"}
 # Pages that frameworks add: their time is not that of the application.
 OF_FRAMEWORKS = re.compile(
-    r"/(docs|redoc|openapi|schema|swagger|static|admin|__debug__|metrics)(?![\w-])|.*/(openapi|swagger)\.(json|ya?ml)$"
+    r"/(docs|redoc|openapi|schema|swagger|static|admin|__debug__|metrics)(?![\w-])|.*/(openapi|swagger|apispec)\.(json|ya?ml)$"
 )
-LOGIN_NAMES = ("token", "jwt/login", "login", "jwt/create", "sign-in", "signin")
 
 
 def starters(
-    root: Path, application: FoundApplication | None, tried: Tried, existing: Mapping[str, str]
+    root: Path,
+    application: FoundApplication | None,
+    tried: Tried,
+    existing: Mapping[str, str],
+    login: Login | None = None,
 ) -> dict[str, str]:
     """Return the test files to write, by name. `existing` are those of the suite: they keep what they have."""
     if application is None:
@@ -31,14 +36,29 @@ def starters(
         found[ROUTES_FILE] = benchmarks.with_routes(existing[ROUTES_FILE], new)
     elif new:
         found[ROUTES_FILE] = benchmarks.route_benchmarks(new)
-    posts = [one.route for one in tried.answers if one.route.method == "POST" and one.is_success]
+    # A second sign-up of the same user would be refused.
+    posts = [
+        one.route for one in tried.answers if one.route.method == "POST" and one.is_success and not one.route.made_up
+    ]
     if posts and POST_FILE not in existing:
         found[POST_FILE] = benchmarks.post_benchmark(posts[0])
-    refused = _answering(tried, {401, 403})
-    if refused and LOGIN_FILE not in existing:
-        logins = (one.path for name in LOGIN_NAMES for one in tried.routes if one.method == "POST" and name in one.path)
-        found[LOGIN_FILE] = benchmarks.login_benchmarks(refused[:MOST_ROUTES], next(logins, ""))
+    if refused := refused_routes(tried):
+        if login:
+            found[LOGIN_FILE] = login_benchmarks(refused, login)
+        elif LOGIN_FILE not in existing:
+            found[LOGIN_FILE] = login_to_write(refused, tried.routes)
     return found
+
+
+def has_no_login(tried: Tried, existing: Mapping[str, str]) -> bool:
+    """Return whether the file with the login is missing, or as `init` wrote it to be completed."""
+    to_write = login_to_write([], tried.routes).partition(FIXTURE)[2]
+    return LOGIN_FILE not in existing or existing[LOGIN_FILE].partition(FIXTURE)[2] == to_write
+
+
+def refused_routes(tried: Tried) -> list[str]:
+    """Return the routes that want a login."""
+    return _answering(tried, {401, 403})[:MOST_ROUTES]
 
 
 def _answering(tried: Tried, statuses: set[int]) -> list[str]:

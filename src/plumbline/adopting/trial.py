@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from plumbline.adopting.asking import Asker
-from plumbline.adopting.routes import merge, routes_in
+from plumbline.adopting.routes import PAGES, merge, routes_in
 from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
 from plumbline.comparing.trees.application import application_python
@@ -28,7 +28,8 @@ LOOK = Path(__file__).parent / "in_application" / "plumbline_look.py"
 LOOK_NAME = "look"
 LOOK_LIMIT_S, LOOK_LIMIT_IF_HANGING_S, CONNECT_LIMIT_S = 60.0, 3.0, 1.0
 NOTES, FOUND = ".reads", "look.json"  # files in the folder of the run
-DOCUMENTS = ("openapi.json", "swagger.json", "openapi", "schema")  # the ends of paths of OpenAPI documents
+# The ends of the paths of OpenAPI documents.
+DOCUMENTS = ("openapi.json", "swagger.json", "apispec.json", "openapi", "schema")
 LOCAL = {LOOPBACK, "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104
 MOST_NAMES, MANAGE = 3, "manage.py"
 SECRET_NAME = re.compile(rf"{SECRET_OPTION.pattern}|key$", re.IGNORECASE)
@@ -111,7 +112,7 @@ class _Trial:
             health_path = asker.first_that_answers([_health_path(self._settings), *health_paths])
             if health_path and failed == "application" and self._only_health_path_failed():
                 failed, message = None, ""
-            if look or ask:
+            if (look or ask) and not found.get("documents"):
                 routes = self._with_documents(asker, routes)
             if ask:
                 with self.services.watched():
@@ -191,15 +192,13 @@ class _Trial:
         return {}
 
     def _with_documents(self, asker: Asker, routes: tuple[Route, ...]) -> tuple[Route, ...]:
-        """Add the routes of OpenAPI documents that the application serves, if no framework has given a document."""
-        if any(one.body is not None or one.method not in {"GET", "HEAD", "OPTIONS"} for one in routes):
-            return routes
+        """Add the routes of OpenAPI documents that the application serves. The names are those of the framework."""
+        names = {(one.method, one.path): one.name for one in routes}
         ends = [one.path for one in routes if one.path.rstrip("/").rpartition("/")[2] in DOCUMENTS]
         for path in ends if routes else ["/openapi.json"]:
-            found = [*routes_in(asker.document(path))]
-            known = {(one.method, one.path) for one in found}
-            under = [one.path for one in found]
-            rest = [one for one in routes if (one.method, one.path) not in known and one.path not in under]
+            found = [*routes_in(asker.document(path), names=names)]
+            under = {one.path for one in found}
+            rest = [one for one in routes if one.path not in under and not (found and PAGES.fullmatch(one.path))]
             routes = (*found, *rest)
         return routes
 

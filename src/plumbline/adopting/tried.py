@@ -4,7 +4,11 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from plumbline.adopting.made_up import MadeUp
+
 Stage = Literal["settings", "install", "servers", "prepare", "application", "answers"]
+
+Wants = Literal["", "basic", "login", "perhaps"]
 
 
 class Route(Struct, frozen=True):
@@ -15,6 +19,10 @@ class Route(Struct, frozen=True):
     has_parameters: bool = False  # in its path, or required ones in its query or headers
     body: Any = None  # an example of the body that the schema documents; None if there is none
     name: str = ""  # of its function, if known
+    made_up: MadeUp | None = None  # a body with a password, if it takes one
+    wants: Wants = ""  # the login that its document says it needs
+    token: tuple[str, ...] | None = None  # the place of a token in its answer; () if it has none, None if unknown
+    is_token_url: bool = False  # whether OAuth2 gets its tokens there
 
 
 class Answer(Struct, frozen=True):

@@ -6,12 +6,16 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from plumbline.adopting.login_benchmarks import LOGIN_FILE
+from plumbline.adopting.logins import Login
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
-from plumbline.adopting.starters import starters
+from plumbline.adopting.starters import has_no_login, starters
+from plumbline.adopting.tried import Tried
 from plumbline.commands.base import CommandError, text_of, this_project
+from plumbline.commands.choosing_login import choose_login, logins_of
 from plumbline.commands.copying import copy_suite
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
@@ -56,11 +60,12 @@ def run(options: argparse.Namespace) -> int:
 
     proposal = proposal_for(root, options.app)
     texts: dict[Path, str | None] = {suite / SETTINGS: proposal.settings}
+    possible = list[Login]()
     if not proposal.tried.failed:
         existing = {file.name: text_of(file) for file in suite.glob("test_*.py")}
-        texts |= {
-            suite / name: text for name, text in starters(root, proposal.application, proposal.tried, existing).items()
-        }
+        possible = logins_of(proposal.tried, proposal.settings) if has_no_login(proposal.tried, existing) else []
+        written = starters(root, proposal.application, proposal.tried, existing, next(iter(possible), None))
+        texts |= {suite / name: text for name, text in written.items()}
     moved, hint = _pipelines(root)
     changes = {file: text for file, text in {**texts, **moved}.items() if (text or "") != text_of(file)}
     say("\n".join(summary(proposal)))
@@ -79,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"{proposal.tried.message}\n\n{what}: {advice}", EXIT_INVALID)
     if why := proposal.tried.skipped.get("app"):
         raise CommandError(f"the application was not tried: {why}", EXIT_INVALID)
-    return _first_run(root)
+    return _first_run(root, proposal.tried, possible)
 
 
 def _pipelines(root: Path) -> tuple[dict[Path, str | None], str]:
@@ -126,13 +131,15 @@ def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
     return False
 
 
-def _first_run(root: Path) -> int:
-    """Measure the suite once, without a comparison, and show the table."""
+def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
+    """Measure the suite once, without a comparison, and show the table. `possible`: the logins to choose from."""
     if not any((root / SUITE).glob("test_*.py")):
         say(f"there is no route to start with: write a benchmark in {SUITE}, and run `{nox_command()} -s ci`")
         return EXIT_PASS
     project = this_project()
     with make_room(project.results):
+        if possible and (project.suite / LOGIN_FILE).exists():
+            choose_login(project, tried, possible)
         record = measure(project, "ci", [])
     settings = project.settings
     timings = check_baseline(record, None, settings.gate, settings.benchmarks)

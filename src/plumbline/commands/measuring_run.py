@@ -41,8 +41,11 @@ class RunEnded(CommandError):
         self.reasons = reasons
 
 
-def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results:
-    """Measure the suite in a fresh pytest process and return its record. Raises RunEnded if there is no record."""
+def measure(project: Project, profile: str, arguments: Sequence[str], *, quiet: bool = False) -> Results:
+    """Measure the suite in a fresh pytest process and return its record. Raises RunEnded if there is no record.
+
+    `quiet`: whether to show nothing that pytest prints.
+    """
     with _temporary_folder() as folder:
         output = folder / "results.json"
         suite = [] if _named_paths(project, arguments) else [project.shown(project.suite)]
@@ -51,7 +54,7 @@ def measure(project: Project, profile: str, arguments: Sequence[str]) -> Results
         command += ["--tb=short", "-rN", "-o", "console_output_style=classic"]
         # Not needed: the plugin of the embedded Redis, and that of pytest-django, which bars tests from the database.
         command += [f"--perf-output={output}", "-p", PLUGIN, "-p", "no:valkey", "-p", "no:django", *arguments]
-        code = _run(command, project.root, project.settings.gate.time_limit_s)
+        code = _run(command, project.root, project.settings.gate.time_limit_s, quiet=quiet)
         if output.with_suffix(NOT_IMPORTED).exists():
             raise _ended("a conftest.py can't be imported (see above)")
         if code == PYTEST_USAGE_ERROR:
@@ -147,12 +150,14 @@ def _ended(message: str, exit_code: int = EXIT_INVALID) -> RunEnded:
     return RunEnded([Reason("ended", message)], exit_code)
 
 
-def _run(command: list[str], root: Path, limit_s: float) -> int:
+def _run(command: list[str], root: Path, limit_s: float, *, quiet: bool = False) -> int:
+    output = subprocess.DEVNULL if quiet else None
     before = adopt_orphans()
     # Until its run begins, pytest ignores Ctrl-C, which would print a traceback of its imports.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        child = subprocess.Popen(command, cwd=root, env={**os.environ, WATCHED: watched_with_us()})
+        environ = {**os.environ, WATCHED: watched_with_us()}
+        child = subprocess.Popen(command, cwd=root, env=environ, stdout=output, stderr=output)
     except BaseException:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise

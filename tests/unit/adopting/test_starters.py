@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plumbline.adopting.benchmarks import LOGIN_FILE, POST_FILE, ROUTES_FILE
+from plumbline.adopting.benchmarks import POST_FILE, ROUTES_FILE
 from plumbline.adopting.findings import FoundApplication
-from plumbline.adopting.starters import starters
+from plumbline.adopting.login_benchmarks import LOGIN_FILE, login_to_write
+from plumbline.adopting.logins import Login
+from plumbline.adopting.made_up import MadeUp
+from plumbline.adopting.starters import has_no_login, starters
 from plumbline.adopting.tried import Answer, Route, Tried
 
 SHOP = FoundApplication("asgi", "shop.main:app", ".", "fastapi", "")
@@ -94,7 +97,36 @@ def test_a_login_to_write(tmp_path: Path) -> None:
     assert [*found] == [LOGIN_FILE]
     assert routes_in(found[LOGIN_FILE]) == ["/me", "/admin-only"]
     assert '"/api/login/access-token"' in found[LOGIN_FILE]
+    assert 'data={"username": "…", "password": "…"}' in found[LOGIN_FILE]
     assert starters(tmp_path, SHOP, seen, found) == {}
+
+    seen = Tried(
+        routes=(Route("POST", "/token", made_up=MadeUp("json", {"email": "", "password": ""})),), answers=seen.answers
+    )
+    assert '"/token", json={"email": "…", "password": "…"})' in starters(tmp_path, SHOP, seen, {})[LOGIN_FILE]
+
+
+def test_a_login_that_may_work(tmp_path: Path) -> None:
+    """The file is Python, and says what a failed login was answered. Only a file that nobody completed is replaced."""
+    user = {"email": 'a"b@example.com', "password": "x"}
+    login = Login("/login", "json", {"email": 'USER["email"]'}, ("data", "token"), "/signup", user=user)
+    refused = tried(("GET", "/me", 401), ("POST", "/login", 422))
+    [text] = starters(tmp_path, SHOP, refused, {}, login).values()
+    [to_write] = starters(tmp_path, SHOP, refused, {}).values()
+
+    compile(text, LOGIN_FILE, "exec")
+    for line in "json=USER)", 'response.json()["data"]["token"]', '"email": USER["email"],', "signed_up.text[:300]":
+        assert line in text
+    compile(login_to_write(["/me"], refused.routes, [(login, "login: <Response [401]>\n'no'")]), LOGIN_FILE, "exec")
+    assert has_no_login(refused, {LOGIN_FILE: to_write})
+    assert not has_no_login(refused, {LOGIN_FILE: to_write.replace("…", "ada")})
+    assert not has_no_login(refused, {LOGIN_FILE: text})
+
+
+def test_no_sign_up_is_measured(tmp_path: Path) -> None:
+    """A second one with the same body would be refused."""
+    route = Route("POST", "/users", body={"password": "x"}, made_up=MadeUp("json", {"password": "x"}))
+    assert starters(tmp_path, SHOP, Tried(answers=(Answer(route, 201, 0.01),)), {}) == {}
 
 
 def test_a_library(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""The starter benchmarks of routes that want a login."""
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plumbline.adopting.benchmarks import listed, quoted
+from plumbline.adopting.logins import Login, login_route
+from plumbline.adopting.made_up import MadeUp
+from plumbline.adopting.tried import Route
+
+LOGIN_FILE = "test_logged_in.py"
+FIXTURE = "\n@pytest.fixture"  # ends what may differ between two files with a login to complete
+WIDTH = 100
+BENCHMARKS = '''"""Benchmarks of routes that want a login.{note}"""
+
+{imports}from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from plumbline import Measure
+
+{comment}ROUTES = [
+{routes}]
+{user}
+
+@pytest.fixture(scope="session")
+async def client(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that is logged in."""
+    async with httpx.AsyncClient(base_url=api_url, timeout=10, trust_env=False) as client:
+{steps}
+        yield client
+
+
+@pytest.mark.readiness
+@pytest.mark.parametrize("route", ROUTES)
+async def test_answers(client: httpx.AsyncClient, route: str) -> None:
+    """The route answers the user with status 200."""
+    response = await client.get(route)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_get(client: httpx.AsyncClient, measure: Measure, route: str) -> None:
+    """GET the route as the user."""
+    async for timer in measure():
+        with timer:
+            response = await client.get(route)
+        assert response.status_code == 200
+'''
+BEARER = 'client.headers["Authorization"] = f"Bearer {token}"'
+
+
+def login_benchmarks(routes: Sequence[str], login: Login, left_out: Mapping[str, int] = {}) -> str:
+    """Return a test file that logs in and measures a GET request to each route.
+
+    `left_out`: the status of routes that did not answer 200 to this user.
+    """
+    user = f"\nUSER = {{\n{_values(login.user)}}}\n" if login.user else ""
+    others = "".join(f"    # {quoted(route)} answered {status}\n" for route, status in left_out.items())
+    imports = "import os\n" if any("os.environ" in one for one in login.fields.values()) else ""
+    return BENCHMARKS.format(
+        note="", imports=imports, comment="", routes=listed(routes) + others, user=user, steps=_steps(login)
+    )
+
+
+def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterable[tuple[Login, str]] = ()) -> str:
+    """Return a test file with a login to complete. `tried`: logins that failed, each with its error."""
+    route = login_route(known) or Route("POST", "/login")
+    body = route.made_up or MadeUp("data", {"username": "", "password": ""})
+    fields = ", ".join(f'{quoted(name)}: "…"' for name in body.values)
+    request = 'auth=("…", "…")' if route.wants == "basic" else f"{body.how}={{{fields}}}"
+    steps = [
+        "# The user has to be in the seed data of `prepare`.",
+        f'pytest.skip("write the login in {LOGIN_FILE}")',
+        f"response = await client.post({quoted(route.path)}, {request})",
+        "response.raise_for_status()",
+        _token(("access_token",)),
+    ]
+    comment = "".join(_failed(login, error) for login, error in tried)
+    note = " They are skipped until you write the login below."
+    indented = textwrap.indent("\n".join(steps), " " * 8)
+    return BENCHMARKS.format(note=note, imports="", comment=comment, routes=listed(routes), user="", steps=indented)
+
+
+def _steps(login: Login) -> str:
+    steps = []
+    if login.sign_up:
+        steps.append(f"signed_up = await client.post({quoted(login.sign_up)}, {login.sign_up_how}=USER)")
+        steps.append("# The sign-up is refused if the user exists already.")
+    if login.how == "auth":
+        steps.append(f"credentials = ({', '.join(login.fields.values())})")
+    else:
+        fields = [f"    {quoted(name)}: {source}," for name, source in login.fields.items()]
+        steps += ["credentials = {", *fields, "}"]
+    steps += [
+        f"response = await client.post({quoted(login.path)}, {login.how}=credentials)",
+        f"assert response.is_success, {_said(login)}",
+    ]
+    if login.token:
+        steps.append(_token(login.token))
+    return textwrap.indent("\n".join(steps), " " * 8)
+
+
+def _said(login: Login) -> str:
+    """Return the message of a failed login. Only an answer to the made-up user is shown: it may repeat a password."""
+    if not login.sign_up:
+        return 'f"login: {response}"'
+    said = ('f"sign-up: {signed_up} {signed_up.text[:300]!r}; "', 'f"login: {response} {response.text[:300]!r}"')
+    return f"(\n    {said[0]}\n    {said[1]}\n)"
+
+
+def _values(user: Mapping[str, Any]) -> str:
+    shown = {name: quoted(one) if isinstance(one, str) else repr(one) for name, one in user.items()}
+    return "".join(f"    {quoted(name)}: {one},\n" for name, one in shown.items())
+
+
+def _token(place: Iterable[str]) -> str:
+    return f"token = response.json(){''.join(f'[{quoted(name)}]' for name in place)}\n{BEARER}"
+
+
+def _request(login: Login) -> str:
+    if login.how == "auth":
+        return f"{quoted(login.path)}, auth=({', '.join(login.fields.values())})"
+    fields = ", ".join(f"{quoted(name)}: {source}" for name, source in login.fields.items())
+    return f"{quoted(login.path)}, {login.how}={{{fields}}}"
+
+
+def _failed(login: Login, error: str) -> str:
+    """Return a comment on a login that did not work."""
+    body = f"{login.sign_up_how}={login.user!r}"
+    sent = [f"POST {login.sign_up} {body}, then"] if login.sign_up else []
+    lines = [" ".join(["`init` tried:", *sent, f"POST {_request(login)}"]), error]
+    wrapped = [one for line in lines for one in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
+    return "".join(f"# {one}\n" for one in wrapped)

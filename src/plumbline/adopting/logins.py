@@ -1,0 +1,105 @@
+"""How a user could log in to an application, by its OpenAPI document and its settings."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from plumbline.adopting.made_up import MadeUp, is_email, is_password, is_user_name
+from plumbline.adopting.tried import Route
+
+MOST_LOGINS = 4  # that `init` tries
+LOGIN_NAMES = ("token", "jwt/login", "login", "jwt/create", "sign-in", "signin")
+OTHER = re.compile(r"refresh|reset|forgot|recover|verif|revoke|logout|test|password", re.IGNORECASE)
+SIGN_UP = re.compile(r"sign[-_]?up|regist\w*", re.IGNORECASE)
+USERS = re.compile(r"users?|accounts?|customers?", re.IGNORECASE)
+# Variables of a first user, such as FIRST_SUPERUSER_PASSWORD and FIRST_SUPERUSER.
+PASSWORD_VARIABLE = re.compile(r"(\w*(?:SUPER_?USER|ADMIN|(?:FIRST|INITIAL|DEFAULT|SEED|DEMO)_\w*USER)\w*?)_PASSWORD")
+OF_EMAIL, OF_NAME = ("_EMAIL", "_MAIL"), ("", "_USERNAME", "_USER_NAME", "_USER", "_LOGIN", "_NAME")
+# Commands of `prepare` that write a first user.
+SEEDS = re.compile(r"initial|seed|super_?user|admin|fixture|bootstrap|first|demo|loaddata", re.IGNORECASE)
+OAUTH2 = MadeUp("data", {"username": "", "password": ""})
+UNDOCUMENTED_TOKENS: tuple[tuple[str, ...], ...] = (("access_token",), ("token",), ())
+
+
+class Login(Struct, frozen=True):
+    """Requests that log a user in."""
+
+    path: str
+    how: Literal["json", "data", "auth"]  # the argument of httpx
+    fields: dict[str, str]  # of the body: the Python source of each value
+    token: tuple[str, ...] = ("access_token",)  # its place in the answer; () for a cookie
+    sign_up: str = ""  # the path at which the user signs up; "" if `prepare` writes the user
+    sign_up_how: Literal["json", "data"] = "json"
+    user: dict[str, Any] = {}  # the body of the sign-up
+
+
+def login_route(routes: Iterable[Route]) -> Route | None:
+    """Return the route that takes a name and a password, or the likeliest one by its name."""
+    posts = [one for one in routes if one.method == "POST" and not one.has_parameters]
+    likely = [one for name in LOGIN_NAMES for one in posts if name in one.path and not OTHER.search(one.path)]
+    documented = [one for one in likely if one.made_up or one.wants == "basic"]
+    return next(iter([*(one for one in posts if one.is_token_url), *documented, *likely]), None)
+
+
+def logins(routes: Sequence[Route], env: Mapping[str, str], prepare: Iterable[str]) -> list[Login]:
+    """Return the logins to try, the likeliest first. `env`: that of the settings. `prepare`: words of its commands."""
+    route = login_route(routes)
+    if route is None:
+        return []
+    body = route.made_up or (OAUTH2 if route.is_token_url or route.wants == "basic" else None)
+    if body is None:
+        return []
+    of_variables = [*_of_variables(route, body, env)]
+    signed_up = [*_signed_up(route, body, routes)]
+    is_seeded = any(map(SEEDS.search, prepare))
+    found = [*of_variables, *signed_up] if is_seeded else [*signed_up, *of_variables]
+    tokens = UNDOCUMENTED_TOKENS if route.token is None else (route.token,)
+    return [replace(one, token=token) for one in found for token in tokens][:MOST_LOGINS]
+
+
+def _of_variables(route: Route, body: MadeUp, env: Mapping[str, str]) -> Iterator[Login]:
+    """Yield logins of a user whose name and password are in variables of [env]."""
+    for name in env:
+        found = PASSWORD_VARIABLE.fullmatch(name)
+        if found is None or "{" in env[name]:
+            continue
+        emails, names = ([found[1] + end for end in ends if found[1] + end in env] for ends in (OF_EMAIL, OF_NAME))
+        sources = {one: f'os.environ["{one}"]' for one in (name, *emails, *names)}
+        if emails or names:
+            chosen = {"password": sources[name], "email": sources[(emails + names)[0]]}
+            yield _login(route, body, {**chosen, "name": sources[(names + emails)[0]]})
+
+
+def _signed_up(route: Route, body: MadeUp, routes: Iterable[Route]) -> Iterator[Login]:
+    """Yield logins of a user who signs up before."""
+    for one in sorted(routes, key=lambda one: SIGN_UP.search(one.path) is None):
+        if one.method != "POST" or one.has_parameters or one.made_up is None or one.path == route.path:
+            continue
+        last = one.path.rstrip("/").rpartition("/")[2]
+        is_open = one.wants == "" or (one.wants == "perhaps" and SIGN_UP.search(one.path))
+        if not is_open or not (SIGN_UP.search(one.path) or USERS.fullmatch(last)):
+            continue
+        user = one.made_up.values
+        sources = {name: f'USER["{name}"]' for name in user}
+        emails = [sources[name] for name in user if is_email(name)]
+        names = [sources[name] for name in user if is_user_name(name)]
+        password = next(sources[name] for name in user if is_password(name))
+        for each in (names + emails, emails + names) if names and emails else (emails or names,):
+            if each:
+                chosen = {"password": password, "email": (emails + names)[0], "name": each[0]}
+                login = _login(route, body, chosen)
+                yield replace(login, sign_up=one.path, sign_up_how=one.made_up.how, user=user)
+
+
+def _login(route: Route, body: MadeUp, chosen: Mapping[str, str]) -> Login:
+    """Return a login with the sources `chosen` for "name", "email" and "password"."""
+    if route.wants == "basic":
+        return Login(route.path, "auth", {"name": chosen["name"], "password": chosen["password"]})
+    fields = {}
+    for name, value in body.values.items():
+        kind = "password" if is_password(name) else "email" if is_email(name) else "name" if is_user_name(name) else ""
+        fields[name] = chosen[kind] if kind and value != "password" else repr(value)
+    return Login(route.path, body.how, fields)

@@ -1,0 +1,151 @@
+"""`plumbline init` writes a login that works, or says what was tried."""
+
+import ast
+
+from tests.integration.test_init import begun, init
+from tests.support.project import Project
+
+__all__ = ["begun"]  # a fixture
+
+PROJECT = '[project]\nname = "shop"\nversion = "1.0"\ndependencies = ["fastapi", "python-multipart"]\n'
+SHOP = """\
+import os
+import secrets
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Form, HTTPException, Response
+from fastapi.security import HTTPBasic, OAuth2PasswordBearer, OAuth2PasswordRequestForm
+from pydantic import BaseModel
+
+app = FastAPI()
+USERS, TOKENS = {os.environ.get("ADMIN_EMAIL"): os.environ.get("ADMIN_PASSWORD")}, {}
+
+
+class User(BaseModel):
+    email: str
+    password: str
+
+
+def log_in(email: str, password: str) -> dict[str, str]:
+    if USERS.get(email) != password:
+        raise HTTPException(401, "wrong password")
+    token = secrets.token_hex()
+    TOKENS[token] = email
+    return {"access_token": token}
+
+
+async def user(token: Annotated[str, Depends(OAuth2PasswordBearer("/login"))]) -> str:
+    if token not in TOKENS:
+        raise HTTPException(401)
+    return TOKENS[token]
+
+
+@app.get("/up")
+async def up():
+    return {}
+
+
+@app.get("/me")
+async def me(email: Annotated[str, Depends(user)]):
+    return {"email": email}
+
+
+@app.get("/reports")
+async def reports(email: Annotated[str, Depends(user)]):
+    raise HTTPException(403)
+
+
+"""
+SIGN_UP = """\
+@app.post("/signup", status_code=201)
+async def sign_up(new: User):
+    if new.email in USERS:
+        raise HTTPException(409)
+    USERS[new.email] = new.password
+
+
+"""
+FORM = """\
+@app.post("/login")
+async def login(form: Annotated[OAuth2PasswordRequestForm, Depends()]) -> dict[str, str]:
+    return log_in(form.username, form.password)
+"""
+JSON = """\
+@app.post("/login")
+async def login(data: User):
+    return {"token": log_in(data.email, data.password)["access_token"]}
+"""
+FAILING = """\
+@app.post("/login")
+async def login(data: User):
+    raise HTTPException(403, "confirm your email first")
+"""
+WITHOUT_DATA = """\
+[redis]
+backend = "off"
+
+[postgres]
+backend = "off"
+
+[profiles.ci]
+samples = 10
+warmup = 2
+timed_limit_s = 0.02
+
+"""
+EMAIL, ADMIN_PASSWORD = "ada@example.com", "hunter2-of-ada"
+
+
+def routes_of(text: str) -> list[str]:
+    assigned = {ast.unparse(one.targets[0]): one.value for one in ast.parse(text).body if isinstance(one, ast.Assign)}
+    routes: list[str] = ast.literal_eval(assigned["ROUTES"])
+    return routes
+
+
+def test_oauth2_after_a_sign_up(begun: Project) -> None:
+    """A user signs up and logs in. Routes that do not answer this user are left out."""
+    begun.write("settings.toml", WITHOUT_DATA)
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FORM}, "--yes")
+
+    assert done.code == 0, done.output
+    text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
+    assert begun.verdicts() == {"test_routes.py::test_get[/up]": "new", "test_logged_in.py::test_get[/me]": "new"}
+    assert "left out: GET /reports answered 403" in done.output
+    assert '    # "/reports" answered 403\n]' in text
+
+    (begun.root / "main.py").write_text(SHOP + SIGN_UP + FAILING, encoding="utf-8")
+    assert init(begun, {}, "--yes").code == 1  # a login that has worked once has to work
+    assert (begun.suite / "test_logged_in.py").read_text(encoding="utf-8") == text
+
+
+def test_json_of_a_user_in_variables(begun: Project) -> None:
+    """The file has no password. The place of the token is tried, as no schema says it."""
+    env = f'[env]\nADMIN_EMAIL = "{EMAIL}"\nADMIN_PASSWORD = "{ADMIN_PASSWORD}"\n'
+    begun.write("settings.toml", WITHOUT_DATA + env)
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + JSON}, "--yes")
+
+    assert done.code == 0, done.output
+    text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
+    assert routes_of(text) == ["/me"]
+    assert 'os.environ["ADMIN_PASSWORD"]' in text
+    assert 'response.json()["token"]' in text
+    assert ADMIN_PASSWORD not in text
+
+
+def test_a_login_that_does_not_work(begun: Project) -> None:
+    """It is skipped, and says what was sent and answered. Once it can work, the next `init` writes it."""
+    begun.write("settings.toml", WITHOUT_DATA)
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FAILING}, "--yes")
+
+    assert done.code == 0, done.output
+    text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
+    assert "no login worked: write it in tests/performance/test_logged_in.py" in done.output
+    comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
+    assert "`init` tried: POST /signup json={'email': 'plumbline@example.com'" in comment
+    assert "sign-up: <Response [201 Created]>" in comment
+    assert 'login: <Response [403 Forbidden]> \'{"detail":"confirm your email first"}\'' in comment
+    assert routes_of(text) == ["/me", "/reports"]
+    assert {test["outcome"] for test in begun.results()["tests"] if "test_logged_in" in test["key"]} == {"skipped"}
+
+    assert init(begun, {"main.py": SHOP + SIGN_UP + JSON}, "--yes").code == 0
+    assert routes_of((begun.suite / "test_logged_in.py").read_text(encoding="utf-8")) == ["/me"]
