@@ -1,6 +1,7 @@
 """What `plumbline init` proposes: it tries each application that it has found until one starts."""
 
 import json
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ MOST_TRIALS = 3  # applications that are tried until one starts
 MOST_ROUNDS = 10  # trials of one application: a failure may name variables that it needs
 MOST_SHOWN = 5  # routes that were not asked
 PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
+# In the errors of PostgreSQL and SQLite.
+NO_TABLE = re.compile(r'relation "[^"]+" does not exist|no such table')
 SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
 
 
@@ -147,10 +150,10 @@ def summary(proposal: Proposal) -> list[str]:
         ]
         lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
-    return [*lines, *_remarks(proposal.findings)]
+    return [*lines, *_remarks(proposal.findings, tried)]
 
 
-def _remarks(findings: Findings) -> list[str]:
+def _remarks(findings: Findings, tried: Tried) -> list[str]:
     """Return what was found that `init` leaves to the user."""
     lines = [
         f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
@@ -158,7 +161,11 @@ def _remarks(findings: Findings) -> list[str]:
     ]
     if (folder := findings.install.folder) != ".":
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
-    if "postgres" in findings.services:
+    if any(NO_TABLE.search(one.error) for one in tried.answers):
+        lines.append(
+            f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}"
+        )
+    elif "postgres" in findings.services:
         lines.append("  tables have only the rows that `prepare` writes: without seed data, an N+1 does not show")
     return ["", "not covered:", *lines] if lines else []
 
