@@ -56,7 +56,8 @@ def compare(
         found, rehearsal = PairedComparison(), runner.rehearsal
         counts, uncounted = dict[str, tuple[Counts, Counts]](), list[str]()
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
-            counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
+            if time.monotonic() - began_s < budget_s:
+                counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
             found = conduct(left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])

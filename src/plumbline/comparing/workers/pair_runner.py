@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
-from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, controls
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, controls, is_control
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, foreign
@@ -82,6 +82,11 @@ class WorkerPair:
         sides = [worker.side for worker in self.both]
         named = [(side, problem.replace(f"{side.tree}/", "")) for side, problem in zip(sides, problems, strict=True)]
         return "; ".join(f"in {side.name}: {problem}" for side, problem in named if problem)
+
+    def end_test(self, *, head_first: bool) -> list[str]:
+        """Let a test end in both workers. Return why it did not pass in base and in head, "" if it passed."""
+        problems = {worker: worker.end() for worker in (self.both[::-1] if head_first else self.both)}
+        return [problems[worker] for worker in self.both]
 
     def end(self, *, patient: bool) -> None:
         """End both workers. If `patient`, wait until they end by themselves. Raises ComparisonInvalid."""
@@ -221,6 +226,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 if why := self._why_missing(plan.key, pair):
                     failures[plan.key] = why
             collected = [plan for plan in chosen if plan.key not in failures]
+            collected = shuffled(collected, self._rng)
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             # Start the next workers on the other cores, if there are any.
@@ -228,8 +234,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             if overlap and (others := os.sched_getaffinity(0) - {self._core}):
                 self._ahead = self._start(then, others, None, None)
             for plan in collected:
-                turns = _in_turns(pair.both, plan, head_first=self._rng.random() >= 0.5)
-                if why := self._problems(plan.key, pair, [worker.end() for worker in pair.both]):
+                turns = _in_turns(pair.both, plan, head_first=self._draw_head_first())
+                if why := self._problems(plan.key, pair, pair.end_test(head_first=self._draw_head_first())):
                     failures[plan.key] = why
                 elif turns is not None:
                     differences[plan.key], samples_s[plan.key] = turns
@@ -264,6 +270,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             self._leaving.append(started)
             stack.pop_all()
 
+    def _draw_head_first(self) -> bool:
+        """Draw which side does something first, so that an effect of the order is no difference between the sides."""
+        return self._rng.random() >= 0.5
+
     def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
         """End the workers of past pairs, of one round or of all. Raises ComparisonInvalid."""
         for started in [one for one in self._leaving if round_ in (one.round, None)]:
@@ -286,7 +296,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         hash_seed = self._rng.randrange(1, 2**32)
         with contextlib.ExitStack() as stack:
             workers = []
-            for side in (self._sides.base, self._sides.head):
+            sides = [self._sides.base, self._sides.head]
+            self._rng.shuffle(sides)
+            for side in sides:
                 command = worker_command(side, self._sides.head.root, plans, self._profile)
                 environ = worker_environment(side, self._sides, hash_seed, traces)
                 worker = WorkerProcess(side, command, environ, self._servers.scrub, self._start_limit_s)
@@ -295,7 +307,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     worker.pin(cores)
                 workers.append(worker)
             # Meanwhile the workers import. They start nothing before the first message.
-            self._servers.make(round_)
+            self._servers.make(round_, [side.name for side in sides])
             slowed = [plan for plan in plans if plan.slow_down]
             for worker in workers:
                 name = worker.side.name
@@ -318,7 +330,14 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 )
                 worker.send(start)
             stack.pop_all()
-        return WorkerPair(workers, plans, round_)
+        return WorkerPair(sorted(workers, key=lambda worker: worker.side is self._sides.head), plans, round_)
+
+
+def shuffled(plans: Plans, rng: random.Random) -> list[BenchmarkPlan]:
+    """Return the controls, then the benchmarks in random order, but those of one file together: they share fixtures."""
+    place = {key.partition("::")[0]: rng.random() for key in sorted({plan.key for plan in plans})}
+    drawn = rng.sample(plans, len(plans))
+    return sorted(drawn, key=lambda plan: (not is_control(plan.key), place[plan.key.partition("::")[0]]))
 
 
 def _in_turns(
@@ -329,10 +348,10 @@ def _in_turns(
     Return log(head / base) for each two neighbouring blocks, and the samples of base and of head in seconds per
     operation. Return None if either side skips or fails the benchmark, or if a block measured 0.
     """
-    begun = [worker.begins(plan.key) for worker in workers]
-    if not all(begun) or not all(worker.block(plan.warm_up) for worker in workers):
-        return None
     order = [*reversed(workers)] if head_first else workers
+    begun = [worker.begins(plan.key) for worker in workers]
+    if not all(begun) or not all(worker.block(plan.warm_up) for worker in order):
+        return None
     blocks: dict[WorkerProcess, list[list[float]]] = {worker: [] for worker in workers}
     began_s = time.monotonic()
     for _ in range(plan.blocks):

@@ -168,10 +168,13 @@ class PairServers:
             settings.services or any(settings.backend_of(name) == "external" for name in SERVERS)
         )
 
-    def make(self, round_: int) -> None:
-        """Create the databases of a round again, as copies of the prepared ones if they exist, otherwise empty."""
+    def make(self, round_: int, sides: Iterable[str] = tuple(REDIS_NUMBERS)) -> None:
+        """Create the databases of a round again, as copies of the prepared ones if they exist, otherwise empty.
+
+        `sides`: base and head, in the order in which they get their databases.
+        """
         self._start_own(round_)
-        for side, numbers in REDIS_NUMBERS.items():
+        for side in sides:
             addresses = self.addresses(side, round_)
             if postgres := addresses.get("postgres"):
                 template = f'TEMPLATE "perf_{side}_prepared"' if self._prepared else ""
@@ -180,7 +183,7 @@ class PairServers:
             if redis := addresses.get("redis"):
                 with _filling(redis):
                     if self._shared.redis:
-                        _copy(self.addresses(side, round_, prepared=True)["redis"], redis, numbers[round_])
+                        _copy(self.addresses(side, round_, prepared=True)["redis"], redis, REDIS_NUMBERS[side][round_])
                     else:
                         _restore(self._dumps.get(side, Dump()), redis)
 

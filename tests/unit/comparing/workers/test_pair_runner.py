@@ -15,15 +15,15 @@ import pytest
 
 from plumbline.comparing.comparison import compare
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, Pair
+from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, controls
 from plumbline.comparing.statistics.schedule import FIRST_ANALYSES, SECOND_ANALYSES
 from plumbline.comparing.trees.ignored import CopyFailed, Extras
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process
-from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
+from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner, shuffled
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
-from plumbline.judging.evidence import ComparisonEvidence
+from plumbline.judging.evidence import ComparisonEvidence, Thresholds
 from plumbline.results.schema import UnjudgedPackage
 from tests.support.project import SETTINGS
 from tests.unit.comparing.workers.small_trees import (
@@ -122,16 +122,6 @@ def test_the_functions_that_got_slower_are_found_for_benchmarks_that_fail(slower
     assert set(slower.functions) == {WORK, ASYNC}
 
 
-class ByTurns(random.Random):
-    """A random number generator that alternates."""
-
-    fell = 0.75
-
-    def random(self) -> float:
-        self.fell = 1 - self.fell
-        return self.fell
-
-
 def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the warm-up no side measures twice in a row, because it would have warm caches."""
     turns: list[str] = []
@@ -144,7 +134,8 @@ def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: p
     monkeypatch.setattr(WorkerProcess, "block", recorded)
     plans = plans_of(WORK, ASYNC)
     with pair_runner(settings_of(trees), trees, plans, "ci") as both:
-        both._rng = ByTurns()
+        draws = itertools.cycle([False, False, True, True])  # two for each benchmark
+        monkeypatch.setattr(both, "_draw_head_first", lambda: next(draws))
         both.run_pair(plans)
     length = 2 * (1 + LEAST_BLOCKS)
     benchmarks = [turns[begin + 2 : begin + length] for begin in range(0, len(turns), length)]
@@ -154,15 +145,31 @@ def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: p
     assert all(one == one[:2] * LEAST_BLOCKS for one in benchmarks)
 
 
+def test_the_order_of_benchmarks_is_drawn_at_random() -> None:
+    """The controls come first, and those of one file stay together, because they share fixtures."""
+    thresholds = Thresholds(0.02, 0.05, 0.01, 0.97)
+    keys = ["a.py::one", "b.py::one", "a.py::two", "b.py::two"]
+    plans = [*controls(thresholds), *(BenchmarkPlan(key, 0.001, thresholds) for key in keys)]
+    orders = {tuple(plan.key for plan in shuffled(plans, random.Random(seed))) for seed in range(50)}
+    assert {order[:2] for order in orders} == {tuple(CONTROLS), tuple(reversed(CONTROLS))}
+    assert {tuple(key[0] for key in order[2:]) for order in orders} == {tuple("aabb"), tuple("bbaa")}
+    assert {order[2:] for order in orders} == {
+        (*one, *other)
+        for first, second in itertools.permutations("ab")
+        for one in itertools.permutations([f"{first}.py::one", f"{first}.py::two"])
+        for other in itertools.permutations([f"{second}.py::one", f"{second}.py::two"])
+    }
+
+
 @pytest.fixture
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each pair of workers: whether it was started ahead."""
     found: list[bool] = []
     start = PairRunner._start
 
-    def recorded(workers: PairRunner, plans: Any, cores: Any, *folders: Any) -> Any:
+    def recorded(workers: PairRunner, plans: Any, cores: Any, *folders: Any, **more: Any) -> Any:
         found.append(bool(cores))
-        return start(workers, plans, cores, *folders)
+        return start(workers, plans, cores, *folders, **more)
 
     monkeypatch.setattr(PairRunner, "_start", recorded)
     return found
