@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from plumbline.counting.call_sites import CallSites
-from plumbline.counting.families import ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
+from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
@@ -78,7 +78,7 @@ class Counter:
         except CannotCount as error:
             self._note(f"messages, bytes and connections can't be counted here: {error}")
         redis, postgres = services.redis, services.postgres
-        for what, service in ("Redis commands", redis), ("SQL statements and rows read", postgres):
+        for what, service in ("Redis commands", redis), ("SQL statements, rows and buffers read", postgres):
             if service and not service.can_be_counted():
                 self._note(f"{what} can't be counted: this run did not start the server")
         self._redis = RedisCommands(redis) if redis and redis.can_be_counted() else None
@@ -120,7 +120,7 @@ class Counter:
                 round_.begin(self._postgres)
                 passed = 0
             elif self._postgres is not None:
-                families += STATEMENTS, ROWS  # counted: none
+                families += STATEMENTS, ROWS, BUFFERS  # counted: none
             for _ in range(passed, PASSES):
                 yield round_
         finally:
@@ -167,6 +167,8 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
                 counts.same[name] = max(values)
             elif any(values):
                 counts.varying[name] = values
+        if isinstance(source, PostgresStatements):
+            counts.plans.update(source.plans)
         if isinstance(source, ProbeSource) and source.sites:
             counts.sites.update(
                 {
@@ -183,4 +185,5 @@ def merged(one: Counts, other: Counts) -> Counts:
         {**one.varying, **other.varying},
         one.families + other.families,
         {**one.sites, **other.sites},
+        {**one.plans, **other.plans},
     )

@@ -5,8 +5,11 @@ from typing import Protocol
 
 # The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
+BUFFERS = "postgres.buffers"
 # Bytes may grow by 1 %, and by 16 per message, command or statement: ids, dates and numbers get longer over time.
 BYTES_SHARE, BYTES = 0.01, 16
+# Buffers may grow by 25 %, and by 4 per statement: pages fill differently. `scripts.buffers` measures it.
+BUFFERS_SHARE, BUFFERS_EACH = 0.25, 4
 ROUNDED = 1e-4  # tolerance: counts are saved with five digits
 
 
@@ -14,13 +17,15 @@ def family(name: str) -> str:
     kind = kind_of(name)
     if kind == "postgres.parse":
         return STATEMENTS
-    return kind if kind in (COMMANDS, STATEMENTS, ROWS) else SOCKETS
+    return kind if kind in (COMMANDS, STATEMENTS, ROWS, BUFFERS) else SOCKETS
 
 
 def more(name: str, old: float, new: float, requests: float = 1) -> bool:
     """Return whether a count has grown too much. `requests` is its number of messages, commands or statements."""
     if ".bytes_" in kind_of(name):
         return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
+    if name == BUFFERS:
+        return new > old * (1 + BUFFERS_SHARE) + BUFFERS_EACH * requests
     return new > old * (1 + ROUNDED)
 
 

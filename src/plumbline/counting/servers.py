@@ -1,17 +1,28 @@
-"""Counts taken from the run's servers: Redis commands by name, SQL statements by text, and rows read."""
+"""Counts taken from the run's servers: Redis commands by name, SQL statements by text, rows and buffers read."""
 
 import asyncio
 import contextlib
 import json
 import secrets
+import socket
+import struct
 import time
 from collections import Counter as Tally
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, CannotCount, Numbers
-from plumbline.counting.statements import Executed, between, normalised, of_database, reads_tables, rows_read
+from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, STATEMENTS, CannotCount, Numbers
+from plumbline.counting.plans import Read, read_between, read_by
+from plumbline.counting.statements import (
+    Executed,
+    again,
+    between,
+    functions_in,
+    normalised,
+    of_database,
+    reads_tables,
+)
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
 from plumbline.services.clients import client_errors, redis_client
@@ -23,6 +34,25 @@ if TYPE_CHECKING:  # optional packages
 REDIS_LIMIT_S, POSTGRES_LIMIT_S = 1.0, 3.0
 LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, COSTS OFF, TIMING OFF, FORMAT JSON)"
+# Asks a server for TLS: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+# What this session has lately done to the user's tables: rows read, buffers read with those of indexes, rows written.
+USED_TABLES = """
+    SELECT coalesce(indrelid, oid) AS name,
+           sum(CASE WHEN indrelid IS NULL
+               THEN pg_stat_get_xact_tuples_returned(oid) + pg_stat_get_xact_tuples_fetched(oid) ELSE 0 END)::float,
+           sum(pg_stat_get_xact_blocks_fetched(oid))::float,
+           sum(pg_stat_get_xact_tuples_inserted(oid) + pg_stat_get_xact_tuples_updated(oid)
+               + pg_stat_get_xact_tuples_deleted(oid))::float
+    FROM pg_class LEFT JOIN pg_index ON indexrelid = oid
+    WHERE relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    GROUP BY 1 HAVING sum(pg_stat_get_xact_blocks_fetched(oid)) > 0
+"""
+OWN_FUNCTIONS = """
+    SELECT DISTINCT lower(proname) FROM pg_proc
+    WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+"""
 
 T = TypeVar("T")
 
@@ -71,21 +101,23 @@ class RedisCommands:
 
 
 class PostgresStatements:
-    """Counts the statements in the log of a PostgreSQL server, and with EXPLAIN ANALYZE the rows that they read."""
+    """Counts the statements in the log of a PostgreSQL server, and what they read, by executing them again."""
 
     def __init__(self, service: Service, note: Callable[[str], None]) -> None:
-        self.families = [STATEMENTS, ROWS]
+        self.families = [STATEMENTS, ROWS, BUFFERS]
         self._service = service
         self._note = note
         self._thread, self._runner = ThreadPoolExecutor(1), asyncio.Runner()
         self._connection: asyncpg.Connection | None = None
         self._marks: list[str] = []
-        self._rows: dict[Executed, float] = {}
+        self._read: dict[Executed, Read] = {}
+        self._plans: dict[str, set[str]] = {}
+        self._functions: set[str] | None = None
 
     def begin(self) -> None:
-        self.families = [STATEMENTS, ROWS]
+        self.families = [STATEMENTS, ROWS, BUFFERS]
         self._marks = []
-        self._rows = {}
+        self._read, self._plans, self._functions = {}, {}, None
         with contextlib.suppress(CannotCount):
             self._execute("SELECT 1")  # after a restart of the server, this detects the lost connection
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
@@ -95,7 +127,10 @@ class PostgresStatements:
             if time.monotonic() > deadline_s:
                 raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
             time.sleep(RELOAD_S)
-        time.sleep(RELOAD_S)  # the other sessions reload their settings at about the same time
+        self._wait_for_postmaster()
+        if self._fetch("SHOW autovacuum")[0][0] == "on":
+            self.families.remove(BUFFERS)
+            self._note("the buffers that SQL statements read can't be counted: autovacuum changes them meanwhile")
 
     def enter(self) -> None:
         """Write a mark to the log."""
@@ -115,6 +150,11 @@ class PostgresStatements:
             raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
         return [self._numbers(part) for part in parts[::2]]
 
+    @property
+    def plans(self) -> dict[str, str]:
+        """The plan of each statement since `begin`, without those whose plan differs from round to round."""
+        return {label: plan for label, plans in self._plans.items() if len(plans) == 1 for plan in plans if plan}
+
     def close(self) -> None:
         if self._connection is not None and not self._connection.is_closed():
             with contextlib.suppress(CannotCount):
@@ -122,32 +162,64 @@ class PostgresStatements:
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
 
+    def _wait_for_postmaster(self) -> None:
+        """Wait until all sessions have been told to reload: the postmaster takes a new connection after that."""
+        address = self._service.address
+        try:
+            with socket.create_connection((address.host, address.port), POSTGRES_LIMIT_S) as connection:
+                connection.sendall(SSL_REQUEST)
+                connection.recv(1)
+        except OSError as error:
+            raise CannotCount(f"SQL statements can't be counted: {error}") from None
+
     def _numbers(self, part: list[Executed]) -> Numbers:
         numbers: Numbers = dict(Tally(f"postgres.{one.kind} {normalised(one.text)}" for one in part))
-        rows = 0.0
-        for label, one in {normalised(one.text): one for one in part if one.kind == "statement"}.items():
-            if ROWS in self.families and reads_tables(one.text):
-                try:
-                    rows += numbers[f"postgres.statement {label}"] * self._read_by(one)
-                except CannotCount as error:
-                    self.families = [STATEMENTS]
-                    self._note(f"the rows read by {label} can't be counted: {error}")
-        return {**numbers, ROWS: rows} if rows and ROWS in self.families else numbers
-
-    def _read_by(self, one: Executed) -> float:
-        """Execute a statement again, roll it back, and return the number of rows that it read."""
-        if one not in self._rows:
-            prepare, execute = f"PREPARE counted AS {one.text}", "EXECUTE counted"
-            if one.parameters:
-                execute += f"({', '.join(one.parameters)})"
+        # Statements of a kind read alike, so one of them is executed again.
+        kinds: dict[tuple[str, str], list[Executed]] = {}
+        for one in part:
+            if one.kind == "statement":
+                kinds.setdefault((normalised(one.text), normalised(one.prepared)), []).append(one)
+        rows, buffers = 0.0, 0.0
+        for (label, prepared), alike in kinds.items():
             try:
-                self._execute("BEGIN")
-                self._fetch(prepare)  # a single statement, so no COMMIT can follow
-                [[plan]] = self._fetch(f"EXPLAIN (ANALYZE, VERBOSE, COSTS OFF, TIMING OFF, FORMAT JSON) {execute}")
-                self._rows[one] = rows_read(json.loads(plan)[0]["Plan"])
+                if ROWS in self.families and self._reads_tables(alike[-1]):
+                    read = self._read_by(alike[-1])
+                    rows, buffers = rows + len(alike) * read.rows, buffers + len(alike) * read.buffers
+                    self._plans.setdefault(prepared or label, set()).add(read.plan)
+            except CannotCount as error:
+                self.families = [STATEMENTS]
+                self._note(f"the rows and buffers read by {label} can't be counted: {error}")
+        counted = {name: count for name, count in ((ROWS, rows), (BUFFERS, buffers)) if name in self.families}
+        return {**numbers, **{name: count for name, count in counted.items() if count}}
+
+    def _reads_tables(self, one: Executed) -> bool:
+        if reads_tables(one):
+            return True
+        names = functions_in(one.text)
+        if names and self._functions is None:
+            self._functions = {name for [name] in self._fetch(OWN_FUNCTIONS)}
+        return bool(names & (self._functions or set()))
+
+    def _read_by(self, one: Executed) -> Read:
+        """Execute a statement again, roll it back, and return what it read."""
+        if one not in self._read:
+            prepare, execute = again(one)
+
+            async def execute_again(connection: "asyncpg.Connection") -> Read:
+                await connection.execute("BEGIN")
+                if prepare:
+                    await connection.fetch(prepare)  # a single statement, so no COMMIT can follow
+                if prepare and reads_tables(one):
+                    return read_by(json.loads(await connection.fetchval(f"{EXPLAIN} {execute}"))[0]["Plan"])
+                before = await connection.fetch(USED_TABLES)
+                await connection.fetch(execute)
+                return read_between(before, await connection.fetch(USED_TABLES))
+
+            try:
+                self._read[one] = self._ask(execute_again)
             finally:
                 self._execute("ROLLBACK; DEALLOCATE ALL; SELECT pg_advisory_unlock_all()")
-        return self._rows[one]
+        return self._read[one]
 
     def _execute(self, statements: str) -> None:
         """Execute several statements with PostgreSQL's simple protocol."""

@@ -5,9 +5,11 @@ The log must be in English, and come from a server with `log_min_duration_statem
 
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
+
+from plumbline.counting.families import CannotCount
 
 MAX_LABEL_CHARACTERS = 300
 PREFIX = "%m [%p] %q<%d> "  # a `log_line_prefix` that names the database
@@ -36,8 +38,18 @@ _OWN_NAME = re.compile(
     re.IGNORECASE,
 )
 _READS = re.compile(r"^(UPDATE|DELETE|MERGE)\b|\bFROM\b", re.IGNORECASE)
-_EXPLAINABLE = re.compile(r"^(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
-_SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
+_EXPLAINABLE = re.compile(r"\(*(SELECT|WITH|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_RUNS_OTHERS = re.compile(r"(CALL|DO|REFRESH MATERIALIZED VIEW)\b", re.IGNORECASE)
+_NAME = r"(?:\"[^\"]*\"|\w+)"
+_PREPARE, _EXECUTE = (re.compile(rf"\s*{word}\s+{_NAME}", re.IGNORECASE) for word in ("PREPARE", "EXECUTE"))
+_AS = re.compile(r"\bAS\b", re.IGNORECASE)
+_COPY_TABLE = re.compile(
+    rf"\s*COPY\s+(?P<table>{_NAME}(?:\.{_NAME})?)\s*(?:\((?P<columns>[^()]*)\)\s*)?TO\b", re.IGNORECASE
+)
+_COPY_QUERY = re.compile(r"\s*COPY\s*\((?P<query>.*)\)\s*TO\b", re.IGNORECASE | re.DOTALL)
+_CURSOR = re.compile(r"\s*DECLARE\b.*?\bCURSOR\b.*?\bFOR\b(?P<query>.*)", re.IGNORECASE | re.DOTALL)
+_SELECT = re.compile(r"SELECT (?!.*\bFROM\b)", re.IGNORECASE)
+_CALLED = re.compile(r"(?!pg_)\b(\w+) ?\(", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,7 @@ class Executed:
     kind: Literal["statement", "parse"]
     text: str
     parameters: tuple[str, ...] = ()  # SQL literals
+    prepared: str = ""  # the PREPARE that an EXECUTE belongs to
 
 
 def executed(log: str) -> Iterator[Executed]:
@@ -56,6 +69,8 @@ def executed(log: str) -> Iterator[Executed]:
         if level == "DETAIL":
             if last is not None and "arameters: " in message:
                 last = replace(last, parameters=tuple(_PARAMETER.findall(message)))
+            elif last is not None and message.startswith("prepare: "):
+                last = replace(last, prepared=message.removeprefix("prepare: "))
             continue
         if last is not None:
             yield last
@@ -99,23 +114,54 @@ def normalised(text: str) -> str:
     return line if len(line) <= MAX_LABEL_CHARACTERS else line[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 
-def reads_tables(text: str) -> bool:
-    """Return whether a statement may read rows of tables and can be explained."""
-    label = normalised(text)
-    return bool(_EXPLAINABLE.match(label) and _READS.search(label))
+def reads_tables(one: Executed) -> bool:
+    """Return whether a statement may read rows of tables, by itself or in the statements that it runs."""
+    label = normalised(_AS.split(one.prepared, maxsplit=1)[-1] if one.prepared else _query(one.text))
+    if _EXECUTE.match(one.text) and not one.prepared:
+        return True
+    return bool(_RUNS_OTHERS.match(label) or (_EXPLAINABLE.match(label) and _READS.search(label)))
 
 
-def rows_read(plan: Mapping[str, Any]) -> float:
-    """Return how many rows an executed plan read from the user's tables.
+def again(one: Executed) -> tuple[str, str]:
+    """Return the statements that prepare and execute a statement again; only the second for one of a procedure.
 
-    `plan` is the result of EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON). Rows removed by a filter count too, so that a
-    missing index shows.
+    A COPY to the client and a cursor are the query that they run. Each is a single statement if PostgreSQL's extended
+    protocol takes it. Raises CannotCount if a prepared statement is not known.
     """
-    rows = 0.0
-    if plan["Node Type"].endswith("Scan") and "Relation Name" in plan and plan.get("Schema") not in _SYSTEM_SCHEMAS:
-        removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
-        rows = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
-    return rows + sum(rows_read(part) for part in plan.get("Plans", ()))
+    if _RUNS_OTHERS.match(normalised(one.text)):
+        return "", _with_parameters(one)
+    execute = "EXECUTE counted"
+    if found := _EXECUTE.match(one.text):
+        if not one.prepared:
+            raise CannotCount("PostgreSQL's log does not show what was prepared")
+        return _PREPARE.sub("PREPARE counted", one.prepared), execute + one.text[found.end() :]
+    if one.parameters:
+        execute += f"({', '.join(one.parameters)})"
+    return f"PREPARE counted AS {_query(one.text)}", execute
+
+
+def _query(text: str) -> str:
+    """Return the query of a COPY to the client or of a cursor, or the statement itself."""
+    if found := _COPY_TABLE.match(text):
+        return f"SELECT {found['columns'] or '*'} FROM {found['table']}"  # noqa: S608 - the user's own statement
+    found = _COPY_QUERY.match(text) or _CURSOR.match(text)
+    return found["query"] if found else text
+
+
+def _with_parameters(one: Executed) -> str:
+    """Return a statement with its parameters in their places."""
+
+    def replaced(token: re.Match[str]) -> str:
+        is_parameter = token[0][0] == "$" and token[0][1:].isdecimal()
+        return one.parameters[int(token[0][1:]) - 1] if is_parameter and one.parameters else token[0]
+
+    return "".join(map(replaced, _TOKEN.finditer(one.text)))
+
+
+def functions_in(text: str) -> set[str]:
+    """Return the names of the functions that a SELECT calls which names no table, in lower case."""
+    label = normalised(text)
+    return {name.lower() for name in _CALLED.findall(label)} if _SELECT.match(label) else set()
 
 
 def of_database(log: str, database: str) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from plumbline.counting.families import COMMANDS, ROWS, STATEMENTS, family, kind_of, more
+from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, Results
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, PlanChange, Results
 
 T = TypeVar("T")
 
@@ -13,7 +13,7 @@ CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each s
 
 
 def compare_counts(
-    old: Counts, new: Counts, *, same_backend: bool = True, same_profile: bool = True
+    old: Counts, new: Counts, *, same_backend: bool = True, same_profile: bool = True, same_postgres: bool = True
 ) -> list[CountChange]:
     """Return the counts that differ, those that count against the benchmark (`gated`) first.
 
@@ -23,7 +23,8 @@ def compare_counts(
 
     - messages on another backend, which splits them differently;
     - messages of several segments, unless they have more than doubled;
-    - rows read with another profile, because more samples may have written more rows;
+    - rows and buffers read with another profile, because more samples may have written more rows;
+    - buffers read by another version of PostgreSQL, which reads otherwise;
     - a command or statement that replaces another one, if the total has not grown.
     """
     changes = []
@@ -41,8 +42,12 @@ def compare_counts(
         varying = name in varied or name in varies
         if grown or (not varying and more(name, now * factor, then, requests)):
             replaces = then == 0 and " " in name and not more(name, _total(before, name), _total(after, name))
-            comparable = same_backend if kind_of(name).endswith(".messages") else same_profile or name != ROWS
-            gated = grown and not replaces and comparable
+            comparable = {
+                f"{name.partition('.')[0]}.messages": same_backend,
+                ROWS: same_profile,
+                BUFFERS: same_profile and same_postgres,
+            }
+            gated = grown and not replaces and comparable.get(name, True)
             changes.append(CountChange(name, then, now, gated, most=max(varies.get(name, [0.0]))))
     return most_telling_first(changes)
 
@@ -58,23 +63,32 @@ def check_counts(
         return {}
     same_backend = baseline.environment.services == record.environment.services
     same_profile = baseline.profile == record.profile
+    versions = {one.environment.versions.get("postgres", "").partition(".")[0] for one in (baseline, record)}
     entries = {entry.key: entry for entry in baseline.benchmarks}
     found = {}
     for benchmark in record.benchmarks:
         if old := entries.get(benchmark.key) or entries.get(benchmark.renamed_from):
             changes = compare_counts(
-                counts_of(old), counts_of(benchmark), same_backend=same_backend, same_profile=same_profile
+                counts_of(old),
+                counts_of(benchmark),
+                same_backend=same_backend,
+                same_profile=same_profile,
+                same_postgres=len(versions) == 1,
             )
             timing = timings.get(benchmark.key)
             valid = old.source_hash == benchmark.source_hash and not (timing and timing.verdict == "invalid")
-            found[benchmark.key] = CountEvidence(changes, fails=valid and any(change.gated for change in changes))
+            fails = valid and any(change.gated for change in changes)
+            found[benchmark.key] = CountEvidence(changes, fails, compare_plans(old.plans, benchmark.plans))
     return found
 
 
 def compare_sides(counts: Mapping[str, tuple[Counts, Counts]]) -> dict[str, CountEvidence]:
     """Return the changed counts of each benchmark between base and head of a paired comparison, by key."""
-    found = {key: compare_counts(base, head) for key, (base, head) in counts.items()}
-    return {key: CountEvidence(changes, fails=any(one.gated for one in changes)) for key, changes in found.items()}
+    found = {}
+    for key, (base, head) in counts.items():
+        changes = compare_counts(base, head)
+        found[key] = CountEvidence(changes, any(one.gated for one in changes), compare_plans(base.plans, head.plans))
+    return found
 
 
 def counts_of(benchmark: Benchmark) -> Counts:
@@ -83,7 +97,13 @@ def counts_of(benchmark: Benchmark) -> Counts:
         {name: [*values] for name, values in benchmark.counts_varying.items()},
         [*benchmark.counted],
         {name: [*sites] for name, sites in benchmark.count_sites.items()},
+        {**benchmark.plans},
     )
+
+
+def compare_plans(old: Mapping[str, str], new: Mapping[str, str]) -> list[PlanChange]:
+    """Return the statements of both whose plans differ."""
+    return [PlanChange(one, old[one], new[one]) for one in sorted(old.keys() & new.keys()) if old[one] != new[one]]
 
 
 def grown_counts(benchmark: Benchmark) -> list[CountChange]:
@@ -126,10 +146,10 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dic
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Leave out changes of a service's bytes if its messages, commands or statements have changed, too."""
-    in_bytes = [change for change in changes if ".bytes_" in kind_of(change.name)]
-    services = {change.name.partition(".")[0] for change in changes if change not in in_bytes}
-    return [one for one in changes if one not in in_bytes or one.name.partition(".")[0] not in services]
+    """Leave out changes of a service's bytes and buffers if its messages, commands, statements or rows have changed."""
+    sizes = [change for change in changes if ".bytes_" in kind_of(change.name) or change.name == BUFFERS]
+    services = {change.name.partition(".")[0] for change in changes if change not in sizes}
+    return [one for one in changes if one not in sizes or one.name.partition(".")[0] not in services]
 
 
 def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:

@@ -206,7 +206,7 @@ def _thinned(samples_s: Sequence[float]) -> list[float]:
 
 
 def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool) -> Benchmark:
-    benchmark = replace(benchmark, count_changes=evidence.changes)
+    benchmark = replace(benchmark, count_changes=evidence.changes, plan_changes=evidence.plans)
     reasons = [Reason("count_grown", counts=[growth(change)]) for change in explaining(grown_counts(benchmark))]
     verdict = benchmark.verdict
     if evidence.fails:

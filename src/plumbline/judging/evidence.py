@@ -11,6 +11,7 @@ from plumbline.results.schema import (
     CountChange,
     Counts,
     FunctionTime,
+    PlanChange,
     Reason,
     Results,
     UnjudgedPackage,
@@ -76,6 +77,7 @@ class CountEvidence(Struct, frozen=True):
 
     changes: Sequence[CountChange]
     fails: bool  # whether a grown count makes the benchmark a regression
+    plans: Sequence[PlanChange] = []
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

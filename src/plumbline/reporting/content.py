@@ -182,6 +182,7 @@ def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
         *(reason_text(reason) for reason in benchmark.reasons if benchmark.verdict != "pass"),
         *(f"budget broken: {form.budget(result)}" for result in broken(benchmark)),
         *(f"slower: {form.function(one)}" for one in benchmark.functions[:most_functions]),
+        *map(form.plan, benchmark.plan_changes),
         *warnings(benchmark),
     ]
 

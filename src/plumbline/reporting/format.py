@@ -1,13 +1,15 @@
 """Values as text, and text of unknown origin made safe to print: the same in every report."""
 
+import difflib
 import re
 import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
-from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime
+from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, PlanChange
 
 _OPERATION_CHARACTERS = 12
+_PLAN_NODES = 4  # of each plan, on one line
 _PYTEST_ERROR = re.compile(r"^E +(\S.*)", re.MULTILINE)
 # The last line of a traceback; the output of an application stands behind a bar.
 _ERROR = re.compile(r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
@@ -85,6 +87,22 @@ def function(one: FunctionTime) -> str:
     called = f", {before} → {after} calls" if before != after else ""
     times = f"{duration(one.base_s)} → {duration(one.head_s)}"
     return f"{place} {one.name}: {times}{called} (profiled in {one.where or 'the test'}, which takes longer)"
+
+
+def plan(change: PlanChange) -> str:
+    """plan of SELECT … FROM item WHERE id = $1: Index Scan item_pkey on item → Seq Scan on item"""
+    before, after = ([line.strip() for line in text.splitlines()] for text in (change.old, change.new))
+    lines = list(difflib.ndiff(before, after))
+    sides = [[line[2:] for line in lines if line.startswith(mark)] for mark in "-+"]
+    old, new = (", ".join(side[:_PLAN_NODES]) + (" …" if len(side) > _PLAN_NODES else "") for side in sides)
+    changed = f"{old or 'nothing'} → {new or 'nothing'}" if old or new else "the same nodes, nested otherwise"
+    return f"plan of {change.statement}: {changed}"
+
+
+def plan_lines(change: PlanChange) -> list[str]:
+    """Return the lines of both plans, those of one alone marked with - or +."""
+    lines = difflib.ndiff(change.old.splitlines(), change.new.splitlines())
+    return [change.statement, *(line for line in lines if not line.startswith("?"))]
 
 
 def plain(text: str) -> str:

@@ -78,6 +78,8 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     grown = explaining(grown_counts(benchmark)) if benchmark.verdict == "regression" else []
     for one in most_telling_first(grown):
         yield Cause(_kind(one), content.count_text(growth(one)), one.old, one.new)
+    for change in benchmark.plan_changes if benchmark.verdict == "regression" else []:
+        yield Cause("plan", form.plan(change))
     for function in _own_functions(benchmark)[:MOST_FUNCTIONS]:
         place = function.file, function.line, function.name, function.where or "test"
         yield Cause("function", form.function(function), function.base_s, function.head_s, *place)

@@ -109,6 +109,7 @@ CauseKind = Literal[
     "statement",  # of SQL
     "command",  # of Redis
     "count",  # any other
+    "plan",  # of a statement: it has changed
     "time",  # median
     "function",  # that takes more time under a profiler
     "budget",
@@ -188,6 +189,14 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     sites: Sequence[CallSite] = []  # where it came from in this run, the lines that have more first
 
 
+class PlanChange(Struct, frozen=True, omit_defaults=True):
+    """A statement that PostgreSQL executes by another plan than before. It never fails a benchmark."""
+
+    statement: str  # as in `plans` of the benchmark
+    old: str  # the plan in the base or the baseline
+    new: str  # the plan in this run
+
+
 class FunctionTime(Struct, frozen=True, omit_defaults=True):
     """Time of one function under a profiler on each side, in seconds per operation.
 
@@ -217,6 +226,8 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     counted: Sequence[str] = []  # the families of counts that could be measured
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
+    plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: a node a line, indented
+    plan_changes: Sequence[PlanChange] = []  # plans that differ from the base's or the baseline's
     mean: Seconds = 0.0  # of its samples, as the values below
     p95: Seconds = 0.0
     p99: Seconds | None = None  # None if there are fewer than 1,000 samples
@@ -350,3 +361,4 @@ class Counts(Struct, frozen=True):
     varying: dict[str, list[float]] = {}  # by round; judged by the smallest
     families: list[str] = []  # families that could be counted; a missing name of these is 0
     sites: dict[str, list[CallSite]] = {}  # by name: where it came from, the most frequent first
+    plans: dict[str, str] = {}  # of SQL statements, if the same in all rounds

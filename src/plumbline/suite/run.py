@@ -353,6 +353,7 @@ class Recorder:
             counts_varying=measure.counts.varying,
             counted=measure.counts.families,
             count_sites=measure.counts.sites,
+            plans=measure.counts.plans,
             mean=summary.mean_s,
             p95=summary.p95_s,
             p99=summary.p99_s,

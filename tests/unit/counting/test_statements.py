@@ -2,7 +2,17 @@
 
 import pytest
 
-from plumbline.counting.statements import Executed, between, executed, normalised, of_database, reads_tables, rows_read
+from plumbline.counting.families import CannotCount
+from plumbline.counting.statements import (
+    Executed,
+    again,
+    between,
+    executed,
+    functions_in,
+    normalised,
+    of_database,
+    reads_tables,
+)
 
 LOG = """\
 2026-01-02 03:04:05.678 UTC [11] LOG:  received SIGHUP, reloading configuration files
@@ -19,6 +29,8 @@ LOG = """\
 \tWHERE id = $1
 2026-01-02 03:04:05.679 UTC [13] DETAIL:  Parameters: $1 = '7', $2 = NULL, $3 = 'it''s
 \ttwo lines'
+2026-01-02 03:04:05.680 UTC [13] LOG:  duration: 0.301 ms  statement: EXECUTE p(7)
+2026-01-02 03:04:05.680 UTC [13] DETAIL:  prepare: PREPARE p AS SELECT id FROM item WHERE id = $1
 2026-01-02 03:04:05.680 UTC [13] ERROR:  could not serialize access due to concurrent update
 2026-01-02 03:04:05.680 UTC [13] STATEMENT:  UPDATE item SET n = 1
 not a line of PostgreSQL's
@@ -35,6 +47,7 @@ def test_the_log_shows_parsed_and_executed_statements() -> None:
         Executed("statement", "SELECT 'mark 0'"),
         Executed("parse", SELECT),
         Executed("statement", SELECT, ("'7'", "NULL", "'it''s\ntwo lines'")),
+        Executed("statement", "EXECUTE p(7)", prepared="PREPARE p AS SELECT id FROM item WHERE id = $1"),
         Executed("statement", "UPDATE item SET n = 1"),
         Executed("statement", "SELECT 'mark 1'"),
         Executed("statement", "COMMIT"),
@@ -44,7 +57,10 @@ def test_the_log_shows_parsed_and_executed_statements() -> None:
 def test_the_log_is_split_at_the_marks() -> None:
     """Statements before the first mark do not count. If a mark is missing, the result is empty."""
     parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
-    assert [[one.kind for one in part] for part in parts] == [["parse", "statement", "statement"], ["statement"]]
+    assert [[one.kind for one in part] for part in parts] == [
+        ["parse", "statement", "statement", "statement"],
+        ["statement"],
+    ]
     assert between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 2'"]) == []
 
 
@@ -102,45 +118,58 @@ def test_a_long_statement_is_cut() -> None:
         ("INSERT INTO a VALUES (1)", False),
         ("SELECT pg_advisory_unlock_all()", False),
         ("COPY a FROM STDIN", False),
+        ("COPY a TO STDOUT", True),
+        ("(SELECT a FROM b) UNION (SELECT c FROM d)", True),
+        ("DECLARE c CURSOR FOR SELECT a FROM b", True),
+        ("EXECUTE a(1)", True),
+        ("CALL a(1)", True),
+        ("DO $$ BEGIN END $$", True),
         ("BEGIN", False),
     ],
 )
-def test_only_statements_that_read_tables_are_explained(text: str, reads: bool) -> None:
+def test_only_statements_that_read_tables_are_executed_again(text: str, reads: bool) -> None:
     """A statement that reads no rows is not executed again."""
-    assert reads_tables(text) is reads
+    assert reads_tables(Executed("statement", text)) is reads
 
 
-def test_rows_read_include_those_removed_by_filters() -> None:
-    """A scan of 1,000 rows that keeps one, and three loops over an index. System catalogues don't count."""
-    plan = {
-        "Node Type": "Nested Loop",
-        "Actual Rows": 3,
-        "Actual Loops": 1,
-        "Plans": [
-            {
-                "Node Type": "Seq Scan",
-                "Relation Name": "item",
-                "Schema": "public",
-                "Actual Rows": 1,
-                "Rows Removed by Filter": 999,
-                "Actual Loops": 1,
-            },
-            {
-                "Node Type": "Bitmap Heap Scan",
-                "Relation Name": "line",
-                "Schema": "public",
-                "Actual Rows": 2,
-                "Rows Removed by Index Recheck": 1,
-                "Actual Loops": 3,
-                "Plans": [{"Node Type": "Bitmap Index Scan", "Actual Rows": 3, "Actual Loops": 3}],
-            },
-            {
-                "Node Type": "Seq Scan",
-                "Relation Name": "pg_type",
-                "Schema": "pg_catalog",
-                "Actual Rows": 600,
-                "Actual Loops": 1,
-            },
-        ],
-    }
-    assert rows_read(plan) == 1000 + 9
+@pytest.mark.parametrize(
+    ("text", "prepare", "execute"),
+    [
+        ("SELECT a FROM b", "PREPARE counted AS SELECT a FROM b", "EXECUTE counted"),
+        ("COPY b TO STDOUT", "PREPARE counted AS SELECT * FROM b", "EXECUTE counted"),
+        ('COPY s."b c" (a, d) TO STDOUT', 'PREPARE counted AS SELECT a, d FROM s."b c"', "EXECUTE counted"),
+        ("COPY (SELECT a FROM b) TO STDOUT", "PREPARE counted AS SELECT a FROM b", "EXECUTE counted"),
+        ("DECLARE c NO SCROLL CURSOR FOR SELECT a FROM b", "PREPARE counted AS  SELECT a FROM b", "EXECUTE counted"),
+        ("CALL pay(7)", "", "CALL pay(7)"),
+        ("DO $$ BEGIN PERFORM $1 END $$", "", "DO $$ BEGIN PERFORM $1 END $$"),
+    ],
+)
+def test_statements_that_are_executed_again(text: str, prepare: str, execute: str) -> None:
+    """A COPY and a cursor as their query, a procedure as it is."""
+    assert again(Executed("statement", text)) == (prepare, execute)
+
+
+def test_statements_are_executed_again_with_their_parameters() -> None:
+    """By protocol, in a CALL, and of a statement that SQL has prepared."""
+    parameters = ("'7'", "'it''s $1'")
+    assert again(Executed("statement", "SELECT $1, $2", parameters))[1] == "EXECUTE counted('7', 'it''s $1')"
+    assert again(Executed("statement", "CALL pay($2, $1)", parameters))[1] == "CALL pay('it''s $1', '7')"
+    prepared = Executed("statement", "EXECUTE p (7, 'x')", prepared="PREPARE p (int, text) AS SELECT $1, $2")
+    assert again(prepared) == ("PREPARE counted (int, text) AS SELECT $1, $2", "EXECUTE counted (7, 'x')")
+    with pytest.raises(CannotCount, match="does not show what was prepared"):
+        again(Executed("statement", "EXECUTE p"))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("SELECT Total($1), lower('X')", {"total", "lower"}),
+        ("SELECT shop.total ($1)", {"total"}),
+        ("SELECT total(id) FROM item", set()),
+        ("SELECT pg_advisory_unlock_all(); RESET ALL", set()),
+        ("CALL pay(1)", set()),
+    ],
+)
+def test_functions_that_a_select_without_a_table_calls(text: str, names: set[str]) -> None:
+    """They may read tables."""
+    assert functions_in(text) == names

@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from plumbline.counting.families import COMMANDS, ROWS, SOCKETS, STATEMENTS
+from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
 from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.results.files import write_results
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, Reason, Results, Verdict
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, PlanChange, Reason, Results, Verdict
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
-ALL = [SOCKETS, COMMANDS, STATEMENTS, ROWS]
+ALL = [SOCKETS, COMMANDS, STATEMENTS, ROWS, BUFFERS]
 KEY = "test_a.py::test_a"
 
 
@@ -303,3 +303,37 @@ def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
     assert ([change.gated for change in other.changes], other.fails) == ([False], False)
     [same] = check_counts(found, results(counted({ROWS: 124.0}), profile="full")).values()
     assert ([change.gated for change in same.changes], same.fails) == ([True], True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "version", "fails"), [("ci", "18.1", True), ("full", "18.1", False), ("ci", "17.6", False)]
+)
+def test_buffers_are_compared_under_the_same_profile_and_version(profile: str, version: str, fails: bool) -> None:
+    """Another major version of PostgreSQL reads otherwise."""
+    old = results(counted({BUFFERS: 100.0}), profile=profile)
+    old = replace(old, environment=replace(old.environment, versions={"postgres": version}))
+    new = results(counted({BUFFERS: 1_000.0}), profile="ci")
+    new = replace(new, environment=replace(new.environment, versions={"postgres": "18.6"}))
+    [evidence] = check_counts(new, old).values()
+    assert ([change.gated for change in evidence.changes], evidence.fails) == ([fails], fails)
+
+
+def test_a_changed_plan_is_said_and_never_fails() -> None:
+    """Only statements that both have are compared."""
+    old = results(counted({BUFFERS: 3.0}, plans={"SELECT a": "Seq Scan on a", "SELECT b": "Result", "SELECT d": ""}))
+    new = results(
+        counted({BUFFERS: 3.0}, plans={"SELECT a": "Index Scan i on a", "SELECT b": "Result", "SELECT c": ""})
+    )
+    evidence = check_counts(new, old)
+    assert evidence[KEY].plans == [PlanChange("SELECT a", "Seq Scan on a", "Index Scan i on a")]
+    decided = decide(new, Evidence(baseline=old, counts=evidence), GateSettings())
+    assert decided.benchmarks[0].plan_changes == evidence[KEY].plans
+    assert decided.benchmarks[0].verdict != "regression"
+
+
+def test_a_baseline_keeps_the_plans_that_all_its_processes_have() -> None:
+    """A statement that is executed by several plans has none."""
+    runs = [
+        results(counted({}, plans={"SELECT a": "Result", "SELECT b": plan})) for plan in ("Result", "Seq Scan on b")
+    ]
+    assert merge(runs).benchmarks[0].plans == {"SELECT a": "Result"}

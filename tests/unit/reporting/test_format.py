@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from plumbline.reporting import format as form
-from plumbline.results.schema import BudgetResult
+from plumbline.results.schema import BudgetResult, PlanChange
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,25 @@ def test_a_name_of_a_million_characters_is_shortened_at_once() -> None:
 def test_the_error_of_a_traceback_is_its_last_line(text: str, error: str) -> None:
     """With pytest, the first line that it marks."""
     assert form.error_in(text) == error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("Seq Scan on a", "Index Scan i on a", "Seq Scan on a → Index Scan i on a"),
+        ("Limit\n  Seq Scan on a", "Limit\n  Sort\n    Seq Scan on a", "nothing → Sort"),
+        ("A\n  B\n  C", "A\n  B\n    C", "the same nodes, nested otherwise"),
+        ("A\nB\nC\nD\nE", "F", "A, B, C, D … → F"),
+    ],
+)
+def test_a_changed_plan_is_one_line(old: str, new: str, text: str) -> None:
+    """Only the nodes that one of the plans has."""
+    assert form.plan(PlanChange("SELECT a", old, new)) == f"plan of SELECT a: {text}"
+
+
+def test_the_documentation_shows_a_changed_plan() -> None:
+    """As reports show it."""
+    statement = "SELECT … FROM item WHERE id = $1"
+    page = Path(__file__).parents[3] / "docs" / "explanation" / "counts.md"
+    shown = form.plan(PlanChange(statement, "Index Scan item_pkey on item", "Seq Scan on item"))
+    assert f"\n{shown}\n" in page.read_text(encoding="utf-8")

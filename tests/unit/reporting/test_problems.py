@@ -2,7 +2,7 @@ from msgspec.structs import replace
 
 from plumbline.project import EXIT_INCONCLUSIVE
 from plumbline.reporting.problems import find_problems
-from plumbline.results.schema import BudgetResult, CountChange, FunctionTime, Reason, Results, TestOutcome
+from plumbline.results.schema import BudgetResult, CountChange, FunctionTime, PlanChange, Reason, Results, TestOutcome
 from tests.support.report_samples import benchmark, judged, results, small, unmeasured
 
 SELECT = "postgres.statement SELECT … FROM item WHERE id = $1"
@@ -57,6 +57,21 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
         *("list_items", "app"),
     )
     assert (time.kind, time.text) == ("time", "median 12.0 ms → 18.0 ms (+48 %)")
+
+
+def test_a_changed_plan_is_a_cause_of_a_regression() -> None:
+    """A lost index: rows explain the buffers, and the plan explains the rows."""
+    growth = [
+        CountChange("postgres.rows_read", 1, 1_000, gated=True),
+        CountChange("postgres.buffers", 3, 143, gated=True),
+    ]
+    plans = [PlanChange("SELECT n FROM item", "Limit\n  Index Scan i on item", "Limit\n  Seq Scan on item")]
+    lost = benchmark(KEY, "regression", count_changes=growth, plan_changes=plans, reasons=[Reason("count_grown")])
+    (problem,) = find_problems(judged(results(lost)))
+    assert [(one.kind, one.text) for one in problem.causes] == [
+        ("count", "postgres rows read 1 → 1,000"),
+        ("plan", "plan of SELECT n FROM item: Index Scan i on item → Seq Scan on item"),
+    ]
 
 
 def test_the_statement_that_grew_most_is_the_first_cause() -> None:

@@ -51,6 +51,9 @@ def details(results: Results, number: int, benchmark: Benchmark, others: Sequenc
         _times(benchmark, baseline),
         _trend(benchmark, past),
         _counts(benchmark, baseline),
+        folded("Changed plans", verbatim(line for one in benchmark.plan_changes for line in form.plan_lines(one)))
+        if benchmark.plan_changes
+        else "",
         folded("Code of the test", verbatim(benchmark.source.splitlines())) if benchmark.source else "",
         tag("p", "; ".join(filter(None, facts)), class_="quiet") if any(facts) else "",
         id=f"b{number}",

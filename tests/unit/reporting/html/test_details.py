@@ -1,7 +1,7 @@
 import math
 
 from plumbline.reporting.html import page
-from plumbline.results.schema import BudgetResult, CountChange, FunctionTime
+from plumbline.results.schema import BudgetResult, CountChange, FunctionTime, PlanChange
 from tests.support.html_reader import Reader
 from tests.support.report_samples import benchmark, results, unmeasured
 
@@ -62,6 +62,16 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
     ]
     labels = [attributes.get("aria-label") for _, attributes in seen.tags if attributes.get("role") == "img"]
     assert any("Pairs. Change in each pair, head against base: +10 %, +8.0 %. " in str(label) for label in labels)
+
+
+def test_a_changed_plan_is_shown_whole() -> None:
+    """With its statement, and the lines of both plans."""
+    plans = [PlanChange("SELECT a", "Sort\n  Index Scan i on a", "Sort\n  Seq Scan on a")]
+
+    seen = Reader(page.render(results(benchmark("a.py::test_a", "pass", plan_changes=plans)), None, []))
+
+    assert "plan of SELECT a: Index Scan i on a → Seq Scan on a" in seen.text
+    assert "Changed plans SELECT a Sort - Index Scan i on a + Seq Scan on a" in " ".join(seen.text.split())
 
 
 def test_unknown_figures_are_left_out() -> None:
