@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from plumbline.counting.families import Numbers
+from plumbline.counting.families import BLOCKING, Numbers
 from plumbline.counting.probes import TEST
 from plumbline.counting.statements import normalised
 from plumbline.results.schema import CallSite
@@ -32,3 +32,12 @@ class CallSites:
             ]
             for name, sites in numbers.items()
         }
+
+
+class BlockingCalls(CallSites):
+    """A reader of the probe `blocking`."""
+
+    families: Sequence[str] = (BLOCKING,)
+
+    def numbers(self, found: Sequence[tuple[str, Any]]) -> Numbers:
+        return {name: sum(site.count for site in sites) for name, sites in self.sites(found).items()}

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from plumbline.counting.call_sites import CallSites
+from plumbline.counting.call_sites import BlockingCalls, CallSites
 from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
@@ -21,7 +21,7 @@ from plumbline.services.services import Services
 PASSES = 3
 COUNTED_SERVICES = ("redis", "postgres", "app")
 # Readers of probes, by the probe's name: those that count in the rounds of the servers, and those that need their own.
-BESIDE: Mapping[str, Reader] = {"sites": CallSites()}
+BESIDE: Mapping[str, Reader] = {"sites": CallSites(), "blocking": BlockingCalls()}
 APART: Sequence[Mapping[str, Reader]] = []
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from typing import Protocol
 # The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
 BUFFERS = "postgres.buffers"
+BLOCKING = "blocking"  # calls that block an event loop, by function
 # Bytes may grow by 1 %, and by 16 per message, command or statement: ids, dates and numbers get longer over time.
 BYTES_SHARE, BYTES = 0.01, 16
 # Buffers may grow by 25 %, and by 4 per statement: pages fill differently. `scripts.buffers` measures it.
@@ -17,7 +18,7 @@ def family(name: str) -> str:
     kind = kind_of(name)
     if kind == "postgres.parse":
         return STATEMENTS
-    return kind if kind in (COMMANDS, STATEMENTS, ROWS, BUFFERS) else SOCKETS
+    return kind if kind in (COMMANDS, STATEMENTS, ROWS, BUFFERS, BLOCKING) else SOCKETS
 
 
 def more(name: str, old: float, new: float, requests: float = 1) -> bool:

@@ -130,8 +130,8 @@ def outward(frame: Any) -> Iterator[Any]:
     """Yield a frame and those that called it or await it, the innermost first, up to the start of a task or thread."""
     task = _current_task()
     start = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
-    greenlets = sys.modules.get("greenlet")
-    greenlet = greenlets.getcurrent() if greenlets else None
+    current = getattr(sys.modules.get("greenlet"), "getcurrent", None)  # None also while it is being imported
+    greenlet = current() if current else None
     while frame is not None:
         if frame.f_code.co_name == "greenlet_spawn" and hasattr(frame.f_locals.get("context"), "gr_frame"):
             inner = frame.f_locals["context"].gr_frame  # the synchronous code that waits for the frames so far

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 # By name: the module in this folder, and its class.
-PROBES: dict[str, tuple[str, str]] = {"sites": ("plumbline_sites", "Sites")}
+PROBES = {"sites": ("plumbline_sites", "Sites"), "blocking": ("plumbline_blocking", "Blocking")}
 SOCKET = "{}.{}.probes"  # the name and the id of the process
 
 _new_socket = socket.socket

@@ -1,0 +1,221 @@
+"""Counts calls that block a running event loop, by function and by line of the project's own code.
+
+The functions are those of the package blockbuster. Replacing them would miss `from time import sleep`, and needs
+changes to built-in types. A profile function sees each call of a built-in function, however it was found, and leaves
+nothing behind. It is set in the threads of the running loops, and in threads that begin meanwhile.
+"""
+
+import ast
+import builtins
+import collections
+import importlib
+import io
+import linecache
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from plumbline_callers import Callers, outward  # type: ignore[import-not-found]
+from plumbline_loops import in_thread_of, running_loops  # type: ignore[import-not-found]
+from plumbline_reads import is_own  # type: ignore[import-not-found]
+
+OF_OS = (
+    *("access", "fsync", "getcwd", "link", "listdir", "lstat", "mkdir", "open", "read", "readlink", "remove", "rename"),
+    *("replace", "rmdir", "scandir", "sendfile", "stat", "statvfs", "symlink", "system", "unlink", "write"),
+)
+OF_FILES = ("read", "readinto", "readline", "readlines", "write", "writelines")
+OF_SOCKETS = (
+    *("connect", "connect_ex", "_accept", "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg"),
+    *("send", "sendall", "sendmsg", "sendto"),
+)
+OF_SQLITE = {
+    "Connection": ("execute", "executemany", "executescript", "commit", "rollback"),
+    "Cursor": ("execute", "executemany", "executescript", "fetchone", "fetchmany", "fetchall"),
+}
+# Written in Python: what they call is not counted again.
+IN_PYTHON = {
+    "subprocess": ("Popen.__init__", "Popen.communicate"),
+    "ssl": ("SSLSocket.do_handshake", "SSLSocket.read", "SSLSocket.send", "SSLSocket.write"),
+}
+# Code that may block: imports happen once, and asyncio and threads start others without waiting for long.
+MAY_BLOCK = {"asyncio", "uvloop", "importlib", "linecache", "plumbline", "plumbline_callers", "plumbline_reads"}
+MAY_BLOCK_IN = {("threading", "start"), ("threading", "_is_owned"), ("concurrent.futures.thread", "submit")}
+
+CanBlock = Callable[[Any, Any], bool]  # whether a call can block, by the object of the method and the calling frame
+
+
+class Blocking:
+    """A probe: see `plumbline_probes.Probe`."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = folders
+        self._callers = Callers(folders)
+        self._own: dict[str, bool] = {}
+        self._found: collections.Counter[tuple[str, Any]] = collections.Counter()
+        self._counting = self._ended = False
+        self._error: Exception | None = None
+        self._functions = dict(_functions())
+        self._methods = _by_name(_methods())
+        self._in_python = dict(_in_python())
+        self._get_running_loop: Callable[[], Any] = lambda: None
+
+    def begin(self) -> None:
+        if sys.getprofile() is not None:
+            raise RuntimeError("another profiler is in use")
+        self._get_running_loop = importlib.import_module("asyncio.events")._get_running_loop
+        threading.setprofile(self._see)
+        sys.setprofile(self._see)
+        for loop in running_loops():
+            in_thread_of(loop, lambda: sys.setprofile(self._see))
+
+    def enter(self) -> None:
+        self._found.clear()
+        self._counting = True
+
+    def leave(self) -> list[tuple[str, str, str, int, str, int]]:
+        """Return the family, the function, the file, line and function of the project's own code, and how often."""
+        self._counting = False
+        if self._error is not None:
+            raise self._error
+        return [("blocking", name, *site, count) for (name, site), count in self._found.items()]
+
+    def end(self) -> None:
+        self._ended = True
+        threading.setprofile(None)
+        sys.setprofile(None)
+        for loop in running_loops():
+            in_thread_of(loop, lambda: sys.setprofile(None))
+
+    def _see(self, frame: Any, event: str, called: Any) -> None:
+        """The profile function: see `sys.setprofile`."""
+        if self._ended:
+            sys.setprofile(None)  # in a thread that began during the pass
+        if self._counting and (event == "c_call" or (event == "call" and frame.f_code in self._in_python)):
+            try:
+                self._note(frame, called)
+            except Exception as error:  # the code under test must not see it
+                self._error = error
+
+    def _note(self, frame: Any, called: Any) -> None:
+        if self._get_running_loop() is None:
+            return
+        if called is None:
+            name, frame = self._in_python[frame.f_code], frame.f_back
+        else:
+            name = self._functions.get(called) or self._method(called, frame)
+        if name and (site := self._site(frame)):
+            self._found[name, site] += 1
+
+    def _method(self, called: Any, frame: Any) -> str:
+        for kind, name, can_block in self._methods.get(called.__name__, ()):
+            if isinstance(called.__self__, kind):
+                return name if can_block(called.__self__, frame) else ""
+        return ""
+
+    def _site(self, frame: Any) -> Any:
+        """Return the line of the project's own code that blocks the loop. None if there is none, or if it may."""
+        for one in outward(frame):
+            module = str(one.f_globals.get("__name__"))
+            if module.partition(".")[0] in MAY_BLOCK or (module, one.f_code.co_name) in MAY_BLOCK_IN:
+                return None
+            if one.f_code in self._in_python:
+                return None
+            if self._is_own(one.f_code.co_filename):
+                break
+        return self._callers.site(frame)
+
+    def _is_own(self, file: str) -> bool:
+        if file not in self._own:
+            self._own[file] = is_own(file, self._folders)
+        return self._own[file]
+
+
+def _functions() -> Iterator[tuple[Any, str]]:
+    yield time.sleep, "time.sleep"
+    yield builtins.open, "open"
+    yield builtins.input, "input"
+    yield importlib.import_module("_socket").getaddrinfo, "socket.getaddrinfo"
+    for name in OF_OS:
+        if hasattr(os, name):
+            yield getattr(os, name), f"os.{name}"
+
+
+def _methods() -> Iterator[tuple[type, str, str, CanBlock]]:
+    """Yield type, method, the name to show, and when it can block."""
+    for kind in (io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper, io.FileIO):
+        for method in OF_FILES:
+            yield kind, method, f"io.{kind.__name__}.{method}", _is_file
+    for method in OF_SOCKETS:
+        base = socket.socket.__mro__[1]  # in C
+        yield base, method, f"socket.socket.{method.lstrip('_')}", lambda one, _: one.gettimeout() != 0
+    for method in ("acquire", "acquire_lock"):
+        yield type(threading.Lock()), method, f"threading.Lock.{method}", _waits
+    if sqlite3 := sys.modules.get("sqlite3"):
+        for name, methods in OF_SQLITE.items():
+            for method in methods:
+                yield getattr(sqlite3, name), method, f"sqlite3.{name}.{method}", lambda *_: True
+
+
+def _by_name(methods: Iterator[tuple[type, str, str, CanBlock]]) -> dict[str, list[tuple[type, str, CanBlock]]]:
+    found: dict[str, list[tuple[type, str, CanBlock]]] = {}
+    for kind, method, name, can_block in methods:
+        found.setdefault(method, []).append((kind, name, can_block))
+    return found
+
+
+def _in_python() -> Iterator[tuple[Any, str]]:
+    for module, names in IN_PYTHON.items():
+        for name in names if module in sys.modules else ():
+            owner, method = name.split(".")
+            function = getattr(getattr(sys.modules[module], owner), method)
+            yield function.__code__, f"{module}.{name.removesuffix('.__init__')}"
+
+
+def _is_file(file: Any, _: Any) -> bool:
+    """Return whether a file is one of the system, and neither the process's output, a terminal nor `/dev/null`."""
+    if file in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        return False
+    raw = getattr(file, "buffer", file)
+    raw = getattr(raw, "raw", raw)
+    try:
+        return (
+            isinstance(raw, io.FileIO)
+            and os.get_blocking(raw.fileno())
+            and not stat.S_ISCHR(os.fstat(raw.fileno()).st_mode)
+        )
+    except (OSError, ValueError):  # it is closed
+        return False
+
+
+def _waits(lock: Any, frame: Any) -> bool:
+    """Return whether a call of `acquire` waits for a lock that is held. False if it is not certain."""
+    if not lock.locked():
+        return False
+    try:
+        given = _arguments(frame)
+    except (KeyError, SyntaxError, TypeError, ValueError):
+        return False
+    return bool(given.get("blocking", True)) and given.get("timeout", -1) != 0
+
+
+def _arguments(frame: Any) -> dict[str, Any]:
+    """Return the arguments of the call of `acquire` that a frame is at, from its source: names or constants."""
+    line, end, start, stop = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    lines = [linecache.getline(frame.f_code.co_filename, number).encode() for number in range(line, end + 1)]
+    lines[-1] = lines[-1][:stop]
+    lines[0] = lines[0][start:]
+    call = ast.parse(b"".join(lines).decode(), mode="eval").body
+    if not isinstance(call, ast.Call):
+        raise TypeError(type(call).__name__)
+    values = {**frame.f_globals, **frame.f_locals}
+
+    def value(node: ast.expr) -> Any:
+        return values[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
+
+    given = dict(zip(("blocking", "timeout"), map(value, call.args), strict=False))
+    return given | {str(keyword.arg): value(keyword.value) for keyword in call.keywords}

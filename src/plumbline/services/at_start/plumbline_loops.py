@@ -1,0 +1,46 @@
+"""Finds the event loops that run in this process. Probes import this module."""
+
+import gc
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+ANSWER_LIMIT_S = 2.0
+
+_known: dict[int, list[Any]] = {}  # by the id of the process, which may have been forked from one with other loops
+
+
+def running_loops() -> list[Any]:
+    """Return the running event loops of asyncio's interface, such as uvloop's: that of this thread, or all others."""
+    asyncio = sys.modules.get("asyncio.events")
+    if asyncio is None:
+        return []
+    if (running := asyncio._get_running_loop()) is not None:
+        return [running]
+    known = _known.get(os.getpid())
+    if known is None or not all(loop.is_running() for loop in known):
+        # By type: `isinstance` could run code of the application.
+        loops = [one for one in gc.get_objects() if issubclass(type(one), asyncio.AbstractEventLoop)]
+        known = _known[os.getpid()] = [loop for loop in loops if loop.is_running()]
+    return known
+
+
+def in_thread_of(loop: Any, function: Callable[[], object]) -> None:
+    """Call a function in the thread of a running loop. Raises RuntimeError if the loop does not get to it in time."""
+    if loop is sys.modules["asyncio.events"]._get_running_loop():
+        function()
+        return
+    done = threading.Event()
+
+    def call() -> None:
+        function()
+        done.set()
+
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:  # it has been closed
+        return
+    if not done.wait(ANSWER_LIMIT_S):
+        raise RuntimeError(f"an event loop was busy for more than {ANSWER_LIMIT_S:g} s")
