@@ -1,11 +1,14 @@
 """Comparison of counts. Counts have no noise and hardly depend on the machine."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, PlanChange, Results
+from plumbline.results.schema import Benchmark, CallSite, CountChange, CountGrowth, Counts, PlanChange, Results
 
 T = TypeVar("T")
 
@@ -48,7 +51,8 @@ def compare_counts(
                 BUFFERS: same_profile and same_postgres,
             }
             gated = grown and not replaces and comparable.get(name, True)
-            changes.append(CountChange(name, then, now, gated, most=max(varies.get(name, [0.0]))))
+            sites = _grown_first(old.sites.get(name, []), new.sites.get(name, [])) if grown else []
+            changes.append(CountChange(name, then, now, gated, max(varies.get(name, [0.0])), sites))
     return most_telling_first(changes)
 
 
@@ -120,7 +124,8 @@ def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[Coun
 
 
 def growth(change: CountChange) -> CountGrowth:
-    return CountGrowth(change.name, change.old, change.new, most=change.most)
+    first = next(iter(change.sites), None)
+    return CountGrowth(change.name, change.old, change.new, most=change.most, site=first)
 
 
 def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dict[CountGrowth, list[str]]:
@@ -140,9 +145,17 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dic
             benchmarks=len(changes),
             alike=len({(_as_shown(one.old), _as_shown(one.new), one.most) for one in changes.values()}) == 1,
             most=next(iter(changes.values())).most,
+            site=_common_site(changes.values()),
         ): list(changes)
         for (name, _), changes in sorted(alike.items(), key=lambda item: -len(item[1]))
     }
+
+
+def _common_site(changes: Collection[CountChange]) -> CallSite | None:
+    """Return the line that a count came from in all benchmarks, or None."""
+    sites = [change.sites[0] for change in changes if change.sites]
+    places = {(one.file, one.line, one.function) for one in sites}
+    return sites[0] if len(places) == 1 and len(sites) == len(changes) else None
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
@@ -158,6 +171,23 @@ def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
     Of those that grew alike, new ones are more likely the cause.
     """
     return sorted(changes, key=lambda one: (not one.gated, " " not in one.name, one.old - one.new, one.old))
+
+
+def _grown_first(old: Sequence[CallSite], new: Sequence[CallSite]) -> list[CallSite]:
+    """Sort lines: those whose functions have more than before come first, as a change moves lines."""
+    by_function, by_line = defaultdict[tuple[str, ...], float](float), defaultdict[CallSite, float](float)
+    for sign, sites in ((1, new), (-1, old)):
+        for one in sites:
+            by_function[one.process, one.file, one.function] += sign * one.count
+            by_line[replace(one, count=0)] += sign * one.count
+    return sorted(
+        new,
+        key=lambda one: (
+            -by_function[one.process, one.file, one.function],
+            -by_line[replace(one, count=0)],
+            -one.count,
+        ),
+    )
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:

@@ -200,7 +200,7 @@ def notes(results: Results) -> list[str]:
     for growth, keys in changes.items():
         title = _UNGATED[growth.new >= growth.old]
         where = listed([short[key] for key in keys], _MOST_NAMES)
-        counts[title].setdefault(where, []).append(count_text(replace(growth, benchmarks=1)))
+        counts[title].setdefault(where, []).append(count_text(replace(growth, benchmarks=1, site=None)))
     said = (f"{title}: {_in_benchmarks(found)}" for title, found in counts.items() if found)
     return [*map(unjudged_text, results.unjudged_packages), *said, *results.notes]
 
@@ -348,7 +348,7 @@ def _several(number: int, noun: str) -> str:
 
 
 def count_text(growth: CountGrowth) -> str:
-    """`redis messages 6 → 8 in 12 benchmarks`, `SELECT … FROM item WHERE id = $1: 1 → 51`"""
+    """`redis messages 6 → 8 in 12 benchmarks`, `SELECT … FROM item: 1 → 51, shop/orders.py:28 in list_orders`"""
     kind, _, statement = growth.name.partition(" ")
     service, _, unit = kind.partition(".")
     statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
@@ -356,7 +356,8 @@ def count_text(growth: CountGrowth) -> str:
     old, new, difference = map(_number, (growth.old, growth.new, growth.new - growth.old))
     new += f" to {_number(growth.most)}" if growth.most else ""
     change = f"{old} → {new}" if growth.alike else difference if difference[0] == "-" else f"+{difference}"
-    return f"{label} {change}" + (f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else "")
+    where = f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else ""
+    return f"{label} {change}{where}" + (f", {form.site(growth.site)}" if growth.site else "")
 
 
 def _number(count: float) -> str:

@@ -6,7 +6,7 @@ import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
-from plumbline.results.schema import Benchmark, BudgetResult, FunctionTime, PlanChange
+from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, PlanChange
 
 _OPERATION_CHARACTERS = 12
 _PLAN_NODES = 4  # of each plan, on one line
@@ -103,6 +103,11 @@ def plan_lines(change: PlanChange) -> list[str]:
     """Return the lines of both plans, those of one alone marked with - or +."""
     lines = difflib.ndiff(change.old.splitlines(), change.new.splitlines())
     return [change.statement, *(line for line in lines if not line.startswith("?"))]
+
+
+def site(one: CallSite) -> str:
+    """shop/orders.py:28 in list_orders"""
+    return f"{one.file}:{one.line} in {one.function}"
 
 
 def plain(text: str) -> str:

@@ -65,7 +65,7 @@ def _problem(results: Results, problem: Problem, title: str) -> Iterator[str]:
     yield _line("  at", f"{problem.file}:{problem.line}" if problem.line else problem.file)
     yield _line("  codes", ", ".join(problem.codes))
     for cause in problem.causes[:_MOST_CAUSES]:
-        yield _line("  cause", f"{cause.text}{_place(cause)}")
+        yield _line("  cause", form.shortened(f"{cause.text}{_place(cause)}", _LINE))  # its place is at the end
     more = len(problem.causes) - _MOST_CAUSES
     yield _line("  more causes", f"{more}: see results.json" if more > 0 else "")
     for detail in _details(results, problem):

@@ -77,7 +77,8 @@ def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
 def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     grown = explaining(grown_counts(benchmark)) if benchmark.verdict == "regression" else []
     for one in most_telling_first(grown):
-        yield Cause(_kind(one), content.count_text(growth(one)), one.old, one.new)
+        sites = [(site.file, site.line, site.function, site.process or "test") for site in one.sites]
+        yield Cause(_kind(one), content.count_text(growth(one)), one.old, one.new, *next(iter(sites), ()))
     for change in benchmark.plan_changes if benchmark.verdict == "regression" else []:
         yield Cause("plan", form.plan(change))
     for function in _own_functions(benchmark)[:MOST_FUNCTIONS]:

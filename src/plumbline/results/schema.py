@@ -122,6 +122,16 @@ CauseKind = Literal[
 ProblemVerdict = Literal["regression", "over budget", "inconclusive", "invalid", "missing", "failed"]
 
 
+class CallSite(Struct, frozen=True, omit_defaults=True):
+    """The line of the user's own code that led to a statement, a command or another counted event."""
+
+    file: str  # relative to the project's root
+    line: int  # from 1
+    function: str
+    count: NotNegative  # per operation
+    process: str = ""  # "" is the test, otherwise the name of the application or process
+
+
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
@@ -131,6 +141,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
     most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
+    site: CallSite | None = None  # the line that it came from first of all, the same in all these benchmarks
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -166,16 +177,6 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
     measured: float
     kept: bool  # whether the measured value is within the limit
     note: str = ""  # why the limit was not judged, if it was not
-
-
-class CallSite(Struct, frozen=True, omit_defaults=True):
-    """The line of the user's own code that led to a statement, a command or another counted event."""
-
-    file: str  # relative to the project's root
-    line: int  # from 1
-    function: str
-    count: NotNegative  # per operation
-    process: str = ""  # "" is the test, otherwise the name of the application or process
 
 
 class CountChange(Struct, frozen=True, omit_defaults=True):

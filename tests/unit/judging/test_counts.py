@@ -12,7 +12,17 @@ from plumbline.judging.counts import check_counts, compare_counts, counts_of, gr
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.results.files import write_results
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Counts, PlanChange, Reason, Results, Verdict
+from plumbline.results.schema import (
+    Benchmark,
+    CallSite,
+    CountChange,
+    CountGrowth,
+    Counts,
+    PlanChange,
+    Reason,
+    Results,
+    Verdict,
+)
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
@@ -53,6 +63,45 @@ def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> 
     """Counts may not grow by 1, bytes not by more than 1 % and 16. Smaller counts are fine."""
     assert gated({name: old}, {name: new}) == [name]
     assert gated({name: new}, {name: old}) == []
+
+
+SELECT = "postgres.statement SELECT a FROM b"
+
+
+def test_the_line_that_has_more_comes_first() -> None:
+    """A change moves lines, so functions are compared first. Lines count within a function."""
+    calls = CallSite("shop/orders.py", 9, "recent", 40, "app")
+    old = [calls, CallSite("shop/orders.py", 28, "list_orders", 1, "app")]
+    moved = replace(calls, line=12)
+    new = [moved, CallSite("shop/orders.py", 31, "list_orders", 1, "app"), CallSite("shop/orders.py", 35, "one", 2)]
+
+    (change,) = changed(
+        counted({SELECT: 41}, count_sites={SELECT: old}), counted({SELECT: 43}, count_sites={SELECT: new})
+    )
+
+    assert change.sites == [new[2], moved, new[1]]
+    again = [*new[1:], replace(moved, line=20, count=5), replace(moved, count=38)]
+    (change,) = changed(
+        counted({SELECT: 43}, count_sites={SELECT: new}), counted({SELECT: 46}, count_sites={SELECT: again})
+    )
+    assert [one.line for one in change.sites] == [20, 12, 35, 31]
+
+
+def test_a_count_that_fell_has_no_line() -> None:
+    site = CallSite("shop/orders.py", 28, "list_orders", 1)
+    (change,) = changed(counted({SELECT: 2}), counted({SELECT: 1}, count_sites={SELECT: [site]}))
+    assert change.sites == []
+
+
+@pytest.mark.parametrize("others_line", [28, 31])
+def test_the_line_of_several_benchmarks_is_named_if_they_share_it(others_line: int) -> None:
+    sites = [[CallSite("shop/orders.py", line, "list_orders", 50, "app")] for line in (28, others_line)]
+    found = [
+        benchmark(f"a.py::test_{number}", count_changes=[CountChange(SELECT, 1, 51, gated=True, sites=one)])
+        for number, one in enumerate(sites)
+    ]
+    (growth,) = group_changes(found)
+    assert growth.site == (sites[0][0] if others_line == 28 else None)
 
 
 @pytest.mark.parametrize(

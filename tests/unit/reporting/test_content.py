@@ -7,6 +7,7 @@ import pytest
 from plumbline.reporting import content
 from plumbline.results.schema import (
     BudgetResult,
+    CallSite,
     CountChange,
     CountGrowth,
     Kind,
@@ -74,6 +75,10 @@ def test_a_change_in_words(name: str, text: str) -> None:
         (CountGrowth("redis.connections", 0, 1, benchmarks=3, alike=False), "redis connections +1 in 3 benchmarks"),
         (CountGrowth("redis.connections", 2, 1, benchmarks=3, alike=False), "redis connections -1 in 3 benchmarks"),
         (CountGrowth("app.bytes_sent", 9_999, 12_345), "app bytes sent 9,999 → 12,345"),
+        (
+            CountGrowth("redis.command GET", 1, 51, benchmarks=2, site=CallSite("shop/stock.py", 7, "price", 50)),
+            "redis GET 1 → 51 in 2 benchmarks, shop/stock.py:7 in price",
+        ),
     ],
 )
 def test_counts_of_several_benchmarks_are_one_line(growth: CountGrowth, expected: str) -> None:

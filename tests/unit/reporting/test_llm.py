@@ -11,7 +11,7 @@ from plumbline import cli
 from plumbline.reporting import llm
 from plumbline.reporting.problems import find_problems
 from plumbline.results.files import write_results
-from plumbline.results.schema import CountChange, Problem, Reason, Results, TestOutcome
+from plumbline.results.schema import CallSite, CountChange, Problem, Reason, Results, TestOutcome
 from tests.support.documentation import blocks_of
 from tests.support.project import ROOT
 from tests.support.report_samples import NASTY, benchmark, judged, results, small
@@ -28,6 +28,17 @@ def test_a_run_that_was_compared_with_no_baseline_names_none() -> None:
     assert "baseline: none" in lines(results(benchmark("test_a.py::test_b", "new", baseline_median=None)))
 
 
+def test_a_long_statement_keeps_its_place() -> None:
+    """It is shortened in the middle."""
+    site = CallSite("shop/orders.py", 31, "names", 51)
+    change = CountChange(f"postgres.statement SELECT {'x' * 290}", 1, 51, gated=True, sites=[site])
+
+    shown = lines(results(benchmark("a.py::test_a", "regression", count_changes=[change])))
+
+    (cause,) = [line for line in shown if line.startswith("  cause: SELECT")]
+    assert cause.endswith("x: 1 → 51, shop/orders.py:31 in names")
+
+
 def test_a_regression_has_its_place_codes_causes_and_command() -> None:
     shown = lines(n_plus_one())
 
@@ -40,7 +51,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
     assert shown[begin + 1 : -2] == [
         "  at: tests/performance/test_shop.py:12",
         "  codes: count_grown, compared",
-        "  cause: SELECT … FROM item WHERE id = $1: 1 → 51",
+        "  cause: SELECT … FROM item WHERE id = $1: 1 → 51, shop/orders.py:31 in names",
         "  cause: shop/orders.py:28 list_items: 11.0 ms → 17.0 ms (profiled in app, which takes longer)",
         "  cause: median 12.0 ms → 18.0 ms (+48 %)",
         "  repeat: nox -s ci -- tests/performance/test_shop.py::test_list",

@@ -2,7 +2,16 @@ from msgspec.structs import replace
 
 from plumbline.project import EXIT_INCONCLUSIVE
 from plumbline.reporting.problems import find_problems
-from plumbline.results.schema import BudgetResult, CountChange, FunctionTime, PlanChange, Reason, Results, TestOutcome
+from plumbline.results.schema import (
+    BudgetResult,
+    CallSite,
+    CountChange,
+    FunctionTime,
+    PlanChange,
+    Reason,
+    Results,
+    TestOutcome,
+)
 from tests.support.report_samples import benchmark, judged, results, small, unmeasured
 
 SELECT = "postgres.statement SELECT … FROM item WHERE id = $1"
@@ -23,7 +32,7 @@ def n_plus_one() -> Results:
                 base_samples_s=[12e-3],
                 head_samples_s=[18e-3],
                 count_changes=[
-                    CountChange(SELECT, 1, 51, gated=True),
+                    CountChange(SELECT, 1, 51, gated=True, sites=[CallSite("shop/orders.py", 31, "names", 51, "app")]),
                     CountChange("postgres.bytes_sent", 100, 5100, gated=True),
                 ],
                 functions=[
@@ -50,8 +59,13 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
     assert problem.codes == ["count_grown", "compared"]
     assert problem.repeat == "nox -s ci -- tests/performance/test_shop.py::test_list"
     statement, function, time = problem.causes
-    assert (statement.kind, statement.text) == ("statement", "SELECT … FROM item WHERE id = $1: 1 → 51")
-    assert (statement.old, statement.new, statement.file) == (1, 51, "")
+    text = "SELECT … FROM item WHERE id = $1: 1 → 51, shop/orders.py:31 in names"
+    assert (statement.kind, statement.text) == ("statement", text)
+    assert (statement.old, statement.new) == (1, 51)
+    assert (statement.file, statement.line, statement.function, statement.process) == (
+        *("shop/orders.py", 31),
+        *("names", "app"),
+    )
     assert (function.file, function.line, function.function, function.process) == (
         *("shop/orders.py", 28),
         *("list_items", "app"),

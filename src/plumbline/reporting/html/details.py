@@ -17,7 +17,7 @@ from plumbline.reporting.html.elements import (
     verbatim,
     verdict_of,
 )
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Benchmark, CallSite, Results
 
 _MOST_OPEN = 10  # benchmarks that fail the run; the others are a click away
 _MOST_SAMPLES = 200  # a reader distinguishes no more dots of a plot
@@ -145,10 +145,20 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
         judged = "" if change is None else "counts against it" if change.gated else "not judged"
         if count in varying:
             texts[1], judged = varying[count], judged or "varies"
-        rows.append([count, *texts, judged])
+        sites = change.sites if change and change.sites else benchmark.count_sites.get(count, [])
+        rows.append([count, *texts, judged, _places(sites)])
     marked = [count for count, change in changes.items() if change.gated]
-    columns = ["count", "before", "this run", "change"]
+    columns = ["count", "before", "this run", "change", "from"]
+    if not any(place for *_, place in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return table("Counts per operation", columns, rows, marked=marked, figures=columns[1:3])
+
+
+def _places(sites: Sequence[CallSite]) -> str:
+    """shop/orders.py:28 in list_orders (50), shop/orders.py:31 in list_orders (1)"""
+    if len(sites) == 1:
+        return form.site(sites[0])
+    return content.listed([f"{form.site(one)} ({one.count:,.6g})" for one in sites])
 
 
 def _end_of_plot(ordered: list[float]) -> float:

@@ -1,9 +1,27 @@
 import math
 
 from plumbline.reporting.html import page
-from plumbline.results.schema import BudgetResult, CountChange, FunctionTime, PlanChange
+from plumbline.results.schema import BudgetResult, CallSite, CountChange, FunctionTime, PlanChange
 from tests.support.html_reader import Reader
 from tests.support.report_samples import benchmark, results, unmeasured
+
+
+def test_a_count_is_shown_with_the_lines_that_it_came_from() -> None:
+    """Several lines have their numbers. Without any line, there is no column for them."""
+    one, other = CallSite("shop/orders.py", 28, "list_orders", 50), CallSite("shop/orders.py", 9, "health", 1)
+    entry = benchmark(
+        "a.py::test_a",
+        counts={"redis.command GET": 51.0, "redis.command SET": 1.0, "redis.messages": 51.0},
+        count_changes=[CountChange("redis.command GET", 1, 51, gated=True, sites=[one, other])],
+        count_sites={"redis.command GET": [one, other], "redis.command SET": [other]},
+    )
+
+    seen = Reader(page.render(results(entry), None, []))
+
+    both = "shop/orders.py:28 in list_orders (50), shop/orders.py:9 in health (1)"
+    assert ["redis.command GET", "1", "51", "counts against it", both] in seen.rows
+    assert ["redis.command SET", "", "1", "", "shop/orders.py:9 in health"] in seen.rows
+    assert ["redis.messages", "", "51", "", ""] in seen.rows
 
 
 def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
