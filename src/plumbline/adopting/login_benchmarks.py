@@ -58,7 +58,7 @@ def login_benchmarks(routes: Sequence[str], login: Login, left_out: Mapping[str,
     `left_out`: the status of routes that did not answer 200 to this user.
     """
     user = f"\nUSER = {{\n{_values(login.user)}}}\n" if login.user else ""
-    others = "".join(f"    # {quoted(route)} answered {status}\n" for route, status in left_out.items())
+    others = "".join(f"    # {quoted(route)} answered {status or 'nothing'}\n" for route, status in left_out.items())
     imports = "import os\n" if any("os.environ" in one for one in login.fields.values()) else ""
     return BENCHMARKS.format(
         note="", imports=imports, comment="", routes=listed(routes) + others, user=user, steps=_steps(login)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from plumbline.adopting.asking import ERROR as OUTPUT_ERROR
 from plumbline.adopting.login_benchmarks import LOGIN_FILE, login_benchmarks, login_to_write
 from plumbline.adopting.logins import Login, logins
 from plumbline.adopting.starters import refused_routes
@@ -39,7 +40,7 @@ def choose_login(project: Project, tried: Tried, possible: Sequence[Login]) -> N
             continue  # only the place of the token is another
         say(f"trying the login at {login.path}" + (f" after a sign-up at {login.sign_up}" if login.sign_up else ""))
         write_whole(file, login_benchmarks(routes, login))
-        answers, error = _answers(project)
+        answers, error, cause = _answers(project)
         if good := [one for one in routes if answers.get(_id(one)) == 200]:
             left_out = {one: answers.get(_id(one), 0) for one in routes if one not in good}
             write_whole(file, login_benchmarks(good, login, left_out))
@@ -48,23 +49,25 @@ def choose_login(project: Project, tried: Tried, possible: Sequence[Login]) -> N
             return
         said = ", ".join(f"GET {one} {status}" for one, status in answers.items())
         failed.append((login, error or f"No route answered 200 to this user: {said}."))
+        say("\n".join(f"  {line}" for line in (failed[-1][1], cause) if line))
     write_whole(file, login_to_write(routes, tried.routes, failed))
     say(f"no login worked: write it in {SUITE}/{LOGIN_FILE}, which says what was tried")
 
 
-def _answers(project: Project) -> tuple[dict[str, int], str]:
-    """Run the readiness tests of the file. Return the status of each route, or an error of the login."""
+def _answers(project: Project) -> tuple[dict[str, int], str, str]:
+    """Run the readiness tests of the file.
+
+    Return the status of each route; or the error of the login, and the last error in the application's output.
+    """
     try:
         record = measure(project, "ci", [f"{SUITE}/{LOGIN_FILE}", "-m", "readiness"], quiet=True)
     except CommandError as error:
-        return {}, str(error)
-    answers, errors = dict[str, int](), list[str]()
-    for test in record.tests:
-        if found := READINESS.search(test.key):
-            status = _status(test)
-            answers |= {found[1]: status} if status else {}
-            errors += [] if status else [_error(test)]
-    return answers, "" if answers else next(iter(errors), "it was not tried")
+        return {}, str(error), ""
+    answers = {found[1]: _status(test) for test in record.tests if (found := READINESS.search(test.key))}
+    if any(answers.values()):
+        return answers, "", ""
+    errors = ((_error(test), cause_of(test)) for test in record.tests)
+    return {}, *next(errors, ("it was not tried", ""))
 
 
 def _id(route: str) -> str:
@@ -75,6 +78,12 @@ def _id(route: str) -> str:
 def _status(test: TestOutcome) -> int:
     found = STATUS.search(test.message)
     return 200 if test.outcome == "passed" else int(found[1]) if found else 0
+
+
+def cause_of(test: TestOutcome) -> str:
+    """Return the last error in the output of the application during a test."""
+    output = test.message.partition("\noutput of ")[2].replace("\\n", "\n")  # JSON has a traceback on one line
+    return str(next(reversed(OUTPUT_ERROR.findall(output)), "")).partition('",')[0][:MOST_SHOWN]
 
 
 def _error(test: TestOutcome) -> str:
