@@ -23,7 +23,7 @@ class CallSites:
         numbers: dict[str, dict[tuple[str, int, str, str], float]] = defaultdict(lambda: defaultdict(float))
         for process, noted in found:
             for kind, text, file, line, function, number in noted:
-                name = f"{kind} {normalised(text) if kind.startswith('postgres.') else text}"
+                name = f"{kind} {normalised(text) if kind.startswith('postgres.') else text}".strip()
                 numbers[name][file, line, function, "" if process == TEST else process] += number
         return {
             name: [

@@ -15,7 +15,7 @@ from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, 
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
-from plumbline.results.schema import Counts
+from plumbline.results.schema import CallSite, Counts
 from plumbline.services.services import Services
 
 PASSES = 3
@@ -176,7 +176,17 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
                     for name, sites in source.sites[-1].items()
                 }
             )
+    for postgres in [source for source, _ in ended if isinstance(source, PostgresStatements)]:
+        for name, shares in postgres.shares.items():
+            if found := [one for label, share in shares.items() for one in _readers(counts, label, share / operations)]:
+                counts.sites[name] = sorted(found, key=lambda one: -one.count)
     return counts
+
+
+def _readers(counts: Counts, label: str, share: float) -> list[CallSite]:
+    """Return the lines that a statement comes from, with their parts of the rows or buffers that it read."""
+    sites = counts.sites.get(f"{STATEMENTS} {label}", [])
+    return [replace(one, count=share * one.count / sum(site.count for site in sites)) for one in sites if share]
 
 
 def merged(one: Counts, other: Counts) -> Counts:

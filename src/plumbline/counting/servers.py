@@ -113,6 +113,8 @@ class PostgresStatements:
         self._read: dict[Executed, Read] = {}
         self._plans: dict[str, set[str]] = {}
         self._functions: set[str] | None = None
+        #: Of the last round, by count and statement: the rows and buffers that it read.
+        self.shares: dict[str, dict[str, float]] = {}
 
     def begin(self) -> None:
         self.families = [STATEMENTS, ROWS, BUFFERS]
@@ -180,11 +182,14 @@ class PostgresStatements:
             if one.kind == "statement":
                 kinds.setdefault((normalised(one.text), normalised(one.prepared)), []).append(one)
         rows, buffers = 0.0, 0.0
+        self.shares = {ROWS: {}, BUFFERS: {}}
         for (label, prepared), alike in kinds.items():
             try:
                 if ROWS in self.families and self._reads_tables(alike[-1]):
                     read = self._read_by(alike[-1])
                     rows, buffers = rows + len(alike) * read.rows, buffers + len(alike) * read.buffers
+                    self.shares[ROWS][label] = len(alike) * read.rows
+                    self.shares[BUFFERS][label] = len(alike) * read.buffers
                     self._plans.setdefault(prepared or label, set()).add(read.plan)
             except CannotCount as error:
                 self.families = [STATEMENTS]

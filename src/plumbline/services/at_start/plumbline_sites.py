@@ -1,4 +1,4 @@
-"""Notes for each SQL statement and Redis command the line of the project's own code that led to it.
+"""Notes for each SQL statement, Redis command and new connection the line of the project's own code that led to it.
 
 Plumbline wraps the functions with which asyncpg, psycopg 3 and redis-py send. Their names are in `FUNCTIONS`.
 """
@@ -12,6 +12,7 @@ from typing import Any
 from plumbline_callers import Callers, Replaced, Site  # type: ignore[import-not-found]
 
 STATEMENT, PARSE, COMMAND = "postgres.statement", "postgres.parse", "redis.command"
+CONNECTIONS = {"postgres": "postgres.connections", "redis": "redis.connections"}
 # Redis commands whose subcommands are counted by name.
 WITH_SUBCOMMANDS = {
     "ACL",
@@ -48,6 +49,10 @@ def _commands(args: Sequence[Any]) -> list[Sent]:
     return [(COMMAND, command, 1) for command in args[1]] if isinstance(args[1], list) else []
 
 
+def _connecting(server: str) -> Sends:
+    return lambda _: [(CONNECTIONS[server], "", 1)]
+
+
 _ASYNCPG = {
     "query": _at(1),
     "prepare": _at(2, PARSE),
@@ -59,12 +64,19 @@ _ASYNCPG = {
 }
 _PSYCOPG = {"_execute_send": _at(1), "_send_prepare": _at(2, PARSE), "_send_query_prepared": _at(2)}
 _REDIS = {"send_command": _command, "pack_commands": _commands}
-# By module and class: its functions, which it may inherit.
+# By module and class: its functions, which it may inherit. "": functions of the module itself.
 FUNCTIONS: dict[tuple[str, str], Mapping[str, Sends]] = {
     ("asyncpg.protocol", "Protocol"): _ASYNCPG,
     **{("psycopg", f"{one}Cursor"): _PSYCOPG for one in ("", "Client", "Async", "AsyncClient")},
     **{("psycopg", name): {"_exec_command": _at(1)} for name in ("Connection", "AsyncConnection")},
     **{(module, "AbstractConnection"): _REDIS for module in ("redis.connection", "redis.asyncio.connection")},
+    ("asyncpg.connect_utils", ""): {"_connect_addr": _connecting("postgres")},
+    ("psycopg.generators", ""): {"connect": _connecting("postgres")},
+    **{
+        (module, f"{one}Connection"): {"_connect": _connecting("redis")}
+        for module in ("redis.connection", "redis.asyncio.connection")
+        for one in ("", "SSL")
+    },
 }
 PIPELINES = ("redis.client", "redis.asyncio.client")
 
@@ -143,7 +155,10 @@ class Sites:
 
 
 def _owner(module: str, name: str, function: str) -> Any:
-    """Return the class that defines a function of this class. None without this driver, or with another version."""
+    """Return the class, or the module, that defines a function. None without this driver, or with another version."""
+    if not name:
+        found = sys.modules.get(module)
+        return found if hasattr(found, function) else None
     owner = getattr(sys.modules.get(module), name, None)
     if module == "asyncpg.protocol":
         return owner if hasattr(owner, function) else None  # it inherits from a class that cannot be changed

@@ -24,6 +24,10 @@ class Repository:
         for number in range(3):
             await self.one(number)
 
+    async def read(self) -> None:
+        await self.one(1)
+        await self._connection.fetch("SELECT n FROM line WHERE id < 4 AND n >= 0")  # many
+
     async def one(self, number: int) -> None:
         await self._connection.fetchval("SELECT n FROM line WHERE id = $1", number)  # one
 
@@ -49,6 +53,16 @@ async def with_pool(pool: asyncpg.Pool) -> None:
 
 async def together(pool: asyncpg.Pool) -> None:
     await asyncio.gather(pool.fetchval("SELECT 2 * 2"), pool.fetchval("SELECT 2 * 2"))  # gather
+
+
+async def with_new_connections(postgres_url: str, redis_url: str) -> None:
+    await (await asyncpg.connect(postgres_url)).close()  # asyncpg
+    psycopg.connect(postgres_url).close()  # psycopg
+    async with await psycopg.AsyncConnection.connect(postgres_url):  # async psycopg
+        pass
+    redis.Redis.from_url(redis_url, single_connection_client=True).close()  # redis
+    async with Redis.from_url(redis_url) as client:
+        await client.get("key")  # async redis
 
 
 def with_psycopg(connection: psycopg.Connection[Any]) -> None:
