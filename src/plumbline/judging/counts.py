@@ -166,11 +166,17 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
 
 
 def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
-    """Sort changes: what counts against the benchmark, then statements and commands, then what grew most.
+    """Sort changes: what counts against the benchmark, then what is most likely its cause, then what grew most.
 
     Of those that grew alike, new ones are more likely the cause.
     """
-    return sorted(changes, key=lambda one: (not one.gated, " " not in one.name, one.old - one.new, one.old))
+
+    def likely(one: CountChange) -> int:
+        kind = kind_of(one.name)
+        causes = (kind in {STATEMENTS, COMMANDS, "postgres.parse"}, kind.endswith(".connections"), " " in one.name)
+        return [*causes, True].index(True)
+
+    return sorted(changes, key=lambda one: (not one.gated, likely(one), one.old - one.new, one.old))
 
 
 def _grown_first(old: Sequence[CallSite], new: Sequence[CallSite]) -> list[CallSite]:
