@@ -118,6 +118,10 @@ def test_they_are_counted_and_compared(shop: Project) -> None:
     assert sorted(statements.values()) == [1, 20]
     assert sorted(counted(found["test_psycopg"], "postgres.statement SELECT").values()) == [1]
     assert counted(found["test_redis"], "redis.command ") == {"INCRBY": 1}
+    (change,) = [one for one in found["test_view"]["count_changes"] if one["new"] == 20 and one.get("gated")]
+    (line,) = [number for number, text in enumerate(path.read_text().splitlines(), 1) if "order.items.all()" in text]
+    assert change["sites"] == [{"file": "orders/views.py", "line": line, "function": "newest", "count": 20}]
+    assert f": 0 → 20, orders/views.py:{line} in newest" in done.output
     assert ("newest", "orders/views.py") in {(one["name"], one["file"]) for one in found["test_view"]["functions"]}
 
 

@@ -1,7 +1,7 @@
 """The call sites of statements and commands, with real clients, in the test's process and in applications."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import redis
 import sqlalchemy
+from jinja2 import Environment, FileSystemLoader
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -122,12 +123,13 @@ def at(mark: str, function: str, count: float = 1, *, file: str = "clients.py", 
 
 
 def statements(counts: Counts) -> dict[str, list[CallSite]]:
-    """Return the sites of statements, which must be those that the server has counted."""
+    """Return the sites of statements and commands: as many as the server has counted."""
     assert counts.sites.keys() <= counts.same.keys() | counts.varying.keys()
     assert {name: sum(one.count for one in sites) for name, sites in counts.sites.items()} == {
         name: number for name, number in counts.same.items() if name in counts.sites
     }
-    return {name.partition(" ")[2]: sites for name, sites in counts.sites.items() if " " in name}
+    found = {name.partition(" "): sites for name, sites in counts.sites.items()}
+    return {text: sites for (kind, _, text), sites in found.items() if kind in ("postgres.statement", "redis.command")}
 
 
 def functions() -> dict[tuple[type, str], Any]:
@@ -247,6 +249,22 @@ def test_sqlalchemy(counter: Counter, postgres_url: str) -> None:
     assert lines_of(found, "FROM order_lines") == at("lines", "totals", 3, file="models.py")
 
 
+def test_a_template(counter: Counter, postgres_url: str, tmp_path: Path) -> None:
+    """The lines of Jinja's code are not those of the template: its statements have the line that renders it."""
+    (tmp_path / "orders.html").write_text("{% for order in orders %}{{ order.lines|length }}{% endfor %}")
+    template = Environment(loader=FileSystemLoader(tmp_path)).get_template("orders.html")  # noqa: S701
+    engine = sqlalchemy.create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
+
+    def work() -> None:
+        with Session(engine) as session:
+            clients.rendered(session, template)
+
+    found = statements(count_sync(counter, work))
+    engine.dispose()
+
+    assert lines_of(found, "FROM order_lines") == at("render", "rendered", 3)
+
+
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg_async"])
 async def test_async_sqlalchemy(counter: Counter, postgres_url: str, driver: str) -> None:
     """The engine runs the code of the session in greenlets: the line inside of them is found, or else that outside."""
@@ -280,9 +298,29 @@ def test_redis(counter: Counter, redis_url: str) -> None:
             "SET": at("queued", "with_redis_pipeline", 3),
             **dict.fromkeys(["MULTI", "EXEC"], at("sent", "with_redis_pipeline")),
         }
-        counts = count_sync(counter, lambda: clients.generated(client))
-        assert counts.same["redis.command GET"] == 1
-        assert counts.sites == {}
+
+
+@pytest.mark.parametrize("body", [clients.generated, clients.in_thread])
+def test_without_a_line(counter: Counter, redis_url: str, body: Callable[[redis.Redis], None]) -> None:
+    """Code from a string, and a thread that runs nothing but the library: the command is counted all the same."""
+    with redis.Redis.from_url(redis_url) as client:
+        counts = count_sync(counter, lambda: body(client))
+    assert counts.same["redis.command GET"] == 1
+    assert counts.sites == {}
+
+
+async def test_tasks_and_threads_of_libraries(counter: Counter, redis_url: str) -> None:
+    """They belong to the line that begins them."""
+    async with Redis.from_url(redis_url) as client:
+        with redis.Redis.from_url(redis_url) as other:
+            found = statements(await count(counter, lambda: clients.elsewhere(client, other)))
+    assert found == {
+        "GET": at("wait_for", "elsewhere"),
+        "STRLEN": at("create_task", "elsewhere"),
+        "INCRBY": at("to_thread", "elsewhere"),
+        "APPEND": at("threadpool", "elsewhere"),
+        "DEL": at("submit", "elsewhere"),
+    }
 
 
 async def test_async_redis(counter: Counter, redis_url: str) -> None:

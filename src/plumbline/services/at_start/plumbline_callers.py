@@ -12,7 +12,7 @@ from plumbline_reads import is_own  # type: ignore[import-not-found]
 
 Site = tuple[str, int, str]  # the file relative to the project's root, the line, and the function
 
-LOOPS = {"asyncio", "uvloop", "anyio"}  # their frames are between a task and the code that creates it
+BETWEEN = {"asyncio", "uvloop", "anyio", "concurrent"}  # packages between the code that begins a task and the task
 AWAITED = {"shield", "wait_for"}  # of asyncio: they create a task for the code that awaits them
 GREENLET = "_AsyncIoGreenlet"  # of SQLAlchemy, in which its asynchronous engine runs synchronous code
 
@@ -50,11 +50,13 @@ class Callers:
         self._replaced = Replaced()
 
     def begin(self) -> None:
-        """Note from now on which code creates the tasks that run code of libraries only."""
+        """Note from now on which code begins the tasks and threads that run functions of libraries."""
         for module, owner, name, make in (
             ("asyncio", "BaseEventLoop", "create_task", self._creating),
             ("uvloop", "Loop", "create_task", self._creating),
+            ("concurrent.futures.thread", "ThreadPoolExecutor", "submit", self._submitting),
             ("asgiref.sync", "SyncToAsync", "__call__", self._calling_in_thread),
+            ("anyio", "to_thread", "run_sync", self._running_in_thread),
         ):
             self._replaced.replace(getattr(sys.modules.get(module), owner, None), name, make)
 
@@ -105,12 +107,27 @@ class Callers:
         return create_task
 
     def _creator(self, frame: Any) -> Site | None:
-        """Return the line that created a task: if it did so itself, or if it waits for the task."""
+        """Return the line that began a task, if it did so itself or waits for the task."""
         waits = False
-        while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in LOOPS:
+        while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in BETWEEN:
             waits = waits or frame.f_code.co_name in AWAITED
             frame = frame.f_back
         return self.site(frame) if frame is not None and (waits or self._own_file(frame)) else None
+
+    def _submitting(self, original: Any) -> Any:
+        def submit(executor: Any, function: Any, *args: Any, **options: Any) -> Any:
+            if site := self._creator(sys._getframe(1)):
+                function = functools.partial(_in_thread, site, function)
+            return original(executor, function, *args, **options)
+
+        return submit
+
+    def _running_in_thread(self, original: Any) -> Any:
+        async def run_sync(function: Any, *args: Any, **options: Any) -> Any:
+            function = functools.partial(_in_thread, self.site(sys._getframe(1)), function)
+            return await original(function, *args, **options)
+
+        return run_sync
 
     def _calling_in_thread(self, original: Any) -> Any:
         async def call(calling: Any, *args: Any, **options: Any) -> Any:

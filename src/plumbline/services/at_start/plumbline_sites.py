@@ -14,19 +14,8 @@ from plumbline_callers import Callers, Replaced, Site  # type: ignore[import-not
 STATEMENT, PARSE, COMMAND = "postgres.statement", "postgres.parse", "redis.command"
 CONNECTIONS = {"postgres": "postgres.connections", "redis": "redis.connections"}
 # Redis commands whose subcommands are counted by name.
-WITH_SUBCOMMANDS = {
-    "ACL",
-    "CLIENT",
-    "CLUSTER",
-    "COMMAND",
-    "CONFIG",
-    "FUNCTION",
-    "LATENCY",
-    "MEMORY",
-    "MODULE",
-    "OBJECT",
-}
-WITH_SUBCOMMANDS |= {"PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"}
+WITH_SUBCOMMANDS = {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "LATENCY", "MEMORY", "MODULE"}
+WITH_SUBCOMMANDS |= {"OBJECT", "PUBSUB", "SCRIPT", "SENTINEL", "SLOWLOG", "XGROUP", "XINFO"}
 
 Sent = tuple[str, Any, int]  # the kind, the statement or the arguments of a command, and how often it is sent
 Sends = Callable[[Sequence[Any]], Iterable[Sent]]  # gets the arguments of a wrapped function, in their order
@@ -35,6 +24,12 @@ Sends = Callable[[Sequence[Any]], Iterable[Sent]]  # gets the arguments of a wra
 def _at(place: int, kind: str = STATEMENT) -> Sends:
     """One argument is the statement, or has it."""
     return lambda args: [(kind, getattr(args[place], "query", args[place]), 1)]
+
+
+def _of_connection(args: Sequence[Any]) -> list[Sent]:
+    """A statement of psycopg that may be composed of parts, which the connection quotes."""
+    connection, statement, *_ = args
+    return [(STATEMENT, statement.as_string(connection) if hasattr(statement, "as_string") else statement, 1)]
 
 
 def _many(args: Sequence[Any]) -> list[Sent]:
@@ -68,7 +63,7 @@ _REDIS = {"send_command": _command, "pack_commands": _commands}
 FUNCTIONS: dict[tuple[str, str], Mapping[str, Sends]] = {
     ("asyncpg.protocol", "Protocol"): _ASYNCPG,
     **{("psycopg", f"{one}Cursor"): _PSYCOPG for one in ("", "Client", "Async", "AsyncClient")},
-    **{("psycopg", name): {"_exec_command": _at(1)} for name in ("Connection", "AsyncConnection")},
+    **{("psycopg", name): {"_exec_command": _of_connection} for name in ("Connection", "AsyncConnection")},
     **{(module, "AbstractConnection"): _REDIS for module in ("redis.connection", "redis.asyncio.connection")},
     ("asyncpg.connect_utils", ""): {"_connect_addr": _connecting("postgres")},
     ("psycopg.generators", ""): {"connect": _connecting("postgres")},
@@ -87,7 +82,7 @@ class Sites:
     def __init__(self, folders: Sequence[str]) -> None:
         self._callers = Callers(folders)
         self._replaced = Replaced()
-        self._noted: list[tuple[Sent, Site]] | None = None  # None between the rounds
+        self._noted: list[tuple[str, str, Site, int]] | None = None  # None between the rounds
         self._queued: dict[int, tuple[Any, Site | None]] = {}  # commands of pipelines, by identity
 
     def begin(self) -> None:
@@ -102,8 +97,8 @@ class Sites:
         noted, self._noted = self._noted or [], None
         self._queued.clear()
         found: Counter[tuple[str, str, Site]] = Counter()
-        for (kind, sent, number), site in noted:
-            found[kind, _command_name(sent) if kind == COMMAND else _text(sent), site] += number
+        for kind, text, site, number in noted:
+            found[kind, text, site] += number
         return [[kind, text, *site, number] for (kind, text, site), number in found.items()]
 
     def end(self) -> None:
@@ -134,11 +129,11 @@ class Sites:
 
     def _note(self, frame: Any, sent: Iterable[Sent]) -> None:
         sender = self._callers.site(frame)
-        for one in sent:
-            queued = self._queued.get(id(one[1]))
-            site = queued[1] if queued and queued[0] is one[1] else sender
+        for kind, one, number in sent:
+            queued = self._queued.get(id(one))
+            site = queued[1] if queued and queued[0] is one else sender
             if site is not None and self._noted is not None:
-                self._noted.append((one, site))
+                self._noted.append((kind, _command_name(one) if kind == COMMAND else _text(one), site, number))
 
     def _queueing(self, original: Any) -> Any:
         """Note the line that adds a command to a pipeline: `execute` sends them all."""
@@ -166,8 +161,6 @@ def _owner(module: str, name: str, function: str) -> Any:
 
 
 def _text(sent: Any) -> str:
-    if hasattr(sent, "as_string"):  # psycopg's Composable
-        return str(sent.as_string(None))
     return sent.decode("utf-8", "replace") if isinstance(sent, bytes) else str(sent)
 
 

@@ -1,15 +1,19 @@
 """One function for each way to send a statement or a command."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
 import asyncpg
 import psycopg
 import redis
+from jinja2 import Template
 from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, selectinload
+from starlette.concurrency import run_in_threadpool
 
 from tests.unit.counting.shop.models import Order, totals
 
@@ -125,6 +129,29 @@ async def with_async_redis_pipeline(client: Redis) -> None:
 
 async def redis_together(client: Redis) -> None:
     await asyncio.gather(*(client.get(f"key:{number}") for number in range(3)))  # async gather
+
+
+async def elsewhere(client: Redis, other: redis.Redis) -> None:
+    """Functions of a library in tasks and threads that this function begins."""
+    await asyncio.wait_for(client.get("key"), 5)  # wait_for
+    command = client.execute_command("STRLEN", "key")  # type: ignore[no-untyped-call]
+    await asyncio.create_task(command)  # create_task
+    await asyncio.to_thread(other.incr, "number")  # to_thread
+    await run_in_threadpool(other.append, "text", "")  # threadpool
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(other.delete, "key").result()  # submit
+
+
+def in_thread(client: redis.Redis) -> None:
+    """A thread of the library alone."""
+    thread = Thread(target=client.get, args=("key",))
+    thread.start()
+    thread.join()
+
+
+def rendered(session: Session, template: Template) -> str:
+    orders = session.scalars(select(Order).order_by(Order.id)).all()
+    return template.render(orders=orders)  # render
 
 
 def generated(client: redis.Redis) -> None:
