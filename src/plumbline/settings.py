@@ -273,6 +273,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     max_ms: Positive | None = None
     #: The lowest rate, in operations per second.
     rate_per_s: Positive | None = None
+    #: The longest time that one callback may hold an event loop, in milliseconds.
+    max_loop_hold_ms: Positive | None = None
 
 
 class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):

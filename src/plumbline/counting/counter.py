@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from plumbline.counting.call_sites import BlockingCalls, CallSites
 from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
+from plumbline.counting.holds import ROUNDS, LoopHolds
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
@@ -69,7 +70,8 @@ class Round:
 class Counter:
     """Counts for the benchmarks of a run. Call `close` at the end."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, holds: bool = True) -> None:
+        """`holds`: whether to measure how long a callback holds an event loop."""
         self.notes: list[str] = []  # what cannot be counted and why, without duplicates
         self._services = services
         self._watch: SocketWatch | None = None
@@ -88,6 +90,9 @@ class Counter:
         self._apart: list[tuple[list[Source], int]] = [
             ([source], PASSES) for readers in APART if (source := self._probing(readers))
         ]
+        self._holds = LoopHolds(services.probes, services.own_folders)
+        if holds:
+            self._apart.append(([self._holds], ROUNDS))
 
     def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         """Yield a context manager for each round of the pass, and return the counts per operation.
@@ -98,7 +103,7 @@ class Counter:
         found = yield from self._count_servers(operations, left)
         for sources, rounds in self._apart:
             found = merged(found, (yield from self._count_apart(sources, rounds, operations, left)))
-        return found
+        return replace(found, loop_hold=self._holds.longest)
 
     def _count_servers(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         counted = {*COUNTED_SERVICES, *self._services.stack}

@@ -149,6 +149,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         samples=sum(benchmark.samples for benchmark in found),
         samples_s=[],
         count_sites={},
+        loop_hold=None,
         source="",
         process_medians=medians,
         spread=log_spread(medians),

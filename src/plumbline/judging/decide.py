@@ -12,10 +12,11 @@ from plumbline.judging.counts import compare_sides, explaining, group_changes, g
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
-from plumbline.results.schema import Benchmark, BudgetResult, Kind, Reason, Results, Verdict
+from plumbline.results.schema import Benchmark, BudgetResult, Kind, LoopHold, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 
 MOST_SAMPLES_KEPT = 200
+LOOP_HOLD = "max_loop_hold_ms"
 UNCOMPARED: set[Kind] = {"comparison_failed", "copy_failed", "no_time_left", "application_elsewhere"}
 
 
@@ -232,6 +233,17 @@ def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
                 note, kept = f"not judged: needs {SAMPLES_FOR_P99:,} samples, there were {len(summary.samples_s)}", True
             results.append(BudgetResult(name, limit, value, kept, note))
     return results
+
+
+def check_loop_hold(budget: Budget, hold: LoopHold | None) -> list[BudgetResult]:
+    """Compare the limit of a budget with the longest hold of an event loop. It is broken if that is not known."""
+    if (limit := budget.max_loop_hold_ms) is None:
+        return []
+    if hold is None or hold.unknown:
+        why = f"could not be measured: {hold.unknown}" if hold else "was not measured"
+        return [BudgetResult(LOOP_HOLD, limit, 0.0, kept=False, note=why)]
+    measured = hold.duration_s * 1e3
+    return [BudgetResult(LOOP_HOLD, limit, measured, kept=measured <= limit)]
 
 
 def broken(benchmark: Benchmark) -> list[BudgetResult]:

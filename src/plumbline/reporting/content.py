@@ -39,6 +39,7 @@ _NOUNS = {"regression", "improvement"}  # verdicts that have a plural
 _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
 _MOST_NAMES = 3  # the same of the benchmarks that a count changed in
+_LONG_HOLD_S = 0.01  # of an event loop: a request that waits for it is noticeably late
 _UNGATED = ("fewer than before", "more than before, but not judged")
 
 
@@ -189,7 +190,13 @@ def remarks(benchmark: Benchmark, most_functions: int = 3) -> list[str]:
 
 def warnings(benchmark: Benchmark) -> list[str]:
     """Return what is unusual about a benchmark, and no cause of its verdict."""
-    return [*(f"budget {one.name}: {one.note}" for one in benchmark.budgets if one.note), *benchmark.warnings]
+    hold = benchmark.loop_hold
+    is_long = hold is not None and bool(hold.file) and hold.duration_s >= _LONG_HOLD_S
+    return [
+        *(f"budget {one.name}: {one.note}" for one in benchmark.budgets if one.note and one.kept),
+        *([form.loop_hold(hold)] if hold and is_long else []),
+        *benchmark.warnings,
+    ]
 
 
 def notes(results: Results) -> list[str]:

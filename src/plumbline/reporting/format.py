@@ -6,7 +6,7 @@ import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
-from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, PlanChange
+from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange
 
 _OPERATION_CHARACTERS = 12
 _PLAN_NODES = 4  # of each plan, on one line
@@ -71,13 +71,21 @@ def interval(low: float | None, high: float | None) -> str:
 
 def budget(result: BudgetResult) -> str:
     """p95 2.43 ms > 2 ms: the limit as it was set, and the figure in the same unit with enough digits to differ."""
-    name, unit = result.name.removesuffix("_ms"), " ms"
+    name, unit = result.name.removesuffix("_ms").replace("max_loop_hold", "loop hold"), " ms"
+    if result.note:
+        return f"{name} {result.note}"
     if name == "rate_per_s":
         name, unit = "rate", "/s"
     limit = f"{result.limit:,.9f}".rstrip("0").rstrip(".")
     texts = (significant(result.measured, digits) for digits in range(3, 10))
     measured = next((text for text in texts if float(text.replace(",", "")) != result.limit), limit)
     return f"{name} {measured}{unit} {'>' if result.measured > result.limit else '<'} {limit}{unit}"
+
+
+def loop_hold(hold: LoopHold) -> str:
+    """loop held 23.2 ms, shop/pay.py:41 in pay (app)"""
+    place = f", {hold.file}:{hold.line} in {hold.function}" if hold.file else ""
+    return f"loop held {duration(hold.duration_s)}{place}" + (f" ({hold.process})" if hold.process else "")
 
 
 def function(one: FunctionTime) -> str:

@@ -68,6 +68,8 @@ def _problem(results: Results, problem: Problem, title: str) -> Iterator[str]:
         yield _line("  cause", form.shortened(f"{cause.text}{_place(cause)}", _LINE))  # its place is at the end
     more = len(problem.causes) - _MOST_CAUSES
     yield _line("  more causes", f"{more}: see results.json" if more > 0 else "")
+    holds = (one.loop_hold for one in results.benchmarks if one.key == problem.key)
+    yield from (_line("  event loop", form.loop_hold(hold)) for hold in holds if hold and hold.duration_s)
     for detail in _details(results, problem):
         yield _line("  error", detail)
     yield _command("  repeat", problem.repeat)

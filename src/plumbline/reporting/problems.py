@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from typing import cast
 
 from plumbline.judging.counts import explaining, grown_counts, growth, most_telling_first
-from plumbline.judging.decide import broken
+from plumbline.judging.decide import LOOP_HOLD, broken
 from plumbline.project import EXIT_INCONCLUSIVE, SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.next_step import command_for, session_of
 from plumbline.results.schema import (
     Benchmark,
+    BudgetResult,
     Cause,
     CauseKind,
     CountChange,
@@ -91,11 +92,19 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
         text = f"median {content.medians_text(benchmark)} ({form.percent(benchmark.change)})"
         yield Cause("time", text, old, new)
     for result in broken(benchmark):
-        yield Cause("budget", f"budget {form.budget(result)}", result.limit, result.measured)
+        yield _of_budget(benchmark, result)
     shown = {"count_grown", *_HOW} if grown or benchmark.functions else {"count_grown"}
     for reason in benchmark.reasons:
         if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in shown)):
             yield Cause("reason", _one_line(content.reason_text(reason)))
+
+
+def _of_budget(benchmark: Benchmark, result: BudgetResult) -> Cause:
+    text, hold = f"budget {form.budget(result)}", benchmark.loop_hold
+    if result.name != LOOP_HOLD or hold is None or not hold.file:
+        return Cause("budget", text, result.limit, result.measured)
+    place = hold.file, hold.line, hold.function, hold.process or "test"
+    return Cause("budget", f"{text}, {hold.file}:{hold.line} in {hold.function}", result.limit, result.measured, *place)
 
 
 def _kind(change: CountChange) -> CauseKind:

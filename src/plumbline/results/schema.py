@@ -179,6 +179,17 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
     note: str = ""  # why the limit was not judged, if it was not
 
 
+class LoopHold(Struct, frozen=True, omit_defaults=True):
+    """The longest time that one callback held an event loop, and the line of the user's own code that took it."""
+
+    duration_s: Seconds  # 0 if no loop ran
+    file: str = ""  # relative to the project's root; "" if the line is not known
+    line: int = 0  # from 1
+    function: str = ""
+    process: str = ""  # "" is the test, otherwise the name of the application or process
+    unknown: str = ""  # why it could not be measured
+
+
 class CountChange(Struct, frozen=True, omit_defaults=True):
     """A count that differs from the baseline's, both per operation."""
 
@@ -229,6 +240,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: a node a line, indented
     plan_changes: Sequence[PlanChange] = []  # plans that differ from the base's or the baseline's
+    loop_hold: LoopHold | None = None  # None if it was not measured; not kept in a baseline
     mean: Seconds = 0.0  # of its samples, as the values below
     p95: Seconds = 0.0
     p99: Seconds | None = None  # None if there are fewer than 1,000 samples
@@ -363,3 +375,4 @@ class Counts(Struct, frozen=True):
     families: list[str] = []  # families that could be counted; a missing name of these is 0
     sites: dict[str, list[CallSite]] = {}  # by name: where it came from, the most frequent first
     plans: dict[str, str] = {}  # of SQL statements, if the same in all rounds
+    loop_hold: LoopHold | None = None  # the longest; None if it was not measured

@@ -19,7 +19,7 @@ from plumbline.counting.counter import Counter, Round
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
-from plumbline.judging.decide import broken, check_budget, judge_benchmarks
+from plumbline.judging.decide import broken, check_budget, check_loop_hold, judge_benchmarks
 from plumbline.judging.evidence import Evidence
 from plumbline.measuring.context import RunContext, outcome_of
 from plumbline.measuring.cpu_affinity import CoreLock, not_allowed
@@ -354,6 +354,7 @@ class Recorder:
             counted=measure.counts.families,
             count_sites=measure.counts.sites,
             plans=measure.counts.plans,
+            loop_hold=measure.counts.loop_hold,
             mean=summary.mean_s,
             p95=summary.p95_s,
             p99=summary.p99_s,
@@ -372,7 +373,7 @@ class Recorder:
             description=source.description,
             line=item.location[1] or 0,
             source=source.text,
-            budgets=check_budget(budget, summary) if budget else [],
+            budgets=check_budget(budget, summary) + check_loop_hold(budget, measure.counts.loop_hold) if budget else [],
             warnings=tries + warnings_of(summary, measure.operations, measure.retried),
         )
 

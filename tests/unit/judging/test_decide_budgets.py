@@ -2,9 +2,9 @@
 
 import pytest
 
-from plumbline.judging.decide import broken, check_budget, with_kept_budget
+from plumbline.judging.decide import broken, check_budget, check_loop_hold, with_kept_budget
 from plumbline.measuring.statistics import Summary, summarize
-from plumbline.results.schema import Benchmark, BudgetResult
+from plumbline.results.schema import Benchmark, BudgetResult, LoopHold
 from plumbline.settings import Budget
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
@@ -52,6 +52,22 @@ def test_a_figure_equal_to_its_limit_keeps_it() -> None:
     results = check_budget(Budget(max_ms=1000.0, rate_per_s=summary().rate_per_s), summary())
 
     assert [result.kept for result in results] == [True, True]
+
+
+@pytest.mark.parametrize(("held_s", "kept"), [(0.003, True), (0.005, True), (0.0051, False), (0.0, True)])
+def test_a_budget_of_the_longest_hold_of_a_loop(held_s: float, kept: bool) -> None:
+    (result,) = check_loop_hold(Budget(max_loop_hold_ms=5), LoopHold(held_s))
+
+    assert result == BudgetResult("max_loop_hold_ms", 5, pytest.approx(held_s * 1000), kept)  # type: ignore[arg-type]
+    assert check_loop_hold(Budget(max_ms=5), LoopHold(held_s)) == []
+
+
+@pytest.mark.parametrize("hold", [None, LoopHold(0.0, unknown="no answer")])
+def test_a_budget_is_broken_if_the_hold_is_not_known(hold: LoopHold | None) -> None:
+    (result,) = check_loop_hold(Budget(max_loop_hold_ms=5), hold)
+
+    assert not result.kept
+    assert result.note == ("could not be measured: no answer" if hold else "was not measured")
 
 
 def test_p99_is_not_judged_from_few_samples() -> None:

@@ -33,6 +33,7 @@ def details(results: Results, number: int, benchmark: Benchmark, others: Sequenc
     facts = [
         f"tolerance {shown[0]}, minimum effect {shown[1]}" if any(shown) else "",
         f"{benchmark.samples:,} samples of {benchmark.operations:,} operations" if benchmark.operations > 1 else "",
+        form.loop_hold(benchmark.loop_hold) if benchmark.loop_hold and benchmark.loop_hold.duration_s else "",
         f"was {benchmark.renamed_from}" if benchmark.renamed_from else "",
         *(f"budget kept: {form.budget(each)}" for each in benchmark.budgets if each.kept and not each.note),
     ]

@@ -22,7 +22,6 @@ from typing import Any
 
 from plumbline_callers import Callers, outward  # type: ignore[import-not-found]
 from plumbline_loops import in_thread_of, running_loops  # type: ignore[import-not-found]
-from plumbline_reads import is_own  # type: ignore[import-not-found]
 
 OF_OS = (
     *("access", "fsync", "getcwd", "link", "listdir", "lstat", "mkdir", "open", "read", "readlink", "remove", "rename"),
@@ -53,9 +52,7 @@ class Blocking:
     """A probe: see `plumbline_probes.Probe`."""
 
     def __init__(self, folders: Sequence[str]) -> None:
-        self._folders = folders
         self._callers = Callers(folders)
-        self._own: dict[str, bool] = {}
         self._found: collections.Counter[tuple[str, Any]] = collections.Counter()
         self._counting = self._ended = False
         self._error: Exception | None = None
@@ -125,14 +122,9 @@ class Blocking:
                 return None
             if one.f_code in self._in_python:
                 return None
-            if self._is_own(one.f_code.co_filename):
-                break
-        return self._callers.site(frame)
-
-    def _is_own(self, file: str) -> bool:
-        if file not in self._own:
-            self._own[file] = is_own(file, self._folders)
-        return self._own[file]
+            if self._callers.is_own(one):
+                return self._callers.site(frame)
+        return None
 
 
 def _functions() -> Iterator[tuple[Any, str]]:

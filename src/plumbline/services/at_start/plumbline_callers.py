@@ -77,6 +77,10 @@ class Callers:
         task = _current_task()
         return self._tasks.get(task) if task is not None else None
 
+    def is_own(self, frame: Any) -> bool:
+        """Return whether a frame is of the project's own code."""
+        return bool(self._own_file(frame))
+
     def _own_file(self, frame: Any) -> str:
         """Return the file of a frame relative to the root, or "" if it is not the project's."""
         file = frame.f_code.co_filename

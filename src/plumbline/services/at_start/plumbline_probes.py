@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 # By name: the module in this folder, and its class.
-PROBES = {"sites": ("plumbline_sites", "Sites"), "blocking": ("plumbline_blocking", "Blocking")}
+PROBES = {
+    "sites": ("plumbline_sites", "Sites"),
+    "blocking": ("plumbline_blocking", "Blocking"),
+    "holds": ("plumbline_holds", "Holds"),
+}
 SOCKET = "{}.{}.probes"  # the name and the id of the process
 
 _new_socket = socket.socket
