@@ -60,6 +60,7 @@ def test_a_rate_has_three_significant_digits() -> None:
         ("mean_ms", 0.05, 0.0614, "mean 0.0614 ms > 0.05 ms"),
         ("max_ms", 1000.0, 1240.0, "max 1,240 ms > 1,000 ms"),
         ("rate_per_s", 500.0, 420.4, "rate 420/s < 500/s"),
+        ("max_loop_hold_ms", 5.0, 23.2, "loop hold 23.2 ms > 5 ms"),
     ],
 )
 def test_a_budget_shows_its_limit_as_set_and_a_figure_that_differs(

@@ -1,12 +1,14 @@
 from msgspec.structs import replace
 
 from plumbline.project import EXIT_INCONCLUSIVE
+from plumbline.reporting.content import remarks
 from plumbline.reporting.problems import find_problems
 from plumbline.results.schema import (
     BudgetResult,
     CallSite,
     CountChange,
     FunctionTime,
+    LoopHold,
     PlanChange,
     Reason,
     Results,
@@ -159,3 +161,30 @@ def test_what_an_accepted_count_or_a_kept_budget_says_is_no_cause() -> None:
     run = results(benchmark(KEY, count_changes=changes, budgets=broken))
 
     assert [one.kind for one in find_problems(run)[0].causes] == ["budget"]
+
+
+HELD = LoopHold(0.0232, "shop/pay.py", 41, "pay", "app")
+
+
+def test_a_loop_that_is_held_too_long_has_its_line() -> None:
+    limit = BudgetResult("max_loop_hold_ms", 5.0, 23.2, kept=False)
+
+    (problem,) = find_problems(judged(results(benchmark(KEY, "pass", budgets=[limit], loop_hold=HELD))))
+
+    (cause,) = problem.causes
+    assert cause.text == "budget loop hold 23.2 ms > 5 ms, shop/pay.py:41 in pay"
+    assert (cause.file, cause.line, cause.function, cause.process) == ("shop/pay.py", 41, "pay", "app")
+
+
+def test_a_loop_whose_hold_is_not_known_breaks_its_budget() -> None:
+    limit = BudgetResult("max_loop_hold_ms", 5.0, 0.0, kept=False, note="could not be measured: no answer")
+    unknown = LoopHold(0.0, unknown="no answer")
+
+    (problem,) = find_problems(judged(results(benchmark(KEY, "pass", budgets=[limit], loop_hold=unknown))))
+
+    assert [cause.text for cause in problem.causes] == ["budget loop hold could not be measured: no answer"]
+
+
+def test_a_loop_that_is_held_for_long_is_a_remark() -> None:
+    assert remarks(benchmark(KEY, "pass", loop_hold=HELD)) == ["loop held 23.2 ms, shop/pay.py:41 in pay (app)"]
+    assert remarks(benchmark(KEY, "pass", loop_hold=replace(HELD, duration_s=0.005))) == []
