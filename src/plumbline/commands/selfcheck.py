@@ -12,7 +12,7 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.project import EXIT_INVALID, EXIT_PASS
-from plumbline.selfcheck.findings import findings_of, report_lines
+from plumbline.selfcheck.findings import findings_of, findings_of_placebos, report_lines
 from plumbline.selfcheck.record import Recorder, Recording, left_out, places, write_recording
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
@@ -20,6 +20,9 @@ EXAMPLE = "plumbline selfcheck --minutes 30"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="duration of the measurement (default: 5)")
+    parser.add_argument(
+        "--placebos", action="store_true", help="change head's code without any effect, and measure what gates read"
+    )
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -39,10 +42,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
         sides = sides_of(settings, project.root, None)
         began_s = time.monotonic()
         with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", services) as runner:
-            Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording).record()
+            recorder = Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording)
+            if options.placebos:
+                recorder.record_placebos(sides.head.tree)
+            else:
+                recorder.record()
     except (NoBase, CopyFailed, ComparisonInvalid) as error:
         raise CommandError(str(error), EXIT_INVALID) from None
-    recording.findings = findings = findings_of(recording, {plan.key: plan.thresholds for plan in plans}, gate)
+    find = findings_of_placebos if options.placebos else findings_of
+    recording.findings = findings = find(recording, {plan.key: plan.thresholds for plan in plans}, gate)
     write_recording(path, recording)
     say("\n".join(["", *report_lines(findings, len(recording.pairs), gate), "", f"written: {project.shown(path)}"]))
     return EXIT_PASS

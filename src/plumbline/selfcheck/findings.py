@@ -9,15 +9,17 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, variance
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.judging.evidence import Judgement, Thresholds
+from plumbline.selfcheck.placebos import PLACEBOS
 from plumbline.selfcheck.record import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
 from plumbline.settings import GateSettings
 
-REPLAYS = 1000
+REPLAYS, PLACEBO_REPLAYS = 1000, 300
 GOOD_ESTIMATE = 0.015  # an estimate is good if it is this close to the deliberate slow-down; both are shares
 READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"  # part of keys in selfcheck.json
 LEAST_DRAWN = 6  # draw from at least this many pairs of each benchmark; use fewer blocks of each if necessary
@@ -34,6 +36,37 @@ def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate
         replayed=replayed_gates(recording, thresholds, gate.duet_budget_s, times=REPLAYS) if has_pairs else {},
         minimum_effect=supported_effect(recording, gate, times=REPLAYS // 4) if has_pairs else None,
     )
+
+
+def findings_of_placebos(recording: Recording, thresholds: Mapping[str, Thresholds], gate: GateSettings) -> Findings:
+    """Return the error rates of gates with a placebo, live and replayed, and the bias of each benchmark."""
+    found: dict[str, Share] = {}
+    for placebo, what in PLACEBOS.items():
+        live = [one.verdicts for one in recording.placebos if one.placebo == placebo and one.verdicts]
+        if not live:
+            continue
+        found[f"{what}, live, failed"] = Share(sum("regression" in one.values() for one in live), len(live))
+        replay = Replay(recording, random.Random(1), placebo)
+        gates = [replay.gate(thresholds, gate.duet_budget_s) for _ in range(PLACEBO_REPLAYS)]
+        failed = [one for one in gates if one and any(j.verdict == "regression" for j in one.judgements.values())]
+        found[f"{what}, replayed, failed"] = Share(len(failed), len(gates))
+    return Findings({}, {}, {}, {}, None, placebos=found, bias=bias_of(recording))
+
+
+def bias_of(recording: Recording) -> dict[str, float]:
+    """Return by key the standard deviation of what placebos read in a benchmark, without the noise of pairs."""
+    read: dict[str, dict[str, list[float]]] = {}
+    for pair in recording.pairs:
+        if pair.placebo:
+            for key, blocks in pair.block_differences.items():
+                read.setdefault(key, {}).setdefault(pair.placebo, []).append(difference(blocks))
+    found = {}
+    for key, by_placebo in read.items():
+        several = [changes for changes in by_placebo.values() if len(changes) > 1]
+        squares = [fmean(changes) ** 2 - variance(changes) / len(changes) for changes in several]
+        if squares and key not in CONTROLS:
+            found[key] = math.sqrt(max(fmean(squares), 0.0))
+    return found
 
 
 def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
@@ -100,6 +133,13 @@ def _close(changes: Sequence[float], size: float, of: int) -> Share:
 
 def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[str]:
     """Yield the lines of a self-check's report. `pairs`: the number of recorded pairs."""
+    if found.placebos:
+        yield "gates with a change that does nothing:"
+        yield from (f"  {name}: {share}" for name, share in found.placebos.items())
+        yield "what such changes read, as a standard deviation:"
+        largest = sorted(found.bias.items(), key=lambda item: -item[1])
+        yield from (f"  {key}: {bias * 100:.2f} %" for key, bias in largest)
+        return
     sections = {
         "live gates without a slow-down, every benchmark compared": found.gates,
         "live gates with one benchmark slowed down": found.slowed,
@@ -119,9 +159,10 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
 class Replay:
     """Replays gates with randomly drawn pairs of a recording."""
 
-    def __init__(self, recording: Recording, rng: random.Random) -> None:
+    def __init__(self, recording: Recording, rng: random.Random, placebo: str = "") -> None:
+        """`placebo`: draw only from the pairs in which head had this change."""
         self._recording = recording
-        self._recorded = without_slow_down(recording)
+        self._recorded = without_slow_down(recording, placebo)
         self._rng = rng
         # The most blocks that at least LEAST_DRAWN pairs have. Fewer pairs, drawn repeatedly, would seem to agree.
         self._most = {key: sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0] for key, pairs in self._recorded.items()}
@@ -169,10 +210,10 @@ class Replay:
                 return drawn[: 2 * blocks - 1]
 
 
-def without_slow_down(recording: Recording) -> dict[str, list[list[float]]]:
-    """Return by key the block differences of each recorded pair, minus the deliberate slow-downs."""
+def without_slow_down(recording: Recording, placebo: str = "") -> dict[str, list[list[float]]]:
+    """Return by key the block differences of each recorded pair with this placebo, minus the deliberate slow-downs."""
     found: dict[str, list[list[float]]] = {}
-    for pair in recording.pairs:
+    for pair in [one for one in recording.pairs if one.placebo == placebo]:
         for key, blocks in pair.block_differences.items():
             slow_down = math.log1p(pair.slow_down.get(key, 0.0))
             found.setdefault(key, []).append([block - slow_down for block in blocks])

@@ -1,6 +1,7 @@
 """Record how often the gate on this machine fails without a slow-down, and how often it detects one.
 
-Both sides are copies of the same tree. The recording has three parts: gates without a slow-down, gates in which one
+Both sides are copies of the same tree. In gates with a placebo, the code of head is changed without any effect. Another
+recording has three parts: gates without a slow-down, gates in which one
 benchmark is slower in head, and single pairs of a few benchmarks that are slower by SIZES. A slow-down is made in one
 of three places:
 
@@ -29,6 +30,7 @@ from plumbline.judging.distributions import binomial_interval
 from plumbline.judging.evidence import Thresholds
 from plumbline.results.files import write_whole
 from plumbline.results.schema import Results
+from plumbline.selfcheck.placebos import PLACEBOS, applied
 from plumbline.settings import Settings
 
 # Deliberate slow-downs of single pairs and of whole gates, as shares.
@@ -46,6 +48,8 @@ TOGETHER = 6
 SHARE_S = MEASURED_S / 2
 MOST_BLOCKS_RECORDED = 320
 SERVER_SAMPLE_S = 0.1
+
+NOT_CHANGED = {"vendor", ".venv", "venv", "node_modules", "site-packages"}  # folders without code of the project
 
 Slowed = Mapping[Where, Sequence[BenchmarkPlan]]  # benchmarks that can be slowed down, by place
 
@@ -74,6 +78,7 @@ class Recorded(Struct, frozen=True):
     block_differences: dict[str, list[float]]  # by key: log(head / base) of each two neighbouring blocks
     slow_down: dict[str, float] = {}  # deliberate slow-downs, as shares by key
     where: Where = "block"
+    placebo: str = ""  # the change of head that does nothing, if there was one
 
 
 class SlowedGate(Struct, frozen=True):
@@ -86,6 +91,13 @@ class SlowedGate(Struct, frozen=True):
     change: float | None = None  # the gate's estimate of the slow-down, as a share
 
 
+class PlaceboGate(Struct, frozen=True):
+    """A live gate in which head had a change that does nothing."""
+
+    placebo: str
+    verdicts: dict[str, str]  # by key; empty if the gate was invalid
+
+
 class Findings(Struct, frozen=True):
     """Error rates by their names in the report."""
 
@@ -94,6 +106,8 @@ class Findings(Struct, frozen=True):
     pairs: dict[str, Share]  # single pairs with a slow-down
     replayed: dict[str, Share]
     minimum_effect: float | None  # the smallest candidate that this machine supports
+    placebos: dict[str, Share] = {}  # gates with a change that does nothing
+    bias: dict[str, float] = {}  # by key: what such changes read, as a standard deviation of shares
 
 
 class Recording(Struct):
@@ -103,6 +117,7 @@ class Recording(Struct):
     pairs: list[Recorded] = []
     gates: list[dict[str, str]] = []  # verdicts by key of the live gates without a slow-down; empty if invalid
     slowed: list[SlowedGate] = []
+    placebos: list[PlaceboGate] = []
     time_factor: float = field(default=1.0, name="pace")  # of pairs without a slow-down: measured over expected time
     findings: Findings | None = None
 
@@ -162,6 +177,7 @@ class Recorder:
     path: Path
     say: Callable[[str], None]
     recording: Recording
+    placebo: str = ""  # the change of head, while it lasts
 
     def record(self) -> None:
         """Measure until `limit_s` is over. Raises ComparisonInvalid if `budget_s` is too short for a pair."""
@@ -216,6 +232,22 @@ class Recorder:
         sizes = ", ".join(f"{one:.0%}" for one in SIZES)
         self.say(f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {sizes}")
 
+    def record_placebos(self, head: Path) -> None:
+        """Measure gates in which the code in the folder `head` has a placebo change, until `limit_s` is over."""
+        plans, recording = self.slowed["block"], self.recording
+        files = [path for path in head.rglob("*.py") if NOT_CHANGED.isdisjoint(path.relative_to(head).parts)]
+        for placebo, what in itertools.cycle(PLACEBOS.items()):
+            if not self._is_time_left(1.0):
+                break
+            with applied(placebo, files) as changed:
+                self.placebo = placebo
+                verdicts = verdicts_of(self._gate(plans), plans)
+                self.placebo = ""
+            recording.placebos.append(PlaceboGate(placebo, verdicts))
+            write_recording(self.path, recording)
+            text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
+            self.say(f"  {what} in {changed} files: {text or 'invalid'}")
+
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
         began_s = time.monotonic()
         try:
@@ -229,7 +261,7 @@ class Recorder:
         slowed = [plan for plan in chosen if plan.slow_down]
         where: Where = slowed[0].slowed_in if slowed else "block"
         slow_down = {plan.key: plan.slow_down for plan in slowed}
-        self.recording.pairs.append(Recorded(pair.block_differences, slow_down, where))
+        self.recording.pairs.append(Recorded(pair.block_differences, slow_down, where, self.placebo))
         return pair
 
     def _is_time_left(self, share: float) -> bool:

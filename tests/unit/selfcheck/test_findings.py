@@ -9,6 +9,8 @@ from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.selfcheck.findings import (
     Replay,
+    bias_of,
+    findings_of_placebos,
     replayed_gates,
     shares,
     slowed_gates,
@@ -16,7 +18,7 @@ from plumbline.selfcheck.findings import (
     supported_effect,
     without_slow_down,
 )
-from plumbline.selfcheck.record import Recorded, Recording, Share, SlowedGate
+from plumbline.selfcheck.record import PlaceboGate, Recorded, Recording, Share, SlowedGate
 from plumbline.settings import GateSettings
 from tests.support.recordings import KEYS, LIMITS, recording
 
@@ -147,3 +149,34 @@ def test_a_noisy_machine_supports_larger_effects_only() -> None:
     assert quiet is not None
     assert quiet <= 0.05
     assert noisy is None or noisy >= 0.1
+
+
+def test_the_bias_of_placebos_is_what_the_noise_of_pairs_does_not_explain() -> None:
+    """One benchmark reads +2 % with one placebo and -2 % with another, in pairs whose spread is 1 %."""
+    rng, biased, other = random.Random(1), KEYS[0], KEYS[1]
+    pairs = [
+        Recorded({biased: [read + rng.gauss(0, 0.01)], other: [rng.gauss(0, 0.01)]}, placebo=placebo)
+        for placebo, read in (("edit", 0.02), ("imports", -0.02))
+        for _ in range(200)
+    ]
+    found = bias_of(Recording(sample_s={}, pairs=pairs))
+    assert found[biased] == pytest.approx(0.02, abs=0.002)
+    assert found[other] < 0.002
+    assert bias_of(Recording(sample_s={}, pairs=[Recorded({biased: [0.5]})])) == {}
+
+
+def test_gates_with_a_placebo_are_counted_and_replayed() -> None:
+    """A placebo that reads +10 % in one benchmark fails its gates, live and replayed. Another one does not."""
+    quiet = recording(0.005)
+    plain = [pair.block_differences for pair in quiet.pairs if not pair.slow_down]
+    strange = [Recorded({**one, KEYS[0]: [block + 0.1 for block in one[KEYS[0]]]}, placebo="imports") for one in plain]
+    alike = [Recorded(one, placebo="edit") for one in plain]
+    gates = [PlaceboGate("imports", {KEYS[0]: "regression"}), PlaceboGate("edit", {KEYS[0]: "pass"})]
+    whole = Recording(quiet.sample_s, [*quiet.pairs, *strange, *alike], placebos=gates)
+    found = findings_of_placebos(whole, LIMITS, GateSettings()).placebos
+    assert found == {
+        "a function that nobody calls, live, failed": Share(0, 1),
+        "a function that nobody calls, replayed, failed": Share(0, 300),
+        "imports of modules that nobody uses, live, failed": Share(1, 1),
+        "imports of modules that nobody uses, replayed, failed": Share(300, 300),
+    }

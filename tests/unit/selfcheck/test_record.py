@@ -1,14 +1,28 @@
 """Slow-downs by place and size, and the file of a self-check."""
 
 import itertools
+import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
-from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan
+from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
 from plumbline.results.schema import Benchmark, Environment, Results
-from plumbline.selfcheck.record import SIZES, Share, few_by_few, left_out, one_by_one, places, write_recording
+from plumbline.selfcheck.record import (
+    SIZES,
+    Recorder,
+    Recording,
+    Share,
+    few_by_few,
+    left_out,
+    one_by_one,
+    places,
+    write_recording,
+)
 from plumbline.settings import Settings
 from tests.support.recordings import KEYS, LIMITS, read_recording, recording
 
@@ -83,3 +97,41 @@ def test_a_recording_of_the_first_version_is_read(tmp_path: Path) -> None:
 def test_a_share_shows_its_interval_in_the_long_run() -> None:
     """No false alarm in 30 gates does not prove that there are none."""
     assert str(Share(0, 30)) == "0 of 30 (0.0%; 95 % interval 0.0% to 11.6%)"
+
+
+class Pairs:
+    """Stands in for a PairRunner. It notes the code of head during each pair, and reads no difference."""
+
+    def __init__(self, file: Path) -> None:
+        self.seen: list[str] = []
+        self._file = file
+
+    def run_pair(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        self.seen.append(self._file.read_text())
+        blocks = {plan.key: [0.001, -0.001] * plan.blocks for plan in chosen}
+        return Pair({**blocks, **{key: [math.log1p(share)] * 2 for key, share in CONTROLS.items()}})
+
+
+def test_gates_with_placebos_alternate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head has one change at a time, and its own code again at the end. Code of others stays as it is."""
+    code = "import os\n\n\nA = 1\n\n\ndef one():\n    return os.sep\n"
+    (tmp_path / "shop.py").write_text(code)
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor" / "other.py").write_text(code)
+    runner: Any = Pairs(tmp_path / "shop.py")
+    plans = [BenchmarkPlan(KEYS[0], 1e-4, LIMITS[KEYS[0]])]
+    found, lines = Recording({KEYS[0]: 1e-4}), list[str]()
+    recorder = Recorder(runner, {"block": plans}, 60.0, 0.0, 0.0, tmp_path / "out.json", lines.append, found)
+    left = iter([True] * 4)
+    monkeypatch.setattr(recorder, "_is_time_left", lambda _: next(left, False))
+
+    recorder.record_placebos(tmp_path)
+
+    assert [gate.placebo for gate in found.placebos] == ["edit", "imports", "order", "edit"]
+    assert all(gate.verdicts == {KEYS[0]: "pass"} for gate in found.placebos)
+    assert {pair.placebo for pair in found.pairs} == {"edit", "imports", "order"}
+    assert code not in runner.seen
+    assert (tmp_path / "shop.py").read_text() == (tmp_path / "vendor" / "other.py").read_text() == code
+    assert read_recording(tmp_path / "out.json") == found
+    assert lines[0] == "  a function that nobody calls in 1 files: 1 pass"
