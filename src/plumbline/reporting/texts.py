@@ -43,7 +43,7 @@ REASONS: dict[Kind, str] = {
     "nothing_measured": "nothing was measured",
     "benchmarks_invalid": "invalid: {listed}",
     "benchmarks_missing": "in the baseline, but not measured: {listed}",
-    "counts_grown": "more queries or messages than before: {listed}",
+    "counts_grown": "more queries, messages or blocking calls than before: {listed}",
     "slower_than_base": "slower than the base: {listed}",
     "slower_than_baseline": "slower than the baseline: {listed}",
     "budgets_broken": "budget broken: {listed}",
