@@ -24,6 +24,8 @@ from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import choose_again, choose_pairs, decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
+from plumbline.judging.sessions import MOST_RUNS
+from plumbline.results.files import earlier_runs
 from plumbline.results.schema import Results
 
 EXAMPLE = "plumbline ci -- -k checkout"
@@ -46,7 +48,8 @@ def run(project: Project, options: argparse.Namespace) -> int:
         baseline = find_baseline(project.baselines, record.environment)
         known = find_counts(project.baselines, record.environment)
         record = with_gone_files(project, record, baseline or known, arguments)
-        timings = check_baseline(record, baseline, project.settings.gate, project.settings.benchmarks)
+        gate, limits = project.settings.gate, project.settings.benchmarks
+        timings = check_baseline(record, baseline, gate, limits, history=_history(project))
         evidence = Evidence(
             comparison_required=is_proposed(project.root),
             baseline_file=project.shown(baseline_path(project.baselines, record.environment)),
@@ -61,6 +64,10 @@ def run(project: Project, options: argparse.Namespace) -> int:
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
     results = replace(results, duration_s=time.monotonic() - began_s)
     return report(project, results, html=profile == "full", keep=True)
+
+
+def _history(project: Project) -> list[Results]:
+    return earlier_runs(project.results, MOST_RUNS)
 
 
 def _is_alike(known: Results, record: Results) -> bool:
@@ -113,6 +120,6 @@ def confirm(project: Project, record: Results, evidence: Evidence) -> Confirmati
     timings = {}
     if evidence.timings:
         gate, limits = project.settings.gate, project.settings.benchmarks
-        found = check_baseline(record, evidence.baseline, gate, limits, fresh=fresh)
+        found = check_baseline(record, evidence.baseline, gate, limits, fresh=fresh, history=_history(project))
         timings = {key: found[key] for key in again.timings}
     return ConfirmationEvidence(fresh=fresh, timings=timings)

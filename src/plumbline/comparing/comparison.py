@@ -17,7 +17,7 @@ from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
-from plumbline.judging.evidence import ComparisonEvidence, Thresholds
+from plumbline.judging.evidence import LATER_MISSES, ComparisonEvidence, Thresholds
 from plumbline.results.schema import Benchmark, Counts
 from plumbline.settings import Settings
 
@@ -128,5 +128,8 @@ def sides_of(
 
 
 def plans_of(settings: Settings, benchmarks: Collection[Benchmark]) -> list[BenchmarkPlan]:
-    limits = {one.key: Thresholds.of(settings.gate, settings.benchmarks.get(one.key)) for one in benchmarks}
+    limits = {
+        one.key: Thresholds.of(settings.gate, settings.benchmarks.get(one.key)).with_shares(1, LATER_MISSES)
+        for one in benchmarks
+    }
     return [BenchmarkPlan(one.key, one.median * one.operations, limits[one.key]) for one in benchmarks]

@@ -8,16 +8,21 @@ with prior degrees of freedom equal to the benchmark's own).
 One process can only pass a benchmark. If a benchmark is slower than its spread explains, several fresh processes
 measure it again. Only these can fail it, because the first measurement was selected for being slow.
 
+Two sessions, such as two days, differ by more than the processes of one session. `judging.sessions` estimates by how
+much, and that is added to the error of each change.
+
 The speed of the machine is measured beside each benchmark. A slow-down does not fail a benchmark if the machine is
 slower than in the baseline by as much. A gain does not pass it if the machine is faster by as much.
 """
 
+import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.evidence import BaselineEvidence, Judgement, Thresholds
+from plumbline.judging.evidence import BASELINE_MISSES, LATER_MISSES, BaselineEvidence, Judgement, Thresholds
+from plumbline.judging.sessions import ASSUMED, Sessions, sessions_of
 from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
@@ -26,6 +31,7 @@ SPREAD_FLOOR = 0.005  # processes in a row can agree better than runs on differe
 PASSED = ("pass", "improvement")
 # Median over mean of the variance of five values: the median of chi-squared with 4 degrees of freedom, divided by 4.
 MEDIAN_TO_MEAN = 0.839
+MOST_DEGREES = 20
 
 
 def check_baseline(
@@ -35,24 +41,38 @@ def check_baseline(
     own: Mapping[str, BenchmarkSettings],
     *,
     fresh: Mapping[str, Sequence[Benchmark]] = {},
+    history: Sequence[Results] = (),
 ) -> dict[str, BaselineEvidence]:
     """Return the evidence about each benchmark of a record, by key.
 
     `own`: settings of single benchmarks, by key. `fresh`: results of the fresh processes that measured benchmarks
-    again, by key.
+    again, by key. `history`: earlier runs, of any machine and baseline.
     """
     entries = {entry.key: entry for entry in baseline.benchmarks} if baseline else {}
     variance = common_variance(baseline) if baseline else 0.0
     different = differences(baseline.environment, record.environment) if baseline else []
+    alike = [run for run in history if baseline and not differences(baseline.environment, run.environment)]
+    sessions = sessions_of(record, baseline, [] if different else alike, variance) if baseline else Sessions()
     found = {}
     for benchmark in record.benchmarks:
         old = entries.get(benchmark.key) or entries.get(benchmark.renamed_from)
         if old is None or not all([old.median, *old.process_medians]):
             found[benchmark.key] = BaselineEvidence("new")
             continue
-        thresholds = Thresholds.of(gate, own.get(benchmark.key)).with_shares(1 / len(record.benchmarks), 1)
         again = fresh.get(benchmark.key, [])
-        found[benchmark.key] = _check(benchmark, old, again, different, variance, thresholds, gate.confirm_processes)
+        thresholds = Thresholds.of(gate, own.get(benchmark.key)).with_shares(
+            1 / len(record.benchmarks), LATER_MISSES if again else BASELINE_MISSES
+        )
+        judge_these = functools.partial(
+            judge,
+            old.process_medians,
+            variance=variance,
+            thresholds=thresholds,
+            confirm_processes=gate.confirm_processes,
+            confirmed=bool(again),
+            sessions=sessions.between(benchmark.key, of_run=not again),
+        )
+        found[benchmark.key] = _check(benchmark, old, again, different, thresholds, judge_these)
     return found
 
 
@@ -61,9 +81,8 @@ def _check(
     old: Benchmark,
     fresh: Sequence[Benchmark],
     different: Sequence[str],
-    variance: float,
     thresholds: Thresholds,
-    confirm_processes: int,
+    judge_these: Callable[[Sequence[float]], Judgement],
 ) -> BaselineEvidence:
     # Report what the change is computed from: the geometric mean of the medians.
     medians = [one.median for one in fresh or [benchmark]]
@@ -86,11 +105,8 @@ def _check(
     before_s, now_s = old.machine_speed_s, [one.machine_speed_s for one in fresh or [benchmark]]
     # The slow-down of the machine itself; 1 if unknown.
     machine = statistics.fmean(now_s) / before_s if before_s and all(now_s) else 1.0
-    judgement, at_baseline_speed = (
-        judge(old.process_medians, level, variance, thresholds, confirm_processes, confirmed=bool(fresh))
-        for level in (medians, [median / machine for median in medians])
-    )
-    verdict, reason = _beside_machine(judgement, at_baseline_speed.verdict, machine, thresholds)
+    judgement, at_baseline_speed = map(judge_these, (medians, [median / machine for median in medians]))
+    verdict, reason = _beside_machine(judgement, at_baseline_speed.verdict, machine, thresholds.minimum_effect)
     return BaselineEvidence(
         verdict,
         [reason] if reason else [],
@@ -112,13 +128,14 @@ def judge(
     confirm_processes: int,
     *,
     confirmed: bool,
+    sessions: float = ASSUMED**2,
 ) -> Judgement:
     """Judge medians of fresh processes against the medians of the baseline, both in seconds.
 
     `variance` is the common variance of all benchmarks, of logarithms. `thresholds` has the false-positive rate of this
     benchmark alone. The minimum detectable effect is that of `confirm_processes` processes. `confirmed`: whether
-    `medians` come from these; otherwise the verdict cannot be `regression`. Raises ValueError for fewer than two
-    baseline medians or no medians.
+    `medians` come from these; otherwise the verdict cannot be `regression`. `sessions` is the variance of the
+    difference between two sessions, of logarithms. Raises ValueError for fewer than two baseline medians or no medians.
     """
     if len(baseline_medians) < 2 or not medians:
         raise ValueError("a comparison needs at least two medians of the baseline and one of this run")
@@ -130,11 +147,14 @@ def judge(
     degrees = own_degrees + prior_degrees
     # Do not shrink the variance of a benchmark that is noisier than most: it would fail too often.
     spread = max(math.sqrt(max((own + prior_degrees * variance) / degrees, own / own_degrees)), SPREAD_FLOOR)
-    error = spread * math.sqrt(1 / len(baseline_medians) + 1 / len(medians))
+    within = spread**2 * (1 / len(baseline_medians) + 1 / len(medians))
+    error = math.sqrt(within + sessions)
+    # Only a part of the variance is estimated from a few processes (Welch 1947, Biometrika 34:28).
+    degrees = min(round(degrees * (error**2 / within) ** 2), MOST_DEGREES)
     to_fail = student_quantile(1 - thresholds.false_alarms, degrees)
     to_pass = student_quantile(thresholds.power, degrees)
     tolerance = math.log1p(thresholds.tolerance)
-    confirming = spread * math.sqrt(1 / len(baseline_medians) + 1 / confirm_processes)
+    confirming = math.sqrt(spread**2 * (1 / len(baseline_medians) + 1 / confirm_processes) + sessions)
 
     verdict: Verdict = "inconclusive"
     if change + to_fail * error < -tolerance:
@@ -155,7 +175,7 @@ def judge(
 
 
 def _beside_machine(
-    judgement: Judgement, at_baseline_speed: Verdict, machine: float, thresholds: Thresholds
+    judgement: Judgement, at_baseline_speed: Verdict, machine: float, minimum_effect: float
 ) -> tuple[Verdict, Reason | None]:
     """Return the verdict and its reason, corrected for the speed of the machine.
 
@@ -163,7 +183,7 @@ def _beside_machine(
     """
     verdict = judgement.verdict
     if verdict in PASSED:
-        if machine >= 1 - thresholds.tolerance:
+        if machine >= 1:
             return verdict, None
         if at_baseline_speed in PASSED:
             return at_baseline_speed, None
@@ -172,7 +192,7 @@ def _beside_machine(
         if machine > 1 and at_baseline_speed != "regression":
             return "inconclusive", Reason("machine_slower", share=machine - 1)
         return verdict, Reason("slower_in_processes", number=judgement.pairs)
-    return verdict, Reason("not_ruled_out", share=thresholds.minimum_effect)
+    return verdict, Reason("not_ruled_out", share=minimum_effect)
 
 
 def common_variance(baseline: Results) -> float:

@@ -10,7 +10,7 @@ from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import compare_sides, explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
-from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary
+from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary, slower_by
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.results.schema import Benchmark, BudgetResult, Kind, LoopHold, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
@@ -175,10 +175,13 @@ def _with_comparison(
         return replace(benchmark, verdict="inconclusive", reasons=[Reason("no_time_left")])
     verdict = judgement.verdict
     reasons = [Reason("pairs_inconclusive" if verdict == "inconclusive" else "compared", number=judgement.pairs)]
+    base_s, head_s = comparison.samples_s.get(key, ([], []))
     if verdict == "pass" and slower:
         verdict = "drift"
         reasons.append(Reason("not_slower_than_base"))
-    base_s, head_s = comparison.samples_s.get(key, ([], []))
+        if share := slower_by(base_s, head_s, benchmark.minimum_effect or gate.minimum_effect):
+            verdict = "inconclusive"
+            reasons[-1] = Reason("samples_slower", share=share)
     return replace(
         benchmark,
         verdict=verdict,
@@ -349,13 +352,13 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: 
     """Return the benchmarks to compare in pairs, the slowest first.
 
     These are the benchmarks that the baseline check found inconclusive, and those whose counts have grown. For a
-    proposed change also benchmarks whose baseline entry it edits, those that are new or changed since the baseline, and
-    all benchmarks if there is no baseline. `every`: choose all benchmarks.
+    proposed change also benchmarks whose baseline entry it edits, those that are new, changed or faster since the
+    baseline (the base may be faster still), and all benchmarks if there is no baseline. `every`: choose all benchmarks.
     """
     if evidence.baseline is None:
         return [*record.benchmarks] if proposed else []
     timings = evidence.timings
-    wanted = {"inconclusive", "new", "changed"} if proposed else {"inconclusive"}
+    wanted = {"inconclusive", "new", "changed", "improvement"} if proposed else {"inconclusive"}
     undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict in wanted]
     undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
     also = {key for key, found in evidence.counts.items() if found.fails}

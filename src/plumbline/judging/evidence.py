@@ -19,6 +19,10 @@ from plumbline.results.schema import (
 )
 from plumbline.settings import BenchmarkSettings, GateSettings
 
+# Shares of the allowed misses: of the baseline check of one process, and of what judges the benchmarks that it leaves
+# open, which are pairs or fresh processes. A slow-down that both could miss is missed no more often than is allowed.
+BASELINE_MISSES, LATER_MISSES = 0.25, 0.75
+
 
 class Thresholds(Struct, frozen=True):
     """Thresholds of one benchmark, as shares: 0.05 is 5 % slower."""

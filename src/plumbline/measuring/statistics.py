@@ -92,6 +92,20 @@ def slope(values: Sequence[float]) -> float:
     return statistics.median((b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(values), 2))
 
 
+def slower_by(base_s: Sequence[float], head_s: Sequence[float], effect: float) -> float:
+    """Return by how much head's samples have a slower median or mean than base's, as a share.
+
+    0 if neither is slower by more than `effect`. A mean also has to be slower beyond its three standard errors.
+    """
+    if min(len(base_s), len(head_s)) < MIN_IN_PART or not all([*base_s, *head_s]):
+        return 0.0
+    median = statistics.median(head_s) / statistics.median(base_s) - 1
+    mean = statistics.fmean(head_s) / statistics.fmean(base_s) - 1
+    parts = (statistics.stdev(one) ** 2 / statistics.fmean(one) ** 2 / len(one) for one in (base_s, head_s))
+    error = (1 + mean) * math.sqrt(sum(parts))
+    return max((one for one, least in ((median, effect), (mean, effect + 3 * error)) if one > least), default=0.0)
+
+
 def log_spread(medians_s: Sequence[float]) -> float:
     """Return the standard deviation of the logarithms of medians: 0.01 is about 1 %. 0 for fewer than two medians."""
     return statistics.stdev(math.log(median) for median in medians_s) if len(medians_s) > 1 else 0.0

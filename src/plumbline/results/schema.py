@@ -48,6 +48,7 @@ Kind = Literal[
     "baseline_edited",  # subjects: the benchmark
     "packages_unjudged",  # subjects: the packages, or lock files
     "not_slower_than_base",
+    "samples_slower",  # share
     # Of a benchmark, from its counts and accepted regressions
     "count_grown",  # counts
     "accepted",  # detail: the reason that was given

@@ -110,6 +110,18 @@ def test_what_is_slower_than_the_baseline_but_not_than_the_base_has_drifted() ->
     assert judged(replace(SLOWER, change_low=0.02), comparison=pairs("pass")).verdict == "pass"
 
 
+def test_nothing_has_drifted_that_the_samples_of_the_pairs_contradict() -> None:
+    """The fastest quarter of the calls is as fast as before, and most of them are not."""
+    base, head = [1e-3] * 10, [1e-3] * 4 + [1.5e-3] * 6
+
+    one = judged(SLOWER, comparison=pairs("pass", samples_s={KEY: (base, head)}))
+
+    assert one.verdict == "inconclusive"
+    assert one.reasons == [Reason("compared", number=4), Reason("samples_slower", share=pytest.approx(0.5))]  # type: ignore[arg-type]
+    assert judged(SLOWER, comparison=pairs("pass", samples_s={KEY: (base, base)})).verdict == "drift"
+    assert judged(PASSED, comparison=pairs("pass", samples_s={KEY: (base, head)})).verdict == "pass"
+
+
 def test_a_benchmark_has_drifted_by_its_own_tolerance() -> None:
     """A slow-down of 10 % is drift by the gate's tolerance, but not by the benchmark's own 20 %."""
     evidence = Evidence(timings={KEY: SLOWER}, comparison=pairs("pass"))

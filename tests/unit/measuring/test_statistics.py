@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from plumbline.measuring.statistics import log_spread, percentile, slope, summarize, unsteadiness
+from plumbline.measuring.statistics import log_spread, percentile, slope, slower_by, summarize, unsteadiness
 
 
 def test_a_summary_holds_the_figures_of_its_samples() -> None:
@@ -109,3 +109,20 @@ def test_unsteadiness_of_a_few_samples_is_0() -> None:
     """34 samples are fewer than five parts of seven. Samples of 0 have no ratio."""
     assert unsteadiness([1.0] * 17 + [9.0] * 17) == 0.0
     assert unsteadiness([0.0] * 35) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("head", "share"),
+    [
+        ([1.0, 1.1] * 10, 0.0),
+        ([1.04, 1.14] * 10, 0.0),
+        ([1.0] * 8 + [1.5] * 12, 1.5 / 1.05 - 1),  # the median
+        ([1.0, 1.1] * 9 + [1.0, 9.0], 0.0),  # one call alone
+        ([1.0, 1.1] * 60 + [1.0, 2.0] * 40, 1.23 / 1.05 - 1),  # the mean
+        ([2.0] * 6, 0.0),  # too few
+        ([0.0] * 20, 0.0),
+    ],
+)
+def test_samples_are_slower_by_their_median_or_their_mean(head: list[float], share: float) -> None:
+    """By more than 5 %, and a mean beyond its error."""
+    assert slower_by([1.0, 1.1] * 10, head, 0.05) == pytest.approx(share)

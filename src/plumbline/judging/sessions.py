@@ -1,0 +1,87 @@
+"""The difference between two sessions on one machine, such as two days, as a variance of logarithms of medians.
+
+The processes of a baseline run one after another, so their spread does not contain what changes from session to
+session: the speed of a shared machine, its temperature, the layout of memory.
+
+Two kinds of evidence show it: the changes of this run's other benchmarks from the baseline, and the medians of the same
+benchmark in earlier runs. Their typical size is a median, which a few real changes hardly move. If most of the others
+are faster than the baseline, for whatever reason, this size is large, and the baseline check leaves the benchmark open.
+Before there is much evidence, an assumed difference counts as much as a few values of it.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from plumbline.results.schema import Benchmark, Results
+
+# Assumed standard deviation of the difference between two sessions, and its weight, in benchmarks or runs.
+ASSUMED, ASSUMED_WEIGHT = 0.02, 5
+# Sessions never differ by more than this standard deviation: larger changes of most benchmarks are changes of the code.
+MOST = 0.1
+# The newest runs that count.
+MOST_RUNS = 20
+# Fewer other benchmarks count for nothing, as one real change would be typical of them. So many earlier runs are
+# believed without regard to what else is known.
+LEAST = 5
+NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
+# Verdicts of an earlier run that say that a benchmark can't be compared with its baseline.
+_NOT_COMPARED = {"new", "changed", "invalid", "missing", "removed"}
+
+
+class Sessions(Struct, frozen=True):
+    """What this run and earlier ones show of the difference between sessions."""
+
+    changes: Mapping[str, float] = {}  # of each benchmark of this run from the baseline, as logarithms
+    earlier: Mapping[str, Sequence[float]] = {}  # the same in earlier runs
+    variance: float = 0.0  # between the processes of one session
+    processes: float = 5.0  # of the baseline
+
+    def between(self, key: str, *, of_run: bool = True) -> float:
+        """Return the variance of the difference between two sessions for one benchmark.
+
+        `of_run`: whether the other benchmarks of this run count. They must not excuse a benchmark that could fail:
+        all of them may be slower.
+        """
+        others = [change for other, change in self.changes.items() if other != key]
+        others = others if of_run and len(others) >= LEAST else []
+        earlier = self.earlier.get(key, [])
+        shown = max(_typical(others) - self.variance * (1 + 1 / self.processes), 0.0)
+        center = statistics.median(earlier) if earlier else 0.0
+        # Two sessions differ by twice the variance of one.
+        known = 2 * max(_typical(change - center for change in earlier) - self.variance, 0.0)
+        weights = ASSUMED_WEIGHT + len(others) + len(earlier)
+        shrunk = (ASSUMED_WEIGHT * ASSUMED**2 + len(others) * shown + len(earlier) * known) / weights
+        return min(max(shrunk, known) if len(earlier) >= LEAST else shrunk, MOST**2)
+
+
+def _typical(values: Iterable[float]) -> float:
+    """Return the variance around 0 of values, by their median size; 0 if there are none."""
+    sizes = [abs(value) for value in values]
+    return (statistics.median(sizes) / NORMAL_QUARTILE) ** 2 if sizes else 0.0
+
+
+def sessions_of(record: Results, baseline: Results, history: Sequence[Results], variance: float) -> Sessions:
+    """Return what a run and earlier runs of the same machine show.
+
+    `variance`: between the processes of one session. Earlier runs with another baseline do not count.
+    """
+    entries = {entry.key: entry for entry in baseline.benchmarks if all(entry.process_medians)}
+
+    def change(one: Benchmark) -> float:
+        return math.log(one.median) - statistics.fmean(map(math.log, entries[one.key].process_medians))
+
+    measured = [one for one in record.benchmarks if one.key in entries and one.median]
+    earlier: dict[str, list[float]] = {}
+    for run in history:
+        for one in run.benchmarks if run.baseline_created == baseline.created else []:
+            if one.key in entries and one.median and one.verdict not in _NOT_COMPARED:
+                earlier.setdefault(one.key, []).append(change(one))
+    return Sessions(
+        {one.key: change(one) for one in measured if one.source_hash == entries[one.key].source_hash},
+        earlier,
+        variance,
+        statistics.fmean(len(entry.process_medians) for entry in entries.values()) if entries else 1,
+    )
