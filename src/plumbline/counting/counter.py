@@ -11,7 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from plumbline.counting.call_sites import BlockingCalls, CallSites
-from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
+from plumbline.counting.families import BUFFERS, CPU, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
 from plumbline.counting.holds import ROUNDS, LoopHolds
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
@@ -83,7 +83,7 @@ class Counter:
         for what, service in ("Redis commands", redis), ("SQL statements, rows and buffers read", postgres):
             if service and not service.can_be_counted():
                 self._note(f"{what} can't be counted: this run did not start the server")
-        self._redis = RedisCommands(redis) if redis and redis.can_be_counted() else None
+        self._redis = RedisCommands(redis, self._note) if redis and redis.can_be_counted() else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.can_be_counted() else None
         self._probes = self._probing(BESIDE)
         # Sources that others would disturb, with the number of their rounds.
@@ -168,7 +168,7 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
     for source, rounds in ended:
         for name in sorted({name for numbers in rounds for name in numbers}):
             values = [numbers.get(name, 0) / operations for numbers in rounds]
-            if all(values) and same_count(name, values):
+            if all(values) and name != CPU and same_count(name, values):
                 counts.same[name] = max(values)
             elif any(values):
                 counts.varying[name] = values

@@ -5,7 +5,9 @@ from typing import Protocol
 
 # The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
-BUFFERS = "postgres.buffers"
+BUFFERS, KEYS, STORED = "postgres.buffers", "redis.keys", "redis.bytes_stored"
+KEYS_READ, CHANGES = "redis.keys_read", "redis.changes"  # both of KEYS
+CPU = "redis.cpu_us"  # of no family: it is not exact, and only shown
 BLOCKING = "blocking"  # calls that block an event loop, by function
 # Bytes may grow by 1 %, and by 16 per message, command or statement: ids, dates and numbers get longer over time.
 BYTES_SHARE, BYTES = 0.01, 16
@@ -18,7 +20,9 @@ def family(name: str) -> str:
     kind = kind_of(name)
     if kind == "postgres.parse":
         return STATEMENTS
-    return kind if kind in (COMMANDS, STATEMENTS, ROWS, BUFFERS, BLOCKING) else SOCKETS
+    if kind in (KEYS_READ, CHANGES):
+        return KEYS
+    return kind if kind in (COMMANDS, STATEMENTS, ROWS, BUFFERS, STORED, CPU, BLOCKING) else SOCKETS
 
 
 def more(name: str, old: float, new: float, requests: float = 1) -> bool:

@@ -1,4 +1,4 @@
-"""Counts taken from the run's servers: Redis commands by name, SQL statements by text, rows and buffers read."""
+"""Counts taken from the run's servers: Redis commands and what they do, SQL statements and what they read."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,23 @@ import socket
 import struct
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, STATEMENTS, CannotCount, Numbers
+from plumbline.counting.families import (
+    BUFFERS,
+    CHANGES,
+    COMMANDS,
+    CPU,
+    KEYS,
+    KEYS_READ,
+    ROWS,
+    STATEMENTS,
+    STORED,
+    CannotCount,
+    Numbers,
+)
 from plumbline.counting.plans import Read, read_between, read_by
 from plumbline.counting.statements import (
     Executed,
@@ -54,50 +66,131 @@ OWN_FUNCTIONS = """
     WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 """
 
+# Sections of INFO, so that the time between is that of the round and the commands of the others are left out.
+AT_ENTER = ["stats", "persistence", "commandstats", "cpu"]
+AT_LEAVE = AT_ENTER[::-1]
+INFO_FIGURES = {
+    "keyspace_hits": (KEYS_READ, 1.0),
+    "keyspace_misses": (KEYS_READ, 1.0),
+    "rdb_changes_since_last_save": (CHANGES, 1.0),
+    "used_cpu_user": (CPU, 1e6),
+    "used_cpu_sys": (CPU, 1e6),
+}
+OWN_CPU_TRIES = 5
+MOST_KEYS = 10_000
+# With MEMORY USAGE of each key, and each of its elements. -1 if there are too many keys.
+BYTES_OF_KEYS = """
+    if redis.call('DBSIZE') > tonumber(ARGV[1]) then return -1 end
+    local cursor, bytes, seen = '0', 0, {}
+    repeat
+        local found = redis.call('SCAN', cursor, 'COUNT', 1000)
+        cursor = found[1]
+        for _, key in ipairs(found[2]) do
+            if not seen[key] then bytes = bytes + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0) end
+            seen[key] = true
+        end
+    until cursor == '0'
+    return bytes
+"""
+
 T = TypeVar("T")
 
 
 class RedisCommands:
-    """Counts the commands of a Redis server by INFO commandstats, including rejected ones and those of scripts."""
+    """Counts the commands of a Redis server by INFO, including rejected ones and those of scripts, and what they do.
 
-    def __init__(self, service: Service) -> None:
-        self.families = [COMMANDS]
+    Keys read are those that a command has looked up, whether they exist or not. Changes are as Redis counts them: of
+    keys, fields and elements. Bytes stored are by how much all keys have grown. The processor time is not exact.
+    """
+
+    def __init__(self, service: Service, note: Callable[[str], None]) -> None:
+        self.families = [COMMANDS, KEYS, STORED]
         self._service = service
+        self._note = note
         self._client: redis.Redis | None = None
-        self._before: Tally[str] = Tally()
+        self._before: Numbers = {}
+        self._stored = -1.0, 0.0  # the number of changes when all keys were measured last, and their bytes
+        self._own_cpu_us = 0.0  # of `enter` and `leave` themselves
         self._rounds: list[Numbers] = []
 
     def begin(self) -> None:
+        self.families = [COMMANDS, KEYS, STORED]
         address = self._service.address
         if self._client is None or self._client.get_connection_kwargs()["port"] != address.port:
             self._client = redis_client(address.url, REDIS_LIMIT_S, client_name=KEPT_CONNECTION_NAME)
-            self._calls()  # connects
+            self._client.set_response_callback("INFO", bytes)
+            self._stored = -1.0, 0.0
+            empty = []
+            for _ in range(OWN_CPU_TRIES):
+                before = self._figures(AT_ENTER)
+                empty.append(self._figures(AT_LEAVE)[CPU] - before[CPU])
+            self._own_cpu_us = min(empty)
         self._rounds = []
 
     def enter(self) -> None:
-        self._before = self._calls()
+        self._measure_stored(self._figures(["persistence"])[CHANGES])
+        self._before = self._figures(AT_ENTER)
 
     def leave(self) -> None:
-        after = self._calls()
-        after.subtract(self._before)
-        after["INFO"] -= 1  # that of `enter`
-        self._rounds.append({f"redis.command {name}": calls for name, calls in after.items() if calls})
+        after, stored = self._figures(AT_LEAVE), self._stored[1]
+        self._measure_stored(after[CHANGES])
+        numbers = {name: total - self._before.get(name, 0) for name, total in after.items()}
+        numbers["redis.command INFO"] -= 3  # since the first was answered that counts commands
+        numbers[CPU] -= self._own_cpu_us
+        if STORED in self.families:
+            numbers[STORED] = self._stored[1] - stored
+        self._rounds.append({name: number for name, number in numbers.items() if number > 0})
 
     def end(self) -> list[Numbers]:
-        return self._rounds
+        left_out = {STORED} - {*self.families}
+        return [{name: n for name, n in one.items() if name not in left_out} for one in self._rounds]
 
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
 
-    def _calls(self) -> "Tally[str]":
+    def _figures(self, sections: Sequence[str]) -> Numbers:
+        """Return the totals of these sections of INFO."""
+        numbers: Numbers = {}
+        for answer in self._ask(sections):
+            for line in answer.decode().splitlines():
+                name, _, value = line.partition(":")
+                if name.startswith("cmdstat_"):
+                    calls = dict(one.split("=") for one in value.split(","))
+                    command = name.removeprefix("cmdstat_").replace("|", " ").upper()
+                    numbers[f"redis.command {command}"] = int(calls["calls"]) + int(calls.get("rejected_calls", 0))
+                elif name in INFO_FIGURES:
+                    total, factor = INFO_FIGURES[name]
+                    numbers[total] = numbers.get(total, 0.0) + float(value) * factor
+        return numbers
+
+    def _ask(self, sections: Sequence[str]) -> list[bytes]:
         assert self._client is not None
         try:
-            found: dict[str, dict[str, int]] = self._client.info("commandstats")
+            with self._client.pipeline(transaction=False) as pipeline:
+                for section in sections:
+                    pipeline.info(section)
+                return pipeline.execute()
         except client_errors("redis") as error:
             raise CannotCount(f"some Redis commands weren't counted: {error}") from None
-        names = {name: name.removeprefix("cmdstat_").replace("|", " ").upper() for name in found}
-        return Tally({names[name]: one["calls"] + one.get("rejected_calls", 0) for name, one in found.items()})
+
+    def _measure_stored(self, changes: float) -> None:
+        """Measure all keys, unless nothing has changed since they were measured last."""
+        if self._stored[0] == changes or STORED not in self.families:
+            return
+        assert self._client is not None
+        try:
+            stored = self._client.eval(BYTES_OF_KEYS, 0, MOST_KEYS)
+        except client_errors("redis") as error:
+            self._leave_out_stored(str(error))
+        else:
+            if stored < 0:
+                self._leave_out_stored(f"there are more than {MOST_KEYS:,} keys")
+            self._stored = (changes, float(stored)) if stored >= 0 else (-1.0, 0.0)
+
+    def _leave_out_stored(self, why: str) -> None:
+        self.families.remove(STORED)
+        self._note(f"the bytes that Redis stores can't be counted: {why}")
 
 
 class PostgresStatements:

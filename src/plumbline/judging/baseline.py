@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from plumbline.counting.families import BUFFERS, family, same_count
+from plumbline.counting.families import BUFFERS, CPU, family, same_count
 from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
@@ -162,7 +162,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
 def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
     counts: dict[str, float] = {}
     varying: dict[str, list[float]] = {}
-    for name in sorted({name for benchmark in found for name in benchmark.counts.keys() | benchmark.counts_varying}):
+    for name in sorted({name for one in found for name in one.counts.keys() | one.counts_varying} - {CPU}):
         values = [value for one in found for value in one.counts_varying.get(name, [one.counts.get(name, 0.0)])]
         if all(name in one.counts for one in found) and same_count(name, values):
             counts[name] = max(values)

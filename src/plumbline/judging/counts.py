@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, STATEMENTS, family, kind_of, more
+from plumbline.counting.families import BUFFERS, CHANGES, COMMANDS, KEYS_READ, ROWS, STATEMENTS, family, kind_of, more
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
 from plumbline.results.schema import Benchmark, CallSite, CountChange, CountGrowth, Counts, PlanChange, Results
 
@@ -159,8 +159,9 @@ def _common_site(changes: Collection[CountChange]) -> CallSite | None:
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Leave out changes of a service's bytes and buffers if its messages, commands, statements or rows have changed."""
-    sizes = [change for change in changes if ".bytes_" in kind_of(change.name) or change.name == BUFFERS]
+    """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too."""
+    lesser = (BUFFERS, KEYS_READ, CHANGES)
+    sizes = [change for change in changes if ".bytes_" in kind_of(change.name) or change.name in lesser]
     services = {change.name.partition(".")[0] for change in changes if change not in sizes}
     return [one for one in changes if one not in sizes or one.name.partition(".")[0] not in services]
 

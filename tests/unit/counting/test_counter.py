@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import json
 import textwrap
 import uuid
@@ -16,8 +17,20 @@ import redis
 from redis.asyncio import Redis
 
 from plumbline.counting import counter as module
+from plumbline.counting import servers
 from plumbline.counting.counter import Counter, Round
-from plumbline.counting.families import BLOCKING, BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS, CannotCount
+from plumbline.counting.families import (
+    BLOCKING,
+    BUFFERS,
+    COMMANDS,
+    CPU,
+    KEYS,
+    ROWS,
+    SOCKETS,
+    STATEMENTS,
+    STORED,
+    CannotCount,
+)
 from plumbline.counting.holds import ROUNDS
 from plumbline.counting.servers import RedisCommands
 from plumbline.judging.counts import compare_counts, compare_plans
@@ -214,6 +227,58 @@ async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redi
     assert name == "redis.messages"
     assert then <= 2
     assert now == 50
+
+
+async def test_a_command_that_reads_more_keys(count: Count, client: Redis) -> None:
+    """It is the same number of commands and messages."""
+    before = await count(lambda: client.mget([f"key:{number}" for number in range(20)]))
+    after = await count(lambda: client.mget([f"k:{number}" for number in range(25)]))
+
+    assert held(before, after) == {"redis.keys_read": (20, 25)}
+
+
+async def test_a_command_that_changes_more(count: Count, client: Redis) -> None:
+    """A field more in each hash. A key that is set anew takes no more memory than before."""
+    before = await count(lambda: client.hset("hash", mapping={"a": "x" * 10}))
+    after = await count(lambda: client.hset("hash", mapping={"a": "x", "b": "y"}))
+
+    assert held(before, after)["redis.changes"] == (1, 2)
+    assert STORED not in before.same.keys() | after.same.keys()
+
+
+async def test_keys_that_stay_behind(count: Count, client: Redis) -> None:
+    """The same SET, of a new key each time: the data set grows by the key and its value."""
+    numbers = itertools.count(10_000)
+    before = await count(lambda: client.set("key:10000", "x" * 100, ex=60))
+    after = await count(lambda: client.set(f"key:{next(numbers)}", "x" * 100, ex=60))
+
+    grown = held(before, after)
+    assert list(grown) == [STORED]
+    assert 100 < grown[STORED][1] < 300
+
+
+async def test_the_processor_time_of_redis_is_shown_and_never_judged(count: Count, client: Redis) -> None:
+    """It is not the same twice."""
+    keys = [f"key:{number}" for number in range(1_000)]
+    before = await count(client.ping)
+    after = await count(lambda: client.mget(keys))
+
+    assert CPU not in before.same.keys() | after.same.keys() | held(before, after).keys()
+    assert min(after.varying[CPU]) > 0
+
+
+async def test_too_many_keys_are_not_measured(
+    counter: Counter, count: Count, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note says so, and the other counts remain."""
+    await client.mset({"key:1": "1", "key:2": "2"})
+    monkeypatch.setattr(servers, "MOST_KEYS", 1)
+
+    found = await count(lambda: client.set("key:1", "1"))
+
+    assert found.same["redis.changes"] == 1
+    assert STORED not in {*found.same, *found.families}
+    assert counter.notes == ["the bytes that Redis stores can't be counted: there are more than 1 keys"]
 
 
 async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connection) -> None:
@@ -514,7 +579,7 @@ async def test_ids_and_timestamps_never_count_as_growth(
     for before in found:
         for after in found:
             assert held(before, after) == {}
-        assert before.varying == {}
+        assert before.varying.keys() <= {CPU}
         assert before.same["postgres.statement SELECT n FROM line WHERE id = ? AND ? <> ?"] == 1
 
 
@@ -586,7 +651,7 @@ async def test_a_server_that_gets_nothing_counts_zero(count: Count, client: Redi
 
     found = await count(work)
 
-    assert sorted(found.families) == sorted([SOCKETS, COMMANDS, STATEMENTS, ROWS, BUFFERS, BLOCKING])
+    assert sorted(found.families) == sorted([SOCKETS, COMMANDS, KEYS, STORED, STATEMENTS, ROWS, BUFFERS, BLOCKING])
     assert rounds == 1 + module.PASSES + 1 + ROUNDS
 
 
@@ -650,7 +715,7 @@ async def test_a_dead_server_costs_only_its_own_counts(counting: Services, clien
     """The benchmark continues, and a note without passwords says what was not counted."""
     assert counting.redis is not None
     counter = Counter(counting)
-    counter._redis = RedisCommands(counting.redis)
+    counter._redis = RedisCommands(counting.redis, counter._note)
     rounds = Pass(counter)
     real = counting.redis.address
     counting.redis.address = type(real)("redis", real.host, 1, password=real.password)
