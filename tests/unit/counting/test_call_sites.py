@@ -293,8 +293,9 @@ def test_redis(counter: Counter, redis_url: str) -> None:
             "CONFIG GET": at("config", "with_redis"),
             "OBJECT ENCODING": at("object", "with_redis"),
         }
-        found = statements(count_sync(counter, lambda: clients.with_redis_pipeline(client)))
-        assert found == {
+        counts = count_sync(counter, lambda: clients.with_redis_pipeline(client))
+        assert counts.sites["redis.messages"] == at("sent", "with_redis_pipeline")
+        assert statements(counts) == {
             "SET": at("queued", "with_redis_pipeline", 3),
             **dict.fromkeys(["MULTI", "EXEC"], at("sent", "with_redis_pipeline")),
         }

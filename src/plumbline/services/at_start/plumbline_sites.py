@@ -11,7 +11,7 @@ from typing import Any
 
 from plumbline_callers import Callers, Replaced, Site  # type: ignore[import-not-found]
 
-STATEMENT, PARSE, COMMAND = "postgres.statement", "postgres.parse", "redis.command"
+STATEMENT, PARSE, COMMAND, MESSAGES = "postgres.statement", "postgres.parse", "redis.command", "redis.messages"
 CONNECTIONS = {"postgres": "postgres.connections", "redis": "redis.connections"}
 # Redis commands whose subcommands are counted by name.
 WITH_SUBCOMMANDS = {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "LATENCY", "MEMORY", "MODULE"}
@@ -37,11 +37,12 @@ def _many(args: Sequence[Any]) -> list[Sent]:
 
 
 def _command(args: Sequence[Any]) -> list[Sent]:
-    return [(COMMAND, args[1:], 1)]
+    return [(COMMAND, args[1:], 1), (MESSAGES, "", 1)]
 
 
 def _commands(args: Sequence[Any]) -> list[Sent]:
-    return [(COMMAND, command, 1) for command in args[1]] if isinstance(args[1], list) else []
+    commands = args[1] if isinstance(args[1], list) else []  # an iterator can be read only once
+    return [*((COMMAND, command, 1) for command in commands), (MESSAGES, "", 1)]
 
 
 def _connecting(server: str) -> Sends:
