@@ -40,7 +40,7 @@ _MOST_LISTED = 5  # names in a reason; the others are counted
 _MOST_COUNTS = 1  # the same of counts, which are longer
 _MOST_NAMES = 3  # the same of the benchmarks that a count changed in
 _LONG_HOLD_S = 0.01  # of an event loop: a request that waits for it is noticeably late
-_UNGATED = ("fewer than before", "more than before, but not judged")
+_UNGATED = ("fewer than before, which is better", "more than before, but not judged")
 
 
 def verdict(benchmark: Benchmark) -> str:

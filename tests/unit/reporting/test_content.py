@@ -155,7 +155,8 @@ def test_a_change_of_counts_that_fails_nothing_is_a_note() -> None:
     messages = [CountChange("redis.messages", 6, 4)]
     several = [benchmark(f"a.py::test_{name}", count_changes=messages) for name in "vwxyz"]
     assert content.notes(results(*several, benchmark("a.py::test_a", count_changes=changes))) == [
-        "fewer than before: redis messages 6 → 4 in v, w, x and 2 more; SELECT a: 2 → 1, SELECT b: 3 → 1 in a",
+        "fewer than before, which is better: redis messages 6 → 4 in v, w, x and 2 more;"
+        " SELECT a: 2 → 1, SELECT b: 3 → 1 in a",
         "more than before, but not judged: SELECT c: 1 → 2 in a",
     ]
 
