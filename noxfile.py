@@ -123,7 +123,7 @@ def lowest(session: nox.Session) -> None:
     session.install("--resolution=lowest-direct", *PLUMBLINE, *LOWEST)
     session.install("jsonschema", "nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
     session.install("granian", "gunicorn", "hypercorn", "psycopg[binary]")  # what applications of these tests use
-    session.install("django", "fastapi", "jinja2", "sqlalchemy[asyncio]", "uvloop")
+    session.install("django", "fastapi", "jinja2", "psycopg2-binary", "sqlalchemy[asyncio]", "uvloop")
     paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
     session.run("pytest", "-n", "3", "--dist", "loadfile", "--reruns", "2", "-rR", *paths, env=COMPILED)
     session.run("python", "-m", "plumbline", "ci", "--", "-k", "select_1 or test_publish_latency or test_list")

@@ -234,9 +234,10 @@ def lines_of(counts: dict[str, list[CallSite]], *words: str) -> list[CallSite]:
     return sites
 
 
-def test_sqlalchemy(counter: Counter, postgres_url: str) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_sqlalchemy(counter: Counter, postgres_url: str, driver: str) -> None:
     """A lazy load has the line that reads the attribute."""
-    engine = sqlalchemy.create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = sqlalchemy.create_engine(postgres_url.replace("postgresql://", f"postgresql+{driver}://"))
 
     def work() -> None:
         with Session(engine) as session:
@@ -350,11 +351,12 @@ async def test_an_application(counter: Counter, served: Services) -> None:
         assert found["SELECT n FROM line WHERE n = $1"] == at("thread", "lines", 3, file="app.py", process="app")
 
 
-def test_django_in_two_processes(served: Services, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_django_in_two_processes(served: Services, tmp_path: Path, driver: str) -> None:
     """gunicorn forks its workers: each answers about itself. Django's asynchronous queries run in threads."""
     assert served.redis is not None
     assert served.postgres is not None
-    (tmp_path / "settings.toml").write_text(ENV + DJANGO)
+    (tmp_path / "settings.toml").write_text(f'{ENV}SHOP_DRIVER = "{driver}"\n{DJANGO}')
     shared = {"redis": served.redis.address, "postgres": served.postgres.address}
     services = Services(load_settings(tmp_path / "settings.toml", {}), ROOT, environ={}, shared=shared)
     processes = set[str]()

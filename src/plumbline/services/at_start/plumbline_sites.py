@@ -75,6 +75,12 @@ FUNCTIONS: dict[tuple[str, str], Mapping[str, Sends]] = {
     },
 }
 PIPELINES = ("redis.client", "redis.asyncio.client")
+# Functions that call psycopg2, whose own cannot be wrapped.
+ABOVE_PSYCOPG2 = (
+    ("django.db.backends.utils", "CursorWrapper", "_execute"),
+    ("sqlalchemy.engine.default", "DefaultDialect", "do_execute"),
+    ("sqlalchemy.engine.default", "DefaultDialect", "do_execute_no_params"),
+)
 
 
 class Sites:
@@ -115,6 +121,8 @@ class Sites:
         for module in PIPELINES:
             owner = _owner(module, "Pipeline", "pipeline_execute_command")
             self._replaced.replace(owner, "pipeline_execute_command", self._queueing)
+        for module, name, function in ABOVE_PSYCOPG2:
+            self._replaced.replace(_owner(module, name, function), function, self._executing)
 
     def _sending(self, sends: Sends) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
@@ -127,6 +135,21 @@ class Sites:
             return send
 
         return make
+
+    def _executing(self, original: Any) -> Any:
+        """Note the statement that a cursor of psycopg2 has sent."""
+
+        def execute(*args: Any, **options: Any) -> Any:
+            try:
+                return original(*args, **options)
+            finally:
+                if self._noted is not None:
+                    with contextlib.suppress(Exception):
+                        cursor = getattr(args[0], "cursor", args[1])  # of Django's wrapper, or an argument
+                        if any(one.__module__.startswith("psycopg2.") for one in type(cursor).__mro__) and cursor.query:
+                            self._note(sys._getframe(1), [(STATEMENT, cursor.query, 1)])
+
+        return execute
 
     def _note(self, frame: Any, sent: Iterable[Sent]) -> None:
         sender = self._callers.site(frame)

@@ -1,6 +1,7 @@
 """A site of Django in one file."""
 
 import os
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from django.db import models  # type: ignore[import-untyped]
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 
+if os.environ["SHOP_DRIVER"] == "psycopg2":
+    sys.modules["psycopg"] = None  # type: ignore[assignment]  # Django would prefer it
 url = urlsplit(os.environ["SHOP_DATABASE_URL"])
 DATABASE = {
     "ENGINE": "django.db.backends.postgresql",
