@@ -52,13 +52,13 @@ def _names_port(template: str) -> bool:
 class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The Redis server of a run."""
 
-    #: As `backend` at the top of the file, for Redis alone.
+    #: Like `backend` at the top of the file, but only for Redis.
     backend: BackendChoice | None = None
     #: The image for Docker.
     image: str = "redis:8-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "7.0"
-    #: Whether a server that the run starts has a password. `false` is for an application that connects without one.
+    #: Whether a server that the run starts has a password. Set `false` if the application connects without one.
     password: bool = True
     #: Options of a server that the run starts, as in `redis.conf`.
     config: dict[str, ServerOption] = {}
@@ -73,7 +73,7 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The PostgreSQL server of a run."""
 
-    #: As `backend` at the top of the file, for PostgreSQL alone.
+    #: Like `backend` at the top of the file, but only for PostgreSQL.
     backend: BackendChoice | None = None
     #: The image for Docker.
     image: str = "postgres:18-alpine"
@@ -83,7 +83,7 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     user: str = OWN_NAME
     #: The database of a server that the run starts. If you change it, base and head each get a PostgreSQL of their own.
     database: str = OWN_NAME
-    #: The password, if the application hard-codes it. Otherwise each run has a password of its own.
+    #: The password, if the application hard-codes it. If it is empty, each run makes up a new password.
     password: str = ""
     #: Options of a server that the run starts, as in `postgresql.conf`.
     config: dict[str, ServerOption] = {}
@@ -105,14 +105,14 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Any HTTP server, as a program and its arguments. `{host}` and `{port}` stand for the address that it has to
     #: listen on. Write `{{` for a brace.
     command: list[str] = []
-    #: Whether `asgi` or `wsgi` names a function that makes the application.
+    #: Whether `asgi` or `wsgi` names a function that returns the application.
     factory: bool = False
     #: The folder that imports start from, below the root of the repository. It applies to the application, `prepare`,
     #: the processes and the tests.
     directory: str = "."
     #: The path that answers with status 200 once the application works.
     health_path: str = "/health"
-    #: The port that it listens on. 0 takes a free port. In a paired comparison, base and head have free ports.
+    #: The port that it listens on. 0 means any free port. A paired comparison always uses free ports.
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
     env: dict[str, str] = {}
@@ -121,8 +121,7 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `own` runs the application, `prepare` and the processes in a separate environment, which is made from the lock
     #: file. Use it if no environment can hold their packages and those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
-    #: The Python of an existing environment to use instead, such as `.venv/bin/python`. It runs both sides of a
-    #: comparison.
+    #: The Python of an existing environment to use instead, such as `.venv/bin/python`. Base and head then share it.
     python: str = ""
 
     def __post_init__(self) -> None:
@@ -165,7 +164,7 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = "."
     #: Environment variables of the process, in addition to those of `[env]`.
     env: dict[str, str] = {}
-    #: A text in its output that means that it is ready. Without a text, it counts as ready when it has started.
+    #: A text. The process is ready when it prints a line with this text. If it is empty, the process is ready at once.
     ready_output: str = ""
     #: Seconds until it has to be ready.
     ready_limit_s: Positive = 60.0
@@ -231,7 +230,8 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share = 0.02
     #: A benchmark passes if a slow-down of this share can be ruled out.
     minimum_effect: Share = 0.05
-    #: The share of runs without a change that may fail, over all benchmarks together.
+    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. It holds for all benchmarks
+    #: together.
     false_alarms: Share = 0.01
     #: The share of slow-downs of `minimum_effect` that must be found.
     power: Share = 0.97
@@ -280,11 +280,11 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of one benchmark, by its key. They replace those of `[gate]`."""
 
-    #: As `gate.tolerance`.
+    #: Like `gate.tolerance`, for this benchmark.
     tolerance: Share | None = None
-    #: As `gate.minimum_effect`.
+    #: Like `gate.minimum_effect`, for this benchmark.
     minimum_effect: Share | None = None
-    #: As `gate.allow_unmeasured`.
+    #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
 
 
