@@ -6,6 +6,7 @@ session: the speed of a shared machine, its temperature, the layout of memory.
 Two kinds of evidence show it: the changes of this run's other benchmarks from the baseline, and the medians of the same
 benchmark in earlier runs. Their typical size is a median, which a few real changes hardly move. If most of the others
 are faster than the baseline, for whatever reason, this size is large, and the baseline check leaves the benchmark open.
+A change of the machine's speed, which is measured beside each benchmark, is taken off if that explains the others.
 Before there is much evidence, an assumed difference counts as much as a few values of it.
 """
 
@@ -35,6 +36,7 @@ class Sessions(Struct, frozen=True):
     """What this run and earlier ones show of the difference between sessions."""
 
     changes: Mapping[str, float] = {}  # of each benchmark of this run from the baseline, as logarithms
+    machine: Mapping[str, float] = {}  # the part of these changes that the speed of the machine explains, if known
     earlier: Mapping[str, Sequence[float]] = {}  # the same in earlier runs
     variance: float = 0.0  # between the processes of one session
     processes: float = 5.0  # of the baseline
@@ -45,10 +47,12 @@ class Sessions(Struct, frozen=True):
         `of_run`: whether the other benchmarks of this run count. They must not excuse a benchmark that could fail:
         all of them may be slower.
         """
-        others = [change for other, change in self.changes.items() if other != key]
-        others = others if of_run and len(others) >= LEAST else []
+        others = {other: change for other, change in self.changes.items() if other != key}
+        others = others if of_run and len(others) >= LEAST else {}
         earlier = self.earlier.get(key, [])
-        shown = max(_typical(others) - self.variance * (1 + 1 / self.processes), 0.0)
+        unexplained = (change - self.machine.get(other, 0.0) for other, change in others.items())
+        typical = min(_typical(others.values()), _typical(unexplained))
+        shown = max(typical - self.variance * (1 + 1 / self.processes), 0.0)
         center = statistics.median(earlier) if earlier else 0.0
         # Two sessions differ by twice the variance of one.
         known = 2 * max(_typical(change - center for change in earlier) - self.variance, 0.0)
@@ -74,6 +78,7 @@ def sessions_of(record: Results, baseline: Results, history: Sequence[Results], 
         return math.log(one.median) - statistics.fmean(map(math.log, entries[one.key].process_medians))
 
     measured = [one for one in record.benchmarks if one.key in entries and one.median]
+    speeds_s = {one.key: (one.machine_speed_s, entries[one.key].machine_speed_s) for one in measured}
     earlier: dict[str, list[float]] = {}
     for run in history:
         for one in run.benchmarks if run.baseline_created == baseline.created else []:
@@ -81,6 +86,7 @@ def sessions_of(record: Results, baseline: Results, history: Sequence[Results], 
                 earlier.setdefault(one.key, []).append(change(one))
     return Sessions(
         {one.key: change(one) for one in measured if one.source_hash == entries[one.key].source_hash},
+        {key: math.log(now_s / then_s) for key, (now_s, then_s) in speeds_s.items() if now_s and then_s},
         earlier,
         variance,
         statistics.fmean(len(entry.process_medians) for entry in entries.values()) if entries else 1,

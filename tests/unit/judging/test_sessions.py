@@ -28,7 +28,7 @@ def test_a_difference_is_assumed_before_there_is_evidence() -> None:
 
 def test_the_other_benchmarks_of_the_run_show_it() -> None:
     """Their typical size of 3 % counts as often as there are others. What processes explain is taken off."""
-    sessions = Sessions({"a": 0.0, **{str(one): one % 2 * 0.06 - 0.03 for one in range(10)}}, {}, 0.01**2, 5)
+    sessions = Sessions({"a": 0.0, **{str(one): one % 2 * 0.06 - 0.03 for one in range(10)}}, variance=0.01**2)
 
     shown = (0.03 / QUARTILE) ** 2 - 0.01**2 * 1.2
     assert sessions.between("a") == pytest.approx((ASSUMED_WEIGHT * ASSUMED**2 + 10 * shown) / (ASSUMED_WEIGHT + 10))
@@ -40,6 +40,16 @@ def test_a_benchmark_does_not_excuse_itself_nor_the_few_others() -> None:
     assert Sessions({"a": 0.5, "b": 0.5, "c": 0.0}).between("a") == pytest.approx(ASSUMED**2)
     calm = Sessions({"a": 0.5, **{str(one): 0.0 for one in range(5)}})
     assert calm.between("a") == pytest.approx(ASSUMED**2 / 2)
+
+
+def test_what_the_speed_of_the_machine_explains_is_no_difference() -> None:
+    """A speed that does not fit to the others does not count."""
+    changes = {str(one): -0.03 for one in range(41)}
+    explained = Sessions(changes, dict.fromkeys(changes, -0.03)).between("0")
+
+    assert explained == pytest.approx(ASSUMED_WEIGHT * ASSUMED**2 / (ASSUMED_WEIGHT + 40))
+    assert Sessions(dict.fromkeys(changes, 0.0), dict.fromkeys(changes, -0.03)).between("0") == explained
+    assert Sessions(changes, dict.fromkeys(changes, 0.03)).between("0") == Sessions(changes).between("0")
 
 
 def test_a_change_of_all_benchmarks_is_no_difference_between_sessions() -> None:
