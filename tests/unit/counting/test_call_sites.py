@@ -28,7 +28,7 @@ from tests.unit.counting.test_counter import Body, Pass
 ROOT = Path(__file__).parents[3]
 SHOP = "tests/unit/counting/shop"
 
-DRIVERS = {"asyncio", "asyncpg", "asgiref", "psycopg", "redis", "uvloop"}
+WRAPPED = {"anyio", "asgiref", "asyncio", "asyncpg", "concurrent", "psycopg", "redis", "sqlalchemy", "uvloop"}
 ENV = """
 [env]
 SHOP_DATABASE_URL = "{postgres.url}"
@@ -132,11 +132,11 @@ def statements(counts: Counts) -> dict[str, list[CallSite]]:
     return {text: sites for (kind, _, text), sites in found.items() if kind in ("postgres.statement", "redis.command")}
 
 
-def functions() -> dict[tuple[type, str], Any]:
-    """Return the functions of the classes of the drivers and of asyncio."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in DRIVERS]
+def functions() -> dict[tuple[Any, str], Any]:
+    """Return the functions of the drivers and of asyncio."""
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] in WRAPPED]
     classes = {one for module in modules for one in vars(module).values() if isinstance(one, type)}
-    return {(one, name): value for one in classes for name, value in vars(one).items() if callable(value)}
+    return {(one, name): value for one in [*modules, *classes] for name, value in vars(one).items() if callable(value)}
 
 
 async def test_asyncpg(counter: Counter, connection: asyncpg.Connection) -> None:
@@ -349,6 +349,24 @@ async def test_an_application(counter: Counter, served: Services) -> None:
 
         found = statements(await count(counter, lambda: get("/lines")))
         assert found["SELECT n FROM line WHERE n = $1"] == at("thread", "lines", 3, file="app.py", process="app")
+
+
+async def test_a_process_that_is_forked_during_a_pass(counter: Counter, served: Services) -> None:
+    """Its drivers are as they were: nobody asks it in this pass."""
+    assert served.app is not None
+    async with httpx.AsyncClient(base_url=served.app.address.url, trust_env=False) as client:
+
+        async def wrapped() -> list[bool]:
+            found: list[bool] = (await client.get("/forked")).raise_for_status().json()
+            return found
+
+        during = []
+        for timer in Pass(counter):
+            with timer:
+                during.append(await wrapped())
+        assert during[0] == [True, False]
+        assert not any(in_child for _, in_child in during)
+        assert await wrapped() == [False, False]
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])

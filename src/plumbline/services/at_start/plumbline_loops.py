@@ -23,7 +23,9 @@ def running_loops() -> list[Any]:
     if known is None or not all(loop.is_running() for loop in known):
         # By type: `isinstance` could run code of the application.
         loops = [one for one in gc.get_objects() if issubclass(type(one), asyncio.AbstractEventLoop)]
-        known = _known[os.getpid()] = [loop for loop in loops if loop.is_running()]
+        # After a fork, the loops of the parent process still say that they run.
+        of_parents = {id(loop) for pid, loops in _known.items() if pid != os.getpid() for loop in loops}
+        known = _known[os.getpid()] = [loop for loop in loops if id(loop) not in of_parents and loop.is_running()]
     return known
 
 

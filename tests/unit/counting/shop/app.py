@@ -9,6 +9,7 @@ import asyncpg
 import psycopg
 from fastapi import Depends, FastAPI
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from tests.unit.counting.shop.clients import Repository
@@ -50,6 +51,20 @@ async def orders() -> int:
     async with state["pool"].acquire() as found:
         await Repository(found).all()
     return int(await state["redis"].incr("orders"))  # served redis
+
+
+@app.get("/forked")
+def forked() -> list[bool]:
+    """Return whether a driver is wrapped, in this process and in one that it forks."""
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(writing, b"wrapped" if hasattr(AbstractConnection.send_command, "__wrapped__") else b"as it was")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    found = os.read(reading, 100)
+    os.close(reading)
+    os.close(writing)
+    return [hasattr(AbstractConnection.send_command, "__wrapped__"), found == b"wrapped"]
 
 
 @app.get("/lines")
