@@ -19,8 +19,8 @@ from plumbline.judging.baseline import (
     merge,
 )
 from plumbline.judging.baseline_check import differences
-from plumbline.judging.decide import missing_benchmarks
 from plumbline.judging.evidence import Accepted
+from plumbline.judging.missing import missing_benchmarks
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.results.files import ResultsError, write_results
 from plumbline.results.schema import Results

@@ -54,16 +54,16 @@ def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
 
 
 def with_accepted(
-    benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float, *, slower_than_base: bool = False
+    benchmark: Benchmark, accepted: Accepted | None, minimum_effect: float, *, worse_than_base: bool = False
 ) -> Benchmark:
     """Change the verdict of a regression to accepted, unless it is much larger than the accepted one.
 
-    `slower_than_base`: whether it is slower than a base in which the same was accepted already.
+    `worse_than_base`: whether it is worse than a base in which the same was accepted already.
     """
     if accepted is None or benchmark.verdict != "regression":
         return benchmark
     low = benchmark.change_low or 0.0
-    if slower_than_base:
+    if worse_than_base:
         reason = Reason("accepted_before", accepted.reason, subjects=[benchmark.key])
     elif grown := grown_beyond(benchmark, accepted.counts):
         reason = Reason("beyond_accepted", accepted.reason, counts=[growth(change) for change in grown])

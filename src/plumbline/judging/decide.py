@@ -10,6 +10,7 @@ from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import compare_sides, explaining, group_changes, grown_counts, growth
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
+from plumbline.judging.missing import missing_benchmarks, removed_benchmarks
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary, slower_by
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.results.schema import Benchmark, BudgetResult, Kind, LoopHold, Reason, Results, Verdict
@@ -114,18 +115,18 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
             counts, drifted = counts if is_drift else of_sides, is_drift
         if counts:
             one = _with_counts(one, counts, drifted=drifted)
-        judged.append(_with_accepted(one, evidence, gate))
+        judgement = evidence.comparison.judgements.get(key)
+        worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
+        judged.append(_with_accepted(one, evidence, gate, worse_than_base=worse))
     return judged
 
 
-def _with_accepted(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -> Benchmark:
+def _with_accepted(benchmark: Benchmark, evidence: Evidence, gate: GateSettings, *, worse_than_base: bool) -> Benchmark:
     """Accept a regression that this change has accepted. An edited baseline, or what the base has, accepts nothing."""
     key = benchmark.key
-    accepted, judgement = evidence.accepted.get(key), evidence.comparison.judgements.get(key)
-    slower = judgement is not None and judgement.verdict == "regression"
-    slower_than_base = slower and accepted == evidence.comparison.accepted.get(key)
-    effect = benchmark.minimum_effect or gate.minimum_effect
-    benchmark = with_accepted(benchmark, accepted, effect, slower_than_base=slower_than_base)
+    accepted, effect = evidence.accepted.get(key), benchmark.minimum_effect or gate.minimum_effect
+    before = worse_than_base and accepted == evidence.comparison.accepted.get(key)
+    benchmark = with_accepted(benchmark, accepted, effect, worse_than_base=before)
     if benchmark.verdict == "regression" and key in evidence.edited:
         benchmark = replace(benchmark, reasons=[*benchmark.reasons, Reason("baseline_edited", subjects=[key])])
     return benchmark
@@ -260,41 +261,6 @@ def with_kept_budget(benchmark: Benchmark, fresh: Sequence[Benchmark]) -> Benchm
         return benchmark
     warning = f"its budget was broken, and kept in {len(kept)} of {len(fresh)} fresh processes"
     return replace(benchmark, budgets=kept[-1].budgets, warnings=[*benchmark.warnings, warning])
-
-
-def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
-    """Return the benchmarks that this run should have measured but did not.
-
-    A benchmark is not missing if it was deselected, failed, or was skipped because its service is off.
-    """
-    known = _names(record.benchmarks) | {*record.deselected}
-    tests, files = {test.key: test for test in record.tests}, {*record.collected_files}
-    missing = []
-    for old in baseline.benchmarks:
-        if old.key in known or old.key.partition("::")[0] not in files:
-            continue
-        test = tests.get(old.key)
-        if test is None:
-            missing.append(_absent(old, "missing", Reason("test_gone")))
-        elif test.outcome == "passed":
-            missing.append(_absent(old, "missing", Reason("test_measures_nothing")))
-        elif test.outcome == "skipped" and not test.service_off:
-            missing.append(_absent(old, "missing", Reason("test_skipped", test.message)))
-    return missing
-
-
-def removed_benchmarks(base_baseline: Results, baseline: Results, record: Results) -> list[Benchmark]:
-    """Return the benchmarks that a change has removed from the baseline and that are no longer measured."""
-    known = _names(baseline.benchmarks) | _names(record.benchmarks) | {*record.deselected}
-    return [_absent(old, "removed", Reason("removed")) for old in base_baseline.benchmarks if old.key not in known]
-
-
-def _names(benchmarks: Iterable[Benchmark]) -> set[str]:
-    return {name for one in benchmarks for name in (one.key, one.renamed_from)}
-
-
-def _absent(old: Benchmark, verdict: Verdict, reason: Reason) -> Benchmark:
-    return Benchmark(old.key, old.unit, verdict, 0.0, {}, baseline_median=old.median, reasons=[reason])
 
 
 def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int, list[Reason]]:

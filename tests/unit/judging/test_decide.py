@@ -20,6 +20,7 @@ from plumbline.results.schema import (
     Benchmark,
     BudgetResult,
     CountChange,
+    Counts,
     FunctionTime,
     Reason,
     Results,
@@ -175,7 +176,14 @@ def test_what_the_base_has_accepted_is_no_licence_for_this_change() -> None:
     assert (one.verdict, one.reasons[-1]) == ("regression", Reason("accepted_before", "why", subjects=[KEY]))
     assert judged(SLOWER, comparison=slower, accepted={KEY: Accepted("again", 0.1)}).verdict == "accepted"
     grown = {KEY: CountEvidence([CountChange("redis.messages", 1, 2, gated=True)], fails=True)}
+    more = (
+        Counts({"redis.messages": 1.0}, families=["messages"]),
+        Counts({"redis.messages": 2.0}, families=["messages"]),
+    )
     kept = {KEY: Accepted("why", 0.1, counts={"redis.messages": 2.0})}
+    assert judged(PASSED, comparison=pairs("pass", accepted=kept, counts={KEY: more}), accepted=kept).verdict == (
+        "regression"
+    )
     assert judged(PASSED, comparison=pairs("pass", accepted=kept), counts=grown, accepted=kept).verdict == "accepted"
 
 

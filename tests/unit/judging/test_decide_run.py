@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from plumbline.judging.decide import missing_benchmarks, removed_benchmarks, run_verdict
+from plumbline.judging.decide import run_verdict
+from plumbline.judging.missing import missing_benchmarks, removed_benchmarks
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE
 from plumbline.results.schema import (
     SCHEMA,
