@@ -13,7 +13,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from plumbline.comparing.trees.pins import ANY, LOCAL_FILE, is_open, is_url
 
 _NAMED_FILE = re.compile(r"(?:-r|-c|--requirements?|--constraints?)[\s=]*(\S.*)")
-_EDITABLE = re.compile(r"(?:-e|--editable)[\s=]*")
+_EDITABLE = re.compile(r"^(?:-e|--editable)[\s=]*")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 _OPTIONS = re.compile(r"\s--?[a-z].*")  # options of one requirement, such as hashes
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?")

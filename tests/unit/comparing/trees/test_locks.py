@@ -266,6 +266,7 @@ def test_a_pin_says_where_a_package_comes_from(tmp_path: Path, name: str, source
         ("a==1 ; sys_platform = 'x'", {"a": "a==1 ; sys_platform = 'x'"}),
         ("a=1.0", {"a": "a=1.0"}),
         ("a @ https://me:pw@host/a.whl", {"a": "https://me:pw@host/a.whl"}),
+        ("typing-extensions==4.16.0\nflask-excel==1", {"typing-extensions": "4.16.0", "flask-excel": "1"}),
         ("-e git+https://host/it@ab#egg=a", {"a": "git+https://host/it@ab#egg=a"}),
         ("https://host/a-1.0-py3-none-any.whl", {"a": "https://host/a-1.0-py3-none-any.whl"}),
         ("./vendor/a-1.0-py3-none-any.whl", {"a": "file:./vendor/a-1.0-py3-none-any.whl"}),
