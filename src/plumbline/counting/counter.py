@@ -4,6 +4,7 @@ A count covers the block inside `with timer`. The requests that take the counts 
 sockets, an INFO command, a mark in PostgreSQL's log) are not counted.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -47,6 +48,13 @@ class Round:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._each(reversed(self._counting()), lambda source: source.leave())
         self._left()
+
+    def idle(self, seconds: float, sources: Iterable[Source]) -> None:
+        """Count for a while in which the test does nothing."""
+        counting = [source for source in sources if source in self._counting()]
+        self._each(counting, lambda source: source.enter())
+        time.sleep(seconds)
+        self._each(reversed(counting), lambda source: source.leave())
 
     def end(self) -> list[tuple[Source, list[Numbers]]]:
         """End every source, so that it cleans up, and return each source's counts by round."""
@@ -118,6 +126,7 @@ class Counter:
         # The sockets last: they must not see the requests of the other sources.
         round_.begin(*(source for source in (self._redis, self._probes, sockets) if source is not None))
         families: list[str] = []
+        watched: list[Source] = []
         try:
             yield round_
             passed = 1
@@ -128,8 +137,12 @@ class Counter:
                 families += STATEMENTS, ROWS, BUFFERS  # counted: none
             for _ in range(passed, PASSES):
                 yield round_
+            if self._redis is not None and (idle_s := self._redis.idle_s()):
+                watched = [source for source in (self._redis, sockets) if source is not None]
+                round_.idle(idle_s, watched)
         finally:
             ended = round_.end()
+        ended = [(one, with_background(numbers) if one in watched else numbers) for one, numbers in ended]
         return counts_of(ended, operations, families)
 
     def _count_apart(
@@ -159,6 +172,15 @@ class Counter:
         text = self._services.scrub(text)
         if text not in self.notes:
             self.notes.append(text)
+
+
+def with_background(rounds: Sequence[Numbers]) -> list[Numbers]:
+    """Replace the last of these rounds, which was idle, by a round without what was counted in it.
+
+    So a count varies if a worker adds to it while it waits for work, more of it in longer rounds.
+    """
+    *rounds, idle = rounds
+    return [*rounds, {name: max(0.0, n - idle.get(name, 0.0)) for name, n in rounds[-1].items()}] if rounds else []
 
 
 def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int, families: list[str]) -> Counts:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # optional packages
 REDIS_LIMIT_S, POSTGRES_LIMIT_S = 1.0, 3.0
 LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
+LOGGING = "SELECT current_setting('log_min_duration_statement'), current_setting('autovacuum')"
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, COSTS OFF, TIMING OFF, FORMAT JSON)"
 # Asks a server for TLS: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -77,6 +78,15 @@ INFO_FIGURES = {
     "used_cpu_sys": (CPU, 1e6),
 }
 OWN_CPU_TRIES = 5
+# Commands that wait for keys, until a time limit.
+WAITING = {
+    f"redis.command {name}"
+    for name in (
+        *("XREADGROUP", "XREAD", "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE"),
+        *("BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"),
+    )
+}
+MOST_IDLE_S = 0.5
 MOST_KEYS = 10_000
 # With MEMORY USAGE of each key, and each of its elements. -1 if there are too many keys.
 BYTES_OF_KEYS = """
@@ -112,9 +122,11 @@ class RedisCommands:
         self._stored = -1.0, 0.0  # the number of changes when all keys were measured last, and their bytes
         self._own_cpu_us = 0.0  # of `enter` and `leave` themselves
         self._rounds: list[Numbers] = []
+        self._entered_s, self._longest_s = 0.0, 0.0
 
     def begin(self) -> None:
         self.families = [COMMANDS, KEYS, STORED]
+        self._longest_s = 0.0
         address = self._service.address
         if self._client is None or self._client.get_connection_kwargs()["port"] != address.port:
             self._client = redis_client(address.url, REDIS_LIMIT_S, client_name=KEPT_CONNECTION_NAME)
@@ -130,8 +142,10 @@ class RedisCommands:
     def enter(self) -> None:
         self._measure_stored(self._figures(["persistence"])[CHANGES])
         self._before = self._figures(AT_ENTER)
+        self._entered_s = time.monotonic()
 
     def leave(self) -> None:
+        self._longest_s = max(self._longest_s, time.monotonic() - self._entered_s)
         after, stored = self._figures(AT_LEAVE), self._stored[1]
         self._measure_stored(after[CHANGES])
         numbers = {name: total - self._before.get(name, 0) for name, total in after.items()}
@@ -148,6 +162,14 @@ class RedisCommands:
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def idle_s(self) -> float:
+        """Return how long to count without the test: not at all unless each round had a command that waits for keys.
+
+        A worker repeats such a command, more often in longer rounds. In twice the time of a round it does so again.
+        """
+        repeated = all(any(name in WAITING for name in one) for one in self._rounds)
+        return min(2 * self._longest_s, MOST_IDLE_S) if repeated and self._rounds else 0.0
 
     def _figures(self, sections: Sequence[str]) -> Numbers:
         """Return the totals of these sections of INFO."""
@@ -218,12 +240,12 @@ class PostgresStatements:
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
         deadline_s = time.monotonic() + POSTGRES_LIMIT_S
-        while self._fetch("SHOW log_min_duration_statement")[0][0] != "0":
+        while (found := self._fetch(LOGGING)[0])[0] != "0":
             if time.monotonic() > deadline_s:
                 raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
             time.sleep(RELOAD_S)
         self._wait_for_postmaster()
-        if self._fetch("SHOW autovacuum")[0][0] == "on":
+        if found[1] == "on":
             self.families.remove(BUFFERS)
             self._note("the buffers that SQL statements read can't be counted: autovacuum changes them meanwhile")
 

@@ -5,6 +5,7 @@ import datetime
 import itertools
 import json
 import textwrap
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -265,6 +266,33 @@ async def test_the_processor_time_of_redis_is_shown_and_never_judged(count: Coun
 
     assert CPU not in before.same.keys() | after.same.keys() | held(before, after).keys()
     assert min(after.varying[CPU]) > 0
+
+
+async def test_a_worker_that_waits_for_work_is_no_growth(count: Count, client: Redis, counting: Services) -> None:
+    """It asks again and again, more often in a longer round."""
+    assert counting.redis is not None
+    ended = threading.Event()
+
+    def wait_for_work(url: str) -> None:
+        with redis.Redis.from_url(url) as worker:
+            while not ended.is_set():
+                worker.blpop(["no work"], timeout=0.02)
+
+    async def work() -> None:
+        await client.ping()
+        await asyncio.sleep(0.1)
+
+    before = await count(client.ping)
+    thread = threading.Thread(target=wait_for_work, args=[counting.redis.address.url])
+    thread.start()
+    try:
+        after = await count(work)
+    finally:
+        ended.set()
+        thread.join()
+
+    assert after.varying["redis.command BLPOP"][0] > 0
+    assert held(before, after) == {}
 
 
 async def test_too_many_keys_are_not_measured(
