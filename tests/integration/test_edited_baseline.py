@@ -58,7 +58,8 @@ def record(project: Project) -> None:
 def test_it_fails_until_it_is_accepted_with_a_reason(environments: Path, tmp_path: Path) -> None:
     """One benchmark is slower, and one sends more commands, whose number varies, than the merge base.
 
-    Neither is worse than the new baseline. A baseline that is recorded once more in the same change keeps what the change has accepted.
+    Neither is worse than the new baseline. A baseline that is recorded once more in the same change keeps what the
+    change has accepted.
     """
     project = Project.create(tmp_path / "project", environments)
     (project.suite / "test_suite.py").unlink()
