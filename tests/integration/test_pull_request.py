@@ -125,6 +125,58 @@ def test_a_call_that_blocks_the_event_loop(origin: Project, tmp_path: Path) -> N
     assert problem["causes"][0]["text"] == f"blocking time.sleep 1 → 2, shop/web.py:{line} in app"
 
 
+ORDERS = """\
+SCHEMA = "CREATE TABLE orders (id int, customer int, note text); CREATE INDEX by_customer ON orders (customer)"
+ROWS = "INSERT INTO orders SELECT id, id, repeat('x', 500) FROM generate_series(1, 2000) AS id"
+
+
+async def find(connection, customer):
+    return await connection.fetch("SELECT id FROM orders WHERE customer = $1", customer)
+"""
+ORDERS_SUITE = """\
+import asyncpg
+
+from plumbline import Measure
+from shop.orders import ROWS, SCHEMA, find
+
+
+async def test_total(postgres_url: str, measure: Measure) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(f"DROP TABLE IF EXISTS orders; {SCHEMA}; {ROWS}")
+    await connection.execute("VACUUM ANALYZE orders")
+    async for timer in measure():
+        with timer:
+            await find(connection, 7)
+    await connection.close()
+"""
+
+
+def test_a_lost_index(origin: Project, tmp_path: Path) -> None:
+    """Rows, buffers and the plan show it, with the line of the query."""
+    settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
+    tables = '[redis]\nbackend = "off"\n[postgres.config]\nautovacuum = false\n'
+    origin.write("settings.toml", f"{settings}\n{tables}")
+    origin.write("test_shop.py", ORDERS_SUITE)
+    write(origin.root, {"shop/orders.py": ORDERS})
+    origin.commit()
+    change(origin, "shop/orders.py", "; CREATE INDEX by_customer ON orders (customer)", "")
+    clone, environ = checked_out(origin, tmp_path)
+
+    done = clone.run("ci", **environ)
+
+    compared(clone, done)
+    [benchmark] = clone.results()["benchmarks"]
+    grown = {one["name"]: (one["old"], one["new"]) for one in benchmark["count_changes"] if one["gated"]}
+    assert grown["postgres.rows_read"] == (1, 2_000)
+    assert grown["postgres.buffers"][1] > 10 * grown["postgres.buffers"][0]
+    texts = [cause["text"] for cause in clone.results()["problems"][0]["causes"]]
+    assert texts[0] == "postgres rows read 1 → 2,000, shop/orders.py:6 in find"
+    assert (
+        "plan of SELECT id FROM orders WHERE customer = $1: Index Scan by_customer on orders → Seq Scan on orders"
+        in texts
+    )
+
+
 def test_a_slower_handler_beside_ignored_files(origin: Project, tmp_path: Path) -> None:
     """Both sides have the ignored files. The report lists them, but not their content."""
     change(origin, "shop/web.py", "0.002 *", "0.02 *")
