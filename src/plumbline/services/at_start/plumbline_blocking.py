@@ -12,7 +12,6 @@ import importlib
 import io
 import linecache
 import os
-import socket
 import stat
 import sys
 import threading
@@ -58,17 +57,24 @@ class Blocking:
         self._error: Exception | None = None
         self._functions = dict(_functions())
         self._methods = _by_name(_methods())
-        self._in_python = dict(_in_python())
+        self._names = {*self._methods, *(function.__name__ for function in self._functions)}
+        self._in_python = {id(code): (code, name) for code, name in _in_python()}  # code has a slow hash
         self._get_running_loop: Callable[[], Any] = lambda: None
+        self._see: Callable[[Any, str, Any], None] = lambda *_: None
 
     def begin(self) -> None:
         if sys.getprofile() is not None:
             raise RuntimeError("another profiler is in use")
         self._get_running_loop = importlib.import_module("asyncio.events")._get_running_loop
+        self._see = self._profile_function()
         threading.setprofile(self._see)
         sys.setprofile(self._see)
-        for loop in running_loops():
-            in_thread_of(loop, lambda: sys.setprofile(self._see))
+        try:
+            for loop in running_loops():
+                in_thread_of(loop, lambda: sys.setprofile(self._see))
+        except RuntimeError:
+            self.end()
+            raise
 
     def enter(self) -> None:
         self._found.clear()
@@ -88,21 +94,31 @@ class Blocking:
         for loop in running_loops():
             in_thread_of(loop, lambda: sys.setprofile(None))
 
-    def _see(self, frame: Any, event: str, called: Any) -> None:
-        """The profile function: see `sys.setprofile`."""
-        if self._ended:
-            sys.setprofile(None)  # in a thread that began during the pass
-        if self._counting and (event == "c_call" or (event == "call" and frame.f_code in self._in_python)):
-            try:
-                self._note(frame, called)
-            except Exception as error:  # the code under test must not see it
-                self._error = error
+    def _profile_function(self) -> Callable[[Any, str, Any], None]:
+        """Return a function for `sys.setprofile`. It is fast: it sees each call of each function."""
+        names, in_python = self._names, self._in_python
+
+        def see(frame: Any, event: str, called: Any) -> None:
+            if self._ended:
+                sys.setprofile(None)  # in a thread that began during the pass
+            if event == "c_call":
+                if called.__name__ not in names:
+                    return
+            elif event != "call" or id(frame.f_code) not in in_python:
+                return
+            if self._counting:
+                try:
+                    self._note(frame, called)
+                except Exception as error:  # the code under test must not see it
+                    self._error = error
+
+        return see
 
     def _note(self, frame: Any, called: Any) -> None:
         if self._get_running_loop() is None:
             return
         if called is None:
-            name, frame = self._in_python[frame.f_code], frame.f_back
+            name, frame = self._in_python[id(frame.f_code)][1], frame.f_back
         else:
             name = self._functions.get(called) or self._method(called, frame)
         if name and (site := self._site(frame)):
@@ -110,7 +126,7 @@ class Blocking:
 
     def _method(self, called: Any, frame: Any) -> str:
         for kind, name, can_block in self._methods.get(called.__name__, ()):
-            if isinstance(called.__self__, kind):
+            if issubclass(type(called.__self__), kind):
                 return name if can_block(called.__self__, frame) else ""
         return ""
 
@@ -120,7 +136,7 @@ class Blocking:
             module = str(one.f_globals.get("__name__"))
             if module.partition(".")[0] in MAY_BLOCK or (module, one.f_code.co_name) in MAY_BLOCK_IN:
                 return None
-            if one.f_code in self._in_python:
+            if id(one.f_code) in self._in_python:
                 return None
             if self._callers.is_own(one):
                 return self._callers.site(frame)
@@ -143,8 +159,12 @@ def _methods() -> Iterator[tuple[type, str, str, CanBlock]]:
         for method in OF_FILES:
             yield kind, method, f"io.{kind.__name__}.{method}", _is_file
     for method in OF_SOCKETS:
-        base = socket.socket.__mro__[1]  # in C
-        yield base, method, f"socket.socket.{method.lstrip('_')}", lambda one, _: one.gettimeout() != 0
+        yield (
+            importlib.import_module("_socket").socket,
+            method,
+            f"socket.socket.{method.lstrip('_')}",
+            lambda one, _: one.gettimeout() != 0,
+        )
     for method in ("acquire", "acquire_lock"):
         yield type(threading.Lock()), method, f"threading.Lock.{method}", _waits
     if sqlite3 := sys.modules.get("sqlite3"):
