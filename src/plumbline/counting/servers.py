@@ -86,7 +86,7 @@ WAITING = {
         *("BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"),
     )
 }
-MOST_IDLE_S = 0.5
+MOST_IDLE_S = 5.0
 MOST_KEYS = 10_000
 # With MEMORY USAGE of each key, and each of its elements. -1 if there are too many keys.
 BYTES_OF_KEYS = """
