@@ -288,6 +288,13 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     allow_unmeasured: bool | None = None
 
 
+class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is counted besides messages, commands and statements."""
+
+    #: Whether allocations and peak memory are counted. This needs the extra `memory`, on Linux or macOS.
+    memory: bool = True
+
+
 class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What base and head run with."""
 
@@ -341,6 +348,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     services: dict[str, ServiceSettings] = {}
     profiles: dict[str, Profile] = {}  # besides those of PROFILES, or in their place
     gate: GateSettings = GateSettings()
+    counts: CountSettings = CountSettings()
     compare: CompareSettings = CompareSettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark

@@ -18,6 +18,7 @@ from plumbline.settings import (
     BenchmarkSettings,
     Budget,
     CompareSettings,
+    CountSettings,
     GateSettings,
     InstallSettings,
     PostgresSettings,
@@ -169,6 +170,7 @@ TABLES = {
     "postgres": PostgresSettings,
     "redis": RedisSettings,
     "gate": GateSettings,
+    "counts": CountSettings,
     "compare": CompareSettings,
 }
 

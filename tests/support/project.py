@@ -21,7 +21,7 @@ TEMPLATE = ["noxfile.py", "tests/__init__.py"]
 LIMIT_S = 120.0
 
 # Installed in the shared environments of the sessions.
-REQUIREMENTS = "pytest-plumbline[docker,embedded,html,init,postgres,redis]\n"
+REQUIREMENTS = "pytest-plumbline[docker,embedded,html,init,memory,postgres,redis]\n"
 
 # Without unused plugins, each of hundreds of processes starts a sixth faster.
 PYPROJECT = """\

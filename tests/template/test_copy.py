@@ -187,7 +187,7 @@ def test_the_template_is_small() -> None:
 
 
 # Files that name this repository's package, and the line with the name.
-BY_NATURE = {"requirements.txt": "-e .[docker,embedded,html,init,postgres,redis]"}
+BY_NATURE = {"requirements.txt": "-e .[docker,embedded,html,init,memory,postgres,redis]"}
 
 
 def test_this_repository_is_an_instance_of_its_template(template: Repository, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_copy_from_a_url_is_pinned_to_its_commit(
     assert done.code == 0, done.output
     assert not (copied.suite / "vendor").exists()
     requirement = plumbline_requirement(copied.root)
-    assert requirement == f"pytest-plumbline[docker,embedded,html,init,postgres,redis] @ {url}@{template.head()}"
+    assert requirement == f"pytest-plumbline[docker,embedded,html,init,memory,postgres,redis] @ {url}@{template.head()}"
     copied.begin()
     for python, install in installers(empty, tmp_path):
         subprocess.run([*install, "--quiet", "--no-deps", requirement], check=True)

@@ -14,6 +14,7 @@ class CallSites:
     """A reader of the probe `sites`. It counts nothing itself."""
 
     families: Sequence[str] = ()
+    by_process = False
 
     def numbers(self, found: Sequence[tuple[str, Any]]) -> Numbers:  # noqa: ARG002
         return {}

@@ -12,8 +12,19 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from plumbline.counting.call_sites import BlockingCalls, CallSites
-from plumbline.counting.families import BUFFERS, CPU, ROWS, STATEMENTS, CannotCount, Numbers, Source, same_count
+from plumbline.counting.families import (
+    BUFFERS,
+    CPU,
+    ROWS,
+    STATEMENTS,
+    CannotCount,
+    Numbers,
+    Source,
+    divisor,
+    same_count,
+)
 from plumbline.counting.holds import ROUNDS, LoopHolds
+from plumbline.counting.memory import MemoryReader
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
@@ -22,9 +33,11 @@ from plumbline.services.services import Services
 
 PASSES = 3
 COUNTED_SERVICES = ("redis", "postgres", "app")
+# Rounds of sources that others would disturb: those that are discarded, and those that count.
+APART_ROUNDS = 2, 2
 # Readers of probes, by the probe's name: those that count in the rounds of the servers, and those that need their own.
 BESIDE: Mapping[str, Reader] = {"sites": CallSites(), "blocking": BlockingCalls()}
-APART: Sequence[Mapping[str, Reader]] = []
+APART: Sequence[Mapping[str, Reader]] = [{"memory": MemoryReader()}]
 
 T = TypeVar("T")
 
@@ -94,13 +107,15 @@ class Counter:
         self._redis = RedisCommands(redis, self._note) if redis and redis.can_be_counted() else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.can_be_counted() else None
         self._probes = self._probing(BESIDE)
-        # Sources that others would disturb, with the number of their rounds.
-        self._apart: list[tuple[list[Source], int]] = [
-            ([source], PASSES) for readers in APART if (source := self._probing(readers))
+        # Sources that others would disturb, with their rounds as in APART_ROUNDS.
+        self._apart: list[tuple[list[Source], tuple[int, int]]] = [
+            ([source], APART_ROUNDS)
+            for readers in APART
+            if (services.counts.memory or "memory" not in readers) and (source := self._probing(readers))
         ]
         self._holds = LoopHolds(services.probes, services.own_folders)
         if holds:
-            self._apart.append(([self._holds], ROUNDS))
+            self._apart.append(([self._holds], (1, ROUNDS)))
 
     def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         """Yield a context manager for each round of the pass, and return the counts per operation.
@@ -146,16 +161,17 @@ class Counter:
         return counts_of(ended, operations, families)
 
     def _count_apart(
-        self, sources: Sequence[Source], rounds: int, operations: int, left: Callable[[], None]
+        self, sources: Sequence[Source], rounds: tuple[int, int], operations: int, left: Callable[[], None]
     ) -> Generator[Round, None, Counts]:
-        """Count in rounds of their own what other sources would disturb. The first of these rounds is discarded."""
+        """Count in rounds of their own what other sources would disturb. The first of the rounds are discarded."""
+        discarded = rounds[0]
         round_ = Round(self._note, left)
         round_.begin(*sources)
         try:
-            for _ in range(rounds + 1):
+            for _ in range(sum(rounds)):
                 yield round_
         finally:
-            ended = [(source, numbers[1:]) for source, numbers in round_.end()]
+            ended = [(source, numbers[discarded:]) for source, numbers in round_.end()]
         return counts_of(ended, operations, [])
 
     def close(self) -> None:
@@ -189,7 +205,7 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
     counts = Counts(families=families)
     for source, rounds in ended:
         for name in sorted({name for numbers in rounds for name in numbers}):
-            values = [numbers.get(name, 0) / operations for numbers in rounds]
+            values = [numbers.get(name, 0) / divisor(name, operations) for numbers in rounds]
             if all(values) and name != CPU and same_count(name, values):
                 counts.same[name] = max(values)
             elif any(values):
@@ -199,7 +215,7 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
         if isinstance(source, ProbeSource) and source.sites:
             counts.sites.update(
                 {
-                    name: [replace(one, count=one.count / operations) for one in sites]
+                    name: [replace(one, count=one.count / divisor(name, operations)) for one in sites]
                     for name, sites in source.sites[-1].items()
                 }
             )

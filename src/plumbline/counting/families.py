@@ -9,6 +9,9 @@ BUFFERS, KEYS, STORED = "postgres.buffers", "redis.keys", "redis.bytes_stored"
 KEYS_READ, CHANGES = "redis.keys_read", "redis.changes"  # both of KEYS
 CPU = "redis.cpu_us"  # of no family: it is not exact, and only shown
 BLOCKING = "blocking"  # calls that block an event loop, by function
+ALLOCATIONS, PEAK_BYTES = "allocations", "peak_bytes"  # of one process, whose name is before the dot
+# The share by which each of them may grow, and the number on top of that: see docs/explanation/accuracy.md.
+MEMORY: dict[str, tuple[float, float]] = {ALLOCATIONS: (0.02, 2), PEAK_BYTES: (0.02, 8192)}
 # Bytes may grow by 1 %, and by 16 per message, command or statement: ids, dates and numbers get longer over time.
 BYTES_SHARE, BYTES = 0.01, 16
 # Buffers may grow by 25 %, and by 4 per statement: pages fill differently. `scripts.buffers` measures it.
@@ -18,6 +21,8 @@ ROUNDED = 1e-4  # tolerance: counts are saved with five digits
 
 def family(name: str) -> str:
     kind = kind_of(name)
+    if is_memory(name):
+        return f"{kind.rpartition('.')[0]}.{ALLOCATIONS}"
     if kind == "postgres.parse":
         return STATEMENTS
     if kind in (KEYS_READ, CHANGES):
@@ -31,6 +36,9 @@ def more(name: str, old: float, new: float, requests: float = 1) -> bool:
         return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
     if name == BUFFERS:
         return new > old * (1 + BUFFERS_SHARE) + BUFFERS_EACH * requests
+    if is_memory(name):
+        share, extra = MEMORY[kind_of(name).rpartition(".")[2]]
+        return new > old * (1 + share) + extra
     return new > old * (1 + ROUNDED)
 
 
@@ -42,6 +50,15 @@ def same_count(name: str, values: Sequence[float]) -> bool:
 def kind_of(name: str) -> str:
     """Return a count's name without the command or the statement."""
     return name.partition(" ")[0]
+
+
+def is_memory(name: str) -> bool:
+    return kind_of(name).rpartition(".")[2] in MEMORY
+
+
+def divisor(name: str, operations: int) -> int:
+    """Return what a round's count is divided by. The peak is that of the whole block."""
+    return 1 if name.endswith(f".{PEAK_BYTES}") else operations
 
 
 Numbers = dict[str, float]

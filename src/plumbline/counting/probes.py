@@ -12,6 +12,7 @@ from plumbline.results.schema import CallSite
 from plumbline.services.at_start.plumbline_probes import SOCKET, Probes
 
 ANSWER_LIMIT_S = 5.0
+END_LIMIT_S = 60.0  # a probe may have to evaluate what it has recorded
 TEST = "test"  # the name of the test's process
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Process:
         self.name = path.name.split(".")[0]
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(ANSWER_LIMIT_S)
+            self._socket.settimeout(ANSWER_LIMIT_S)  # also of the connection
             self._socket.connect(str(path))
             self._file = self._socket.makefile("rwb")
         except OSError:
@@ -39,6 +40,7 @@ class Process:
     def ask(self, step: str, names: Sequence[str] = ()) -> Any:
         """Return the answer to a step of a pass. Raises CannotCount, and Ended."""
         try:
+            self._socket.settimeout(END_LIMIT_S if step == "end" else ANSWER_LIMIT_S)
             self._file.write(json.dumps({"step": step, "names": [*names]}).encode() + b"\n")
             self._file.flush()
             line = self._file.readline()
@@ -65,15 +67,18 @@ class ProbedProcesses:
         self._own = Probes(own_folders)
         self._processes: list[Process] = []
         self.rounds: list[dict[str, list[tuple[str, Any]]]] = []  # by probe: each process with what was found there
+        self.names: list[str] = []  # of the processes
+        self.failed: dict[tuple[str, str], str] = {}  # by probe and process: why it can't be used, "" if idle
 
     def begin(self) -> dict[str, str]:
         """Begin a pass. Return by name why a probe can't be used in one of the processes."""
         self.end()
         self.rounds = []
-        failed = self._own.begin(self._names)
+        self.failed = {(name, TEST): why for name, why in self._own.begin(self._names).items()}
         for path in sorted(self._folder.glob(SOCKET.format("*", "*"))):
             with contextlib.suppress(OSError):
                 self._processes.append(Process(path))
+        self.names = [*dict.fromkeys([TEST, *(process.name for process in self._processes)])]
         for process in [*self._processes]:
             try:
                 answer = process.ask("begin", self._names)
@@ -82,8 +87,12 @@ class ProbedProcesses:
                 self._processes.remove(process)
                 continue
             for name, why in answer.items():
-                failed.setdefault(name, f"{why} (in {process.name})")
-        return failed
+                self.failed[name, process.name] = why
+        return {name: f"{why} (in {process})" for (name, process), why in self.failed.items()}
+
+    def working(self, name: str) -> list[str]:
+        """Return the names of the processes in which a probe can be used."""
+        return [process for process in self.names if (name, process) not in self.failed]
 
     def enter(self) -> None:
         for process in self._processes:
@@ -96,14 +105,27 @@ class ProbedProcesses:
         self.rounds.append({name: [*_of_probe(found, name)] for name in self._names})
 
     def end(self) -> None:
-        self._own.end()
-        while self._processes:
-            self._processes.pop().close()
+        found = [(TEST, self._own.end())]
+        try:
+            found += [(process.name, process.ask("end")) for process in self._processes]
+        finally:
+            while self._processes:
+                self._processes.pop().close()
+        for name in {name for _, answers in found for name in answers}:
+            idle = {*self.names}
+            for process, answers in found:
+                if isinstance(blocks := answers.get(name, []), str):
+                    self.failed[name, process] = blocks
+                elif blocks:
+                    idle.discard(process)
+                    for answer, counted in zip(blocks, self.rounds, strict=False):
+                        counted[name] = [*counted[name], (process, answer)]
+            self.failed = {(name, process): "" for process in idle} | self.failed
 
 
 def _of_probe(found: Sequence[tuple[str, dict[str, Any]]], name: str) -> Iterator[tuple[str, Any]]:
     for process, probes in found:
-        if name in probes:
+        if probes.get(name) is not None:
             yield process, probes[name]
 
 
@@ -111,6 +133,7 @@ class Reader(Protocol):
     """What the answers of a probe mean. `found` has the processes, each with the answer of its probe for one round."""
 
     families: Sequence[str]  # of the counts that `numbers` returns
+    by_process: bool  # whether each process has families of its own, which begin with its name and a dot
 
     def numbers(self, found: Sequence[tuple[str, Any]]) -> Numbers:
         """Return the counts of a round."""
@@ -131,14 +154,10 @@ class ProbeSource:
         self._readers = readers
         self._note = note
         self._processes = ProbedProcesses([*readers], folder, own_folders)
-        self._usable: list[str] = []
 
     def begin(self) -> None:
-        failed = self._processes.begin()
-        for name, why in failed.items():
-            self._note(f"{', '.join(self._readers[name].families) or name} can't be counted: {why}")
-        self._usable = [name for name in self._readers if name not in failed]
-        self.families = [family for name in self._usable for family in self._readers[name].families]
+        self._processes.begin()
+        self._check()
 
     def enter(self) -> None:
         self._processes.enter()
@@ -148,9 +167,31 @@ class ProbeSource:
 
     def end(self) -> list[Numbers]:
         self._processes.end()
-        rounds = self._processes.rounds
-        self.sites = [_merged(self._readers[name].sites(found[name]) for name in self._usable) for found in rounds]
-        return [_merged(self._readers[name].numbers(found[name]) for name in self._usable) for found in rounds]
+        usable = self._check()
+        rounds = [{name: found[name] for name in usable} for found in self._processes.rounds]
+        self.sites = [_merged(self._readers[name].sites(found[name]) for name in found) for found in rounds]
+        return [_merged(self._readers[name].numbers(found[name]) for name in found) for found in rounds]
+
+    def _check(self) -> list[str]:
+        """Note which probes can't be used, set the families that can be counted, and return the usable probes."""
+        usable = []
+        self.families = []
+        for name, reader in self._readers.items():
+            working = self._processes.working(name)
+            if reader.by_process:
+                self.families += [f"{process}.{family}" for process in working for family in reader.families]
+            elif all_work := working == self._processes.names:
+                self.families += reader.families
+            if reader.by_process or all_work:
+                usable.append(name)
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for (name, process), why in self._processes.failed.items():
+            if why:
+                reasons.setdefault((name, why), []).append(process)
+        for (name, why), processes in reasons.items():
+            what = ", ".join(self._readers[name].families) or name
+            self._note(f"{what} can't be counted in {', '.join(processes)}: {why}")
+        return usable
 
 
 def _merged(parts: Iterable[dict[str, T]]) -> dict[str, T]:

@@ -6,9 +6,30 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from plumbline.counting.families import BUFFERS, CHANGES, COMMANDS, KEYS_READ, ROWS, STATEMENTS, family, kind_of, more
+from plumbline.counting.families import (
+    BUFFERS,
+    CHANGES,
+    COMMANDS,
+    KEYS_READ,
+    PEAK_BYTES,
+    ROWS,
+    STATEMENTS,
+    family,
+    is_memory,
+    kind_of,
+    more,
+)
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
-from plumbline.results.schema import Benchmark, CallSite, CountChange, CountGrowth, Counts, PlanChange, Results
+from plumbline.results.schema import (
+    Benchmark,
+    CallSite,
+    CountChange,
+    CountGrowth,
+    Counts,
+    Environment,
+    PlanChange,
+    Results,
+)
 
 T = TypeVar("T")
 
@@ -16,13 +37,20 @@ CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each s
 
 
 def compare_counts(
-    old: Counts, new: Counts, *, same_backend: bool = True, same_profile: bool = True, same_postgres: bool = True
+    old: Counts,
+    new: Counts,
+    *,
+    same_backend: bool = True,
+    same_profile: bool = True,
+    same_postgres: bool = True,
+    same_python: bool = True,
+    is_baseline: bool = False,
 ) -> list[CountChange]:
     """Return the counts that differ, those that count against the benchmark (`gated`) first.
 
-    Ignore counts that either side could not measure. A count that varies between rounds has grown if its smallest value
-    is above the largest before, by more than it varied then. A count that has grown counts against the benchmark,
-    except for:
+    Ignore counts that either side could not measure, and allocations under another Python or on another system. A count
+    that varies between rounds has grown if its smallest value is above the largest before, by more than it varied then.
+    A count that has grown counts against the benchmark, except for:
 
     - messages on another backend, which splits them differently;
     - messages of several segments, unless they have more than doubled;
@@ -36,6 +64,8 @@ def compare_counts(
     after = _as_messages(new.same) | {name: min(values) for name, values in varies.items()}
     for name in sorted(before.keys() | after.keys()):
         if not (family(name) in old.families and family(name) in new.families):
+            continue
+        if is_memory(name) and not same_python:
             continue
         then, now = before.get(name, 0.0), after.get(name, 0.0)
         whole = all(name in one.same or name in one.varying for one in (old, new))
@@ -51,7 +81,7 @@ def compare_counts(
                 BUFFERS: same_profile and same_postgres,
             }
             gated = grown and not replaces and comparable.get(name, True)
-            sites = _grown_first(old.sites.get(name, []), new.sites.get(name, [])) if grown else []
+            sites = _sites(name, old, new, is_baseline) if grown else []
             changes.append(CountChange(name, then, now, gated, max(varies.get(name, [0.0])), sites))
     return most_telling_first(changes)
 
@@ -67,6 +97,7 @@ def check_counts(
         return {}
     same_backend = baseline.environment.services == record.environment.services
     same_profile = baseline.profile == record.profile
+    pythons = {_python(one.environment) for one in (baseline, record)}
     versions = {one.environment.versions.get("postgres", "").partition(".")[0] for one in (baseline, record)}
     entries = {entry.key: entry for entry in baseline.benchmarks}
     found = {}
@@ -78,6 +109,8 @@ def check_counts(
                 same_backend=same_backend,
                 same_profile=same_profile,
                 same_postgres=len(versions) == 1,
+                same_python=len(pythons) == 1,
+                is_baseline=True,
             )
             timing = timings.get(benchmark.key)
             valid = old.source_hash == benchmark.source_hash and not (timing and timing.verdict == "invalid")
@@ -159,9 +192,20 @@ def _common_site(changes: Collection[CountChange]) -> CallSite | None:
 
 
 def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too."""
+    """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too.
+
+    Leave out allocations if anything else has changed, because requests and their answers take memory, and the peak of
+    a process if its allocations have changed.
+    """
+    memory = [change for change in changes if is_memory(change.name)]
+    if len(memory) < len(changes):
+        changes = [change for change in changes if change not in memory]
     lesser = (BUFFERS, KEYS_READ, CHANGES)
-    sizes = [change for change in changes if ".bytes_" in kind_of(change.name) or change.name in lesser]
+    sizes = [
+        change
+        for change in changes
+        if ".bytes_" in kind_of(change.name) or change.name.endswith(f".{PEAK_BYTES}") or change.name in lesser
+    ]
     services = {change.name.partition(".")[0] for change in changes if change not in sizes}
     return [one for one in changes if one not in sizes or one.name.partition(".")[0] not in services]
 
@@ -175,9 +219,29 @@ def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
     def likely(one: CountChange) -> int:
         kind = kind_of(one.name)
         causes = (kind in {STATEMENTS, COMMANDS, "postgres.parse"}, kind.endswith(".connections"), " " in one.name)
-        return [*causes, True].index(True)
+        return [*causes, not is_memory(one.name), True].index(True)
 
     return sorted(changes, key=lambda one: (not one.gated, likely(one), one.old - one.new, one.old))
+
+
+def _python(environment: Environment) -> tuple[str, str, str]:
+    minor = ".".join(environment.python.split(".")[:2])
+    return environment.system, environment.architecture, minor
+
+
+def _sites(name: str, old: Counts, new: Counts, is_baseline: bool) -> list[CallSite]:
+    """Return where a count came from, the lines that have more first.
+
+    Of lines that allocate, return those that have more. A baseline has no lines that could tell.
+    """
+    before, after = old.sites.get(name, []), new.sites.get(name, [])
+    if not is_memory(name):
+        return _grown_first(before, after)
+    total = defaultdict[tuple[str, str], float](float)
+    for sign, sites in ((1, after), (-1, before)):
+        for one in sites:
+            total[one.file, one.function] += sign * one.count
+    return [one for one in _grown_first(before, after) if not is_baseline and total[one.file, one.function] > 0]
 
 
 def _grown_first(old: Sequence[CallSite], new: Sequence[CallSite]) -> list[CallSite]:

@@ -102,6 +102,7 @@ class Services:
         self._run = ServiceRun(environ, child_environ)
         self.directory = self._run.directory  #: A folder for files of this run, which is removed at its end.
         self.probes = self._run.probes  #: A folder with the sockets on which Python processes answer about themselves.
+        self.counts = settings.counts  #: What is counted.
         self.own_folders = own_folders(root, settings)  #: Folders with the project's own code.
         self._guard = Guard(root, settings, self._environ, self._run)
         self._context = Context(settings, self._run, Engine(), preferred, self._environ)

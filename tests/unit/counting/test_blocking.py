@@ -37,6 +37,7 @@ LOCK = threading.Lock()
 
 SETTINGS = """\
 backend = "off"
+counts.memory = false
 
 [app]
 command = ["python", "-m", "uvicorn", "shop:app", "--host", "{host}", "--port", "{port}", "--loop", "LOOP"]

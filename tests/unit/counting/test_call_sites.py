@@ -55,7 +55,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, cache_home: Path) -> Iterat
     """Servers, tables, and the application of FastAPI."""
     assert cache_home.is_dir()
     settings = tmp_path_factory.mktemp("sites") / "settings.toml"
-    settings.write_text(f'backend = "embedded"\n{ENV}[postgres.config]\nautovacuum = false\n{FASTAPI}')
+    settings.write_text(
+        f'backend = "embedded"\ncounts.memory = false\n{ENV}[postgres.config]\nautovacuum = false\n{FASTAPI}'
+    )
     services = Services(load_settings(settings, {}), ROOT, environ={})
     try:
         services.begin()

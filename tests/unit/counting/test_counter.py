@@ -43,6 +43,7 @@ from tests.support.traces import skip_without_docker
 
 SETTINGS = """\
 backend = "{backend}"
+counts.memory = false
 
 [env]
 SAMPLE_DATABASE_URL = "{postgres.url}"

@@ -23,6 +23,7 @@ PROBES = {
     "sites": ("plumbline_sites", "Sites"),
     "blocking": ("plumbline_blocking", "Blocking"),
     "holds": ("plumbline_holds", "Holds"),
+    "memory": ("plumbline_memory", "Memory"),
 }
 SOCKET = "{}.{}.probes"  # the name and the id of the process
 
@@ -44,8 +45,11 @@ class Probe(Protocol):
     def leave(self) -> Any:
         """Stop counting at the end of a round's block. Return what was found, as data for JSON."""
 
-    def end(self) -> None:
-        """Undo what `begin` has done."""
+    def end(self) -> Sequence[Any] | None:
+        """Undo what `begin` has done. May raise as `begin`.
+
+        Return what was found by block, if `leave` could not; nothing if this process was idle.
+        """
 
 
 class Probes:
@@ -76,10 +80,16 @@ class Probes:
         """Return what each probe has found, by name."""
         return {name: probe.leave() for name, probe in reversed(self._probes.items())}
 
-    def end(self) -> None:
+    def end(self) -> dict[str, Any]:
+        """Return by name what probes have found by block, or why they could not: a text."""
+        found: dict[str, Any] = {}
         while self._probes:
-            _, probe = self._probes.popitem()
-            probe.end()
+            name, probe = self._probes.popitem()
+            try:
+                found[name] = probe.end()
+            except Exception as error:
+                found[name] = str(error) or type(error).__name__
+        return {name: answer for name, answer in found.items() if answer is not None}
 
 
 def _class_of(name: str) -> Callable[[Sequence[str]], Probe]:
