@@ -17,6 +17,10 @@ AWAITED = {"shield", "wait_for"}  # of asyncio: they create a task for the code 
 GREENLET = "_AsyncIoGreenlet"  # of SQLAlchemy, in which its asynchronous engine runs synchronous code
 
 
+# By folders and file: the path relative to the root, "" if it is not the project's. Kept from pass to pass.
+_known: dict[tuple[str, ...], dict[str, str]] = {}
+
+
 class Replaced:
     """Functions of classes that are replaced until `restore`."""
 
@@ -45,7 +49,7 @@ class Callers:
     def __init__(self, folders: Sequence[str]) -> None:
         """`folders` hold the project's own code: the first is its root."""
         self._folders = [*folders]
-        self._own: dict[str, str] = {}  # by file: its path relative to the root, "" if it is not the project's
+        self._own = _known.setdefault(tuple(folders), {})
         self._tasks: weakref.WeakKeyDictionary[Any, Site] = weakref.WeakKeyDictionary()
         self._replaced = Replaced()
 
