@@ -123,7 +123,7 @@ class Change(NamedTuple):
     file: str
     old: str
     new: str
-    count: str  # the start of a count's name
+    counted: str  # the start of a count's name
     line: str  # the start of the line that it comes from, in the changed `shop.py`
 
 
@@ -216,7 +216,7 @@ def test_a_change_is_found_by_a_count_and_its_line(compared: tuple[Project, dict
     change, found = CHANGES[route], benchmarks[route]
     assert found["verdict"] == "regression"
     assert found["reasons"][0]["kind"] == "count_grown"
-    [grown] = [one for one in found["count_changes"] if one.get("gated") and one["name"].startswith(change.count)]
+    [grown] = [one for one in found["count_changes"] if one.get("gated") and one["name"].startswith(change.counted)]
     lines = (project.root / "shop.py").read_text().splitlines()
     [line] = [number for number, text in enumerate(lines, 1) if text.strip().startswith(change.line)]
     site = grown["sites"][0]
