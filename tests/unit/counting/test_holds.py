@@ -87,14 +87,17 @@ async def one_call_in_c() -> None:
     json.dumps(NUMBERS)
 
 
-def longest(body: Callable[[], Awaitable[object]], run: Callable[..., object]) -> tuple[float, str, str]:
-    """Return the seconds of the longest hold, its file and its function in the second of two rounds."""
+def longest(body: Callable[[], Awaitable[object]], run: Callable[..., object]) -> list[tuple[float, str, str]]:
+    """Return the seconds of the longest hold, its file and its function in each round but the first.
+
+    On a busy machine, any callback may have to wait for the processor.
+    """
     found: list[Any] = []
 
     async def main() -> None:
         probes = Probes([str(HERE.parents[3])])
         assert probes.begin(["holds"]) == {}
-        for _ in range(2):
+        for _ in range(4):
             probes.enter()
             await body()
             found.append(probes.leave()["holds"])
@@ -103,8 +106,7 @@ def longest(body: Callable[[], Awaitable[object]], run: Callable[..., object]) -
     run_one = asyncio.Handle._run
     run(main())
     assert asyncio.Handle._run is run_one
-    duration_s, (file, _, function) = found[1]
-    return duration_s, file, function
+    return [(duration_s, file, function) for duration_s, (file, _, function) in found[1:]]
 
 
 RUNS = [asyncio.run, *([uvloop.run] if HAS_MONITORING else [])]
@@ -123,15 +125,15 @@ RUNS = [asyncio.run, *([uvloop.run] if HAS_MONITORING else [])]
 def test_a_coroutine_that_holds_the_loop(
     body: Callable[[], Awaitable[object]], function: str, run: Callable[..., object]
 ) -> None:
-    duration_s, *place = longest(body, run)
-    assert duration_s >= HELD_S
-    assert place == [str(HERE.relative_to(HERE.parents[3])), function]
+    rounds = longest(body, run)
+    assert min(duration_s for duration_s, *_ in rounds) >= HELD_S
+    assert (str(HERE.relative_to(HERE.parents[3])), function) in [tuple(place) for _, *place in rounds]
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_call_in_c_that_lets_no_other_thread_run(run: Callable[..., object]) -> None:
     """The line is seen at the end of the call, if at all: the interpreter may be in another line already."""
-    duration_s, *_ = longest(one_call_in_c, run)
+    duration_s = max(duration_s for duration_s, *_ in longest(one_call_in_c, run))
     start = time.perf_counter()
     json.dumps(NUMBERS)
     assert duration_s > (time.perf_counter() - start) / 10
@@ -139,8 +141,7 @@ def test_a_call_in_c_that_lets_no_other_thread_run(run: Callable[..., object]) -
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_coroutine_that_waits_holds_nothing(run: Callable[..., object]) -> None:
-    duration_s, *_ = longest(lambda: asyncio.sleep(10 * HELD_S), run)
-    assert duration_s < 5 * HELD_S
+    assert min(duration_s for duration_s, *_ in longest(lambda: asyncio.sleep(10 * HELD_S), run)) < 5 * HELD_S
 
 
 @pytest.mark.skipif(HAS_MONITORING, reason="Python 3.12 and later can measure it")

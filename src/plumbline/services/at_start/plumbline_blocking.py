@@ -44,6 +44,8 @@ IN_PYTHON = {
 MAY_BLOCK = {"asyncio", "uvloop", "importlib", "linecache", "plumbline", "plumbline_callers", "plumbline_reads"}
 MAY_BLOCK_IN = {("threading", "start"), ("threading", "_is_owned"), ("concurrent.futures.thread", "submit")}
 
+IN_USE = "another profiler is in use"
+
 CanBlock = Callable[[Any, Any], bool]  # whether a call can block, by the object of the method and the calling frame
 
 
@@ -60,18 +62,24 @@ class Blocking:
         self._names = {*self._methods, *(function.__name__ for function in self._functions)}
         self._in_python = {id(code): (code, name) for code, name in _in_python()}  # code has a slow hash
         self._get_running_loop: Callable[[], Any] = lambda: None
-        self._see: Callable[[Any, str, Any], None] = lambda *_: None
+        self._see: Callable[[Any, str, Any], None] | None = None
+        self._is_refused = False
 
     def begin(self) -> None:
-        if sys.getprofile() is not None:
-            raise RuntimeError("another profiler is in use")
-        self._get_running_loop = importlib.import_module("asyncio.events")._get_running_loop
+        events = sys.modules.get("asyncio.events")
+        if events is None:
+            return
+        self._get_running_loop = events._get_running_loop
         self._see = self._profile_function()
-        threading.setprofile(self._see)
-        sys.setprofile(self._see)
         try:
+            if threading.getprofile() is not None:
+                raise RuntimeError(IN_USE)
+            threading.setprofile(self._see)
+            self._install()
             for loop in running_loops():
-                in_thread_of(loop, lambda: sys.setprofile(self._see))
+                in_thread_of(loop, self._install)
+            if self._is_refused:
+                raise RuntimeError(IN_USE)
         except RuntimeError:
             self.end()
             raise
@@ -89,10 +97,23 @@ class Blocking:
 
     def end(self) -> None:
         self._ended = True
-        threading.setprofile(None)
-        sys.setprofile(None)
-        for loop in running_loops():
-            in_thread_of(loop, lambda: sys.setprofile(None))
+        if self._see is not None:
+            if threading.getprofile() is self._see:
+                threading.setprofile(None)
+            self._remove()
+            for loop in running_loops():
+                in_thread_of(loop, self._remove)
+
+    def _install(self) -> None:
+        """Set the profile function of this thread, unless there is another one."""
+        if sys.getprofile() is None:
+            sys.setprofile(self._see)
+        elif sys.getprofile() is not self._see:
+            self._is_refused = True
+
+    def _remove(self) -> None:
+        if sys.getprofile() is self._see:
+            sys.setprofile(None)
 
     def _profile_function(self) -> Callable[[Any, str, Any], None]:
         """Return a function for `sys.setprofile`. It is fast: it sees each call of each function."""

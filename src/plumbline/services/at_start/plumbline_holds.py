@@ -36,6 +36,8 @@ class Holds:
         self._restore: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
+        if "asyncio" not in sys.modules:
+            return
         handles = importlib.import_module("asyncio.events").Handle
         of_asyncio = importlib.import_module("asyncio.base_events").BaseEventLoop
         if not all(isinstance(loop, of_asyncio) for loop in running_loops()):
@@ -58,7 +60,8 @@ class Holds:
     def enter(self) -> None:
         self._longest = None
         self._entered = time.perf_counter()
-        if importlib.import_module("asyncio.events")._get_running_loop() is not None:
+        events = sys.modules.get("asyncio.events")
+        if events is not None and events._get_running_loop() is not None:
             self._start(get_ident())  # a callback runs the test
 
     def leave(self) -> tuple[float, Site] | None:
