@@ -42,7 +42,7 @@ def compare(
     `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
     `pair_runner`.
     """
-    say(f"  {len(plans)} benchmarks, in pairs of fresh processes, for up to {budget_s:g} s")
+    say(f"  {len(plans)} benchmark{'s' * (len(plans) != 1)}, in pairs of fresh processes, for up to {budget_s:g} s")
     began_s = time.monotonic()
     numbers = itertools.count(1)
     with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
