@@ -19,7 +19,9 @@ from packaging.requirements import Requirement
 
 from plumbline.adopting.pipelines import GITLAB, gitlab_include
 from plumbline.comparing.trees.git import TARGETS
+from plumbline.reporting.content import count_text
 from plumbline.results.files import dump_results
+from plumbline.results.schema import CallSite, CountGrowth
 from plumbline.services import variables
 from plumbline.settings import OVERRIDES, URL_VARIABLES, Settings, address_variable
 from plumbline.settings_file import load_settings
@@ -68,6 +70,8 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
             check_requirements(block)
         case "text" if block.text.startswith("problem 1 of "):
             pass  # test_llm renders it
+        case "text" if block.text.startswith("SELECT … "):
+            check_counts(block)
         case "text" if block.text.startswith("plan of "):
             pass  # test_format compares it with what reports show
         case "text":
@@ -164,6 +168,16 @@ def check_gitlab(block: Block) -> None:
     for folder in re.findall(r"folder: (\S+)/ }", block.text):
         lines |= {line.strip() for line in gitlab_include({GITLAB: "jobs"}, {}, folder).splitlines()}
     assert {line.strip() for line in block.text.splitlines()[1:]} <= lines
+
+
+def check_counts(block: Block) -> None:
+    """Counts that have grown, with their lines, as reports show them."""
+    statement = CallSite("shop/orders.py", 28, "list_orders", 51)
+    command = CallSite("shop/stock.py", 12, "price_of", 50)
+    assert block.text.splitlines() == [
+        count_text(CountGrowth("postgres.statement SELECT … FROM items WHERE id = $1", 1, 51, site=statement)),
+        count_text(CountGrowth("redis.command GET", 0, 50, site=command)),
+    ]
 
 
 def check_tree(block: Block) -> None:
