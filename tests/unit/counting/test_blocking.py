@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import logging
+import os
 import queue
 import socket
 import sqlite3
@@ -192,6 +193,10 @@ async def processes_and_connections_of_asyncio() -> None:
         writer.close()
 
 
+async def a_path_that_is_longer_on_other_machines() -> None:
+    os.path.realpath(HERE)  # noqa: ASYNC240
+
+
 async def what_does_not_wait() -> None:
     with LOCK:
         LOCK.acquire(False)
@@ -220,7 +225,15 @@ async def an_import() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [an_await, a_pool_of_threads, processes_and_connections_of_asyncio, what_does_not_wait, a_log, an_import],
+    [
+        a_path_that_is_longer_on_other_machines,
+        an_await,
+        a_pool_of_threads,
+        processes_and_connections_of_asyncio,
+        what_does_not_wait,
+        a_log,
+        an_import,
+    ],
 )
 def test_a_coroutine_that_does_not_block(body: Body) -> None:
     assert blocked(body) == ({}, set())

@@ -43,6 +43,8 @@ IN_PYTHON = {
 # Code that may block: imports happen once, and asyncio and threads start others without waiting for long.
 MAY_BLOCK = {"asyncio", "uvloop", "importlib", "linecache", "plumbline", "plumbline_callers", "plumbline_reads"}
 MAY_BLOCK_IN = {("threading", "start"), ("threading", "_is_owned"), ("concurrent.futures.thread", "submit")}
+# Its calls are as many as the folders of a path, which differ between machines.
+MAY_BLOCK_IN |= {("posixpath", "realpath"), ("posixpath", "_joinrealpath")}
 
 IN_USE = "another profiler is in use"
 
