@@ -18,11 +18,12 @@ import msgspec
 
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import (
+    OF_FEW,
     ComparisonInvalid,
     difference,
     errors_within,
     judge_pairs,
-    prior_of,
+    usual_ratio,
 )
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan
 from plumbline.comparing.statistics.schedule import MEASURED_S
@@ -129,13 +130,13 @@ def judged(plans: Sequence[BenchmarkPlan], blocks: Mapping[str, list[list[float]
     """Judge these pairs. `low` and `high` become a 95 % confidence interval."""
     differences = {key: [difference(one) for one in pairs] for key, pairs in blocks.items() if len(pairs) > 1}
     within = {key: errors_within(blocks[key]) for key in differences}
-    prior = prior_of(differences, within)
+    usual = usual_ratio(differences, within) or OF_FEW
     found = {}
     for plan in plans:
         key = plan.key
         if key not in differences:
             continue
-        one = judge_pairs(differences[key], within[key], plan.thresholds, prior, sharing=len(differences))
+        one = judge_pairs(differences[key], within[key], plan.thresholds, usual, sharing=len(differences))
         mean = statistics.fmean(differences[key])
         error = statistics.stdev(differences[key]) / math.sqrt(len(differences[key]))
         margin = student_quantile(0.975, len(differences[key]) - 1) * error

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plumbline.comparing.statistics.schedule import FIRST_ANALYSES
+from plumbline.comparing.statistics.inference import LEAST_TO_FAIL
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
@@ -132,7 +132,7 @@ def test_a_slower_benchmark_fails_and_the_others_pass(slower: tuple[Project, Don
     assert "1 file differs: code_under_test.py" in done.output
     [work] = [one for one in project.results()["benchmarks"] if one["key"] == WORK]
     assert work["change"] == pytest.approx(2.0, abs=0.7)
-    assert len(work["differences"]) >= FIRST_ANALYSES[0]
+    assert len(work["differences"]) >= LEAST_TO_FAIL
 
 
 def test_the_budget_of_a_regression_is_not_measured_again(slower: tuple[Project, Done]) -> None:

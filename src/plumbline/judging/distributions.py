@@ -1,4 +1,4 @@
-"""Probability distributions: quantiles, confidence intervals, and the digamma functions that priors need."""
+"""Probability distributions: quantiles and confidence intervals."""
 
 import functools
 import math
@@ -28,24 +28,6 @@ def _student_cdf(t: float, degrees: int) -> float:
         total = 0.0
     within = total if degrees % 2 == 0 else 2 / math.pi * (theta + total)
     return (1 + within) / 2
-
-
-def digamma(x: float) -> float:
-    """Return the derivative of log Γ(x) for x > 0 (Abramowitz and Stegun 6.3.5 and 6.3.18)."""
-    total = 0.0
-    while x < 6:
-        total -= 1 / x
-        x += 1
-    return total + math.log(x) - 1 / (2 * x) - 1 / (12 * x**2) + 1 / (120 * x**4) - 1 / (252 * x**6)
-
-
-def trigamma(x: float) -> float:
-    """Return the derivative of digamma for x > 0 (Abramowitz and Stegun 6.4.6 and 6.4.12)."""
-    total = 0.0
-    while x < 6:
-        total += 1 / x**2
-        x += 1
-    return total + 1 / x + 1 / (2 * x**2) + 1 / (6 * x**3) - 1 / (30 * x**5) + 1 / (42 * x**7)
 
 
 def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

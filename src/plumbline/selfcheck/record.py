@@ -43,7 +43,7 @@ PLACES: dict[Where, str] = {
 }
 SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45  # shares of the time; the rest is for single pairs
 LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])  # 10 % twice as often as 5 %
-# Benchmarks in a single pair, about as many as in a gate's second stage, and how long each is measured.
+# Benchmarks in a single pair, about as many as a gate leaves open after two pairs, and how long each is measured.
 TOGETHER = 6
 SHARE_S = MEASURED_S / 2
 MOST_BLOCKS_RECORDED = 320

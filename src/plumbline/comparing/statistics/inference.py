@@ -4,24 +4,26 @@ The unit of evidence is a pair: two fresh processes, base and head, that measure
 and samples of one process are not independent. A pair gives each benchmark one difference, log(head time / base time):
 0.05 is about 5 % slower.
 
-A benchmark fails if the hypothesis "the slow-down is at most `tolerance`" is rejected. It passes if the hypothesis "the
-slow-down is at least `minimum_effect`" is rejected. Otherwise it is inconclusive. All interim analyses share the
-allowed error (`schedule.py`), and all compared benchmarks share the allowed false positives: a group-sequential test
-with Bonferroni's inequality (Lan and DeMets 1983, Biometrika 70:659).
+After each pair, each benchmark asks how much better a slow-down explains its pairs than "at most `tolerance` slower"
+does. The answer is a likelihood ratio. It fails if the ratio reaches the number of compared benchmarks divided by
+`false_alarms`: 3,800 for 38 benchmarks and 1 %. It passes if "no change" explains its pairs 1 / (1 - `power`) times as
+well as "`minimum_effect` slower" does: 33 times for 97 %.
 
-The variance of a few pairs is uncertain. It is shrunk towards the prediction from the other benchmarks and from the
-spread of the benchmark's own blocks. The better the other benchmarks agree with that prediction, the more it counts (a
-moderated t-statistic: Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3:3, section 6.2).
+Such a ratio may be read after every pair, because the chance that it ever reaches a limit without a slow-down is at
+most one divided by this limit (Ville 1939; Ramdas et al. 2023, Statistical Science 38:576, "e-process").
+
+The variance of a few pairs is uncertain. Each likelihood is an average over variances: those of the benchmark's own
+pairs, and the usual one of all benchmarks, with the weight of PRIOR_DEGREES pairs (Smyth 2004, Statistical Applications
+in Genetics and Molecular Biology 3:3).
 """
 
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from plumbline.comparing.statistics.plan import CONTROLS
-from plumbline.judging.distributions import digamma, student_quantile, trigamma
+from plumbline.judging.distributions import student_quantile
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 
@@ -29,16 +31,24 @@ from plumbline.results.schema import Verdict
 FASTEST = 0.25
 # Standard deviation between equal processes. It remains in the difference of a pair however many blocks there are.
 BETWEEN = 0.01
-# Upper limit of the weight of the other benchmarks, in degrees of freedom.
-MOST_PRIOR_DEGREES = 10
-# Fewer variances do not show how well they agree.
+# Weight of the usual variance of all benchmarks, in pairs.
+PRIOR_DEGREES = 4
+# Fewer benchmarks do not show a usual variance.
 LEAST_FOR_PRIOR = 4
-# Lower limit of the standard error of a pair, as a logarithm.
-LEAST_SPREAD = 0.002
+# The usual variance of few benchmarks, over the expected one. On a noisy machine most benchmarks of this project's
+# suite have less. Half have less than 1.7.
+OF_FEW = 3.0
+# No benchmark fails before it has this many pairs: two or three processes can agree by chance.
+LEAST_TO_FAIL = 4
+# Slow-downs that are compared with `tolerance`, as multiples of `minimum_effect`, and their weights.
+SLOWER = {1.0: 3 / 4} | {1.25**step: 1 / 88 for step in range(1, 23)}
+# Changes that are compared with `minimum_effect`, and their weights.
+ALIKE = {0.0: 3 / 4, 0.5: 1 / 8} | {-(2.0**step): 1 / 48 for step in range(6)}
 # The common spread of all pairs has the weight of this many blocks of a pair.
 USUAL_BLOCKS = 2
 # Two pairs on a busy machine can give infinite bounds. No change is reported above this one, a logarithm.
 MOST_SHOWN = math.log(1000)
+MOST_EXPONENT = 500  # a larger one is beyond the range of floats
 # A control is wrong if a 99.9 % interval excludes the truth by more than one percentage point.
 CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
 NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
@@ -54,28 +64,6 @@ class ComparisonInvalid(Exception):
         """`side`: the side whose worker failed, if one did."""
         super().__init__(reason)
         self.side = side
-
-
-@dataclass(frozen=True)
-class Prior:
-    """The variance of the other benchmarks' pairs."""
-
-    ratio: float  # their variance over the expected one, which is BETWEEN² plus the variance within a pair
-    degrees: int  # weight of the ratio, in degrees of freedom
-
-    def moderated(self, values: Sequence[float], within: Sequence[float]) -> tuple[float, int]:
-        """Return the shrunk ratio of actual to expected variance of the differences, and its degrees of freedom.
-
-        `within`: the standard error of each difference by its blocks alone.
-        """
-        own_degrees = len(values) - 1
-        degrees = own_degrees + self.degrees
-        return (own_degrees * ratio_of(values, within) + self.degrees * self.ratio) / degrees, degrees
-
-
-NO_PRIOR = Prior(0.0, 0)
-# For few benchmarks. On a noisy machine most ratios of this project's suite are lower; half are below 1.7.
-OF_FEW = Prior(3.0, 4)
 
 
 def figure(samples_s: Sequence[float]) -> float:
@@ -118,12 +106,18 @@ def spread_of_blocks(pairs: Sequence[Sequence[float]]) -> float:
 
     Disturbed blocks hardly change it. 0 if no pair has two blocks of each side.
     """
-    deviations: list[float] = []
-    for differences in pairs:
-        center = difference(differences)
-        # The smallest deviation is that of the median itself.
-        deviations += sorted(abs(one - center) for one in differences)[1:]
-    return statistics.median(deviations) / NORMAL_QUARTILE if deviations else 0.0
+    return _spread_of(itertools.chain.from_iterable(map(_deviations, pairs)))
+
+
+def _deviations(differences: Sequence[float]) -> list[float]:
+    """Return absolute deviations from the median, without the smallest: that of the median itself."""
+    center = difference(differences)
+    return sorted([abs(one - center) for one in differences])[1:]
+
+
+def _spread_of(deviations: Iterable[float]) -> float:
+    found = [*deviations]
+    return statistics.median(found) / NORMAL_QUARTILE if found else 0.0
 
 
 def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
@@ -132,11 +126,12 @@ def errors_within(pairs: Sequence[Sequence[float]]) -> list[float]:
     A disturbed pair has a larger standard error. The spread of few blocks is uncertain, so it is shrunk towards the
     common spread of all pairs, which has the weight of USUAL_BLOCKS blocks.
     """
-    usual = spread_of_blocks(pairs)
+    deviations = [*map(_deviations, pairs)]
+    usual = _spread_of(itertools.chain.from_iterable(deviations))
     errors = []
-    for differences in pairs:
+    for differences, found in zip(pairs, deviations, strict=True):
         own = blocks_of(differences) - 1
-        variance = (own * spread_of_blocks([differences]) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
+        variance = (own * _spread_of(found) ** 2 + USUAL_BLOCKS * usual**2) / (own + USUAL_BLOCKS)
         errors.append(math.sqrt(variance * (OF_MEDIAN if own else 1) / (own + 1)))
     return errors
 
@@ -165,34 +160,72 @@ def blocks_wanted(pairs: Sequence[Sequence[float]], error: float) -> int:
     return math.ceil(OF_MEDIAN * (spread_of_blocks(pairs) / error) ** 2)
 
 
+class Likelihood:
+    """The likelihood of a change, given the differences of two or more pairs, up to a constant factor."""
+
+    def __init__(self, differences: Sequence[float], within: Sequence[float], usual: float) -> None:
+        self.mean = mean_of(differences, within)
+        self._weight = sum(weights_of(within))
+        squares = (len(differences) - 1) * ratio_of(differences, within)
+        self._squares = squares + PRIOR_DEGREES * usual
+        self._degrees = len(differences) + PRIOR_DEGREES
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return math.sqrt(self._squares / (self._degrees - 1) / self._weight)
+
+    def log_of(self, change: float) -> float:
+        return -self._degrees / 2 * math.log(self._squares + self._weight * (change - self.mean) ** 2)
+
+    def margin(self, likely: Mapping[float, float], limit: float) -> float:
+        """Return how far from the mean a change is for which the likelihood ratio is `limit`.
+
+        `likely`: the changes that it is compared with, and their weights.
+        """
+        logs = [math.log(weight) + self.log_of(change) for change, weight in likely.items()]
+        greatest = max(logs)
+        log_likely = greatest + math.log(sum(math.exp(log - greatest) for log in logs))
+        squares = math.exp(min((math.log(limit) - log_likely) * 2 / self._degrees, MOST_EXPONENT))
+        return math.sqrt(max(squares - self._squares, 0.0) / self._weight)
+
+
 def judge_pairs(
-    differences: Sequence[float], within: Sequence[float], thresholds: Thresholds, prior: Prior, *, sharing: int
+    differences: Sequence[float], within: Sequence[float], thresholds: Thresholds, usual: float, *, sharing: int
 ) -> Judgement:
     """Judge a benchmark by the differences of two or more pairs.
 
-    `within`: the standard error of each difference by its blocks alone, a lower limit. `thresholds`: with the errors
-    allowed in this analysis. `sharing`: the number of benchmarks that share the allowed false positives.
+    `within`: the standard error of each difference by its blocks alone. `usual`: from `usual_ratio`. `sharing`: the
+    number of benchmarks that share the allowed false positives.
     """
-    change = mean_of(differences, within)
-    ratio, degrees = prior.moderated(differences, within)
-    least = 1 / sum(1 / max(error, LEAST_SPREAD) ** 2 for error in within)
-    error = math.sqrt(max(ratio / sum(weights_of(within)), least))
-    to_fail = student_quantile(1 - thresholds.false_alarms / sharing, degrees) * error
-    to_pass = student_quantile(thresholds.power, degrees) * error
-    tolerance = math.log1p(thresholds.tolerance)
+    tolerance, effect = math.log1p(thresholds.tolerance), math.log1p(thresholds.minimum_effect)
+    likelihood, to_fail = Likelihood(differences, within, usual), sharing / thresholds.false_alarms
+    change, error, degrees = likelihood.mean, likelihood.error, len(differences) - 1 + PRIOR_DEGREES
+    slower = {effect * times: weight for times, weight in SLOWER.items()}
+    # Bounds that decide nothing are those of Student's t.
+    above = missed = student_quantile(thresholds.power, degrees) * error
+    below = student_quantile(1 - 1 / to_fail, degrees) * error
+    if change > tolerance:
+        below = likelihood.margin(slower, to_fail)
+    if change < effect:
+        alike = {effect * times: weight for times, weight in ALIKE.items()}
+        above = likelihood.margin(alike, 1 / (1 - thresholds.power))
     verdict: Verdict = "inconclusive"
-    if change - to_fail > tolerance:
+    if change - below > tolerance and len(differences) >= LEAST_TO_FAIL:
         verdict = "regression"
-    elif change + to_fail < -tolerance:
-        verdict = "improvement"
-    elif change + to_pass < math.log1p(thresholds.minimum_effect):
+    elif change + above < effect:
         verdict = "pass"
+    if change < -tolerance and len(differences) >= LEAST_TO_FAIL:
+        faster = {-times: weight for times, weight in slower.items()}
+        if change + likelihood.margin(faster, to_fail) < -tolerance:
+            verdict = "improvement"
+    least = likelihood.margin({change: SLOWER[1]}, to_fail) + missed
     return Judgement(
         verdict,
         change=_share(change),
-        low=_share(change - to_fail),
-        high=_share(change + to_pass),
-        minimum_detectable_effect=_share(tolerance + to_fail + to_pass),
+        low=_share(change - below),
+        high=_share(change + above),
+        minimum_detectable_effect=_share(tolerance + least),
         pairs=len(differences),
         error=error,
     )
@@ -202,43 +235,34 @@ def _share(logarithm: float) -> float:
     return math.expm1(min(logarithm, MOST_SHOWN))
 
 
-def prior_of(
-    differences: Mapping[str, Sequence[float]], within: Mapping[str, Sequence[float]], *, of_few: Prior = OF_FEW
-) -> Prior:
-    """Estimate the common variance of all benchmarks from the moments of log variances (Smyth 2004, section 6.2).
+def usual_ratio(differences: Mapping[str, Sequence[float]], within: Mapping[str, Sequence[float]]) -> float | None:
+    """Return the median ratio of actual to expected variance of all benchmarks with two pairs or more, at least 1.
 
-    `within`: as for `judge_pairs`. Benchmarks with a single pair do not count. `of_few`: the prior to use if fewer than
-    LEAST_FOR_PRIOR benchmarks count.
+    `within`: as for `judge_pairs`. None if there are fewer than LEAST_FOR_PRIOR of them.
     """
-    variances = [
-        (max(ratio_of(values, within[key]), (LEAST_SPREAD / BETWEEN) ** 2), len(values) - 1)
+    ratios = [
+        ratio_of(values, within[key]) / (1 - 2 / (9 * (len(values) - 1))) ** 3  # the median of a variance is below it
         for key, values in differences.items()
         if len(values) > 1
     ]
-    if len(variances) < LEAST_FOR_PRIOR:
-        return of_few
-    logs = [math.log(variance) - digamma(degrees / 2) + math.log(degrees / 2) for variance, degrees in variances]
-    beyond_chance = statistics.variance(logs) - statistics.fmean(trigamma(degrees / 2) for _, degrees in variances)
-    degrees = MOST_PRIOR_DEGREES
-    while degrees > 0 and trigamma(degrees / 2) < beyond_chance:
-        degrees -= 1
-    if degrees == 0:
-        return NO_PRIOR
-    return Prior(math.exp(statistics.fmean(logs) + digamma(degrees / 2) - math.log(degrees / 2)), degrees)
+    return max(statistics.median(ratios), 1.0) if len(ratios) >= LEAST_FOR_PRIOR else None
 
 
-def check_controls(differences: Mapping[str, Sequence[float]], prior: Prior) -> None:
+def check_controls(differences: Mapping[str, Sequence[float]], usual: float | None) -> None:
     """Raise ComparisonInvalid if a control did not read its known slow-down.
 
-    `prior`: the variance of the benchmarks. A control with a single pair is not checked.
+    `usual`: from `usual_ratio`. A control with a single pair is not checked.
     """
     for key, truth in CONTROLS.items():
         values = differences.get(key, [])
         if len(values) < 2:
             continue
-        change = statistics.fmean(values)
-        ratio, degrees = prior.moderated(values, [0.0] * len(values))
-        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * BETWEEN * math.sqrt(ratio / len(values))
+        change, degrees = statistics.fmean(values), len(values) - 1
+        squares = degrees * ratio_of(values, [0.0] * len(values))
+        if usual is not None:
+            squares, degrees = squares + PRIOR_DEGREES * usual, degrees + PRIOR_DEGREES
+        error = BETWEEN * math.sqrt(squares / degrees / len(values))
+        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * error
         if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
             raise ComparisonInvalid(
                 f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read {truth:+.0%}:"

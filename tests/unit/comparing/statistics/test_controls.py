@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from plumbline.comparing.statistics.inference import NO_PRIOR, ComparisonInvalid, Prior, check_controls
+from plumbline.comparing.statistics.inference import ComparisonInvalid, check_controls
 from plumbline.comparing.statistics.plan import CONTROLS, is_control
 
 ALIKE, SLOWED = CONTROLS
@@ -19,7 +19,7 @@ def four_pairs(alike: float, slowed: float) -> Mapping[str, list[float]]:
 
 def test_controls_that_read_the_truth_are_valid() -> None:
     """0 and 10 %, both ± 1 %."""
-    check_controls(four_pairs(0.0, 0.1), NO_PRIOR)
+    check_controls(four_pairs(0.0, 0.1), None)
 
 
 @pytest.mark.parametrize(
@@ -32,22 +32,22 @@ def test_a_control_that_reads_the_impossible_makes_a_comparison_invalid(
     """5 % instead of 0, and faster instead of 10 % slower."""
     found = four_pairs(alike, slowed) if slowed < 0 else {ALIKE: [0.049, 0.0488, 0.0487, 0.0486], SLOWED: [0.0953]}
     with pytest.raises(ComparisonInvalid, match=reason):
-        check_controls(found, NO_PRIOR)
+        check_controls(found, None)
 
 
-def test_two_pairs_prove_more_with_a_prior() -> None:
-    """With the prior of the benchmarks, two values reveal a missing slow-down of 10 %."""
+def test_two_pairs_prove_more_beside_benchmarks() -> None:
+    """With the usual variance of the benchmarks, two values reveal a missing slow-down of 10 %."""
     found = {ALIKE: [0.0, 0.002], SLOWED: [0.001, -0.001]}
 
-    check_controls(found, NO_PRIOR)
-    check_controls({ALIKE: [0.0, 0.002], SLOWED: [0.09, 0.1]}, Prior(1.44, 10))
+    check_controls(found, None)
+    check_controls({ALIKE: [0.0, 0.002], SLOWED: [0.09, 0.1]}, 1.44)
     with pytest.raises(ComparisonInvalid, match=r"test_slowed reads \+0\.0% and should read \+10%"):
-        check_controls(found, Prior(1.44, 10))
+        check_controls(found, 1.44)
 
 
 def test_one_pair_proves_nothing() -> None:
     """One value has no interval."""
-    check_controls({ALIKE: [5.0]}, NO_PRIOR)
+    check_controls({ALIKE: [5.0]}, None)
 
 
 def test_keys_identify_controls() -> None:

@@ -1,0 +1,157 @@
+"""Simulate paired comparisons: false alarms if benchmarks differ in noise, and slow-downs caught."""
+
+import argparse
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from plumbline.comparing.statistics.inference import NORMAL_QUARTILE, OF_MEDIAN
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, expected_s
+from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.judging.evidence import Thresholds
+from plumbline.selfcheck.findings import Replay
+from plumbline.selfcheck.record import Recording, Share
+from plumbline.settings import GateSettings
+from scripts.clones import run_sections
+
+THRESHOLDS = Thresholds.of(GateSettings(), None)
+BUDGET_S = GateSettings().duet_budget_s
+SLOW_DOWN = THRESHOLDS.minimum_effect
+DISTURBED_TIMES = 6  # how much more the blocks of a disturbed pair vary
+
+Noise = Callable[[random.Random], float]  # returns the difference of two equal processes, as a logarithm
+
+
+def spread(standard_deviation: float) -> Noise:
+    return lambda rng: rng.gauss(0, standard_deviation)
+
+
+def modes(apart: float, standard_deviation: float = 0.005) -> Noise:
+    """Each process is in one of two modes, for example by the layout of its memory."""
+    return lambda rng: apart * (rng.randrange(2) - rng.randrange(2)) + rng.gauss(0, standard_deviation)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A suite without a regression. `others` replace the noise of the first benchmarks."""
+
+    title: str
+    benchmarks: int
+    noise: Noise
+    others: Sequence[Noise] = ()
+    slower: Sequence[float] = ()  # true slow-downs of the first benchmarks, as shares
+    sample_s: float = 1e-4
+    blocks: float = 0.02  # standard deviation of the differences of blocks
+    disturbed: float = 0.0  # share of the pairs
+
+    def keys(self) -> list[str]:
+        return [f"test_it.py::test_{number}" for number in range(self.benchmarks)]
+
+
+HOSTILE = [
+    Case("1 of 38 with a spread of 12 %, the others 0.5 %", 38, spread(0.005), [spread(0.12)]),
+    Case("1 of 6 in one of two modes, 10 % apart", 6, spread(0.005), [modes(0.1)]),
+    Case("all of 6 in modes, 6 % apart", 6, modes(0.06)),
+    Case("3 of 38 in modes, 6 % apart", 38, spread(0.005), [modes(0.06)] * 3),
+    Case(
+        "3 of 38 with a spread of 5 %, slower by the tolerance",
+        38,
+        spread(0.005),
+        [spread(0.05)] * 3,
+        [THRESHOLDS.tolerance] * 3,
+    ),
+]
+USUAL = [
+    Case("spread of 0.7 %", 38, spread(0.007)),
+    Case("spread of 1.5 %", 38, spread(0.015)),
+    Case("spread of 3 %", 38, spread(0.03)),
+    Case("samples of 50 ms", 6, spread(0.007), sample_s=0.05, blocks=0.06),
+    Case("a quarter of the pairs disturbed", 38, spread(0.007), blocks=0.06, disturbed=0.25),
+]
+
+
+def simulated(case: Case, rng: random.Random, slow_down: Mapping[str, float] = {}) -> PairedComparison:
+    """Simulate one comparison."""
+    elapsed_s, keys = 0.0, case.keys()
+    noises = dict(zip(keys, itertools.chain(case.others, itertools.repeat(case.noise)), strict=False))
+    truths = {**dict(zip(keys, case.slower, strict=False)), **slow_down}
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        nonlocal elapsed_s
+        elapsed_s += expected_s(chosen)
+        blocks = case.blocks * (DISTURBED_TIMES if rng.random() < case.disturbed else 1)
+        found = {}
+        for plan in chosen:
+            center = math.log1p(truths.get(plan.key, 0.0)) + noises[plan.key](rng)
+            center += rng.gauss(0, blocks * math.sqrt(OF_MEDIAN / plan.blocks))
+            around = blocks * NORMAL_QUARTILE
+            found[plan.key] = [center - around, center + around] * (plan.blocks - 1) + [center]
+        return Pair(found)
+
+    plans = [BenchmarkPlan(key, case.sample_s, THRESHOLDS) for key in keys]
+    return conduct(plans, run_pair, budget_s=BUDGET_S, clock=lambda: elapsed_s)
+
+
+def false_alarms(case: Case, runs: int, *, seed: int = 1) -> Share:
+    """Return the share of simulated comparisons in which any benchmark fails."""
+    rng = random.Random(seed)
+    found = [simulated(case, rng).judgements.values() for _ in range(runs)]
+    return Share(sum(any(one.verdict == "regression" for one in judged) for judged in found), runs)
+
+
+def caught(case: Case, runs: int, *, seed: int = 1) -> tuple[Share, float]:
+    """Return the share of slow-downs of `minimum_effect` that fail, and the median duration of the comparisons."""
+    rng = random.Random(seed)
+    keys = [rng.choice(case.keys()) for _ in range(runs)]
+    found = [(key, simulated(case, rng, {key: SLOW_DOWN})) for key in keys]
+    failed = sum(key in one.judgements and one.judgements[key].verdict == "regression" for key, one in found)
+    return Share(failed, runs), statistics.median(one.elapsed_s for _, one in found)
+
+
+def noise(options: argparse.Namespace) -> None:
+    """Comparisons without a regression, of benchmarks that differ in noise."""
+    for case in HOSTILE:
+        print(f"{case.title}: false alarms in {false_alarms(case, options.runs)}", flush=True)
+
+
+def power(options: argparse.Namespace) -> None:
+    """Comparisons without a change, and with one benchmark slower by 5 %."""
+    for case in USUAL:
+        share, duration_s = caught(case, options.runs)
+        alarms = false_alarms(case, options.runs)
+        print(f"{case.title}: caught {share}, in {duration_s:.0f} s; false alarms in {alarms}", flush=True)
+
+
+def recorded(options: argparse.Namespace) -> None:
+    """The same with pairs that self-checks have recorded: --recording FILE."""
+    for path in options.recording:
+        recording = msgspec.json.decode(path.read_bytes(), type=Recording)
+        replay = Replay(recording, random.Random(1))
+        thresholds = dict.fromkeys(replay.keys, THRESHOLDS)
+        gates = [one for _ in range(options.runs) if (one := replay.gate(thresholds, BUDGET_S))]
+        alarms = sum(any(one.verdict == "regression" for one in gate.judgements.values()) for gate in gates)
+        judged = replay.slowed(thresholds, BUDGET_S, SLOW_DOWN, options.runs)
+        share = Share(sum(one.verdict == "regression" for one in judged), options.runs)
+        duration_s = statistics.median(gate.elapsed_s for gate in gates) if gates else math.nan
+        print(f"{path}: {len(recording.pairs)} pairs, {options.runs - len(gates)} invalid; {duration_s:.0f} s")
+        print(f"  caught {share}; false alarms in {Share(alarms, len(gates))}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.simulations",
+        description="Simulate paired comparisons: false alarms if benchmarks differ in noise, and slow-downs caught.",
+        epilog="example: python -m scripts.simulations noise power --runs 100",
+    )
+    parser.add_argument("--runs", type=int, default=400, help="comparisons of each kind (default: 400)")
+    parser.add_argument(
+        "--recording", type=Path, action="append", default=[], metavar="FILE", help="a selfcheck.json; repeatable"
+    )
+    run_sections(parser, {"noise": noise, "power": power, "recorded": recorded})
