@@ -198,7 +198,7 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     assert "could not be compared with the base: in base: skipped: not yet" in output
     assert "Redis is external, and base and head use the same database of it: " in output
     assert left_in(theirs) == (keys | {b"cache:answer"}, databases)
-    for what in ("Redis commands", "SQL statements and rows read"):
+    for what in ("Redis commands", "SQL statements, rows and buffers read"):
         assert f"{what} can't be counted: this run did not start the server" in output
     assert not CORES or "not pinned to one core: another run has locked core" in output
     assert all(one["resolution"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)

@@ -68,6 +68,7 @@ FUNCTIONS: dict[tuple[str, str], Mapping[str, Sends]] = {
     **{(module, "AbstractConnection"): _REDIS for module in ("redis.connection", "redis.asyncio.connection")},
     ("asyncpg.connect_utils", ""): {"_connect_addr": _connecting("postgres")},
     ("psycopg.generators", ""): {"connect": _connecting("postgres")},
+    ("psycopg.connection", ""): {"connect": _connecting("postgres")},  # before psycopg 3.2
     **{
         (module, f"{one}Connection"): {"_connect": _connecting("redis")}
         for module in ("redis.connection", "redis.asyncio.connection")
