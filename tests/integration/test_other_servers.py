@@ -271,7 +271,12 @@ def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: st
     [counted] = [count for name, count in found[ORDERS]["counts"].items() if statement in name]
     assert counted == 20
     [grown] = [one for one in found[ORDERS]["count_changes"] if statement in one["name"]]
-    assert (grown["old"], grown["new"], grown["gated"]) == (1, 20, True)  # against the base: there is no baseline
+    before_it = {"django": 0, "flask": 1}[framework]  # Django has read the items of all orders by another statement
+    assert (grown["old"], grown["new"], grown["gated"]) == (
+        before_it,
+        20,
+        True,
+    )  # against the base: there is no baseline
     line = path.read_text().partition("def newest(")[0].count("\n")
     of_orders = [(one["name"], one["file"], one["line"]) for one in found[ORDERS]["functions"]]
     assert ("newest", file, line + 1) in of_orders
