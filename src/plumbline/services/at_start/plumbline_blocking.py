@@ -31,6 +31,7 @@ OF_SOCKETS = (
     *("connect", "connect_ex", "_accept", "recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg"),
     *("send", "sendall", "sendmsg", "sendto"),
 )
+SOCKETS = "socket.socket.", "ssl.SSLSocket."
 OF_SQLITE = {
     "Connection": ("execute", "executemany", "executescript", "commit", "rollback"),
     "Cursor": ("execute", "executemany", "executescript", "fetchone", "fetchmany", "fetchall"),
@@ -57,6 +58,7 @@ class Blocking:
     def __init__(self, folders: Sequence[str]) -> None:
         self._callers = Callers(folders)
         self._found: collections.Counter[tuple[str, Any]] = collections.Counter()
+        self._receiving: set[int] = set()  # the ids of sockets whose last call has received
         self._counting = self._ended = False
         self._error: Exception | None = None
         self._functions = dict(_functions())
@@ -88,6 +90,7 @@ class Blocking:
 
     def enter(self) -> None:
         self._found.clear()
+        self._receiving.clear()
         self._counting = True
 
     def leave(self) -> list[tuple[str, str, str, int, str, int]]:
@@ -141,11 +144,22 @@ class Blocking:
         if self._get_running_loop() is None:
             return
         if called is None:
-            name, frame = self._in_python[id(frame.f_code)][1], frame.f_back
+            name, owner, frame = self._in_python[id(frame.f_code)][1], frame.f_locals["self"], frame.f_back
         else:
-            name = self._functions.get(called) or self._method(called, frame)
-        if name and (site := self._site(frame)):
+            name, owner = self._functions.get(called) or self._method(called, frame), called.__self__
+        if name and not self._receives_more(name, owner) and (site := self._site(frame)):
             self._found[name, site] += 1
+
+    def _receives_more(self, name: str, owner: Any) -> bool:
+        """Return whether a call receives more of the same answer: the network chooses the number of its parts."""
+        if name.startswith(SOCKETS):
+            if name.removeprefix(SOCKETS[0]).removeprefix(SOCKETS[1]).startswith(("read", "recv")):
+                if id(owner) in self._receiving:
+                    return True
+                self._receiving.add(id(owner))
+            else:
+                self._receiving.discard(id(owner))
+        return False
 
     def _method(self, called: Any, frame: Any) -> str:
         for kind, name, can_block in self._methods.get(called.__name__, ()):
