@@ -284,6 +284,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share | None = None
     #: Like `gate.minimum_effect`, for this benchmark.
     minimum_effect: Share | None = None
+    #: What a change that does nothing reads in this benchmark, as a standard deviation: 0.01 is 1 %. More pairs can't
+    #: average it out. `nox -s selfcheck -- --placebos` measures it.
+    bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
 

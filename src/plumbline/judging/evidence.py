@@ -31,13 +31,14 @@ class Thresholds(Struct, frozen=True):
     minimum_effect: float
     false_alarms: float  # share of runs without a slow-down in which any benchmark may fail
     power: float  # share of slow-downs of `minimum_effect` that must not pass
+    bias: float = 0.0  # what changes without effect read, as a standard deviation
 
     @classmethod
     def of(cls, gate: GateSettings, own: BenchmarkSettings | None) -> Self:
         """Return the thresholds of `[gate]`, replaced by those that a benchmark has of its own."""
         own = own or BenchmarkSettings()
         effect = own.minimum_effect or gate.minimum_effect
-        return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power)
+        return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power, own.bias)
 
     def with_shares(self, false_alarms: float, misses: float) -> Self:
         power = 1 - (1 - self.power) * misses

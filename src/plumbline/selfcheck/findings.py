@@ -136,9 +136,9 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
     if found.placebos:
         yield "gates with a change that does nothing:"
         yield from (f"  {name}: {share}" for name, share in found.placebos.items())
-        yield "what such changes read, as a standard deviation:"
-        largest = sorted(found.bias.items(), key=lambda item: -item[1])
-        yield from (f"  {key}: {bias * 100:.2f} %" for key, bias in largest)
+        yield "what such changes read, as a standard deviation, for settings.toml:"
+        for key, bias in sorted(found.bias.items(), key=lambda item: -item[1]):
+            yield f'  [benchmarks."{key}"]\n  bias = {bias:.4f}'
         return
     sections = {
         "live gates without a slow-down, every benchmark compared": found.gates,

@@ -15,6 +15,9 @@ most one divided by this limit (Ville 1939; Ramdas et al. 2023, Statistical Scie
 The variance of a few pairs is uncertain. Each likelihood is an average over variances: those of the benchmark's own
 pairs, and the usual one of all benchmarks, with the weight of PRIOR_DEGREES pairs (Smyth 2004, Statistical Applications
 in Genetics and Molecular Biology 3:3).
+
+A change also moves code and objects in memory, which can make a benchmark a little faster or slower in all pairs alike.
+If this `bias` is known, it is added to the error as one normally distributed value (Mytkowicz et al. 2009, ASPLOS).
 """
 
 import itertools
@@ -51,7 +54,8 @@ MOST_SHOWN = math.log(1000)
 MOST_EXPONENT = 500  # a larger one is beyond the range of floats
 # A control is wrong if a 99.9 % interval excludes the truth by more than one percentage point.
 CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
-NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
+NORMAL = statistics.NormalDist()
+NORMAL_QUARTILE = NORMAL.inv_cdf(0.75)
 # Variance of the median of neighbour differences, relative to that of the mean of one independent difference per block.
 # It would be pi / 2 for independent differences. Two neighbouring differences share a block.
 OF_MEDIAN = math.pi / 2 * 5 / 6
@@ -207,9 +211,13 @@ def judge_pairs(
     below = student_quantile(1 - 1 / to_fail, degrees) * error
     if change > tolerance:
         below = likelihood.margin(slower, to_fail)
+    bias = math.log1p(thresholds.bias)
+    of_failing = bias * NORMAL.inv_cdf(1 - 1 / to_fail)
+    of_passing = bias * NORMAL.inv_cdf(thresholds.power)
     if change < effect:
         alike = {effect * times: weight for times, weight in ALIKE.items()}
         above = likelihood.margin(alike, 1 / (1 - thresholds.power))
+    below, above, missed = math.hypot(below, of_failing), math.hypot(above, of_passing), math.hypot(missed, of_passing)
     verdict: Verdict = "inconclusive"
     if change - below > tolerance and len(differences) >= LEAST_TO_FAIL:
         verdict = "regression"
@@ -217,9 +225,9 @@ def judge_pairs(
         verdict = "pass"
     if change < -tolerance and len(differences) >= LEAST_TO_FAIL:
         faster = {-times: weight for times, weight in slower.items()}
-        if change + likelihood.margin(faster, to_fail) < -tolerance:
+        if change + math.hypot(likelihood.margin(faster, to_fail), of_failing) < -tolerance:
             verdict = "improvement"
-    least = likelihood.margin({change: SLOWER[1]}, to_fail) + missed
+    least = math.hypot(likelihood.margin({change: SLOWER[1]}, to_fail), of_failing) + missed
     return Judgement(
         verdict,
         change=_share(change),
@@ -227,7 +235,7 @@ def judge_pairs(
         high=_share(change + above),
         minimum_detectable_effect=_share(tolerance + least),
         pairs=len(differences),
-        error=error,
+        error=math.hypot(error, bias),
     )
 
 

@@ -269,3 +269,23 @@ def test_few_benchmarks_do_not_show_what_is_usual() -> None:
     assert usual_ratio(few, dict.fromkeys("abc", [0.0] * 6)) is None
     assert usual_ratio({**few, "d": few["a"]}, dict.fromkeys("abcd", [0.0] * 6)) == 1
     assert OF_FEW > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "bias", "verdict"),
+    [
+        (0.04, 0.0, "regression"),
+        (0.04, 0.01, "inconclusive"),  # 2 % is the tolerance, and 1 % may read 2.3 % more in one of 100 changes
+        (0.046, 0.01, "regression"),
+        (0.0, 0.01, "pass"),
+        (0.0, 0.03, "inconclusive"),  # 5 % slower would read 0 or less in more than 3 % of changes
+        (-0.04, 0.01, "pass"),
+        (-0.05, 0.01, "improvement"),
+    ],
+)
+def test_what_changes_without_effect_read_is_a_part_of_the_error(change: float, bias: float, verdict: str) -> None:
+    """More pairs do not average it out: here 100 pairs agree."""
+    values = around(math.log1p(change), 0.0001, 100)
+    found = judged(values, limits=replace(LIMITS, bias=bias))
+    assert found.verdict == verdict
+    assert found.minimum_detectable_effect > judged(values).minimum_detectable_effect or not bias
