@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import socket
+import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +96,8 @@ class Guard:
         self._notes(name).unlink(missing_ok=True)
         self._seen.pop(name, None)
         path = filter(None, [str(AT_START), environ.get("PYTHONPATH")])
-        return {**environ, RULES: str(file), "PYTHONPATH": os.pathsep.join(path)}
+        packages = sysconfig.get_path("platlib")  # an editable Plumbline is not in its environment's site-packages
+        return {**environ, RULES: str(file), "PYTHONPATH": os.pathsep.join(path), "PLUMBLINE_PACKAGES": packages}
 
     def check(self, name: str, pids: Sequence[int]) -> set[str]:
         """Return the names of the run's servers that a process has connected to. Raises NotReady for any other server.

@@ -239,12 +239,14 @@ def test_a_benchmark_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> Non
     assert blocks(lambda: sum(range(1_000_000))).startswith("its blocks take more than 0.001 s of CPU time")
 
 
-@pytest.mark.parametrize("has_memray", [False, True])
-def test_an_application_whose_environment_lacks_memray(tmp_path: Path, *, has_memray: bool) -> None:
+@pytest.mark.parametrize(("has_memray", "editable"), [(False, False), (True, False), (True, True)])
+def test_an_application_whose_environment_lacks_memray(tmp_path: Path, *, has_memray: bool, editable: bool) -> None:
     """It takes that of Plumbline's environment, without the packages that memray needs."""
     packages = tmp_path / "site-packages"
     packages.mkdir()
-    (packages / "plumbline").symlink_to(AT_START.parents[1])
+    place = tmp_path / "source" if editable else packages
+    place.mkdir(exist_ok=True)
+    (place / "plumbline").symlink_to(AT_START.parents[1])
     for found in Path(sysconfig.get_path("purelib")).iterdir() if has_memray else ():
         if not (packages / found.name).exists():
             (packages / found.name).symlink_to(found)
@@ -260,9 +262,11 @@ def test_an_application_whose_environment_lacks_memray(tmp_path: Path, *, has_me
             probes.leave()
         print([block["allocations"] for block in probes.end().get("memory", [])], "rich" in sys.modules)
     """
-    at_start = packages / "plumbline/services/at_start"
+    at_start = place / "plumbline/services/at_start"
+    environ = {**os.environ, **({"PLUMBLINE_PACKAGES": str(packages)} if editable else {})}
     command = [sys.executable, "-I", "-S", "-c", code, str(at_start)]
-    begun, counted = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    begun, counted = ended.stdout.splitlines()
     if has_memray:
         assert (begun, counted) == ("{}", "[0, 103, 103] False")
     else:

@@ -256,7 +256,7 @@ def _memray() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "memray":
             raise
-    known, folder = {*sys.modules}, str(PLUMBLINE.parent)
+    known, folder = {*sys.modules}, os.environ.get("PLUMBLINE_PACKAGES") or str(PLUMBLINE.parent)
     sys.path.append(folder)
     try:
         importlib.import_module("memray.reporters.module_tools")  # a tracker imports it
