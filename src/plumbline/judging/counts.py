@@ -33,6 +33,7 @@ from plumbline.results.schema import (
 
 T = TypeVar("T")
 
+TRANSACTIONS = {"BEGIN", "START", "COMMIT", "ROLLBACK"}  # they come with the statements between them
 CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each segment is at least half full
 
 
@@ -218,7 +219,12 @@ def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
 
     def likely(one: CountChange) -> int:
         kind = kind_of(one.name)
-        causes = (kind in {STATEMENTS, COMMANDS, "postgres.parse"}, kind.endswith(".connections"), " " in one.name)
+        is_transaction = one.name.partition(" ")[2].partition(" ")[0] in TRANSACTIONS
+        causes = (
+            kind in {STATEMENTS, COMMANDS, "postgres.parse"} and not is_transaction,
+            kind.endswith(".connections"),
+            " " in one.name,
+        )
         return [*causes, not is_memory(one.name), True].index(True)
 
     return sorted(changes, key=lambda one: (not one.gated, likely(one), one.old - one.new, one.old))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes
+from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes, most_telling_first
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.results.files import write_results
@@ -66,6 +66,13 @@ def test_what_has_grown_counts_against_it(name: str, old: float, new: float) -> 
 
 
 SELECT = "postgres.statement SELECT a FROM b"
+
+
+def test_a_statement_comes_before_the_transactions_around_it() -> None:
+    """One transaction around each statement of an N+1 has two statements more."""
+    rollback = CountChange(f"{STATEMENTS} ROLLBACK", 2.0, 22.0, gated=True)
+    select = CountChange(f"{STATEMENTS} SELECT now()", 0.0, 10.0, gated=True)
+    assert most_telling_first([rollback, select]) == [select, rollback]
 
 
 def test_the_line_that_has_more_comes_first() -> None:
