@@ -23,7 +23,7 @@ from plumbline.project import (
 from plumbline.settings import Settings, SettingsError
 from plumbline.settings_file import load_settings
 
-SESSION = Path(sys.prefix) / "plumbline-session"  # marks an environment whose packages a session manages
+SESSION = "plumbline-session"  # a file in an environment whose packages a session manages
 
 
 def install(nox_python: str) -> int:
@@ -33,7 +33,7 @@ def install(nox_python: str) -> int:
     try:
         if sys.prefix == sys.base_prefix:
             raise InstallError("this would remove packages of the system's Python: run it with Nox")
-        SESSION.touch()
+        Path(sys.prefix, SESSION).touch()
         _install(root, load_settings(root / SUITE / SETTINGS), nox_python, source)
         return EXIT_PASS
     except SettingsError:
@@ -60,7 +60,7 @@ def install_settings(root: Path, settings: Settings) -> None:
 
     Does nothing in an environment that no session of Nox has made.
     """
-    if read_record() is None and not SESSION.is_file():
+    if read_record() is None and not Path(sys.prefix, SESSION).is_file():
         return
     source: list[str] = []
     try:

@@ -57,6 +57,7 @@ def test_what_cannot_be_installed_is_invalid(
     assert text.startswith("\nthe environment can't be made")
     assert line in text
     assert text.endswith("\nexit code 3\n")
+    assert (Path(sys.prefix) / install.SESSION).is_file()
 
 
 @pytest.mark.usefixtures("project")
