@@ -204,7 +204,7 @@ def compared(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
         assert change.old in text
         path.write_text(text.replace(change.old, change.new))
 
-    done = project.own_python("-m", "plumbline", "compare", "HEAD")
+    done = project.own_python("-m", "plumbline", "compare", "HEAD", "--limit=12")
 
     assert done.code == 1, done.output
     return project, {one["key"].partition("[")[2][:-1]: one for one in project.results()["benchmarks"]}

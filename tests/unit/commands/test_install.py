@@ -89,7 +89,7 @@ def test_an_environment_without_plumbline_is_not_made(
     monkeypatch.setattr(install, "run_installer", fail)
     assert install.install("") == 3
     assert f"{SUITE}/requirements.txt does not ask for pytest-plumbline: add it there" in capsys.readouterr().err
-    assert not [*(project / "environment").iterdir()], "there is no record of it"
+    assert [*(project / "environment").iterdir()] == [Path(sys.prefix, install.SESSION)], "there is no record of it"
 
 
 def test_wrong_settings_are_reported_by_the_command_that_follows(project: Path) -> None:
