@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, make_sides
 from plumbline.comparing.workers.pair_runner import Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
+from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.judging.evidence import LATER_MISSES, ComparisonEvidence, Thresholds
 from plumbline.results.schema import Benchmark, Counts
 from plumbline.settings import Settings
@@ -67,14 +68,7 @@ def compare(
         say(f"  {len(rehearsal.unaffected)} of them execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    notes = uncounted
-    if rehearsal.brought_along:
-        files = ", ".join(rehearsal.brought_along)
-        notes.append(f"base and head also have files that git ignores, because they read them: {files}")
-    if rehearsal.untraced:
-        names = ", ".join(rehearsal.untraced)
-        what = f"benchmarks that use {names} count as affected by any change"
-        notes.append(f"{what}: only in Python programs can Plumbline see which code runs")
+    notes = [*uncounted, *_notes_about(rehearsal)]
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(
@@ -90,6 +84,16 @@ def compare(
         failures=found.failures,
         failed_in_head=rehearsal.failed_in_head,
     )
+
+
+def _notes_about(rehearsal: Rehearsal) -> Iterator[str]:
+    if rehearsal.brought_along:
+        files = ", ".join(rehearsal.brought_along)
+        yield f"base and head also have files that git ignores, because they read them: {files}"
+    if rehearsal.untraced:
+        names = ", ".join(rehearsal.untraced)
+        what = f"benchmarks that use {names} count as affected by any change"
+        yield f"{what}: only in Python programs can Plumbline see which code runs"
 
 
 def sides_of(

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from plumbline.services.clients import advice, probe
 from plumbline.services.docker_engine import Engine
 from plumbline.services.errors import NotReady, ServiceError, describe
 from plumbline.services.run import ServiceRun
-from plumbline.settings import ServerOption, Settings
+from plumbline.settings import Settings
 
 FIRST_DELAY_S = 0.004
 MAX_DELAY_S = 0.5
@@ -34,7 +34,6 @@ LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # the length of a line of a log, roughly
 PAUSED = "stopped by a signal (paused)"  # a result of `Service.state`
 SHOWN_LINES = 40  # of a log, in a message
-EMPTY = '""'
 # The advice for a server that has exited, by the system error in its output.
 CAUSES_OF_EXIT = {
     os.strerror(errno.ENOSPC): "make room on the disk",
@@ -44,7 +43,6 @@ CAUSES_OF_EXIT = {
     os.strerror(errno.EMFILE): "raise the limit of open files (ulimit -n)",
 }
 
-Options = dict[str, ServerOption]
 Ids = tuple[int, int] | None  # user id and group id; None: those of this process
 
 
@@ -210,21 +208,6 @@ class Service:
         return ServiceError(
             f"{self.name} is {self.backend}: this run did not start it, and can't pause, kill or restart it"
         )
-
-
-class SharedServer(Service):
-    """A server that the coordinator of a comparison has started. Each side has a database of its own."""
-
-    def __init__(self, name: str, address: Address, log_of: Callable[[str, int], str] | None) -> None:
-        """`log_of` returns the last lines of a server's log, by its name and their number."""
-        super().__init__(name, "shared", "started for both sides", address)
-        self._log_of = log_of
-
-    def can_be_counted(self) -> bool:
-        return self._log_of is not None
-
-    def raw_log(self, lines: int) -> str:
-        return self._log_of(self.name, lines) if self._log_of else ""
 
 
 def output_lines(output: str) -> list[str]:
@@ -405,17 +388,3 @@ def reserve_port(port: int) -> socket.socket:
         reserved.close()
         raise
     return reserved
-
-
-def redis_config(options: Options) -> str:
-    """Return options as the text of a redis.conf. By default nothing is saved to disk."""
-    merged = {"save": "", "appendonly": False, **options}
-    spelt = {name: ("yes" if value else "no") if isinstance(value, bool) else value for name, value in merged.items()}
-    return "".join(f"{name} {EMPTY if value == '' else value}\n" for name, value in spelt.items())
-
-
-def postgres_options(options: Options) -> list[str]:
-    """Return options as arguments of `postgres`. By default fsync is off."""
-    merged = {"fsync": False, **options}
-    spelt = {name: ("on" if value else "off") if isinstance(value, bool) else value for name, value in merged.items()}
-    return [part for name, value in spelt.items() for part in ("-c", f"{name}={value}")]

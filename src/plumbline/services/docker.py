@@ -13,9 +13,10 @@ import psutil
 
 from plumbline.processes import host_name, identity, is_running, tree
 from plumbline.services.address import Address, own_postgres, own_redis
-from plumbline.services.base import PAUSED, Context, Options, Service, not_ready, postgres_options, redis_config
+from plumbline.services.base import PAUSED, Context, Service, not_ready
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
 from plumbline.services.errors import Unavailable
+from plumbline.services.options import Options, postgres_options, redis_config
 from plumbline.services.reaper import LABEL
 
 STOP_LIMIT_S = 5

@@ -17,9 +17,10 @@ from pathlib import Path
 from plumbline.cache import first_failure, make_once, state_folder
 from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.services.address import Address, own_postgres, own_redis
-from plumbline.services.base import HOST, Context, LocalService, Options, not_ready, postgres_options, redis_config
+from plumbline.services.base import HOST, Context, LocalService, not_ready
 from plumbline.services.clients import run_sql
 from plumbline.services.errors import Unavailable
+from plumbline.services.options import Options, postgres_options, redis_config
 from plumbline.settings import OWN_NAME
 
 SCRAM_ITERATIONS = 4096

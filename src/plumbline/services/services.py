@@ -15,7 +15,7 @@ from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.advice import with_advice
 from plumbline.services.application import Application, Process
-from plumbline.services.base import HOST, Context, Service, SharedServer, not_ready
+from plumbline.services.base import HOST, Context, Service, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.docker_engine import Engine, in_background
 from plumbline.services.embedded import INSTALL, EmbeddedPostgres, EmbeddedRedis, find_postgres, find_valkey
@@ -25,6 +25,7 @@ from plumbline.services.guard import Guard, own_folders
 from plumbline.services.preparing import run_prepare
 from plumbline.services.redaction import Secret, known_secrets, redactor
 from plumbline.services.run import ChildEnviron, ServiceRun, sweep
+from plumbline.services.shared import SharedServer
 from plumbline.services.stack import SharedService, plan, why_missing
 from plumbline.services.watching import watched
 from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings, address_variable

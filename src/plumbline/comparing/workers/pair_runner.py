@@ -24,7 +24,7 @@ from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
 from plumbline.comparing.workers.process import WorkerProcess, worker_command, worker_environment
 from plumbline.comparing.workers.profiles import slower_functions
-from plumbline.comparing.workers.protocol import Order, Start
+from plumbline.comparing.workers.protocol import Counted, Order, Start
 from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.processes import adopt_orphans, end_descendants
@@ -192,17 +192,12 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             for plan in collected:
-                begun = [worker.begins(plan.key) for worker in pair.both]
-                rounds = min(max(plan.warm_up, LEAST_ROUNDS), MOST_ROUNDS)
-                counted = [
-                    worker.count(rounds, partial(self._servers.log_of, worker.side.name, pair.round))
-                    for worker in (pair.both if all(begun) else ())
-                ]
+                counted = _count_one(pair, plan, self._servers)
                 problems = [worker.end() for worker in pair.both]
                 if len(counted) == len(pair.both) and not any(problems):
-                    base, head = (one.counts for one in counted if one)
+                    base, head = (one.counts for one in counted)
                     found[plan.key] = base, head
-                    notes += (note for one in counted if one for note in one.notes if note not in notes)
+                    notes += (note for one in counted for note in one.notes if note not in notes)
         return found, notes
 
     def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
@@ -331,6 +326,17 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.send(start)
             stack.pop_all()
         return WorkerPair(sorted(workers, key=lambda worker: worker.side is self._sides.head), plans, round_)
+
+
+def _count_one(pair: WorkerPair, plan: BenchmarkPlan, servers: PairServers) -> list[Counted]:
+    """Count a benchmark in base, then in head. Return nothing of a side that skips or fails it."""
+    begun = [worker.begins(plan.key) for worker in pair.both]
+    rounds = min(max(plan.warm_up, LEAST_ROUNDS), MOST_ROUNDS)
+    counted = [
+        worker.count(rounds, partial(servers.log_of, worker.side.name, pair.round))
+        for worker in (pair.both if all(begun) else ())
+    ]
+    return [one for one in counted if one is not None]
 
 
 def shuffled(plans: Plans, rng: random.Random) -> list[BenchmarkPlan]:

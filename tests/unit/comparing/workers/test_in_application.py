@@ -23,7 +23,7 @@ from plumbline.comparing.workers.in_application import with_hook
 from plumbline.comparing.workers.in_application.plumbline_profiling import REQUESTS, STEPS, TIMED, shared_numbers
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.profiles import Profile
-from plumbline.comparing.workers.worker import ProfilingTimer
+from plumbline.comparing.workers.timers import ProfilingTimer
 from plumbline.judging.evidence import Thresholds
 from plumbline.services.application import Application
 from plumbline.services.run import ServiceRun

@@ -15,7 +15,7 @@ import pytest
 
 from plumbline import settings
 from plumbline.cache import digest
-from plumbline.comparing.workers import worker
+from plumbline.comparing.workers import timers
 from plumbline.comparing.workers.in_application.plumbline_profiling import (
     ASKING,
     REQUESTS,
@@ -25,13 +25,8 @@ from plumbline.comparing.workers.in_application.plumbline_profiling import (
 )
 from plumbline.comparing.workers.profiles import Profile
 from plumbline.comparing.workers.protocol import Begins, Block, Message, Start, Turn
-from plumbline.comparing.workers.worker import (
-    ProfilingTimer,
-    SlowedApplicationTimer,
-    TurnedMeasurement,
-    hold_clock,
-    step_now_s,
-)
+from plumbline.comparing.workers.timers import ProfilingTimer, SlowedApplicationTimer, step_now_s
+from plumbline.comparing.workers.worker import TurnedMeasurement, hold_clock
 from plumbline.measuring.loop import MeasureError
 from tests.unit.comparing.workers.ends import LIMIT_S, Ends
 
@@ -156,7 +151,7 @@ def test_a_share_of_what_blocks_take_without_is_added(tmp_path: Path, monkeypatc
         assert shared[TIMED] == 0
         shared[REQUESTS] = 6
         step_s = machine_speed * 1e-6
-        monkeypatch.setattr(worker, "step_now_s", lambda step_s=step_s: step_s)
+        monkeypatch.setattr(timers, "step_now_s", lambda step_s=step_s: step_s)
         timer.end_block([machine_speed * (without_s + 3e-6 * steps[-1])] * 2)
     with timer:
         steps.append(shared[STEPS])
