@@ -239,13 +239,17 @@ async def app(scope, receive, send):
 """
 
 
+# uvloop bypasses Python's sockets.
+ON_ASYNCIO = '["python", "-m", "uvicorn", "served:app", "--loop", "asyncio", "--host", "{host}", "--port", "{port}"]'
+
+
 def test_an_application_that_connects_at_its_first_request_is_seen(
     make: Make, theirs: Services, tmp_path: Path
 ) -> None:
     port = server(theirs.redis).address.port
     (tmp_path / "served.py").write_text(APPLICATION)
     (tmp_path / ".env").write_text(f"CACHE_PORT={port}\n")
-    services = make(f'[app]\nasgi = "served:app"\nenv = {{ CACHE_PORT = "{port}" }}\n')
+    services = make(f'[app]\ncommand = {ON_ASYNCIO}\nenv = {{ CACHE_PORT = "{port}" }}\n')
     services.start_application()
     services.check_connections()
 
