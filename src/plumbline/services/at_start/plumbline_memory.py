@@ -20,8 +20,9 @@ CPU_LIMIT_S = 1.0  # of all blocks together; reading what they allocate takes lo
 NOT_INSTALLED = "memray is not installed: install the extra `memory` of pytest-plumbline, or set counts.memory = false"
 NEVER_MS = 1_000_000  # memray also samples the size of the process
 MOST_LINES = 100
-FREES = {5, 15}  # of memray.AllocatorType: FREE and MUNMAP
-MMAP = 14  # the interpreter maps memory for deep calls: how deep they are depends on what calls the test
+# Of memray.AllocatorType, whose numbers differ between versions.
+FREES = ("FREE", "MUNMAP")
+MMAP = "MMAP"  # the interpreter maps memory for deep calls: how deep they are depends on what calls the test
 DEEP = 10_000  # without a number, memray leaves out the calls that were there when the tracker began
 # asyncio receives into 256 kB, which it returns at once. How often it does so for one answer depends on timing.
 RECEIVES, SELECTOR_EVENTS = "_read_ready__data_received", os.path.join("asyncio", "selector_events.py")  # noqa: PTH118
@@ -83,7 +84,9 @@ class Memory:
             if not traced:
                 return []
             with self._memray.FileReader(self._file) as reader:
-                found = [block.found() for block in _blocks(reader.get_allocation_records(), self._folders)]
+                kinds = self._memray.AllocatorType
+                blocks = _blocks(reader.get_allocation_records(), self._folders, kinds)
+                found = [block.found() for block in blocks]
             return [NOTHING, *found]
         finally:
             with contextlib.suppress(OSError):
@@ -180,13 +183,14 @@ class _Block:
         return held
 
 
-def _blocks(records: Iterable[Any], folders: Sequence[str]) -> Iterator[_Block]:
+def _blocks(records: Iterable[Any], folders: Sequence[str], kinds: Any) -> Iterator[_Block]:
     """Yield what happened in each block, without the allocations of Plumbline's own code."""
     line_of = _Lines(folders).of
+    frees, maps = {kinds[name].value for name in FREES}, kinds[MMAP].value
     block: _Block | None = None
     for record in records:
         allocator = record.allocator
-        if allocator in FREES:
+        if allocator in frees:
             if block is not None:
                 block.add(record.address, -1, NO_LINE)
             continue
@@ -197,7 +201,7 @@ def _blocks(records: Iterable[Any], folders: Sequence[str]) -> Iterator[_Block]:
             if block is not None:
                 yield block
             block = None
-        elif block is not None and line is not None and allocator != MMAP:
+        elif block is not None and line is not None and allocator != maps:
             block.add(record.address, record.size, line)
 
 
@@ -259,7 +263,8 @@ def _memray() -> Any:
     known, folder = {*sys.modules}, os.environ.get("PLUMBLINE_PACKAGES") or str(PLUMBLINE.parent)
     sys.path.append(folder)
     try:
-        importlib.import_module("memray.reporters.module_tools")  # a tracker imports it
+        with contextlib.suppress(ModuleNotFoundError):  # a tracker of newer versions imports it
+            importlib.import_module("memray.reporters.module_tools")
         return importlib.import_module("memray")
     except ImportError:
         raise ModuleNotFoundError(NOT_INSTALLED) from None
