@@ -124,9 +124,11 @@ def lowest(session: nox.Session) -> None:
     session.install("jsonschema", "nox", "pydantic-settings", "pytest-xdist", "pytest-rerunfailures")
     session.install("granian", "gunicorn", "hypercorn", "psycopg[binary]")  # what applications of these tests use
     session.install("django", "fastapi", "jinja2", "psycopg2-binary", "sqlalchemy[asyncio]", "uvloop")
-    paths = session.posargs or ["tests/unit/measuring", "tests/unit/services", "tests/unit/counting"]
-    # Its tests end event loops, which the oldest pytest-asyncio does not replace.
-    paths += ["--ignore=tests/unit/counting/test_holds.py"]
+    # Those that use dependencies. The oldest pytest-asyncio does not replace the event loops that test_holds.py ends.
+    services = ("application", "clients", "embedded", "external", "services", "serving")
+    files = [f"tests/unit/services/test_{name}.py" for name in services]
+    files += [f"tests/unit/counting/test_{name}.py" for name in ("call_sites", "counter", "memory")]
+    paths = session.posargs or ["tests/unit/measuring", *files]
     session.run("pytest", "-n", "3", "--dist", "loadfile", "--reruns", "2", "-rR", *paths, env=COMPILED)
     session.run("python", "-m", "plumbline", "ci", "--", "-k", "select_1 or test_publish_latency or test_list")
 

@@ -193,7 +193,7 @@ def compared(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     (project.root / "pyproject.toml").write_text(PYPROJECT.replace('"no:anyio"', '"no:anyio", "-p", "no:benchmark"'))
     for name, text in {"shop.py": SHOP, "prepare.py": PREPARE}.items():
         (project.root / name).write_text(textwrap.dedent(text))
-    servers = SETTINGS.replace('"off"', '"embedded"', 1)
+    servers = SETTINGS.replace('"off"', '"embedded"', 1).replace("memory = false", "memory = true")
     project.write("settings.toml", 'prepare = ["python", "prepare.py"]\n' + servers + LIMITS + TABLES)
     project.write("test_suite.py", textwrap.dedent(SUITE))
     project.git("init", "--quiet", "--initial-branch=main")

@@ -51,6 +51,9 @@ samples = 40
 warmup = 5
 timed_limit_s = 0.2
 
+[counts]
+memory = false
+
 [gate]
 confirm_processes = 3
 baseline_processes = 3

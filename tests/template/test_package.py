@@ -118,7 +118,7 @@ def test_a_copy_on_the_package_index_accepts_this_version(template: Repository, 
     root = tmp_path / "copy"
     assert copy(template, root, {"plumbline": "index", "services": ["redis"], "reports": False}).code == 0
     requirement = Requirement(plumbline_requirement(root))
-    assert requirement.extras == {"docker", "embedded", "init", "redis"}
+    assert requirement.extras == {"docker", "embedded", "init", "memory", "redis"}
     assert requirement.specifier.contains(plumbline.__version__)
     assert not requirement.specifier.contains("1.0")
     assert not (root / "tests" / "performance" / "vendor").exists()
