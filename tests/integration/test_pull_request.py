@@ -111,20 +111,6 @@ def compared(clone: Project, done: Done) -> None:
     assert "Compared in pairs with" in done.output
 
 
-def test_a_call_that_blocks_the_event_loop(origin: Project, tmp_path: Path) -> None:
-    """No time shows it. The count fails on any machine, with its line."""
-    start = '    await send({"type": "http.response.start"'
-    change(origin, "shop/web.py", start, f"    time.sleep(0)\n{start}")
-    clone, environ = checked_out(origin, tmp_path)
-
-    done = clone.run("ci", **environ)
-
-    compared(clone, done)
-    line = 1 + clone.root.joinpath("shop/web.py").read_text().splitlines().index("    time.sleep(0)")
-    [problem] = clone.results()["problems"]
-    assert problem["causes"][0]["text"] == f"blocking time.sleep 1 → 2, shop/web.py:{line} in app"
-
-
 ORDERS = """\
 SCHEMA = "CREATE TABLE orders (id int, customer int, note text); CREATE INDEX by_customer ON orders (customer)"
 ROWS = "INSERT INTO orders SELECT id, id, repeat('x', 500) FROM generate_series(1, 2000) AS id"
