@@ -237,7 +237,7 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
                 if Path(path) in changed:
                     calls[process, function, path].add(int(number))
             elif line.startswith(marks.PROGRAM):
-                if not is_run_by_python(line.removeprefix(marks.PROGRAM)):
+                if _is_other(line):
                     return None
             elif line.startswith((marks.MISSED, marks.LISTED)):
                 if line in absent:
@@ -254,6 +254,16 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
                 return None
             found |= set().union(*by_kind.values())
     return found
+
+
+def runs_others(file: Path) -> bool:
+    """Return whether the process with this trace ran a program other than Python, or was one."""
+    lines = _lines(file)
+    return lines is None or any(_is_other(line) for line in lines)
+
+
+def _is_other(line: str) -> bool:
+    return line.startswith(marks.PROGRAM) and not is_run_by_python(line.removeprefix(marks.PROGRAM))
 
 
 def may_make(names: Iterable[str], folder: Path, changed: Changed) -> bool:

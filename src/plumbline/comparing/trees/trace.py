@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,23 +20,62 @@ from plumbline.comparing.trees.at_start.sitecustomize import (
     STAGES,
     TRACE,
     WATCHED,
+    imports_this,
 )
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH; Python imports its sitecustomize.py at start
 COMPILED_FOLDER = "__pycache__"
 LINE_BYTES = 1000
+SHELLS = {"sh", "bash", "dash", "zsh", "ash", "ksh"}
+SEPARATORS = {";", "&&", "||", "|"}  # of commands
+HARMLESS = {"cd", "echo", "exit", "mkdir", "rm", "set", "touch", "true"}  # they run nothing, and read no file
+# In a script whose commands are not all known, or that may change which Python runs.
+EXPANDED = re.compile(r"[$`<>*?\[\]{}~#\\!]|\bPATH=|\bPYTHON\w*=")
 
 
 def child_environ(name: str, command: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables of a child process that writes its own trace, if this process writes one.
 
-    Programs other than Python write no trace, and neither do their children.
+    Programs other than Python write no trace, and neither do their children, except those of simple shell scripts.
+    The trace then says that they ran.
     """
     changed = dict(environ)
-    trace = changed.pop(TRACE, "")
-    if trace and is_run_by_python(command[0], environ.get("PATH")):
-        changed[TRACE] = str(Path(trace).with_name(name))
+    if trace := changed.pop(TRACE, ""):
+        file = Path(trace).with_name(name)
+        if _is_traced(command, environ.get("PATH")):
+            changed[TRACE] = str(file)
+        else:
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(f"{PROGRAM}?\n")
     return changed
+
+
+def _is_traced(command: Sequence[str], path: str | None) -> bool:
+    if Path(command[0]).name in SHELLS and len(command) > 2 and re.fullmatch("-[eux]*c", command[1]):
+        return all(words[0] in HARMLESS or _is_traced(words, path) for words in _commands_in(command[2]))
+    return is_run_by_python(command[0], path) and imports_this(command[1:])
+
+
+def _commands_in(script: str) -> list[list[str]]:
+    """Return the commands of a shell script. If it is not a simple one, return a command that is no program."""
+    unknown = [["?"]]
+    if EXPANDED.search(script):
+        return unknown
+    lexer = shlex.shlex(re.sub(r"\s*\n\s*", ";", script), posix=True, punctuation_chars=True)
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError:  # a quotation without an end
+        return unknown
+    found: list[list[str]] = [[]]
+    for word in words:
+        if word in SEPARATORS:
+            found.append([])
+        elif word and set(word) <= set(lexer.punctuation_chars):
+            return unknown
+        else:
+            found[-1].append(word)
+    return [words for words in found if words]
 
 
 def is_run_by_python(program: str, path: str | None = None) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.affected import EVERY, open_traces
+from plumbline.comparing.trees.affected import EVERY, open_traces, runs_others
 from plumbline.comparing.trees.at_start.sitecustomize import CALL, STAGES, TRACE, WATCHED
 from plumbline.comparing.trees.trace import AT_START, Stages, child_environ, mark_unread, read_since
 from tests.support.project import ROOT
@@ -80,7 +80,42 @@ def test_a_program_that_python_does_not_run_writes_no_trace(
     environ = {"PATH": path, TRACE: str(traces / "tests")}
     expected = {"PATH": path, **({TRACE: str(traces / "worker")} if traced else {})}
     assert child_environ("worker", [program, "-m", "worker"], environ) == expected
+    assert runs_others(traces / "worker")  # nothing has run yet, so there is no trace of Python either
     assert child_environ("worker", [program], {"PATH": path}) == {"PATH": path}
+
+
+@pytest.mark.parametrize(
+    ("script", "is_precise"),
+    [
+        ("cd tree && python read.py && python -c ''", True),
+        ("set -e\npython tree/read.py\n", True),
+        ("rm -f a.sqlite; python tree/read.py | python -c ''", True),
+        ("cat tree/read.py", False),
+        ("python -I tree/read.py", False),
+        ("PYTHONPATH= python tree/read.py", False),
+        ("python tree/*.py", False),
+        ("python < tree/read.py", False),
+        ("python $(ls tree/*.py)", False),
+        ("(cat tree/read.py)", False),
+        ("echo 'no end", False),
+    ],
+)
+def test_a_simple_shell_script_is_as_precise_as_its_commands(
+    tmp_path: Path, traces: Path, script: str, is_precise: bool
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "read.py").write_text("")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {"PATH": path, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
+    command = ["sh", "-c", script]
+    subprocess.run(command, env=child_environ("prepare", command, environ), cwd=tmp_path, capture_output=True)
+    assert reads(["prepare"], traces, {tmp_path / "tree" / "read.py"})
+    assert reads(["prepare"], traces, {tmp_path / "nobody.py"}) is not is_precise
+    assert runs_others(traces / "prepare") is not is_precise
+
+    # A later command that is known does not hide one that is not.
+    subprocess.run(["python", "-c", ""], env=child_environ("prepare", ["python", "-c", ""], environ))
+    assert reads(["prepare"], traces, {tmp_path / "nobody.py"}) is not is_precise
 
 
 @pytest.mark.parametrize(

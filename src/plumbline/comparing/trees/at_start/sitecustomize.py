@@ -49,6 +49,11 @@ def _is_traced(arguments: Sequence[object]) -> bool:
     words = [os.fsdecode(word) for word in command[1:]]
     if "plumbline.services.reaper" in words:  # it runs no code of the project
         return True
+    return imports_this(words) and TRACE in given and str(Path(__file__).parent) in folders
+
+
+def imports_this(words: Sequence[str]) -> bool:
+    """Return whether Python imports this module at start if these are the words after its name."""
     for word in words:
         options = re.match(r"-(?!-)([^cmWX]*)", word)  # the rest is the value of the last option
         if not options:
@@ -57,7 +62,7 @@ def _is_traced(arguments: Sequence[object]) -> bool:
             return False
         if word[-1:] in "cm":
             break
-    return TRACE in given and str(Path(__file__).parent) in folders
+    return True
 
 
 def _names_lines(frame: FrameType | None) -> bool:
