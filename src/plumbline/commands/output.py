@@ -15,6 +15,7 @@ from rich.console import Console
 
 from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
 from plumbline.comparing.trees.git import default_branch_in_ci
+from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
@@ -69,7 +70,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
         say(f"Help: {explain_command(results.reasons[0].kind)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        say("\n".join(github.annotations(results)))
+        inside = project.root.relative_to(top_of(project.root)).as_posix()
+        say("\n".join(github.annotations(results, inside)))
     for message in messages:
         say(message)
     return results.exit_code or EXIT_PASS

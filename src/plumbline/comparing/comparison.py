@@ -68,7 +68,7 @@ def compare(
         say(f"  {len(rehearsal.unaffected)} of them execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    notes = [*uncounted, *_notes_about(rehearsal)]
+    notes = [*uncounted, *_notes_about(rehearsal, sides)]
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(
@@ -86,9 +86,9 @@ def compare(
     )
 
 
-def _notes_about(rehearsal: Rehearsal) -> Iterator[str]:
+def _notes_about(rehearsal: Rehearsal, sides: Sides) -> Iterator[str]:
     if rehearsal.brought_along:
-        files = ", ".join(rehearsal.brought_along)
+        files = ", ".join(sides.shown(rehearsal.brought_along))
         yield f"base and head also have files that git ignores, because they read them: {files}"
     if rehearsal.untraced:
         names = ", ".join(rehearsal.untraced)

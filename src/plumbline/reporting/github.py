@@ -202,11 +202,15 @@ def _verbatim(lines: Sequence[str]) -> str:
     return f"<pre>{html.escape(chr(10).join(form.plain(line) for line in lines), quote=False)}</pre>"
 
 
-def annotations(results: Results) -> list[str]:
-    """Return one line for each problem, the greatest change first; at most MOST errors, and as many warnings."""
+def annotations(results: Results, folder: str = ".") -> list[str]:
+    """Return one line for each problem, the greatest change first; at most MOST errors, and as many warnings.
+
+    `folder`: that of the project in its repository, in which GitHub looks for files.
+    """
     errors, warnings, failing = list[str](), list[str](), set[str]()
     benchmarks = {one.key: one for one in results.benchmarks}
     messages = {test.key: test.message for test in results.tests}
+    prefix = "" if folder == "." else f"{folder}/"
     for problem in filter(lambda one: one.key, find_problems(results)):
         if problem.verdict == "failed":
             title = f"failed: {problem.key}"
@@ -216,13 +220,13 @@ def annotations(results: Results) -> list[str]:
             title = f"{problem.verdict}: {form.file_and_name(problem.key)[1]}"
             benchmark = benchmarks[problem.key]
             texts = [content.line(benchmark), *content.remarks(benchmark)[:10]]
-        errors.append(_command("error", problem.file, problem.line, title, texts))
+        errors.append(_command("error", f"{prefix}{problem.file}", problem.line, title, texts))
     for one in content.by_urgency(filter(content.is_notable, results.benchmarks)):
         if one.key not in failing:
             file, name = form.file_and_name(one.key)
             texts = [content.line(one), *content.remarks(one)[:10]]
             title = f"{content.verdict(one)}: {name}"
-            warnings.append(_command("warning", f"{SUITE}/{file}", one.line + 1, title, texts))
+            warnings.append(_command("warning", f"{prefix}{SUITE}/{file}", one.line + 1, title, texts))
     return errors[:MOST] + warnings[:MOST]
 
 

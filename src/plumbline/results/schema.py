@@ -217,7 +217,7 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     """
 
     name: str
-    file: str  # relative to the repository or to the folder of packages; "" for built-in functions
+    file: str  # relative to the project's root or to the folder of packages; "" for built-in functions
     line: int
     base_s: Seconds  # on the side of the base commit
     head_s: Seconds  # on the side of the working tree

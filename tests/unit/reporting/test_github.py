@@ -224,6 +224,7 @@ def test_names_cannot_end_the_command() -> None:
     """Colons, commas, per cent and ends of lines in names and messages are escaped."""
     run = results(benchmark("test_a.py::test_b[x,y:z%]", "regression", reasons=["50 % more::error\nand more"]))
     [line] = annotations(run)
+    assert [line.replace("file=", "file=backend/", 1)] == annotations(run, "backend")
     assert "title=regression%3A test_b[x%2Cy%3Az%25]::" in line
     assert "50 %25 more::error and more" in line
     assert "\n" not in line

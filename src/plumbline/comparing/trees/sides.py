@@ -8,7 +8,7 @@ import shutil
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
@@ -75,6 +75,10 @@ class Sides:
     @property
     def differ(self) -> bool:
         return bool(self.files or self.packages or self.unjudged)
+
+    def shown(self, names: Iterable[str]) -> list[str]:
+        """Return paths as reports show them: relative to the project's root instead of the repository's."""
+        return [os.path.relpath(self.head.tree / name, self.head.root) for name in names]
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,9 @@ def describe(sides: Sides) -> list[str]:
     if len(packages) > MOST_SHOWN:
         lines.append(f"and {len(packages) - MOST_SHOWN} more packages")
     if count:
-        lines.append(f"{'1 file differs' if count == 1 else f'{count} files differ'}: {_listed(sides.files)}")
+        lines.append(
+            f"{'1 file differs' if count == 1 else f'{count} files differ'}: {_listed(sides.shown(sides.files))}"
+        )
     return lines or [SAME]
 
 

@@ -210,7 +210,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 self._measure(short, profiles=Path(name))
                 self._settle()
             trees = {"base": self._sides.base.tree, "head": self._sides.head.tree}
-            return {plan.key: slower_functions(plan.key, Path(name), trees) for plan in plans}
+            project = os.path.relpath(self._sides.head.root, self._sides.head.tree)
+            return {plan.key: slower_functions(plan.key, Path(name), trees, project) for plan in plans}
 
     def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}

@@ -82,8 +82,11 @@ def _part(profile: Profile, number: int) -> list[Seen]:
     return profile.parts[number] if profile.parts else []
 
 
-def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[FunctionTime]:
-    """Return the functions that take more time in head, the most telling first. None if a profile is missing."""
+def slower_functions(key: str, folder: Path, trees: Mapping[str, Path], project: str = ".") -> list[FunctionTime]:
+    """Return the functions that take more time in head, the most telling first. None if a profile is missing.
+
+    `trees`: the copies of the repository by side. `project`: the project's folder in them, which files are relative to.
+    """
     profiles = {side: folder / side / digest(key) for side in ("base", "head")}
     timed = {side: _read(at / "test.json") for side, at in profiles.items()}
     operations = {side: profile.operations for side, profile in timed.items()}
@@ -95,7 +98,8 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path]) -> list[
     slower = []
     for process, where, waits in (timed, "", is_served), (served, "app", False):
         base, head = (
-            _of_process(profile, trees[side], operations[side], waits=waits) for side, profile in process.items()
+            _of_process(profile, trees[side], project, operations[side], waits=waits)
+            for side, profile in process.items()
         )
         for (file, name), (head_s, head_calls, line, own) in head.items():
             base_s, base_calls, *_ = base.get((file, name), (0.0, 0.0))
@@ -130,7 +134,7 @@ def _telling(function: FunctionTime) -> float:
     return (function.head_s - function.base_s) ** 2 / function.head_s
 
 
-def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, waits: bool) -> _Times:
+def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence[int], *, waits: bool) -> _Times:
     """Return the times of each function. `waits`: whether this process waits while the application works."""
     together = sum(operations)
     # Assume that the worker's operations are spread evenly over the application's parts.
@@ -143,7 +147,7 @@ def _of_process(profile: Profile, tree: Path, operations: Sequence[int], *, wait
         for seen in part:
             path = Path(seen.file)
             in_tree = path.is_relative_to(tree)
-            file = path.relative_to(tree).as_posix() if in_tree else LIBRARIES.sub("", seen.file)
+            file = os.path.relpath(path, tree / project) if in_tree else LIBRARIES.sub("", seen.file)
             packages = {OURS} if in_tree else HARNESS
             if PROFILER in seen.name or not packages.isdisjoint(Path(file).parts):
                 continue

@@ -58,7 +58,8 @@ class Rehearsal:
     @property
     def advice(self) -> str:
         """Advice if the copy of the working tree can't be run."""
-        outside = ", ".join(ignored.env_files_above(self._sides.top, LEVELS)) or "something outside of the repository"
+        outside = ", ".join(self._sides.shown(ignored.env_files_above(self._sides.top, LEVELS)))
+        outside = outside or "something outside of the repository"
         return self.lacking or f"If it reads {outside}, {ALSO_COPY}."
 
     @contextlib.contextmanager
@@ -83,8 +84,8 @@ class Rehearsal:
             paths = paths_read(self._folder / "head")
             self.brought_along = ignored.read_extras(sides.extras, paths, copy)
             if missing := ignored.missing_in_copy(paths, copy, sides.top, LEVELS):
-                self.lacking = f"It lacks {', '.join(missing)}: {ALSO_COPY}."
-        outside = [name for name in missing if name.startswith("../")]
+                self.lacking = f"It lacks {', '.join(sides.shown(missing))}: {ALSO_COPY}."
+        outside = sides.shown(name for name in missing if name.startswith("../"))
         if outside and not self.failed_in_head:
             raise CopyFailed(
                 f"the copy of the working tree tries to read {', '.join(outside)}, which it lacks, and goes on without:"
@@ -93,8 +94,8 @@ class Rehearsal:
         of_base = paths_read(self._folder / "base")
         if strange := ignored.changed_in_working_tree(of_base, sides.files, sides.top):
             raise ComparisonInvalid(
-                f"base reads {', '.join(strange)} from the working tree instead of its own copy: in your code, locate"
-                " such files relative to a module's `__file__` or to the working directory"
+                f"base reads {', '.join(sides.shown(strange))} from the working tree instead of its own copy: in"
+                " your code, locate such files relative to a module's `__file__` or to the working directory"
             )
         self._check_code(paths | of_base)
 
@@ -108,16 +109,17 @@ class Rehearsal:
         unread = [name for name in sides.files if not any(tree / name in paths for tree in trees)]
         code, sources = ignored.made_from_changes(self.brought_along, unread, sides.base.tree, sides.top)
         if code:
-            names, of = (", ".join(some[:MOST_SHOWN]) for some in (code, sources))
+            names, of = (", ".join(sides.shown(some[:MOST_SHOWN])) for some in (code, sources))
             raise NoBase(
                 f"git ignores {names}, so base has it from the working tree. It may be generated from {of}, which"
                 " differs: generate it in each copy by `prepare` in settings.toml"
             )
         for name, (folder, files) in installed_copies(sides.top).items():
             if not files.isdisjoint(paths) and any(Path(one).is_relative_to(folder) for one in sides.files):
+                [place] = sides.shown([folder])
                 raise NoBase(
-                    f"{name} was installed from {folder} without -e, so both sides import it from the environment and"
-                    f" not from their copies: require it as `-e ./{folder}`"
+                    f"{name} was installed from {place} without -e, so both sides import it from the environment and"
+                    f" not from their copies: require it as `-e ./{place}`"
                 )
 
     def order(self, keys: set[str], base: Collected, head: Collected, *, whole: bool) -> list[str]:

@@ -341,6 +341,9 @@ def test_the_description_is_short() -> None:
         "orjson 3.10 → (none)",
         "1 file differs: a.py",
     ]
+    nested = replace(side, root=Path("/backend"))
+    inside = replace(sides, base=nested, head=nested, files=["backend/a.py", "b.py"])
+    assert describe(inside)[-1] == "2 files differ: a.py, ../b.py"
     many = replace(sides, files=[f"{number}.py" for number in range(9)], packages=packages * 3)
     assert describe(many)[5:] == ["and 4 more packages", "9 files differ: 0.py, 1.py, 2.py, 3.py, 4.py and 4 more"]
 
