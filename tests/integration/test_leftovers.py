@@ -196,7 +196,7 @@ def test_wrong_password(traces: Traces, theirs: Services, name: str, variable: s
     assert f"{name} is not ready" in done.output
     assert "and 1 attempt" in done.output
     assert f"{address.host}:{address.port}" in done.output
-    assert "check user and password" in done.output
+    assert done.output.count("check user and password") == 1, "the whole message is shown once"
     assert variable in done.output
     assert "neither-this-nor-that" not in done.output
     assert address.password not in done.output

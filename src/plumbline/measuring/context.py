@@ -154,7 +154,8 @@ class RunContext:
         reason = self.scrub(reason)
         self.reasons.append(Reason("ended", reason))
         self.exit_code = exit_code
-        pytest.exit(reason, exit_code)
+        # The command that reads this output file prints the whole reason later.
+        pytest.exit(reason.partition("\n")[0] if self.config.getoption("--perf-output") else reason, exit_code)
 
     def say(self, lines: Iterable[str]) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
