@@ -97,8 +97,8 @@ def test_a_sound_project(shop: Project) -> None:
     code, found = doctor(shop)
     assert code == 0, found
     assert {name: text.split()[0] for name, text in found.items()} == {
-        **dict.fromkeys(("settings", "install", "servers", "prepare", "application", "variables", "routes"), "ok"),
-        "base": "ok",
+        **dict.fromkeys(("settings", "files", "install", "servers", "prepare", "application", "variables"), "ok"),
+        **dict.fromkeys(("routes", "base"), "ok"),
     }
     assert "postgres: embedded PostgreSQL" in found["servers"]
     assert "prepare connects to this run's postgres only" in found["prepare"]
@@ -114,6 +114,9 @@ def test_what_a_pipeline_lacks_and_what_fails(shop: Project) -> None:
     shop.edit("settings.toml", 'SHOP_KEY = "k"\n', "")
     shop.edit("settings.toml", 'prepare = ["python", "prepare.py"]\n', "")
     (shop.root / ".env").write_text("SHOP_KEY=hush-hush-42\n")
+    (shop.root / ".gitignore").write_text(".env\n*.lock\nconftest.py\n")
+    shop.write("conftest.py", "")
+    (shop.root / "poetry.lock").write_text('[metadata]\nlock-version = "2.1"\n')
     (shop.root / "shop.py").write_text(
         "from pathlib import Path\nimport os\n\n"
         "os.environ.setdefault(*Path('.env').read_text().strip().split('='))\n" + textwrap.dedent(APPLICATION)
@@ -128,6 +131,8 @@ def test_what_a_pipeline_lacks_and_what_fails(shop: Project) -> None:
         "failed  routes       GET /items has status 500 (asyncpg.exceptions.UndefinedTable"
     )
     assert re.search(r", shop\.py:\d+\)", found["routes"])
+    assert found["files"].startswith("failed  files        git ignores tests/performance/conftest.py (.gitignore:3:")
+    assert "git ignores poetry.lock (.gitignore:2:*.lock): pipelines lack it" in found["files"]
     assert found["application"].startswith("ok")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, checks_of
 from plumbline.adopting.trial import try_application
+from plumbline.adopting.unseen import ignored_lock, suite_lines
 from plumbline.commands.base import Project, this_project
 from plumbline.commands.install import next_step
 from plumbline.commands.output import say
@@ -28,6 +29,9 @@ from plumbline.services.variables import check as check_templates
 from plumbline.settings import Settings, SettingsError
 
 EXAMPLE = "PERF_SERVICES=embedded plumbline doctor"
+WITHOUT_LOCK = (
+    "pipelines lack it, so each of their runs installs the newest versions, and an upgrade here is not compared"
+)
 WIDTHS = 8, 12  # of the outcome and of the name of a check
 
 
@@ -50,7 +54,7 @@ def run(_options: argparse.Namespace) -> int:
 
 def show_checks(project: Project) -> list[Check]:
     """Print and return the checks of the environment and of the application."""
-    install = show(check_install(project))
+    first = [show(check_files(project.root)), show(check_install(project))]
     tried = try_application(project.settings, project.root, preferred=preferred_backends(project.baselines))
     checks = checks_of(
         tried,
@@ -59,7 +63,7 @@ def show_checks(project: Project) -> list[Check]:
         in_pipeline=bool(os.environ.get("CI")),
         template_of=lambda name: _templates(project.root).get(name, ""),
     )
-    return [install, *map(show, checks)]
+    return [*first, *map(show, checks)]
 
 
 @functools.cache
@@ -93,6 +97,18 @@ def show(check: Check) -> Check:
     begin = check.outcome.ljust(WIDTHS[0]) + check.name.ljust(WIDTHS[1])
     say("\n".join([f"{begin} {first}", *(f"{' ' * len(begin)} {line}" for line in rest)]))
     return check
+
+
+def check_files(root: Path) -> Check:
+    """Check that git does not ignore files of the suite, which pipelines would lack."""
+    hidden, lines = suite_lines(root), []
+    if lock := ignored_lock(root):
+        lines = [
+            f"git ignores {lock.path} ({lock.rule}): {WITHOUT_LOCK}",
+            f"  next        {lock.advice}, and commit it",
+        ]
+    text = "\n".join([*hidden, *lines] or ["git ignores no file of the suite"])
+    return Check("files", "failed" if hidden else "ok", text)
 
 
 def check_install(project: Project) -> Check:

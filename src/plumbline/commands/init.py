@@ -14,6 +14,7 @@ from plumbline.adopting.logins import Login
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
 from plumbline.adopting.starters import has_no_login, starters
 from plumbline.adopting.tried import Tried
+from plumbline.adopting.unseen import suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
 from plumbline.commands.choosing_login import choose_login, logins_of
 from plumbline.commands.copying import copy_suite
@@ -146,6 +147,8 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
     evidence = Evidence(timings=timings, counts=check_counts(record, None, timings))
     results = decide(record, evidence, settings.gate, settings.benchmarks)
     code = report(project, results, html=False, keep=False)
+    if hidden := suite_lines(root):
+        say("\n" + "\n".join(hidden))
     if code == EXIT_PASS:
         say("\nCommit these files. From then on, each pull request is compared with its base.")
     return code
