@@ -12,10 +12,10 @@ import pytest
 from plumbline.project import NOT_IMPORTED, SUITE, find_project, find_suite, is_suite
 
 MARKERS = {
-    "full": "belongs to the full profile",
-    "disruptive": "pauses or kills services: in the full profile, after all others",
-    "unpinned": "concurrency: measured without pinning to one core in the full profile",
-    "readiness": "what `nox -s readiness` runs",
+    "full": "runs in the full profile only",
+    "disruptive": "pauses or kills services: runs after all other tests",
+    "unpinned": "measured on all cores in the full profile, to show concurrency",
+    "readiness": "checks a service: `nox -s readiness` runs these tests",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
     "django_db": "of pytest-django: not needed, see the docs on Django",  # known, so that its error can say what to do
 }

@@ -96,7 +96,7 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The application under test, in processes of its own: one of `asgi`, `wsgi` and `command`."""
+    """The application under test, which runs in processes of its own. Set one of `asgi`, `wsgi` and `command`."""
 
     #: An ASGI application, as `package.module:attribute`. uvicorn serves it.
     asgi: str = ""
@@ -112,16 +112,17 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = "."
     #: The path that answers with status 200 once the application works.
     health_path: str = "/health"
-    #: The port that it listens on. 0 means any free port. A paired comparison always uses free ports.
+    #: The port that the application listens on. 0 means any free port. A paired comparison always uses free ports.
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
     env: dict[str, str] = {}
-    #: Seconds until it has to be ready.
+    #: Seconds that the application may take to become ready.
     ready_limit_s: Positive = 60.0
     #: `own` runs the application, `prepare` and the processes in a separate environment, which is made from the lock
-    #: file. Use it if no environment can hold their packages and those of Plumbline.
+    #: file. Use it if their packages conflict with those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
-    #: The Python of an existing environment to use instead, such as `.venv/bin/python`. Base and head then share it.
+    #: The Python of an environment that exists already, such as `.venv/bin/python`, to run the application, `prepare`
+    #: and the processes with. Base and head then share this environment.
     python: str = ""
 
     def __post_init__(self) -> None:
@@ -160,45 +161,45 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: The program and its arguments.
     command: Annotated[list[str], Meta(min_length=1)]
-    #: The folder that it runs in, below the root of the repository.
+    #: The folder that the process runs in, below the root of the repository.
     directory: str = "."
     #: Environment variables of the process, in addition to those of `[env]`.
     env: dict[str, str] = {}
-    #: A text. The process is ready when it prints a line with this text. If it is empty, the process is ready at once.
+    #: The process is ready when it prints a line with this text. Without a text, the process is ready at once.
     ready_output: str = ""
-    #: Seconds until it has to be ready.
+    #: Seconds that the process may take to become ready.
     ready_limit_s: Positive = 60.0
 
 
 class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Another service of the stack, such as a message broker, in a container. NAME stands in `{NAME.host}`.
+    """Another service of the stack, such as a message broker, in a container. You choose the NAME.
 
-    The environment variable `PERF_SERVICE_NAME`, as `host:port`, names one that already runs.
+    The environment variable `PERF_SERVICE_NAME`, as `host:port`, names a service that already runs.
     """
 
-    #: The image.
+    #: The image of the container.
     image: str
     #: The port that the server listens on in the container.
     port: Annotated[int, Meta(ge=1, le=65535)]
-    #: When it is ready: a text of its output, or a path that begins with `/` and answers 200 by HTTP. Without it, and
-    #: after a text, the port has to accept a connection.
+    #: A text, or a path that begins with `/`. The service is ready when it has printed the text, or answers 200 to an
+    #: HTTP request for the path. Without a path, the port must also accept a connection.
     ready: str = ""
-    #: Seconds until it has to be ready.
+    #: Seconds that the service may take to become ready.
     ready_limit_s: Positive = 60.0
     #: Environment variables of the container. Those of `[env]` are not passed to it.
     env: dict[str, str] = {}
     #: The command of the container and its arguments, in place of that of the image.
     command: list[str] = []
-    #: Whether base and head each get a container in a paired comparison. With `false` they share one. Then each has to
-    #: keep its data apart by `{NAME.prefix}`.
+    #: Whether base and head each get a container in a paired comparison. With `false` they share one, and have to use
+    #: `{NAME.prefix}` to keep their data apart.
     each_side: bool = True
-    #: `auto` starts a container. Without a Docker engine, what needs the service is skipped. `docker` makes that an
-    #: error. `off` runs without the service.
+    #: `auto` starts a container, or skips the tests that need the service if there is no Docker engine. With `docker`,
+    #: a missing engine is an error. With `off`, the service is not started.
     backend: Literal["auto", "docker", "off"] = "auto"
 
 
 class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the sessions install of your project."""
+    """What the sessions of Nox install of your project."""
 
     #: `auto` installs the project with its dependencies, or its dependencies alone if it can't be built.
     #: `dependencies` installs its dependencies alone. `off` installs neither.
@@ -207,7 +208,7 @@ class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
     extras: list[str] = []
     #: Dependency groups of `pyproject.toml` to install.
     groups: list[str] = []
-    #: Requirements files to install from, if Plumbline does not find the one of production.
+    #: Requirements files to install from, if Plumbline does not find the right one by itself.
     requirements: list[str] = []
 
 
@@ -230,19 +231,18 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share = 0.02
     #: A benchmark passes if a slow-down of this share can be ruled out.
     minimum_effect: Share = 0.05
-    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. It holds for all benchmarks
-    #: together.
+    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. All benchmarks of a run share it.
     false_alarms: Share = 0.01
     #: The share of slow-downs of `minimum_effect` that must be found.
     power: Share = 0.97
     #: Seconds that the paired comparison with the base commit may take.
     duet_budget_s: Positive = 60.0
-    #: Fresh processes that measure again before a budget fails and, if there is no base commit, before a slow-down
-    #: fails.
+    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
+    #: commit, they also measure again before a slow-down fails it.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
-    #: Fresh processes that `nox -s baseline` measures in.
+    #: The number of fresh processes in which `nox -s baseline` measures each benchmark.
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
-    #: `["inconclusive"]` makes inconclusive benchmarks end the run with exit code 4. Otherwise they are a warning.
+    #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. Otherwise it is a warning.
     fail_on: list[Literal["inconclusive"]] = []
     #: Whether a proposed change that could not be compared with its base gets a warning instead of exit code 3.
     allow_unmeasured: bool = False
@@ -284,8 +284,8 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share | None = None
     #: Like `gate.minimum_effect`, for this benchmark.
     minimum_effect: Share | None = None
-    #: What a change that does nothing reads in this benchmark, as a standard deviation: 0.01 is 1 %. More pairs can't
-    #: average it out. `nox -s selfcheck -- --placebos` measures it.
+    #: How much changes of the code that have no effect move this benchmark's timings, as a standard deviation: 0.01 is
+    #: 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos` measures it.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
@@ -299,10 +299,10 @@ class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What base and head run with."""
+    """The copies of the repository in which base and head run."""
 
-    #: More files and folders to copy for base and head, from the root of the project. Name files outside of the
-    #: repository, and ignored folders that are too large to be copied by themselves.
+    #: Further files and folders to copy for base and head, as paths from the root of the project. List files outside of
+    #: the repository, and ignored folders that are too large to be copied automatically.
     also_copy: list[str] = []
 
 
@@ -316,30 +316,31 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys at the top of `tests/performance/settings.toml`."""
 
     #: Where Redis and PostgreSQL come from. `docker` starts containers. `embedded` starts servers from Python packages.
-    #: `external` takes the servers that the `PERF_…_URL` variables name. `off` runs without. `auto` starts containers
-    #: if a Docker engine is available, otherwise embedded servers.
+    #: `external` uses the servers that the `PERF_…_URL` variables name. `off` uses none. `auto` starts containers if a
+    #: Docker engine is available, and otherwise embedded servers.
     backend: BackendChoice = "auto"
-    #: The core that tests, servers and application share. `auto` chooses one, `off` chooses none.
+    #: The number of the core that tests, servers and application share. `auto` chooses a core. With `off`, they use all
+    #: cores.
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
     #: Your name for this machine, or for a pool of equal machines. Without a name it is a hash of the machine's id and
     #: hardware.
     machine: str = ""
-    #: The Python version of the sessions, as `3.13` or `>=3.12`. Without one, `.python-version` or `requires-python`
-    #: decides.
+    #: The Python version that the sessions of Nox use, as `3.13` or `>=3.12`. Without a version, `.python-version` or
+    #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Hosts other than loopback that a `PERF_…_URL` variable may name.
+    #: Hosts that a `PERF_…_URL` variable may name, besides this machine.
     allow_external: list[str] = []
-    #: Redis and PostgreSQL servers that your code may use beside those of the run, as `host:port`.
+    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`.
     also_allowed: list[str] = []
-    #: The folder of the results, from the root of the project. It must hold nothing else.
+    #: The folder of the results, as a path from the root of the project. It must contain no other files.
     results: str = RESULTS_FOLDER
-    #: Seconds until all services together have to be ready.
+    #: Seconds that all services together may take to become ready.
     ready_limit_s: Positive = 60.0
     #: Seconds that one coroutine test may take.
     test_limit_s: Positive = 30.0
-    #: A command that prepares the database before the application starts, such as migrations and seed data. A list of
-    #: commands runs one after another.
+    #: A command that prepares the database before the application starts, such as migrations and seed data. Commands in
+    #: a list run one after another.
     prepare: list[str | list[str]] = []
     #: Environment variables of the application, the processes, `prepare` and the tests. Values are templates, such as
     #: `{postgres.url}`.

@@ -31,7 +31,7 @@ EXIT_CODES = {
     1: "a regression, a broken budget or count, or a failed test",
     2: "wrong usage",
     3: "something was not measured, or not compared, so there is no verdict to trust",
-    4: "inconclusive, and fail_on makes that fail",
+    4: "a benchmark is inconclusive, and fail_on makes that a failure",
     130: "interrupted",
 }
 

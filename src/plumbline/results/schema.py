@@ -137,12 +137,12 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
     name: str  # as in `counts` of a benchmark: `redis.messages`, or `postgres.statement` and the statement
-    old: float  # of one benchmark, as `new`
-    new: float
+    old: float  # before, in one of the benchmarks
+    new: float  # in this run, in the same benchmark
     benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
     most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
-    site: CallSite | None = None  # the line that it came from first of all, the same in all these benchmarks
+    site: CallSite | None = None  # the line that it came from most often, the same in all these benchmarks
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -174,8 +174,8 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
     """One limit of a budget and the measured value, both in the unit at the end of the name."""
 
     name: str  # as in settings.toml: `p95_ms`
-    limit: float
-    measured: float
+    limit: float  # from settings.toml or the test
+    measured: float  # in this run
     kept: bool  # whether the measured value is within the limit
     note: str = ""  # why the limit was not judged, if it was not
 
@@ -192,18 +192,18 @@ class LoopHold(Struct, frozen=True, omit_defaults=True):
 
 
 class CountChange(Struct, frozen=True, omit_defaults=True):
-    """A count that differs from the baseline's, both per operation."""
+    """A count per operation that differs from that of the base or the baseline."""
 
     name: str  # as in `counts` of the benchmark
-    old: float  # in the baseline
+    old: float  # in the base or the baseline
     new: float  # in this run
-    gated: bool = False  # whether it counts against the benchmark
+    gated: bool = False  # whether the difference fails the benchmark
     most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
-    sites: Sequence[CallSite] = []  # where it came from in this run, the lines that have more first
+    sites: Sequence[CallSite] = []  # where it came from in this run, the most frequent line first
 
 
 class PlanChange(Struct, frozen=True, omit_defaults=True):
-    """A statement that PostgreSQL executes by another plan than before. It never fails a benchmark."""
+    """A statement that PostgreSQL executes by another plan than before. A changed plan never fails a benchmark."""
 
     statement: str  # as in `plans` of the benchmark
     old: str  # the plan in the base or the baseline
@@ -221,8 +221,8 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     line: int
     base_s: Seconds  # on the side of the base commit
     head_s: Seconds  # on the side of the working tree
-    base_calls: NotNegative  # calls per operation, as `head_calls`
-    head_calls: NotNegative
+    base_calls: NotNegative  # calls per operation, on the side of the base commit
+    head_calls: NotNegative  # calls per operation, on the side of the working tree
     where: str = ""  # the process: "" is the test, otherwise the name of the application or process
     own: bool = False  # whether it is a function of the repository
 
@@ -230,23 +230,23 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
 class Benchmark(Struct, frozen=True, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
-    key: str  # node id relative to tests/performance
-    unit: str  # of its times: always "s"
-    verdict: Verdict | None  # None if it was not judged, as in a baseline
+    key: str  # pytest's node id, relative to tests/performance
+    unit: str  # the unit of its times: always "s"
+    verdict: Verdict | None  # null if it was not judged, as in a baseline
     median: Seconds  # of its samples; over all processes, if several measured it
-    counts: Mapping[str, float]  # per operation, by name; a missing name is 0 if its family is in `counted`
+    counts: Mapping[str, float]  # counts per operation, by name; a missing name is 0 if its family is in `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that differ between rounds or processes
     counted: Sequence[str] = []  # the families of counts that could be measured
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
-    plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: a node a line, indented
+    plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
     plan_changes: Sequence[PlanChange] = []  # plans that differ from the base's or the baseline's
-    loop_hold: LoopHold | None = None  # None if it was not measured; not kept in a baseline
-    mean: Seconds = 0.0  # of its samples, as the values below
-    p95: Seconds = 0.0
-    p99: Seconds | None = None  # None if there are fewer than 1,000 samples
-    minimum: Seconds = 0.0
-    maximum: Seconds = 0.0
+    loop_hold: LoopHold | None = None  # null if it was not measured; not kept in a baseline
+    mean: Seconds = 0.0  # of its samples
+    p95: Seconds = 0.0  # the 95th percentile of its samples
+    p99: Seconds | None = None  # the 99th percentile; null if there are fewer than 1,000 samples
+    minimum: Seconds = 0.0  # of its samples
+    maximum: Seconds = 0.0  # of its samples
     rate_per_s: NotNegative = 0.0  # operations per second
     operations: Annotated[int, Meta(ge=1)] = 1  # operations in each sample
     operation: str = ""  # what one operation is, such as "row"; "" if the test does not say
@@ -263,15 +263,15 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     source: str = ""  # the code of its test; not kept in a baseline
     tolerance: float | None = None  # its own threshold, if it has one
     minimum_effect: float | None = None  # its own threshold, if it has one
-    baseline_median: Seconds | None = None  # of one operation, in the baseline
+    baseline_median: Seconds | None = None  # its median in the baseline
     change: float | None = None  # from the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None  # lower end of the interval of the change
     change_high: float | None = None  # upper end of the interval of the change
-    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # with the wanted power
+    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # smallest detectable slow-down
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
-    functions: Sequence[FunctionTime] = []  # of a regression: functions that got slower, the most telling first
+    functions: Sequence[FunctionTime] = []  # of a regression: functions that got slower, the most important first
     budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict
     warnings: Sequence[str] = []  # texts that do not change the verdict
@@ -282,7 +282,7 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
 
     __test__ = False  # pytest: not a test class
 
-    key: str  # node id relative to tests/performance
+    key: str  # pytest's node id, relative to tests/performance
     outcome: Outcome
     duration_s: Seconds
     message: str = ""  # the error, or why it was skipped
@@ -298,7 +298,7 @@ class Cause(Struct, frozen=True, omit_defaults=True):
     kind: CauseKind
     text: str  # on one line
     old: float | None = None  # a count or seconds per operation before the change, or the limit of a budget
-    new: float | None = None  # the same in this run
+    new: float | None = None  # the count or the seconds in this run
     file: str = ""  # relative to the project's root or to the folder of packages
     line: int = 0  # from 1
     function: str = ""
@@ -308,12 +308,12 @@ class Cause(Struct, frozen=True, omit_defaults=True):
 class Problem(Struct, frozen=True, omit_defaults=True):
     """A problem that fails the run, with its causes. Unknown fields are empty."""
 
-    key: str  # of the benchmark or test; "" for the run as a whole
+    key: str  # the key of the benchmark or test; "" for the run as a whole
     verdict: ProblemVerdict
     codes: Sequence[Kind]  # kinds of reasons, the most important first
     causes: Sequence[Cause]
     repeat: str  # the command that runs only this benchmark or test again
-    file: str = ""  # of the test, relative to the project's root
+    file: str = ""  # the file of the test, relative to the project's root
     line: int = 0  # first line of the test, from 1
 
 
@@ -327,35 +327,35 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     cpu_count: int
     kernel: str
     python: str
-    services: Mapping[str, str]  # backend by service: `{"redis": "embedded"}`
-    versions: Mapping[str, str]  # server version by service
+    services: Mapping[str, str]  # the backend of each service: `{"redis": "embedded"}`
+    versions: Mapping[str, str]  # the version of each server
     pin: int | None  # the core that the run was pinned to, if it was
-    commit: str  # of the working tree; "" without git
+    commit: str  # the commit of the working tree; "" without git
     dirty: bool  # whether the working tree has uncommitted changes
-    packages: Mapping[str, str]  # version by name
-    branch: str = ""  # "" if it is not known
+    packages: Mapping[str, str]  # the version of each installed package
+    branch: str = ""  # the branch of the working tree; "" if it is not known
 
 
 class Results(Struct, frozen=True, omit_defaults=True):
-    """A run or a baseline. `plumbline.judging.decide` adds the verdict of a run."""
+    """A run or a baseline. A baseline has no verdict."""
 
     schema: int  # the version of this schema
-    verdict: Verdict | None  # of the run; None in a baseline
+    verdict: Verdict | None  # the verdict of the run; null in a baseline
     environment: Environment
     benchmarks: Sequence[Benchmark]  # including those that the run should have measured but did not
     profile: str = ""  # the profile of settings.toml
-    project: str = ""  # its name in pyproject.toml, or that of its folder
-    created: str = ""  # ISO 8601, UTC
-    duration_s: Seconds = 0.0  # of the whole command
-    exit_code: int | None = None  # of the run
+    project: str = ""  # the name of the project in pyproject.toml, or of its folder
+    created: str = ""  # the time of the run: ISO 8601, UTC
+    duration_s: Seconds = 0.0  # the duration of the whole command
+    exit_code: int | None = None  # the exit code of the run
     reasons: Sequence[Reason] = []  # the reasons for the verdict of the run, the most important first
     notes: Sequence[str] = []  # texts that do not change the verdict
-    tolerance: float | None = None  # the threshold of benchmarks without their own
-    minimum_effect: float | None = None  # the threshold of benchmarks without their own
+    tolerance: float | None = None  # `gate.tolerance`, for benchmarks without a tolerance of their own
+    minimum_effect: float | None = None  # `gate.minimum_effect`, in the same way
     baseline: str = ""  # the baseline file
     baseline_commit: str = ""  # the commit at which the baseline was recorded
     baseline_created: str = ""  # the time at which the baseline was recorded, as `created`
-    baseline_differences: Sequence[str] = []  # of machine, servers and packages, one line each
+    baseline_differences: Sequence[str] = []  # machine, servers and packages that differ, one line each
     revision: str = ""  # the revision that `plumbline compare` was asked to compare with
     base: str = ""  # the base commit of the paired comparison, and why it was chosen
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
