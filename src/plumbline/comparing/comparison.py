@@ -91,7 +91,7 @@ def _notes_about(rehearsal: Rehearsal, sides: Sides) -> Iterator[str]:
         files = ", ".join(sides.shown(rehearsal.brought_along))
         yield f"base and head also have files that git ignores, because they read them: {files}"
     if rehearsal.untraced:
-        names = ", ".join(rehearsal.untraced)
+        names = ", ".join(f"{name} (runs {', '.join(programs)})" for name, programs in rehearsal.untraced.items())
         what = f"benchmarks that use {names} count as affected by any change"
         yield f"{what}: only in Python programs can Plumbline see which code runs"
 

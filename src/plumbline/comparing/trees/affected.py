@@ -256,10 +256,12 @@ def affected(names: Iterable[str], folder: Path, changed: Changed) -> set[str] |
     return found
 
 
-def runs_others(file: Path) -> bool:
-    """Return whether the process with this trace ran a program other than Python, or was one."""
+def other_programs(file: Path) -> list[str]:
+    """Return the programs that wrote no trace and that the process with this trace ran, or was."""
     lines = _lines(file)
-    return lines is None or any(_is_other(line) for line in lines)
+    if lines is None:
+        return ["an unknown program"]
+    return [Path(line.removeprefix(marks.PROGRAM).removeprefix("? ")).name for line in lines if _is_other(line)]
 
 
 def _is_other(line: str) -> bool:

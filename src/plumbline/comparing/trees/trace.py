@@ -46,7 +46,7 @@ def child_environ(name: str, command: Sequence[str], environ: Mapping[str, str])
             changed[TRACE] = str(file)
         else:
             with file.open("a", encoding="utf-8") as lines:
-                lines.write(f"{PROGRAM}?\n")
+                lines.write(f"{PROGRAM}? {command[0]}\n")
     return changed
 
 

@@ -15,7 +15,7 @@ from plumbline.comparing.trees.affected import (
     changed_paths,
     may_make,
     open_traces,
-    runs_others,
+    other_programs,
     unjudged_paths,
 )
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS
@@ -40,7 +40,8 @@ class Rehearsal:
         self.brought_along: list[str] = []  # files that git ignores, and that head read from its copy
         self.failures: dict[str, str] = {}  # by key: why a benchmark did not run
         self.failed_in_head: set[str] = set()  # keys of benchmarks that the copy of the working tree could not run
-        self.untraced: list[str] = []  # processes that ran more than Python: any change may affect those who use them
+        # Processes with the programs other than Python that they ran: any change may affect those who use them.
+        self.untraced: dict[str, list[str]] = {}
         self.lacking = ""  # advice about files that this copy lacks
         self._sides = sides
         self._folder = folder
@@ -149,7 +150,8 @@ class Rehearsal:
     def conclude(self) -> None:
         """Find the benchmarks that the change does not affect, and the packages that no pair can judge."""
         if self._sides.differ and any(users for _, users in self._users):
-            self.untraced = [name for name in self._serving if runs_others(self._folder / "head" / name)]
+            others = {name: other_programs(self._folder / "head" / name) for name in self._serving}
+            self.untraced = {name: programs for name, programs in others.items() if programs}
         for names, users in self._users:
             if (found := self._affected(names, self._changed)) is not None:
                 self.unaffected |= (users & self._rehearsed) - self.failures.keys() - found

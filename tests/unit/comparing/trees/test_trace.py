@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.affected import EVERY, open_traces, runs_others
+from plumbline.comparing.trees.affected import EVERY, open_traces, other_programs
 from plumbline.comparing.trees.at_start.sitecustomize import CALL, STAGES, TRACE, WATCHED
 from plumbline.comparing.trees.trace import AT_START, Stages, child_environ, mark_unread, read_since
 from tests.support.project import ROOT
@@ -80,7 +80,7 @@ def test_a_program_that_python_does_not_run_writes_no_trace(
     environ = {"PATH": path, TRACE: str(traces / "tests")}
     expected = {"PATH": path, **({TRACE: str(traces / "worker")} if traced else {})}
     assert child_environ("worker", [program, "-m", "worker"], environ) == expected
-    assert runs_others(traces / "worker")  # nothing has run yet, so there is no trace of Python either
+    assert other_programs(traces / "worker")  # nothing has run yet, so there is no trace of Python either
     assert child_environ("worker", [program], {"PATH": path}) == {"PATH": path}
 
 
@@ -111,7 +111,7 @@ def test_a_simple_shell_script_is_as_precise_as_its_commands(
     subprocess.run(command, env=child_environ("prepare", command, environ), cwd=tmp_path, capture_output=True)
     assert reads(["prepare"], traces, {tmp_path / "tree" / "read.py"})
     assert reads(["prepare"], traces, {tmp_path / "nobody.py"}) is not is_precise
-    assert runs_others(traces / "prepare") is not is_precise
+    assert other_programs(traces / "prepare") == ([] if is_precise else ["sh"])
 
     # A later command that is known does not hide one that is not.
     subprocess.run(["python", "-c", ""], env=child_environ("prepare", ["python", "-c", ""], environ))
@@ -132,6 +132,7 @@ def test_a_simple_shell_script_is_as_precise_as_its_commands(
         ("subprocess.run([sys.executable, '-S', '-m', 'plumbline.services.reaper'], input=b'')", True),
         ("subprocess.run([sys.executable, '-Wignore', '-c', '', '-S'])", True),
         ("os.execv('/bin/sh', ['sh', '-c', ''])", False),
+        ("__import__('platform').architecture()", True),
     ],
 )
 def test_a_program_of_another_language_affects_all(tmp_path: Path, traces: Path, run: str, known: bool) -> None:

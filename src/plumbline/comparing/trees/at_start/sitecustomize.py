@@ -33,6 +33,7 @@ NUMBER_BYTES = 4
 READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and the index of the path argument
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events whose first argument is a program
 LIST = {"os.listdir", "os.scandir"}
+OF_MACHINE = {"platform", "ctypes.util", "uuid"}  # modules that run programs to learn about the machine
 # Modules that list folders to find modules and tests. They read what they find, so listing does not count.
 FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
 # Modules that read the source of a function only to name its line in error messages.
@@ -63,6 +64,12 @@ def imports_this(words: Sequence[str]) -> bool:
         if word[-1:] in "cm":
             break
     return True
+
+
+def _caller_of_subprocess(frame: FrameType | None) -> object:
+    while frame is not None and frame.f_globals.get("__name__") in {"subprocess", "os"}:
+        frame = frame.f_back
+    return frame and frame.f_globals.get("__name__")
 
 
 def _names_lines(frame: FrameType | None) -> bool:
@@ -116,7 +123,8 @@ class _Trace:
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
                 # The child writes its own trace if it is Python and has the environment variable.
-                self._add(PROGRAM + (name if _is_traced(arguments) else "?"))
+                if _caller_of_subprocess(sys._getframe(1)) not in OF_MACHINE:
+                    self._add(PROGRAM + (name if _is_traced(arguments) else f"? {name}"))
             elif event in LIST:
                 self._add(LISTED + path)
             elif path not in self._importing and not (self._place(path) and _names_lines(sys._getframe(1))):
