@@ -308,7 +308,7 @@ def reading(trees: Sides) -> Sides:
     """Trees in which a worker, `prepare` and a test read a file each, and in base another test reads one."""
     text = f'[processes.worker]\ncommand = ["python", "-c", "{WORKER}"]\nready_output = "ready"\n'
     for side in (trees.base, trees.head):
-        settings = f'prepare = ["python", "-c", "import by_prepare"]\n{SETTINGS}{text}'
+        settings = f'prepare = ["sh", "-c", "cd . && python -c \'import by_prepare\'"]\n{SETTINGS}{text}'
         (side.root / "tests/performance/settings.toml").write_text(settings)
         (side.root / "tests/performance/test_reading.py").write_text(READING)
         for name in ("by_worker.py", "by_prepare.py", "README.md"):

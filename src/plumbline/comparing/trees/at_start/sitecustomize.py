@@ -33,7 +33,8 @@ NUMBER_BYTES = 4
 READ = {"open": 0, "import": 1, "ctypes.dlopen": 0, "sqlite3.connect": 0}  # events, and the index of the path argument
 RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events whose first argument is a program
 LIST = {"os.listdir", "os.scandir"}
-OF_MACHINE = {"platform", "ctypes.util", "uuid"}  # modules that run programs to learn about the machine
+# Modules of which the programs do not count: they ask about the machine, or have a trace of their own.
+RUNNERS = {"platform", "ctypes.util", "uuid", "plumbline.services.base"}
 # Modules that list folders to find modules and tests. They read what they find, so listing does not count.
 FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
 # Modules that read the source of a function only to name its line in error messages.
@@ -123,7 +124,7 @@ class _Trace:
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
                 # The child writes its own trace if it is Python and has the environment variable.
-                if _caller_of_subprocess(sys._getframe(1)) not in OF_MACHINE:
+                if _caller_of_subprocess(sys._getframe(1)) not in RUNNERS:
                     self._add(PROGRAM + (name if _is_traced(arguments) else f"? {name}"))
             elif event in LIST:
                 self._add(LISTED + path)
