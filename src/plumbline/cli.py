@@ -12,7 +12,7 @@ from plumbline.project import EXIT_INTERRUPTED
 COMMANDS = {
     "init": "find the application, propose settings and benchmarks, and run them once",
     "ci": "measure, compare with the baseline and the base commit, and judge",
-    "full": "do what ci does with more samples, resource and recovery tests, and an HTML report",
+    "full": "do the same as ci with more samples, run tests of resources and recovery, and write an HTML report",
     "readiness": "start or find the services, and run the readiness tests",
     "doctor": "check whether the project installs, starts and answers, and say what to change",
     "baseline": "measure in fresh processes, and write the baseline to commit",

@@ -17,7 +17,8 @@ MARKERS = {
     "unpinned": "measured on all cores in the full profile, to show concurrency",
     "readiness": "checks a service: `nox -s readiness` runs these tests",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
-    "django_db": "of pytest-django: not needed, see the docs on Django",  # known, so that its error can say what to do
+    # Known, so that its error can say what to do.
+    "django_db": "of pytest-django: tests with it fail, see the docs on Django",
 }
 _SUITE = pytest.StashKey[Path]()
 

@@ -21,7 +21,7 @@ EXAMPLE = "plumbline selfcheck --minutes 30"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="duration of the measurement (default: 5)")
     parser.add_argument(
-        "--placebos", action="store_true", help="change head's code without any effect, and measure what gates read"
+        "--placebos", action="store_true", help="measure how much changes of the code without effect move timings"
     )
 
 

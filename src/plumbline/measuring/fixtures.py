@@ -49,7 +49,7 @@ def declare(collector: pytest.Collector) -> None:
 
 @pytest.fixture(scope="session")
 def services(request: pytest.FixtureRequest) -> Services:
-    """The running services: their addresses and states, and pause, kill and restart for those started here."""
+    """The running services, with their addresses and states. Those that this run started can be paused and killed."""
     return request.config.stash[_CONTEXT].services
 
 
