@@ -22,7 +22,7 @@ class Summary:
     mean_s: float
     #: The 95th percentile.
     p95_s: float
-    #: The 99th percentile. None if there are fewer than 1,000 samples, because it would rest on a few of them.
+    #: The 99th percentile. None if there are fewer than 1,000 samples, because a few samples would decide it.
     p99_s: float | None
     #: The shortest sample.
     minimum_s: float

@@ -133,7 +133,7 @@ class Service:
         return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
     def running(self) -> bool:
-        """Return False if the process or container has exited; True if that is unknown. Cheap once ready."""
+        """Return whether the process or container runs; True if that is unknown. Cheap once ready."""
         return True
 
     def death_message(self) -> str:
