@@ -205,6 +205,14 @@ def printable(text: str) -> str:
     return CONTROLS.sub("", ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
 
 
+def with_lines(output: str) -> str:
+    """Return an output in which tracebacks that are strings of a JSON log have their lines."""
+    if '  File \\"' not in output:
+        return output
+    # The end of the string is that of its line. A log may be cut off, so that it is no JSON.
+    return re.sub(r'(?<!\\)",? ?(?="\w+":|\})', "\n", output).replace("\\n", "\n").replace('\\"', '"')
+
+
 def last_lines(text: str, count: int) -> str:
     """Return the last lines of an output on one line, without secrets."""
     lines = [line.strip() for line in without_secrets(printable(text)).splitlines() if line.strip()]

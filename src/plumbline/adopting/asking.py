@@ -11,6 +11,7 @@ import httpx
 
 from plumbline.adopting.routes import may_change_something
 from plumbline.adopting.tried import Answer, Route
+from plumbline.processes import with_lines
 from plumbline.services.application import Application
 from plumbline.services.at_start.plumbline_reads import PACKAGES
 
@@ -21,7 +22,9 @@ MOST_SHOWN = 160  # characters of an error
 MOST_BYTES = 4 << 20
 DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
 # In a traceback: its last line, and its places.
-ERROR = re.compile(r"^[ |]*([\w.]*(?:Error|Exception|DoesNotExist|Warning|Exit|Timeout)\b.*)$", re.MULTILINE)
+ERROR = re.compile(
+    r"^[ |]*([\w.]*(?:Error|Exception|DoesNotExist|Warning|Exit|Timeout)\b.*|(?:\w+\.)+[A-Z]\w+: .*)$", re.MULTILINE
+)
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -100,7 +103,7 @@ class Asker:
         until_s, output = time.monotonic() + END_LIMIT_S, ""
         while not ERROR.search(output) and time.monotonic() < until_s:  # some servers write it after the answer
             time.sleep(POLL_S)
-            output = self._app.output_after(begin)
+            output = with_lines(self._app.output_after(begin))
         places = [(Path(file), line) for file, line in PLACE.findall(output)]
         own = [
             (file, line) for file, line in places if file.is_relative_to(self._root) and PACKAGES.isdisjoint(file.parts)

@@ -6,13 +6,16 @@ import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
+from plumbline.processes import with_lines
 from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange
 
 _OPERATION_CHARACTERS = 12
 _PLAN_NODES = 4  # of each plan, on one line
 _PYTEST_ERROR = re.compile(r"^E +(\S.*)", re.MULTILINE)
 # The last line of a traceback; the output of an application stands behind a bar.
-_ERROR = re.compile(r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?)$", re.MULTILINE)
+_ERROR = re.compile(
+    r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?|(?:\w+\.)+[A-Z]\w+: .*)$", re.MULTILINE
+)
 
 _OUTPUT = re.compile("^output of (.+):$", re.MULTILINE)  # in the message of a failed test, behind its own error
 
@@ -156,7 +159,8 @@ def errors_of_processes(message: str) -> list[tuple[str, str]]:
     """Return the name of each process whose output in a failed test ends with a traceback, and the error."""
     _, *parts = _OUTPUT.split(message)
     outputs = zip(parts[::2], parts[1::2], strict=True)
-    found = [(name, _ERROR.findall(output)) for name, output in outputs if '  File "' in output]
+    whole = [(name, with_lines(output)) for name, output in outputs]
+    found = [(name, _ERROR.findall(output)) for name, output in whole if '  File "' in output]
     return [(plain(name), plain(errors[-1][:500])) for name, errors in found if errors]
 
 

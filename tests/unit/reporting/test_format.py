@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,11 @@ def test_the_error_of_the_application_follows_that_of_the_test() -> None:
 
     assert form.first_lines(message, 1) == ["assert 500 == 200", "(1 more lines)", "app: ValueError: why"]
     assert form.errors_of_processes(message.replace("  File", "in")) == []
+    lines = '  File "/a.py", line 1, in a\n    a()\nsql.exc.MissingGreenlet: "b" has: (see c)'
+    log = f"{json.dumps({'exception': lines, 'severity': 'error'})}\nINFO: GET /items 500"
+    for cut in (0, 15):
+        message = f"E   assert 500 == 200\n\noutput of app:\n{log[cut:]}"
+        assert form.errors_of_processes(message) == [("app", 'sql.exc.MissingGreenlet: "b" has: (see c)')]
 
 
 def test_a_name_of_a_million_characters_is_shortened_at_once() -> None:
