@@ -28,7 +28,6 @@ from plumbline.settings_file import TABLES
 
 MARK = re.compile(r"^.*<!-- generated: ([\w ]+) -->$", re.MULTILINE)
 SCHEMA = Path(__file__).parents[1] / "reference" / "results.schema.json"
-PLURALS = {"string": "strings", "boolean": "booleans"}
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -55,7 +54,7 @@ def table_lines(name: str, table: type[msgspec.Struct]) -> Iterator[str]:
     texts = texts_of(table)
     variables = {key: variable for variable, key in settings.OVERRIDES.items()} if not name else {}
     for field in settings_of(table):
-        also = f" The environment variable `{variables[field.name]}` overrides it." if field.name in variables else ""
+        also = f" The variable `{variables[field.name]}` overrides this setting." if field.name in variables else ""
         yield f":::{{confval}} {name}.{field.name}".replace(" .", " ")
         yield f":type: {type_text(get_type_hints(table, include_extras=True)[field.name])}"
         if (default := default_text(field)) is not None:
@@ -94,7 +93,7 @@ def type_text(annotation: Any) -> str:
 
 
 def plural(text: str) -> str:
-    return PLURALS.get(text, text)
+    return re.sub(r"\b(string|integer|number|boolean|list)\b", r"\1s", text)
 
 
 def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:

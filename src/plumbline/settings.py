@@ -225,7 +225,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """When a benchmark fails."""
+    """The limits by which a benchmark fails or passes, and the time for it."""
 
     #: A slow-down up to this share is never a regression.
     tolerance: Share = 0.02
@@ -322,8 +322,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: The number of the core that tests, servers and application share. `auto` chooses a core. With `off`, they use all
     #: cores.
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
-    #: Your name for this machine, or for a pool of equal machines. Without a name it is a hash of the machine's id and
-    #: hardware.
+    #: Your name for this machine, or for a pool of equal machines. Without a name, Plumbline uses a hash of the
+    #: machine's id and hardware.
     machine: str = ""
     #: The Python version that the sessions of Nox use, as `3.13` or `>=3.12`. Without a version, `.python-version` or
     #: `requires-python` decides.
