@@ -107,7 +107,7 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     command: list[str] = []
     #: Whether `asgi` or `wsgi` names a function that returns the application.
     factory: bool = False
-    #: The folder that imports start from, below the root of the repository. It applies to the application, `prepare`,
+    #: The folder that imports start from, below the root of the project. It applies to the application, `prepare`,
     #: the processes and the tests.
     directory: str = "."
     #: The path that answers with status 200 once the application works.
@@ -161,7 +161,7 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: The program and its arguments.
     command: Annotated[list[str], Meta(min_length=1)]
-    #: The folder that the process runs in, below the root of the repository.
+    #: The folder that the process runs in, below the root of the project.
     directory: str = "."
     #: Environment variables of the process, in addition to those of `[env]`.
     env: dict[str, str] = {}
