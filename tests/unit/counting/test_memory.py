@@ -251,7 +251,11 @@ def test_an_application_whose_environment_lacks_memray(tmp_path: Path, *, has_me
         if not (packages / found.name).exists():
             (packages / found.name).symlink_to(found)
     code = """if True:
-        import sys
+        import contextlib, sys
+        sys.path.append(sys.argv[2])
+        with contextlib.suppress(ImportError):
+            import greenlet  # of which memray warns, with a package that it needs
+        sys.path[-1:] = []
         sys.path.insert(0, sys.argv[1])
         from plumbline_probes import Probes
         probes = Probes(["/nowhere"])
@@ -264,7 +268,7 @@ def test_an_application_whose_environment_lacks_memray(tmp_path: Path, *, has_me
     """
     at_start = place / "plumbline/services/at_start"
     environ = {**os.environ, **({"PLUMBLINE_PACKAGES": str(packages)} if editable else {})}
-    command = [sys.executable, "-I", "-S", "-c", code, str(at_start)]
+    command = [sys.executable, "-I", "-S", "-c", code, str(at_start), str(packages)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     begun, counted = ended.stdout.splitlines()
     if has_memray:

@@ -53,6 +53,8 @@ class Memory:
 
     def begin(self) -> None:
         self._memray = _memray()
+        # It prints with rich, which this process may not find: memray then ends the process.
+        importlib.import_module("memray._memray").print_greenlet_warning = lambda: None  # type: ignore[attr-defined]
 
     def enter(self) -> None:
         self._began_s = _cpu_s()
