@@ -9,6 +9,7 @@ import sysconfig
 import textwrap
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -231,6 +232,12 @@ def test_an_idle_process_has_no_blocks() -> None:
 def test_another_tracker(tmp_path: Path) -> None:
     with memray.Tracker(tmp_path / "theirs.bin"):
         assert "No more than one Tracker" in blocks(lambda: sum(range(10_000)))
+
+
+def test_an_old_greenlet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """memray would crash the process."""
+    monkeypatch.setitem(sys.modules, "greenlet", types.SimpleNamespace(__version__="1.1.3"))
+    assert blocks(list) == "memray needs greenlet 2 or newer, and this is 1.1.3"
 
 
 def test_a_benchmark_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,10 @@ class Memory:
                 os.unlink(self._file)  # noqa: PTH108
 
     def _start(self) -> None:
+        greenlets = getattr(sys.modules.get("greenlet"), "__version__", "2")
+        if greenlets.startswith(("0.", "1.")):  # the process would crash
+            self._why = f"memray needs greenlet 2 or newer, and this is {greenlets}"
+            return
         try:
             handle, self._file = tempfile.mkstemp(prefix="plumbline-", suffix=".memray")
             os.close(handle)
