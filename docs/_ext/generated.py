@@ -93,7 +93,7 @@ def type_text(annotation: Any) -> str:
 
 
 def plural(text: str) -> str:
-    return re.sub(r"\b(string|integer|number|boolean|list)\b", r"\1s", text)
+    return re.sub(r"\b(string|integer|number|boolean|list|code)\b", r"\1s", text)
 
 
 def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
@@ -187,9 +187,9 @@ def schema_type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return "code"
     if field["type"] == "array":
-        return f"list of {schema_type(field['items'])}"
+        return f"list of {plural(schema_type(field['items']))}"
     if field["type"] == "object":
-        return f"object of {schema_type(field['additionalProperties'])}"
+        return f"object of {plural(schema_type(field['additionalProperties']))}"
     return str(field["type"])
 
 

@@ -126,10 +126,10 @@ ProblemVerdict = Literal["regression", "over budget", "inconclusive", "invalid",
 class CallSite(Struct, frozen=True, omit_defaults=True):
     """The line of the user's own code that led to a statement, a command or another counted event."""
 
-    file: str  # relative to the project's root
-    line: int  # from 1
-    function: str
-    count: NotNegative  # per operation
+    file: str  # the file, relative to the project's root
+    line: int  # the line, counted from 1
+    function: str  # the function that the line belongs to
+    count: NotNegative  # how often, per operation
     process: str = ""  # "" is the test, otherwise the name of the application or process
 
 
@@ -152,9 +152,9 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     detail: str = ""  # text that differs from case to case, such as an error
     subjects: Sequence[str] = []  # keys of benchmarks or tests, or names of files or packages
     counts: Sequence[CountGrowth] = []  # the counts that grew
-    number: int = 0  # of pairs, processes or benchmarks
+    number: int = 0  # the number of pairs, processes or benchmarks
     of: int = 0  # the number of all benchmarks
-    share: float = 0.0  # 0.05 is 5 %
+    share: float = 0.0  # a share, such as the size of a change: 0.05 is 5 %
     accepted_share: float = 0.0  # the slow-down that was accepted
     when_repeated: bool = False  # whether it happened when benchmarks were measured again
 
@@ -162,7 +162,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
 class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
     """A changed package, or a lock file of such packages, whose versions could not be compared."""
 
-    name: str  # of the package, or of the lock file
+    name: str  # the name of the package, or of the lock file
     cause: UnjudgedCause  # a code; `plumbline explain CODE` prints its meaning
     base: str = ""  # the version in base's lock file; "" if there is none, or if it is not certain
     head: str = ""  # the version in head's lock file, in the same way
@@ -173,9 +173,9 @@ class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
     """One limit of a budget and the measured value, both in the unit at the end of the name."""
 
-    name: str  # as in settings.toml: `p95_ms`
-    limit: float  # from settings.toml or the test
-    measured: float  # in this run
+    name: str  # the name of the limit, as in settings.toml: `p95_ms`
+    limit: float  # the limit in settings.toml or the test
+    measured: float  # the measured value
     kept: bool  # whether the measured value is within the limit
     note: str = ""  # why the limit was not judged, if it was not
 
@@ -183,29 +183,29 @@ class BudgetResult(Struct, frozen=True, omit_defaults=True):
 class LoopHold(Struct, frozen=True, omit_defaults=True):
     """The longest time that one callback held an event loop, and the line of the user's own code that took it."""
 
-    duration_s: Seconds  # 0 if no loop ran
-    file: str = ""  # relative to the project's root; "" if the line is not known
-    line: int = 0  # from 1
-    function: str = ""
+    duration_s: Seconds  # how long the callback held the loop; 0 if no loop ran
+    file: str = ""  # the file, relative to the project's root; "" if the line is not known
+    line: int = 0  # the line, counted from 1
+    function: str = ""  # the function that the line belongs to
     process: str = ""  # "" is the test, otherwise the name of the application or process
-    unknown: str = ""  # why it could not be measured
+    unknown: str = ""  # why the time could not be measured
 
 
 class CountChange(Struct, frozen=True, omit_defaults=True):
     """A count per operation that differs from that of the base or the baseline."""
 
-    name: str  # as in `counts` of the benchmark
-    old: float  # in the base or the baseline
-    new: float  # in this run
+    name: str  # the name of the count, as in `counts` of the benchmark
+    old: float  # the count in the base or the baseline
+    new: float  # the count in this run
     gated: bool = False  # whether the difference fails the benchmark
     most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
-    sites: Sequence[CallSite] = []  # where it came from in this run, the most frequent line first
+    sites: Sequence[CallSite] = []  # where the count came from in this run, the most frequent line first
 
 
 class PlanChange(Struct, frozen=True, omit_defaults=True):
     """A statement that PostgreSQL executes by another plan than before. A changed plan never fails a benchmark."""
 
-    statement: str  # as in `plans` of the benchmark
+    statement: str  # the statement, as in `plans` of the benchmark
     old: str  # the plan in the base or the baseline
     new: str  # the plan in this run
 
@@ -219,8 +219,8 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     name: str
     file: str  # relative to the project's root or to the folder of packages; "" for built-in functions
     line: int
-    base_s: Seconds  # on the side of the base commit
-    head_s: Seconds  # on the side of the working tree
+    base_s: Seconds  # its time on the side of the base commit
+    head_s: Seconds  # its time on the side of the working tree
     base_calls: NotNegative  # calls per operation, on the side of the base commit
     head_calls: NotNegative  # calls per operation, on the side of the working tree
     where: str = ""  # the process: "" is the test, otherwise the name of the application or process
@@ -233,45 +233,45 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     key: str  # pytest's node id, relative to tests/performance
     unit: str  # the unit of its times: always "s"
     verdict: Verdict | None  # null if it was not judged, as in a baseline
-    median: Seconds  # of its samples; over all processes, if several measured it
+    median: Seconds  # the median of its samples; over all processes, if several measured it
     counts: Mapping[str, float]  # counts per operation, by name; a missing name is 0 if its family is in `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that differ between rounds or processes
     counted: Sequence[str] = []  # the families of counts that could be measured
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
-    count_sites: Mapping[str, Sequence[CallSite]] = {}  # by name: where a count came from; not kept in a baseline
+    count_sites: Mapping[str, Sequence[CallSite]] = {}  # where each count came from, by name; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
     plan_changes: Sequence[PlanChange] = []  # plans that differ from the base's or the baseline's
-    loop_hold: LoopHold | None = None  # null if it was not measured; not kept in a baseline
-    mean: Seconds = 0.0  # of its samples
+    loop_hold: LoopHold | None = None  # the longest hold of an event loop; null if not measured, or in a baseline
+    mean: Seconds = 0.0  # the mean of its samples
     p95: Seconds = 0.0  # the 95th percentile of its samples
     p99: Seconds | None = None  # the 99th percentile; null if there are fewer than 1,000 samples
-    minimum: Seconds = 0.0  # of its samples
-    maximum: Seconds = 0.0  # of its samples
+    minimum: Seconds = 0.0  # the shortest sample
+    maximum: Seconds = 0.0  # the longest sample
     rate_per_s: NotNegative = 0.0  # operations per second
-    operations: Annotated[int, Meta(ge=1)] = 1  # operations in each sample
+    operations: Annotated[int, Meta(ge=1)] = 1  # the number of operations in each sample
     operation: str = ""  # what one operation is, such as "row"; "" if the test does not say
-    samples: int = 0  # number of samples; over all processes, in a baseline
+    samples: int = 0  # the number of samples; over all processes, in a baseline
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
     process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it
-    spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # standard deviation of log(process_medians)
+    spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
     pin: int | None = None  # the core that it was pinned to, if it was
-    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # time of a fixed piece of work; 0 if not known
-    source_hash: str = ""  # of its test and of the fixtures that it uses
+    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # the time of a fixed piece of work; 0 if unknown
+    source_hash: str = ""  # a hash of its test and of the fixtures that it uses
     renamed_from: str = ""  # its former key, if it was renamed
     description: str = ""  # the docstring of its test
-    line: int = 0  # first line of its test, from 0
+    line: int = 0  # the first line of its test, counted from 0
     source: str = ""  # the code of its test; not kept in a baseline
     tolerance: float | None = None  # its own threshold, if it has one
     minimum_effect: float | None = None  # its own threshold, if it has one
     baseline_median: Seconds | None = None  # its median in the baseline
-    change: float | None = None  # from the base or the baseline: 0.05 is 5 % slower
-    change_low: float | None = None  # lower end of the interval of the change
-    change_high: float | None = None  # upper end of the interval of the change
+    change: float | None = None  # the change from the base or the baseline: 0.05 is 5 % slower
+    change_low: float | None = None  # the lower end of the interval of the change
+    change_high: float | None = None  # the upper end of the interval of the change
     minimum_detectable_effect: float | None = field(default=None, name="resolution")  # smallest detectable slow-down
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
-    functions: Sequence[FunctionTime] = []  # of a regression: functions that got slower, the most important first
+    functions: Sequence[FunctionTime] = []  # functions that got slower, of a regression; the most important first
     budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict
     warnings: Sequence[str] = []  # texts that do not change the verdict
@@ -284,11 +284,11 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
 
     key: str  # pytest's node id, relative to tests/performance
     outcome: Outcome
-    duration_s: Seconds
+    duration_s: Seconds  # how long the test took
     message: str = ""  # the error, or why it was skipped
     benchmark: bool = False  # whether it measured something
     service_off: bool = False  # whether it was skipped because its service is off in the settings
-    line: int = 0  # first line of the test, from 1; 0 if it is not known
+    line: int = 0  # the first line of the test, counted from 1; 0 if it is not known
     service_missing: bool = False  # whether it was skipped because its service can't run on this machine
 
 
@@ -296,11 +296,11 @@ class Cause(Struct, frozen=True, omit_defaults=True):
     """One cause of a problem, and its place. Unknown fields are empty."""
 
     kind: CauseKind
-    text: str  # on one line
+    text: str  # the cause, on one line
     old: float | None = None  # a count or seconds per operation before the change, or the limit of a budget
     new: float | None = None  # the count or the seconds in this run
-    file: str = ""  # relative to the project's root or to the folder of packages
-    line: int = 0  # from 1
+    file: str = ""  # the file, relative to the project's root or to the folder of packages
+    line: int = 0  # the line, counted from 1
     function: str = ""
     process: str = ""  # "test", or the name of the application or process
 
@@ -310,11 +310,11 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 
     key: str  # the key of the benchmark or test; "" for the run as a whole
     verdict: ProblemVerdict
-    codes: Sequence[Kind]  # kinds of reasons, the most important first
+    codes: Sequence[Kind]  # the kinds of its reasons, the most important first
     causes: Sequence[Cause]
     repeat: str  # the command that runs only this benchmark or test again
     file: str = ""  # the file of the test, relative to the project's root
-    line: int = 0  # first line of the test, from 1
+    line: int = 0  # the first line of the test, counted from 1
 
 
 class Environment(Struct, frozen=True, omit_defaults=True):
@@ -324,7 +324,7 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     system: str
     architecture: str
     cpu: str
-    cpu_count: int
+    cpu_count: int  # the number of cores
     kernel: str
     python: str
     services: Mapping[str, str]  # the backend of each service: `{"redis": "embedded"}`
@@ -342,7 +342,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     schema: int  # the version of this schema
     verdict: Verdict | None  # the verdict of the run; null in a baseline
     environment: Environment
-    benchmarks: Sequence[Benchmark]  # including those that the run should have measured but did not
+    benchmarks: Sequence[Benchmark]  # all benchmarks, also those that the run should have measured but did not
     profile: str = ""  # the profile of settings.toml
     project: str = ""  # the name of the project in pyproject.toml, or of its folder
     created: str = ""  # the time of the run: ISO 8601, UTC
