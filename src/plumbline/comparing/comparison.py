@@ -65,7 +65,7 @@ def compare(
         profiled = slower[:MOST_PROFILED]
         functions = runner.slower_functions(profiled)
     if rehearsal.unaffected:
-        say(f"  {len(rehearsal.unaffected)} of them execute no changed code")
+        say(f"  {len(rehearsal.unaffected)} of {len(plans)} execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
     notes = [*uncounted, *_notes_about(rehearsal, sides)]

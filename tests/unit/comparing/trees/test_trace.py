@@ -23,7 +23,12 @@ sqlite3.connect("data.db").close()
 os.close(os.open("by_os.txt", os.O_RDONLY))
 subprocess.run([sys.executable, "-c", "open('by_child.txt')"], check=True)
 os.stat("not_opened.txt")
+open("appended.log", "a").close()
+open("updated.db", "r+").close()
 """
+
+
+WRITTEN = ("appended.log", "updated.db")
 
 
 @pytest.fixture
@@ -38,7 +43,16 @@ def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces
     """Modules, also compiled ones, and data by relative paths. The user's own sitecustomize runs, too."""
     tree = tmp_path / "tree"
     tree.mkdir()
-    for name in ("imported.py", "data.txt", "data.db", "by_os.txt", "by_child.txt", "not_opened.txt", "nobody.py"):
+    for name in (
+        "imported.py",
+        "data.txt",
+        "data.db",
+        "by_os.txt",
+        "by_child.txt",
+        "not_opened.txt",
+        "nobody.py",
+        *WRITTEN,
+    ):
         (tree / name).write_text("")
     (tree / "program.py").write_text(PROGRAM)
     (tree / "sitecustomize.py").write_text(OWN)
@@ -52,6 +66,7 @@ def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces
     read = {name: reads(["tests"], traces, {tree / name}) for name in sorted(path.name for path in tree.iterdir())}
     del read["__pycache__"]
     assert read == {
+        "appended.log": False,
         "by_child.txt": True,
         "by_os.txt": True,
         "data.db": True,
@@ -61,6 +76,7 @@ def test_a_trace_has_what_a_process_and_its_children_open(tmp_path: Path, traces
         "not_opened.txt": False,
         "program.py": True,
         "sitecustomize.py": True,
+        "updated.db": True,
     }
 
 

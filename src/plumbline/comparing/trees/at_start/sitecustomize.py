@@ -67,6 +67,11 @@ def imports_this(words: Sequence[str]) -> bool:
     return True
 
 
+def _only_writes(flags: object) -> bool:
+    """Return whether a file is opened without being read, as a log is."""
+    return isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) == os.O_WRONLY
+
+
 def _caller_of_subprocess(frame: FrameType | None) -> object:
     while frame is not None and frame.f_globals.get("__name__") in {"subprocess", "os"}:
         frame = frame.f_back
@@ -117,6 +122,8 @@ class _Trace:
         if event not in READ and event not in RUN and event not in LIST:
             return
         if event in LIST and str(sys._getframe(1).f_globals.get("__name__")).startswith(FINDERS):
+            return
+        if event == "open" and len(arguments) > 2 and _only_writes(arguments[2]):
             return
         named = arguments[READ.get(event, 0)]
         if isinstance(named, str | bytes | os.PathLike):
