@@ -49,7 +49,11 @@ def _main(arguments: Sequence[str] | None) -> int:
     open_streams()
     if arguments is None:
         inherited.leave_behind()
-    from plumbline.commands.base import documented_exit, this_project  # which may not be found under a wrong PYTHONHOME
+    # These may not be found under a wrong PYTHONHOME.
+    from plumbline.commands.base import documented_exit, this_project
+    from plumbline.processes import fix_addresses
+
+    fix_addresses()
 
     parser = argparse.ArgumentParser(
         prog="plumbline",

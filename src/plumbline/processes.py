@@ -23,6 +23,7 @@ ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]P^_X][^\x07\x1b\n]*(\
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, and no command needs it
 PR_SET_CHILD_SUBREAPER = 36
+ADDR_NO_RANDOMIZE, CURRENT_PERSONA = 0x0040000, 0xFFFFFFFF
 # The reaper, and its time limit.
 CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
 TERM_LIMIT_S = 1.0
@@ -123,6 +124,29 @@ def adopt_orphans() -> set[int]:
 
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     return {process.pid for process in tree(os.getpid())}
+
+
+def fix_addresses() -> None:
+    """Start all later processes without address space randomisation (Linux, unless a container forbids it).
+
+    Client and application share a core and the code of Python. By chance its addresses in the two processes compete for
+    the same entries of the CPU's caches, or not. On an AMD EPYC, requests to one application process in ten were 10 %
+    faster, as long as it lived.
+    """
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.personality(ctypes.c_ulong(libc.personality(ctypes.c_ulong(CURRENT_PERSONA)) | ADDR_NO_RANDOMIZE))
+
+
+def addresses_are_fixed() -> bool:
+    """Return whether this process was started without address space randomisation."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None).personality(ctypes.c_ulong(CURRENT_PERSONA)) & ADDR_NO_RANDOMIZE)
 
 
 def end_descendants(spare: Collection[int]) -> None:

@@ -175,3 +175,17 @@ def test_daemons_are_found_and_ended() -> None:
         assert daemon.ppid() == process.pid
         assert process.communicate("\n")[0] == "None\n"
     assert not is_running(daemon)
+
+
+@on_linux
+def test_later_processes_have_the_same_addresses() -> None:
+    """In a process of its own, because the setting is inherited."""
+    code = (
+        "import subprocess, sys; from plumbline.processes import addresses_are_fixed, fix_addresses; fix_addresses()\n"
+        "assert addresses_are_fixed()\n"
+        "print(len({subprocess.check_output([sys.executable, '-c', 'print(id(None))']) for _ in range(4)}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "AssertionError" in found.stderr:
+        pytest.skip("this machine does not allow it")
+    assert found.stdout == "1\n", found.stderr

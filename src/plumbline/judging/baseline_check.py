@@ -219,6 +219,9 @@ def differences(baseline: Environment, now: Environment) -> list[str]:
         found.append("the baseline was pinned to one core, this run is not")
     if baseline.pin is None and now.pin is not None:
         found.append("this run is pinned to one core, the baseline was not")
+    if baseline.fixed_addresses != now.fixed_addresses:
+        was, now_is = ("fixed" if one.fixed_addresses else "random" for one in (baseline, now))
+        found.append(f"memory addresses were {was}, are {now_is}")
     if baseline.python != now.python:
         found.append(f"Python was {baseline.python}, is {now.python}")
     return found

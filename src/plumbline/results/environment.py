@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from plumbline.processes import addresses_are_fixed
 from plumbline.repository import git_command
 from plumbline.results.schema import Environment
 
@@ -38,6 +39,7 @@ def describe_environment(
         dirty=dirty,
         packages=installed_packages(),
         branch=git_branch(root),
+        fixed_addresses=addresses_are_fixed(),
     )
 
 

@@ -334,6 +334,7 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     dirty: bool  # whether the working tree has uncommitted changes
     packages: Mapping[str, str]  # the version of each installed package
     branch: str = ""  # the branch of the working tree; "" if it is not known
+    fixed_addresses: bool = False  # whether processes were started without address space randomisation
 
 
 class Results(Struct, frozen=True, omit_defaults=True):
