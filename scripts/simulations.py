@@ -11,18 +11,20 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.comparing.statistics.inference import NORMAL_QUARTILE, OF_MEDIAN
+from plumbline.comparing.statistics.inference import NORMAL_QUARTILE, OF_MEDIAN, block_differences, figure
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.statistics.tails import tails_of
 from plumbline.judging.evidence import Thresholds
 from plumbline.selfcheck.findings import Replay
-from plumbline.selfcheck.record import Recording, Share
+from plumbline.selfcheck.record import SOME_CALLS, Recording, Share
 from plumbline.settings import GateSettings
 from scripts.clones import run_sections
 
 THRESHOLDS = Thresholds.of(GateSettings(), None)
 BUDGET_S = GateSettings().duet_budget_s
 SLOW_DOWN = THRESHOLDS.minimum_effect
+BENCHMARKS, SPREAD_OF_PROCESSES, SPREAD_OF_CALLS = 12, 0.01, 0.1  # of comparisons with simulated samples
 DISTURBED_TIMES = 6  # how much more the blocks of a disturbed pair vary
 
 Noise = Callable[[random.Random], float]  # returns the difference of two equal processes, as a logarithm
@@ -115,6 +117,51 @@ def caught(case: Case, runs: int, *, seed: int = 1) -> tuple[Share, float]:
     return Share(failed, runs), statistics.median(one.elapsed_s for _, one in found)
 
 
+def sampled_pair(plans: Sequence[BenchmarkPlan], rng: random.Random, slowed: str, calls: float, size: float) -> Pair:
+    """Simulate a pair by its samples. In head some calls of the benchmark `slowed` take longer."""
+    found, tails = {}, {}
+    for plan in plans:
+        sides = []
+        for share in (0.0, calls if plan.key == slowed else 0.0):
+            process = rng.gauss(1, SPREAD_OF_PROCESSES)
+            times = [process * rng.lognormvariate(0, SPREAD_OF_CALLS) for _ in range(plan.blocks * plan.samples)]
+            sides.append([time * (1 + size * (rng.random() < share)) for time in times])
+        blocks = [[figure(side[at : at + plan.samples]) for at in range(0, len(side), plan.samples)] for side in sides]
+        found[plan.key] = block_differences(*blocks, head_first=False)
+        tails[plan.key] = tails_of(*sides)
+    return Pair(found, tails=tails)
+
+
+def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) -> tuple[Share, Share, float]:
+    """Return the shares of caught slow-downs and of false alarms, and the median number of pairs."""
+    rng, found, elapsed_s, slowed = random.Random(seed), [], 0.0, ""
+    plans = [BenchmarkPlan(f"test_it.py::test_{number}", 1e-4, THRESHOLDS) for number in range(BENCHMARKS)]
+
+    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
+        del then
+        nonlocal elapsed_s
+        elapsed_s += expected_s(chosen)
+        return sampled_pair(chosen, rng, slowed, calls, size)
+
+    def clock() -> float:
+        return elapsed_s
+
+    for _ in range(runs):
+        elapsed_s, slowed = 0.0, rng.choice(plans).key
+        judged = conduct(plans, run_pair, budget_s=BUDGET_S, clock=clock).judgements
+        found.append((judged.pop(slowed), any(one.verdict == "regression" for one in judged.values())))
+    failed = Share(sum(one.verdict == "regression" for one, _ in found), runs)
+    return failed, Share(sum(alarm for _, alarm in found), runs), statistics.median(one.pairs for one, _ in found)
+
+
+def tails(options: argparse.Namespace) -> None:
+    """Comparisons in which some calls of one benchmark are slower."""
+    for calls, size in ((0.0, 0.0), *SOME_CALLS, (0.2, 0.5), (0.3, 1.0)):
+        caught, alarms, pairs = some_calls_caught(calls, size, options.runs // 4)
+        print(f"{calls:.0%} of calls {1 + size:g} times as slow: caught {caught}, in {pairs:g} pairs", flush=True)
+        print(f"  false alarms of the others in {alarms}", flush=True)
+
+
 def noise(options: argparse.Namespace) -> None:
     """Comparisons without a regression, of benchmarks that differ in noise."""
     for case in HOSTILE:
@@ -154,4 +201,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--recording", type=Path, action="append", default=[], metavar="FILE", help="a selfcheck.json; repeatable"
     )
-    run_sections(parser, {"noise": noise, "power": power, "recorded": recorded})
+    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "recorded": recorded})

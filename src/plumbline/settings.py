@@ -224,6 +224,10 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     timed_limit_s: Positive
 
 
+# Figures of a pair that are judged besides the fastest samples: the 90th percentile and the mean.
+Tail = Literal["p90", "mean"]
+
+
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The limits by which a benchmark fails or passes, and the time for it."""
 
@@ -235,6 +239,10 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     false_alarms: Share = 0.01
     #: The share of slow-downs of `minimum_effect` that must be found.
     power: Share = 0.97
+    #: Also judged in pairs: the 90th percentile and the mean. They show a slow-down of some calls only.
+    tails: tuple[Tail, ...] = ("p90", "mean")
+    #: A slow-down of the 90th percentile or of the mean up to this share is never a regression.
+    tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
     duet_budget_s: Positive = 60.0
     #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
@@ -284,6 +292,10 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share | None = None
     #: Like `gate.minimum_effect`, for this benchmark.
     minimum_effect: Share | None = None
+    #: Like `gate.tails`, for this benchmark.
+    tails: tuple[Tail, ...] | None = None
+    #: Like `gate.tail_tolerance`, for this benchmark.
+    tail_tolerance: Share | None = None
     #: How much changes of the code that have no effect move this benchmark's timings, as a standard deviation: 0.01 is
     #: 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos` measures it.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0

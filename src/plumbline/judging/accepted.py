@@ -50,7 +50,8 @@ def matching(patterns: Sequence[str], keys: Collection[str]) -> tuple[list[str],
 
 def accepted_now(benchmark: Benchmark, reason: str) -> Accepted:
     grown = {change.name: max(change.new, change.most) for change in grown_counts(benchmark)}
-    return Accepted(reason, slower_by=round(max(benchmark.change_high or 0.0, 0.0), 3), counts=grown)
+    tails = {one.tail: round(one.high, 3) for one in benchmark.tails if one.slower}
+    return Accepted(reason, slower_by=round(max(benchmark.change_high or 0.0, 0.0), 3), counts=grown, tails=tails)
 
 
 def with_accepted(
@@ -62,13 +63,16 @@ def with_accepted(
     """
     if accepted is None or benchmark.verdict != "regression":
         return benchmark
-    low = benchmark.change_low or 0.0
+    changes = [(benchmark.change_low or 0.0, accepted.slower_by, minimum_effect)]
+    changes += [(one.low, accepted.tails.get(one.tail, 0.0), 0.0) for one in benchmark.tails if one.slower]
+    beyond = [(low, known) for low, known, least in changes if low > max(TIMES_AS_MUCH * known, least)]
     if worse_than_base:
         reason = Reason("accepted_before", accepted.reason, subjects=[benchmark.key])
     elif grown := grown_beyond(benchmark, accepted.counts):
         reason = Reason("beyond_accepted", accepted.reason, counts=[growth(change) for change in grown])
-    elif low > max(TIMES_AS_MUCH * accepted.slower_by, minimum_effect):
-        reason = Reason("beyond_accepted", accepted.reason, share=low, accepted_share=accepted.slower_by)
+    elif beyond:
+        low, known = beyond[0]
+        reason = Reason("beyond_accepted", accepted.reason, share=low, accepted_share=known)
     else:
         reasons = [*benchmark.reasons, Reason("accepted", accepted.reason)]
         return msgspec.structs.replace(benchmark, verdict="accepted", reasons=reasons)

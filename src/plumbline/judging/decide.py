@@ -9,11 +9,11 @@ from msgspec.structs import asdict, replace
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
 from plumbline.judging.counts import compare_sides, explaining, group_changes, grown_counts, growth
-from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence
+from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence, Judgement
 from plumbline.judging.missing import missing_benchmarks, removed_benchmarks
-from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary, slower_by
+from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary, slower_by, tail_figure
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
-from plumbline.results.schema import Benchmark, BudgetResult, Kind, LoopHold, Reason, Results, Verdict
+from plumbline.results.schema import Benchmark, BudgetResult, Kind, LoopHold, Reason, Results, TailChange, Verdict
 from plumbline.settings import BenchmarkSettings, Budget, GateSettings
 
 MOST_SAMPLES_KEPT = 200
@@ -177,6 +177,9 @@ def _with_comparison(
     verdict = judgement.verdict
     reasons = [Reason("pairs_inconclusive" if verdict == "inconclusive" else "compared", number=judgement.pairs)]
     base_s, head_s = comparison.samples_s.get(key, ([], []))
+    tails = _tail_changes(judgement, base_s, head_s)
+    if slower_tails := [one.tail for one in tails if one.slower]:
+        reasons.insert(0, Reason("tail_slower", subjects=slower_tails))
     if verdict == "pass" and slower:
         verdict = "drift"
         reasons.append(Reason("not_slower_than_base"))
@@ -194,8 +197,24 @@ def _with_comparison(
         differences=comparison.differences[key],
         base_samples_s=_thinned(base_s),
         head_samples_s=_thinned(head_s),
+        tails=tails,
         functions=comparison.functions.get(key, []),
     )
+
+
+def _tail_changes(judgement: Judgement, base_s: Sequence[float], head_s: Sequence[float]) -> list[TailChange]:
+    return [
+        TailChange(
+            tail,
+            tail_figure(tail, base_s),
+            tail_figure(tail, head_s),
+            one.change,
+            one.low,
+            one.high,
+            slower=one.verdict == "regression",
+        )
+        for tail, one in judgement.tails.items()
+    ]
 
 
 def _with_unjudged(benchmark: Benchmark, packages: Sequence[str]) -> Benchmark:

@@ -17,11 +17,13 @@ from plumbline.results.schema import (
     UnjudgedPackage,
     Verdict,
 )
-from plumbline.settings import BenchmarkSettings, GateSettings
+from plumbline.settings import BenchmarkSettings, GateSettings, Tail
 
 # Shares of the allowed misses: of the baseline check of one process, and of what judges the benchmarks that it leaves
 # open, which are pairs or fresh processes. A slow-down that both could miss is missed no more often than is allowed.
 BASELINE_MISSES, LATER_MISSES = 0.25, 0.75
+# The share of the allowed false alarms of each tail.
+OF_TAIL = 0.2
 
 
 class Thresholds(Struct, frozen=True):
@@ -32,17 +34,36 @@ class Thresholds(Struct, frozen=True):
     false_alarms: float  # share of runs without a slow-down in which any benchmark may fail
     power: float  # share of slow-downs of `minimum_effect` that must not pass
     bias: float = 0.0  # what changes without effect read, as a standard deviation
+    tails: tuple[Tail, ...] = ()  # figures that are judged besides the fastest samples
+    tail_tolerance: float = 0.1
 
     @classmethod
     def of(cls, gate: GateSettings, own: BenchmarkSettings | None) -> Self:
         """Return the thresholds of `[gate]`, replaced by those that a benchmark has of its own."""
         own = own or BenchmarkSettings()
-        effect = own.minimum_effect or gate.minimum_effect
-        return cls(own.tolerance or gate.tolerance, effect, gate.false_alarms, gate.power, own.bias)
+        tails = tuple(dict.fromkeys(gate.tails if own.tails is None else own.tails))
+        return cls(
+            tolerance=own.tolerance or gate.tolerance,
+            minimum_effect=own.minimum_effect or gate.minimum_effect,
+            false_alarms=gate.false_alarms,
+            power=gate.power,
+            bias=own.bias,
+            tails=tails,
+            tail_tolerance=own.tail_tolerance or gate.tail_tolerance,
+        )
 
     def with_shares(self, false_alarms: float, misses: float) -> Self:
         power = 1 - (1 - self.power) * misses
         return replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
+
+    def of_fastest(self) -> Self:
+        """Return the thresholds of the fastest samples of a pair: without the false alarms of the tails."""
+        return self.with_shares(1 - OF_TAIL * len(self.tails), 1)
+
+    def of_tail(self) -> Self:
+        """Return the thresholds of one tail."""
+        shared = self.with_shares(OF_TAIL, 1)
+        return replace(shared, tolerance=self.tail_tolerance, minimum_effect=2 * self.tail_tolerance)
 
 
 class Judgement(Struct, frozen=True):
@@ -55,6 +76,7 @@ class Judgement(Struct, frozen=True):
     minimum_detectable_effect: float  # the smallest slow-down that this evidence detects with the wanted power
     pairs: int  # number of pairs, or of fresh processes in the baseline check
     error: float  # standard error of the change, as a logarithm
+    tails: Mapping[Tail, "Judgement"] = {}  # of the other figures of its pairs
 
 
 class BaselineEvidence(Struct, frozen=True):
@@ -91,6 +113,7 @@ class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
     reason: str
     slower_by: float = 0.0  # upper end of the confidence interval, as a share
     counts: Mapping[str, float] = {}  # the counts that had grown, with their accepted values
+    tails: Mapping[Tail, float] = {}  # the tails that were slower, as `slower_by`
 
 
 class NoComparison(Struct, frozen=True):

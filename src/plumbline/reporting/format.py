@@ -7,7 +7,7 @@ import textwrap
 from rich.cells import cell_len, set_cell_size
 
 from plumbline.processes import with_lines
-from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange
+from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange, TailChange
 
 _OPERATION_CHARACTERS = 12
 _PLAN_NODES = 4  # of each plan, on one line
@@ -70,6 +70,13 @@ def interval(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return ""
     return "…".join(percent(bound).removesuffix(" %") for bound in (low, high))
+
+
+def tail(change: TailChange, per: str) -> str:
+    """90th percentile 1.2 ms → 1.8 ms (+48 %, at least +41 %)"""
+    name = "90th percentile" if change.tail == "p90" else change.tail
+    times = f"{duration(change.base_s, per)} → {duration(change.head_s, per)}"
+    return f"{name} {times} ({percent(change.change)}, at least {percent(change.low)})"
 
 
 def budget(result: BudgetResult) -> str:

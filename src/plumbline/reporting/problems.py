@@ -32,7 +32,7 @@ _OF_THE_RUN: set[Kind] = {
     "services_missing",
 }
 # Reasons that say how a regression was found, for lack of a cause.
-_HOW: set[Kind] = {"compared", "slower_in_processes"}
+_HOW: set[Kind] = {"compared", "slower_in_processes", "tail_slower"}
 _COUNTS: dict[str, CauseKind] = {
     "postgres.statement": "statement",
     "postgres.parse": "statement",
@@ -87,13 +87,16 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
         yield Cause("function", form.function(function), function.base_s, function.head_s, *place)
     tolerance, _ = content.limits(results, benchmark)
     is_slower = (benchmark.change_low or 0.0) > (tolerance or 0.0)
-    if benchmark.verdict == "regression" and content.is_evidence(benchmark) and (is_slower or not grown):
+    tails = [one for one in benchmark.tails if one.slower]
+    for tail in tails:
+        yield Cause("tail", form.tail(tail, form.per(benchmark)), tail.base_s, tail.head_s)
+    if benchmark.verdict == "regression" and content.is_evidence(benchmark) and (is_slower or not (grown or tails)):
         old, new, *_ = content.figures(benchmark)
         text = f"median {content.medians_text(benchmark)} ({form.percent(benchmark.change)})"
         yield Cause("time", text, old, new)
     for result in broken(benchmark):
         yield _of_budget(benchmark, result)
-    shown = {"count_grown", *_HOW} if grown or benchmark.functions else {"count_grown"}
+    shown = {"count_grown", *_HOW} if grown or tails or benchmark.functions else {"count_grown"}
     for reason in benchmark.reasons:
         if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in shown)):
             yield Cause("reason", _one_line(content.reason_text(reason)))

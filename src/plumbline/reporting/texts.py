@@ -14,6 +14,7 @@ REASONS: dict[Kind, str] = {
     "unaffected": "worse than the baseline, not by this change: executes nothing that differs from {reason.detail}",
     "compared": "compared in {pairs} with the base",
     "pairs_inconclusive": "inconclusive after {pairs}",
+    "tail_slower": "some calls are slower than in the base, by {listed}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
     "new_in_change": "new in this change, so there is no base to compare it with: {reason.detail}",

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from plumbline.settings import Tail
+
 SCHEMA = 1
 
 Verdict = Literal[
@@ -40,6 +42,7 @@ Kind = Literal[
     "unaffected",  # detail: the base
     "compared",  # number: of pairs
     "pairs_inconclusive",  # number: of pairs
+    "tail_slower",  # subjects: `p90`, `mean`
     "comparison_failed",  # detail: why
     "copy_failed",  # detail: why the copy of the working tree cannot run it
     "new_in_change",  # detail: why the base cannot run it
@@ -112,6 +115,7 @@ CauseKind = Literal[
     "count",  # any other
     "plan",  # of a statement: it has changed
     "time",  # median
+    "tail",  # the 90th percentile or the mean
     "function",  # that takes more time under a profiler
     "budget",
     "test",  # its error
@@ -210,6 +214,18 @@ class PlanChange(Struct, frozen=True, omit_defaults=True):
     new: str  # the plan in this run
 
 
+class TailChange(Struct, frozen=True, omit_defaults=True):
+    """The 90th percentile or the mean, compared with the base in pairs. Times are in seconds per operation."""
+
+    tail: Tail
+    base_s: Seconds  # in the last pair
+    head_s: Seconds  # in the last pair
+    change: float  # in all pairs: 0.05 is 5 % slower
+    low: float  # lower end of the interval of the change
+    high: float  # upper end of the interval of the change
+    slower: bool = False  # whether it makes the benchmark a regression
+
+
 class FunctionTime(Struct, frozen=True, omit_defaults=True):
     """Time of one function under a profiler on each side, in seconds per operation.
 
@@ -271,6 +287,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
+    tails: Sequence[TailChange] = []  # its 90th percentile and mean, if it was compared in pairs
     functions: Sequence[FunctionTime] = []  # functions that got slower, of a regression; the most important first
     budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict

@@ -10,14 +10,16 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, variance
+from typing import NamedTuple
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
 from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.statistics.tails import Reading
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.selfcheck.placebos import PLACEBOS
-from plumbline.selfcheck.record import LIVE_SIZES, PLACES, SIZES, Findings, Recording, Share, verdicts_of
-from plumbline.settings import GateSettings
+from plumbline.selfcheck.record import PLACES, SIZES, Findings, Recording, Share, slowed_text, verdicts_of
+from plumbline.settings import GateSettings, Tail
 
 REPLAYS, PLACEBO_REPLAYS = 1000, 300
 GOOD_ESTIMATE = 0.015  # an estimate is good if it is this close to the deliberate slow-down; both are shares
@@ -83,13 +85,12 @@ def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
 
 def slowed_gates(recording: Recording) -> dict[str, Share]:
     """Return the share of live gates with a slow-down that detected it. An invalid gate detects nothing."""
-    found = {}
-    for size, where in itertools.product(LIVE_SIZES, PLACES):
-        gates = [one for one in recording.slowed if (one.size, one.where) == (size, where)]
+    verdicts: dict[str, list[str | None]] = {}
+    for gate in recording.slowed:
         # If a benchmark could not be compared, nothing was slowed down.
-        verdicts = [one.verdicts.get(one.key) for one in gates if one.key in one.verdicts or not one.verdicts]
-        if verdicts:
-            found[f"{size:.0%} slower {PLACES[where]}, caught"] = Share(verdicts.count("regression"), len(verdicts))
+        if gate.key in gate.verdicts or not gate.verdicts:
+            verdicts.setdefault(slowed_text(gate), []).append(gate.verdicts.get(gate.key))
+    found = {f"{text}, caught": Share(some.count("regression"), len(some)) for text, some in sorted(verdicts.items())}
     if found:
         others = [verdict for gate in recording.slowed for key, verdict in gate.verdicts.items() if key != gate.key]
         found["other benchmarks with a false alarm"] = Share(others.count("regression"), len(others))
@@ -156,6 +157,17 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
     yield f"smallest minimum_effect that this machine detects with a power of {gate.power:.0%}: {effect}"
 
 
+class Drawn(NamedTuple):
+    """What a recorded pair read of one benchmark, as logarithms."""
+
+    blocks: list[float]  # differences of its blocks
+    tails: dict[Tail, Reading]
+
+    def slower_by(self, slow_down: float) -> "Drawn":
+        tails = {tail: read._replace(difference=read.difference + slow_down) for tail, read in self.tails.items()}
+        return Drawn([block + slow_down for block in self.blocks], tails)
+
+
 class Replay:
     """Replays gates with randomly drawn pairs of a recording."""
 
@@ -165,7 +177,10 @@ class Replay:
         self._recorded = without_slow_down(recording, placebo)
         self._rng = rng
         # The most blocks that at least LEAST_DRAWN pairs have. Fewer pairs, drawn repeatedly, would seem to agree.
-        self._most = {key: sorted(map(blocks_of, pairs))[-LEAST_DRAWN:][0] for key, pairs in self._recorded.items()}
+        self._most = {
+            key: sorted(blocks_of(one.blocks) for one in pairs)[-LEAST_DRAWN:][0]
+            for key, pairs in self._recorded.items()
+        }
         self.keys = [key for key in recording.sample_s if key in self._recorded]
 
     def gate(
@@ -173,18 +188,19 @@ class Replay:
     ) -> PairedComparison | None:
         """Replay one gate in which head is slower by these shares. Return None if the gate is invalid."""
         plans = [BenchmarkPlan(key, self._recording.sample_s[key], thresholds[key]) for key in self.keys]
-        left: defaultdict[str, list[list[float]]] = defaultdict(list)
+        left: defaultdict[str, list[Drawn]] = defaultdict(list)
         elapsed_s = 0.0
 
         def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
             del then
             nonlocal elapsed_s
             elapsed_s += self._recording.time_factor * expected_s(chosen)
-            found = {}
+            found, tails = {}, {}
             for key, blocks in [*dict.fromkeys(CONTROLS, LEAST_BLOCKS).items(), *((p.key, p.blocks) for p in chosen)]:
                 slower = math.log1p(slow_down.get(key, 0.0))
-                found[key] = [block + slower for block in self._draw(left[key], key, blocks)]
-            return Pair(found)
+                drawn = self._draw(left[key], key, blocks).slower_by(slower)
+                found[key], tails[key] = drawn.blocks, drawn.tails
+            return Pair(found, tails=tails)
 
         try:
             return conduct(plans, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
@@ -200,23 +216,23 @@ class Replay:
             found += [comparison.judgements[key]] if comparison and key in comparison.judgements else []
         return found
 
-    def _draw(self, left: list[list[float]], key: str, blocks: int) -> list[float]:
-        """Return the differences of `blocks` blocks of a recorded pair. All pairs are drawn once before any repeats."""
+    def _draw(self, left: list[Drawn], key: str, blocks: int) -> Drawn:
+        """Return a recorded pair with `blocks` blocks. All pairs are drawn once before any repeats."""
         blocks = min(blocks, self._most[key])
         while True:
             if not left:
                 left += self._rng.sample(self._recorded[key], len(self._recorded[key]))
-            if blocks_of(drawn := left.pop()) >= blocks:
-                return drawn[: 2 * blocks - 1]
+            if blocks_of((drawn := left.pop()).blocks) >= blocks:
+                return drawn._replace(blocks=drawn.blocks[: 2 * blocks - 1])
 
 
-def without_slow_down(recording: Recording, placebo: str = "") -> dict[str, list[list[float]]]:
-    """Return by key the block differences of each recorded pair with this placebo, minus the deliberate slow-downs."""
-    found: dict[str, list[list[float]]] = {}
+def without_slow_down(recording: Recording, placebo: str = "") -> dict[str, list[Drawn]]:
+    """Return by key what each recorded pair with this placebo read, without the deliberate slow-downs."""
+    found: dict[str, list[Drawn]] = {}
     for pair in [one for one in recording.pairs if one.placebo == placebo]:
         for key, blocks in pair.block_differences.items():
             slow_down = math.log1p(pair.slow_down.get(key, 0.0))
-            found.setdefault(key, []).append([block - slow_down for block in blocks])
+            found.setdefault(key, []).append(Drawn(blocks, pair.tails.get(key, {})).slower_by(-slow_down))
     return found
 
 

@@ -23,19 +23,22 @@ import msgspec
 from msgspec import Struct, field
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import IN_SERVER, BenchmarkPlan, Pair, Where
+from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair, Where
 from plumbline.comparing.statistics.schedule import MEASURED_S, PairedComparison, conduct
+from plumbline.comparing.statistics.tails import Reading
 from plumbline.comparing.workers.pair_runner import PairRunner
 from plumbline.judging.distributions import binomial_interval
 from plumbline.judging.evidence import Thresholds
 from plumbline.results.files import write_whole
 from plumbline.results.schema import Results
 from plumbline.selfcheck.placebos import PLACEBOS, applied
-from plumbline.settings import Settings
+from plumbline.settings import Settings, Tail
 
 # Deliberate slow-downs of single pairs and of whole gates, as shares.
 SIZES = (0.0, 0.03, 0.05, 0.1)
 LIVE_SIZES = (0.1, 0.05)
+# Slow-downs of some calls, in the timed block: the share of the calls, and how much longer they take, as a share.
+SOME_CALLS = ((0.1, 1.0), (0.3, 0.3), (0.02, 20.0))
 PLACES: dict[Where, str] = {
     "block": "in the timed block",
     "application": "in the application",
@@ -79,6 +82,7 @@ class Recorded(Struct, frozen=True):
     slow_down: dict[str, float] = {}  # deliberate slow-downs, as shares by key
     where: Where = "block"
     placebo: str = ""  # the change of head that does nothing, if there was one
+    tails: dict[str, dict[Tail, Reading]] = {}  # by key
 
 
 class SlowedGate(Struct, frozen=True):
@@ -89,6 +93,7 @@ class SlowedGate(Struct, frozen=True):
     where: Where
     verdicts: dict[str, str]  # by key; empty if the gate was invalid
     change: float | None = None  # the gate's estimate of the slow-down, as a share
+    calls: float = 1.0  # the share of the calls that were slower
 
 
 class PlaceboGate(Struct, frozen=True):
@@ -211,11 +216,12 @@ class Recorder:
             judgement = comparison.judgements.get(plan.key) if comparison else None
             change = judgement.change if judgement else None
             verdicts = verdicts_of(comparison, chosen)
-            self.recording.slowed.append(SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change))
+            gate = SlowedGate(plan.key, plan.slow_down, plan.slowed_in, verdicts, change, plan.slowed_calls)
+            self.recording.slowed.append(gate)
             write_recording(self.path, self.recording)
             outcome = verdicts.get(plan.key) or (comparison.failures[plan.key] if comparison else "invalid")
             read = f", estimated at {change:+.1%}" if change is not None else ""
-            self.say(f"  {plan.slow_down:.0%} {PLACES[plan.slowed_in]}, {plan.key}: {outcome}{read}")
+            self.say(f"  {slowed_text(gate)}, {plan.key}: {outcome}{read}")
 
     def record_pairs(self) -> None:
         pairs = 0
@@ -258,10 +264,14 @@ class Recorder:
 
     def _pair(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
         pair = self.runner.run_pair(chosen, then)
-        slowed = [plan for plan in chosen if plan.slow_down]
+        slowed = [plan for plan in chosen if plan.slow_down and plan.slowed_calls == 1]
         where: Where = slowed[0].slowed_in if slowed else "block"
         slow_down = {plan.key: plan.slow_down for plan in slowed}
-        self.recording.pairs.append(Recorded(pair.block_differences, slow_down, where, self.placebo))
+        # No other slow-down can be subtracted from what a pair read of some slower calls.
+        known = {plan.key for plan in chosen if plan.slowed_calls == 1} | CONTROLS.keys()
+        blocks = {key: found for key, found in pair.block_differences.items() if key in known}
+        tails = {key: found for key, found in pair.tails.items() if key in known}
+        self.recording.pairs.append(Recorded(blocks, slow_down, where, self.placebo, tails))
         return pair
 
     def _is_time_left(self, share: float) -> bool:
@@ -273,9 +283,19 @@ class Recorder:
 
 
 def one_by_one(slowed: Slowed, rng: random.Random) -> Iterator[BenchmarkPlan]:
-    """Yield random benchmarks endlessly, slowed down by each size of LIVE_TURNS in each place."""
-    for size, plans in itertools.cycle(itertools.product(LIVE_TURNS, slowed.values())):
-        yield replace(rng.choice(plans), slow_down=size)
+    """Yield random benchmarks endlessly, slowed down by each size of LIVE_TURNS in each place, then in some calls."""
+    while True:
+        for size, plans in itertools.product(LIVE_TURNS, slowed.values()):
+            yield replace(rng.choice(plans), slow_down=size)
+        for calls, size in SOME_CALLS:
+            yield replace(rng.choice(slowed["block"]), slow_down=size, slowed_calls=calls)
+
+
+def slowed_text(gate: SlowedGate) -> str:
+    """10% slower in the timed block"""
+    if gate.calls < 1:
+        return f"{gate.calls:.0%} of calls {1 + gate.size:g} times as slow"
+    return f"{gate.size:.0%} slower {PLACES[gate.where]}"
 
 
 def few_by_few(slowed: Slowed) -> Iterator[list[BenchmarkPlan]]:

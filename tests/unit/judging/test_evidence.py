@@ -12,7 +12,18 @@ def test_the_suite_s_error_is_shared_by_its_benchmarks() -> None:
     """Each of 20 benchmarks gets a twentieth of the allowed false positives."""
     thresholds = Thresholds.of(GATE, None).with_shares(1 / 20, 1)
 
-    assert thresholds == Thresholds(0.02, 0.05, pytest.approx(0.0005), pytest.approx(0.97))  # type: ignore[arg-type]
+    assert (thresholds.tolerance, thresholds.minimum_effect) == (0.02, 0.05)
+    assert (thresholds.false_alarms, thresholds.power) == pytest.approx((0.0005, 0.97))
+
+
+def test_the_tails_have_shares_of_the_false_alarms() -> None:
+    """A fifth for each of the two tails, and the rest for the fastest samples."""
+    thresholds = Thresholds.of(GATE, BenchmarkSettings(tail_tolerance=0.15))
+
+    assert thresholds.of_fastest().false_alarms == pytest.approx(0.006)
+    tail = thresholds.of_tail()
+    assert (tail.false_alarms, tail.tolerance, tail.minimum_effect) == pytest.approx((0.002, 0.15, 0.3))
+    assert Thresholds.of(GATE, BenchmarkSettings(tails=())).of_fastest().false_alarms == pytest.approx(0.01)
 
 
 def test_a_benchmark_s_own_thresholds_win() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.comparing.statistics.schedule import PairedComparison
+from plumbline.comparing.statistics.tails import Reading
 from plumbline.selfcheck.findings import (
     Replay,
     bias_of,
@@ -99,9 +100,13 @@ def test_a_slow_down_replays_to_a_regression_of_that_benchmark_alone() -> None:
 
 
 def test_a_pair_is_replayed_without_the_slow_down_it_was_measured_with() -> None:
-    """Each block is 10 % slower, all of it deliberately."""
-    pair = Recorded({"a": [math.log(1.1)] * 2, "b": [0.2]}, {"a": 0.1})
-    assert without_slow_down(Recording({}, [pair])) == {"a": [pytest.approx([0.0, 0.0])], "b": [[0.2]]}
+    """Each block and the mean are 10 % slower, all of it deliberately."""
+    slower = math.log(1.1)
+    pair = Recorded({"a": [slower] * 2, "b": [0.2]}, {"a": 0.1}, tails={"a": {"mean": Reading(slower, 0.1, 9)}})
+    found = without_slow_down(Recording({}, [pair]))
+    assert found["a"][0].blocks == pytest.approx([0.0, 0.0])
+    assert found["a"][0].tails["mean"].difference == pytest.approx(0.0)
+    assert found["b"] == [([0.2], {})]
 
 
 def test_wrong_controls_make_a_replay_invalid() -> None:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from plumbline.comparing.statistics.tails import Reading
 from plumbline.judging.evidence import Thresholds
+from plumbline.settings import Tail
 
 # Blocks of each side in a pair.
 LEAST_BLOCKS = 20
@@ -47,6 +49,7 @@ class BenchmarkPlan:
     blocks: int = LEAST_BLOCKS  # of each side, in a pair
     slow_down: float = 0.0  # deliberate slow-down of head, as a share, for controls and the self-check
     slowed_in: Where = "block"
+    slowed_calls: float = 1.0  # the share of the calls that are slowed down, at random
 
     @property
     def samples(self) -> int:
@@ -84,6 +87,7 @@ class Pair:
     failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
     # samples of base and of head, in seconds per operation
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+    tails: dict[str, dict[Tail, Reading]] = field(default_factory=dict)
     idle_s: float = 0.0  # waiting time for processes that had been started ahead
 
 

@@ -6,21 +6,25 @@ benchmark is not measured again. If there is no time for all, those that look sl
 This module does not measure. The function `run_pair` runs a real pair, or replays a recorded one.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from plumbline.comparing.statistics import inference
 from plumbline.comparing.statistics.inference import OF_FEW, difference, errors_within
 from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
-from plumbline.judging.evidence import Judgement
+from plumbline.comparing.statistics.tails import Reading, errors_of
+from plumbline.judging.evidence import Judgement, Thresholds
+from plumbline.settings import Tail
 
-# A benchmark is judged from its second pair on.
-LEAST_PAIRS = 2
+LEAST_PAIRS = 2  # a benchmark is judged from its second pair on
 # An undecided benchmark waits if there is no time for this many pairs of it, so that the slowest do not use up the time
 # of the others.
 PAIRS_PLANNED = 6
-# A benchmark that passed and looks faster is measured up to this many times, to decide whether it improved.
-MOST_PAIRS_OF_FASTER = 8
+# A benchmark that passed but looks faster, or whose tail looks slower, is measured up to this many times to decide it.
+MOST_PAIRS_AFTER_PASS = 12
 # Share of the time for pairs. The rest is for copying the trees and for ending workers and servers.
 SHARE_FOR_PAIRS = 0.95
 # Share of this time that the first pairs of all benchmarks may take. If it is too short, some wait.
@@ -36,6 +40,25 @@ MOST_MEASURED_S = 4.5
 
 
 @dataclass
+class Series:
+    """One figure of all pairs, by key of the benchmark or control."""
+
+    differences: dict[str, list[float]] = field(default_factory=dict)  # of each pair, as a logarithm
+    within: dict[str, list[float]] = field(default_factory=dict)  # their standard errors by blocks or samples
+
+    def usual_ratio(self) -> float | None:
+        of_users = {key: found for key, found in self.differences.items() if key not in CONTROLS}
+        return inference.usual_ratio(of_users, self.within)
+
+    def judge(self, thresholds: Mapping[str, Thresholds], sharing: int) -> dict[str, Judgement]:
+        usual = self.usual_ratio() or OF_FEW
+        return {
+            key: inference.judge_pairs(self.differences[key], self.within[key], limits, usual, sharing=sharing)
+            for key, limits in thresholds.items()
+        }
+
+
+@dataclass
 class PairedComparison:
     """Evidence of a paired comparison, by key of the benchmark or control."""
 
@@ -44,14 +67,18 @@ class PairedComparison:
     failures: dict[str, str] = field(default_factory=dict)  # why a benchmark could not be compared
     # samples of base and of head in the last pair of each benchmark, in seconds per operation
     samples_s: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
-    # Totals of all pairs:
     pairs: int = 0
-    expected_s: float = 0.0  # estimated duration
-    spent_s: float = 0.0  # actual duration
+    expected_s: float = 0.0  # estimated duration of all pairs
+    spent_s: float = 0.0  # actual duration of all pairs
     elapsed_s: float = 0.0
     measured_s: float = MEASURED_S  # time for all benchmarks of the next pair together
-    differences: dict[str, list[float]] = field(default_factory=dict)  # of each pair, as a logarithm
-    within: dict[str, list[float]] = field(default_factory=dict)  # their standard errors by the blocks
+    fastest: Series = field(default_factory=Series)
+    tails: dict[Tail, Series] = field(default_factory=dict)
+    readings: dict[tuple[str, Tail], list[Reading]] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> dict[str, list[float]]:
+        return self.fastest.differences
 
     @property
     def time_factor(self) -> float:
@@ -64,36 +91,48 @@ class PairedComparison:
         for key, blocks in pair.block_differences.items():
             pairs = self.block_differences.setdefault(key, [])
             pairs.append(blocks)
-            self.differences.setdefault(key, []).append(difference(blocks))
-            self.within[key] = errors_within(pairs)
+            self.fastest.differences.setdefault(key, []).append(difference(blocks))
+            self.fastest.within[key] = errors_within(pairs)
+            for tail, read in pair.tails.get(key, {}).items():
+                series, readings = self.tails.setdefault(tail, Series()), self.readings.setdefault((key, tail), [])
+                readings.append(read)
+                series.differences[key] = [one.difference for one in readings]
+                series.within[key] = errors_of(readings)
         self.pairs += 1
         self.expected_s += expected_s(chosen)
         self.spent_s += took_s
         # Use the time in which the run would wait for the next processes.
         self.measured_s = min(self.measured_s + pair.idle_s, MOST_MEASURED_S)
 
-    def usual_ratio(self) -> float | None:
-        differences = {key: found for key, found in self.differences.items() if key not in CONTROLS}
-        return inference.usual_ratio(differences, self.within)
-
     def judge(self, plans: Sequence[BenchmarkPlan], *, sharing: int) -> None:
-        """Judge benchmarks by their pairs so far. One that has passed can only become an improvement."""
-        usual = self.usual_ratio() or OF_FEW
-        for plan in plans:
-            if self.pairs_of(plan) >= LEAST_PAIRS:
-                found = inference.judge_pairs(
-                    self.differences[plan.key], self.within[plan.key], plan.thresholds, usual, sharing=sharing
-                )
-                if self.is_open(plan.key) or found.verdict == "improvement":
-                    self.judgements[plan.key] = found
+        """Judge benchmarks by their pairs so far. One that has passed does not become inconclusive."""
+        due = [plan for plan in plans if self.pairs_of(plan) >= LEAST_PAIRS]
+        fastest = self.fastest.judge({plan.key: plan.thresholds.of_fastest() for plan in due}, sharing)
+        of_tail = {plan.key: plan.thresholds.of_tail() for plan in due}
+        tails = {tail: series.judge(of_tail, sharing) for tail, series in self.tails.items()}
+        for plan in due:
+            own = {tail: judged[plan.key] for tail, judged in tails.items() if tail in plan.thresholds.tails}
+            slower = any(one.verdict == "regression" for one in own.values())
+            found = replace(fastest[plan.key], tails=own, **({"verdict": "regression"} if slower else {}))
+            if found.verdict != "inconclusive" or self.is_undecided(plan):
+                self.judgements[plan.key] = found
 
     def pairs_of(self, plan: BenchmarkPlan) -> int:
         return len(self.differences.get(plan.key, ()))
 
-    def is_open(self, key: str) -> bool:
-        """Return whether a benchmark is undecided and can be measured again."""
-        judgement = self.judgements.get(key)
-        return key not in self.failures and (judgement is None or judgement.verdict == "inconclusive")
+    def is_open(self, plan: BenchmarkPlan) -> bool:
+        """Return whether a benchmark is undecided, or one of its tails is, and it can be measured again."""
+        again = self.pairs_of(plan) < MOST_PAIRS_AFTER_PASS and self.tail_looks_slower(plan)
+        return plan.key not in self.failures and (again or self.is_undecided(plan))
+
+    def is_undecided(self, plan: BenchmarkPlan) -> bool:
+        return plan.key not in self.judgements or self.judgements[plan.key].verdict == "inconclusive"
+
+    def tail_looks_slower(self, plan: BenchmarkPlan) -> bool:
+        """Return whether a tail is slower than its tolerance, and by more than its standard error."""
+        one = self.judgements.get(plan.key)
+        tails = one.tails.values() if one and one.verdict != "regression" else ()
+        return any(one.change > max(plan.thresholds.tail_tolerance, math.expm1(one.error)) for one in tails)
 
 
 def conduct(
@@ -112,13 +151,13 @@ def conduct(
         found.judge(chosen, sharing=len(plans))
     found.elapsed_s = clock()
     # Without OF_FEW: a usual variance would hide that this machine is not usual.
-    inference.check_controls(found.differences, found.usual_ratio())
+    inference.check_controls(found.differences, found.fastest.usual_ratio())
     return found
 
 
 def _choose(plans: Sequence[BenchmarkPlan], found: PairedComparison, left_s: float) -> list[BenchmarkPlan]:
     """Return the benchmarks of the next pair with their numbers of blocks, none if all are decided or time is up."""
-    undecided = [plan for plan in plans if found.is_open(plan.key)]
+    undecided = [plan for plan in plans if found.is_open(plan)]
     begun = [plan for plan in undecided if 0 < found.pairs_of(plan) < LEAST_PAIRS]
     judged = sorted((plan for plan in undecided if plan.key in found.judgements), key=lambda plan: _rank(plan, found))
     new = [plan for plan in undecided if not found.pairs_of(plan)]
@@ -135,19 +174,23 @@ def _choose(plans: Sequence[BenchmarkPlan], found: PairedComparison, left_s: flo
 def _rank(plan: BenchmarkPlan, found: PairedComparison) -> tuple[bool, float]:
     """Order benchmarks: first those that look slower, the slowest change first, then the quickest benchmarks."""
     change = found.judgements[plan.key].change
-    looks_slower = _is_suspicious(change, plan)
+    looks_slower = _is_suspicious(change, plan.thresholds)
     return not looks_slower, -change if looks_slower else plan.block_s
 
 
 def _may_have_improved(plan: BenchmarkPlan, found: PairedComparison) -> bool:
     one = found.judgements.get(plan.key)
-    passed = one is not None and one.verdict == "pass" and found.pairs_of(plan) < MOST_PAIRS_OF_FASTER
-    return passed and plan.key not in found.failures and _is_suspicious(-found.judgements[plan.key].change, plan)
+    passed = one is not None and one.verdict == "pass" and found.pairs_of(plan) < MOST_PAIRS_AFTER_PASS
+    return (
+        passed
+        and plan.key not in found.failures
+        and _is_suspicious(-found.judgements[plan.key].change, plan.thresholds)
+    )
 
 
-def _is_suspicious(change: float, plan: BenchmarkPlan) -> bool:
+def _is_suspicious(change: float, thresholds: Thresholds) -> bool:
     """Return whether a change is more than halfway from `tolerance` to `minimum_effect`."""
-    return change > (plan.thresholds.tolerance + plan.thresholds.minimum_effect) / 2
+    return change > (thresholds.tolerance + thresholds.minimum_effect) / 2
 
 
 def _affordable(
@@ -166,7 +209,9 @@ def _sized(plans: Sequence[BenchmarkPlan], found: PairedComparison) -> list[Benc
     """Set the number of blocks of each benchmark for a pair of all these benchmarks, by the noise of its blocks."""
     most = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}
     for plan in plans:
-        if found.pairs_of(plan) >= LEAST_PAIRS:
+        if found.tail_looks_slower(plan):
+            most[plan.key] = MOST_BLOCKS
+        elif found.pairs_of(plan) >= LEAST_PAIRS:
             most[plan.key] = min(inference.blocks_wanted(found.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
     left_s, sized = found.measured_s, dict[str, BenchmarkPlan]()
     # The others get the time that a benchmark does not need.

@@ -43,7 +43,7 @@ async def test_in_server(measure: Measure, postgres_url: str, pytestconfig: pyte
     """Sleep in PostgreSQL, in head longer by the deliberate slow-down."""
     import asyncpg
 
-    share, _ = pytestconfig.stash[START].slow_down.get(IN_SERVER, (0.0, ""))
+    share, *_ = pytestconfig.stash[START].slow_down.get(IN_SERVER, (0.0,))
     wanted_s = SLEEP_S * (1 + share) - HALF_A_TICK_S
     connection = await asyncpg.connect(postgres_url, timeout=LIMIT_S)
     try:

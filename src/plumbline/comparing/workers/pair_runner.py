@@ -18,6 +18,7 @@ from pathlib import Path
 
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, controls, is_control
+from plumbline.comparing.statistics.tails import Reading, tails_of
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, foreign
@@ -29,7 +30,7 @@ from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.results.schema import Counts, FunctionTime
-from plumbline.settings import Settings
+from plumbline.settings import Settings, Tail
 
 PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
 # Rounds before a counting pass: caches fill and connections open in them.
@@ -74,7 +75,9 @@ class WorkerPair:
 
     def serves(self, plans: Plans) -> bool:
         """Return whether the workers were started for all of these benchmarks."""
-        known, wanted = ({(one.key, one.slow_down, one.slowed_in) for one in some} for some in (self.plans, plans))
+        known, wanted = (
+            {(one.key, one.slow_down, one.slowed_in, one.slowed_calls) for one in some} for some in (self.plans, plans)
+        )
         return known >= wanted
 
     def named(self, problems: Iterable[str]) -> str:
@@ -216,6 +219,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
+        tails: dict[str, dict[Tail, Reading]] = {}
         with self._running(chosen, profiles=profiles) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
@@ -235,9 +239,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     failures[plan.key] = why
                 elif turns is not None:
                     differences[plan.key], samples_s[plan.key] = turns
+                    tails[plan.key] = tails_of(*samples_s[plan.key])
                 else:
                     failures[plan.key] = "too short for the clock: it measured 0"
-        return Pair(differences, failures, samples_s, idle_s)
+        return Pair(differences, failures, samples_s, tails, idle_s)
 
     @contextlib.contextmanager
     def _running(
@@ -319,7 +324,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     rehearses=traces is not None,
                     app_python=str(worker.side.app.python) if worker.side.app else "",
                     modules=self._sides.modules,
-                    slow_down={one.key: (one.slow_down * (name == "head"), one.slowed_in) for one in slowed},
+                    slow_down={
+                        one.key: (one.slow_down * (name == "head"), one.slowed_in, one.slowed_calls) for one in slowed
+                    },
                     folder=str(folder),
                     profiles=profiles is not None,
                     counts=counts,

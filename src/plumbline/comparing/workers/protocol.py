@@ -51,8 +51,8 @@ class Start(_Message, frozen=True):
     rehearses: bool = False  # whether benchmarks run untimed and without turns
     app_python: str = ""  # the Python of the application, if it has a separate environment
     modules: list[str] = []  # importable names that differ between the sides
-    # By key: the share by which a benchmark is slowed down (0 in base), and the place.
-    slow_down: dict[str, tuple[float, Where]] = {}
+    # By key: the share by which a benchmark is slowed down (0 in base), the place, and the share of its calls.
+    slow_down: dict[str, tuple[float, Where, float]] = {}
     folder: str = ""  # for files that the worker shares with its application
     profiles: bool = False  # whether a profiler runs and writes into `folder`
     counts: bool = False  # whether benchmarks are counted, not timed

@@ -1,6 +1,7 @@
 """The timers of a worker: plain ones, those that slow down on purpose, and those that profile."""
 
 import functools
+import random
 import statistics
 import timeit
 from collections.abc import Sequence
@@ -40,17 +41,17 @@ def timer_of(start: Start, key: str, samples_s: list[float], operations: int) ->
     folder = Path(start.folder)
     if start.profiles:
         return ProfilingTimer(key, samples_s, operations, folder)
-    share, process = start.slow_down.get(key, (0.0, "block"))
+    share, process, calls = start.slow_down.get(key, (0.0, "block", 1.0))
     if process == "application":
         return SlowedApplicationTimer(samples_s, share, folder)
-    return SlowedTimer(samples_s, share) if process == "block" and share else WorkerTimer(samples_s)
+    return SlowedTimer(samples_s, share, calls) if process == "block" and share else WorkerTimer(samples_s)
 
 
 class SlowedTimer(WorkerTimer):
-    """Makes each sample longer by a share of itself."""
+    """Makes samples longer by a share of themselves: all, or a random share of them."""
 
-    def __init__(self, samples_s: list[float], share: float) -> None:
-        start, clock = 0.0, Clock.read
+    def __init__(self, samples_s: list[float], share: float, calls: float = 1.0) -> None:
+        start, clock, draw = 0.0, Clock.read, random.Random().random
 
         def enter() -> None:
             nonlocal start
@@ -58,7 +59,7 @@ class SlowedTimer(WorkerTimer):
 
         def leave(_kind: object, _error: object, _traceback: object) -> None:
             end = until = clock()
-            until += (end - start) * share
+            until += (end - start) * share * (draw() < calls)
             while end < until:
                 end = clock()
             samples_s.append(end - start)

@@ -128,7 +128,7 @@ class Worker:
 
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
         start, changed = self._start, child_environ(name, command, environ)
-        slows = any(process == "application" for _, process in start.slow_down.values())
+        slows = any(process == "application" for _, process, _ in start.slow_down.values())
         if name == "app" and (start.profiles or slows):
             return with_hook(changed, "profiled" if start.profiles else "slowed", start.folder)
         return changed

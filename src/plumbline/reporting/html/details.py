@@ -48,6 +48,7 @@ def details(results: Results, number: int, benchmark: Benchmark, others: Sequenc
         tag("p", benchmark.description) if benchmark.description else "",
         listed(content.remarks(benchmark, most_functions=len(benchmark.functions))),
         _pairs(benchmark, limits),
+        _tails(benchmark),
         _distribution(benchmark, baseline),
         _times(benchmark, baseline),
         _trend(benchmark, past),
@@ -75,6 +76,16 @@ def _pairs(benchmark: Benchmark, limits: Sequence[float | None]) -> Markup:
     percents = [None if share is None else share * 100 for share in shares]
     changes = dict(zip(("change", "low", "high", "tolerance", "effect"), percents, strict=True))
     return plot("Pairs", caption, {"kind": "pairs", "differences": [value * 100 for value in differences], **changes})
+
+
+def _tails(benchmark: Benchmark) -> Markup:
+    per, rows = form.per(benchmark), []
+    for one in benchmark.tails:
+        times = [form.duration(time_s, per) for time_s in (one.base_s, one.head_s)]
+        change = form.percent(one.change), form.interval(one.low, one.high), "slower" if one.slower else "not slower"
+        rows.append([one.tail, *times, *change])
+    headings = ["figure", "base", "head", "change", "interval", "judged"]
+    return table("Slower calls", headings, rows, figures=headings[1:-1])
 
 
 def _distribution(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:

@@ -12,7 +12,7 @@ from plumbline.comparing.statistics.schedule import (
     LEAST_PAIRS,
     MEASURED_S,
     MOST_MEASURED_S,
-    MOST_PAIRS_OF_FASTER,
+    MOST_PAIRS_AFTER_PASS,
     PairedComparison,
     conduct,
 )
@@ -104,7 +104,7 @@ def test_more_pairs_decide_if_a_faster_benchmark_improved() -> None:
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
     found = compared(plans_of(12), pairs)
     assert found.judgements[KEY].verdict == "improvement"
-    assert LEAST_TO_FAIL <= found.judgements[KEY].pairs <= MOST_PAIRS_OF_FASTER
+    assert LEAST_TO_FAIL <= found.judgements[KEY].pairs <= MOST_PAIRS_AFTER_PASS
     assert [[plan.key for plan in chosen] for chosen in pairs.chosen[LEAST_PAIRS:]] == [[KEY]] * (
         found.pairs - LEAST_PAIRS
     )

@@ -46,7 +46,9 @@ def test_messages_may_be_long_and_come_in_one_piece(ends: Ends) -> None:
     "message",
     [
         Start(
-            [KEY], {"redis": Address("redis", "localhost", 6379, password="secret")}, slow_down={KEY: (0.1, "block")}
+            [KEY],
+            {"redis": Address("redis", "localhost", 6379, password="secret")},
+            slow_down={KEY: (0.1, "block", 1.0)},
         ),
         Order([KEY]),
         Turn(3),
