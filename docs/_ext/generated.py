@@ -85,7 +85,7 @@ def type_text(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         values = [f"`{json.dumps(value)}`" for value in get_args(annotation)]
         return ", ".join(values[:-1]) + (" or " if len(values) > 1 else "") + values[-1]
-    if get_origin(annotation) is list:
+    if get_origin(annotation) in (list, tuple):
         return f"list of {plural(type_text(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
         return f"table of {plural(type_text(get_args(annotation)[1]))}"
