@@ -1,6 +1,7 @@
 """`python -m plumbline.install`: install what the project asks for in this environment."""
 
 import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -70,6 +71,18 @@ def install_settings(root: Path, settings: Settings) -> None:
         raise CommandError(
             f"the environment can't be made for {', '.join(source)}:\n{error}{advice}", EXIT_INVALID
         ) from None
+
+
+def require_python(root: Path, settings: Settings) -> None:
+    """Raise CommandError if a session of Nox has another Python than the project asks for: nothing can be installed."""
+    if read_record() is not None or Path(sys.prefix, SESSION).is_file():
+        try:
+            wanted, named = wanted_python(root, top_of(root), settings.python)
+        except (InstallError, NoBase) as error:
+            raise CommandError(str(error), EXIT_INVALID) from None
+        if (here := platform.python_version()) not in wanted:
+            text = f"this is Python {here}, but {named} asks for {wanted}: install that, or change {named}"
+            raise CommandError(text, EXIT_INVALID)
 
 
 def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:

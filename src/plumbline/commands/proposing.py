@@ -18,7 +18,7 @@ from plumbline.adopting.settings_text import with_settings
 from plumbline.adopting.trial import TARGET, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
-from plumbline.commands.install import install_settings
+from plumbline.commands.install import install_settings, require_python
 from plumbline.commands.output import say
 from plumbline.project import EXIT_USAGE, SETTINGS, SUITE
 from plumbline.settings import Settings
@@ -48,7 +48,9 @@ def proposal_for(root: Path, named: str) -> Proposal:
 
     `named` is the application to take, "" to find it. Raises CommandError.
     """
-    findings, text = find(root), text_of(root / SUITE / SETTINGS)
+    text = text_of(root / SUITE / SETTINGS)
+    require_python(root, _load(text))
+    findings = find(root)
     app: dict[str, Any] = tomllib.loads(text).get("app", {})
     own = app.get("env", {})
     findings = replace(findings, variables=tuple(one for one in findings.variables if one.name not in own))

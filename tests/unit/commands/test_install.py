@@ -133,3 +133,13 @@ def test_a_folder_that_is_installed_as_a_copy_is_installed_again_when_its_code_c
         assert main([""]) == 0
         assert len(commands) == count
     assert "--reinstall-package=pricing" in commands[-1]
+
+
+def test_init_ends_with_another_python_than_the_project_asks_for(project: Path) -> None:
+    """Nothing could be installed, which is no conflict of packages. Without a session of Nox, nothing is installed."""
+    (project / ".python-version").write_text("3.99\n")
+    install.require_python(project, Settings())
+    (project / "environment" / install.SESSION).touch()
+    install.require_python(project, Settings(python=">=3.11"))
+    with pytest.raises(CommandError, match=r"but \.python-version asks for ==3\.99\.\*: install that, or change"):
+        install.require_python(project, Settings())
