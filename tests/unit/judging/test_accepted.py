@@ -14,7 +14,7 @@ from plumbline.judging.accepted import (
 )
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError
-from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason
+from plumbline.results.schema import Benchmark, CountChange, CountGrowth, Reason, TailChange
 from tests.support.report_samples import benchmark, results
 
 KEY = "test_a.py::test_a"
@@ -55,6 +55,20 @@ def test_what_was_accepted_is_no_licence_for_more(then: Benchmark, now: Benchmar
     judged = with_accepted(now, accepted_now(then, WHY), MINIMUM_EFFECT)
     assert judged.verdict == ("regression" if expected else "accepted")
     assert judged.reasons == [expected or Reason("accepted", WHY)]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "accepted"), [(0.5, 0.5, True), (0.5, 0.9, True), (0.5, 1.2, False), (0.0, 0.3, False)]
+)
+def test_a_slower_tail_is_accepted_like_a_slow_down(then: float, now: float, *, accepted: bool) -> None:
+    """Up to twice as much as was accepted; 0: another tail was."""
+
+    def with_tail(low: float) -> Benchmark:
+        tails = [TailChange("p90" if low else "mean", 1e-3, 2e-3, low, low, low or 0.5, slower=True)]
+        return benchmark(KEY, "regression", change_low=0.0, change_high=0.0, tails=tails)
+
+    judged = with_accepted(with_tail(now), accepted_now(with_tail(then), WHY), MINIMUM_EFFECT)
+    assert judged.reasons == [Reason("accepted", WHY) if accepted else beyond(share=now, accepted_share=then)]
 
 
 def test_only_a_regression_can_be_accepted() -> None:

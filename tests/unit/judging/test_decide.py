@@ -24,6 +24,7 @@ from plumbline.results.schema import (
     FunctionTime,
     Reason,
     Results,
+    TailChange,
     TestOutcome,
     UnjudgedPackage,
     Verdict,
@@ -90,6 +91,23 @@ def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict
     assert (one.change, one.change_low, one.change_high, one.minimum_detectable_effect) == (0.1, 0.08, 0.12, 0.03)
     assert (one.differences, one.base_samples_s, one.head_samples_s) == ([0.1] * 4, [1e-5], [2e-5])
     assert one.functions == [function]
+
+
+def test_a_slower_tail_is_a_reason_with_its_figures() -> None:
+    """The fastest samples are as fast as before; one call in five takes twice as long."""
+    tails = {
+        "p90": Judgement("regression", 1.0, 0.8, 1.2, 0.3, 4, 0.05),
+        "mean": Judgement("pass", 0.1, 0, 0.2, 0.1, 4, 0.05),
+    }
+    judgement = Judgement("regression", 0.001, -0.01, 0.01, 0.03, pairs=4, error=0.005, tails=tails)
+    samples_s = [1e-5] * 10, [1e-5] * 8 + [2e-5] * 2
+    one = judged(comparison=pairs("pass", judgements={KEY: judgement}, samples_s={KEY: samples_s}))
+
+    assert (one.verdict, one.change) == ("regression", 0.001)
+    assert one.reasons == [Reason("tail_slower", subjects=["p90"]), Reason("compared", number=4)]
+    p90, mean = one.tails
+    assert p90 == TailChange("p90", pytest.approx(1e-5), pytest.approx(2e-5), 1.0, 0.8, 1.2, slower=True)
+    assert (mean.tail, mean.head_s, mean.slower) == ("mean", pytest.approx(1.2e-5), False)
 
 
 def test_samples_are_thinned_out_evenly() -> None:

@@ -12,6 +12,7 @@ from plumbline.results.schema import (
     PlanChange,
     Reason,
     Results,
+    TailChange,
     TestOutcome,
 )
 from tests.support.report_samples import benchmark, judged, results, small, unmeasured
@@ -137,6 +138,29 @@ def test_a_benchmark_is_named_once_though_the_run_is_invalid_because_of_it() -> 
     run = judged(results(unmeasured(KEY, "invalid", reasons=[Reason("measured_zero")]), benchmark("test_a.py::test_a")))
 
     assert [one.codes for one in find_problems(run)] == [["measured_zero"]]
+
+
+def test_a_slower_tail_is_a_cause_instead_of_the_median() -> None:
+    """The text has the figure's name, its times and the change."""
+    tails = [
+        TailChange("p90", 12e-3, 18e-3, 0.5, 0.41, 0.6, slower=True),
+        TailChange("mean", 1e-3, 1e-3, 0.0, -0.1, 0.1),
+    ]
+    reasons = [Reason("tail_slower", subjects=["p90"]), Reason("compared", number=7)]
+    changed = {
+        "change": 0.0,
+        "change_low": -0.01,
+        "change_high": 0.01,
+        "base_samples_s": [12e-3],
+        "head_samples_s": [12e-3],
+    }
+    (problem,) = find_problems(
+        results(benchmark(KEY, "regression", tails=tails, reasons=reasons, **changed), tolerance=0.02)
+    )
+
+    assert [(one.kind, one.text) for one in problem.causes] == [
+        ("tail", "90th percentile 12.0 ms → 18.0 ms (+50 %, at least +41 %)")
+    ]
 
 
 def test_inconclusive_benchmarks_are_problems_if_they_fail_the_run() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from plumbline.comparing.comparison import compare
 from plumbline.comparing.statistics.inference import LEAST_TO_FAIL, ComparisonInvalid
@@ -32,6 +33,7 @@ from tests.unit.comparing.workers.small_trees import (
     FAILING,
     FIRST,
     HANGING,
+    LIMITS,
     NEW,
     ODD,
     ODD_NEW,
@@ -51,6 +53,11 @@ from tests.unit.comparing.workers.small_trees import (
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 BUDGET_S = 120.0
+SOME_SLOWER = """\
+    CALLS.append(None)
+    for _ in range(1 if len(CALLS) % 5 else 3):
+        sum(range(4_000))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +121,17 @@ def test_the_functions_that_got_slower_are_found_for_benchmarks_that_fail(slower
     assert (check.file, check.base_calls, check.head_calls) == ("tested_code.py", 0.0, 1.0)
     assert check.head_s > 0
     assert set(slower.functions) == {WORK, ASYNC}
+
+
+def test_a_benchmark_with_some_slower_calls_fails(compiled: Sides, tmp_path: Path) -> None:
+    """In head every fifth call takes three times as long. The fastest samples don't show it."""
+    sides = copy_of(compiled, tmp_path)
+    edit(sides.head, "def alike():\n    sum(range(4_000))", f"CALLS = []\n\n\ndef alike():\n{SOME_SLOWER}")
+    limits = replace(LIMITS, tails=("p90", "mean"), tail_tolerance=0.2)
+    plans = [BenchmarkPlan(ALIKE, 1e-4, limits)]
+    judgement = compare(settings_of(sides), sides, plans, budget_s=BUDGET_S).judgements[ALIKE]
+    assert (judgement.verdict, judgement.tails["p90"].verdict) == ("regression", "regression")
+    assert judgement.change < LIMITS.minimum_effect < judgement.tails["p90"].change
 
 
 def test_sides_measure_in_turn_and_either_may_begin(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
