@@ -11,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.comparing.statistics.inference import NORMAL_QUARTILE, OF_MEDIAN, block_differences, figure
+from plumbline.comparing.statistics.inference import OF_MEDIAN, block_differences, figure
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.tails import tails_of
+from plumbline.judging.distributions import NORMAL_QUARTILE
 from plumbline.judging.evidence import Thresholds
 from plumbline.selfcheck.findings import Replay
 from plumbline.selfcheck.record import SOME_CALLS, Recording, Share

@@ -49,7 +49,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         known = find_counts(project.baselines, record.environment)
         record = with_gone_files(project, record, baseline or known, arguments)
         gate, limits = project.settings.gate, project.settings.benchmarks
-        timings = check_baseline(record, baseline, gate, limits, history=_history(project))
+        timings = check_baseline(record, baseline, gate, limits, history=_history(project) if baseline else [])
         evidence = Evidence(
             comparison_required=is_proposed(project.root),
             baseline_file=project.shown(baseline_path(project.baselines, record.environment)),

@@ -240,31 +240,18 @@ def _sites(name: str, old: Counts, new: Counts, is_baseline: bool) -> list[CallS
 
     Of lines that allocate, return those that have more. A baseline has no lines that could tell.
     """
-    before, after = old.sites.get(name, []), new.sites.get(name, [])
-    if not is_memory(name):
-        return _grown_first(before, after)
-    total = defaultdict[tuple[str, str], float](float)
-    for sign, sites in ((1, after), (-1, before)):
-        for one in sites:
-            total[one.file, one.function] += sign * one.count
-    return [one for one in _grown_first(before, after) if not is_baseline and total[one.file, one.function] > 0]
-
-
-def _grown_first(old: Sequence[CallSite], new: Sequence[CallSite]) -> list[CallSite]:
-    """Sort lines: those whose functions have more than before come first, as a change moves lines."""
+    # A change moves lines, so those whose functions have more come first.
     by_function, by_line = defaultdict[tuple[str, ...], float](float), defaultdict[CallSite, float](float)
     for sign, sites in ((1, new), (-1, old)):
-        for one in sites:
+        for one in sites.sites.get(name, []):
             by_function[one.process, one.file, one.function] += sign * one.count
             by_line[replace(one, count=0)] += sign * one.count
-    return sorted(
-        new,
-        key=lambda one: (
-            -by_function[one.process, one.file, one.function],
-            -by_line[replace(one, count=0)],
-            -one.count,
-        ),
-    )
+
+    def more(one: CallSite) -> tuple[float, float, float]:
+        return by_function[one.process, one.file, one.function], by_line[replace(one, count=0)], one.count
+
+    found = sorted(new.sites.get(name, []), key=more, reverse=True)
+    return [one for one in found if not is_memory(name) or (not is_baseline and more(one)[0] > 0)]
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:

@@ -2,9 +2,12 @@
 
 import functools
 import math
+import statistics
 from collections.abc import Callable
 
 CONFIDENCE = 0.95
+NORMAL = statistics.NormalDist()
+NORMAL_QUARTILE = NORMAL.inv_cdf(0.75)  # of the median absolute deviation, in standard deviations
 
 
 @functools.lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from plumbline.judging.distributions import NORMAL_QUARTILE
 from plumbline.results.schema import Benchmark, Results
 
 # Assumed standard deviation of the difference between two sessions, and its weight, in benchmarks or runs.
@@ -27,7 +28,6 @@ MOST_RUNS = 20
 # Fewer other benchmarks count for nothing, as one real change would be typical of them. So many earlier runs are
 # believed without regard to what else is known.
 LEAST = 5
-NORMAL_QUARTILE = statistics.NormalDist().inv_cdf(0.75)
 # Verdicts of an earlier run that say that a benchmark can't be compared with its baseline.
 _NOT_COMPARED = {"new", "changed", "invalid", "missing", "removed"}
 

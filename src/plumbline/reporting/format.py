@@ -94,7 +94,7 @@ def budget(result: BudgetResult) -> str:
 
 def loop_hold(hold: LoopHold) -> str:
     """loop held 23.2 ms, shop/pay.py:41 in pay (app)"""
-    place = f", {hold.file}:{hold.line} in {hold.function}" if hold.file else ""
+    place = f", {site(hold)}" if hold.file else ""
     return f"loop held {duration(hold.duration_s)}{place}" + (f" ({hold.process})" if hold.process else "")
 
 
@@ -123,7 +123,7 @@ def plan_lines(change: PlanChange) -> list[str]:
     return [change.statement, *(line for line in lines if not line.startswith("?"))]
 
 
-def site(one: CallSite) -> str:
+def site(one: CallSite | LoopHold) -> str:
     """shop/orders.py:28 in list_orders"""
     return f"{one.file}:{one.line} in {one.function}"
 

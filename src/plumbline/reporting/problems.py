@@ -107,7 +107,7 @@ def _of_budget(benchmark: Benchmark, result: BudgetResult) -> Cause:
     if result.name != LOOP_HOLD or hold is None or not hold.file:
         return Cause("budget", text, result.limit, result.measured)
     place = hold.file, hold.line, hold.function, hold.process or "test"
-    return Cause("budget", f"{text}, {hold.file}:{hold.line} in {hold.function}", result.limit, result.measured, *place)
+    return Cause("budget", f"{text}, {form.site(hold)}", result.limit, result.measured, *place)
 
 
 def _kind(change: CountChange) -> CauseKind:

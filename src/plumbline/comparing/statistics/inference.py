@@ -26,7 +26,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from plumbline.comparing.statistics.plan import CONTROLS
-from plumbline.judging.distributions import student_quantile
+from plumbline.judging.distributions import NORMAL, NORMAL_QUARTILE, student_quantile
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
 
@@ -54,8 +54,6 @@ MOST_SHOWN = math.log(1000)
 MOST_EXPONENT = 500  # a larger one is beyond the range of floats
 # A control is wrong if a 99.9 % interval excludes the truth by more than one percentage point.
 CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
-NORMAL = statistics.NormalDist()
-NORMAL_QUARTILE = NORMAL.inv_cdf(0.75)
 # Variance of the median of neighbour differences, relative to that of the mean of one independent difference per block.
 # It would be pi / 2 for independent differences. Two neighbouring differences share a block.
 OF_MEDIAN = math.pi / 2 * 5 / 6
