@@ -1,4 +1,4 @@
-"""Placebo changes: changes of head's code that do nothing, to see what a comparison reads for them.
+"""Placebo changes: changes of head that do nothing, to see what a comparison reads for them.
 
 Two copies of the same code never differ. A real change also moves code and objects in memory, which makes some
 benchmarks a little faster or slower, in every pair alike. More pairs cannot average this out.
@@ -7,20 +7,36 @@ benchmarks a little faster or slower, in every pair alike. More pairs cannot ave
 import ast
 import builtins
 import contextlib
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-Placebo = Literal["edit", "imports", "order"]
+Placebo = Literal["edit", "imports", "order", "environment"]
 PLACEBOS: dict[Placebo, str] = {
     "edit": "a function that nobody calls",
     "imports": "imports of modules that nobody uses",
     "order": "functions in another order",
+    "environment": "another environment with the same packages",
 }
 UNUSED_FUNCTION = (
     '\n\ndef plumbline_placebo(number: int) -> str:\n    """Is never called."""\n    return str(number * 2)\n'
 )
 UNUSED_MODULES = "colorsys, fractions, mailbox, plistlib, statistics, wave"
+
+
+@contextlib.contextmanager
+def copied_environment() -> Iterator[Path | None]:
+    """Copy the virtual environment of this process. Yield the copy's Python; None if there is no such environment."""
+    if sys.prefix == sys.base_prefix:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="plumbline-") as folder:
+        copy = Path(folder) / "environment"
+        shutil.copytree(sys.prefix, copy, symlinks=True)
+        yield copy / Path(sys.executable).relative_to(sys.prefix)
 
 
 @contextlib.contextmanager
@@ -42,6 +58,8 @@ def applied(placebo: Placebo, files: Iterable[Path]) -> Iterator[int]:
 
 def changed_by(placebo: Placebo, text: str) -> str:
     """Return the text of a module that does the same. Raises SyntaxError."""
+    if placebo == "environment":
+        return text
     tree = ast.parse(text)
     lines = text.splitlines(keepends=True)
     if placebo == "edit":

@@ -31,7 +31,7 @@ from plumbline.judging.distributions import binomial_interval
 from plumbline.judging.evidence import Thresholds
 from plumbline.results.files import write_whole
 from plumbline.results.schema import Results
-from plumbline.selfcheck.placebos import PLACEBOS, applied
+from plumbline.selfcheck.placebos import PLACEBOS, applied, copied_environment
 from plumbline.settings import Settings, Tail
 
 # Deliberate slow-downs of single pairs and of whole gates, as shares.
@@ -239,20 +239,24 @@ class Recorder:
         self.say(f"  {pairs} pairs of up to {TOGETHER} benchmarks, slowed down by {sizes}")
 
     def record_placebos(self, head: Path) -> None:
-        """Measure gates in which the code in the folder `head` has a placebo change, until `limit_s` is over."""
+        """Measure gates in which head has a placebo change, until `limit_s` is over. `head`: the folder of its code."""
         plans, recording = self.slowed["block"], self.recording
         files = [path for path in head.rglob("*.py") if NOT_CHANGED.isdisjoint(path.relative_to(head).parts)]
-        for placebo, what in itertools.cycle(PLACEBOS.items()):
-            if not self._is_time_left(1.0):
-                break
-            with applied(placebo, files) as changed:
-                self.placebo = placebo
-                verdicts = verdicts_of(self._gate(plans), plans)
-                self.placebo = ""
-            recording.placebos.append(PlaceboGate(placebo, verdicts))
-            write_recording(self.path, recording)
-            text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
-            self.say(f"  {what} in {changed} files: {text or 'invalid'}")
+        with copied_environment() as copy:
+            placebos = [one for one in PLACEBOS if copy or one != "environment"]
+            for placebo in itertools.cycle(placebos):
+                if not self._is_time_left(1.0):
+                    break
+                python = copy if placebo == "environment" else None
+                with applied(placebo, files) as changed, self.runner.head_runs_on(python):
+                    self.placebo = placebo
+                    verdicts = verdicts_of(self._gate(plans), plans)
+                    self.placebo = ""
+                recording.placebos.append(PlaceboGate(placebo, verdicts))
+                write_recording(self.path, recording)
+                text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
+                where = f" in {changed} files" if changed else ""
+                self.say(f"  {PLACEBOS[placebo]}{where}: {text or 'invalid'}")
 
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
         began_s = time.monotonic()

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
-from plumbline.selfcheck.placebos import PLACEBOS, Placebo, applied, changed_by
+from plumbline.selfcheck.placebos import PLACEBOS, Placebo, applied, changed_by, copied_environment
 
 MODULE = '''"""A module."""
 
@@ -35,7 +36,7 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.mark.parametrize("placebo", PLACEBOS)
+@pytest.mark.parametrize("placebo", sorted(PLACEBOS.keys() - {"environment"}))
 def test_a_placebo_changes_what_python_compiles_and_nothing_else(tmp_path: Path, placebo: Placebo) -> None:
     file, broken = tmp_path / "module.py", tmp_path / "broken.py"
     file.write_text(MODULE)
@@ -75,3 +76,26 @@ def test_a_function_is_moved_only_if_its_head_needs_nothing_but_imports(before: 
 def test_future_imports_stay_first() -> None:
     assert changed_by("imports", MODULE).index("import annotations") < changed_by("imports", MODULE).index("colorsys")
     compile(changed_by("imports", MODULE), "module.py", "exec")
+
+
+def test_a_copied_environment_has_the_same_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python imports them from another folder."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "venv/bin/python"))
+    [packages] = tmp_path.glob("venv/lib/python*/site-packages")
+    packages.joinpath("shop.py").write_text("VERSION = 1")
+    with copied_environment() as python:
+        assert python is not None
+        version, file = subprocess.check_output(
+            [python, "-c", "import shop; print(shop.VERSION, shop.__file__)"], text=True
+        ).split()
+    assert (version, Path(file).name) == ("1", "shop.py")
+    assert tmp_path not in Path(file).parents
+    assert not Path(file).exists()
+
+
+def test_without_a_virtual_environment_there_is_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    with copied_environment() as python:
+        assert python is None

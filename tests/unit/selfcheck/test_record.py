@@ -1,9 +1,10 @@
 """Slow-downs by place and size, and the file of a self-check."""
 
+import contextlib
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
 from plumbline.results.schema import Benchmark, Environment, Results
+from plumbline.selfcheck import record
+from plumbline.selfcheck.placebos import PLACEBOS
 from plumbline.selfcheck.record import (
     SIZES,
     SOME_CALLS,
@@ -26,6 +29,8 @@ from plumbline.selfcheck.record import (
 )
 from plumbline.settings import Settings
 from tests.support.recordings import KEYS, LIMITS, read_recording, recording
+
+COPY = Path("/copy/bin/python")
 
 
 def test_time_is_added_only_with_a_known_effect() -> None:
@@ -106,6 +111,7 @@ class Pairs:
 
     def __init__(self, file: Path) -> None:
         self.seen: list[str] = []
+        self.pythons: list[Path | None] = []
         self._file = file
 
     def run_pair(self, chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
@@ -113,6 +119,11 @@ class Pairs:
         self.seen.append(self._file.read_text())
         blocks = {plan.key: [0.001, -0.001] * plan.blocks for plan in chosen}
         return Pair({**blocks, **{key: [math.log1p(share)] * 2 for key, share in CONTROLS.items()}})
+
+    @contextlib.contextmanager
+    def head_runs_on(self, python: Path | None) -> Iterator[None]:
+        self.pythons.append(python)
+        yield
 
 
 def test_gates_with_placebos_alternate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,15 +136,17 @@ def test_gates_with_placebos_alternate(tmp_path: Path, monkeypatch: pytest.Monke
     plans = [BenchmarkPlan(KEYS[0], 1e-4, LIMITS[KEYS[0]])]
     found, lines = Recording({KEYS[0]: 1e-4}), list[str]()
     recorder = Recorder(runner, {"block": plans}, 60.0, 0.0, 0.0, tmp_path / "out.json", lines.append, found)
-    left = iter([True] * 4)
+    left = iter([True] * 5)
     monkeypatch.setattr(recorder, "_is_time_left", lambda _: next(left, False))
+    monkeypatch.setattr(record, "copied_environment", lambda: contextlib.nullcontext(COPY))
 
     recorder.record_placebos(tmp_path)
 
-    assert [gate.placebo for gate in found.placebos] == ["edit", "imports", "order", "edit"]
+    assert [gate.placebo for gate in found.placebos] == ["edit", "imports", "order", "environment", "edit"]
     assert all(gate.verdicts == {KEYS[0]: "pass"} for gate in found.placebos)
-    assert {pair.placebo for pair in found.pairs} == {"edit", "imports", "order"}
-    assert code not in runner.seen
+    assert {pair.placebo for pair in found.pairs} == {*PLACEBOS}
+    assert [code in runner.seen[first : first + 2] for first in range(0, 10, 2)] == [False, False, False, True, False]
+    assert [python == COPY for python in runner.pythons] == [False, False, False, True, False]
     assert (tmp_path / "shop.py").read_text() == (tmp_path / "vendor" / "other.py").read_text() == code
     assert read_recording(tmp_path / "out.json") == found
     assert lines[0] == "  a function that nobody calls in 1 files: 1 pass"

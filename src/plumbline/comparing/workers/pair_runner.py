@@ -12,7 +12,7 @@ import random
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -202,6 +202,19 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     found[plan.key] = base, head
                     notes += (note for one in counted for note in one.notes if note not in notes)
         return found, notes
+
+    @contextlib.contextmanager
+    def head_runs_on(self, python: Path | None) -> Iterator[None]:
+        """Run the pairs of a `with` block anew, without workers that were started before, and head on this Python."""
+        sides = self._sides
+        self._dismiss_ahead()
+        if python:
+            self._sides = replace(sides, head=replace(sides.head, python=python))
+        try:
+            yield
+        finally:
+            self._sides = sides
+            self._dismiss_ahead()
 
     def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
         """Run one more pair under a profiler. Return by key the functions that got slower, none if the pair fails."""
