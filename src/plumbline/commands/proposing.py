@@ -162,7 +162,7 @@ def _remarks(findings: Findings, tried: Tried) -> list[str]:
         f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
         for name in findings.other_services
     ]
-    if (folder := findings.install.folder) != ".":
+    if (folder := findings.install.folder) != "." and tried.failed:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
     if any(NO_TABLE.search(one.error) for one in tried.answers):
         lines.append(

@@ -5,6 +5,7 @@ from typing import Protocol
 
 # The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
+PARSES = "postgres.parse"  # of STATEMENTS: how often one is prepared
 BUFFERS, KEYS, STORED = "postgres.buffers", "redis.keys", "redis.bytes_stored"
 KEYS_READ, CHANGES = "redis.keys_read", "redis.changes"  # both of KEYS
 CPU = "redis.cpu_us"  # of no family: it is not exact, and only shown
@@ -23,7 +24,7 @@ def family(name: str) -> str:
     kind = kind_of(name)
     if is_memory(name):
         return f"{kind.rpartition('.')[0]}.{ALLOCATIONS}"
-    if kind == "postgres.parse":
+    if kind == PARSES:
         return STATEMENTS
     if kind in (KEYS_READ, CHANGES):
         return KEYS

@@ -11,6 +11,7 @@ from plumbline.counting.families import (
     CHANGES,
     COMMANDS,
     KEYS_READ,
+    PARSES,
     PEAK_BYTES,
     ROWS,
     STATEMENTS,
@@ -196,8 +197,12 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
     """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too.
 
     Leave out allocations if anything else has changed, because requests and their answers take memory, and the peak of
-    a process if its allocations have changed.
+    a process if its allocations have changed. Leave out how often a statement is prepared if it is executed as many
+    times more.
     """
+    more = {change.name: change.new - change.old for change in changes}
+    executed = {PARSES + name.removeprefix(STATEMENTS): grown for name, grown in more.items() if STATEMENTS in name}
+    changes = [one for one in changes if one.name not in executed or executed[one.name] < more[one.name]]
     memory = [change for change in changes if is_memory(change.name)]
     if len(memory) < len(changes):
         changes = [change for change in changes if change not in memory]
@@ -221,7 +226,7 @@ def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
         kind = kind_of(one.name)
         is_transaction = one.name.partition(" ")[2].partition(" ")[0] in TRANSACTIONS
         causes = (
-            kind in {STATEMENTS, COMMANDS, "postgres.parse"} and not is_transaction,
+            kind in {STATEMENTS, COMMANDS, PARSES} and not is_transaction,
             kind.endswith(".connections"),
             " " in one.name,
         )

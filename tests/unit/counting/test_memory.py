@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import memray
 import pytest
+from msgspec.structs import replace
 
 from plumbline.counting.counter import Counter, counts_of
 from plumbline.counting.families import more
@@ -348,5 +349,8 @@ def test_statements_explain_allocations() -> None:
     memory = [CountChange(f"app.{kind}", 1000, 9000, gated=True) for kind in ("allocations", "peak_bytes")]
     statement = CountChange("postgres.statement SELECT 1", 1, 51, gated=True)
     assert explaining([*memory, statement]) == [statement]
+    parse = CountChange("postgres.parse SELECT 1", 1, 51, gated=True)
+    assert explaining([parse, statement]) == [statement]
+    assert explaining([parse, replace(statement, new=2)]) == [parse, replace(statement, new=2)]
     assert explaining(memory) == memory[:1]
     assert explaining(memory[1:]) == memory[1:]
