@@ -45,7 +45,6 @@ PLACES: dict[Where, str] = {
     "server": "in the server",
 }
 SHARE_OF_GATES, SHARE_OF_SLOWED_GATES = 0.4, 0.45  # shares of the time; the rest is for single pairs
-LIVE_TURNS = (*LIVE_SIZES, LIVE_SIZES[0])  # 10 % twice as often as 5 %
 # Benchmarks in a single pair, about as many as a gate leaves open after two pairs, and how long each is measured.
 TOGETHER = 6
 SHARE_S = MEASURED_S / 2
@@ -287,9 +286,9 @@ class Recorder:
 
 
 def one_by_one(slowed: Slowed, rng: random.Random) -> Iterator[BenchmarkPlan]:
-    """Yield random benchmarks endlessly, slowed down by each size of LIVE_TURNS in each place, then in some calls."""
+    """Yield random benchmarks endlessly, slowed down by each size of LIVE_SIZES in each place, then in some calls."""
     while True:
-        for size, plans in itertools.product(LIVE_TURNS, slowed.values()):
+        for size, plans in itertools.product(LIVE_SIZES, slowed.values()):
             yield replace(rng.choice(plans), slow_down=size)
         for calls, size in SOME_CALLS:
             yield replace(rng.choice(slowed["block"]), slow_down=size, slowed_calls=calls)
