@@ -133,6 +133,7 @@ class _Trial:
             skipped={name: self._scrub(why) for name, why in self.services.skipped.items()},
             touched=self._touched(),
             variables=self._variables(fields, notes, missing),
+            sqlite=self._sqlite(notes),
             health_path=health_path,
             routes=routes,
             answers=tuple(replace(one, error=self._scrub(one.error)) for one in answers),
@@ -247,6 +248,13 @@ class _Trial:
     ) -> tuple[ReadVariable, ...]:
         env = set(self._settings.env).union(*(one.env for one in self._settings.code_under_test))
         return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
+
+    def _sqlite(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        tables = (self._settings.env, *(one.env for one in self._settings.code_under_test))
+        given = " ".join(text for env in tables for text in env.values())
+        files = {Path(one["sqlite"]) for one in notes if "sqlite" in one}
+        own = {path for path in files if path.is_relative_to(self._root) and path.is_file() and path.name not in given}
+        return tuple(sorted(path.relative_to(self._root).as_posix() for path in own))
 
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
         del command

@@ -164,6 +164,11 @@ def _remarks(findings: Findings, tried: Tried) -> list[str]:
     ]
     if (folder := findings.install.folder) != "." and tried.failed:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
+    lines += [
+        f"  {file} is the database that you work with, and runs write to it: name another one in [env] of"
+        f" {SUITE}/{SETTINGS}, as the guide to seed data shows for SQLite"
+        for file in tried.sqlite
+    ]
     if any(NO_TABLE.search(one.error) for one in tried.answers):
         lines.append(
             f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}"

@@ -471,3 +471,14 @@ def test_documented_examples_are_posted_if_asked(trial: Try) -> None:
 
     posted = {one.route.path: one.status for one in tried.answers if one.route.method == "POST"}
     assert posted == {"/refused": 409, "/items": 201}
+
+
+def test_the_database_that_the_user_works_with(trial: Try) -> None:
+    """SQLite's file is named, unless it is one of [env] or in memory."""
+    source = """
+        import sqlite3
+        from starlette.applications import Starlette
+        [sqlite3.connect(name).execute("CREATE TABLE item (name)") for name in ("work.db", "perf.db", ":memory:")]
+        app = Starlette()
+    """
+    assert trial(source, settings='[env]\nDATABASE = "sqlite:///perf.db"').sqlite == ("work.db",)

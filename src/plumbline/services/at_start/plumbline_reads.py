@@ -1,4 +1,4 @@
-"""Notes the environment variables that the project's own code reads, and the hosts that a process looks up.
+"""Notes the variables that the project's own code reads, the hosts that a process looks up, and SQLite's files.
 
 `sitecustomize` imports this module in a trial of an application, never in a measurement.
 """
@@ -62,6 +62,10 @@ class Reads:
             self._note({"host": os.fsdecode(host), "port": str(port or "")})
         return self._resolve(host, port, *rest, **more)
 
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "sqlite3.connect" and isinstance(arguments[0], str | bytes | os.PathLike):
+            self._note({"sqlite": os.path.abspath(os.fsdecode(arguments[0]))})  # noqa: PTH100
+
     def _reader(self, frame: Any) -> dict[str, Any] | None:
         """Return the line of the project that reads a variable, itself or by one of READERS; None for a library."""
         by, needed = "", False
@@ -102,3 +106,4 @@ def begin(file: str, folders: Iterable[str]) -> None:
     reads = Reads(file, folders)
     type(os.environ).__getitem__ = lambda environ, name: reads.get(environ, name)  # type: ignore[method-assign]
     socket.getaddrinfo = reads.resolve
+    sys.addaudithook(reads.audit)
