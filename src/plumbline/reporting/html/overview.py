@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from plumbline.judging.counts import explaining, growth, most_telling_first
+from plumbline.judging.counts import explaining, grown_counts, growth, most_telling_first
 from plumbline.reporting import content
 from plumbline.reporting.html.elements import Markup, dumped, escaped, listed, tag, tone, verdict_of
 from plumbline.reporting.html.intervals import Intervals
@@ -73,7 +73,9 @@ def _heading(text: str, by: str, class_: str | None) -> Markup:
 
 
 def _name_cell(number: int, benchmark: Benchmark, name: str) -> Markup:
-    changes = most_telling_first(explaining(benchmark.count_changes))
+    grown = grown_counts(benchmark)
+    others = [change for change in benchmark.count_changes if change not in grown]
+    changes = most_telling_first([*explaining(grown), *explaining(others)])
     texts = [content.count_text(growth(change)) for change in changes[:_MOST_COUNTS]]
     if len(changes) > _MOST_COUNTS:
         texts.append(f"and {len(changes) - _MOST_COUNTS} more")
