@@ -133,20 +133,22 @@ def fix_addresses() -> None:
     the same entries of the CPU's caches, or not. On an AMD EPYC, requests to one application process in ten were 10 %
     faster, as long as it lived.
     """
-    if sys.platform.startswith("linux"):
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        libc.personality(ctypes.c_ulong(libc.personality(ctypes.c_ulong(CURRENT_PERSONA)) | ADDR_NO_RANDOMIZE))
+    if (persona := _persona()) >= 0:
+        _persona(persona | ADDR_NO_RANDOMIZE)
 
 
 def addresses_are_fixed() -> bool:
     """Return whether this process was started without address space randomisation."""
+    return (persona := _persona()) >= 0 and bool(persona & ADDR_NO_RANDOMIZE)
+
+
+def _persona(new: int = CURRENT_PERSONA) -> int:
+    """Set the execution domain of later processes, and return the one before; -1 if that is not possible here."""
     if not sys.platform.startswith("linux"):
-        return False
+        return -1
     import ctypes
 
-    return bool(ctypes.CDLL(None).personality(ctypes.c_ulong(CURRENT_PERSONA)) & ADDR_NO_RANDOMIZE)
+    return int(ctypes.CDLL(None).personality(ctypes.c_ulong(new)))
 
 
 def end_descendants(spare: Collection[int]) -> None:
