@@ -170,7 +170,7 @@ def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dic
     """
     alike: dict[tuple[str, float], dict[str, CountChange]] = {}
     for benchmark in benchmarks:
-        for change in explaining([change for change in benchmark.count_changes if change.gated == gated]):
+        for change in explaining([one for one in _without_parses(benchmark.count_changes) if one.gated == gated]):
             alike.setdefault((change.name, _as_shown(change.new - change.old)), {})[benchmark.key] = change
     return {
         CountGrowth(
@@ -197,12 +197,9 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
     """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too.
 
     Leave out allocations if anything else has changed, because requests and their answers take memory, and the peak of
-    a process if its allocations have changed. Leave out how often a statement is prepared if it is executed as many
-    times more.
+    a process if its allocations have changed.
     """
-    more = {change.name: change.new - change.old for change in changes}
-    executed = {PARSES + name.removeprefix(STATEMENTS): grown for name, grown in more.items() if STATEMENTS in name}
-    changes = [one for one in changes if one.name not in executed or executed[one.name] < more[one.name]]
+    changes = _without_parses(changes)
     memory = [change for change in changes if is_memory(change.name)]
     if len(memory) < len(changes):
         changes = [change for change in changes if change not in memory]
@@ -214,6 +211,13 @@ def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
     ]
     services = {change.name.partition(".")[0] for change in changes if change not in sizes}
     return [one for one in changes if one not in sizes or one.name.partition(".")[0] not in services]
+
+
+def _without_parses(changes: Sequence[CountChange]) -> list[CountChange]:
+    """Leave out how often a statement is prepared if it is executed as many times more."""
+    more = {change.name: change.new - change.old for change in changes}
+    executed = {PARSES + name.removeprefix(STATEMENTS): grown for name, grown in more.items() if STATEMENTS in name}
+    return [one for one in changes if one.name not in executed or executed[one.name] < more[one.name]]
 
 
 def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:

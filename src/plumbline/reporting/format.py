@@ -17,6 +17,8 @@ _ERROR = re.compile(
     r"^(?: *\| )?((?:\w+\.)*\w*(?:Error|Exception|Exit)(?:: .*)?|(?:\w+\.)+[A-Z]\w+: .*)$", re.MULTILINE
 )
 
+_CAUSE = "The above exception was the direct cause of the following exception:"
+
 _OUTPUT = re.compile("^output of (.+):$", re.MULTILINE)  # in the message of a failed test, behind its own error
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -166,9 +168,18 @@ def errors_of_processes(message: str) -> list[tuple[str, str]]:
     """Return the name of each process whose output in a failed test ends with a traceback, and the error."""
     _, *parts = _OUTPUT.split(message)
     outputs = zip(parts[::2], parts[1::2], strict=True)
-    whole = [(name, with_lines(output)) for name, output in outputs]
-    found = [(name, _ERROR.findall(output)) for name, output in whole if '  File "' in output]
-    return [(plain(name), plain(errors[-1][:500])) for name, errors in found if errors]
+    found = [(name, _last_error(with_lines(output))) for name, output in outputs]
+    return [(plain(name), plain(error)) for name, error in found if error]
+
+
+def _last_error(output: str) -> str:
+    """Return the error at the end of a traceback, with its cause if it does not contain that; "" if there is none."""
+    *before, last = output.split(_CAUSE)
+    errors = _ERROR.findall(last) if '  File "' in output else []
+    causes = _ERROR.findall(before[-1]) if before else []
+    if not errors or not causes or causes[-1].partition(": ")[2] in errors[-1]:
+        return "".join(errors[-1:])[:500]
+    return f"{errors[-1][:250]}, because of {causes[-1][:250]}"
 
 
 def error_in(text: str) -> str:

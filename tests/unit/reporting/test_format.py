@@ -95,6 +95,10 @@ def test_the_error_of_the_application_follows_that_of_the_test() -> None:
     assert form.errors_of_processes(message.replace("  File", "in")) == []
     lines = '  File "/a.py", line 1, in a\n    a()\nsql.exc.MissingGreenlet: "b" has: (see c)'
     log = f"{json.dumps({'exception': lines, 'severity': 'error'})}\nINFO: GET /items 500"
+    chain = f'  File "a"\nb.Own: it\n\n{form._CAUSE}\n\n  File "c"\nErrorError: WHAT'
+    for what, text in (("that", "ErrorError: that, because of b.Own: it"), ("(it)", "ErrorError: (it)")):
+        message = f"E   assert 1\n\noutput of app:\n{chain.replace('WHAT', what)}"
+        assert form.errors_of_processes(message) == [("app", text)]
     for cut in (0, 15):
         message = f"E   assert 500 == 200\n\noutput of app:\n{log[cut:]}"
         assert form.errors_of_processes(message) == [("app", 'sql.exc.MissingGreenlet: "b" has: (see c)')]
