@@ -16,6 +16,7 @@ from plumbline.counting.families import BUFFERS, STATEMENTS, kind_of, more
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
+from scripts.clones import at_least_two
 
 SETTINGS = """
 backend = "{backend}"
@@ -152,13 +153,6 @@ def report(runs: list[dict[str, Counts]]) -> None:
         growth = f"{high / low - 1:8.1%}" if low else " " * 8
         print(f"{low:8,.1f} {high:8,.1f} {growth} {len(values) - len(known):8,} {failed:8,}  {name}")
     print(f"{alarms:,} of {judged:,} pairs of runs would fail")
-
-
-def at_least_two(text: str) -> int:
-    """Check the value of --runs: one run has nothing to be compared with."""
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError("at least 2")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,13 @@ def median_and_range(values: Iterable[float]) -> str:
 Section = Callable[[argparse.Namespace], None]
 
 
+def at_least_two(text: str) -> int:
+    """Check the value of --runs: one run has nothing to be compared with."""
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError("at least 2")
+    return int(text)
+
+
 def run_sections(parser: argparse.ArgumentParser, sections: Mapping[str, Section]) -> None:
     """Parse the command line and run the chosen sections, with embedded servers and a clean environment.
 

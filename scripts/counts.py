@@ -12,7 +12,7 @@ from pathlib import Path
 from plumbline.judging.counts import compare_counts, counts_of
 from plumbline.results.files import read_results
 from plumbline.results.schema import CountChange, Counts
-from scripts.clones import ROOT, run_sections
+from scripts.clones import ROOT, at_least_two, run_sections
 
 # By benchmark, its counts.
 Run = Mapping[str, Counts]
@@ -25,7 +25,8 @@ def counts(options: argparse.Namespace) -> None:
 
 
 def measured(output: Path, arguments: Sequence[str]) -> Run:
-    command = [sys.executable, "-m", "pytest", "-q", "tests/performance", f"--perf-output={output}", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "tests/performance", "--perf-memory", *arguments]
+    command.append(f"--perf-output={output}")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"pytest ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -55,6 +56,6 @@ if __name__ == "__main__":
         description="Measure how often counts differ between runs of the same code.",
         epilog="example: python -m scripts.counts --runs 18 -- -k api",
     )
-    parser.add_argument("--runs", type=int, default=18, help="runs in fresh processes (default: 18)")
+    parser.add_argument("--runs", type=at_least_two, default=18, help="runs in fresh processes (default: 18)")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest")
     run_sections(parser, {"counts": counts})

@@ -212,7 +212,7 @@ def make_suites(folder: Path) -> Iterator[Path]:
 def run(suite: Path, seed: int) -> Sequence[Benchmark]:
     output = suite / "results.json"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "scripts.memory", "-k", "(benchmarks or shop) and not 500_"]
-    command += ["--perf-profile=memory", f"--perf-output={output}", "tests/performance"]
+    command += ["--perf-profile=memory", "--perf-memory", f"--perf-output={output}", "tests/performance"]
     environment = os.environ | {"PYTHONHASHSEED": str(seed)}
     done = subprocess.run(command, cwd=suite, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plumbline.results.files import read_results
-from scripts.clones import cloned, run_sections
+from scripts.clones import at_least_two, cloned, run_sections
 
 LIMIT = 0.03
 
@@ -41,13 +41,6 @@ def spread(options: argparse.Namespace) -> None:
 def of(values: Sequence[float]) -> float:
     """Return the standard deviation as a share of the mean."""
     return statistics.stdev(values) / statistics.fmean(values)
-
-
-def at_least_two(text: str) -> int:
-    """Check the value of --runs: one run has no spread."""
-    if int(text) < 2:
-        raise argparse.ArgumentTypeError("at least 2")
-    return int(text)
 
 
 if __name__ == "__main__":

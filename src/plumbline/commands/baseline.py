@@ -35,7 +35,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     runs = []
     for number in range(1, project.settings.gate.baseline_processes + 1):
         say(f"\nprocess {number} of {project.settings.gate.baseline_processes}")
-        record = measure_whole(project, "ci", arguments)
+        record = measure_whole(project, "ci", ["--perf-memory", *arguments])
         if failed := [test.key for test in record.tests if test.outcome == "failed"]:
             raise CommandError(f"no baseline is written because tests failed: {', '.join(failed)}", EXIT_REGRESSION)
         if not record.benchmarks:

@@ -23,7 +23,7 @@ from plumbline.counting.families import (
     divisor,
     same_count,
 )
-from plumbline.counting.holds import ROUNDS, LoopHolds
+from plumbline.counting.holds import LoopHolds
 from plumbline.counting.memory import MemoryReader
 from plumbline.counting.probes import ProbeSource, Reader
 from plumbline.counting.servers import PostgresStatements, RedisCommands
@@ -32,12 +32,13 @@ from plumbline.results.schema import CallSite, Counts
 from plumbline.services.services import Services
 
 PASSES = 3
+# A benchmark whose rounds take longer than LONG_S has LEAST_PASSES.
+LONG_S, LEAST_PASSES = 0.005, 2
 COUNTED_SERVICES = ("redis", "postgres", "app")
-# Rounds of sources that others would disturb: those that are discarded, and those that count.
-APART_ROUNDS = 2, 2
-# Readers of probes, by the probe's name: those that count in the rounds of the servers, and those that need their own.
-BESIDE: Mapping[str, Reader] = {"sites": CallSites(), "blocking": BlockingCalls()}
-APART: Sequence[Mapping[str, Reader]] = [{"memory": MemoryReader()}]
+# Readers of probes by the probe's name. Memory is counted in rounds of its own.
+CALLS: Mapping[str, Reader] = {"sites": CallSites(), "blocking": BlockingCalls()}
+MEMORY: Mapping[str, Reader] = {"memory": MemoryReader()}
+MEMORY_ROUNDS = 2
 
 T = TypeVar("T")
 
@@ -49,16 +50,26 @@ class Round:
         self._note = note
         self._left = left
         self._sources, self._left_out = list[Source](), list[Source]()
+        self._ended: list[tuple[Source, list[Numbers]]] = []
+        self._began_s = self.took_s = 0.0  # of the last round
 
     def begin(self, *sources: Source) -> None:
         """Begin or restart the pass. New sources are placed before the others."""
         self._sources[:0] = sources
         self._each(self._counting(), lambda source: source.begin())
 
+    def replace(self, old: Source, new: Source) -> None:
+        """End a source, and begin another one in its place."""
+        self._ended += self._each([old], lambda source: source.end())
+        self._sources[self._sources.index(old)] = new
+        self._each([new], lambda source: source.begin())
+
     def __enter__(self) -> None:
         self._each(self._counting(), lambda source: source.enter())
+        self._began_s = time.perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.took_s = time.perf_counter() - self._began_s
         self._each(reversed(self._counting()), lambda source: source.leave())
         self._left()
 
@@ -71,8 +82,8 @@ class Round:
 
     def end(self) -> list[tuple[Source, list[Numbers]]]:
         """End every source, so that it cleans up, and return each source's counts by round."""
-        found = self._each(self._sources, lambda source: source.end())
-        return [(source, numbers) for source, numbers in found if source not in self._left_out]
+        self._ended += self._each(self._sources, lambda source: source.end())
+        return [(source, numbers) for source, numbers in self._ended if source not in self._left_out]
 
     def _counting(self) -> list[Source]:
         return [source for source in self._sources if source not in self._left_out]
@@ -91,8 +102,11 @@ class Round:
 class Counter:
     """Counts for the benchmarks of a run. Call `close` at the end."""
 
-    def __init__(self, services: Services, *, holds: bool = True) -> None:
-        """`holds`: whether to measure how long a callback holds an event loop."""
+    def __init__(self, services: Services, *, is_compared: bool = False, memory: bool = True) -> None:
+        """`is_compared`: whether each round counts all calls, in place of the longest hold of an event loop in some.
+
+        `memory`: whether to count memory, unless the settings switch it off.
+        """
         self.notes: list[str] = []  # what cannot be counted and why, without duplicates
         self._services = services
         self._watch: SocketWatch | None = None
@@ -106,16 +120,12 @@ class Counter:
                 self._note(f"{what} can't be counted: this run did not start the server")
         self._redis = RedisCommands(redis, self._note) if redis and redis.can_be_counted() else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.can_be_counted() else None
-        self._probes = self._probing(BESIDE)
-        # Sources that others would disturb, with their rounds as in APART_ROUNDS.
-        self._apart: list[tuple[list[Source], tuple[int, int]]] = [
-            ([source], APART_ROUNDS)
-            for readers in APART
-            if (services.counts.memory or "memory" not in readers) and (source := self._probing(readers))
-        ]
+        self._calls, self._memory = (
+            ProbeSource(readers, services.probes, services.own_folders, self._note) for readers in (CALLS, MEMORY)
+        )
         self._holds = LoopHolds(services.probes, services.own_folders)
-        if holds:
-            self._apart.append(([self._holds], (1, ROUNDS)))
+        self._is_compared = is_compared
+        self._counts_memory = memory and services.counts.memory
 
     def rounds(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         """Yield a context manager for each round of the pass, and return the counts per operation.
@@ -124,8 +134,8 @@ class Counter:
         PostgreSQL, statements are logged from then on, and that round is discarded.
         """
         found = yield from self._count_servers(operations, left)
-        for sources, rounds in self._apart:
-            found = merged(found, (yield from self._count_apart(sources, rounds, operations, left)))
+        if self._counts_memory:
+            found = merged(found, (yield from self._count_memory(operations, left)))
         return replace(found, loop_hold=self._holds.longest)
 
     def _count_servers(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
@@ -138,8 +148,10 @@ class Counter:
         }
         sockets = SocketSource(self._watch, names) if self._watch else None
         round_ = Round(self._note, left)
-        # The sockets last: they must not see the requests of the other sources.
-        round_.begin(*(source for source in (self._redis, self._probes, sockets) if source is not None))
+        # The sockets last: they must not see the requests of the other sources. Calls are counted in the last rounds,
+        # because that slows Python down.
+        inside = self._calls if self._is_compared else self._holds
+        round_.begin(*(source for source in (self._redis, inside, sockets) if source is not None))
         families: list[str] = []
         watched: list[Source] = []
         try:
@@ -150,8 +162,13 @@ class Counter:
                 passed = 0
             elif self._postgres is not None:
                 families += STATEMENTS, ROWS, BUFFERS  # counted: none
-            for _ in range(passed, PASSES):
+            for _ in range(passed, (PASSES if round_.took_s < LONG_S else LEAST_PASSES) - 1):
                 yield round_
+            if inside is self._holds:
+                round_.replace(self._holds, self._calls)
+            yield round_
+            if inside is self._holds and self._calls.has_counted():
+                yield round_  # such a call may not be in each round
             if self._redis is not None and (idle_s := self._redis.idle_s()):
                 watched = [source for source in (self._redis, sockets) if source is not None]
                 round_.idle(idle_s, watched)
@@ -160,15 +177,16 @@ class Counter:
         ended = [(one, with_background(numbers) if one in watched else numbers) for one, numbers in ended]
         return counts_of(ended, operations, families)
 
-    def _count_apart(
-        self, sources: Sequence[Source], rounds: tuple[int, int], operations: int, left: Callable[[], None]
-    ) -> Generator[Round, None, Counts]:
-        """Count in rounds of their own what other sources would disturb. The first of the rounds are discarded."""
-        discarded = rounds[0]
+    def _count_memory(self, operations: int, left: Callable[[], None]) -> Generator[Round, None, Counts]:
         round_ = Round(self._note, left)
-        round_.begin(*sources)
+        round_.begin(self._memory)
+        discarded = 1  # in which each process notices whether it does anything
         try:
-            for _ in range(sum(rounds)):
+            yield round_
+            if round_.took_s < LONG_S:  # the first round with a tracker may allocate a little more
+                discarded += 1
+                yield round_
+            for _ in range(MEMORY_ROUNDS):
                 yield round_
         finally:
             ended = [(source, numbers[discarded:]) for source, numbers in round_.end()]
@@ -178,11 +196,6 @@ class Counter:
         for one in (self._redis, self._postgres, self._watch):
             if one is not None:
                 one.close()
-
-    def _probing(self, readers: Mapping[str, Reader]) -> ProbeSource | None:
-        if not readers:
-            return None
-        return ProbeSource(readers, self._services.probes, self._services.own_folders, self._note)
 
     def _note(self, text: str) -> None:
         text = self._services.scrub(text)
@@ -212,13 +225,9 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
                 counts.varying[name] = values
         if isinstance(source, PostgresStatements):
             counts.plans.update(source.plans)
-        if isinstance(source, ProbeSource) and source.sites:
-            counts.sites.update(
-                {
-                    name: [replace(one, count=one.count / divisor(name, operations)) for one in sites]
-                    for name, sites in source.sites[-1].items()
-                }
-            )
+        if isinstance(source, ProbeSource):
+            for name, sites in source.sites.items():
+                counts.sites[name] = [replace(one, count=one.count / divisor(name, operations)) for one in sites]
     for postgres in [source for source, _ in ended if isinstance(source, PostgresStatements)]:
         for name, shares in postgres.shares.items():
             if found := [one for label, share in shares.items() for one in _readers(counts, label, share / operations)]:

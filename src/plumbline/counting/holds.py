@@ -8,11 +8,10 @@ from plumbline.counting.probes import TEST, ProbedProcesses
 from plumbline.results.schema import LoopHold
 
 PROBE = "holds"
-ROUNDS = 2
 
 
 class LoopHolds:
-    """A source that counts nothing, and finds the longest hold of all rounds but the first."""
+    """A source that counts nothing, and finds the longest hold of all rounds."""
 
     def __init__(self, folder: Path, own_folders: Sequence[str]) -> None:
         """See `ProbedProcesses`."""
@@ -23,6 +22,7 @@ class LoopHolds:
 
     def begin(self) -> None:
         self._unknown = "not all processes answered"
+        self.longest = LoopHold(0.0, unknown=self._unknown)
         self._unknown = self._processes.begin().get(PROBE, "")
 
     def enter(self) -> None:
@@ -34,10 +34,8 @@ class LoopHolds:
     def end(self) -> list[Numbers]:
         self._processes.end()
         rounds = self._processes.rounds
-        if len(rounds) <= ROUNDS:
-            self._unknown = self._unknown or "a process stopped answering"
         found = [LoopHold(0.0, unknown=self._unknown)]
-        for process, held in (answer for one in rounds[1:] for answer in one[PROBE]):
+        for process, held in (answer for one in rounds for answer in one[PROBE]):
             if held is not None and not self._unknown:
                 duration_s, (file, line, function) = held
                 found.append(LoopHold(duration_s, file, line, function, "" if process == TEST else process))

@@ -37,16 +37,17 @@ class Process:
             self._socket.close()
             raise
 
-    def ask(self, step: str, names: Sequence[str] = ()) -> Any:
-        """Return the answer to a step of a pass. Raises CannotCount, and Ended."""
-        try:
+    def ask(self, step: str, names: Sequence[str] = ()) -> None:
+        """Ask for a step of a pass. Raises CannotCount, and Ended."""
+        with self._answering():
             self._socket.settimeout(END_LIMIT_S if step == "end" else ANSWER_LIMIT_S)
             self._file.write(json.dumps({"step": step, "names": [*names]}).encode() + b"\n")
             self._file.flush()
+
+    def answer(self) -> Any:
+        """Return the answer. Raises CannotCount, and Ended."""
+        with self._answering():
             line = self._file.readline()
-        except OSError as error:
-            kind = Ended if isinstance(error, ConnectionError) else CannotCount
-            raise kind(f"{self.name} has stopped answering: {error}") from None
         if not line:
             raise Ended(f"{self.name} has ended while counts were taken")
         return json.loads(line)
@@ -55,6 +56,14 @@ class Process:
         with contextlib.suppress(OSError):
             self._file.close()
         self._socket.close()
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kind = Ended if isinstance(error, ConnectionError) else CannotCount
+            raise kind(f"{self.name} has stopped answering: {error}") from None
 
 
 class ProbedProcesses:
@@ -81,7 +90,8 @@ class ProbedProcesses:
         self.names = [*dict.fromkeys([TEST, *(process.name for process in self._processes)])]
         for process in [*self._processes]:
             try:
-                answer = process.ask("begin", self._names)
+                process.ask("begin", self._names)
+                answer = process.answer()
             except Ended:
                 process.close()
                 self._processes.remove(process)
@@ -95,19 +105,18 @@ class ProbedProcesses:
         return [process for process in self.names if (name, process) not in self.failed]
 
     def enter(self) -> None:
-        for process in self._processes:
-            process.ask("enter")
+        self._ask_all("enter")
         self._own.enter()  # last, so that it sees nothing of the other processes' requests
 
     def leave(self) -> None:
         found = [(TEST, self._own.leave())]
-        found += [(process.name, process.ask("leave")) for process in self._processes]
+        found += self._ask_all("leave")
         self.rounds.append({name: [*_of_probe(found, name)] for name in self._names})
 
     def end(self) -> None:
         found = [(TEST, self._own.end())]
         try:
-            found += [(process.name, process.ask("end")) for process in self._processes]
+            found += self._ask_all("end")
         finally:
             while self._processes:
                 self._processes.pop().close()
@@ -121,6 +130,12 @@ class ProbedProcesses:
                     for answer, counted in zip(blocks, self.rounds, strict=False):
                         counted[name] = [*counted[name], (process, answer)]
             self.failed = {(name, process): "" for process in idle} | self.failed
+
+    def _ask_all(self, step: str) -> list[tuple[str, Any]]:
+        """Return the answers of all processes, which work on them at the same time."""
+        for process in self._processes:
+            process.ask(step)
+        return [(process.name, process.answer()) for process in self._processes]
 
 
 def _of_probe(found: Sequence[tuple[str, dict[str, Any]]], name: str) -> Iterator[tuple[str, Any]]:
@@ -150,7 +165,7 @@ class ProbeSource:
     ) -> None:
         """`readers` by the name of the probe; `note` is called if a probe can't be used."""
         self.families: list[str] = []
-        self.sites: list[dict[str, list[CallSite]]] = []  # by round, after `end`
+        self.sites: dict[str, list[CallSite]] = {}  # by count: of the last round, after `end`
         self._readers = readers
         self._note = note
         self._processes = ProbedProcesses([*readers], folder, own_folders)
@@ -165,11 +180,17 @@ class ProbeSource:
     def leave(self) -> None:
         self._processes.leave()
 
+    def has_counted(self) -> bool:
+        """Return whether the last round had any counts."""
+        last = self._processes.rounds[-1] if self._processes.rounds else {}
+        return any(self._readers[name].numbers(found) for name, found in last.items())
+
     def end(self) -> list[Numbers]:
         self._processes.end()
         usable = self._check()
         rounds = [{name: found[name] for name in usable} for found in self._processes.rounds]
-        self.sites = [_merged(self._readers[name].sites(found[name]) for name in found) for found in rounds]
+        last = rounds[-1] if rounds else {}
+        self.sites = _merged(self._readers[name].sites(found) for name, found in last.items())
         return [_merged(self._readers[name].numbers(found[name]) for name in found) for found in rounds]
 
     def _check(self) -> list[str]:

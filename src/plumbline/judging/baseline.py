@@ -5,13 +5,13 @@ import functools
 import os
 import platform
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from plumbline.counting.families import BUFFERS, CPU, family, same_count
+from plumbline.counting.families import BUFFERS, CPU, family, is_memory, same_count
 from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
@@ -45,11 +45,19 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     """
     if own := find_baseline(folder, environment):
         return own
-    others = []
+    return newest_counts(_all(folder), environment)
+
+
+def has_memory(folder: Path) -> bool:
+    """Return whether any baseline has counts of memory."""
+    return any(is_memory(one) for found in _all(folder) for entry in found.benchmarks for one in entry.counted)
+
+
+def _all(folder: Path) -> Iterator[Results]:
+    """Yield the baselines that can be used."""
     for path in folder.glob("*.json"):
         with contextlib.suppress(ResultsError):
-            others.append(_read(path))
-    return newest_counts(others, environment)
+            yield _read(path)
 
 
 def newest_counts(baselines: Iterable[Results], environment: Environment) -> Results | None:

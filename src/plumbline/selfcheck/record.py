@@ -203,8 +203,7 @@ class Recorder:
             if comparison:
                 recording.time_factor += (comparison.time_factor - recording.time_factor) / len(recording.gates)
             write_recording(self.path, recording)
-            text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
-            self.say(f"  gate {len(recording.gates)}: {text or 'invalid'}")
+            self.say(f"  gate {len(recording.gates)}: {_tally(verdicts)}")
 
     def record_slowed_gates(self) -> None:
         for plan in one_by_one(self.slowed, random.Random()):
@@ -253,9 +252,8 @@ class Recorder:
                     self.placebo = ""
                 recording.placebos.append(PlaceboGate(placebo, verdicts))
                 write_recording(self.path, recording)
-                text = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(verdicts.values()).items()))
                 where = f" in {changed} files" if changed else ""
-                self.say(f"  {PLACEBOS[placebo]}{where}: {text or 'invalid'}")
+                self.say(f"  {PLACEBOS[placebo]}{where}: {_tally(verdicts)}")
 
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
         began_s = time.monotonic()
@@ -283,6 +281,12 @@ class Recorder:
     def _say_invalid(self, what: str, error: ComparisonInvalid) -> None:
         lines = "\n".join(f"    {line}" for line in str(error).splitlines())
         self.say(f"  an invalid {what}:\n{lines}")
+
+
+def _tally(verdicts: Mapping[str, str]) -> str:
+    """Return how many benchmarks have each verdict, as a gate with these verdicts is reported."""
+    found = sorted(Counter(verdicts.values()).items())
+    return ", ".join(f"{count} {verdict}" for verdict, count in found) or "invalid"
 
 
 def one_by_one(slowed: Slowed, rng: random.Random) -> Iterator[BenchmarkPlan]:

@@ -24,25 +24,18 @@ import requests
 import uvloop
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from plumbline.counting import counter as module
 from plumbline.counting.counter import Counter
-from plumbline.results.schema import CallSite, Counts
+from plumbline.results.schema import CallSite
 from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.services import Services
-from plumbline.settings_file import load_settings
+from tests.unit.counting.on_loops import LOOPS, counted, served
 from tests.unit.counting.test_counter import Pass, held
 
 Body = Callable[[], Awaitable[object]]
 Found = dict[str, int]
 HERE = Path(__file__)
 LOCK = threading.Lock()
-
-SETTINGS = """\
-backend = "off"
-counts.memory = false
-
-[app]
-command = ["python", "-m", "uvicorn", "shop:app", "--host", "{host}", "--port", "{port}", "--loop", "LOOP"]
-"""
 
 APPLICATION = """
     import asyncio
@@ -284,33 +277,11 @@ def test_a_profiler_stays_in_place() -> None:
         sys.setprofile(None)
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=LOOPS)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """An application on a loop."""
-    root = tmp_path_factory.mktemp("blocking")
-    (root / "shop.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
-    (root / "settings.toml").write_text(SETTINGS.replace("LOOP", request.param), encoding="utf-8")
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        services.start_application()
+    with served(tmp_path_factory.mktemp("blocking"), APPLICATION, request.param) as services:
         yield services
-    finally:
-        services.stop()
-
-
-async def counted(shop: Services, path: str) -> Counts:
-    assert shop.app is not None
-    with closing(Counter(shop)) as counter:
-        async with httpx.AsyncClient(base_url=shop.app.address.url, trust_env=False) as client:
-            await client.get(path)
-            rounds = Pass(counter)
-            for timer in rounds:
-                with timer:
-                    (await client.get(path)).raise_for_status()
-        assert counter.notes == []
-    return rounds.counts
 
 
 async def test_an_application_that_blocks(shop: Services) -> None:
@@ -330,6 +301,19 @@ async def test_an_application_that_does_not_block(shop: Services, path: str) -> 
     counts = await counted(shop, path)
     assert "blocking" in counts.families
     assert not [name for name in (*counts.same, *counts.varying, *counts.sites) if name.startswith("blocking")]
+
+
+async def test_a_call_that_is_not_in_each_round_varies(shop: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last round is counted, and one more because it has such a call."""
+    monkeypatch.setattr(module, "LONG_S", 60.0)
+    assert shop.app is not None
+    with closing(Counter(shop)) as counter:
+        async with httpx.AsyncClient(base_url=shop.app.address.url, trust_env=False) as client:
+            rounds = Pass(counter)
+            for number, timer in enumerate(rounds, start=1):
+                with timer:
+                    await client.get("/pay" if number == module.PASSES else "/wait")
+    assert rounds.counts.varying["blocking time.sleep"] == [1, 0]
 
 
 async def test_a_call_that_begins_to_block_fails(shop: Services) -> None:

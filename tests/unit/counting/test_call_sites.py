@@ -127,10 +127,12 @@ def at(mark: str, function: str, count: float = 1, *, file: str = "clients.py", 
 def statements(counts: Counts) -> dict[str, list[CallSite]]:
     """Return the sites of statements and commands: as many as the server has counted."""
     assert counts.sites.keys() <= counts.same.keys() | counts.varying.keys()
-    assert {name: sum(one.count for one in sites) for name, sites in counts.sites.items()} == {
-        name: number for name, number in counts.same.items() if name in counts.sites
+    # Whether a lock blocks depends on the machine.
+    all_sites = {name: sites for name, sites in counts.sites.items() if not name.startswith("blocking ")}
+    assert {name: sum(one.count for one in sites) for name, sites in all_sites.items()} == {
+        name: number for name, number in counts.same.items() if name in all_sites
     }
-    found = {name.partition(" "): sites for name, sites in counts.sites.items()}
+    found = {name.partition(" "): sites for name, sites in all_sites.items()}
     return {text: sites for (kind, _, text), sites in found.items() if kind in ("postgres.statement", "redis.command")}
 
 
@@ -366,7 +368,7 @@ async def test_a_process_that_is_forked_during_a_pass(counter: Counter, served: 
         for timer in Pass(counter):
             with timer:
                 during.append(await wrapped())
-        assert during[0] == [True, False]
+        assert during[-1] == [True, False]
         assert not any(in_child for _, in_child in during)
         assert await wrapped() == [False, False]
 

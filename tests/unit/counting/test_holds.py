@@ -6,33 +6,22 @@ import sys
 import textwrap
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
 
-from plumbline.counting.counter import Counter
 from plumbline.results.schema import LoopHold
 from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.services import Services
-from plumbline.settings_file import load_settings
-from tests.unit.counting.test_counter import Pass
+from tests.unit.counting.on_loops import LOOPS, counted, served
 
 HERE = Path(__file__)
 HAS_MONITORING = sys.version_info >= (3, 12)
 UNKNOWN = "an event loop other than asyncio's needs Python 3.12 or later"
 HELD_S = 0.02
 NUMBERS = list(range(200_000))
-
-SETTINGS = """\
-backend = "off"
-
-[app]
-command = ["python", "-m", "uvicorn", "shop:app", "--host", "{host}", "--port", "{port}", "--loop", "LOOP"]
-"""
 
 APPLICATION = """
     import asyncio
@@ -152,33 +141,16 @@ def test_a_loop_that_cannot_be_measured() -> None:
     assert uvloop.run(main()) == {"holds": UNKNOWN}
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=LOOPS)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Services]]:
     """The name of a loop, and an application on it."""
-    root = tmp_path_factory.mktemp("holds")
-    (root / "shop.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
-    (root / "settings.toml").write_text(SETTINGS.replace("LOOP", request.param), encoding="utf-8")
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        services.start_application()
+    with served(tmp_path_factory.mktemp("holds"), APPLICATION, request.param) as services:
         yield request.param, services
-    finally:
-        services.stop()
 
 
 async def test_an_application_that_holds_its_loop(shop: tuple[str, Services]) -> None:
     loop, services = shop
-    assert services.app is not None
-    with closing(Counter(services)) as counter:
-        async with httpx.AsyncClient(base_url=services.app.address.url, trust_env=False) as client:
-            rounds = Pass(counter)
-            for timer in rounds:
-                with timer:
-                    (await client.get("/pay")).raise_for_status()
-        assert counter.notes == []
-    hold = rounds.counts.loop_hold
+    hold = (await counted(services, "/pay")).loop_hold
     assert hold is not None
     if loop == "uvloop" and not HAS_MONITORING:
         assert hold == LoopHold(0.0, unknown=f"{UNKNOWN} (in app)")

@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import memray
 import pytest
 from msgspec.structs import replace
@@ -31,17 +30,12 @@ from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.guard import AT_START
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
+from tests.unit.counting.on_loops import LOOPS, counted, served
 from tests.unit.counting.test_counter import Pass
 
 HERE = Path(__file__)
 SOURCES = {"memory": MemoryReader()}
 ROOT = HERE.parents[3]
-SETTINGS = """\
-backend = "off"
-
-[app]
-command = ["python", "-m", "uvicorn", "shop:app", "--host", "{host}", "--port", "{port}", "--loop", "LOOP"]
-"""
 APPLICATION = """
     import json
 
@@ -84,7 +78,7 @@ def blocks(body: Callable[[], object], rounds: int = 4) -> Any:
     return found["memory"]
 
 
-def counted(body: Callable[[], object]) -> Counts:
+def counted_here(body: Callable[[], object]) -> Counts:
     """Count what a body does in this process."""
     source = ProbeSource(SOURCES, Path("no sockets"), [str(ROOT)], pytest.fail)
     source.begin()
@@ -95,36 +89,14 @@ def counted(body: Callable[[], object]) -> Counts:
     return counts_of([(source, source.end()[2:])], 1, [])
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=LOOPS)
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    root = tmp_path_factory.mktemp("memory")
-    (root / "shop.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
-    (root / "settings.toml").write_text(SETTINGS.replace("LOOP", request.param), encoding="utf-8")
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.start_application()
+    with served(tmp_path_factory.mktemp("memory"), APPLICATION, request.param, memory=True) as services:
         yield services
-    finally:
-        services.stop()
-
-
-async def counts_of_path(shop: Services, path: str) -> Counts:
-    assert shop.app is not None
-    with closing(Counter(shop)) as counter:
-        async with httpx.AsyncClient(base_url=shop.app.address.url, trust_env=False) as client:
-            for _ in range(3):
-                await client.get(path)
-            rounds = Pass(counter)
-            for timer in rounds:
-                with timer:
-                    (await client.get(path)).raise_for_status()
-        assert counter.notes == []
-    return rounds.counts
 
 
 async def test_a_json_text_that_an_application_encodes_twice(shop: Services) -> None:
-    once, twice = [await counts_of_path(shop, f"/report?doubled={doubled}") for doubled in (False, True)]
+    once, twice = [await counted(shop, f"/report?doubled={doubled}") for doubled in (False, True)]
     changes = {change.name: change for change in compare_counts(once, twice)}
     line = line_of("more", textwrap.dedent(APPLICATION))
     assert changes["app.allocations"].gated
@@ -134,7 +106,7 @@ async def test_a_json_text_that_an_application_encodes_twice(shop: Services) -> 
 
 
 async def test_an_application_that_does_not_change(shop: Services) -> None:
-    one, other = [await counts_of_path(shop, "/report?doubled=0") for _ in range(2)]
+    one, other = [await counted(shop, "/report?doubled=0") for _ in range(2)]
     assert {"test.allocations", "app.allocations"} <= {*one.families}
     assert one.same["app.peak_bytes"] > 10_000
     assert [change.name for change in compare_counts(one, other) if change.gated] == []
@@ -147,7 +119,7 @@ def test_a_list_in_place_of_a_generator() -> None:
     def built() -> int:
         return sum([number * number for number in range(20_000)])  # built
 
-    before, after = counted(generator), counted(built)
+    before, after = counted_here(generator), counted_here(built)
     changes = {change.name: change for change in compare_counts(before, after)}
     line = line_of("built", HERE.read_text(encoding="utf-8"))
     for name in ("test.allocations", "test.peak_bytes"):
@@ -160,7 +132,7 @@ def test_a_list_in_place_of_a_generator() -> None:
 
 def test_lines_are_not_named_without_those_before() -> None:
     """Most lines allocate: a baseline, which has no lines, can't tell which of them allocate more."""
-    before, after = counted(lambda: bytes(1000)), counted(lambda: [bytes(1000) for _ in range(9)])
+    before, after = counted_here(lambda: bytes(1000)), counted_here(lambda: [bytes(1000) for _ in range(9)])
     changes = {change.name: change for change in compare_counts(before, after, is_baseline=True)}
     assert changes["test.allocations"] == CountChange("test.allocations", 1, 9, gated=True)
 

@@ -94,7 +94,7 @@ class Worker:
         self._measured.add(key)
         if self._start.counts:
             if self._counter is None:
-                self._counter = Counter(self._context.services, holds=False)
+                self._counter = Counter(self._context.services, is_compared=True)
                 self._context.at_stop.callback(self._counter.close)
             return CountedMeasurement(profile, self._line, self._start, key, self._counter)
         return TurnedMeasurement(profile, self._line, self._start, key)

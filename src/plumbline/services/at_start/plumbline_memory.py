@@ -133,15 +133,16 @@ def _answers() -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-# Each allocates, so that its name is in a record.
+# Each allocates, so that its name is in a record. Few others allocate as much.
+MARK_BYTES = 20_000
 
 
 def _block_begins() -> object:
-    return bytearray(1000)
+    return bytearray(MARK_BYTES)
 
 
 def _block_ends() -> object:
-    return bytearray(1000)
+    return bytearray(MARK_BYTES)
 
 
 MARKS = {_block_begins.__name__: BEGINS, _block_ends.__name__: ENDS}
@@ -200,6 +201,8 @@ def _blocks(records: Iterable[Any], folders: Sequence[str], kinds: Any) -> Itera
             if block is not None:
                 block.add(record.address, -1, NO_LINE)
             continue
+        if block is None and record.size < MARK_BYTES:
+            continue  # to find the line takes long
         line = line_of(record)
         if line is BEGINS:
             block = block or _Block()
