@@ -14,6 +14,7 @@ from plumbline.reporting import format as form
 from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
+from plumbline.services.base import OUTPUT
 
 # By verdict; the others are dim.
 _STYLES = {
@@ -153,9 +154,12 @@ class _Page:
         for part, its_style in ((subject, style or "bold"), (text, style)):
             lines = (form.shortened(self.text(line), _LINE_WIDTH, self.text("…")) for line in part.splitlines())
             whole.append("\n".join(map(form.isolated, lines)), its_style)
-        for line in whole.wrap(self._console, max(20, self.width - len(mark))):
-            self.line((mark, "dim" if mark == "- " else "bold"), line)
-            mark = " " * len(mark)
+        width = max(20, self.width - len(mark))
+        for line in whole.split("\n", allow_blank=True):
+            # The output of a service stays as it is, so that its paths can be copied.
+            for row in [line] if line.plain.startswith(OUTPUT) else line.wrap(self._console, width):
+                self.line((mark, "dim" if mark == "- " else "bold"), row)
+                mark = " " * len(mark)
 
 
 def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:

@@ -34,6 +34,7 @@ LOG_TAIL_BYTES = 64 * 1024
 LINE_BYTES = 256  # the length of a line of a log, roughly
 PAUSED = "stopped by a signal (paused)"  # a result of `Service.state`
 SHOWN_LINES = 40  # of a log, in a message
+OUTPUT = "    | "  # begins such a line
 # The advice for a server that has exited, by the system error in its output.
 CAUSES_OF_EXIT = {
     os.strerror(errno.ENOSPC): "make room on the disk",
@@ -213,7 +214,7 @@ class Service:
 def output_lines(output: str) -> list[str]:
     """Return the lines of a message that show the last output of a service, which must hold no passwords."""
     lines = output.splitlines()
-    return ["  last output" + ("" if lines else " none"), *(f"    | {line}" for line in lines)]
+    return ["  last output" + ("" if lines else " none"), *(f"{OUTPUT}{line}" for line in lines)]
 
 
 def not_ready(service: Service, headline: str, error: BaseException | None, advice: str) -> NotReady:

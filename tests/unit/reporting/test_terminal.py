@@ -236,11 +236,13 @@ def test_names_that_two_files_share_are_shown_with_their_file() -> None:
 
 def test_a_long_error_is_shown_whole_and_the_command_after_it() -> None:
     error = "redis is not ready after 60 s\n  last error: connection refused\n  log: " + "x" * 200
+    error += f"\n    | File {'y ' * 60}y\n  next"
 
     text = rendered(results(verdict="invalid", exit_code=3, reasons=[error, "nothing was measured"], baseline=""))
 
     assert "INVALID: redis is not ready after 60 s\n  last error: connection refused\n" in text
     assert text.count("x") > 200
+    assert f"\n    | File {'y ' * 60}y\n  next\n" in text, "output of a service can be copied"
     assert text.endswith("Next: nox -s readiness\n      shows which services are ready.\n")
 
 
