@@ -17,6 +17,7 @@ APPLICATION = """
 
     KEY = os.environ["SHOP_KEY"]
     LEVEL = os.getenv("LEVEL", "info")
+    OPEN = []
 
 
     async def health(request):
@@ -25,10 +26,8 @@ APPLICATION = """
 
     async def items(request):
         connection = await asyncpg.connect(os.environ["DATABASE_URL"])
-        try:
-            return PlainTextResponse(str(await connection.fetchval("SELECT count(*) FROM item")))
-        finally:
-            await connection.close()
+        OPEN.append(connection)  # as in a pool
+        return PlainTextResponse(str(await connection.fetchval("SELECT count(*) FROM item")))
 
 
     async def private(request):

@@ -12,7 +12,7 @@ from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, chec
 from plumbline.adopting.trial import try_application
 from plumbline.adopting.unseen import ignored_lock, suite_lines
 from plumbline.commands.base import Project, this_project
-from plumbline.commands.install import next_step
+from plumbline.commands.install import next_step, wrong_python
 from plumbline.commands.output import say
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.trees.asked import Part, asked_for
@@ -117,10 +117,9 @@ def check_install(project: Project) -> Check:
     here, source = platform.python_version(), list[str]()
     part: Part = "suite" if settings.app and settings.app.has_own_environment else "all"
     try:
-        wanted, named = wanted_python(root, top, settings.python)
-        if here not in wanted:
-            text = f"this is Python {here}, but {named} asks for {wanted}: run it with Nox, or change {named}"
-            return Check("install", "failed", text)
+        _, named = wanted_python(root, top, settings.python)
+        if problem := wrong_python(root, settings):
+            return Check("install", "failed", f"{problem}: run it with Nox, or change {named}")
         record = read_record()
         if record and record["digest"] == [digest(root, top, record["files"], sys.version, record["nox_python"][0])]:
             packages, source = record["packages"], record["source"]

@@ -18,6 +18,7 @@ from plumbline.adopting.unseen import suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
 from plumbline.commands.choosing_login import choose_login, logins_of
 from plumbline.commands.copying import copy_suite
+from plumbline.commands.install import wrong_python
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
 from plumbline.installed import top_of
@@ -147,6 +148,8 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
     evidence = Evidence(timings=timings, counts=check_counts(record, None, timings))
     results = decide(record, evidence, settings.gate, settings.benchmarks)
     code = report(project, results, html=False, keep=False)
+    if problem := wrong_python(root, settings):
+        say(f"\nSo far, {problem}. The next run uses that.")
     if hidden := suite_lines(root):
         say("\n" + "\n".join(hidden))
     if code == EXIT_PASS:

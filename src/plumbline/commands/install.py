@@ -77,12 +77,18 @@ def require_python(root: Path, settings: Settings) -> None:
     """Raise CommandError if a session of Nox has another Python than the project asks for: nothing can be installed."""
     if read_record() is not None or Path(sys.prefix, SESSION).is_file():
         try:
-            wanted, named = wanted_python(root, top_of(root), settings.python)
+            problem = wrong_python(root, settings)
         except (InstallError, NoBase) as error:
             raise CommandError(str(error), EXIT_INVALID) from None
-        if (here := platform.python_version()) not in wanted:
-            text = f"this is Python {here}, but {named} asks for {wanted}: install that, or change {named}"
-            raise CommandError(text, EXIT_INVALID)
+        if problem:
+            raise CommandError(f"{problem}: install that Python, or change that line", EXIT_INVALID)
+
+
+def wrong_python(root: Path, settings: Settings) -> str:
+    """Return what this Python is and which one the project asks for, "" if it is that. Raises InstallError, NoBase."""
+    wanted, named = wanted_python(root, top_of(root), settings.python)
+    here = platform.python_version()
+    return "" if here in wanted else f"this is Python {here}, but {named} asks for {wanted}"
 
 
 def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:
