@@ -2,6 +2,7 @@
 # dependencies = ["nox>=2026.7.11"]
 # ///
 """Sessions of the performance suite. Pipelines run `nox -s ci`; `nox -l` lists all sessions."""
+# fmt: off
 
 import os
 import signal
@@ -72,6 +73,7 @@ def plumbline(session: nox.Session, *command: str) -> None:
         sys.exit(failure.return_code if ours and not ended_by_signal else INVALID)
 
 
+# fmt: on
 # Your own sessions go below this line.
 
 from pathlib import Path  # noqa: E402
