@@ -45,6 +45,12 @@ def ignored_lock(root: Path) -> Ignored | None:
     return next(iter(_ignored(root, [name for name in LOCKS if (root / name).is_file()][:1])), None)
 
 
+def lock_notes(root: Path) -> list[str]:
+    """Return what a comparison does not see if git ignores the lock file."""
+    lock = ignored_lock(root)
+    return [f"git ignores {lock.path}, so base has its versions, too: an upgrade is not compared"] if lock else []
+
+
 def suite_lines(root: Path) -> list[str]:
     """Return a line for each file of the suite that git ignores, and what to do about it."""
     return [f"git ignores {one.path} ({one.rule}), so pipelines lack it: {one.advice}" for one in ignored_files(root)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from plumbline.adopting.unseen import lock_notes
 from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
@@ -53,9 +54,10 @@ def with_pairs(
         found = replace(found, base_differences=describe(sides))
         lines = [f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]
         say_wrapped("\n".join(lines))
+        found = replace(found, notes=lock_notes(project.root))
         if not sides.differ:
             return replace(evidence, comparison=replace(found, compared=keys, unaffected=keys))
-        found = replace(found, notes=shared_by_sides(project.settings))
+        found = replace(found, notes=[*found.notes, *shared_by_sides(project.settings)])
         paired = compare(
             project.settings,
             sides,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.adopting.unseen import ignored_files, ignored_lock, suite_lines
+from plumbline.adopting.unseen import ignored_files, ignored_lock, lock_notes, suite_lines
 from tests.support.repository import Repository
 
 REQUIREMENTS = "tests/performance/requirements.txt"
@@ -42,7 +42,9 @@ def test_a_folder_of_a_larger_repository(tmp_path: Path) -> None:
     lock = ignored_lock(repository.root / "shop")
     assert lock is not None
     assert (lock.path, lock.line) == ("shop/uv.lock", "!shop/uv.lock")
+    assert "git ignores shop/uv.lock, so base has its versions" in "".join(lock_notes(repository.root / "shop"))
     assert ignored_lock(repository.root) is None
+    assert lock_notes(repository.root) == []
 
 
 def test_a_folder_without_a_repository(tmp_path: Path) -> None:
