@@ -182,7 +182,7 @@ def test_django(trial: Try, tmp_path: Path) -> None:
         settings.configure(
             SECRET_KEY=env("SECRET", default="none"),
             ALLOWED_HOSTS=["*"],
-            DATABASES={"default": env.db("DATABASE_URL")},
+            DATABASES={"default": {**env.db("DATABASE_URL"), "CONN_MAX_AGE": None}},  # short connections may be missed
             INSTALLED_APPS=["django.contrib.contenttypes"],
             ROOT_URLCONF="urls",
         )
