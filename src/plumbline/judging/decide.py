@@ -278,7 +278,7 @@ def with_kept_budget(benchmark: Benchmark, fresh: Sequence[Benchmark]) -> Benchm
     kept = [one for one in fresh if not broken(one)]
     if not broken(benchmark) or len(kept) <= len(fresh) / 2:
         return benchmark
-    warning = f"its budget was broken, and kept in {len(kept)} of {len(fresh)} fresh processes"
+    warning = f"its budget was broken, but {len(kept)} of {len(fresh)} fresh processes stayed within it"
     return replace(benchmark, budgets=kept[-1].budgets, warnings=[*benchmark.warnings, warning])
 
 

@@ -270,7 +270,7 @@ def test_a_budget_that_most_fresh_processes_keep_is_kept() -> None:
     one = judged(PASSED, run=record(budgets=[BROKEN]), confirmation=confirmation)
 
     assert one.budgets == [KEPT]
-    assert one.warnings == ["its budget was broken, and kept in 2 of 3 fresh processes"]
+    assert one.warnings == ["its budget was broken, but 2 of 3 fresh processes stayed within it"]
 
 
 def test_an_accepted_regression_fails_nothing() -> None:

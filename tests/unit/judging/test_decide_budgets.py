@@ -97,7 +97,7 @@ def test_a_budget_is_kept_if_most_fresh_processes_keep_it(fresh: list[BudgetResu
 
     assert judged.budgets == [KEPT if kept else BROKEN]
     number = fresh.count(KEPT)
-    warning = f"its budget was broken, and kept in {number} of {len(fresh)} fresh processes"
+    warning = f"its budget was broken, but {number} of {len(fresh)} fresh processes stayed within it"
     assert judged.warnings == ([warning] if kept else [])
 
 
