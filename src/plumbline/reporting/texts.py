@@ -27,8 +27,8 @@ REASONS: dict[Kind, str] = {
     "count_grown": "{counts}",
     "accepted": "accepted: {reason.detail}",
     "beyond_accepted": "{beyond}: more than was accepted with the reason {reason.detail}",
-    "accepted_before": "worse than the base, which has a regression already that was accepted with the reason {reason.detail};"
-    " if it is intended: {accept}",
+    "accepted_before": "worse than the base, which has a regression already that was accepted with the reason"
+    " {reason.detail}; if it is intended: {accept}",
     "test_gone": "its test is gone: restore it, or record a new baseline if it was removed on purpose",
     "test_measures_nothing": "its test measures nothing any more: record a new baseline if that is on purpose",
     "test_skipped": "skipped: {reason.detail}",
