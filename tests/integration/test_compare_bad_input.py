@@ -412,8 +412,7 @@ def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
     assert done.code == 3, done.output
     new, skips = "test_new.py::test_work", "test_skips.py::test_skips"
     assert project.verdicts() == {WORK: "regression", OTHER: "pass", skips: "invalid", new: "new"}
-    files = ", ".join(f"services/api/{name}" for name in ("README.md", "code_under_test.py", "untracked.py"))
-    assert f"3 files differ: {files}" in done.output
+    assert "3 files differ: README.md, code_under_test.py, untracked.py" in done.output
     assert re.search(r"Compared in pairs with [0-9a-f]{10}, as asked: HEAD~1", " ".join(done.output.split()))
     assert reasons(project, skips) == "could not be compared with the base: in base: skipped: not yet"
     assert "in base: tests/performance/test_new.py can't be collected: " in reasons(project, new)

@@ -61,7 +61,7 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
 
     assert done.code == 1, done.output
     assert shop.verdicts() == {"test_suite.py::test_get[/health]": "regression"}
-    assert "benchmarks that use app count as affected by any change" in " ".join(done.output.split())
+    assert "benchmarks that use app (runs perl) count as affected by any change" in " ".join(done.output.split())
 
 
 FASTAPI = """

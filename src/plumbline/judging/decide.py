@@ -178,7 +178,8 @@ def _with_comparison(
     reasons = [Reason("pairs_inconclusive" if verdict == "inconclusive" else "compared", number=judgement.pairs)]
     base_s, head_s = comparison.samples_s.get(key, ([], []))
     tails = _tail_changes(judgement, base_s, head_s)
-    if slower_tails := [one.tail for one in tails if one.slower]:
+    slower_tails = [one.tail for one in tails if one.slower]
+    if slower_tails and judgement.low <= (benchmark.tolerance or gate.tolerance):
         reasons.insert(0, Reason("tail_slower", subjects=slower_tails))
     if verdict == "pass" and slower:
         verdict = "drift"

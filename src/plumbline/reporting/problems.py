@@ -87,7 +87,7 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
         yield Cause("function", form.function(function), function.base_s, function.head_s, *place)
     tolerance, _ = content.limits(results, benchmark)
     is_slower = (benchmark.change_low or 0.0) > (tolerance or 0.0)
-    tails = [one for one in benchmark.tails if one.slower]
+    tails = [one for one in benchmark.tails if one.slower and not is_slower]
     for tail in tails:
         yield Cause("tail", form.tail(tail, form.per(benchmark)), tail.base_s, tail.head_s)
     if benchmark.verdict == "regression" and content.is_evidence(benchmark) and (is_slower or not (grown or tails)):
