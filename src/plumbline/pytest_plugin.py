@@ -26,7 +26,7 @@ _SUITE = pytest.StashKey[Path]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("performance")
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
-    group.addoption("--perf-memory", action="store_true", help="count memory also if no baseline has its counts")
+    group.addoption("--perf-memory", action="store_true", help="count memory, as the profile full does")
     # For the commands: the path of the results, the socket of a worker of a comparison, and a table of the services.
     group.addoption("--perf-output", help=SUPPRESS)
     group.addoption("--perf-worker", type=int, help=SUPPRESS)

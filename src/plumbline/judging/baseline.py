@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from plumbline.counting.families import BUFFERS, CPU, family, is_memory, same_count
+from plumbline.counting.families import BUFFERS, CPU, family, same_count
 from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
@@ -46,11 +46,6 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     if own := find_baseline(folder, environment):
         return own
     return newest_counts(_all(folder), environment)
-
-
-def has_memory(folder: Path) -> bool:
-    """Return whether any baseline has counts of memory."""
-    return any(is_memory(one) for found in _all(folder) for entry in found.benchmarks for one in entry.counted)
 
 
 def _all(folder: Path) -> Iterator[Results]:

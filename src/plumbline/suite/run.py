@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.counting.counter import Counter, Round
-from plumbline.judging.baseline import find_baseline, find_counts, has_memory, preferred_backends
+from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import broken, check_budget, check_loop_hold, judge_benchmarks
@@ -155,7 +155,7 @@ class SuiteRun:
         """Wait for the services, and prepare this process for measuring."""
         self._context.wait_ready(items)
         if not self._untimed:
-            memory = self._config.option.perf_memory or has_memory(self._context.suite / "baselines")
+            memory = self._config.option.perf_memory or self._context.profile_name == "full"
             self._recorder.counter = Counter(self._context.services, memory=memory)
             self._context.at_stop.callback(self._recorder.counter.close)
         services = self._context.services

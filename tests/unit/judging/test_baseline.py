@@ -15,7 +15,6 @@ from plumbline.judging.baseline import (
     check_baselines,
     edited_entries,
     find_baseline,
-    has_memory,
     keep_unmeasured,
     merge,
     preferred_backends,
@@ -231,13 +230,6 @@ def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
 def test_no_baseline_prefers_nothing(tmp_path: Path) -> None:
     """A missing folder is no error."""
     assert preferred_backends(tmp_path / "baselines") == {}
-
-
-@pytest.mark.parametrize(("counted", "expected"), [(["messages"], False), (["messages", "app.allocations"], True)])
-def test_a_baseline_may_have_counts_of_memory(tmp_path: Path, counted: list[str], *, expected: bool) -> None:
-    """Also one of another kind of machine: runs count memory to compare it."""
-    write_results(tmp_path / "other.json", run(entry("a.py::a", counted=counted)))
-    assert has_memory(tmp_path) is expected
 
 
 def test_a_baseline_that_can_t_be_read_prefers_nothing(tmp_path: Path) -> None:
