@@ -272,12 +272,13 @@ async def test_the_processor_time_of_redis_is_shown_and_never_judged(count: Coun
 async def test_a_worker_that_waits_for_work_is_no_growth(count: Count, client: Redis, counting: Services) -> None:
     """It asks again and again, more often in a longer round."""
     assert counting.redis is not None
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def wait_for_work(url: str) -> None:
         with redis.Redis.from_url(url) as worker:
             while not ended.is_set():
                 worker.blpop(["no work"], timeout=0.02)
+                begun.set()
 
     async def work() -> None:
         await client.ping()
@@ -287,6 +288,7 @@ async def test_a_worker_that_waits_for_work_is_no_growth(count: Count, client: R
     thread = threading.Thread(target=wait_for_work, args=[counting.redis.address.url])
     thread.start()
     try:
+        await asyncio.to_thread(begun.wait)
         after = await count(work)
     finally:
         ended.set()
