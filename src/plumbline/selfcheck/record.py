@@ -246,7 +246,7 @@ class Recorder:
                 if not self._is_time_left(1.0):
                     break
                 python = copy if placebo == "environment" else None
-                with applied(placebo, files) as changed, self.runner.head_runs_on(python):
+                with applied(placebo, [] if python else files) as changed, self.runner.head_runs_on(python):
                     self.placebo = placebo
                     verdicts = verdicts_of(self._gate(plans), plans)
                     self.placebo = ""

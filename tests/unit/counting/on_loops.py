@@ -11,8 +11,7 @@ import httpx
 from plumbline.counting.counter import Counter
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
-from plumbline.settings_file import load_settings
-from tests.unit.counting.test_counter import Pass
+from tests.unit.counting.test_counter import Pass, started
 
 LOOPS = ["asyncio", "uvloop"]
 SETTINGS = """\
@@ -30,14 +29,8 @@ def served(root: Path, application: str, loop: str, *, memory: bool = False) -> 
     (root / "shop.py").write_text(textwrap.dedent(application), encoding="utf-8")
     settings = SETTINGS.format(loop=loop, memory=str(memory).lower())
     (root / "settings.toml").write_text(settings, encoding="utf-8")
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        services.start_application()
+    with started(root) as services:
         yield services
-    finally:
-        services.stop()
 
 
 async def counted(services: Services, path: str) -> Counts:

@@ -1,6 +1,7 @@
 """The counting pass with real clients, servers, an application and a worker."""
 
 import asyncio
+import contextlib
 import datetime
 import itertools
 import json
@@ -129,6 +130,19 @@ class Pass:
         self.counts = yield from self._rounds
 
 
+@contextlib.contextmanager
+def started(root: Path) -> Iterator[Services]:
+    """Start the services of `settings.toml` in the folder `root`, and the application."""
+    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
+    try:
+        services.begin()
+        services.wait_ready()
+        services.start_application()
+        yield services
+    finally:
+        services.stop()
+
+
 @pytest.fixture(scope="module", params=["embedded", "docker"])
 def counting(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
@@ -141,14 +155,8 @@ def counting(
     (root / "sample.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
     (root / "worker.py").write_text(textwrap.dedent(WORKER), encoding="utf-8")
     (root / "settings.toml").write_text(SETTINGS.replace("{backend}", request.param), encoding="utf-8")
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        services.start_application()
+    with started(root) as services:
         yield services
-    finally:
-        services.stop()
 
 
 @pytest.fixture
