@@ -4,12 +4,14 @@ Netlink's sock_diag(7) lists every TCP socket of the network namespace with its 
 that is destroyed. It needs neither privileges nor the cooperation of the process that opened the socket.
 """
 
+import contextlib
 import errno
+import os
 import socket
 import struct
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from plumbline.counting.families import SOCKETS, CannotCount, Numbers
@@ -85,12 +87,15 @@ class SocketWatch:
     def destroyed(self, peers: Collection[Peer]) -> dict[bytes, Connection]:
         """Return the connections closed since the last call or `listen`. Raises OSError, ENOBUFS for too many."""
         found: dict[bytes, Connection] = {}
-        # The kernel reports closed sockets late but in order: the report of this one is the last to wait for.
-        with socket.socket() as last:
-            mark = last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
-        for _, body in messages(self._listening):
-            if body[44:52] == mark:
-                break
+        # The kernel reports closed sockets late, and only those of the same CPU in order: wait for one of each CPU.
+        marks = set()
+        for _ in _each_cpu():
+            with socket.socket() as last:
+                marks.add(last.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))
+        reports = messages(self._listening)
+        while marks:
+            _, body = next(reports)
+            marks.discard(body[44:52])
             if connection := _connection(body, peers):
                 found[connection.cookie] = connection
         return found
@@ -107,6 +112,18 @@ def peers_of(host: str, port: int) -> list[Peer]:
     except OSError:
         return []
     return sorted({(_plain(socket.inet_pton(family, str(address[0]))), port) for family, _, _, _, address in found})
+
+
+def _each_cpu() -> Iterator[None]:
+    """Move this thread to each CPU that it may use, and back in the end."""
+    before = os.sched_getaffinity(0)
+    try:
+        for cpu in range(os.cpu_count() or 1):
+            with contextlib.suppress(OSError):  # of another container, or offline
+                os.sched_setaffinity(0, {cpu})
+                yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _connection(body: bytes, peers: Collection[Peer]) -> Connection | None:

@@ -1,12 +1,32 @@
 """TCP connections as reported by the kernel, with real sockets, and the traffic between two readings."""
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from plumbline.counting.sockets import Connection, Peer, SocketWatch, peers_of, traffic
 
+CLOSE_AND_BE_BUSY = """
+import os, socket, sys, time
+
+_, cpu, host, port = sys.argv
+os.sched_setaffinity(0, {int(cpu)})
+client = socket.create_connection((host, int(port)))
+try:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+except PermissionError:
+    sys.exit()
+client.recv(1)  # the server closes it first
+client.close()
+print("closed", flush=True)
+end_s = time.perf_counter() + 0.1
+while time.perf_counter() < end_s:
+    pass
+"""
 PEER: Peer = (bytes([127, 0, 0, 1]), 5432)
 
 
@@ -75,6 +95,25 @@ def test_a_closed_connection_is_reported_once(watch: SocketWatch, server: socket
         exchange(client, server)
     assert len(watch.destroyed(peers)) == 1
     assert watch.destroyed(peers) == {}
+
+
+def test_a_connection_closed_on_a_busy_cpu_is_reported(watch: SocketWatch, server: socket.socket) -> None:
+    """The kernel reports it when that CPU has time for it, which is after it has reported those of another CPU."""
+    here, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        pytest.skip("one CPU")
+    command = [sys.executable, "-c", CLOSE_AND_BE_BUSY, str(others[0]), *map(str, address_of(server))]
+    os.sched_setaffinity(0, {here})
+    try:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            server.accept()[0].close()
+            if process.stdout.readline() != "closed\n":
+                pytest.skip("real-time priority is not allowed")
+            found = watch.destroyed(peers_of(*address_of(server)))
+    finally:
+        os.sched_setaffinity(0, {here, *others})
+    assert len(found) == 1
 
 
 def test_connections_to_other_peers_do_not_count(watch: SocketWatch, server: socket.socket) -> None:
