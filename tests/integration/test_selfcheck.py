@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from plumbline.cache import MADE
-from plumbline.comparing.statistics.plan import CONTROLS
+from plumbline.comparing.statistics.controls import CONTROLS
 from tests.support.project import SETTINGS, Project
 from tests.support.recordings import read_recording
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.comparing.statistics.plan import CONTROLS
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.judging.evidence import Thresholds
 from plumbline.selfcheck.record import SIZES, Recorded, Recording
 

@@ -22,6 +22,8 @@ from plumbline.settings import BenchmarkSettings, GateSettings, Tail
 # Shares of the allowed misses: of the baseline check of one process, and of what judges the benchmarks that it leaves
 # open, which are pairs or fresh processes. A slow-down that both could miss is missed no more often than is allowed.
 BASELINE_MISSES, LATER_MISSES = 0.25, 0.75
+# The slow-down of a tail that its tolerance is compared with, in tolerances.
+TAIL_EFFECT = 1.5
 # The share of the allowed false alarms of each tail.
 OF_TAIL = 0.2
 
@@ -63,7 +65,7 @@ class Thresholds(Struct, frozen=True):
     def of_tail(self) -> Self:
         """Return the thresholds of one tail."""
         shared = self.with_shares(OF_TAIL, 1)
-        return replace(shared, tolerance=self.tail_tolerance, minimum_effect=2 * self.tail_tolerance)
+        return replace(shared, tolerance=self.tail_tolerance, minimum_effect=TAIL_EFFECT * self.tail_tolerance)
 
 
 class Judgement(Struct, frozen=True):

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, variance
 from typing import NamedTuple
 
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid, blocks_of, difference
-from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
+from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.tails import Reading
 from plumbline.judging.evidence import Judgement, Thresholds

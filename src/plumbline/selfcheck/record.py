@@ -22,8 +22,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair, Where
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, Where
 from plumbline.comparing.statistics.schedule import MEASURED_S, PairedComparison, conduct
 from plumbline.comparing.statistics.tails import Reading
 from plumbline.comparing.workers.pair_runner import PairRunner

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from plumbline.comparing.statistics.plan import CONTROLS
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.schedule import PairedComparison
 from plumbline.comparing.statistics.tails import Reading
 from plumbline.selfcheck.findings import (

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.results.schema import Benchmark, Environment, Results
 from plumbline.selfcheck import record
 from plumbline.selfcheck.placebos import PLACEBOS

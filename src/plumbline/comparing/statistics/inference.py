@@ -25,7 +25,6 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.judging.distributions import NORMAL, NORMAL_QUARTILE, student_quantile
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
@@ -52,8 +51,6 @@ USUAL_BLOCKS = 2
 # Two pairs on a busy machine can give infinite bounds. No change is reported above this one, a logarithm.
 MOST_SHOWN = math.log(1000)
 MOST_EXPONENT = 500  # a larger one is beyond the range of floats
-# A control is wrong if a 99.9 % interval excludes the truth by more than one percentage point.
-CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
 # Variance of the median of neighbour differences, relative to that of the mean of one independent difference per block.
 # It would be pi / 2 for independent differences. Two neighbouring differences share a block.
 OF_MEDIAN = math.pi / 2 * 5 / 6
@@ -252,25 +249,3 @@ def usual_ratio(differences: Mapping[str, Sequence[float]], within: Mapping[str,
         if len(values) > 1
     ]
     return max(statistics.median(ratios), 1.0) if len(ratios) >= LEAST_FOR_PRIOR else None
-
-
-def check_controls(differences: Mapping[str, Sequence[float]], usual: float | None) -> None:
-    """Raise ComparisonInvalid if a control did not read its known slow-down.
-
-    `usual`: from `usual_ratio`. A control with a single pair is not checked.
-    """
-    for key, truth in CONTROLS.items():
-        values = differences.get(key, [])
-        if len(values) < 2:
-            continue
-        change, degrees = statistics.fmean(values), len(values) - 1
-        squares = degrees * ratio_of(values, [0.0] * len(values))
-        if usual is not None:
-            squares, degrees = squares + PRIOR_DEGREES * usual, degrees + PRIOR_DEGREES
-        error = BETWEEN * math.sqrt(squares / degrees / len(values))
-        margin = student_quantile(1 - CONTROL_ERROR / 2, degrees) * error
-        if abs(change - math.log1p(truth)) - margin > CONTROL_TOLERANCE:
-            raise ComparisonInvalid(
-                f"the control {key.rpartition('::')[2]} reads {math.expm1(change):+.1%} and should read {truth:+.0%}:"
-                " the timings of this machine can't be trusted now; run it again when the machine is less busy"
-            )

@@ -1,7 +1,7 @@
 """Plans of the benchmarks in a pair: the number of blocks and samples of each, and their duration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -26,14 +26,6 @@ WARM_UP_S = 0.008
 TURN_S = 0.0005
 BEGIN_S = 0.02
 PAIR_OVERHEAD_S = 0.7
-
-# The file name in the keys of the controls, which are benchmarks of this package with a known slow-down.
-CONTROLS_FILE = "plumbline/controls.py"
-# Keys of the controls, and their slow-down in head, as shares.
-CONTROLS = {f"{CONTROLS_FILE}::test_alike": 0.0, f"{CONTROLS_FILE}::test_slowed": 0.1}
-# Key of a benchmark that sleeps in PostgreSQL, for the self-check.
-IN_SERVER = f"{CONTROLS_FILE}::test_in_server"
-CONTROL_SAMPLE_S = 5e-5
 
 # The place of a deliberate slow-down: the timed block, the process of the application, or PostgreSQL.
 Where = Literal["block", "application", "server"]
@@ -75,7 +67,10 @@ class BenchmarkPlan:
         """Return the plan with the blocks that fit into `share_s`, at most `most_blocks` and at least the minimum."""
         of_both_s = 2 * self.block_s
         least = max(min(int(LEAST_MEASURED_S / of_both_s), LEAST_BLOCKS), LEAST_BLOCKS_OF_SLOW)
-        return replace(self, blocks=max(min(int(share_s / of_both_s), most_blocks), least))
+        return self.with_blocks(max(min(int(share_s / of_both_s), most_blocks), least))
+
+    def with_blocks(self, blocks: int) -> "BenchmarkPlan":
+        return replace(self, blocks=blocks)
 
 
 @dataclass(frozen=True)
@@ -103,11 +98,11 @@ def expected_s(plans: Sequence[BenchmarkPlan]) -> float:
     return PAIR_OVERHEAD_S + sum(plan.pair_s for plan in plans)
 
 
-def controls(thresholds: Thresholds) -> list[BenchmarkPlan]:
-    """Return the plans of the controls, which run first in each pair. The thresholds are not used."""
-    return [BenchmarkPlan(key, CONTROL_SAMPLE_S, thresholds, slow_down=share) for key, share in CONTROLS.items()]
-
-
-def is_control(key: str) -> bool:
-    """Return whether a key names a benchmark of this package."""
-    return key.partition("::")[0] == CONTROLS_FILE
+def blocks_within(left_s: float, plans: Sequence[BenchmarkPlan], most: Mapping[str, int]) -> dict[str, int]:
+    """Share `left_s` among the benchmarks that `most` names. Others get the time that a benchmark does not need."""
+    of_named = sorted((plan for plan in plans if plan.key in most), key=lambda one: most[one.key] * one.block_s)
+    blocks = {}
+    for at, plan in enumerate(of_named):
+        blocks[plan.key] = plan.within(left_s / (len(of_named) - at), most[plan.key]).blocks
+        left_s = max(left_s - 2 * blocks[plan.key] * plan.block_s, 0.0)
+    return blocks

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from plumbline.comparing.statistics import inference
+from plumbline.comparing.statistics.controls import CONTROLS, check_controls
 from plumbline.comparing.statistics.inference import OF_FEW, difference, errors_within
-from plumbline.comparing.statistics.plan import CONTROLS, MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, expected_s
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, blocks_within, expected_s
 from plumbline.comparing.statistics.tails import Reading, errors_of
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.settings import Tail
@@ -31,6 +32,8 @@ SHARE_FOR_PAIRS = 0.95
 FIRST_SHARE = 0.6
 # Blocks of each side in the first pairs, before their noise is known.
 MOST_BLOCKS_AT_FIRST = 128
+# Samples of each side in the first pairs, if MOST_MEASURED_S suffices: fewer do not show that some calls are slower.
+LEAST_SAMPLES_AT_FIRST = 100
 # Target for the standard error of a pair by its blocks. Less is useless, because equal processes differ by about 1 %.
 ERROR_WITHIN = 0.01
 # Seconds for all benchmarks of a pair together, unless their least blocks take longer. The second limit applies while
@@ -129,10 +132,10 @@ class PairedComparison:
         return plan.key not in self.judgements or self.judgements[plan.key].verdict == "inconclusive"
 
     def tail_looks_slower(self, plan: BenchmarkPlan) -> bool:
-        """Return whether a tail is slower than its tolerance, and by more than its standard error."""
+        """Return whether a tail is slower than its tolerance, so far."""
         one = self.judgements.get(plan.key)
         tails = one.tails.values() if one and one.verdict != "regression" else ()
-        return any(one.change > max(plan.thresholds.tail_tolerance, math.expm1(one.error)) for one in tails)
+        return any(one.change > plan.thresholds.tail_tolerance for one in tails)
 
 
 def conduct(
@@ -151,7 +154,7 @@ def conduct(
         found.judge(chosen, sharing=len(plans))
     found.elapsed_s = clock()
     # Without OF_FEW: a usual variance would hide that this machine is not usual.
-    inference.check_controls(found.differences, found.fastest.usual_ratio())
+    check_controls(found.differences, found.fastest.usual_ratio())
     return found
 
 
@@ -207,15 +210,13 @@ def _affordable(
 
 def _sized(plans: Sequence[BenchmarkPlan], found: PairedComparison) -> list[BenchmarkPlan]:
     """Set the number of blocks of each benchmark for a pair of all these benchmarks, by the noise of its blocks."""
-    most = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}
+    most, least = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}, dict[str, int]()
     for plan in plans:
         if found.tail_looks_slower(plan):
             most[plan.key] = MOST_BLOCKS
         elif found.pairs_of(plan) >= LEAST_PAIRS:
             most[plan.key] = min(inference.blocks_wanted(found.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
-    left_s, sized = found.measured_s, dict[str, BenchmarkPlan]()
-    # The others get the time that a benchmark does not need.
-    for plan in sorted(plans, key=lambda one: most[one.key] * one.block_s):
-        sized[plan.key] = plan.within(left_s / (len(plans) - len(sized)), most[plan.key])
-        left_s = max(left_s - 2 * sized[plan.key].blocks * plan.block_s, 0.0)
-    return [sized[plan.key] for plan in plans]
+        else:
+            least[plan.key] = math.ceil(LEAST_SAMPLES_AT_FIRST / plan.samples)
+    wanted, needed = blocks_within(found.measured_s, plans, most), blocks_within(MOST_MEASURED_S, plans, least)
+    return [plan.with_blocks(max(wanted[plan.key], needed.get(plan.key, 0))) for plan in plans]

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from plumbline.comparing.statistics.plan import IN_SERVER
+from plumbline.comparing.statistics.controls import IN_SERVER
 from plumbline.comparing.workers.protocol import Start
 from plumbline.measuring.loop import Measure
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from plumbline.comparing.statistics.controls import controls, is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
-from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, controls, is_control
+from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.tails import Reading, tails_of
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from plumbline import __version__
+from plumbline.comparing.statistics.controls import is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import BenchmarkPlan, is_control
+from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.trees.at_start.sitecustomize import TESTS, TRACE
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Side, Sides, python_path

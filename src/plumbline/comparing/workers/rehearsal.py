@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
+from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS
 from plumbline.comparing.trees import ignored
 from plumbline.comparing.trees.affected import (
     PREPARE,

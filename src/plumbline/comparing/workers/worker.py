@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from plumbline import __version__
-from plumbline.comparing.statistics.plan import CONTROLS_FILE
+from plumbline.comparing.statistics.controls import CONTROLS_FILE
 from plumbline.comparing.trees.trace import Stages, child_environ
 from plumbline.comparing.workers import controls
 from plumbline.comparing.workers.in_application import with_hook

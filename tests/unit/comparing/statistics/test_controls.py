@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from plumbline.comparing.statistics.inference import ComparisonInvalid, check_controls
-from plumbline.comparing.statistics.plan import CONTROLS, is_control
+from plumbline.comparing.statistics.controls import CONTROLS, check_controls, is_control
+from plumbline.comparing.statistics.inference import ComparisonInvalid
 
 ALIKE, SLOWED = CONTROLS
 

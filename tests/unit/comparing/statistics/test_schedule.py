@@ -170,12 +170,19 @@ def test_all_pairs_of_a_benchmark_count() -> None:
 
 
 def test_the_fewer_are_in_a_pair_the_longer_each_is_measured() -> None:
-    """Each of 40 benchmarks gets the minimum of blocks, and the last one more."""
+    """Each of 40 benchmarks gets 100 samples, and the last one more."""
     pairs = Pairs(lambda plan, pair: 0.01 * (pair % 3) + (0.04 if plan.key == KEY else 0.0), block_noise=0.05)
     compared(plans_of(40), pairs)
-    assert {plan.blocks for plan in pairs.chosen[0]} == {20, 21}
+    assert {plan.blocks * plan.samples for plan in pairs.chosen[0]} == {100}
     [last] = pairs.chosen[-1]
-    assert 21 < last.blocks <= MOST_BLOCKS
+    assert 25 < last.blocks <= MOST_BLOCKS
+
+
+def test_slow_benchmarks_get_fewer_samples_at_first() -> None:
+    """With 100 samples of 10 ms for each side, five benchmarks would take 10 s. A pair measures for 4.5 s."""
+    pairs = Pairs(zigzag(0.0, 0.001))
+    compared(plans_of(5, 0.01), pairs)
+    assert {plan.blocks * plan.samples for plan in pairs.chosen[0]} == {42, 43}
 
 
 def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:

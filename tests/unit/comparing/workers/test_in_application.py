@@ -15,8 +15,9 @@ import msgspec
 import pytest
 
 from plumbline.cache import digest
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import difference
-from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER, BenchmarkPlan, Pair
+from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.comparing.workers import in_application
 from plumbline.comparing.workers.in_application import with_hook

@@ -15,8 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from plumbline.comparing.comparison import compare
+from plumbline.comparing.statistics.controls import CONTROLS, controls
 from plumbline.comparing.statistics.inference import LEAST_TO_FAIL, ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS, LEAST_BLOCKS, BenchmarkPlan, Pair, controls
+from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.trees.ignored import CopyFailed, Extras
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process

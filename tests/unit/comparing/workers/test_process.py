@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from plumbline import __version__
+from plumbline.comparing.statistics.controls import CONTROLS, IN_SERVER
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.statistics.plan import CONTROLS, IN_SERVER
 from plumbline.comparing.trees.ignored import Extras
 from plumbline.comparing.trees.sides import Side, Sides
 from plumbline.comparing.workers import process as worker_process
