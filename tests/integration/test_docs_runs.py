@@ -109,7 +109,7 @@ def write_page(project: Project, page: Path) -> None:
 def without_nox(words: list[str]) -> list[str]:
     """The module and arguments that a command comes down to."""
     match words:
-        case ["nox", "-s", session, "--", *rest]:
+        case ["uvx", "nox", "-s", session, "--", *rest]:
             return [*sessions()[session], *rest]
         case ["pytest", *rest]:
             return ["pytest", *rest]
