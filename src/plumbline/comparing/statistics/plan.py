@@ -12,7 +12,7 @@ from plumbline.settings import Tail
 # Blocks of each side in a pair.
 LEAST_BLOCKS = 20
 LEAST_BLOCKS_OF_SLOW = 3
-MOST_BLOCKS = 512
+MOST_BLOCKS, MOST_BLOCKS_OF_TAIL = 512, 2048  # the second one if some calls look slower
 # A benchmark gets at least LEAST_BLOCKS, or as many as fit into this time, but at least LEAST_BLOCKS_OF_SLOW.
 LEAST_MEASURED_S = 0.4
 # The target duration of a block. A sample that takes longer is a block by itself. Short blocks are better, because the

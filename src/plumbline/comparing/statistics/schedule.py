@@ -15,7 +15,15 @@ from msgspec.structs import replace
 from plumbline.comparing.statistics import inference
 from plumbline.comparing.statistics.controls import CONTROLS, check_controls
 from plumbline.comparing.statistics.inference import OF_FEW, difference, errors_within
-from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair, RunPair, blocks_within, expected_s
+from plumbline.comparing.statistics.plan import (
+    MOST_BLOCKS,
+    MOST_BLOCKS_OF_TAIL,
+    BenchmarkPlan,
+    Pair,
+    RunPair,
+    blocks_within,
+    expected_s,
+)
 from plumbline.comparing.statistics.tails import Reading, errors_of
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.settings import Tail
@@ -213,7 +221,7 @@ def _sized(plans: Sequence[BenchmarkPlan], found: PairedComparison) -> list[Benc
     most, least = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}, dict[str, int]()
     for plan in plans:
         if found.tail_looks_slower(plan):
-            most[plan.key] = MOST_BLOCKS
+            most[plan.key] = MOST_BLOCKS_OF_TAIL
         elif found.pairs_of(plan) >= LEAST_PAIRS:
             most[plan.key] = min(inference.blocks_wanted(found.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
         else:
