@@ -237,7 +237,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     minimum_effect: Share = 0.05
     #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. All benchmarks of a run share it.
     false_alarms: Share = 0.01
-    #: The share of slow-downs of `minimum_effect` that must be found.
+    #: Of all slow-downs as large as `minimum_effect`, the share that must not pass.
     power: Share = 0.97
     #: Also judged in pairs: the 90th percentile and the mean. They show a slow-down of some calls only.
     tails: tuple[Tail, ...] = ("p90", "mean")
