@@ -27,10 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("performance")
     group.addoption("--perf-profile", default="ci", help="profile of settings.toml: ci (default) or full")
     group.addoption("--perf-memory", action="store_true", help="count memory, as the profile full does")
-    # For the commands: the path of the results, the socket of a worker of a comparison, and a table of the services.
+    # For the commands: the path of the results, the socket of a worker of a comparison, a table of the services, and
+    # the shard to run.
     group.addoption("--perf-output", help=SUPPRESS)
     group.addoption("--perf-worker", type=int, help=SUPPRESS)
     group.addoption("--perf-table", action="store_true", help=SUPPRESS)
+    group.addoption("--perf-shard", help=SUPPRESS)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Read `settings.toml`, and the environment variables that override it for one run."""
 
 import difflib
+import hashlib
 import math
 import os
 import re
@@ -46,6 +47,11 @@ POSTGRES_OPTIONS = (
     *("listen_addresses", "port", "unix_socket_directories", "dynamic_shared_memory_type"),
     *("data_directory", "config_file", "hba_file", "ident_file", "password"),
 )
+
+
+def settings_hash(path: Path) -> str:
+    """Return a short hash of the file, the same for all kinds of line ends."""
+    return hashlib.sha256(path.read_text(encoding="utf-8").encode()).hexdigest()[:12]
 
 
 def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:

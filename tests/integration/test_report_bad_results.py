@@ -99,3 +99,35 @@ def test_a_failed_run_without_benchmarks(path: Path, capsys: pytest.CaptureFixtu
     assert {name for name, code in codes.items() if code} == {"github-action-benchmark", "pyperf"}
     assert set(codes.values()) == {0, 3}
     assert json.loads(path.read_text())["exit_code"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["gone", "shards"],
+            3,
+            "nothing can be merged:\nthere is no gone/results.json\nthere is no shards/results.json\n",
+        ),
+        (["empty"], 3, "empty/results.json is empty\n"),
+        (["whole"], 3, "whole/results.json is not of a shard: run `ci` with --shard\n"),
+        (
+            ["whole", "perf-results"],
+            2,
+            "perf-results is where the merged report is written: move that shard's results\n",
+        ),
+        (["whole", "--format=llm"], 2, "--merge goes without --format and --output: export afterwards\n"),
+    ],
+    ids=["missing", "empty", "no shard", "its own folder", "a format"],
+)
+def test_nothing_to_merge(
+    path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    """The last report stays as it is."""
+    for name, text in {"empty": "", "whole": GOOD, "perf-results": GOOD}.items():
+        (path.parents[1] / name).mkdir(exist_ok=True)
+        (path.parents[1] / name / "results.json").write_text(text)
+
+    assert main(["report", "--merge", *arguments]) == code
+    assert message in capsys.readouterr().err
+    assert path.read_text() == GOOD

@@ -27,22 +27,46 @@ from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence,
 from plumbline.judging.sessions import MOST_RUNS
 from plumbline.results.files import earlier_runs
 from plumbline.results.schema import Results
+from plumbline.suite.shards import parse_shard
 
 EXAMPLE = "plumbline ci -- -k checkout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="ci", metavar="NAME", help="profile in settings.toml (default: ci)")
+    add_shard(parser)
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="run part I of N; `report --merge` gives the verdict of all"
+    )
+
+
+def _shard(text: str) -> str:
+    try:
+        parse_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _shard_and_arguments(options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Return the shard to run, "" for all, and the arguments for pytest. Nox passes --shard among these."""
+    parser = argparse.ArgumentParser("plumbline ci --", add_help=False, allow_abbrev=False)
+    add_shard(parser)
+    given, arguments = parser.parse_known_args(options.pytest, argparse.Namespace(shard=options.shard))
+    return given.shard or "", arguments
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Measure, judge and report one run of the suite. Return the exit code."""
     began_s = time.monotonic()
-    profile, arguments = options.profile, options.pytest
+    profile, (shard, arguments) = options.profile, _shard_and_arguments(options)
     project.settings.profile(profile)
     check_baselines(project.baselines)
     with make_room(project.results):
-        record = measure(project, profile, arguments)
+        record = measure(project, profile, [*([f"--perf-shard={shard}"] if shard else []), *arguments])
     evidence = Evidence()
     if record.exit_code is None:
         baseline = find_baseline(project.baselines, record.environment)
@@ -63,7 +87,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         evidence = replace(evidence, confirmation=confirm(project, record, evidence))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
     results = replace(results, duration_s=time.monotonic() - began_s)
-    return report(project, results, html=profile == "full", keep=True)
+    return report(project, results, html=profile == "full", keep=not shard)
 
 
 def _history(project: Project) -> list[Results]:

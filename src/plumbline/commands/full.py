@@ -8,6 +8,10 @@ from plumbline.commands.base import Project
 EXAMPLE = "plumbline full -- -k checkout"
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    ci.add_shard(parser)
+
+
 def run(project: Project, options: argparse.Namespace) -> int:
     options.profile = "full"
     return ci.run(project, options)

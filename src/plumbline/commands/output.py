@@ -59,7 +59,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     if keep:
         keep_run(folder, results)
     messages = [_write_html(project, results)] if html else []
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+    # The merged report of all shards has the summary and the annotations.
+    if not results.shard and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(github.markdown(results, github.SUMMARY_BYTES, runs))
@@ -69,7 +70,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         terminal.render(results, _Console())
     if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
         say(f"Help: {explain_command(results.reasons[0].kind)}")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
+    if not results.shard and os.environ.get("GITHUB_ACTIONS") == "true":
         inside = project.root.relative_to(top_of(project.root)).as_posix()
         say("\n".join(github.annotations(results, inside)))
     for message in messages:

@@ -19,7 +19,7 @@ from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_runner import pair_runner
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.judging.baseline import baseline_path
-from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoComparison
+from plumbline.judging.evidence import ComparisonEvidence, Evidence, NoComparison, sharing_of
 from plumbline.results.schema import Benchmark, Results
 
 
@@ -63,6 +63,7 @@ def with_pairs(
             sides,
             plans_of(project.settings, benchmarks),
             budget_s=budget_s,
+            sharing=sharing_of(record) if record.shard else 0,
             profile=record.profile or "ci",
             backends=record.environment.services,
             say=say_wrapped,

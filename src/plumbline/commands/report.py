@@ -2,25 +2,35 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from plumbline.commands.base import CommandError, Project
-from plumbline.commands.output import last_results, report
-from plumbline.project import EXIT_PASS, EXIT_USAGE
+from plumbline.commands.base import RESULTS, CommandError, Project
+from plumbline.commands.output import last_results, make_room, report
+from plumbline.judging.shards import Part, merge_shards
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS
 from plumbline.reporting import exports, llm
-from plumbline.results.files import redacted, write_whole
+from plumbline.results.files import ResultsError, read_results, redacted, write_whole
+from plumbline.settings_file import settings_hash
 
 EXAMPLE = "plumbline report --format llm"
 _FORMATS = {"llm": llm.render, **exports.FORMATS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, metavar="DIR", help="judge a whole run by the results of its shards"
+    )
     others = ", ".join(exports.FORMATS)
     parser.add_argument("--format", metavar="NAME", help=f"llm: text for a language model; for other tools: {others}")
     parser.add_argument("--output", type=Path, metavar="PATH", help="file for --format; printed by default")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
+    if options.merge:
+        if options.format or options.output:
+            raise CommandError("--merge goes without --format and --output: export afterwards", EXIT_USAGE)
+        return _merge(project, options.merge)
     if options.format is None:
         if options.output:
             raise CommandError("--output goes with --format", EXIT_USAGE)
@@ -36,3 +46,30 @@ def run(project: Project, options: argparse.Namespace) -> int:
     else:
         write_whole(options.output, text)
     return EXIT_PASS
+
+
+def _merge(project: Project, folders: Sequence[Path]) -> int:
+    """Judge a whole run by the results of its shards, and write its reports."""
+    parts, unreadable = list[Part](), list[str]()
+    for folder in folders:
+        inside = (folder / RESULTS, folder / project.settings.results / RESULTS)  # as pipelines keep the folder
+        path = next((path for path in inside if path.is_file()), inside[0])
+        if path.resolve() == (project.results / RESULTS).resolve():
+            raise CommandError(f"{folder} is where the merged report is written: move that shard's results", EXIT_USAGE)
+        try:
+            found = read_results(path)
+        except FileNotFoundError:
+            unreadable.append(f"there is no {path}")
+        except ResultsError as error:
+            unreadable.append(str(error))
+        else:
+            if found.shard is None:
+                unreadable.append(f"{path} is not of a shard: run `ci` with --shard")
+            else:
+                parts.append(Part(str(folder), found, found.shard))
+    if not parts:
+        raise CommandError("\n".join(["nothing can be merged:", *unreadable]), EXIT_INVALID)
+    with make_room(project.results):
+        here = settings_hash(project.suite / SETTINGS)
+    results = merge_shards(parts, unreadable, settings_hash=here, fail_on=project.settings.gate.fail_on)
+    return report(project, results, html=True, keep=True)

@@ -33,6 +33,7 @@ def compare(
     plans: Plans,
     *,
     budget_s: float,
+    sharing: int = 0,
     profile: str = "ci",
     backends: Mapping[str, str] = {},
     say: Say = lambda _: None,
@@ -40,6 +41,7 @@ def compare(
 ) -> ComparisonEvidence:
     """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
 
+    `sharing`: the number of benchmarks that share the allowed false positives, if there are more than the affected.
     `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
     `pair_runner`.
     """
@@ -59,7 +61,9 @@ def compare(
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
             if time.monotonic() - began_s < budget_s:
                 counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
-            found = conduct(left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s)
+            found = conduct(
+                left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s, sharing=sharing
+            )
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
         profiled = slower[:MOST_PROFILED]

@@ -66,6 +66,12 @@ def newest_counts(baselines: Iterable[Results], environment: Environment) -> Res
     return functools.reduce(lambda newer, older: keep_uncounted(older, newer), alike) if alike else None
 
 
+def durations(folder: Path) -> Mapping[str, float]:
+    """Return how long each test of the newest baseline took, in seconds, whatever machine it is of."""
+    newest = max(_all(folder), key=lambda one: (one.created, one.environment.cpu), default=None)
+    return {entry.key: entry.duration_s for entry in newest.benchmarks} if newest else {}
+
+
 def edited_entries(old: Results | None, new: Results | None) -> frozenset[str]:
     """Return the keys of the entries that differ between two baselines, or that only one of them has.
 
@@ -133,12 +139,13 @@ def merge(runs: Sequence[Results]) -> Results:
             raise ResultsError(f"{key} was measured in {len(found)} of {len(runs)} processes: no baseline is written")
         if not all(benchmark.median for benchmark in found):
             raise ResultsError(f"{key} measured 0, too short for the clock: put more operations into each sample")
-        merged.append(_merge_benchmark(found))
+        took_s = [test.duration_s for run in runs for test in run.tests if test.key == key]
+        merged.append(_merge_benchmark(found, statistics.median(took_s) if took_s else 0.0))
     last = runs[-1]
     return Results(last.schema, None, last.environment, merged, profile=last.profile, created=last.created)
 
 
-def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
+def _merge_benchmark(found: list[Benchmark], took_s: float) -> Benchmark:
     medians = [benchmark.median for benchmark in found]
     figures = {}
     for name in ("median", "mean", "p95", "p99", "rate_per_s", "machine_speed_s"):
@@ -156,6 +163,7 @@ def _merge_benchmark(found: list[Benchmark]) -> Benchmark:
         source="",
         process_medians=medians,
         spread=log_spread(medians),
+        duration_s=took_s,
         budgets=[],
         warnings=[],
         **_merge_counts(found),

@@ -21,7 +21,14 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.evidence import BASELINE_MISSES, LATER_MISSES, BaselineEvidence, Judgement, Thresholds
+from plumbline.judging.evidence import (
+    BASELINE_MISSES,
+    LATER_MISSES,
+    BaselineEvidence,
+    Judgement,
+    Thresholds,
+    sharing_of,
+)
 from plumbline.judging.sessions import ASSUMED, Sessions, sessions_of
 from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
@@ -61,7 +68,7 @@ def check_baseline(
             continue
         again = fresh.get(benchmark.key, [])
         thresholds = Thresholds.of(gate, own.get(benchmark.key)).with_shares(
-            1 / len(record.benchmarks), LATER_MISSES if again else BASELINE_MISSES
+            1 / sharing_of(record), LATER_MISSES if again else BASELINE_MISSES
         )
         judge_these = functools.partial(
             judge,

@@ -31,7 +31,7 @@ def decide(
     comparison, baseline = evidence.comparison, evidence.baseline
     with_own = [_with_own_thresholds(one, own.get(one.key, BenchmarkSettings())) for one in record.benchmarks]
     record = replace(record, benchmarks=with_own)
-    benchmarks = judge_benchmarks(record, evidence, gate)
+    benchmarks, absent = judge_benchmarks(record, evidence, gate), list[Benchmark]()
     reasons, notes = [*record.reasons], [*record.notes]
     uncompared = {one.key for one in benchmarks if _is_uncompared(one, required=evidence.comparison_required)}
     allowed = {key for key in uncompared if _may_be_unmeasured(key, gate, own)}
@@ -49,11 +49,14 @@ def decide(
             baseline_differences=differences(then, now) + package_differences(then, now),
         )
         if evidence.base_baseline is not None:
-            benchmarks += removed_benchmarks(evidence.base_baseline, baseline, record)
+            absent += removed_benchmarks(evidence.base_baseline, baseline, record)
         if then.dirty:
             notes.append("the baseline was recorded with uncommitted changes")
     if known := baseline or evidence.baseline_elsewhere:
-        benchmarks += missing_benchmarks(known, record)
+        absent += missing_benchmarks(known, record)
+    if record.shard:  # another one may have measured them, by new names
+        shard = replace(record.shard, proposed=evidence.comparison_required, absent=absent)
+        record, absent = replace(record, shard=shard), []
     notes += [note for note in comparison.notes if note not in notes]
     if none := comparison.none:
         if none.cause == "invalid":
@@ -67,7 +70,7 @@ def decide(
             notes.append(f"no paired comparison: {none.detail}")
     judged = replace(
         record,
-        benchmarks=benchmarks,
+        benchmarks=[*benchmarks, *absent],
         reasons=[*reasons, *evidence.confirmation.failed],
         notes=notes,
         tolerance=gate.tolerance,
@@ -77,10 +80,15 @@ def decide(
         base_differences=comparison.base_differences,
         unjudged_packages=comparison.unjudged_packages,
     )
-    verdict, code, reasons = run_verdict(judged, gate.fail_on)
-    new = [one.key for one in benchmarks if any(reason.kind == "new_in_change" for reason in one.reasons)]
+    return conclude(judged, warnings, gate.fail_on)
+
+
+def conclude(judged: Results, warnings: Sequence[Reason], fail_on: Sequence[str]) -> Results:
+    """Return judged results with the verdict of the run. If they have reasons or an exit code, these come first."""
+    verdict, code, reasons = run_verdict(judged, fail_on)
+    new = [one.key for one in judged.benchmarks if any(reason.kind == "new_in_change" for reason in one.reasons)]
     reasons = [*warnings, *reasons, *_about("new_benchmarks", new)]
-    return replace(judged, verdict=verdict, exit_code=record.exit_code or code, reasons=reasons)
+    return replace(judged, verdict=verdict, exit_code=judged.exit_code or code, reasons=reasons)
 
 
 def _with_own_thresholds(benchmark: Benchmark, own: BenchmarkSettings) -> Benchmark:
@@ -293,7 +301,7 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
         keys.setdefault(benchmark.verdict or "invalid", []).append(benchmark.key)
     measured = [benchmark for benchmark in results.benchmarks if benchmark.samples]
     invalid = list(results.reasons)
-    if not measured and not invalid:
+    if not measured and not invalid and not results.shard:
         invalid.append(Reason("nothing_measured"))
     uncompared = {one.key for one in measured if any(reason.kind in UNCOMPARED for reason in one.reasons)}
     invalid += _about("not_compared", [key for key in keys.get("invalid", []) if key in uncompared])
@@ -309,10 +317,10 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
         return "inconclusive", EXIT_INCONCLUSIVE if "inconclusive" in fail_on else EXIT_PASS, [reason]
     if "drift" in keys:
         return "drift", EXIT_PASS, _about("drifted", keys["drift"])
-    if len(keys.get("new", [])) == len(measured):
+    if len(keys.get("new", [])) == len(measured) > 0:
         return "new", EXIT_PASS, [Reason("no_baseline")]
     judged = [benchmark for benchmark in measured if benchmark.verdict not in {"new", "changed"}]
-    if not judged:
+    if not judged and measured:
         return "changed", EXIT_PASS, _about("sources_changed", keys["changed"])
     return "pass", EXIT_PASS, [Reason("within_limits", number=len(judged))]
 

@@ -68,6 +68,14 @@ class Thresholds(Struct, frozen=True):
         return replace(shared, tolerance=self.tail_tolerance, minimum_effect=TAIL_EFFECT * self.tail_tolerance)
 
 
+def sharing_of(record: Results) -> int:
+    """Return how many benchmarks share the allowed false positives.
+
+    A shard does not know which benchmarks the others measure, so all tests of the whole run share them.
+    """
+    return max(len(record.shard.keys) if record.shard else 0, len(record.benchmarks))
+
+
 class Judgement(Struct, frozen=True):
     """The verdict on one benchmark. The change and its bounds are shares."""
 

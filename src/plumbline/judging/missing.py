@@ -10,7 +10,7 @@ def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
 
     A benchmark is not missing if it was deselected, failed, or was skipped because its service is off.
     """
-    known = _names(record.benchmarks) | {*record.deselected}
+    known = names_of(record.benchmarks) | {*record.deselected}
     tests, files = {test.key: test for test in record.tests}, {*record.collected_files}
     missing = []
     for old in baseline.benchmarks:
@@ -28,11 +28,12 @@ def missing_benchmarks(baseline: Results, record: Results) -> list[Benchmark]:
 
 def removed_benchmarks(base_baseline: Results, baseline: Results, record: Results) -> list[Benchmark]:
     """Return the benchmarks that a change has removed from the baseline and that are no longer measured."""
-    known = _names(baseline.benchmarks) | _names(record.benchmarks) | {*record.deselected}
+    known = names_of(baseline.benchmarks) | names_of(record.benchmarks) | {*record.deselected}
     return [_absent(old, "removed", Reason("removed")) for old in base_baseline.benchmarks if old.key not in known]
 
 
-def _names(benchmarks: Iterable[Benchmark]) -> set[str]:
+def names_of(benchmarks: Iterable[Benchmark]) -> set[str]:
+    """Return the keys of benchmarks, and the former keys of renamed ones."""
     return {name for one in benchmarks for name in (one.key, one.renamed_from)}
 
 

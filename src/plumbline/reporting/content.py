@@ -19,6 +19,7 @@ from plumbline.results.schema import (
     CountGrowth,
     Reason,
     Results,
+    Shard,
     TestOutcome,
     UnjudgedPackage,
 )
@@ -209,7 +210,13 @@ def notes(results: Results) -> list[str]:
         where = listed([short[key] for key in keys], _MOST_NAMES)
         counts[title].setdefault(where, []).append(count_text(replace(growth, benchmarks=1, site=None)))
     said = (f"{title}: {_in_benchmarks(found)}" for title, found in counts.items() if found)
-    return [*map(unjudged_text, results.unjudged_packages), *said, *results.notes]
+    shard = [shard_text(results.shard, len(results.tests))] if results.shard else []
+    return [*shard, *map(unjudged_text, results.unjudged_packages), *said, *results.notes]
+
+
+def shard_text(shard: Shard, tests: int) -> str:
+    part = f"shard {shard.number} of {shard.of}: {tests:,} of {_several(len(shard.keys), 'test')}"
+    return f"{part}; `{nox_command()} -s report -- --merge DIR...` gives the verdict of all shards"
 
 
 def _in_benchmarks(counts: Mapping[str, Sequence[str]]) -> str:

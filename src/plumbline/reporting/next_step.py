@@ -35,7 +35,8 @@ def next_step(results: Results) -> Step | None:
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
     unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
     # Not a service, but the suite, its arguments or the base.
-    ours = results.verdict == "invalid" and why in ("nothing_measured", "not_collected", "pytest_failed")
+    unmerged = why in ("shard_missing", "shard_unreadable", "shard_twice", "shards_differ")
+    ours = results.verdict == "invalid" and (why in ("nothing_measured", "not_collected", "pytest_failed") or unmerged)
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
     allowed = "allow_unmeasured in settings.toml makes it a warning"
     steps = [

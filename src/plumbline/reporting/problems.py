@@ -29,7 +29,7 @@ MOST_FUNCTIONS = 3
 # Reasons that are about the run itself: the others name benchmarks, which are problems of their own.
 _OF_THE_RUN: set[Kind] = {
     *("ended", "not_collected", "pytest_failed", "comparison_invalid", "no_comparison", "nothing_measured"),
-    "services_missing",
+    *("services_missing", "shard_missing", "shard_unreadable", "shard_twice", "shards_differ"),
 }
 # Reasons that say how a regression was found, for lack of a cause.
 _HOW: set[Kind] = {"compared", "slower_in_processes", "tail_slower"}

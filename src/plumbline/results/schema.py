@@ -75,6 +75,11 @@ Kind = Literal[
     "nothing_measured",
     "benchmarks_invalid",  # subjects
     "benchmarks_missing",  # subjects
+    # Of merged shards, for being invalid
+    "shard_missing",  # subjects: the shards
+    "shard_unreadable",  # detail: the file, and why
+    "shard_twice",  # subjects: the folders
+    "shards_differ",  # detail: what differs
     # Of a run, for failing
     "counts_grown",  # counts
     "slower_than_base",  # subjects
@@ -270,6 +275,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
     process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
+    duration_s: Seconds = 0.0  # how long its whole test took, in a baseline
     pin: int | None = None  # the core that it was pinned to, if it was
     machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # the time of a fixed piece of work; 0 if unknown
     source_hash: str = ""  # a hash of its test and of the fixtures that it uses
@@ -354,6 +360,17 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     fixed_addresses: bool = False  # whether processes were started without address space randomisation
 
 
+class Shard(Struct, frozen=True, omit_defaults=True):
+    """The part of a run that this job measured. Other jobs measure the others, and `nox -s report` merges them."""
+
+    number: Annotated[int, Meta(ge=1)]  # of this shard, counted from 1
+    of: Annotated[int, Meta(ge=1)]  # the number of shards
+    settings_hash: str  # a hash of settings.toml
+    keys: Sequence[str] = []  # keys of the tests of all shards
+    proposed: bool = False  # whether this run judges a proposed change
+    absent: Sequence[Benchmark] = []  # benchmarks of the baseline that no test of this shard has measured
+
+
 class Results(Struct, frozen=True, omit_defaults=True):
     """A run or a baseline. A baseline has no verdict."""
 
@@ -384,6 +401,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     tests: Sequence[TestOutcome] = []  # each test of the run
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
     problems: Sequence[Problem] = []  # what fails the run, summarised from the other fields
+    shard: Shard | None = None  # the part of the run that these results are of, if they are not of a whole run
 
 
 class Counts(Struct, frozen=True):

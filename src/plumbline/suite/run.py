@@ -43,6 +43,7 @@ from plumbline.settings import Budget, SettingsError
 from plumbline.settings_file import check_keys
 from plumbline.suite.limits import limit_of
 from plumbline.suite.progress import SuiteProgress
+from plumbline.suite.shards import select, shard_of
 from plumbline.suite.sources import Source, source_of
 
 _SOURCE = pytest.StashKey[Source]()
@@ -65,6 +66,7 @@ class SuiteRun:
         self._limits_s: dict[str, float] = {}  # of tests by node id
         self._results: Results | None = None
         self._context = context = RunContext(config, suite, controlled=bool(self._output))
+        self._shard = shard_of(config.getoption("--perf-shard"), suite)
         self._recorder = Recorder(context, self._untimed)
         self._stderr = os.dup(2)  # faulthandler's output must bypass pytest's capture
         context.at_stop.callback(os.close, self._stderr)
@@ -106,6 +108,9 @@ class SuiteRun:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         selected = self._context.select(items)
+        if self._shard:
+            self._shard, own = select(self._shard, map(self._context.key_of, selected), self._context.suite)
+            selected = [item for item in selected if self._context.key_of(item) in own]
         others = [item for item in items if not self._context.key_of(item)]
         kept = {*selected, *others}
         if left_out := [item for item in items if item not in kept]:
@@ -183,7 +188,8 @@ class SuiteRun:
         faulthandler.cancel_dump_traceback_later()
         if not self._output and not self._context.begun:
             return
-        self._results = self._recorder.results(self._collected_files, self._deselected)
+        results = self._recorder.results(self._collected_files, self._deselected)
+        self._results = replace(results, shard=self._shard)
         if self._output:
             try:
                 write_results(Path(self._output), redacted(self._results, self._context.scrub))

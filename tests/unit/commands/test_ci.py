@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from plumbline.cli import main
 from plumbline.commands import ci, paired
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded
@@ -87,3 +88,50 @@ def test_one_application_for_both_sides_is_never_compared(
 
     assert found.application_elsewhere == {*elsewhere} & {"a", "b"}
     assert found.comparison.compared == frozenset(compared)
+
+
+@pytest.fixture
+def empty_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The current folder has a suite without tests."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
+
+
+@pytest.mark.usefixtures("empty_suite")
+@pytest.mark.parametrize(
+    ("given", "shard", "arguments"),
+    [
+        (["ci", "--shard=2/5", "--", "-k", "a b"], "2/5", ["-k", "a b"]),
+        (
+            ["ci", "--", "--shard", "2/5", "-k", "not a", "-x", "tests/a.py::b"],
+            "2/5",
+            ["-k", "not a", "-x", "tests/a.py::b"],
+        ),
+        (["full", "--", "-k", "a", "--shard=2/5"], "2/5", ["-k", "a"]),
+        (["ci", "--", "-s", "--sh"], "", ["-s", "--sh"]),
+    ],
+)
+def test_a_shard_among_the_arguments(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], shard: str, arguments: list[str]
+) -> None:
+    """It may be before -- and, as Nox passes it, after it."""
+    passed = list[str]()
+
+    def measure(_project: Project, _profile: str, arguments: list[str]) -> Results:
+        passed.extend(arguments)
+        raise RunEnded([Reason("ended", "enough")], 3)
+
+    monkeypatch.setattr(ci, "measure", measure)
+    assert main(given) == 3
+    assert passed == [*([f"--perf-shard={shard}"] if shard else []), *arguments]
+
+
+@pytest.mark.usefixtures("empty_suite")
+@pytest.mark.parametrize("given", [["--shard=6/5"], ["--", "--shard", "6/5"], ["--", "--shard"]])
+def test_no_shard(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
+    """Wrong usage, and nothing runs."""
+    with pytest.raises(SystemExit) as ended:
+        main(["ci", *given])
+    assert ended.value.code == 2
+    assert "argument --shard: " in capsys.readouterr().err

@@ -11,7 +11,7 @@ from plumbline.judging.decide import judge_benchmarks
 from plumbline.judging.evidence import BaselineEvidence, ConfirmationEvidence, Evidence, Judgement, Thresholds
 from plumbline.judging.sessions import MOST_RUNS
 from plumbline.measuring.statistics import log_spread
-from plumbline.results.schema import SCHEMA, Benchmark, Environment, Reason, Results
+from plumbline.results.schema import SCHEMA, Benchmark, Environment, Reason, Results, Shard
 from plumbline.settings import BenchmarkSettings, GateSettings
 
 GATE = GateSettings(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97, confirm_processes=5)
@@ -650,18 +650,20 @@ def test_a_baseline_of_zero_is_none(old: dict[str, Any]) -> None:
 
 
 def test_more_benchmarks_ask_for_more_evidence() -> None:
-    """Evidence that fails a single benchmark does not fail one of fifty."""
+    """Evidence that fails a single benchmark does not fail one of fifty, nor a shard with one of fifty."""
     fresh = [entry(median=0.001 * math.exp(change)) for change in (0.02, 0.06, 0.10, 0.06, 0.06)]
     alone, among = run(entry(median=0.002)), run(entry(median=0.002), *[entry(f"{i}.py::a") for i in range(49)])
+    shard = msgspec.structs.replace(alone, shard=Shard(1, 50, "", keys=[one.key for one in among.benchmarks]))
     baseline = run(entry(spread=0.02), *[entry(f"{i}.py::a", spread=0.02) for i in range(49)])
 
-    one, of_many = (
+    one, of_many, of_shard = (
         check_baseline(record, baseline, GATE, {}, fresh={"a.py::a": fresh}, history=calm_history(baseline))["a.py::a"]
-        for record in (alone, among)
+        for record in (alone, among, shard)
     )
 
     assert (one.verdict, of_many.verdict) == ("regression", "inconclusive")
     assert (of_many.minimum_detectable_effect or 0) > (one.minimum_detectable_effect or 0)
+    assert of_shard == of_many
 
 
 # ---- a machine that has become slower

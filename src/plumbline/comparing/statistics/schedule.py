@@ -147,11 +147,17 @@ class PairedComparison:
 
 
 def conduct(
-    plans: Sequence[BenchmarkPlan], run_pair: RunPair, *, budget_s: float, clock: Callable[[], float]
+    plans: Sequence[BenchmarkPlan],
+    run_pair: RunPair,
+    *,
+    budget_s: float,
+    clock: Callable[[], float],
+    sharing: int = 0,
 ) -> PairedComparison:
     """Compare until each benchmark fails or passes, or `budget_s` is over.
 
-    `clock` returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
+    `sharing`: the number of benchmarks that share the allowed false positives, if there are more than these. `clock`
+    returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
     """
     found, until_s = PairedComparison(), budget_s * SHARE_FOR_PAIRS
     while chosen := _choose(plans, found, until_s - clock()):
@@ -159,7 +165,7 @@ def conduct(
         another = 2 * found.time_factor * expected_s(chosen) < until_s - began_s
         pair = run_pair(chosen, chosen if another else ())
         found.add(chosen, pair, clock() - began_s)
-        found.judge(chosen, sharing=len(plans))
+        found.judge(chosen, sharing=max(len(plans), sharing))
     found.elapsed_s = clock()
     # Without OF_FEW: a usual variance would hide that this machine is not usual.
     check_controls(found.differences, found.fastest.usual_ratio())

@@ -99,6 +99,20 @@ def test_clear_benchmarks_are_decided_soon() -> None:
     assert [len(chosen) for chosen in pairs.chosen] == [5, 5, 1, 1]
 
 
+def test_a_shard_judges_by_the_number_of_benchmarks_of_the_whole_run() -> None:
+    """5 of 40 benchmarks, 20 % slower, have the lower bound that each of the 40 has in one run.
+
+    So each of the 40 fails by chance in at most 1 / 40 of 1 % of the runs, and any of them in at most 1 %.
+    """
+    lows = []
+    for benchmarks, sharing in ((40, 0), (5, 40), (5, 0)):
+        pairs = Pairs(zigzag(0.2, 0.01), block_noise=0.0)
+        found = conduct(plans_of(benchmarks), pairs, budget_s=BUDGET_S, clock=pairs.clock, sharing=sharing)
+        assert found.judgements[KEY].pairs == LEAST_TO_FAIL
+        lows.append(found.judgements[KEY].low)
+    assert lows[0] == lows[1] < lows[2]
+
+
 def test_more_pairs_decide_if_a_faster_benchmark_improved() -> None:
     """One of twelve is 7 % ± 0.9 % faster. It passes after two pairs, and more pairs decide."""
     pairs = Pairs(lambda plan, pair: zigzag(-0.07 if plan.key == KEY else 0.0, 0.009)(plan, pair))
