@@ -349,7 +349,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     results: str = RESULTS_FOLDER
     #: Seconds that all services together may take to become ready.
     ready_limit_s: Positive = 60.0
-    #: Seconds that one coroutine test may take.
+    #: Seconds that one test may take.
     test_limit_s: Positive = 30.0
     #: A command that prepares the database before the application starts, such as migrations and seed data. Commands in
     #: a list run one after another.
