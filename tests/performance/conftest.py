@@ -1,8 +1,9 @@
-"""Fixtures for the benchmarks: clients of Redis, PostgreSQL and the application. Edit them to match your own clients.
+"""Clients of Redis, PostgreSQL and the application, for the benchmarks."""
 
-After each test Plumbline reports the connections that the test left open. To keep a client open for several tests, as
-these fixtures do, name its connections `perf` (`client_name` in Redis, `application_name` in PostgreSQL).
-"""
+# Edit them to match your own clients. After each test Plumbline reports the
+# connections that the test left open. To keep a client open for several tests,
+# as these fixtures do, name its connections `perf` (`client_name` in Redis,
+# `application_name` in PostgreSQL).
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# Each fixture imports its own client, so that a suite without Redis, for example, runs without the redis package.
+# Each fixture imports its own client, so that a suite without Redis, for
+# example, runs without the redis package.
 if TYPE_CHECKING:
     import asyncpg
     import httpx
@@ -23,7 +25,8 @@ CLOSE_LIMIT_S = 5.0
 
 def is_configured_here(config: pytest.Config) -> bool:
     """Return whether pytest uses the pyproject.toml of this folder."""
-    return config.inipath is not None and config.inipath.parent.name == "performance"
+    path = config.inipath
+    return path is not None and path.parent.name == "performance"
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -33,7 +36,7 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 
 @pytest.fixture(scope="session")
 async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
-    """A Redis client with a pool of at most POOL_SIZE connections. Further commands wait for a free one."""
+    """A Redis client with a pool of at most POOL_SIZE connections."""
     from redis.asyncio import BlockingConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -44,7 +47,7 @@ async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
         max_connections=POOL_SIZE,
         timeout=5,
         client_name="perf",
-        # Retry once if the server closed the connection, for example after a restart.
+        # Retry once if the server closed the connection, as in a restart.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     async with Redis.from_pool(pool) as client:
@@ -54,7 +57,7 @@ async def redis_client(redis_url: str) -> "AsyncIterator[Redis]":
 
 @pytest.fixture(scope="session")
 async def postgres_pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool]":
-    """A pool of POOL_SIZE open connections, so that no sample includes the time to connect."""
+    """A pool of POOL_SIZE open connections: no sample includes connecting."""
     import asyncpg
 
     pool = await asyncpg.create_pool(
@@ -73,7 +76,9 @@ async def postgres_pool(postgres_url: str) -> "AsyncIterator[asyncpg.Pool]":
 
 
 @pytest.fixture
-async def postgres(postgres_pool: "asyncpg.Pool") -> "AsyncIterator[PoolConnectionProxy]":
+async def postgres(
+    postgres_pool: "asyncpg.Pool",
+) -> "AsyncIterator[PoolConnectionProxy]":
     """One connection of the pool, for one test."""
     async with postgres_pool.acquire() as connection:
         yield connection
@@ -84,15 +89,28 @@ async def http_client(api_url: str) -> "AsyncIterator[httpx.AsyncClient]":
     """An HTTP client of the application that keeps its connections open."""
     import httpx
 
-    limits = httpx.Limits(max_connections=POOL_SIZE, max_keepalive_connections=POOL_SIZE, keepalive_expiry=None)
-    async with httpx.AsyncClient(base_url=api_url, limits=limits, timeout=10, trust_env=False) as client:
+    limits = httpx.Limits(
+        max_connections=POOL_SIZE,
+        max_keepalive_connections=POOL_SIZE,
+        keepalive_expiry=None,
+    )
+    async with httpx.AsyncClient(
+        base_url=api_url,
+        limits=limits,
+        timeout=10,
+        trust_env=False,
+    ) as client:
         yield client
 
 
-def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
-    """Print what tests report with `record_property`: recovery times, memory, CPU."""
-    reports = terminalreporter.getreports("passed") if is_configured_here(terminalreporter.config) else []
-    for report in reports:
+def pytest_terminal_summary(
+    terminalreporter: "pytest.TerminalReporter",
+) -> None:
+    """Print what tests report with `record_property`, such as memory."""
+    if not is_configured_here(terminalreporter.config):
+        return
+    for report in terminalreporter.getreports("passed"):
+        test = report.nodeid.rpartition("::")[2]
         for name, value in report.user_properties:
             if isinstance(value, str):
-                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {name}: {value}")
+                terminalreporter.write_line(f"{test}: {name}: {value}")

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 import asyncpg
 import httpx
 import pytest
-
 from plumbline import Measure
 
 ITEM = {"name": "a measured item", "price_cents": 1_999}

@@ -14,7 +14,6 @@ import asyncpg
 import httpx
 import pytest
 from redis.asyncio import Redis
-
 from plumbline import Service, Services
 
 pytestmark = [pytest.mark.full, pytest.mark.disruptive, pytest.mark.timeout(60)]

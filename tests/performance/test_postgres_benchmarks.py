@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 from asyncpg.pool import PoolConnectionProxy
-
 from plumbline import Measure
 
 ACCOUNTS = 1_000

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-
 from plumbline import Service, Services
 
 pytestmark = pytest.mark.readiness
@@ -20,7 +19,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def postgres_service(services: Services, postgres_url: str) -> Service:  # noqa: ARG001 - skips if PostgreSQL is off
+def postgres_service(services: Services, postgres_url: str) -> Service:  # skips if PostgreSQL is off
     assert services.postgres is not None
     return services.postgres
 

@@ -12,7 +12,6 @@ from time import perf_counter
 import psutil
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
-
 from plumbline import Measure, slope
 
 # An event of an order service, about 700 bytes.
@@ -183,7 +182,7 @@ async def test_pool_hygiene(redis_client: Redis, redis_url: str, key_prefix: str
                 await subscriber.subscribe(f"{key_prefix}hygiene")
 
     async with asyncio.timeout(5):  # the server sees a closed connection a moment later
-        while await client_count(redis_client, name):  # noqa: ASYNC110 - no event to wait for
+        while await client_count(redis_client, name):  # there is no event to wait for
             await asyncio.sleep(0.01)
 
 

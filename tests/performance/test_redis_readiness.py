@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
-
 from plumbline import Service, Services
 
 pytestmark = pytest.mark.readiness
@@ -21,7 +20,7 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def redis_service(services: Services, redis_url: str) -> Service:  # noqa: ARG001 - skips if Redis is off
+def redis_service(services: Services, redis_url: str) -> Service:  # skips if Redis is off
     assert services.redis is not None
     return services.redis
 

@@ -9,7 +9,6 @@ from time import perf_counter
 import httpx
 import psutil
 import pytest
-
 from plumbline import Services, slope
 
 pytestmark = pytest.mark.full
@@ -25,7 +24,7 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # noqa: ARG001 - skips if off
+def processes(services: Services, api_url: str) -> dict[str, list[psutil.Process]]:  # skips if off
     """The processes on this machine by name: "tests", "redis", "postgres", "app" and your other processes."""
     found = {"tests": [psutil.Process()]}
     for service in services.running():

@@ -29,7 +29,7 @@ async def test_whole_system(
     accepted = (await http_client.post("/events", json={"name": "whole system"})).raise_for_status()
     event_id = accepted.json()["id"]
     stored = "SELECT name FROM events WHERE id = $1"
-    while not await postgres_pool.fetchval(stored, event_id):  # noqa: ASYNC110 - no event to wait for
+    while not await postgres_pool.fetchval(stored, event_id):  # there is no event to wait for
         await asyncio.sleep(0.01)
 
     await postgres_pool.execute("DELETE FROM items WHERE id = $1", item["id"])

@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from plumbline.adopting import benchmarks
+from plumbline.adopting.login_benchmarks import login_benchmarks, login_to_write
+from plumbline.adopting.logins import Login
+from plumbline.adopting.tried import Route
 from tests.support.project import ROOT, Done, make_environment, pip_install
 from tests.support.repository import Repository
 
 from .copies import Copy, copy, write_files
 
-THEIR_TOOLS = ("anyio>=4", "flake8>=7", "mypy>=1.18", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
+THEIR_TOOLS = ("anyio>=4", "black>=25", "flake8>=7", "isort>=6", "mypy>=1.18", "pytest-cov>=6", "pytest-xdist>=3.8", "ruff>=0.13")
+FORMATTERS = ((".venv/bin/black", "--diff", "--quiet"), (".venv/bin/isort", "--profile=black", "--diff", "--quiet"))
 LIMIT_S = 300.0
 
 
@@ -230,7 +235,8 @@ def own_tools(theirs: Copy) -> Found:
     flake8 = run(".venv/bin/flake8", "--exclude=.venv,.nox", cwd=theirs.root, code=None).output
     [passed] = re.findall(r"\d+ passed[^=]*(?= in )", pytest)
     [ran] = re.findall(r"Ran \d+ tests?", unittest)
-    return Found(passed, covered, ran, ruff, ruff_format, re.sub(r"checked \d+ source files", "", mypy), flake8)
+    mypy = re.sub(r"checked \d+ source files", "", mypy)
+    return Found(passed, covered, ran, ruff, ruff_format, mypy, flake8)
 
 
 def add_by_hand(theirs: Copy, printed: str) -> None:
@@ -247,6 +253,18 @@ def add_by_hand(theirs: Copy, printed: str) -> None:
             before = before.replace(head, head + excluded)
             text = text.replace(head + excluded, "")
         path.write_text(f"{before}\n{text}", encoding="utf-8")
+
+
+def starters_of_init() -> dict[str, str]:
+    """Return benchmarks as `init` writes them."""
+    login = Login("/login", "data", {"username": 'USER["name"]'}, ("token",), "/users", user={"name": "ada"})
+    return {
+        "test_logged_in.py": login_benchmarks(["/a", "/b"], login),
+        "test_to_log_in.py": login_to_write(["/a"], [], [(login, "ReadTimeout")]),
+        "test_post.py": benchmarks.post_benchmark(Route("POST", "/a", body={"tags": ["a", {"b": None}]})),
+        "test_get.py": benchmarks.route_benchmarks(["/a", "/b"]),
+        **dict([benchmarks.library_benchmarks("shop")]),
+    }
 
 
 @pytest.mark.timeout(600)
@@ -267,11 +285,20 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     assert not {"conftest.py", "noxfile.py", "tests/__init__.py", "tests/sample_service/app.py"} & added
     assert not [name for name in added if re.search("test_(redis|postgres)_", name)]
 
-    # What is added by hand is for mypy, coverage and flake8 alone.
+    starters = starters_of_init()
+    for name, text in starters.items():
+        theirs.write(name, text)
+    ours = sorted(name for name in theirs.own_files() - files if name.endswith(".py"))
+    for command in *FORMATTERS, (".venv/bin/flake8",):
+        assert run(*command, *ours, cwd=theirs.root, code=None).output == ""
+    # What is added by hand is for mypy and coverage, and for Plumbline's source in `vendor`.
     now = own_tools(theirs)
     assert replace(now, covered=found.covered, mypy=found.mypy, flake8=found.flake8) == found
     add_by_hand(theirs, done.output)
     assert own_tools(theirs) == found
+    assert [run(*one, ".", cwd=theirs.root, code=None).output for one in FORMATTERS] == ["", ""]
+    for name in starters:
+        (theirs.suite / name).unlink()
     assert "perf-results/" in theirs.git("check-ignore", "perf-results/")
 
     theirs.edit("settings.toml", '# MY_SERVICE_REDIS_URL = "{redis.url}"', 'SHOP_CACHE_URL = "{redis.url}"')

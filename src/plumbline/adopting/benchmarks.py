@@ -3,18 +3,19 @@
 import ast
 import json
 import keyword
-import pprint
 from collections.abc import Sequence
+from typing import Any
 
 from plumbline.adopting.tried import Route
 
 ROUTES_FILE, POST_FILE = "test_routes.py", "test_post.py"
 
-ROUTES = '''"""Benchmarks of the routes without parameters. Add requests that your users make."""
+ROUTES = '''"""Benchmarks of the routes without parameters."""
+
+# Add requests that your users make.
 
 import httpx
 import pytest
-
 from plumbline import Measure
 
 ROUTES = [
@@ -30,7 +31,11 @@ async def test_answers(http_client: httpx.AsyncClient, route: str) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_get(http_client: httpx.AsyncClient, measure: Measure, route: str) -> None:
+async def test_get(
+    http_client: httpx.AsyncClient,
+    measure: Measure,
+    route: str,
+) -> None:
     """GET the route."""
     async for timer in measure():
         with timer:
@@ -38,10 +43,9 @@ async def test_get(http_client: httpx.AsyncClient, measure: Measure, route: str)
         assert response.status_code == 200
 '''
 
-POST = '''"""A benchmark of a route that takes a body. The body is the example of its schema."""
+POST = '''"""A benchmark of a route that takes the example of its schema."""
 
 import httpx
-
 from plumbline import Measure
 
 BODY = {body}
@@ -51,11 +55,16 @@ async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
     """POST the body."""
     async for timer in measure():
         with timer:
-            response = await http_client.post({path}, json=BODY)
+            response = await http_client.post(
+                {path},
+                json=BODY,
+            )
         assert response.is_success
 '''
 
-LIBRARY = '''"""Benchmarks of {package}. Add one for each function whose time matters."""
+LIBRARY = '''"""Benchmarks of {package}."""
+
+# Add one for each function whose time matters.
 
 import subprocess
 import sys
@@ -67,7 +76,10 @@ def test_import(measure: Measure) -> None:
     """Import the package in a fresh Python."""
     for timer in measure():
         with timer:
-            subprocess.run([sys.executable, "-c", "import {package}"], check=True)
+            subprocess.run(
+                [sys.executable, "-c", "import {package}"],
+                check=True,
+            )
 
 
 # def test_function(measure: Measure) -> None:
@@ -112,7 +124,7 @@ def _ends_with_comma(lines: Sequence[str], elements: Sequence[ast.expr]) -> bool
 
 def post_benchmark(route: Route) -> str:
     """Return a test file that measures a POST request with the body that the route documents."""
-    return POST.format(path=quoted(route.path), body=pprint.pformat(route.body, width=100, sort_dicts=False))
+    return POST.format(path=quoted(route.path), body=literal(route.body))
 
 
 def library_benchmarks(package: str) -> tuple[str, str]:
@@ -125,6 +137,18 @@ def library_benchmarks(package: str) -> tuple[str, str]:
 def listed(routes: Sequence[str]) -> str:
     """Return the lines of a list of routes."""
     return "".join(f"    {quoted(route)},\n" for route in routes)
+
+
+def literal(value: Any, indent: int = 0) -> str:
+    """Return a value of JSON as Python source that formatters of any line length leave as it is."""
+    inner, deeper = " " * (indent + 4), indent + 4
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{quoted(key)}: {literal(one, deeper)},\n" for key, one in value.items()]
+        return f"{{\n{''.join(lines)}{' ' * indent}}}"
+    if isinstance(value, list) and value:
+        lines = [f"{inner}{literal(one, deeper)},\n" for one in value]
+        return f"[\n{''.join(lines)}{' ' * indent}]"
+    return quoted(value) if isinstance(value, str) else repr(value)
 
 
 def quoted(text: str) -> str:

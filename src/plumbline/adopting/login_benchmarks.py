@@ -2,23 +2,21 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from plumbline.adopting.benchmarks import listed, quoted
+from plumbline.adopting.benchmarks import listed, literal, quoted
 from plumbline.adopting.logins import Login, login_route
 from plumbline.adopting.made_up import MadeUp
 from plumbline.adopting.tried import Route
 
 LOGIN_FILE = "test_logged_in.py"
 FIXTURE = "\n@pytest.fixture"  # ends what may differ between two files with a login to complete
-WIDTH = 100
-BENCHMARKS = '''"""Benchmarks of routes that want a login.{note}"""
-
+WIDTH = 77
+BENCHMARKS = '''"""Benchmarks of routes that want a login."""
+{note}
 {imports}from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-
 from plumbline import Measure
 
 {comment}ROUTES = [
@@ -28,7 +26,11 @@ from plumbline import Measure
 @pytest.fixture(scope="session")
 async def client(api_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client that is logged in."""
-    async with httpx.AsyncClient(base_url=api_url, timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=api_url,
+        timeout=10,
+        trust_env=False,
+    ) as client:
 {steps}
         yield client
 
@@ -42,7 +44,11 @@ async def test_answers(client: httpx.AsyncClient, route: str) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_get(client: httpx.AsyncClient, measure: Measure, route: str) -> None:
+async def test_get(
+    client: httpx.AsyncClient,
+    measure: Measure,
+    route: str,
+) -> None:
     """GET the route as the user."""
     async for timer in measure():
         with timer:
@@ -57,7 +63,7 @@ def login_benchmarks(routes: Sequence[str], login: Login, left_out: Mapping[str,
 
     `left_out`: the status of routes that did not answer 200 to this user.
     """
-    user = f"\nUSER = {{\n{_values(login.user)}}}\n" if login.user else ""
+    user = f"\nUSER = {literal(login.user)}\n" if login.user else ""
     others = "".join(f"    # {quoted(route)} answered {status or 'nothing'}\n" for route, status in left_out.items())
     imports = "import os\n" if any("os.environ" in one for one in login.fields.values()) else ""
     return BENCHMARKS.format(
@@ -69,17 +75,18 @@ def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterabl
     """Return a test file with a login to complete. `tried`: logins that failed, each with its error."""
     route = login_route(known) or Route("POST", "/login")
     body = route.made_up or MadeUp("data", {"username": "", "password": ""})
-    fields = ", ".join(f'{quoted(name)}: "…"' for name in body.values)
-    request = 'auth=("…", "…")' if route.wants == "basic" else f"{body.how}={{{fields}}}"
+    is_basic = route.wants == "basic"
+    credentials = '("…", "…")' if is_basic else literal(dict.fromkeys(body.values, "…"))
     steps = [
         "# The user has to be in the seed data of `prepare`.",
         f'pytest.skip("write the login in {LOGIN_FILE}")',
-        f"response = await client.post({quoted(route.path)}, {request})",
+        f"credentials = {credentials}",
+        _post("response", route.path, "auth" if is_basic else body.how, "credentials"),
         "response.raise_for_status()",
         _token(("access_token",)),
     ]
     comment = "".join(_failed(login, error) for login, error in tried)
-    note = " They are skipped until you write the login below."
+    note = "\n# They are skipped until you write the login below.\n"
     indented = textwrap.indent("\n".join(steps), " " * 8)
     return BENCHMARKS.format(note=note, imports="", comment=comment, routes=listed(routes), user="", steps=indented)
 
@@ -87,17 +94,14 @@ def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterabl
 def _steps(login: Login) -> str:
     steps = []
     if login.sign_up:
-        steps.append(f"signed_up = await client.post({quoted(login.sign_up)}, {login.sign_up_how}=USER)")
+        steps.append(_post("signed_up", login.sign_up, login.sign_up_how, "USER"))
         steps.append("# The sign-up is refused if the user exists already.")
     if login.how == "auth":
         steps.append(f"credentials = ({', '.join(login.fields.values())})")
     else:
         fields = [f"    {quoted(name)}: {source}," for name, source in login.fields.items()]
         steps += ["credentials = {", *fields, "}"]
-    steps += [
-        f"response = await client.post({quoted(login.path)}, {login.how}=credentials)",
-        *_check(login),
-    ]
+    steps += [_post("response", login.path, login.how, "credentials"), *_check(login)]
     if login.token:
         steps.append(_token(login.token))
     return textwrap.indent("\n".join(steps), " " * 8)
@@ -117,9 +121,8 @@ def _check(login: Login) -> list[str]:
     ]
 
 
-def _values(user: Mapping[str, Any]) -> str:
-    shown = {name: quoted(one) if isinstance(one, str) else repr(one) for name, one in user.items()}
-    return "".join(f"    {quoted(name)}: {one},\n" for name, one in shown.items())
+def _post(name: str, path: str, how: str, value: str) -> str:
+    return f"{name} = await client.post(\n    {quoted(path)},\n    {how}={value},\n)"
 
 
 def _token(place: Iterable[str]) -> str:

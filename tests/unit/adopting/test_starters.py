@@ -83,7 +83,7 @@ def test_a_post_with_its_example(tmp_path: Path) -> None:
         if isinstance(one, ast.Assign)
     }
     assert ast.literal_eval(assigned["BODY"]) == body
-    assert '.post("/orders", json=BODY)' in found[POST_FILE]
+    assert '"/orders",\n                json=BODY,' in found[POST_FILE]
 
 
 def test_a_login_to_write(tmp_path: Path) -> None:
@@ -97,13 +97,14 @@ def test_a_login_to_write(tmp_path: Path) -> None:
     assert [*found] == [LOGIN_FILE]
     assert routes_in(found[LOGIN_FILE]) == ["/me", "/admin-only"]
     assert '"/api/login/access-token"' in found[LOGIN_FILE]
-    assert 'data={"username": "…", "password": "…"}' in found[LOGIN_FILE]
+    assert '"username": "…",' in found[LOGIN_FILE]
+    assert "data=credentials" in found[LOGIN_FILE]
     assert starters(tmp_path, SHOP, seen, found) == {}
 
     seen = Tried(
         routes=(Route("POST", "/token", made_up=MadeUp("json", {"email": "", "password": ""})),), answers=seen.answers
     )
-    assert '"/token", json={"email": "…", "password": "…"})' in starters(tmp_path, SHOP, seen, {})[LOGIN_FILE]
+    assert '"/token",\n            json=credentials' in starters(tmp_path, SHOP, seen, {})[LOGIN_FILE]
 
 
 def test_a_login_that_may_work(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_login_that_may_work(tmp_path: Path) -> None:
     [to_write] = starters(tmp_path, SHOP, refused, {}).values()
 
     compile(text, LOGIN_FILE, "exec")
-    for line in "json=USER)", 'response.json()["data"]["token"]', '"email": USER["email"],', "signed_up.text[:300]":
+    for line in "json=USER,", 'response.json()["data"]["token"]', '"email": USER["email"],', "signed_up.text[:300]":
         assert line in text
     compile(login_to_write(["/me"], refused.routes, [(login, "login: <Response [401]>\n'no'")]), LOGIN_FILE, "exec")
     assert has_no_login(refused, {LOGIN_FILE: to_write})
