@@ -212,3 +212,15 @@ def test_pre_commit_hooks() -> None:
     assert hooks["ruff"]["additional_dependencies"] == hooks["ruff-format"]["additional_dependencies"]
     assert hooks["mypy"]["entry"].split()[:3] == ["uvx", "nox", "-s"]
     assert hooks["mypy"]["entry"].split()[3] in sessions()
+
+
+def test_inputs_and_outputs_of_the_action() -> None:
+    """The page on GitHub lists those of action.yml, with their defaults."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "github.md").read_text(encoding="utf-8")
+    inputs, outputs = page.partition("| input |")[2].split("| output |")
+    defaults = {
+        name: default.strip("`") for name, default in re.findall(r"^\| `([\w-]+)` \| (\S+) \|", inputs, re.MULTILINE)
+    }
+    assert defaults == {name: one["default"] or "none" for name, one in action["inputs"].items()}
+    assert set(re.findall(r"^\| `([\w-]+)` \|", outputs, re.MULTILINE)) == action["outputs"].keys()

@@ -22,7 +22,7 @@ def test_two_shards_have_the_verdict_of_the_whole(recorded: Project) -> None:
     recorded.baseline().write_text(json.dumps(baseline), encoding="utf-8")
     results = recorded.root / "perf-results"
 
-    first = recorded.nox("ci", "--shard", "1/2", "-k", "test", SLOWER="3", GITHUB_ACTIONS="true")
+    first = recorded.run("ci", "--shard", "1/2", "-k", "test", SLOWER="3", GITHUB_ACTIONS="true")
     assert first.code == 1, first.output
     assert "shard 1 of 2: 1 of 4 tests" in first.output
     assert "::error" not in first.output  # the merged report annotates the source, once
@@ -35,7 +35,7 @@ def test_two_shards_have_the_verdict_of_the_whole(recorded: Project) -> None:
     assert ran(recorded) == OTHERS
     shutil.copytree(results, recorded.root / "shards" / "2" / "perf-results")
 
-    whole = recorded.nox("report", "--merge", "shards/1", "shards/2", GITHUB_ACTIONS="true")
+    whole = recorded.run("report", "--merge", "shards/1", "shards/2", GITHUB_ACTIONS="true")
     assert whole.code == 1, whole.output
     assert whole.output.count("::error") == 1
     assert recorded.verdicts() == {ADDITION: "regression", **dict.fromkeys(OTHERS, "pass")}

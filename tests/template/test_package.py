@@ -10,13 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import plumbline
-from tests.support.project import copy_environment, make_environment, pip_install
+from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
+from tests.support.project import ROOT, copy_environment, make_environment, pip_install
 from tests.support.repository import Repository
 
 from .copies import Copy, copier, copy, make_template, tag
+from .test_pipelines import check_schema
 
 REQUIREMENTS = "tests/performance/requirements.txt"
 WHERE = "import plumbline; print(plumbline.__file__)"
@@ -111,6 +114,35 @@ def test_a_vendored_package_is_installed_from_the_copy(template: Repository, emp
         subprocess.run([*install, "--quiet", "--no-deps", "-r", REQUIREMENTS], check=True, cwd=copied.root)
         where = subprocess.run([python, "-c", WHERE], check=True, capture_output=True, text=True).stdout
         assert Path(where.strip()).is_relative_to(copied.suite / "vendor" / "src")
+
+
+@pytest.mark.parametrize("source", ["git", "index", "vendored"])
+def test_a_copy_from_github_uses_the_action_at_its_commit(
+    template: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """The short workflow runs on the same events as the long one, which a vendored copy gets."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{template.root.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/example/plumbline.git")
+    options = ["--defaults", "--vcs-ref=v0.1.0", f"--data=plumbline={source}"]
+    done = copier("copy", *options, "gh:example/plumbline", "copy", cwd=tmp_path)
+    assert done.code == 0, done.output
+    copied, ours = ((root / MEASURE).read_text(encoding="utf-8") for root in (tmp_path / "copy", ROOT))
+    if source == "vendored":
+        assert copied == ours
+        return
+
+    short, long = yaml.safe_load(copied), yaml.safe_load(ours)
+    checkout, action = short["jobs"].pop("performance")["steps"]
+    assert checkout == long["jobs"].pop("performance")["steps"][0]
+    assert short == long
+    assert action["uses"] == f"example/plumbline@{template.head()}"
+    assert action["with"].keys() <= yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))["inputs"].keys()
+    files = pipelines_at_root({MEASURE: copied}, {}, "services/shop")
+    at_root = yaml.safe_load(files[".github/workflows/performance-services-shop.yml"] or "")
+    assert (at_root["name"], at_root["env"]) == ("performance services/shop", {"FOLDER": "services/shop"})
+    assert "\n\n\n" not in copied
+    check_schema("vendor.github-workflows", tmp_path / "copy" / MEASURE)
 
 
 def test_a_copy_on_the_package_index_accepts_this_version(template: Repository, tmp_path: Path) -> None:

