@@ -41,6 +41,7 @@ FIRST_SHARE = 0.6
 # Blocks of each side in the first pairs, before their noise is known.
 MOST_BLOCKS_AT_FIRST = 128
 # Samples of each side in the first pairs, if MOST_MEASURED_S suffices: fewer do not show that some calls are slower.
+# If they look slower, this time is used up.
 LEAST_SAMPLES_AT_FIRST = 100
 # Target for the standard error of a pair by its blocks. Less is useless, because equal processes differ by about 1 %.
 ERROR_WITHIN = 0.01
@@ -227,7 +228,7 @@ def _sized(plans: Sequence[BenchmarkPlan], found: PairedComparison) -> list[Benc
     most, least = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}, dict[str, int]()
     for plan in plans:
         if found.tail_looks_slower(plan):
-            most[plan.key] = MOST_BLOCKS_OF_TAIL
+            least[plan.key] = MOST_BLOCKS_OF_TAIL
         elif found.pairs_of(plan) >= LEAST_PAIRS:
             most[plan.key] = min(inference.blocks_wanted(found.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
         else:

@@ -1,0 +1,69 @@
+"""Measure how often slow-downs of some calls are found on this machine: `python -m scripts.some_calls --help`."""
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from plumbline.commands.base import this_project
+from plumbline.commands.measuring_run import measure_whole
+from plumbline.comparing.comparison import plans_of, sides_of
+from plumbline.comparing.statistics.schedule import conduct
+from plumbline.comparing.workers.pair_runner import pair_runner
+from plumbline.processes import fix_addresses
+from plumbline.selfcheck.record import SOME_CALLS, Share
+from scripts.clones import at_least_two, run_sections
+
+KINDS = (*SOME_CALLS, (0.0, 0.0))  # the last one: nothing is slower
+BUDGET_S = 60.0
+
+
+def gates(options: argparse.Namespace) -> None:
+    """Compare two copies of this tree. In head, some calls of one benchmark are slower, another one in each gate."""
+    project, rng = this_project(), random.Random(options.seed)
+    record = measure_whole(project, "ci", [])
+    plans = plans_of(project.settings, record.benchmarks)
+    quick = [plan for plan in plans if plan.sample_s < options.longest_ms / 1000]
+    sides = sides_of(project.settings, project.root, None)
+    found = dict.fromkeys(KINDS, 0)
+    took_s, alarms = dict.fromkeys(KINDS, 0.0), 0
+    with pair_runner(project.settings, sides, plans, "ci", record.environment.services) as runner:
+        for _ in range(options.runs):
+            for calls, size in KINDS:
+                slowed = rng.choice(quick).key
+                chosen = [replace(one, slow_down=size * (one.key == slowed), slowed_calls=calls or 1) for one in plans]
+                began_s = time.monotonic()
+                compared = conduct(chosen, runner.run_pair, budget_s=BUDGET_S, clock=_since(began_s))
+                failed = {key for key, one in compared.judgements.items() if one.verdict == "regression"}
+                found[calls, size] += slowed in failed
+                alarms += bool(failed - ({slowed} if size else set()))
+                took_s[calls, size] += time.monotonic() - began_s
+                judged = compared.judgements[slowed]
+                tails = ", ".join(f"{tail} {one.change:+.0%}" for tail, one in judged.tails.items())
+                print(f"  {_named(calls, size)}: {slowed}: {judged.verdict} after {judged.pairs} pairs ({tails})")
+    for (calls, size), count in found.items():
+        mean_s = took_s[calls, size] / options.runs
+        print(f"{_named(calls, size)}: {Share(count, options.runs)} failed, {mean_s:.0f} s a gate")
+    print(f"false alarms: {Share(alarms, options.runs * len(KINDS))} gates")
+
+
+def _since(began_s: float) -> Callable[[], float]:
+    return lambda: time.monotonic() - began_s
+
+
+def _named(calls: float, size: float) -> str:
+    return f"{calls:.0%} of calls {1 + size:g} times as slow" if size else "nothing slower"
+
+
+if __name__ == "__main__":
+    fix_addresses()
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.some_calls",
+        description="Measure how often slow-downs of some calls are found on this machine.",
+        epilog="example: python -m scripts.some_calls --runs 6",
+    )
+    parser.add_argument("--runs", type=at_least_two, default=6, help="gates of each kind (default: 6)")
+    parser.add_argument("--longest-ms", type=float, default=5.0, help="slow down benchmarks shorter than this")
+    parser.add_argument("--seed", type=int, default=1)
+    run_sections(parser, {"gates": gates})
