@@ -36,6 +36,7 @@ OTHERS = {
     "init": "Propose settings and benchmarks, and run them once. Asks first.",
     "doctor": "Check whether the project installs, starts and answers.",
     "compare": "Compare with a commit: nox -s compare -- main.",
+    "bisect": "Find the commit that made a benchmark slower: -- GOOD [BAD].",
     "accept": "Accept regressions: nox -s accept -- KEY --reason TEXT.",
     "selfcheck": "Measure the error rates of the gate on this machine.",
     "report": "Show the last results again, and write the HTML report.",

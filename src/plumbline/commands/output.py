@@ -38,7 +38,7 @@ MOST_RECENT = 60  # runs of the history that the trend is looked for in
 ASIDE = ".last-"  # begins the names of an earlier run's files until this run has begun
 
 
-class _Console(Console):
+class TerminalConsole(Console):
     def on_broken_pipe(self) -> None:
         """Raise the error; Rich would exit with 1, the code of a regression."""
         raise
@@ -67,7 +67,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         except OSError as error:
             messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     with _output_may_end():
-        terminal.render(results, _Console())
+        terminal.render(results, TerminalConsole())
     if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
         say(f"Help: {explain_command(results.reasons[0].kind)}")
     if not results.shard and os.environ.get("GITHUB_ACTIONS") == "true":

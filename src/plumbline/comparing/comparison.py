@@ -107,8 +107,13 @@ def sides_of(
     recorded_packages: Mapping[str, str] = {},
     say: Say = lambda _: None,
     cache: Path | None = None,
+    head_commit: str | None = None,
+    recorded_in_head: Mapping[str, str] = {},
 ) -> Sides:
-    """Make the two sides. They import from the folders of the application, the processes and pytest's `pythonpath`."""
+    """Make the two sides. They import from the folders of the application, the processes and pytest's `pythonpath`.
+
+    The arguments are those of `make_sides`.
+    """
     directories = [one.directory for one in settings.code_under_test]
     file = pytest_configuration(root)
     if file is not None and file.name == "pyproject.toml":
@@ -132,6 +137,8 @@ def sides_of(
         recorded_packages=recorded_packages,
         application=lambda tree, project, folder: application_environment(settings, root, tree, project, folder, say),
         say=say,
+        head_commit=head_commit,
+        recorded_in_head=recorded_in_head,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -156,6 +157,34 @@ def grown_beyond(benchmark: Benchmark, counts: Mapping[str, float]) -> list[Coun
         for one in grown_counts(benchmark)
         if more(one.name, counts.get(one.name, one.old), one.new, _requests(benchmark.counts, one.name))
     ]
+
+
+@dataclass(frozen=True)
+class GrownCount:
+    """A count that has grown. If `name` is a kind, such as `postgres.statement`, it is the sum of all of this kind."""
+
+    name: str
+    old: float
+    new: float
+
+
+def grown_count(base: Counts, head: Counts) -> GrownCount | None:
+    """Return the count that has most likely grown by itself, and not because of another one; None if none has.
+
+    Of commands and statements it is the number of all: a later commit can reword a statement.
+    """
+    for change in explaining([one for one in compare_counts(base, head) if one.gated]):
+        for name in (kind_of(change.name), change.name):
+            old, new = figure_of(base, name), figure_of(head, name)
+            if new > old:
+                return GrownCount(name, old, new)
+    return None
+
+
+def figure_of(counts: Counts, name: str) -> float:
+    """Return a count, or the sum of all counts of this kind. A count that varies has its smallest value."""
+    values = _as_messages(counts.same) | {one: min(some) for one, some in _as_messages(counts.varying).items()}
+    return sum(value for one, value in values.items() if name in (one, kind_of(one)))
 
 
 def growth(change: CountChange) -> CountGrowth:

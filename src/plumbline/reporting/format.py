@@ -185,7 +185,8 @@ def _last_error(output: str) -> str:
 def error_in(text: str) -> str:
     """Return the line that names the error of a traceback, as Python or pytest print it; "" if there is none."""
     found = _PYTEST_ERROR.findall(text)[:1]
-    if not found and "Traceback (most recent call last)" in text:
+    # The first lines of a traceback may be missing.
+    if not found and ("Traceback (most recent call last)" in text or '  File "' in text):
         found = _ERROR.findall(text)[-1:]
     return plain(found[0][:500]) if found else ""
 

@@ -26,6 +26,7 @@ from plumbline.results.schema import (
 )
 
 MOST_FUNCTIONS = 3
+MOST_CAUSES = 3
 # Reasons that are about the run itself: the others name benchmarks, which are problems of their own.
 _OF_THE_RUN: set[Kind] = {
     *("ended", "not_collected", "pytest_failed", "comparison_invalid", "no_comparison", "nothing_measured"),
@@ -54,7 +55,7 @@ def find_problems(results: Results) -> list[Problem]:
 
 def _of_run(results: Results, reason: Reason) -> Problem:
     file = reason.subjects[0].partition("::")[0] if reason.kind == "not_collected" and reason.subjects else ""
-    cause = Cause("run", _one_line(content.reason_text(reason)), file=file)
+    cause = Cause("run", one_line(content.reason_text(reason)), file=file)
     return Problem("", "invalid", [reason.kind], [cause], session_of(results), file)
 
 
@@ -99,7 +100,7 @@ def _causes(results: Results, benchmark: Benchmark) -> Iterator[Cause]:
     shown = {"count_grown", *_HOW} if grown or tails or benchmark.functions else {"count_grown"}
     for reason in benchmark.reasons:
         if not (benchmark.verdict == "pass" or (benchmark.verdict == "regression" and reason.kind in shown)):
-            yield Cause("reason", _one_line(content.reason_text(reason)))
+            yield Cause("reason", one_line(content.reason_text(reason)))
 
 
 def _of_budget(benchmark: Benchmark, result: BudgetResult) -> Cause:
@@ -132,7 +133,7 @@ def _of_test(results: Results, test: TestOutcome) -> Problem:
     )
 
 
-def main_causes(problem: Problem, most: int = 3) -> list[Cause]:
+def main_causes(problem: Problem, most: int = MOST_CAUSES) -> list[Cause]:
     """Return the causes that tell most: the first of each group of kinds, then functions, then the others.
 
     Without the time, which a report shows beside the name.
@@ -147,9 +148,9 @@ def main_causes(problem: Problem, most: int = 3) -> list[Cause]:
     return [causes[number] for number in sorted(number for *_, number in sorted(order)[:most])]
 
 
-def main_texts(problem: Problem, benchmark: Benchmark, most: int = 3) -> list[str]:
+def main_texts(problem: Problem, benchmark: Benchmark, most: int = MOST_CAUSES) -> list[str]:
     """Return the texts of the main causes; reasons are whole, and may have several lines."""
-    whole = {_one_line(text): text for text in map(content.reason_text, benchmark.reasons)}
+    whole = {one_line(text): text for text in map(content.reason_text, benchmark.reasons)}
     return [whole[one.text] if one.kind == "reason" else one.text for one in main_causes(problem, most)]
 
 
@@ -157,7 +158,7 @@ def _file(key: str) -> str:
     return f"{SUITE}/{form.file_and_name(key)[0]}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return the first line of a text, with the error of the traceback that follows it, if one does."""
     first, _, rest = text.partition("\n")
     error = form.error_in(rest)

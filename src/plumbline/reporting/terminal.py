@@ -1,6 +1,7 @@
 """The progress of a run and its results in a terminal: 80 columns and any encoding are enough."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TextIO
@@ -12,7 +13,7 @@ from rich.text import Text
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.next_step import next_step
-from plumbline.reporting.problems import find_problems, main_texts
+from plumbline.reporting.problems import MOST_CAUSES, find_problems, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
 from plumbline.services.base import OUTPUT
 
@@ -68,14 +69,17 @@ def render(results: Results, console: Console) -> None:
         page.wrapped(f"{step.purpose}.", "dim", mark="      ")
 
 
-def render_table(results: Results, console: Console) -> None:
-    """Print the table of benchmarks, the benchmarks that failed with their causes, and remarks on the others."""
+def render_table(results: Results, console: Console, *, whole: bool = False) -> None:
+    """Print the table of benchmarks, the benchmarks that failed with their causes, and remarks on the others.
+
+    `whole`: print all causes, because there is no results.json.
+    """
     page = _Page(console)
     if results.benchmarks:
         _table(results.benchmarks, page)
     names = content.names(results.benchmarks)
     problems = {one.key: one for one in find_problems(results) if one.key in names}
-    _failing(results, names, problems, page)
+    _failing(results, names, problems, page, sys.maxsize if whole else MOST_CAUSES)
     _remarks(results, names, problems, page)
 
 
@@ -103,7 +107,9 @@ def _remarks(results: Results, names: Mapping[str, str], problems: Collection[st
         page.wrapped(note, "dim", mark="- ")
 
 
-def _failing(results: Results, names: Mapping[str, str], problems: Mapping[str, Problem], page: "_Page") -> None:
+def _failing(
+    results: Results, names: Mapping[str, str], problems: Mapping[str, Problem], page: "_Page", most: int
+) -> None:
     """Print the benchmarks that failed: verdict, change, place and main causes, once for all with the same causes."""
     benchmarks = {one.key: one for one in results.benchmarks}
     alike: dict[tuple[str, ...], list[Problem]] = {}
@@ -111,7 +117,7 @@ def _failing(results: Results, names: Mapping[str, str], problems: Mapping[str, 
         benchmark = benchmarks[problem.key]
         change = content.change_text(benchmark)
         figures = f", {content.medians_text(benchmark)}, {change}" if change else ""
-        texts = main_texts(problem, benchmark)
+        texts = main_texts(problem, benchmark, most)
         left = len(problem.causes) - len(texts) - any(cause.kind == "time" for cause in problem.causes)
         texts += [f"({left:,} more in results.json)"] if left else []
         alike.setdefault((problem.verdict + figures, *texts), []).append(problem)

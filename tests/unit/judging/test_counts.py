@@ -8,7 +8,16 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import check_counts, compare_counts, counts_of, group_changes, most_telling_first
+from plumbline.judging.counts import (
+    GrownCount,
+    check_counts,
+    compare_counts,
+    counts_of,
+    figure_of,
+    group_changes,
+    grown_count,
+    most_telling_first,
+)
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.results.files import write_results
@@ -393,3 +402,23 @@ def test_a_baseline_keeps_the_plans_that_all_its_processes_have() -> None:
         results(counted({}, plans={"SELECT a": "Result", "SELECT b": plan})) for plan in ("Result", "Seq Scan on b")
     ]
     assert merge(runs).benchmarks[0].plans == {"SELECT a": "Result"}
+
+
+def test_the_grown_count_is_the_number_of_all_statements() -> None:
+    """A later commit that rewords the statement has grown, too; the messages come with the statements."""
+    one, many, reworded = (
+        counts_of(counted({f"postgres.statement {text}": number, "postgres.messages": 2 * number}))
+        for text, number in (("SELECT all", 1), ("SELECT one", 10), ("SELECT a, b", 10))
+    )
+
+    assert grown_count(one, many) == GrownCount("postgres.statement", 1, 10)
+    assert figure_of(reworded, "postgres.statement") == 10
+    assert grown_count(many, reworded) is None
+
+
+def test_a_grown_count_that_varies_has_its_smallest_value() -> None:
+    before = counts_of(counted({"redis.command GET": 5, "redis.messages": 5}))
+    after = counts_of(counted({"redis.messages": 5}, counts_varying={"redis.command GET": [7, 9]}))
+
+    assert figure_of(after, "redis.command") == 7
+    assert grown_count(before, after) == GrownCount("redis.command", 5, 7)

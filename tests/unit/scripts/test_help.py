@@ -8,7 +8,17 @@ import pytest
 
 from scripts.clones import APP, ROOT, Clone
 
-NAMES = ("accuracy", "baseline_check", "busy_loops", "libraries", "results_schema", "rivals", "spread", "times")
+NAMES = (
+    "accuracy",
+    "baseline_check",
+    "bisections",
+    "busy_loops",
+    "libraries",
+    "results_schema",
+    "rivals",
+    "spread",
+    "times",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
 from packaging.utils import canonicalize_name
@@ -71,10 +71,16 @@ class Sides:
     extras: Extras  # further files in both copies
     top: Path  # the repository's root
     unjudged: Sequence[UnjudgedPackage] = ()  # changed packages that are the same on both sides
+    working: Path | None = None  # the project's root in the copy of the working tree, if that is not head
 
     @property
     def differ(self) -> bool:
         return bool(self.files or self.packages or self.unjudged)
+
+    @property
+    def suite_of(self) -> Path:
+        """The project's root in the copy of the working tree: both sides have its suite, and its configuration."""
+        return self.working or self.head.root
 
     def shown(self, names: Iterable[str]) -> list[str]:
         """Return paths as reports show them: relative to the project's root instead of the repository's."""
@@ -86,6 +92,15 @@ class _Copy:
     name: str
     tree: Path
     files: dict[str, str]  # by path: the fingerprint of the file
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """The Python of a side, and how its packages differ from those of this process."""
+
+    python: Path = Path(sys.executable)
+    wanted: PackageChanges = field(default_factory=PackageChanges)
+    unjudged: Sequence[UnjudgedPackage] = ()
 
 
 def make_sides(
@@ -101,6 +116,8 @@ def make_sides(
     recorded_packages: Mapping[str, str] = {},
     application: Callable[[Path, Path, Path], ApplicationEnvironment | None] = lambda *_: None,
     say: Callable[[str], None] = lambda _: None,
+    head_commit: str | None = None,
+    recorded_in_head: Mapping[str, str] = {},
 ) -> Sides:
     """Make copies of a commit and of the working tree in `root`, with their environments, in the folder `cache`.
 
@@ -112,27 +129,41 @@ def make_sides(
     - `application`: returns the application's separate environment for a tree, the project's folder in this tree, and
       a folder to make the environment in.
     - `say`: prints slow or surprising steps.
+    - `head_commit`: makes head a copy of this commit with the working tree's suite, as the base is. `recorded_in_head`
+      are the packages of its baseline.
 
     Raises NoBase and CopyFailed.
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
-    wanted, options = PackageChanges(), list[str]()
+
+    def environment(copy: _Copy, of: str | None, recorded: Mapping[str, str], *, has_app: bool) -> _Environment:
+        if of is None:
+            return _Environment()
+        before = _python_setting(git.contents(of, root / SUITE / SETTINGS))
+        other = other_python(copy.tree, working.tree, git.prefix, (before, python_setting))
+        if has_app:  # the lock file is for the application's environment
+            return _Environment(unjudged=other)
+        resolved, options = resolved_packages(root.resolve(), copy.tree, git.prefix, install, recorded)
+        wanted = wanted_changes(copy.tree, working.tree, git.prefix, recorded, say, resolved)
+        python = base_python(wanted.changes, environments, root, say, complete=wanted.complete, options=options)
+        return _Environment(python, wanted, [*wanted.unjudged, *other])
+
     try:
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
             extras = find_extras(git, submodules(git), root.resolve() / results, also_copy, LEVELS)
-            head = _copy_of_working_tree(git, trees, extras)
+            working = _copy_of_working_tree(git, trees, extras)
             if commit is None:
-                base = _copy_of_head(trees, head, extras)
+                base = _copy_of_head(trees, working, extras)
             else:
-                base = _copy_of_commit(git, commit, trees, head, extras)
+                base = _copy_of_commit(git, commit, trees, working, extras)
+            head = _copy_of_commit(git, head_commit, trees, working, extras) if head_commit else working
             made = cache.resolve() / APPLICATIONS
             base_app, head_app = (application(one.tree, one.tree / git.prefix, made) for one in (base, head))
-            if commit is not None and not head_app:  # otherwise the lock file is for the application's environment
-                resolved, options = resolved_packages(root.resolve(), base.tree, git.prefix, install, recorded_packages)
-                wanted = wanted_changes(base.tree, head.tree, git.prefix, recorded_packages, say, resolved)
-            python = base_python(wanted.changes, environments, root, say, complete=wanted.complete, options=options)
+            has_app = bool(base_app and head_app)
+            of_base = environment(base, commit, recorded_packages, has_app=has_app)
+            of_head = environment(head, head_commit, recorded_in_head, has_app=has_app)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
@@ -143,15 +174,14 @@ def make_sides(
     folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
     import_from = [folder for folder in folders if (head.tree / git.prefix / folder).exists()]
     modules = _changed_modules(git, files, base, head, import_from)
-    packages, unjudged = _packages(wanted, python), wanted.unjudged
+    packages, unjudged = _packages(of_base, of_head), _only_one(of_base.unjudged, of_head.unjudged)
     if base_app and head_app:
-        packages, unjudged = application_changes(base.tree, head.tree, git.prefix, base_app, head_app)
-    if commit is not None:
-        before = _python_setting(git.contents(commit, root / SUITE / SETTINGS))
-        unjudged = [*unjudged, *other_python(base.tree, head.tree, git.prefix, (before, python_setting))]
-    base_side = Side("base", base.tree / git.prefix, python, base.tree, base_app)
-    head_side = Side("head", head.tree / git.prefix, Path(sys.executable), head.tree, head_app)
-    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, unjudged)
+        packages, of_apps = application_changes(base.tree, head.tree, git.prefix, base_app, head_app)
+        unjudged = [*of_apps, *unjudged]
+    base_side = Side("base", base.tree / git.prefix, of_base.python, base.tree, base_app)
+    head_side = Side("head", head.tree / git.prefix, of_head.python, head.tree, head_app)
+    copy = working.tree / git.prefix if head_commit else None
+    return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, unjudged, copy)
 
 
 def _python_setting(text: str) -> str:
@@ -162,14 +192,27 @@ def _python_setting(text: str) -> str:
         return ""
 
 
-def _packages(wanted: PackageChanges, python: Path) -> list[tuple[str, str, str]]:
-    """Return the changed packages: name, version in base and in head. `python`: the Python of base."""
-    changes, installed = {**wanted.changes}, installed_packages()
-    if not wanted.complete and changes:  # other packages have changed with these
-        before = packages_in(package_folders(python))
-        now = packages_in({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
-        changes |= {one: before.get(one, "") for one in before.keys() | now.keys() if before.get(one) != now.get(one)}
-    return [(name, without_secrets(pin), installed.get(name, "")) for name, pin in sorted(changes.items())]
+def _packages(base: _Environment, head: _Environment) -> list[tuple[str, str, str]]:
+    """Return the changed packages: name, version in base and in head."""
+    installed, (before, now) = installed_packages(), map(_versions, (base, head))
+    names = sorted(before.keys() | now.keys())
+    packages = [(name, *(one.get(name, installed.get(name, "")) for one in (before, now))) for name in names]
+    return [(name, then, later) for name, then, later in packages if then != later]
+
+
+def _versions(environment: _Environment) -> dict[str, str]:
+    """Return the versions of the packages that differ from those of this process, "" if one is removed."""
+    wanted = environment.wanted
+    found = {name: without_secrets(pin) for name, pin in wanted.changes.items()}
+    if not wanted.complete and found:  # other packages have changed with these
+        has = packages_in(package_folders(environment.python))
+        ours = packages_in({sysconfig.get_path(kind) for kind in ("purelib", "platlib")})
+        found |= {one: has.get(one, "") for one in has.keys() | ours.keys() if has.get(one) != ours.get(one)}
+    return found
+
+
+def _only_one(base: Sequence[UnjudgedPackage], head: Sequence[UnjudgedPackage]) -> list[UnjudgedPackage]:
+    return [*(one for one in base if one not in head), *(one for one in head if one not in base)]
 
 
 def describe(sides: Sides) -> list[str]:

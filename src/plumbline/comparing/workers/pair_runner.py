@@ -60,7 +60,7 @@ def pair_runner(
         stack.callback(end_descendants, adopt_orphans())  # the processes that a killed worker left behind
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
-        servers = stack.enter_context(pair_servers(settings, sides.head.root, core.core, backends))
+        servers = stack.enter_context(pair_servers(settings, sides.suite_of, core.core, backends))
         runner = stack.enter_context(PairRunner(settings, sides, servers, core.core, profile))
         runner.rehearse(settings, plans, whole=whole)
         yield runner
@@ -129,8 +129,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     def rehearse(self, settings: Settings, plans: Plans, *, whole: bool = False) -> None:
         """Run both workers once, untimed, to prepare the databases and to find the unaffected benchmarks.
 
-        `whole`: run all benchmarks. Raises ComparisonInvalid, NoBase if the base can't be run, or CopyFailed if the
-        copy of the working tree can't be run.
+        `whole`: run all benchmarks. Raises ComparisonInvalid, also if head is a commit that can't be run, NoBase if the
+        base can't be run, or CopyFailed if the copy of the working tree can't be run.
         """
         with tempfile.TemporaryDirectory(dir=self._servers.directory) as name:
             rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
@@ -144,7 +144,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             except ComparisonInvalid as error:
                 if error.side == "base":
                     raise NoBase(f"the base can't be run: {error}") from None
-                if error.side == "head":
+                if error.side == "head" and not self._sides.working:
                     copy = "the copy of the working tree can't be run, although the working tree can"
                     raise CopyFailed(f"{copy}: {error}\n{rehearsal.advice}") from None
                 raise
@@ -314,7 +314,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             sides = [self._sides.base, self._sides.head]
             self._rng.shuffle(sides)
             for side in sides:
-                command = worker_command(side, self._sides.head.root, plans, self._profile)
+                command = worker_command(side, self._sides.suite_of, plans, self._profile)
                 environ = worker_environment(side, self._sides, hash_seed, traces)
                 worker = WorkerProcess(side, command, environ, self._servers.scrub, self._start_limit_s)
                 stack.callback(worker.close)

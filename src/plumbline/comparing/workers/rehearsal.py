@@ -163,7 +163,7 @@ class Rehearsal:
     def _affected(self, processes: Sequence[str], changed: Mapping[str, Changed | None]) -> set[str] | None:
         """Return the benchmarks that a change affects in the tests or these processes, or None for all."""
         # Both sides use head's pytest configuration, so it is no difference between them.
-        configuration = pytest_configuration(self._sides.head.root)
+        configuration = pytest_configuration(self._sides.suite_of)
         found = set[str]()
         for side, paths in changed.items():
             if paths is None:

@@ -15,7 +15,7 @@ import pytest
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import Extras
 from plumbline.comparing.trees.sides import LEVELS, Side, Sides, describe, foreign, make_sides, python_path
-from plumbline.results.environment import origins
+from plumbline.results.environment import installed_packages, origins
 from tests.support.project import ROOT, make_environment, pip_install
 from tests.support.repository import Repository
 from tests.unit.comparing.trees.helpers import SOURCE, SUITE, answer, asked, make
@@ -461,3 +461,40 @@ def installed(environment: Path, project: Path, *, editable: bool) -> Path:
     install = [*pip_install(str(python)), *(["--editable"] if editable else []), str(project)]
     subprocess.run(install, check=True, capture_output=True)
     return python
+
+
+def test_both_sides_can_be_commits(repository: Repository, cache: Path) -> None:
+    """Both have the suite of the working tree, which also configures pytest. The rest is the commits'."""
+    first = repository.head()
+    second = repository.commit({"app/core.py": "second", "tests/performance/test_it.py": "second"})
+    repository.write({"app/core.py": "now", "app/untracked.py": "", "tests/performance/test_it.py": "now"})
+
+    sides = make_sides(repository.root, first, directories=[], cache=cache, head_commit=second)
+
+    assert texts(sides.base.root / "app") == {"__init__.py": "", "core.py": "old"}
+    assert texts(sides.head.root / "app") == {"__init__.py": "", "core.py": "second"}
+    assert {(one.root / "tests/performance/test_it.py").read_text() for one in (sides.base, sides.head)} == {"now"}
+    assert (sides.suite_of / "app/core.py").read_text() == "now"
+    assert sides.files == ["app/core.py"]
+    assert not make_sides(repository.root, first, directories=[], cache=cache, head_commit=first).differ
+
+
+def test_each_commit_has_the_packages_of_its_lock_file(
+    repository: Repository, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only packages that differ between the two commits are shown, although both differ from this environment."""
+    monkeypatch.setattr("plumbline.comparing.trees.sides.base_python", lambda pins, *_, **__: Path(str(pins)))
+    installed = installed_packages()
+    for redis, httpx in (("5.0.1", "0.26.0"), ("5.0.2", "0.26.0"), (installed["redis"], installed["httpx"])):
+        packages = [
+            f'[[package]]\nname = "{name}"\nversion = "{version}"\ngroups = ["main"]\n'
+            for name, version in (("redis", redis), ("httpx", httpx))
+        ]
+        repository.commit({"poetry.lock": "".join(packages) + '[metadata]\nlock-version = "2.1"\n'})
+
+    sides = make_sides(repository.root, "HEAD~2", directories=[], cache=cache, head_commit="HEAD~1")
+
+    assert sides.packages == [("redis", "5.0.1", "5.0.2")]
+    pythons = [str({"httpx": "0.26.0", "redis": version}) for version in ("5.0.1", "5.0.2")]
+    assert [str(sides.base.python), str(sides.head.python)] == pythons
+    assert not sides.unjudged
