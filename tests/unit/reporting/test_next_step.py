@@ -15,6 +15,7 @@ def run(verdict: Verdict | None, exit_code: int | None, *verdicts: Verdict, **fi
     return results(*entries, verdict=verdict, exit_code=exit_code, **fields)
 
 
+LOST = Reason("shard_missing", subjects=["2 of 3", "3 of 3"])
 DESELECTED = ["test_a.py::test_of_the_full_profile"]
 FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "no")]
 
@@ -53,6 +54,8 @@ FAILED = [TestOutcome("test_a.py::TestLogin::test_login[a b]", "failed", 0.1, "n
         (run("invalid", 3, "pass", base="abc, as asked: main", reasons=["the side base"]), "invalid", "nox -s ci"),
         (run("invalid", 3, "pass", reasons=[Reason("no_comparison", "gone")]), "invalid", "nox -s ci"),
         (run("invalid", 3, "invalid", "pass", reasons=[Reason("not_compared")]), "invalid", "nox -s ci"),
+        (run("invalid", 3, reasons=[LOST, Reason("nothing_measured")]), "invalid", "nox -s ci -- --shard 2/3"),
+        (run("invalid", 3, "pass", reasons=[Reason("shards_differ", "commits")]), "invalid", "nox -s ci"),
         (run("pass", 0, "pass", reasons=[Reason("unmeasured_allowed")]), "pass, not all compared", None),
         (run("invalid", 3, "missing", "pass", base="abc, the newest"), "invalid", "nox -s baseline"),
         (run("invalid", 3, deselected=DESELECTED, reasons=["redis is not ready"]), "invalid", "nox -s readiness"),
