@@ -37,6 +37,7 @@ OTHERS = {
     "doctor": "Check whether the project installs, starts and answers.",
     "compare": "Compare with a commit: nox -s compare -- main.",
     "bisect": "Find the commit that made a benchmark slower: -- GOOD [BAD].",
+    "load": "Put load on the application with Locust, and judge.",
     "accept": "Accept regressions: nox -s accept -- KEY --reason TEXT.",
     "selfcheck": "Measure the error rates of the gate on this machine.",
     "report": "Show the last results again, and write the HTML report.",
@@ -107,7 +108,7 @@ def plumbline(session: nox.Session, *command: str) -> None:
 
 from pathlib import Path  # noqa: E402
 
-PLUMBLINE = ["-e", ".[docker,embedded,html,init,memory,postgres,redis]"]
+PLUMBLINE = ["-e", ".[docker,embedded,html,init,load,memory,postgres,redis]"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Keep compiled modules, so that the many processes of the tests do not compile all packages again.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}

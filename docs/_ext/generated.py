@@ -89,11 +89,13 @@ def type_text(annotation: Any) -> str:
         return f"list of {plural(type_text(get_args(annotation)[0]))}"
     if get_origin(annotation) is dict:
         return f"table of {plural(type_text(get_args(annotation)[1]))}"
+    if issubclass(annotation, msgspec.Struct):
+        return "table"
     return {str: "string", int: "integer", float: "number", bool: "boolean"}[annotation]
 
 
 def plural(text: str) -> str:
-    return re.sub(r"\b(string|integer|number|boolean|list|code)\b", r"\1s", text)
+    return re.sub(r"\b(string|integer|number|boolean|list|table|code)\b", r"\1s", text)
 
 
 def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
@@ -111,7 +113,7 @@ def default_text(field: msgspec.structs.FieldInfo) -> str | None:
     if field.required:
         return "required"
     value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-    if value is None:
+    if value is None or isinstance(value, msgspec.Struct):
         return None
     return f"`{value:g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
 

@@ -18,12 +18,13 @@ COMMANDS = {
     "baseline": "measure in fresh processes, and write the baseline to commit",
     "compare": "compare the working tree with any commit",
     "bisect": "find the commit that made a benchmark slower, or that made it ask for more",
+    "load": "put load on the application with Locust, beside the base commit, and judge",
     "accept": "accept regressions of the last run until the next baseline",
     "selfcheck": "measure the gate's own error rates on this machine",
     "report": "show the last results again, or export them",
     "explain": "print what a code in a report means, and what to do",
 }
-WITHOUT_PYTEST = {"init", "doctor", "accept", "report", "explain"}
+WITHOUT_PYTEST = {"init", "doctor", "load", "accept", "report", "explain"}
 WITHOUT_PROJECT = {"init", "doctor", "explain"}
 
 

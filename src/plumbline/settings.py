@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from plumbline.load_settings import LoadSettings, Positive, Share
+
 BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
-Positive = Annotated[float, Meta(gt=0, le=1e9)]  # a longer time overflows the system's clocks
-Share = Annotated[float, Meta(gt=0, lt=1)]
 
 
 RESULTS_FOLDER = "perf-results"
@@ -368,6 +368,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     compare: CompareSettings = CompareSettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
+    load: LoadSettings = LoadSettings()
     # From the PERF_…_URL variables, never from the file: they may hold passwords. Of [services] as `host:port`.
     external_urls: dict[str, str] = {}
 

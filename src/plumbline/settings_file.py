@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from plumbline.load_settings import LoadBudgets, LoadSettings, LoadStage
 from plumbline.settings import (
     OVERRIDES,
     URL_VARIABLES,
@@ -166,6 +167,9 @@ def check_keys(settings: Settings, known: Collection[str], is_whole: Callable[[s
 
 
 TABLES = {
+    "load": LoadSettings,
+    "load.stages": LoadStage,
+    "load.budgets": LoadBudgets,
     "profiles.NAME": Profile,
     "processes.NAME": ProcessSettings,
     "services.NAME": ServiceSettings,

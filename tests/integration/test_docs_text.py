@@ -35,7 +35,7 @@ def test_sessions_and_scripts_in_the_text_exist(page: Path) -> None:
 PATH = re.compile(r"(?:src|tests|docs|scripts|template|\.github|\.gitlab)/[\w./-]*")
 # Folders that a user's repository has, or a copy of the template.
 OF_USERS = {"tests/benchmarks", "src/shop", "src/my_service", "tests/performance/vendor", "tests/performance/baselines"}
-OF_USERS |= {".github/workflows/performance-services-shop.yml"}
+OF_USERS |= {".github/workflows/performance-services-shop.yml", "tests/performance/locustfile.py"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) != "CHANGELOG.md"], ids=name_of)

@@ -22,7 +22,7 @@ def test_help_of_each_command_shows_an_example(name: str, capsys: pytest.Capture
     shown = " ".join(capsys.readouterr().out.split())
     example = importlib.import_module(f"plumbline.commands.{name}").EXAMPLE
     assert f"Example: {example}" in shown
-    assert ("go to pytest" in shown) == (name not in ("init", "doctor", "accept", "report", "explain"))
+    assert ("go to pytest" in shown) == (name not in ("init", "doctor", "load", "accept", "report", "explain"))
     assert f"plumbline {name}" in example
 
 

@@ -1,0 +1,197 @@
+"""`plumbline load`: put load on the application with Locust, beside the base commit, and judge."""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from plumbline import __version__
+from plumbline.commands.base import IGNORE_ALL, CommandError, Project
+from plumbline.commands.output import say, say_wrapped
+from plumbline.comparing.comparison import sides_of
+from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
+from plumbline.comparing.trees.ignored import CopyFailed
+from plumbline.comparing.trees.sides import describe
+from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.loading.load import Loaded, Workers, load
+from plumbline.loading.locust_run import LoadInvalid
+from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
+from plumbline.loading.targets import NoApplication, Target, both_targets, one_target
+from plumbline.loading.verdict import Finding, Verdict, compare, highest_rate, judge_head, overall
+from plumbline.processes import printable
+from plumbline.project import (
+    EXIT_INCONCLUSIVE,
+    EXIT_INVALID,
+    EXIT_PASS,
+    EXIT_REGRESSION,
+    EXIT_USAGE,
+    SUITE,
+    SUITE_REQUIREMENTS,
+)
+from plumbline.results.files import redacted, write_whole
+from plumbline.services.errors import NotReady, ServiceError
+from plumbline.settings import Settings
+
+EXAMPLE = "plumbline load --base main"
+LOCUSTFILE = "locustfile.py"
+RESULTS, REPORT = "load.json", "load.md"
+CODES = {"pass": EXIT_PASS, "regression": EXIT_REGRESSION, "invalid": EXIT_INVALID}
+NO_LOCUST = (
+    f"Locust is missing: add the extra `load` of pytest-plumbline in {SUITE_REQUIREMENTS}, or run `pip install locust`"
+)
+EXAMPLE_FILE = """\
+from locust import FastHttpUser, task
+
+
+class User(FastHttpUser):
+    @task
+    def home(self) -> None:
+        self.client.get("/")
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", metavar="REV", default="", help="commit to compare with (default: as for ci)")
+    parser.add_argument("--alone", action="store_true", help="compare with no commit: only the budgets decide")
+    parser.add_argument("--host", metavar="URL", default="", help="application that already runs, as PERF_API_URL")
+    parser.add_argument(
+        "--workers-from", metavar="HOST:PORT", default="", help="where Locust workers from elsewhere connect"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many to wait for (default: 1)")
+
+
+def run(project: Project, options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("locust") is None:
+        raise CommandError(NO_LOCUST, EXIT_USAGE)
+    locustfile = project.suite / LOCUSTFILE
+    if not locustfile.is_file():
+        advice = f"there is no {SUITE}/{LOCUSTFILE}. It is an ordinary locustfile, such as:\n\n{EXAMPLE_FILE}"
+        raise CommandError(advice, EXIT_USAGE)
+    settings, workers = _settings(project.settings, options.host), _workers(options)
+    _make_room(project)
+    base = _base(project, options, settings)
+    described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
+    say(f"load test: {', '.join(described)}, {settings.load.number_of_users} users")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    results = LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
+    if base:
+        results = replace(results, base=f"{base.commit[:10]}, {base.why}")
+    try:
+        with _targets(project, settings, base, results.notes) as targets:
+            results = replace(results, target=targets[-1].shown)
+            say(f"  {results.target}")
+            loaded = load(settings, project.root, locustfile, targets, workers, say)
+        results = _judged(settings, loaded, results)
+    except (NotReady, NoApplication, LoadInvalid, NoBase, CopyFailed, ComparisonInvalid) as error:
+        results = replace(results, findings=[Finding("invalid", str(error))])
+    except ServiceError as error:
+        raise CommandError(str(error), EXIT_USAGE) from None
+    return _report(project, results)
+
+
+def _settings(settings: Settings, host: str) -> Settings:
+    """Return the settings, without servers and `prepare` if the application already runs."""
+    urls = {**settings.external_urls, **({"app": host} if host else {})}
+    if "app" not in urls:
+        return settings
+    redis, postgres = (replace(one, backend="off") for one in (settings.redis, settings.postgres))
+    alone = replace(settings, backend="off", redis=redis, postgres=postgres, services={}, processes={}, prepare=[])
+    return replace(alone, env={}, external_urls={"app": urls["app"]})
+
+
+def _workers(options: argparse.Namespace) -> Workers | None:
+    if not options.workers_from:
+        return None
+    host, _, port = options.workers_from.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or options.workers < 1:
+        text = "--workers-from needs HOST:PORT, such as 0.0.0.0:5557, and --workers a positive number"
+        raise CommandError(text, EXIT_USAGE)
+    return Workers(host, int(port), options.workers)
+
+
+def _base(project: Project, options: argparse.Namespace, settings: Settings) -> Base | None:
+    """Return the commit to compare with. A proposed change has one unless `--alone`, or an application that runs."""
+    if "app" in settings.external_urls or options.workers_from:
+        if options.base:
+            raise CommandError("--base needs applications that Plumbline starts and loads from here", EXIT_USAGE)
+        return None
+    if options.alone or not (options.base or is_proposed(project.root)):
+        return None
+    try:
+        return find_base(project.root, options.base)
+    except NoBase as error:
+        raise CommandError(str(error), EXIT_USAGE if options.base else EXIT_INVALID) from None
+
+
+@contextlib.contextmanager
+def _targets(project: Project, settings: Settings, base: Base | None, notes: list[str]) -> Iterator[Sequence[Target]]:
+    if base is None:
+        with one_target(settings, project.root) as targets:
+            yield targets
+        return
+    sides = sides_of(settings, project.root, base.commit, {}, say_wrapped)
+    say_wrapped("\n".join([f"  base: {base.commit[:10]}, {base.why}", *(f"  {line}" for line in describe(sides))]))
+    notes += shared_by_sides(settings)
+    with both_targets(settings, project.root, sides) as targets:
+        yield targets
+
+
+def _judged(settings: Settings, loaded: Loaded, results: LoadResults) -> LoadResults:
+    """Return the results with figures, findings and verdict."""
+    wanted, budgets, notes = settings.load, settings.load.budgets, results.notes
+    findings = judge_head(loaded.stages["head"], wanted)
+    if "base" in loaded.stages:
+        of_base = [one for one in judge_head(loaded.stages["base"], wanted) if one.verdict == "invalid"]
+        findings += [replace(one, text=f"in base: {one.text}") for one in of_base]
+    changes = compare(loaded.pairs, wanted, settings.gate.false_alarms) if loaded.pairs else []
+    verdict = overall(findings, changes)
+    if not budgets.are_given and not loaded.pairs:
+        notes = [*notes, "nothing was judged: set [load.budgets], or name a commit with --base"]
+    sides = [
+        SideResults(name, [*stages], highest_rate(stages, budgets) if budgets.are_given else None)
+        for name, stages in loaded.stages.items()
+    ]
+    code = _code(verdict, settings)
+    return replace(
+        results, verdict=verdict, exit_code=code, sides=sides, findings=findings, changes=changes, notes=notes
+    )
+
+
+def _code(verdict: Verdict, settings: Settings) -> int:
+    if verdict == "inconclusive":
+        return EXIT_INCONCLUSIVE if "inconclusive" in settings.gate.fail_on else EXIT_PASS
+    return CODES[verdict]
+
+
+def _make_room(project: Project) -> None:
+    """Remove the files of an earlier load test, so that nobody reads them as those of this one."""
+    folder = project.results
+    if not folder.exists():
+        write_whole(folder / ".gitignore", IGNORE_ALL)
+    for name in (RESULTS, REPORT):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _report(project: Project, results: LoadResults) -> int:
+    results = redacted(results, lambda text: project.scrub(printable(text)))
+    results = replace(results, sides=[_without_samples(side) for side in results.sides])
+    text = msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
+    write_whole(project.results / RESULTS, text + "\n")
+    markdown = as_markdown(results)
+    write_whole(project.results / REPORT, markdown)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with contextlib.suppress(OSError), Path(summary).open("a", encoding="utf-8") as file:
+            file.write(markdown)
+    say(f"\n{as_text(results)}\nwritten: {project.shown(project.results / RESULTS)}")
+    return results.exit_code
+
+
+def _without_samples(side: SideResults) -> SideResults:
+    return replace(side, stages=[replace(one, on_time_s=[]) for one in side.stages])

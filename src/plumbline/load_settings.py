@@ -1,0 +1,102 @@
+"""The settings of load tests as typed values, with their defaults and their texts."""
+
+import itertools
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Positive = Annotated[float, Meta(gt=0, le=1e9)]  # a longer time overflows the system's clocks
+Rate = Annotated[float, Meta(gt=0, le=1e5)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+
+LEAST_USERS, MOST_USERS = 10, 1000  # if the settings give no number
+
+
+class LoadStage(Struct, frozen=True, forbid_unknown_fields=True):
+    """A stage of a ramp. Each stage is a table `[[load.stages]]`."""
+
+    #: Arrivals per second.
+    rate_per_s: Rate
+    #: Seconds that this rate lasts, for each side.
+    duration_s: Positive
+
+
+class LoadBudgets(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits on the figures of a load test. A limit that is not given is not checked.
+
+    With `least_rate_per_s`, the other limits must hold in all stages up to that rate. Without it, they must hold in
+    all stages.
+    """
+
+    #: The highest median, in milliseconds.
+    p50_ms: Positive | None = None
+    #: The highest 95th percentile, in milliseconds.
+    p95_ms: Positive | None = None
+    #: The highest 99th percentile, in milliseconds.
+    p99_ms: Positive | None = None
+    #: The highest share of failed requests: 0.01 is 1 %.
+    error_share: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    #: The rate at which the other limits must still hold, in arrivals per second.
+    least_rate_per_s: Rate | None = None
+
+    @property
+    def are_given(self) -> bool:
+        return bool(self.limits_ms) or self.error_share is not None
+
+    @property
+    def limits_ms(self) -> dict[str, float]:
+        """The limits of percentiles, by the name of the percentile."""
+        given = {"p50": self.p50_ms, "p95": self.p95_ms, "p99": self.p99_ms}
+        return {name: limit for name, limit in given.items() if limit is not None}
+
+
+class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How `nox -s load` puts load on the application."""
+
+    #: Arrivals per second. Each arrival runs one task of the locustfile.
+    rate_per_s: Rate = 10.0
+    #: Seconds that the load lasts, for each side.
+    duration_s: Positive = 60.0
+    #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
+    stages: list[LoadStage] = []
+    #: Locust users in all. At most this many tasks run at a time. 0 means as many as the highest rate has arrivals per
+    #: second, but at least 10 and at most 1,000.
+    users: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    #: Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are free.
+    processes: Annotated[int, Meta(ge=0, le=256)] = 0
+    #: Seconds for which base or head gets the load before the other side's turn.
+    window_s: Positive = 10.0
+    #: The first seconds of each window, which are not measured.
+    leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
+    #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
+    answer_limit_s: Positive = 10.0
+    #: Milliseconds that the load generator itself may be late at the 99th percentile. If it is later, and by more than
+    #: a tenth of the 99th percentile of the times, the run is invalid. It is invalid, too, if more than 10 % of the
+    #: arrivals are later than this because no user was free.
+    late_ms: Positive = 20.0
+    #: A slow-down by up to this share is never a regression.
+    tolerance: Share = 0.1
+    #: The run passes if a slow-down of this share can be ruled out. Otherwise it is inconclusive.
+    minimum_effect: Share = 0.25
+    #: Limits that the figures must keep, see `[load.budgets]`.
+    budgets: LoadBudgets = LoadBudgets()
+
+    def __post_init__(self) -> None:
+        rates = [stage.rate_per_s for stage in self.all_stages]
+        if any(after <= before for before, after in itertools.pairwise(rates)):
+            raise ValueError("the rates of `stages` must rise from stage to stage")
+        shortest = min(self.window_s, *(stage.duration_s for stage in self.all_stages))
+        if self.leave_out_s >= shortest:
+            raise ValueError(f"leave_out_s = {self.leave_out_s:g} leaves nothing of a window of {shortest:g} s")
+        least = self.budgets.least_rate_per_s
+        if least is not None and least > rates[-1]:
+            raise ValueError(f"budgets.least_rate_per_s = {least:g}, but the highest rate is {rates[-1]:g}")
+
+    @property
+    def all_stages(self) -> list[LoadStage]:
+        return self.stages or [LoadStage(self.rate_per_s, self.duration_s)]
+
+    @property
+    def number_of_users(self) -> int:
+        highest = self.all_stages[-1].rate_per_s
+        return self.users or int(min(max(highest, LEAST_USERS), MOST_USERS))

@@ -1,0 +1,96 @@
+"""Put load on one or two applications, and return their figures."""
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from plumbline.loading.figures import Figures, figures_of
+from plumbline.loading.locust_run import LocustRun, Rows, free_cores, number_of_processes
+from plumbline.loading.plan import Window, plan_windows
+from plumbline.loading.targets import Target
+from plumbline.settings import Settings
+
+LEAD_S = 0.5  # between the decision to begin and the begin
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Locust workers on other machines, or started by hand."""
+
+    host: str
+    port: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the load has shown."""
+
+    stages: Mapping[str, Sequence[Figures]]  # by side
+    pairs: Mapping[int, Sequence[tuple[Figures, Figures]]]  # by stage: base and head in each pair of windows
+
+
+def load(
+    settings: Settings,
+    root: Path,
+    locustfile: Path,
+    targets: Sequence[Target],
+    workers: Workers | None,
+    say: Callable[[str], None],
+) -> Loaded:
+    """Run Locust against each target. Raises LoadInvalid."""
+    wanted, sides = settings.load, [target.side for target in targets]
+    windows = plan_windows(wanted, sides, random.Random())
+    processes = number_of_processes(wanted, os.cpu_count() or 1)
+    for_locust, for_others = free_cores(processes) if settings.pin != "off" and not workers else ([], [])
+    with contextlib.ExitStack() as stack:
+        runs = {}
+        for target in targets:
+            folder = target.services.directory / f"load-{target.side}"
+            folder.mkdir()
+            run = LocustRun(
+                target.side,
+                target.url,
+                wanted,
+                windows,
+                locustfile=locustfile,
+                root=root,
+                folder=folder,
+                environ=target.environment(),
+                processes=processes,
+                workers_at=(workers.host, workers.port) if workers else None,
+                workers=workers.number if workers else 0,
+            )
+            runs[target.side] = stack.enter_context(run)
+            for service in target.services.running() if for_others else ():
+                if service.own:
+                    service.pin(for_others)
+        for run in runs.values():
+            run.wait_ready()
+            if for_locust:
+                run.pin(for_locust)
+        say(f"  {windows[-1].end_s:.0f} s in {len(windows)} window{'s' * (len(windows) != 1)} …")
+        begin_s = time.time() + LEAD_S
+        for run in runs.values():
+            run.begin(begin_s)
+        rows = {side: run.rows() for side, run in runs.items()}
+    return _figures(windows, rows, wanted.late_ms)
+
+
+def _figures(windows: Sequence[Window], rows: Mapping[str, Rows], late_ms: float) -> Loaded:
+    def at(side: str, stage: int, number: int | None = None) -> Figures:
+        place = [one for one in windows if (one.side, one.stage) == (side, stage) and number in (None, one.number)]
+        return figures_of(rows[side], place, late_ms)
+
+    numbers = {stage: {one.number for one in windows if one.stage == stage} for stage in range(windows[-1].stage + 1)}
+    of_stages = {side: [at(side, stage) for stage in numbers] for side in rows}
+    pairs = {
+        stage: [(at("base", stage, number), at("head", stage, number)) for number in sorted(several)]
+        for stage, several in numbers.items()
+        if "base" in rows
+    }
+    return Loaded(of_stages, pairs)

@@ -1,0 +1,193 @@
+"""Locust's processes for one side of a load test.
+
+Locust is never imported in this process, because gevent patches the standard library.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from plumbline.load_settings import LoadSettings
+from plumbline.loading.plan import Window
+from plumbline.measuring.cpu_affinity import set_precedence
+from plumbline.processes import last_lines, printable, set_affinity, signal_all, tree
+
+MODULE = Path(__file__).with_name("in_locust") / "plumbline_open_loop.py"
+FOLDER = "PLUMBLINE_LOAD"
+CONNECT_LIMIT_S = 60.0  # for Locust's workers on other machines
+START_LIMIT_S = 60.0
+END_LIMIT_S = 30.0  # beyond the last arrival and the time for its answer
+QUIT_LIMIT_S = 10.0
+POLL_S = 0.05
+LOG_LINES = 12
+RATE_OF_PROCESS = 200  # arrivals per second that one process can start on time
+
+
+class LoadInvalid(Exception):
+    """The load could not be put on the application as planned: nothing is known about it."""
+
+
+class ArrivalRow(msgspec.Struct, array_like=True, frozen=True):
+    """When a task was due, how late it began (None if never), and whether no user was free."""
+
+    due_s: float
+    late_s: float | None
+    waited: bool
+
+
+class RequestRow(msgspec.Struct, array_like=True, frozen=True):
+    """When a request was due, how late it was sent, how long the answer took, its name, and the error or ""."""
+
+    due_s: float
+    late_s: float
+    took_s: float
+    name: str
+    error: str
+
+
+class TickRow(msgspec.Struct, array_like=True, frozen=True):
+    """How late a timer of a Locust process was."""
+
+    at_s: float
+    late_s: float
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """What Locust's processes have recorded."""
+
+    arrivals: list[ArrivalRow] = []
+    requests: list[RequestRow] = []
+    ticks: list[TickRow] = []
+
+
+class LocustRun:
+    """Locust for one side. Methods raise LoadInvalid with Locust's last output if it ends early."""
+
+    def __init__(
+        self,
+        side: str,
+        url: str,
+        settings: LoadSettings,
+        windows: Sequence[Window],
+        *,
+        locustfile: Path,
+        root: Path,
+        folder: Path,
+        environ: Mapping[str, str],
+        processes: int,
+        workers_at: tuple[str, int] | None = None,
+        workers: int = 0,
+    ) -> None:
+        """`folder`: a new one for this side. `workers_at`: where `workers` from elsewhere connect, as host and port."""
+        self._side, self._folder, self._settings = side, folder, settings
+        self._end_s = max(window.end_s for window in windows)
+        users = settings.number_of_users
+        plan = {
+            "users": users,
+            "windows": [[one.begin_s, one.end_s, one.rate_per_s, one.seed] for one in windows if one.side == side],
+            "answer_limit_s": settings.answer_limit_s,
+        }
+        (folder / "plan.json").write_text(json.dumps(plan), "utf-8")
+        self._log = folder / "locust.log"
+        command = [sys.executable, "-m", "locust", "-f", f"{locustfile},{MODULE}", "--headless", "--only-summary"]
+        command += ["-u", str(users), "-r", str(min(users, 100)), "--loglevel", "WARNING"]
+        command += ["--exit-code-on-error", "0"]
+        if workers_at:
+            host, port = workers_at
+            command += ["--master", "--master-bind-host", host, "--master-bind-port", str(port)]
+            command += ["--expect-workers", str(workers), "--expect-workers-max-wait", f"{CONNECT_LIMIT_S:.0f}"]
+        elif processes > 1:
+            command += ["--processes", str(processes)]
+        self._start_limit_s = START_LIMIT_S + (CONNECT_LIMIT_S if workers_at else 0)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=root,
+                # A command line is visible to all users, and the URL may hold a password.
+                env={**environ, FOLDER: str(folder), "LOCUST_HOST": url, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            processes = tree(self._process.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(QUIT_LIMIT_S)
+            signal_all(processes, signal.SIGKILL)
+            self._process.wait()
+
+    def wait_ready(self) -> None:
+        """Wait until all users have started."""
+        self._wait("ready", self._start_limit_s, "its users did not become ready")
+
+    def pin(self, cores: Sequence[int]) -> None:
+        """Run on these cores only, before other programs if possible: what wakes up late sends late."""
+        pids = [process.pid for process in tree(self._process.pid)]
+        set_affinity(pids, cores)
+        set_precedence(pids, ahead=True)
+
+    def begin(self, at_s: float) -> None:
+        """Begin at this time of `time.time`."""
+        making = self._folder / "going"
+        making.write_text(json.dumps(at_s), "ascii")
+        making.rename(self._folder / "go")
+
+    def rows(self) -> Rows:
+        """Wait until the load is over, and return what was recorded."""
+        limit_s = self._end_s + self._settings.answer_limit_s + END_LIMIT_S
+        self._wait("end", limit_s, "it did not end")
+        if problem := (self._folder / "end").read_text("utf-8"):
+            raise self._invalid(problem)
+        decoder = msgspec.json.Decoder(Rows)
+        found = Rows()
+        for line in (self._folder / "rows.jsonl").read_bytes().splitlines():
+            part = decoder.decode(line)
+            found.arrivals.extend(part.arrivals)
+            found.requests.extend(part.requests)
+            found.ticks.extend(part.ticks)
+        return found
+
+    def _wait(self, file: str, limit_s: float, problem: str) -> None:
+        deadline_s = time.monotonic() + limit_s
+        while not (self._folder / file).exists():
+            if (self._folder / "end").exists():
+                raise self._invalid((self._folder / "end").read_text("utf-8"))
+            if (code := self._process.poll()) is not None and not (self._folder / file).exists():
+                raise self._invalid(f"Locust ended with exit code {code}")
+            if time.monotonic() > deadline_s:
+                raise self._invalid(f"{problem} within {limit_s:.0f} s")
+            time.sleep(POLL_S)
+
+    def _invalid(self, problem: str) -> LoadInvalid:
+        with contextlib.suppress(OSError):
+            output = printable(self._log.read_text("utf-8", errors="replace"))
+            return LoadInvalid(f"the load on {self._side} failed: {problem}\n{last_lines(output, LOG_LINES)}".rstrip())
+        return LoadInvalid(f"the load on {self._side} failed: {problem}")
+
+
+def free_cores(processes: int) -> tuple[list[int], list[int]]:
+    """Return the cores for Locust's processes and those for everything else; none if there are too few."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (cores[:processes], cores[processes:]) if 0 < processes < len(cores) else ([], [])
+
+
+def number_of_processes(settings: LoadSettings, cores: int) -> int:
+    """Return how many Locust processes put load on a side."""
+    wanted = -(-int(settings.all_stages[-1].rate_per_s) // RATE_OF_PROCESS)
+    return settings.processes or max(1, min(wanted, cores - 1))

@@ -1,0 +1,102 @@
+"""The results of a load test as load.json, and as text for the terminal and load.md."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from msgspec import Struct
+
+from plumbline.loading.figures import Figures
+from plumbline.loading.verdict import Change, Finding, Verdict
+from plumbline.reporting.format import percent
+
+SCHEMA = 1
+HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
+DECIDING = {"invalid", "regression", "inconclusive"}
+
+
+class SideResults(Struct, frozen=True):
+    """One side of a load test."""
+
+    name: str
+    stages: list[Figures]
+    highest_rate_per_s: float | None  # that kept the budgets; None without budgets
+
+
+class LoadResults(Struct, frozen=True, kw_only=True):
+    """The content of load.json."""
+
+    schema: int = SCHEMA
+    plumbline: str
+    created: str
+    target: str = ""
+    base: str = ""  # the base commit and why it is the base
+    verdict: Verdict
+    exit_code: int
+    sides: list[SideResults] = []
+    findings: list[Finding] = []
+    changes: list[Change] = []
+    notes: list[str] = []
+
+
+def summary(results: LoadResults) -> list[list[str]]:
+    """Return the rows of the table: one for each stage and side."""
+    rows = []
+    for stages in zip(*(side.stages for side in results.sides), strict=True):
+        for side, one in zip(results.sides, stages, strict=True):
+            times = [f"{one.ms(name):.4g} ms" for name in ("p50", "p95", "p99", "max")]
+            rate = [f"{one.rate_per_s:g}/s", side.name, f"{one.reached_per_s:.4g}/s", f"{one.requests:,}"]
+            rows.append([*rate, *times, f"{one.error_share:.2%}"])
+    return rows
+
+
+def sentences(results: LoadResults) -> Iterator[str]:
+    """Yield what was found, the findings that decide first."""
+    rates = [one.rate_per_s for one in results.sides[-1].stages] if results.sides else []
+
+    def at(stage: int | None) -> str:
+        return f"at {rates[stage]:g}/s: " if stage is not None and len(rates) > 1 else ""
+
+    for finding in sorted(results.findings, key=lambda one: one.verdict not in DECIDING):
+        yield f"{finding.verdict}: {at(finding.stage)}{finding.text}"
+    for change in sorted(results.changes, key=lambda one: one.verdict not in DECIDING):
+        yield f"{change.verdict}: {at(change.stage)}{change.figure} {_changed(change)}"
+    for side in results.sides:
+        for stage, figures in enumerate(side.stages):
+            yield from (f"{side.name}: {at(stage)}failed: {error}" for error in figures.errors)
+        if side.highest_rate_per_s is not None and len(rates) > 1:
+            yield f"{side.name}: highest rate within the budgets: {side.highest_rate_per_s:g}/s"
+    yield from results.notes
+
+
+def _changed(change: Change) -> str:
+    if change.figure == "error share":
+        shown: Callable[[float], str] = lambda share: f"{share:+.2%}"  # noqa: E731
+    else:
+        shown = lambda share: percent(share) or "0 %"  # noqa: E731
+    verb = "fell by" if change.figure == "highest rate" else "changed by"
+    if math.isinf(change.high):
+        return f"{verb} {shown(change.change)} (too few windows for an interval: raise duration_s)"
+    return f"{verb} {shown(change.change)} ({shown(change.low)} to {shown(change.high)})"
+
+
+def as_text(results: LoadResults) -> str:
+    """Return the results as lines for a terminal."""
+    table = aligned([list(HEADINGS), *summary(results)]) if results.sides else []
+    return "\n".join([*table, *sentences(results), f"verdict: {results.verdict}"])
+
+
+def as_markdown(results: LoadResults) -> str:
+    """Return the results as load.md."""
+    lines = [f"# Load test: {results.verdict}", "", f"Target: {results.target}"]
+    lines += [f"Base: {results.base}"] if results.base else []
+    if results.sides:
+        rows = [list(HEADINGS), ["---"] * len(HEADINGS), *summary(results)]
+        lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
+    # An error of the application may contain anything.
+    lines += ["", *("- " + one.replace("\n", " ").replace("<", "&lt;") for one in sentences(results))]
+    return "\n".join(lines) + "\n"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -1,0 +1,100 @@
+"""The applications under load: that of the working tree, that of the base beside it, or an external one."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from plumbline.comparing.trees.sides import Side, Sides, python_path
+from plumbline.comparing.workers.pair_servers import PairServers
+from plumbline.services.services import Services
+from plumbline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Target:
+    """An application that is ready."""
+
+    side: str
+    services: Services
+
+    @property
+    def url(self) -> str:
+        assert self.services.app is not None
+        return self.services.app.address.url.rstrip("/")
+
+    @property
+    def shown(self) -> str:
+        """Its address without the password."""
+        assert self.services.app is not None
+        return self.services.app.address.shown
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of Locust: that of the tests."""
+        changed = {**os.environ, **self.services.environment()}
+        return {name: value for name, value in changed.items() if value is not None}
+
+
+class NoApplication(Exception):
+    """There is no application to put load on. The message says why."""
+
+
+@contextlib.contextmanager
+def one_target(settings: Settings, root: Path) -> Iterator[list[Target]]:
+    """Start the services and the application of the working tree. Raises NotReady, ServiceError, NoApplication."""
+    services = Services(settings, root)
+    try:
+        services.begin()
+        yield [_started("head", services)]
+    finally:
+        services.stop()
+
+
+@contextlib.contextmanager
+def both_targets(settings: Settings, root: Path, sides: Sides) -> Iterator[list[Target]]:
+    """Start the servers, and the application of base and of head beside each other, each with databases of its own.
+
+    Raises NotReady, ServiceError, NoApplication, ComparisonInvalid.
+    """
+    if settings.app:
+        settings = replace(settings, app=replace(settings.app, port=0))
+    with contextlib.ExitStack() as stack:
+        servers = PairServers(settings, root, None, {})
+        stack.callback(servers.stop)
+        servers.start(ahead=False)  # the kernel stops a busy server with real-time priority for 5 % of each second
+        servers.make(0)
+        targets = []
+        for side in (sides.base, sides.head):
+            services = _services_of(side, sides, settings, servers)
+            stack.callback(services.stop)
+            services.begin()
+            targets.append(_started(side.name, services))
+        yield targets
+
+
+def _services_of(side: Side, sides: Sides, settings: Settings, servers: PairServers) -> Services:
+    addresses, path = servers.addresses(side.name, 0), python_path(side, sides)
+
+    def environ_of(_name: str, _command: object, environ: Mapping[str, str]) -> Mapping[str, str]:
+        given = environ.get("PYTHONPATH", "").split(os.pathsep)
+        return {**environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys([*given, *path.split(os.pathsep)]))}
+
+    return Services(
+        settings,
+        side.root,
+        shared=addresses,
+        key_prefix=f"perf:{side.name}:" if "redis" in addresses else "",
+        app_python=str(side.app.python if side.app else side.python),
+        child_environ=environ_of,
+    )
+
+
+def _started(side: str, services: Services) -> Target:
+    services.wait_ready()
+    services.start_application()
+    if services.app is None:
+        raise NoApplication(services.skipped.get("app", "there is no [app] in settings.toml"))
+    return Target(side, services)
