@@ -91,9 +91,9 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
     _, _, remark = GITLAB.read_text(encoding="utf-8").partition("# To use GitLab's service containers")
     _, block, _ = re.sub(r"^# ?", "", remark, flags=re.MULTILINE).split("\n\n")
     [allowed] = re.findall(r"allow_external = .*", remark)
-    added = yaml.safe_load(block)["performance"]
+    added = yaml.safe_load(block)[".performance"]
     whole = load(GITLAB)
-    whole["performance"] |= added
+    whole[".performance"] |= {**added, "variables": whole[".performance"]["variables"] | added["variables"]}
     (tmp_path / "with-containers.yml").write_text(yaml.safe_dump(whole))
     (tmp_path / "in-a-folder.yml").write_text(yaml.safe_dump(load(GITLAB, job="shop", folder="services/shop/")))
     files = (tmp_path / "in-a-folder.yml", ROOT / ".gitlab-ci.yml", tmp_path / "with-containers.yml")
