@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from plumbline.settings import PROFILES, AppSettings, BackendChoice, Budget, Profile, Settings, SettingsError
-from plumbline.settings_file import check_keys, load_settings
+from plumbline.settings_file import check_keys, load_settings, settings_hash
 
 SHIPPED = Path(__file__).parents[1] / "performance" / "settings.toml"
 
@@ -497,3 +497,12 @@ def test_a_redis_without_a_password_can_be_asked_for(tmp_path: Path) -> None:
 def test_a_value_that_nothing_can_use_is_refused(tmp_path: Path, text: str, said: str) -> None:
     """TOML has numbers that are no numbers, and characters that no command takes."""
     assert said in refusal(tmp_path, text)
+
+
+def test_line_ends_do_not_change_the_hash_of_settings(tmp_path: Path) -> None:
+    """A checkout on Windows has others. Anything else does change it."""
+    hashes = []
+    for text in (b"pin = 1\n", b"pin = 1\r\n", b"pin = 2\n"):
+        (tmp_path / "settings.toml").write_bytes(text)
+        hashes.append(settings_hash(tmp_path / "settings.toml"))
+    assert hashes[0] == hashes[1] != hashes[2]

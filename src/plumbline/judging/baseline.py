@@ -50,7 +50,7 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
 
 def _all(folder: Path) -> Iterator[Results]:
     """Yield the baselines that can be used."""
-    for path in folder.glob("*.json"):
+    for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(ResultsError):
             yield _read(path)
 
@@ -68,7 +68,7 @@ def newest_counts(baselines: Iterable[Results], environment: Environment) -> Res
 
 def durations(folder: Path) -> Mapping[str, float]:
     """Return how long each test of the newest baseline took, in seconds, whatever machine it is of."""
-    newest = max(_all(folder), key=lambda one: (one.created, one.environment.cpu), default=None)
+    newest = max(_all(folder), key=lambda one: one.created, default=None)
     return {entry.key: entry.duration_s for entry in newest.benchmarks} if newest else {}
 
 

@@ -45,6 +45,7 @@ from plumbline.suite.limits import limit_of
 from plumbline.suite.progress import SuiteProgress
 from plumbline.suite.shards import select, shard_of
 from plumbline.suite.sources import Source, source_of
+from plumbline.suite.untimed import why_untimed
 
 _SOURCE = pytest.StashKey[Source]()
 
@@ -387,17 +388,3 @@ class Recorder:
     def _budget(self, key: str) -> Budget | None:
         budgets = self._context.settings.budgets
         return budgets.get(key) or budgets.get(key.partition("[")[0])
-
-
-def why_untimed(config: pytest.Config) -> str:
-    """Return why timings are meaningless in this process, such as "under coverage", or ""."""
-    if hasattr(config, "workerinput") or getattr(config.option, "numprocesses", None):
-        return "under pytest-xdist (-n)"
-    if config.getoption("usepdb", default=False) or config.getoption("trace", default=False):
-        return "with a debugger (--pdb, --trace)"
-    coverage = sys.modules.get("coverage")
-    if config.pluginmanager.hasplugin("_cov") or (coverage and coverage.Coverage.current() is not None):
-        return "under coverage"
-    if sys.gettrace() is not None:
-        return "under a debugger or tracer"
-    return ""

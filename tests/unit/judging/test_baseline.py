@@ -13,6 +13,7 @@ from plumbline.judging.baseline import (
     baseline_path,
     changes,
     check_baselines,
+    durations,
     edited_entries,
     find_baseline,
     keep_unmeasured,
@@ -25,7 +26,7 @@ from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
 from plumbline.results.environment import cpu_model
 from plumbline.results.files import ResultsError, dump_results, write_results
-from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results
+from plumbline.results.schema import SCHEMA, Benchmark, BudgetResult, Environment, Results, TestOutcome
 from plumbline.settings import GateSettings
 from tests.support.report_samples import benchmark, results
 
@@ -227,6 +228,15 @@ def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
     assert preferred_backends(tmp_path) == {}
 
 
+def test_durations_are_those_of_the_newest_baseline(tmp_path: Path) -> None:
+    """Of any machine, so that all machines divide the suite in the same way. Of two of one time, the first by name."""
+    assert durations(tmp_path) == {}
+    for name, created, took_s in (("c", "2026-01-01", 1.0), ("b", "2026-01-02", 3.0), ("a", "2026-01-02", 2.0)):
+        write_results(tmp_path / f"{name}.json", run(entry("a.py::a", duration_s=took_s), created=created, cpu=name))
+    (tmp_path / "damaged.json").touch()
+    assert durations(tmp_path) == {"a.py::a": 2.0}
+
+
 def test_no_baseline_prefers_nothing(tmp_path: Path) -> None:
     """A missing folder is no error."""
     assert preferred_backends(tmp_path / "baselines") == {}
@@ -256,6 +266,13 @@ def test_a_merged_benchmark_holds_medians_over_the_processes() -> None:
     assert merged.process_medians == [0.004, 0.002, 0.003]
     assert (merged.mean, merged.p95, merged.p99, merged.rate_per_s) == (0.006, 0.008, 0.01, 600.0)
     assert (merged.minimum, merged.maximum, merged.samples) == (0.002, 0.036, 270)
+
+
+def test_a_merged_benchmark_has_the_median_duration_of_its_test() -> None:
+    """With its fixtures and its counting, which the samples do not tell."""
+    tests = [TestOutcome("a.py::a", "passed", took_s) for took_s in (0.3, 0.1, 0.2)]
+    runs = [msgspec.structs.replace(run(entry("a.py::a")), tests=[test]) for test in tests]
+    assert merge(runs).benchmarks[0].duration_s == 0.2
 
 
 def test_the_spread_of_a_merged_benchmark_is_that_of_its_processes() -> None:
