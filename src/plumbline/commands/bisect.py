@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import TerminalConsole, progress, say, say_wrapped
-from plumbline.comparing.bisection import Slower, Stepper, sought
+from plumbline.comparing.bisection import Slower, Stepper, share_of, sought
 from plumbline.comparing.comparison import Say, compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
-from plumbline.comparing.statistics.search import Answer, Found, answer_of, search, steps_of
+from plumbline.comparing.statistics.search import Answer, Found, search, steps_of
 from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base
 from plumbline.comparing.trees.history import SHOWN, describe_commit, history, merge_base
 from plumbline.comparing.trees.ignored import CopyFailed
@@ -29,11 +29,12 @@ from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USA
 from plumbline.reporting import content, terminal
 from plumbline.reporting import format as form
 from plumbline.reporting.bisected import commit_text, sought_text, step_text
-from plumbline.results.schema import Benchmark, Results
+from plumbline.results.schema import Results
 from plumbline.settings import BenchmarkSettings
 
 EXAMPLE = "plumbline bisect v1.2 -k checkout"
 MOST_NAMED = 5  # other benchmarks that are worse
+MOST_OF_IT = 0.7  # the share of what is looked for, below which other commits have a part of it, too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +102,8 @@ class _Bisection:
         say_wrapped(f"{title}, in about {steps} step{'s' * (steps != 1)}" if steps else title)
         end = self._search(plan, looked_for)
         if (end.good, end.bad) != (good, bad):
-            found, results = self._compare(end.good, end.bad, [_with_thresholds(plan, looked_for)])
-        code = self._report(end, plan, looked_for, found, results, worse[0])
+            found, _ = self._compare(end.good, end.bad, [_with_thresholds(plan, looked_for)])
+        code = self._report(end, plan, looked_for, found)
         for one in worse[1 : 1 + MOST_NAMED]:
             say_wrapped(f"\nAlso worse: {one.key}, {content.change_text(one)}")
             say(f"  {self._command(self.options.good, self.options.bad, one.key)}")
@@ -142,7 +143,7 @@ class _Bisection:
     def _compare(self, good: str, bad: str, plans: Sequence[BenchmarkPlan]) -> tuple[ComparisonEvidence, Results]:
         """Compare two commits, and print and return the results of these benchmarks."""
         keys = {plan.key for plan in plans}
-        say(f"\n{good[:SHOWN]} beside {bad[:SHOWN]}")
+        say(f"\nbase: {good[:SHOWN]}, head: {bad[:SHOWN]}")
         try:
             sides = self._sides(good, bad, say_wrapped)
             say_wrapped("\n".join(f"  {line}" for line in describe(sides)))
@@ -179,42 +180,38 @@ class _Bisection:
         plan: BenchmarkPlan,
         looked_for: GrownCount | Slower,
         found: ComparisonEvidence,
-        results: Results,
-        whole: Benchmark,
     ) -> int:
         """Print the commit that a search has found, and what to do next. Return the exit code.
 
-        `found`, `results`: the comparison with the last good commit. `whole`: the benchmark, compared with GOOD.
+        `found`: the comparison with the last good commit.
         """
-        git = Git(self.project.root)
+        git, parts = Git(self.project.root), [(self.commits[0], end.good), (end.bad, self.commits[-1])]
         bad = describe_commit(git, end.bad)
-        [one] = [one for one in results.benchmarks if one.key == plan.key]
-        judgement = found.judgements.get(plan.key)
-        of_tail = looked_for.tail if isinstance(looked_for, Slower) else None
-        if isinstance(looked_for, Slower) and judgement:
-            judgement = judgement.tails[of_tail] if of_tail else judgement
-            confirmed = answer_of(judgement, looked_for.change) == "bad"
-        else:
-            confirmed = one.verdict == "regression"
         say(f"\nFirst bad commit: {bad.name}")
         say_wrapped(f"  {bad.subject}\n  {bad.author}, {bad.date}")
         if end.skipped:
             say_wrapped("\nIt may also be one of these, which can't be tested:")
             say_wrapped("\n".join(f"  {commit_text(describe_commit(git, name))}" for name in end.skipped))
-        change = f"{plan.key}, compared with the last good commit, {end.good[:SHOWN]}"
-        if not confirmed:
+        share = share_of(looked_for, found, plan.key)
+        if is_certain := share > 1 / 2:
+            say("")
+        else:
             say_wrapped(
-                f"\nNot certain: {change}, has less than half of {sought_text(looked_for)}. Either several commits add"
-                " up to it, or a test was wrong: run it again when the machine is less busy"
+                f"\nNot certain: compared with the last good commit, {end.good[:SHOWN]}, it has less than half of"
+                f" {sought_text(looked_for)}. Either several commits add up to it, or a step was wrong: run it again"
+                " when the machine is less busy\n"
             )
-        elif judgement and not of_tail and judgement.high < (whole.change_low or 0.0) > plan.thresholds.tolerance:
-            say_wrapped(f"\nOther commits have added the rest of {content.change_text(whole)}. To search for them:")
-            say(f"  {self._command(bad.name[:SHOWN], self.options.bad, plan.key)}")
-        say(f"\nNext: git show {bad.name[:SHOWN]}")
         if len(bad.parents) > 1 and (fork := merge_base(git, *bad.parents[:2])):
             say("It is a merge. To search the commits that it has merged:")
-            say(f"  {self._command(fork[:SHOWN], bad.parents[1][:SHOWN], plan.key)}")
-        return EXIT_REGRESSION if confirmed else EXIT_INVALID
+            say(f"  {self._command(fork[:SHOWN], bad.parents[1][:SHOWN], plan.key)}\n")
+        if share < MOST_OF_IT:
+            say(f"Other commits have the rest of {sought_text(looked_for)}. To search for them:")
+            for first, last in parts:
+                if first != last:
+                    say(f"  {self._command(first, last, plan.key)}")
+            say("")
+        say(f"Next: git show {bad.name[:SHOWN]}")
+        return EXIT_REGRESSION if is_certain else EXIT_INVALID
 
     def _command(self, good: str, bad: str, key: str) -> str:
         revisions = " ".join(shlex.quote(one[:SHOWN] if one in self.commits else one) for one in (good, bad))

@@ -1,5 +1,6 @@
 """The steps of a search for the commit that made one benchmark worse. Each compares GOOD with a commit."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner
 from plumbline.counting.families import family
 from plumbline.judging.counts import GrownCount, figure_of, grown_count
 from plumbline.judging.evidence import ComparisonEvidence, Judgement, Thresholds
+from plumbline.results.schema import Counts
 from plumbline.settings import Settings, Tail
 
 MOST_TRIES = 2  # of a step, if its controls read wrong
@@ -51,6 +53,17 @@ def sought(found: ComparisonEvidence, plan: BenchmarkPlan, steps: int) -> GrownC
     if slower and judgement.low <= plan.thresholds.tolerance:
         tail, change = max(slower.items(), key=lambda item: item[1])
     return Slower(change, step_thresholds(plan.thresholds, change, steps, tail), tail)
+
+
+def share_of(sought: GrownCount | Slower, found: ComparisonEvidence, key: str) -> float:
+    """Return the share of what a search looks for that a comparison has found: 1 is all of it."""
+    if isinstance(sought, GrownCount):
+        base, head = (figure_of(one, sought.name) for one in found.counts.get(key, (Counts(), Counts())))
+        return (head - base) / (sought.new - sought.old)
+    if (judgement := found.judgements.get(key)) is None:
+        return 0.0
+    change = judgement.tails[sought.tail].change if sought.tail else judgement.change
+    return math.log1p(change) / math.log1p(sought.change)
 
 
 @dataclass(frozen=True)

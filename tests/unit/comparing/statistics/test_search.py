@@ -1,13 +1,9 @@
 """The search for a bad commit: its order, its thresholds, and how often it is right."""
 
-import math
-import random
-from collections.abc import Sequence, Set
+from collections.abc import Set
 
 import pytest
 
-from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, expected_s
-from plumbline.comparing.statistics.schedule import conduct
 from plumbline.comparing.statistics.search import Answer, Found, answer_of, search, step_thresholds, steps_of
 from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.results.schema import Verdict
@@ -15,8 +11,6 @@ from plumbline.settings import GateSettings
 
 GATE = Thresholds.of(GateSettings(), None)
 COMMITS = [f"commit {number}" for number in range(65)]  # GOOD and 64 more
-SPREAD, LIMIT_S = 0.015, 120.0  # between pairs of equal processes on a busy machine
-KEY = "test_it.py::test_it"
 
 
 def searched(culprit: int, broken: Set[int] = frozenset()) -> tuple[Found, list[int]]:
@@ -90,35 +84,3 @@ def test_an_inconclusive_step_is_decided_by_its_estimate(verdict: Verdict, chang
     judgement = Judgement(verdict, change, change - 0.02, change + 0.02, 0.05, 12, 0.01)
 
     assert answer_of(judgement, 0.05) == answer
-
-
-def test_a_commit_that_is_5_percent_slower_is_found_in_19_of_20_searches() -> None:
-    """The pairs are drawn at random, with one seed. The change that a search looks for is itself an estimate."""
-    rng, right = random.Random(1), 0
-    for _ in range(20):
-        culprit = rng.randrange(1, len(COMMITS))
-        whole = compared(0.05, GATE, rng)
-        limits = step_thresholds(GATE, whole.change, steps_of(COMMITS))
-
-        def test(commit: str) -> Answer:
-            size = 0.05 * (COMMITS.index(commit) >= culprit)  # noqa: B023
-            return answer_of(compared(size, limits, rng), whole.change)  # noqa: B023
-
-        right += search(COMMITS, test).bad == COMMITS[culprit]
-
-    assert right >= 19
-
-
-def compared(size: float, limits: Thresholds, rng: random.Random) -> Judgement:
-    """Return the result of a comparison with a side that is slower by `size`."""
-    elapsed_s = 0.0
-
-    def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
-        del then
-        nonlocal elapsed_s
-        elapsed_s += expected_s(chosen)
-        center = math.log1p(size) + rng.gauss(0, SPREAD)
-        return Pair({KEY: [center + rng.gauss(0, 0.03) for _ in range(2 * chosen[0].blocks - 1)]})
-
-    plans = [BenchmarkPlan(KEY, 1e-3, limits)]
-    return conduct(plans, run_pair, budget_s=LIMIT_S, clock=lambda: elapsed_s).judgements[KEY]

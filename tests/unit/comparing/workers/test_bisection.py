@@ -3,7 +3,7 @@
 import pytest
 
 from plumbline.comparing import bisection
-from plumbline.comparing.bisection import Slower, Stepper, sought
+from plumbline.comparing.bisection import Slower, Stepper, share_of, sought
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.search import step_thresholds
 from plumbline.comparing.trees.git import NoBase
@@ -95,3 +95,13 @@ def test_equal_trees_are_good_without_a_run(compiled: Sides) -> None:
     equal = Sides(**{**vars(compiled), "files": []})
 
     assert stepper(equal).step("any").answer == "good"
+
+
+def test_the_share_of_what_was_looked_for() -> None:
+    """Of ten statements more, this commit has added four; of a slow-down by 21 %, half as a factor."""
+    base, head = (Counts({"redis.command GET": number, "redis.command SET": 1}) for number in (0, 4))
+    found = ComparisonEvidence(judgements={WORK: judged(change=0.1)}, counts={WORK: (base, head)})
+
+    assert share_of(GrownCount("redis.command", 1, 11), found, WORK) == pytest.approx(0.4)
+    assert share_of(Slower(0.21, LIMITS, None), found, WORK) == pytest.approx(0.5)
+    assert share_of(Slower(0.21, LIMITS, None), ComparisonEvidence(), WORK) == 0
