@@ -2,11 +2,14 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.repository import Repository
@@ -16,6 +19,7 @@ import asyncio
 import os
 
 PAUSE_S = 0.0
+seen = set()
 
 
 async def app(scope, receive, send):
@@ -26,7 +30,10 @@ async def app(scope, receive, send):
             if kind == "lifespan.shutdown":
                 return
     body = str(os.getpid()).encode()
+    if scope["path"] == "/seen":
+        body = str(len(seen)).encode()
     if scope["path"] == "/":
+        seen.add(scope["query_string"])
         await asyncio.sleep(PAUSE_S)
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -44,6 +51,7 @@ class User(FastHttpUser):
         self.client.get("/")
 """
 SETTINGS = 'backend = "off"\n[app]\nasgi = "shop:app"\n[load]\nlate_ms = 1000\n'
+PAIRED = "rate_per_s = 40\nduration_s = 6\nwindow_s = 1\nleave_out_s = 0.2\n"
 
 
 @pytest.fixture
@@ -68,9 +76,23 @@ def results(shop: Repository) -> Any:
     return json.loads((shop.root / "perf-results" / "load.json").read_text())
 
 
+@pytest.fixture
+def served(shop: Repository) -> Iterator[str]:
+    """The URL of an application that already runs."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), "--log-level", "warning"]
+    with subprocess.Popen(command, cwd=shop.root) as process:
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
 STALL = """
 
-import contextlib
 import os
 import signal
 
@@ -83,8 +105,6 @@ from locust import events
 def stall(**_):
     def stop():
         pid = int(httpx.get(User.host + "/pid").text)
-        with contextlib.suppress(OSError):  # only this test may keep it waiting
-            os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
         gevent.sleep(3)
         os.kill(pid, signal.SIGSTOP)
         gevent.sleep(0.5)
@@ -108,3 +128,71 @@ def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> N
     assert stage["requests"] == pytest.approx(700, abs=140)
     assert found["verdict"] == "regression"
     assert "regression: p99" in (shop.root / "perf-results" / "load.md").read_text()
+
+
+def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:
+    """Both get the same load in turn: 6 pairs of windows. The answers of head take 60 ms longer."""
+    shop.write({"tests/performance/settings.toml": SETTINGS + PAIRED})
+    shop.commit()
+    shop.write({"shop.py": APP.replace("PAUSE_S = 0.0", "PAUSE_S = 0.06")})
+    output = load(shop, "--base", "HEAD", code=1)
+    found = results(shop)
+    base, head = (side["stages"][0] for side in found["sides"])
+    assert head["p50_ms"] > base["p50_ms"] + 30
+    changes = {one["figure"]: one for one in found["changes"]}
+    assert changes["p50"]["verdict"] == "regression"
+    assert changes["error share"]["verdict"] == "pass"
+    assert "1 file differs: shop.py" in output
+
+
+DIES = """
+
+import os
+import signal
+
+import gevent
+from locust import events
+
+
+@events.spawning_complete.add_listener
+def die(**_):
+    if os.environ.get("DIES"):
+        gevent.spawn_later(2, os.kill, os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("dies", ["", "1"], ids=["both end", "one dies"])
+def test_two_workers_from_elsewhere(shop: Repository, served: str, tmp_path: Path, dies: str) -> None:
+    """They get the locustfile from the master. Both have sent requests, or the run is invalid."""
+    get = 'self.client.get("/")'
+    locustfile = LOCUSTFILE.replace(get, 'import os; self.client.get(f"/?{os.getpid()}", name="/")') + DIES
+    shop.write({"tests/performance/locustfile.py": locustfile})
+    limits = "rate_per_s = 20\nduration_s = 3\nleave_out_s = 0.5\n[load.budgets]\np50_ms = 2000\nerror_share = 0\n"
+    shop.write({"tests/performance/settings.toml": SETTINGS + limits})
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        "-",
+        "--worker",
+        "--master-host=127.0.0.1",
+        f"--master-port={port}",
+    ]
+    workers = [
+        subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "DIES": kill}, stderr=subprocess.DEVNULL)
+        for kill in ("", dies)
+    ]
+    try:
+        arguments = ["--host", served, "--workers-from", f"127.0.0.1:{port}", "--workers", "2"]
+        output = load(shop, *arguments, code=3 if dies else 0)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    if dies:
+        assert "1 of 2 Locust workers died" in output
+    else:
+        assert httpx.get(f"{served}/seen").text == "2"
+        assert results(shop)["sides"][0]["stages"][0]["requests"] == pytest.approx(50, abs=36)

@@ -25,6 +25,11 @@ class Workers:
     port: int
     number: int
 
+    @property
+    def command(self) -> str:
+        """The command that starts one. It gets the locustfile from here."""
+        return f"locust -f - --worker --master-host={self.host} --master-port={self.port}"
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -69,6 +74,8 @@ def load(
             for service in target.services.running() if for_others else ():
                 if service.own:
                     service.pin(for_others)
+        if workers:
+            say(f"  waiting for {workers.number} Locust workers; start each with `{workers.command}`")
         for run in runs.values():
             run.wait_ready()
             if for_locust:

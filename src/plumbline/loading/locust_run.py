@@ -18,7 +18,6 @@ import msgspec
 
 from plumbline.load_settings import LoadSettings
 from plumbline.loading.plan import Window
-from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.processes import last_lines, printable, set_affinity, signal_all, tree
 
 MODULE = Path(__file__).with_name("in_locust") / "plumbline_open_loop.py"
@@ -29,6 +28,7 @@ END_LIMIT_S = 30.0  # beyond the last arrival and the time for its answer
 QUIT_LIMIT_S = 10.0
 POLL_S = 0.05
 LOG_LINES = 12
+GAVE_UP = "Gave up waiting for workers"  # Locust's message
 RATE_OF_PROCESS = 200  # arrivals per second that one process can start on time
 
 
@@ -108,6 +108,7 @@ class LocustRun:
         elif processes > 1:
             command += ["--processes", str(processes)]
         self._start_limit_s = START_LIMIT_S + (CONNECT_LIMIT_S if workers_at else 0)
+        self._few = f"fewer than {workers} Locust workers connected within {CONNECT_LIMIT_S:.0f} s"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -137,10 +138,8 @@ class LocustRun:
         self._wait("ready", self._start_limit_s, "its users did not become ready")
 
     def pin(self, cores: Sequence[int]) -> None:
-        """Run on these cores only, before other programs if possible: what wakes up late sends late."""
-        pids = [process.pid for process in tree(self._process.pid)]
-        set_affinity(pids, cores)
-        set_precedence(pids, ahead=True)
+        """Run on these cores only."""
+        set_affinity([process.pid for process in tree(self._process.pid)], cores)
 
     def begin(self, at_s: float) -> None:
         """Begin at this time of `time.time`."""
@@ -177,6 +176,7 @@ class LocustRun:
     def _invalid(self, problem: str) -> LoadInvalid:
         with contextlib.suppress(OSError):
             output = printable(self._log.read_text("utf-8", errors="replace"))
+            problem = self._few if GAVE_UP in output else problem
             return LoadInvalid(f"the load on {self._side} failed: {problem}\n{last_lines(output, LOG_LINES)}".rstrip())
         return LoadInvalid(f"the load on {self._side} failed: {problem}")
 

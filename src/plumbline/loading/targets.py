@@ -9,7 +9,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from plumbline.comparing.trees.sides import Side, Sides, python_path
-from plumbline.comparing.workers.pair_servers import PairServers
+from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
+from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 
@@ -47,9 +48,11 @@ def one_target(settings: Settings, root: Path) -> Iterator[list[Target]]:
     """Start the services and the application of the working tree. Raises NotReady, ServiceError, NoApplication."""
     services = Services(settings, root)
     try:
+        set_precedence([os.getpid()], ahead=True)  # the application and Locust inherit it
         services.begin()
         yield [_started("head", services)]
     finally:
+        set_precedence([os.getpid()], ahead=False)
         services.stop()
 
 
@@ -62,9 +65,7 @@ def both_targets(settings: Settings, root: Path, sides: Sides) -> Iterator[list[
     if settings.app:
         settings = replace(settings, app=replace(settings.app, port=0))
     with contextlib.ExitStack() as stack:
-        servers = PairServers(settings, root, None, {})
-        stack.callback(servers.stop)
-        servers.start(ahead=False)  # the kernel stops a busy server with real-time priority for 5 % of each second
+        servers = stack.enter_context(pair_servers(settings, root, None, {}))
         servers.make(0)
         targets = []
         for side in (sides.base, sides.head):

@@ -116,16 +116,14 @@ class PairServers:
         self._shared = Services(settings_of_both(settings), root, preferred=backends, sides=[*REDIS_NUMBERS])
         self.directory = self._shared.directory  # for files of the comparison
         self._of_each: dict[tuple[str, int], Services] = {}  # by side and round
-        self._has_own, self._ahead = bool(of_each), True
+        self._has_own = bool(of_each)
         self._prepared = False
         self._dumps: dict[str, Dump] = {}  # of the prepared Redis of each side
 
-    def start(self, *, ahead: bool = True) -> None:
-        """Start the servers that both sides share. `ahead`: with priority for them and the workers."""
-        self._ahead = ahead
+    def start(self) -> None:
+        """Start the servers that both sides share."""
         self._start([self._shared])
-        if ahead:
-            set_precedence([os.getpid()], ahead=True)  # the workers inherit it
+        set_precedence([os.getpid()], ahead=True)  # the workers inherit it
 
     def stop(self) -> None:
         wait([in_background(services.stop) for services in (*self._of_each.values(), self._shared)])
@@ -228,8 +226,7 @@ class PairServers:
         for service in running:
             if self._core is not None:
                 service.pin({self._core})
-            if self._ahead:
-                set_precedence(service.pids(), ahead=True)
+            set_precedence(service.pids(), ahead=True)
 
 
 def _without(settings: Settings, names: Collection[str]) -> Settings:

@@ -19,7 +19,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from locust import TaskSet, events
-from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser
+from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser
 from locust.runners import MasterRunner, WorkerRunner
 from locust.user.task import DefaultTaskSet
 
@@ -27,7 +27,7 @@ FOLDER = "PLUMBLINE_LOAD"  # the variable with the folder of the plan and the ro
 POLL_S = 0.05
 TICK_S = 0.02
 FLUSH_S = 1.0
-NO_ERRORS = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopTest, StopUser)
+NO_ERRORS = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser)
 MOST_TEXT = 300  # characters of an error
 
 hooks: Any = events
