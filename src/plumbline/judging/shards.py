@@ -84,6 +84,7 @@ def _missing_and_twice(parts: Sequence[Part]) -> list[Reason]:
 def _differences(parts: Sequence[Part], settings_hash: str) -> list[Reason]:
     """Return the reason why these shards are not of one run, if they are not."""
     begun = [part for part in parts if part.shard.keys]  # the others ended before their tests were known
+    judged = [part for part in begun if part.results.baseline]  # the others ended before they were
     compared = [part for part in parts if part.results.base]
     found = {
         "the number of shards": _differing(parts, lambda part: str(part.shard.of)),
@@ -91,7 +92,7 @@ def _differences(parts: Sequence[Part], settings_hash: str) -> list[Reason]:
         "profiles": _differing(parts, lambda part: part.results.profile),
         "settings.toml": _differing(parts, lambda part: part.shard.settings_hash),
         "base commits": _differing(compared, lambda part: part.results.base),
-        "proposed changes": _differing(begun, lambda part: "yes" if part.shard.proposed else "no"),
+        "whether it is a proposed change": _differing(judged, lambda part: "yes" if part.shard.proposed else "no"),
         "tests of the whole run": _differing(begun, lambda part: _tests_of(part, begun)),
     }
     texts = [f"{name}: {values}" for name, values in found.items() if values]

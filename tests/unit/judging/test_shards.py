@@ -20,7 +20,14 @@ ALLOWED: Kind = "unmeasured_allowed"
 
 def part(number: int, *benchmarks: Benchmark, of: int = 2, keys: list[str] = KEYS, **fields: Any) -> Part:
     """Return a shard that ran these benchmarks, judged as `ci` does. It left the other keys to other shards."""
-    shard = Shard(number, of, fields.pop("settings", HASH), keys=keys, absent=fields.pop("absent", []))
+    shard = Shard(
+        number,
+        of,
+        fields.pop("settings", HASH),
+        keys=keys,
+        absent=fields.pop("absent", []),
+        proposed=fields.pop("proposed", True),
+    )
     of_machine = {name: fields.pop(name) for name in ("commit", "cpu") if name in fields}
     left_out = [key for key in keys if key not in [one.key for one in benchmarks]]
     run = results(*benchmarks, **{"deselected": left_out, "base": BASE, "exit_code": None, "shard": shard} | fields)
@@ -74,6 +81,15 @@ def test_what_ended_one_shard_names_it() -> None:
     assert run.reasons == [Reason("ended", "no base"), Reason("ended", "shard 2: it died")]
 
 
+def test_a_shard_that_ended_before_it_was_judged() -> None:
+    """It knows neither its tests nor whether the change is proposed, which is no difference."""
+    for keys in (KEYS, []):
+        ended = part(
+            2, keys=keys, deselected=[A, B], proposed=False, base="", baseline="", reasons=["it died"], tests=[]
+        )
+        assert kinds(merged(FIRST, ended)) == ["ended"]
+
+
 def test_allowed_gaps_stay_warnings() -> None:
     """The keys of all shards are in one reason, before the verdict's own."""
     gaps = [Reason(ALLOWED, subjects=[key]) for key in (A, C)]
@@ -125,6 +141,7 @@ def second(*others: Benchmark, **fields: Any) -> list[Part]:
         (second(commit="9999"), "shards_differ", "commits: 0f1e2d3 (shard 1), 9999 (shard 2)"),
         (second(base="99"), "shards_differ", f"base commits: {BASE} (shard 1), 99 (shard 2)"),
         (second(settings="other"), "shards_differ", "settings.toml: abc123 (shard 1), other (shard 2)"),
+        (second(proposed=False), "shards_differ", "whether it is a proposed change: yes (shard 1), no (shard 2)"),
         (second(profile="full"), "shards_differ", "profiles: ci (shard 1), full (shard 2)"),
         (second(benchmark(C), keys=KEYS[:3]), "shards_differ", f"tests of the whole run: 4 with {D} (shard 1), 3"),
         (second(benchmark(B), benchmark(C)), "shards_differ", "2 of their tests ran in no shard or in several"),
