@@ -318,6 +318,17 @@ class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     also_copy: list[str] = []
 
 
+class HistorySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The history of the default branch: a line for each run."""
+
+    #: A folder that each run on the default branch adds its line to, as a path from the root of the project. Without a
+    #: folder, no run adds a line.
+    folder: str = ""
+    #: A branch of the repository that holds the history, such as `plumbline-data`. Only
+    #: `nox -s report -- --push-history` writes to it. Name a branch that holds nothing else.
+    branch: str = ""
+
+
 PROFILES = {
     "ci": Profile(samples=100, warmup=20, timed_limit_s=0.15),
     "full": Profile(samples=1000, warmup=100, timed_limit_s=2.0),
@@ -366,6 +377,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     gate: GateSettings = GateSettings()
     counts: CountSettings = CountSettings()
     compare: CompareSettings = CompareSettings()
+    history: HistorySettings = HistorySettings()
     budgets: dict[str, Budget] = {}  # by the key of the benchmark
     benchmarks: dict[str, BenchmarkSettings] = {}  # by the key of the benchmark
     load: LoadSettings = LoadSettings()

@@ -22,6 +22,7 @@ from plumbline.settings import (
     CompareSettings,
     CountSettings,
     GateSettings,
+    HistorySettings,
     InstallSettings,
     PostgresSettings,
     ProcessSettings,
@@ -182,6 +183,7 @@ TABLES = {
     "gate": GateSettings,
     "counts": CountSettings,
     "compare": CompareSettings,
+    "history": HistorySettings,
 }
 
 

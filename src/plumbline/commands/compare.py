@@ -10,7 +10,7 @@ from plumbline.commands.ci import confirm
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.commands.paired import with_pairs
-from plumbline.comparing.trees.git import NoBase, find_base
+from plumbline.comparing.trees.git import Git, NoBase, find_base
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence
@@ -39,5 +39,6 @@ def run(project: Project, options: argparse.Namespace) -> int:
             evidence = replace(evidence, confirmation=confirm(project, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)
-    results = replace(results, revision=options.revision, duration_s=time.monotonic() - began_s)
+    commits = int(Git(project.root).ask("rev-list", "--count", f"{base.commit}..HEAD") or 0)
+    results = replace(results, revision=options.revision, commits=commits, duration_s=time.monotonic() - began_s)
     return report(project, results, html=False, keep=True)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -14,12 +14,14 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
+from plumbline.commands.recording import add_to_folder, problem_lines, read_history
 from plumbline.comparing.trees.git import default_branch_in_ci
 from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
+from plumbline.reporting.history import moved
 from plumbline.reporting.problems import find_problems
 from plumbline.reporting.trend import runs_on_default_branch
 from plumbline.results.files import (
@@ -31,6 +33,7 @@ from plumbline.results.files import (
     write_results,
     write_whole,
 )
+from plumbline.results.history import Run
 from plumbline.results.schema import Results
 from plumbline.services.redaction import Terminal, known_secrets, redactor
 
@@ -52,22 +55,24 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     folder, results = project.results, redacted(results, project.scrub)
     results = replace(results, problems=find_problems(results))
     write_results(folder / RESULTS, results)
-    history = earlier_runs(folder, MOST_RECENT)
-    runs = runs_on_default_branch(results, history, default_branch_in_ci())
-    write_whole(folder / REPORT, github.markdown(results, runs=runs))
+    messages = add_to_folder(project, results) if keep else []
+    history = read_history(project)
+    along = moved(results, history.runs) + [("", problem) for problem in problem_lines(history)]
+    runs = runs_on_default_branch(results, earlier_runs(folder, MOST_RECENT), default_branch_in_ci())
+    write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along))
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
         keep_run(folder, results)
-    messages = [_write_html(project, results)] if html else []
+    messages += [_write_html(project, results, history.runs)] if html else []
     # The merged report of all shards has the summary and the annotations.
     if not results.shard and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
         try:
             with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(github.markdown(results, github.SUMMARY_BYTES, runs))
+                file.write(github.markdown(results, github.SUMMARY_BYTES, runs, along))
         except OSError as error:
             messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
     with _output_may_end():
-        terminal.render(results, TerminalConsole())
+        terminal.render(results, TerminalConsole(), along)
     if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
         say(f"Help: {explain_command(results.reasons[0].kind)}")
     if not results.shard and os.environ.get("GITHUB_ACTIONS") == "true":
@@ -78,7 +83,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     return results.exit_code or EXIT_PASS
 
 
-def _write_html(project: Project, results: Results) -> str:
+def _write_html(project: Project, results: Results, runs: Sequence[Run]) -> str:
     """Write the HTML report and return what to print about it; raises ResultsError."""
     if importlib.util.find_spec("vl_convert") is None:
         return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
@@ -87,7 +92,7 @@ def _write_html(project: Project, results: Results) -> str:
     baseline = None
     with contextlib.suppress(ResultsError):
         baseline = find_baseline(project.baselines, results.environment)
-    write_whole(project.results / HTML, render(results, baseline, earlier_runs(project.results)))
+    write_whole(project.results / HTML, render(results, baseline, earlier_runs(project.results), runs))
     return f"Report: {project.shown(project.results / HTML)}"
 
 

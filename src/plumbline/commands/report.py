@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plumbline.commands.base import RESULTS, CommandError, Project
-from plumbline.commands.output import last_results, make_room, report
+from plumbline.commands.output import last_results, make_room, report, say
+from plumbline.commands.recording import problem_lines, push_run, read_history
 from plumbline.judging.shards import Part, merge_shards
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS
-from plumbline.reporting import exports, llm
+from plumbline.reporting import exports, llm, otava
 from plumbline.results.files import ResultsError, read_results, redacted, write_whole
 from plumbline.settings_file import settings_hash
 
 EXAMPLE = "plumbline report --format llm"
+OTAVA = "otava"  # exports the history, and not the last results
 _FORMATS = {"llm": llm.render, **exports.FORMATS}
 
 
@@ -21,12 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge", nargs="+", type=Path, metavar="DIR", help="judge a whole run by the results of its shards"
     )
-    others = ", ".join(exports.FORMATS)
+    parser.add_argument(
+        "--push-history", action="store_true", help="add the last run to the history on the branch that settings name"
+    )
+    others = ", ".join([*exports.FORMATS, OTAVA])
     parser.add_argument("--format", metavar="NAME", help=f"llm: text for a language model; for other tools: {others}")
     parser.add_argument("--output", type=Path, metavar="PATH", help="file for --format; printed by default")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
+    if options.push_history:
+        if options.merge or options.format or options.output:
+            raise CommandError("--push-history goes without other options", EXIT_USAGE)
+        say(push_run(project, redacted(last_results(project.results), project.scrub)))
+        return EXIT_PASS
     if options.merge:
         if options.format or options.output:
             raise CommandError("--merge goes without --format and --output: export afterwards", EXIT_USAGE)
@@ -35,9 +45,14 @@ def run(project: Project, options: argparse.Namespace) -> int:
         if options.output:
             raise CommandError("--output goes with --format", EXIT_USAGE)
         return report(project, last_results(project.results), html=True, keep=False)
-    if options.format not in _FORMATS:
-        raise CommandError(f"there is no format {options.format!r}: {', '.join(_FORMATS)}", EXIT_USAGE)
-    text = _FORMATS[options.format](redacted(last_results(project.results), project.scrub))
+    if options.format == OTAVA:
+        history = read_history(project, most=None)
+        sys.stderr.writelines(f"{line}\n" for line in problem_lines(history))
+        text = otava.render(history.runs)
+    elif options.format in _FORMATS:
+        text = _FORMATS[options.format](redacted(last_results(project.results), project.scrub))
+    else:
+        raise CommandError(f"there is no format {options.format!r}: {', '.join([*_FORMATS, OTAVA])}", EXIT_USAGE)
     if options.output is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(

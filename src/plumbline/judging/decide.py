@@ -202,6 +202,7 @@ def _with_comparison(
         change=judgement.change,
         change_low=judgement.low,
         change_high=judgement.high,
+        change_error=judgement.error,
         minimum_detectable_effect=judgement.minimum_detectable_effect,
         differences=comparison.differences[key],
         base_samples_s=_thinned(base_s),

@@ -34,10 +34,15 @@ _IN_MESSAGE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY = _IN_MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
 
 
-def markdown(results: Results, limit_bytes: int = COMMENT_BYTES, runs: Sequence[Results] = ()) -> str:
+def markdown(
+    results: Results,
+    limit_bytes: int = COMMENT_BYTES,
+    runs: Sequence[Results] = (),
+    along: Sequence[tuple[str, str]] = (),
+) -> str:
     """Return Markdown of at most that size: the verdict, what is wrong and why, and all else folded.
 
-    `runs`: the last ones on the default branch, the oldest first.
+    `runs`: the last ones on the default branch, the oldest first. `along`: what its history shows, by benchmark.
     """
     heading, summary = _heading(results), _summary(results)
     left = limit_bytes - len(f"{heading}{summary}".encode()) - _FRAMES_BYTES
@@ -75,11 +80,18 @@ def markdown(results: Results, limit_bytes: int = COMMENT_BYTES, runs: Sequence[
         cut(_TITLED, "Needs attention", _warned(unsure)),
         cut(_TITLED, "Notes", [f"- {_escaped(text)}" for text in notes]),
         cut(_TITLED, title, trend),
+        cut(_TITLED, "History of the default branch", [_moved(key, text) for key, text in along]),
         cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
         cut(_FOLDED, "Remarks", remarks),
         cut(_FOLDED, "Services and environment", [_verbatim(_environment(results))]),
     ]
     return "\n".join(filter(None, sections))
+
+
+def _moved(key: str, text: str) -> str:
+    """Return a line whose last part may be a command in backticks."""
+    told, *command = text.split("`")[:2]
+    return f"- {_code(key)} {_escaped(told)}{''.join(map(_code, command))}" if key else f"- {_escaped(text)}"
 
 
 def _heading(results: Results) -> str:

@@ -51,6 +51,7 @@ def next_step(results: Results) -> Step | None:
         ),
         (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, Step(f"{nox_command()} -s readiness", "shows which services are ready")),
+        (_can_bisect(results), _bisect(results)),
         (bad, _only(results, bad, "runs {}", "what failed")),
         ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
         (unjudged, after_fixing),  # measuring again would not help
@@ -59,6 +60,22 @@ def next_step(results: Results) -> Step | None:
         (verdicts & {"new", "changed", "improvement"}, Step(baseline, "records the new figures, to commit")),
     ]
     return next((step for applies, step in steps if applies), None)
+
+
+def _slower(results: Results) -> list[str]:
+    return [one.key for one in content.by_urgency(results.benchmarks) if one.verdict == "regression"]
+
+
+def _can_bisect(results: Results) -> bool:
+    """Return whether one of several commits made a benchmark slower, or made it ask for more."""
+    return results.commits > 1 and not results.environment.dirty and bool(_slower(results))
+
+
+def _bisect(results: Results) -> Step:
+    key = next(iter(_slower(results)), "")
+    name = form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2]
+    command = f"{nox_command()} -s bisect -- {shlex.quote(results.revision)} -k {shlex.quote(name)}"
+    return Step(command, f"finds which of the {results.commits:,} commits since {results.revision} did it", [key])
 
 
 def session_of(results: Results) -> str:

@@ -35,8 +35,11 @@ _PLAIN_EVERY_S = 1.0  # without a terminal
 _ERASE = "\r\x1b[2K"
 
 
-def render(results: Results, console: Console) -> None:
-    """Print services, table, remarks, what has failed and why, and the verdict."""
+def render(results: Results, console: Console, along: Sequence[tuple[str, str]] = ()) -> None:
+    """Print services, table, remarks, what has failed and why, and the verdict.
+
+    `along`: what the history of the default branch shows, by benchmark.
+    """
     page = _Page(console)
     for line in results.service_lines:
         page.wrapped(line)
@@ -46,6 +49,11 @@ def render(results: Results, console: Console) -> None:
         page.wrapped(f"FAILED {test.key}", "bold red")
         for line in form.first_lines(test.message, 6):
             page.wrapped(line, mark="  ")
+    if along:
+        page.line()
+        page.wrapped("History of the default branch:", "dim")
+    for key, text in along:
+        page.wrapped(text, "dim", mark="- ", subject=f"{key}: " if key else "")
     page.line()
     if content.compared(results):
         page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")

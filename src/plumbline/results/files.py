@@ -82,14 +82,14 @@ def write_results(path: Path, results: Results) -> None:
     write_whole(path, dump_results(results))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file completely or not at all. Links are followed. Raises ResultsError."""
+def write_whole(path: Path, text: str | bytes) -> None:
+    """Write a file completely or not at all. Links are followed. Raises ResultsError."""
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _without_name(target.parent) or temporary.open("xb") as file:
-            file.write(text.encode(errors="replace"))
+            file.write(text if isinstance(text, bytes) else text.encode(errors="replace"))
             file.flush()
             os.fsync(file.fileno())
             if not temporary.exists():

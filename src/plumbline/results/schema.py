@@ -289,6 +289,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     change: float | None = None  # the change from the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None  # the lower end of the interval of the change
     change_high: float | None = None  # the upper end of the interval of the change
+    change_error: float | None = None  # the standard error of log(1 + change), if it was compared in pairs
     minimum_detectable_effect: float | None = field(default=None, name="resolution")  # smallest detectable slow-down
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
@@ -393,6 +394,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     baseline_differences: Sequence[str] = []  # machine, servers and packages that differ, one line each
     revision: str = ""  # the revision that `plumbline compare` was asked to compare with
     base: str = ""  # the base commit of the paired comparison, and why it was chosen
+    commits: int = 0  # the number of commits since the base, if `plumbline compare` was asked for a revision
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared
     collected_files: Sequence[str] = []  # files that were collected as a whole, so that no benchmark may be missing

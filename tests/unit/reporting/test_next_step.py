@@ -147,3 +147,23 @@ def test_a_comparison_with_a_commit_is_repeated_with_that_commit() -> None:
     assert next_step(slower) == Step(
         "nox -s compare -- 'my branch' -- tests/performance/a.py::test_a", "runs only what failed", ["a.py::test_a"]
     )
+
+
+@pytest.mark.parametrize(
+    ("commits", "dirty", "command"),
+    [
+        (57, False, "nox -s bisect -- v1.2 -k test_regression"),
+        (1, False, "nox -s compare -- v1.2 -- -k test_regression"),
+        (57, True, "nox -s compare -- v1.2 -- -k test_regression"),
+    ],
+)
+def test_a_regression_since_a_release_is_bisected(commits: int, dirty: bool, command: str) -> None:
+    """Not if there is one commit only, or if uncommitted changes may have caused it."""
+    outcome = run("regression", 1, "pass", "regression", revision="v1.2", commits=commits)
+    outcome = replace(outcome, environment=replace(outcome.environment, dirty=dirty))
+
+    step = next_step(outcome)
+
+    assert step
+    assert step.command.removeprefix("uvx ") == command
+    assert ("57 commits since v1.2" in step.purpose) == (command.split()[2] == "bisect")

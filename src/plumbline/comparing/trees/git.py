@@ -239,9 +239,19 @@ def is_proposed(root: Path) -> bool:
         return bool(branch and default and branch != default)
 
 
-def _named_target() -> _Target | None:
+def is_default_branch(root: Path, branch: str) -> bool:
+    """Return whether a branch is the default branch, and this is no pull or merge request from one of that name."""
+    if not branch or _named_target(TARGETS[1:]):
+        return False
+    try:
+        return branch == (default_branch_in_ci() or Git(root).default_branch())
+    except NoBase:
+        return False
+
+
+def _named_target(names: Sequence[str] = TARGETS) -> _Target | None:
     """Return the target that PERF_BASE or the variables of a pipeline name, if any."""
-    if name := next(filter(os.environ.get, TARGETS), ""):
+    if name := next(filter(os.environ.get, names), ""):
         return _Target(os.environ[name].removeprefix("refs/heads/"), name)
     for name, (variable, value) in IN_PULL_REQUEST.items():
         if re.fullmatch(value, os.environ.get(variable, "")):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from plumbline.measuring.statistics import Summary, percentile, summarize
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.html.chain import along_branch
 from plumbline.reporting.html.elements import (
     Markup,
     folded,
@@ -17,14 +18,24 @@ from plumbline.reporting.html.elements import (
     verbatim,
     verdict_of,
 )
+from plumbline.results.history import Run
 from plumbline.results.schema import Benchmark, CallSite, Results
 
 _MOST_OPEN = 10  # benchmarks that fail the run; the others are a click away
 _MOST_SAMPLES = 200  # a reader distinguishes no more dots of a plot
 
 
-def details(results: Results, number: int, benchmark: Benchmark, others: Sequence[Benchmark | None]) -> Markup:
-    """Return a benchmark as an element to open; `others` are its entries in the baseline and in each earlier run."""
+def details(
+    results: Results,
+    number: int,
+    benchmark: Benchmark,
+    others: Sequence[Benchmark | None],
+    branch: Sequence[Run] = (),
+) -> Markup:
+    """Return a benchmark as an element to open.
+
+    `others`: its entries in the baseline and in each earlier run. `branch`: the history of the default branch.
+    """
     baseline, *past = others
     verdict = verdict_of(benchmark)
     file, test = form.file_and_name(benchmark.key)
@@ -52,6 +63,7 @@ def details(results: Results, number: int, benchmark: Benchmark, others: Sequenc
         _distribution(benchmark, baseline),
         _times(benchmark, baseline),
         _trend(benchmark, past),
+        along_branch(benchmark, branch),
         _counts(benchmark, baseline),
         folded("Changed plans", verbatim(line for one in benchmark.plan_changes for line in form.plan_lines(one)))
         if benchmark.plan_changes

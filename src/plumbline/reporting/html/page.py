@@ -25,13 +25,14 @@ from plumbline.reporting.html.elements import (
 )
 from plumbline.reporting.html.overview import overview
 from plumbline.reporting.html.verdict import verdict
+from plumbline.results.history import Run
 from plumbline.results.schema import Results
 
 _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
 
 
-def render(results: Results, baseline: Results | None, history: Sequence[Results]) -> str:
-    """Return the page; `history` holds earlier runs, the oldest first."""
+def render(results: Results, baseline: Results | None, history: Sequence[Results], branch: Sequence[Run] = ()) -> str:
+    """Return the page. `history` holds earlier runs, and `branch` the history of the default branch, oldest first."""
     measured = f"{results.project or 'performance'} {results.environment.commit[:7]}"
     title = f"{content.title(results)}: {measured}"
     runs = [
@@ -45,7 +46,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     sections = [
         section("Failed tests", *failed),
         section("Notes", listed(content.notes(results) + content.skipped_tests(results))),
-        *_benchmarks(results, baseline, history),
+        *_benchmarks(results, baseline, history, branch),
         _environment(results),
         _history(history),
     ]
@@ -83,7 +84,9 @@ def script() -> str:
         return bundle()
 
 
-def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Results]) -> Iterable[Markup]:
+def _benchmarks(
+    results: Results, baseline: Results | None, history: Sequence[Results], branch: Sequence[Run]
+) -> Iterable[Markup]:
     """Yield the table of all benchmarks, and each of them with its details."""
     if not results.benchmarks:
         yield section("Benchmarks", tag("p", "Nothing was measured."), id="benchmarks")
@@ -92,7 +95,7 @@ def _benchmarks(results: Results, baseline: Results | None, history: Sequence[Re
     entries = []
     for number, benchmark in enumerate(content.by_urgency(results.benchmarks)):
         others = [run.get(benchmark.key) or run.get(benchmark.renamed_from) for run in runs]
-        entries.append(details(results, number, benchmark, others))
+        entries.append(details(results, number, benchmark, others, branch))
     without = tag("p", "Plots, search and sorting need JavaScript. All figures are in the tables.", class_="quiet")
     yield tag(
         "section",

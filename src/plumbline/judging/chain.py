@@ -1,0 +1,186 @@
+"""What a run adds to the history of the default branch, and the chain of changes along that branch.
+
+A *link* is the result of one paired comparison: the logarithm y of a benchmark's change from a base commit to the
+commit of the run, with its standard error s. Both commits were measured on one machine, so machines may differ between
+links. A benchmark that executes nothing that differs from the base has a link with y = 0 and s = 0.
+
+The *level* of a commit is the logarithm of its time relative to that of an origin, the first commit of the chain:
+
+- Along a path of links from the origin, the level is the sum of the links' y, with the sign reversed against the
+  direction of a link. Its variance is the sum of their s². If each run is compared with the run before it, this is the
+  cumulative product of the changes.
+- Runs that are compared with the same base are not added up. Each of them is one link from the level of that base.
+- Several links between the same two commits are averaged, weighted by 1 / s².
+- If several paths lead to a commit, the path with the smallest variance counts. The choice depends on standard errors
+  alone, so it does not prefer large or small changes.
+- Commits that no path connects with an origin begin a new chain with an origin of their own: the first commit of the
+  oldest of their links. Nothing is known about the difference between two chains.
+
+Links of different runs are independent, so these sums are exact if the links are.
+"""
+
+import heapq
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from plumbline.counting.families import ALLOCATIONS, COMMANDS, SOCKETS, STATEMENTS, kind_of
+from plumbline.judging.distributions import NORMAL
+from plumbline.results.environment import baseline_name
+from plumbline.results.history import HISTORY_SCHEMA, Entry, Run
+from plumbline.results.schema import Benchmark, Results
+
+MOST_RUNS = 200  # the newest runs that a report shows
+FALSE_ALARMS = 0.01  # the share of histories in which a benchmark that did not move is said to have moved
+INTERVAL = 0.99  # of a level
+_COMMIT_DIGITS = 10  # of a base
+_SMALLEST = 1e-6  # standard error of a link that is known exactly, for weights
+
+
+class Level(NamedTuple):
+    """The time of a benchmark at one commit, relative to the origin of its chain. Both are logarithms."""
+
+    commit: str
+    date: str
+    origin: str  # the first commit of its chain
+    level: float
+    error: float  # standard error
+
+    def interval(self, quantile: float = NORMAL.inv_cdf((1 + INTERVAL) / 2)) -> tuple[float, float]:
+        """Return the lower and the upper end of the change since the origin: 0.05 is 5 % slower."""
+        return math.expm1(self.level - quantile * self.error), math.expm1(self.level + quantile * self.error)
+
+    @property
+    def change(self) -> float:
+        return math.expm1(self.level)
+
+
+def run_of(results: Results) -> Run:
+    """Return what the history keeps of a run."""
+    environment = results.environment
+    benchmarks: dict[str, dict[str, Entry]] = {}
+    for one in results.benchmarks:
+        if one.median and one.verdict not in ("missing", "removed"):
+            file, _, name = one.key.partition("::")
+            benchmarks.setdefault(file, {})[name] = _entry(one)
+    kind = baseline_name(environment.system, environment.architecture, environment.cpu, environment.services)
+    return Run(
+        HISTORY_SCHEMA,
+        environment.commit,
+        results.created,
+        kind.removesuffix(".json"),
+        results.verdict or "",
+        benchmarks,
+        results.base.partition(",")[0][:_COMMIT_DIGITS],
+    )
+
+
+def _entry(benchmark: Benchmark) -> Entry:
+    change, error = None, None
+    if any(reason.kind == "unaffected" for reason in benchmark.reasons):
+        change = error = 0.0
+    elif benchmark.change_error is not None and benchmark.change is not None:
+        change, error = math.log1p(benchmark.change), benchmark.change_error
+    return Entry(
+        benchmark.median * 1e9,
+        _total(benchmark, f".{SOCKETS}", SOCKETS),
+        _total(benchmark, COMMANDS, COMMANDS),
+        _total(benchmark, STATEMENTS, STATEMENTS),
+        _total(benchmark, f".{ALLOCATIONS}", f".{ALLOCATIONS}"),
+        None if change is None else change * 1e4,
+        None if error is None else error * 1e4,
+    )
+
+
+def _total(benchmark: Benchmark, ending: str, family: str) -> float | None:
+    """Return the sum of the counts of a kind; None if it was not counted, or varies between rounds."""
+    varies = any(kind_of(name).endswith(ending) for name in benchmark.counts_varying)
+    if varies or not any(one.endswith(family) for one in benchmark.counted):
+        return None
+    return sum(count for name, count in benchmark.counts.items() if kind_of(name).endswith(ending))
+
+
+def entry_of(run: Run, keys: Collection[str]) -> Entry | None:
+    """Return the entry of a benchmark in a run. `keys`: its key, and its former one if it was renamed."""
+    return next((entry for key in keys if key and (entry := run.entry(key))), None)
+
+
+def levels(runs: Sequence[Run], keys: Collection[str]) -> list[Level]:
+    """Return the level of each commit that a benchmark has a link at, in the order of the runs.
+
+    `keys`: the key of the benchmark, and its former one if it was renamed.
+    """
+    links: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    dates: dict[str, tuple[str, str]] = {}  # of the commits that were measured, with their full hash
+    commits: dict[str, None] = {}  # in the order in which they appear
+    for run in runs:
+        entry = entry_of(run, keys)
+        if not (entry and run.base and entry.change_e4 is not None and entry.error_e4 is not None):
+            continue
+        commit = run.commit[:_COMMIT_DIGITS]
+        commits |= {run.base: None, commit: None}
+        dates.setdefault(commit, (run.date, run.commit))
+        if commit != run.base:
+            links.setdefault((run.base, commit), []).append((entry.change_e4 / 1e4, entry.error_e4 / 1e4))
+    neighbours: dict[str, list[tuple[str, float, float]]] = {commit: [] for commit in commits}
+    for (base, commit), measured in links.items():
+        change, variance = _mean(measured)
+        neighbours[base].append((commit, change, variance))
+        neighbours[commit].append((base, -change, variance))
+    found: dict[str, tuple[str, float, float]] = {}
+    for origin in commits:
+        if origin not in found:
+            found |= {commit: (origin, *one) for commit, one in _from(origin, neighbours).items()}
+    return [
+        Level(full, date, dates.get(found[commit][0], ("", found[commit][0]))[1], found[commit][1], found[commit][2])
+        for commit, (date, full) in dates.items()
+    ]
+
+
+def _mean(measured: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the weighted mean of changes with their standard errors, and its variance."""
+    if exact := [change for change, error in measured if not error]:
+        return exact[0], 0.0
+    weights = [1 / max(error, _SMALLEST) ** 2 for _, error in measured]
+    mean = sum(weight * change for weight, (change, _) in zip(weights, measured, strict=True)) / sum(weights)
+    return mean, 1 / sum(weights)
+
+
+def _from(origin: str, neighbours: dict[str, list[tuple[str, float, float]]]) -> dict[str, tuple[float, float]]:
+    """Return level and standard error of each commit that paths from an origin lead to, by the smallest variance.
+
+    Source: Dijkstra 1959, Numerische Mathematik 1:269.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    waiting = [(0.0, 0, origin, 0.0)]  # variance, order of arrival, commit, level
+    arrivals = 0
+    while waiting:
+        variance, _, commit, level = heapq.heappop(waiting)
+        if commit in found:
+            continue
+        found[commit] = level, math.sqrt(variance)
+        for other, change, added in neighbours[commit]:
+            if other not in found:
+                arrivals += 1
+                heapq.heappush(waiting, (variance + added, arrivals, other, level + change))
+    return found
+
+
+def has_moved(level: Level, tolerance: float, sharing: int) -> bool:
+    """Return whether a benchmark is significantly slower or faster than at its origin by more than the tolerance.
+
+    `sharing`: the number of benchmarks that share the allowed false alarms.
+    """
+    low, high = level.interval(NORMAL.inv_cdf(1 - FALSE_ALARMS / 2 / max(sharing, 1)))
+    return low > tolerance or high < 1 / (1 + tolerance) - 1
+
+
+def counts_along(runs: Iterable[Run], keys: Collection[str]) -> dict[str, list[tuple[str, float]]]:
+    """Return the known values of each count of a benchmark, with their commits, in the order of the runs."""
+    found: dict[str, list[tuple[str, float]]] = {}
+    for run in runs:
+        if entry := entry_of(run, keys):
+            for name in ("statements", "commands", "messages", "allocations"):
+                if (count := getattr(entry, name)) is not None:
+                    found.setdefault(name, []).append((run.commit, count))
+    return found

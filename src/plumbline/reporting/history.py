@@ -1,0 +1,69 @@
+"""What the history of the default branch shows: benchmarks whose chain of changes, or whose counts, have moved."""
+
+import shlex
+from collections.abc import Sequence
+
+from plumbline.counting.families import ALLOCATIONS, more
+from plumbline.judging.chain import Level, counts_along, has_moved, levels
+from plumbline.project import nox_command
+from plumbline.reporting import content
+from plumbline.reporting import format as form
+from plumbline.results.history import Run
+from plumbline.results.schema import Benchmark, Results
+
+MOST = 5  # benchmarks
+_DEFAULT_TOLERANCE = 0.02  # of results without one
+
+
+def moved(results: Results, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Return the key of each benchmark that has moved along the default branch, and how; the greatest change first."""
+    chains = {one.key: levels(runs, keys_of(one)) for one in results.benchmarks}
+    sharing = sum(map(bool, chains.values()))
+    found: list[tuple[float, str, str]] = []
+    for one in results.benchmarks:
+        tolerance, chain = content.limits(results, one)[0] or _DEFAULT_TOLERANCE, chains[one.key]
+        last = [chain[-1]] if chain and has_moved(chain[-1], tolerance, sharing) else []
+        texts = _counts(one, runs) + [f"{summary(chain)}: `{_bisect(level, one)}`" for level in last]
+        if texts:
+            found.append((abs(last[0].level) if last else 0.0, one.key, "; ".join(texts)))
+    found.sort(key=lambda entry: -entry[0])
+    lines = [(key, text) for _, key, text in found[:MOST]]
+    return lines + ([("", f"and {len(found) - MOST:,} more; the HTML report has all")] if found[MOST:] else [])
+
+
+def keys_of(benchmark: Benchmark) -> list[str]:
+    return [benchmark.key, benchmark.renamed_from]
+
+
+def summary(chain: Sequence[Level]) -> str:
+    """+12 % (+9.1…+15) since 0123456, in 57 runs"""
+    last = chain[-1]
+    runs = sum(level.origin == last.origin for level in chain)
+    change = f"{form.percent(last.change)} ({form.interval(*last.interval())})"
+    return f"{change} since {last.origin[:7]}, in {runs:,} run{'s' if runs > 1 else ''}"
+
+
+def count_moved(name: str, first: float, last: float) -> bool:
+    """Return whether a count differs by more than is allowed."""
+    kind = f".{ALLOCATIONS}" if name == ALLOCATIONS else name
+    return more(kind, first, last) or more(kind, last, first)
+
+
+def _bisect(level: Level, benchmark: Benchmark) -> str:
+    name = form.file_and_name(benchmark.key)[1].partition("[")[0].rpartition("::")[2]
+    return f"{nox_command()} -s bisect -- {level.origin[:10]} {level.commit[:10]} -k {shlex.quote(name)}"
+
+
+def _counts(benchmark: Benchmark, runs: Sequence[Run]) -> list[str]:
+    """statements 2 → 51 at 89abcde"""
+    texts = []
+    for name, values in counts_along(runs, keys_of(benchmark)).items():
+        first, last = values[0][1], values[-1][1]
+        if count_moved(name, first, last):
+            since = values[-1][0]
+            for commit, count in reversed(values):
+                if count_moved(name, count, last):
+                    break
+                since = commit
+            texts.append(f"{name} {first:,.6g} → {last:,.6g} at {since[:7]}")
+    return texts
