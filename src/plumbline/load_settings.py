@@ -35,13 +35,9 @@ class LoadBudgets(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     #: The highest 99th percentile, in milliseconds.
     p99_ms: Positive | None = None
     #: The highest share of failed requests: 0.01 is 1 %.
-    error_share: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    error_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
     #: The rate at which the other limits must still hold, in arrivals per second.
     least_rate_per_s: Rate | None = None
-
-    @property
-    def are_given(self) -> bool:
-        return bool(self.limits_ms) or self.error_share is not None
 
     @property
     def limits_ms(self) -> dict[str, float]:

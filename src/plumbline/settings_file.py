@@ -219,7 +219,8 @@ def _explain(error: str, raw: dict[str, Any]) -> str:
         keys.append(_culprit(error, raw, holder) if part == "..." else part)
         holder = holder.get(keys[-1])
     where = ".".join(f'"{key}"' if "." in key else key for key in keys)
-    table = next((TABLES[name] for name in TABLES if name.split(".")[0] in keys[:1]), Settings)
+    first = next((TABLES[name] for name in TABLES if name.split(".")[0] in keys[:1]), Settings)
+    table = TABLES.get(where, first)
     if unknown := re.search(r"unknown field `(.+)`", message):
         name = unknown.group(1)
         elsewhere = [f"{other}.{key}" for other in TABLES for key in TABLES[other].__struct_encode_fields__]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from plumbline.load_settings import LoadSettings
+from plumbline.loading import locust_run
+from plumbline.loading.plan import plan_windows
 from tests.support.repository import Repository
 
 APP = """\
@@ -51,7 +56,7 @@ class User(FastHttpUser):
         self.client.get("/")
 """
 SETTINGS = 'backend = "off"\n[app]\nasgi = "shop:app"\n[load]\nlate_ms = 1000\n'
-PAIRED = "rate_per_s = 40\nduration_s = 6\nwindow_s = 1\nleave_out_s = 0.2\n"
+PAIRED = "rate_per_s = 40\nduration_s = 3\nwindow_s = 0.5\nleave_out_s = 0.1\n"
 
 
 @pytest.fixture
@@ -128,6 +133,42 @@ def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> N
     assert stage["requests"] == pytest.approx(700, abs=140)
     assert found["verdict"] == "regression"
     assert "regression: p99" in (shop.root / "perf-results" / "load.md").read_text()
+
+
+def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> None:
+    """The application is not blamed, although its p99 is above the budget."""
+    limits = "rate_per_s = 20_000\nduration_s = 1\nleave_out_s = 0.1\nusers = 10\nanswer_limit_s = 1\n[load.budgets]\np99_ms = 20\n"
+    shop.write({"tests/performance/settings.toml": SETTINGS.replace("1000", "20") + limits})
+    output = load(shop, code=3)
+    assert re.search(r"invalid: .* \(wanted 20000 arrivals/s, reached ", output)
+    assert "verdict: invalid" in output
+
+
+def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
+    shop.write({"tests/performance/locustfile.py": "import no_such_module\n"})
+    assert "No module named 'no_such_module'" in load(shop, code=3)
+    assert results(shop)["verdict"] == "invalid"
+
+
+def test_too_few_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locust_run, "CONNECT_LIMIT_S", 1.0)
+    (tmp_path / "locustfile.py").write_text(LOCUSTFILE)
+    settings = LoadSettings()
+    run = locust_run.LocustRun(
+        "head",
+        "http://127.0.0.1:9",
+        settings,
+        plan_windows(settings, ["head"], random.Random(1)),
+        locustfile=tmp_path / "locustfile.py",
+        root=tmp_path,
+        folder=tmp_path,
+        environ=os.environ,
+        processes=1,
+        workers_at=("127.0.0.1", free_port()),
+        workers=2,
+    )
+    with run, pytest.raises(locust_run.LoadInvalid, match="fewer than 2 Locust workers connected within 1 s"):
+        run.wait_ready()
 
 
 def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:

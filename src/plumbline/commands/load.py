@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from plumbline import __version__
+from plumbline.adopting.load_starter import load_starter
 from plumbline.commands.base import IGNORE_ALL, CommandError, Project
 from plumbline.commands.output import say, say_wrapped
 from plumbline.comparing.comparison import sides_of
@@ -34,6 +35,7 @@ from plumbline.project import (
     EXIT_USAGE,
     SUITE,
     SUITE_REQUIREMENTS,
+    nox_command,
 )
 from plumbline.results.files import redacted, write_whole
 from plumbline.services.errors import NotReady, ServiceError
@@ -46,18 +48,10 @@ CODES = {"pass": EXIT_PASS, "regression": EXIT_REGRESSION, "invalid": EXIT_INVAL
 NO_LOCUST = (
     f"Locust is missing: add the extra `load` of pytest-plumbline in {SUITE_REQUIREMENTS}, or run `pip install locust`"
 )
-EXAMPLE_FILE = """\
-from locust import FastHttpUser, task
-
-
-class User(FastHttpUser):
-    @task
-    def home(self) -> None:
-        self.client.get("/")
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--starter", action="store_true", help=f"write {SUITE}/{LOCUSTFILE} to begin with, and end")
     parser.add_argument("--base", metavar="REV", default="", help="commit to compare with (default: as for ci)")
     parser.add_argument("--alone", action="store_true", help="compare with no commit: only the budgets decide")
     parser.add_argument("--host", metavar="URL", default="", help="application that already runs, as PERF_API_URL")
@@ -68,12 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
+    locustfile = project.suite / LOCUSTFILE
+    if options.starter:
+        return _write_starter(project, locustfile)
     if importlib.util.find_spec("locust") is None:
         raise CommandError(NO_LOCUST, EXIT_USAGE)
-    locustfile = project.suite / LOCUSTFILE
     if not locustfile.is_file():
-        advice = f"there is no {SUITE}/{LOCUSTFILE}. It is an ordinary locustfile, such as:\n\n{EXAMPLE_FILE}"
-        raise CommandError(advice, EXIT_USAGE)
+        name = project.shown(locustfile)
+        advice = f"`{nox_command()} -s load -- --starter` writes one to begin with"
+        raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
     _make_room(project)
     base = _base(project, options, settings)
@@ -94,6 +91,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
     except ServiceError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
     return _report(project, results)
+
+
+def _write_starter(project: Project, locustfile: Path) -> int:
+    name = project.shown(locustfile)
+    if locustfile.exists():
+        raise CommandError(f"{name} exists already: nothing was written", EXIT_USAGE)
+    write_whole(locustfile, load_starter(project.suite))
+    say(f"written: {name}\nAdd what your users do, then run `{nox_command()} -s load`.")
+    return EXIT_PASS
 
 
 def _settings(settings: Settings, host: str) -> Settings:
@@ -152,12 +158,9 @@ def _judged(settings: Settings, loaded: Loaded, results: LoadResults) -> LoadRes
         findings += [replace(one, text=f"in base: {one.text}") for one in of_base]
     changes = compare(loaded.pairs, wanted, settings.gate.false_alarms) if loaded.pairs else []
     verdict = overall(findings, changes)
-    if not budgets.are_given and not loaded.pairs:
-        notes = [*notes, "nothing was judged: set [load.budgets], or name a commit with --base"]
-    sides = [
-        SideResults(name, [*stages], highest_rate(stages, budgets) if budgets.are_given else None)
-        for name, stages in loaded.stages.items()
-    ]
+    if not budgets.limits_ms and not loaded.pairs:
+        notes = [*notes, "no time was judged: set [load.budgets], or name a commit with --base"]
+    sides = [SideResults(name, [*stages], highest_rate(stages, budgets)) for name, stages in loaded.stages.items()]
     code = _code(verdict, settings)
     return replace(
         results, verdict=verdict, exit_code=code, sides=sides, findings=findings, changes=changes, notes=notes

@@ -69,6 +69,7 @@ def load(
                 processes=processes,
                 workers_at=(workers.host, workers.port) if workers else None,
                 workers=workers.number if workers else 0,
+                scrub=target.services.scrub,
             )
             runs[target.side] = stack.enter_context(run)
             for service in target.services.running() if for_others else ():
@@ -85,6 +86,8 @@ def load(
         for run in runs.values():
             run.begin(begin_s)
         rows = {side: run.rows() for side, run in runs.items()}
+        for target in targets:
+            target.check_alive()
     return _figures(windows, rows, wanted.late_ms)
 
 

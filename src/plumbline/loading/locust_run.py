@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -86,9 +86,10 @@ class LocustRun:
         processes: int,
         workers_at: tuple[str, int] | None = None,
         workers: int = 0,
+        scrub: Callable[[str], str] = str,
     ) -> None:
         """`folder`: a new one for this side. `workers_at`: where `workers` from elsewhere connect, as host and port."""
-        self._side, self._folder, self._settings = side, folder, settings
+        self._side, self._folder, self._settings, self._scrub = side, folder, settings, scrub
         self._end_s = max(window.end_s for window in windows)
         users = settings.number_of_users
         plan = {
@@ -158,9 +159,12 @@ class LocustRun:
         for line in (self._folder / "rows.jsonl").read_bytes().splitlines():
             part = decoder.decode(line)
             found.arrivals.extend(part.arrivals)
-            found.requests.extend(part.requests)
+            found.requests.extend(self._scrubbed(row) if row.error else row for row in part.requests)
             found.ticks.extend(part.ticks)
         return found
+
+    def _scrubbed(self, row: RequestRow) -> RequestRow:
+        return msgspec.structs.replace(row, error=self._scrub(row.error))
 
     def _wait(self, file: str, limit_s: float, problem: str) -> None:
         deadline_s = time.monotonic() + limit_s
@@ -177,8 +181,8 @@ class LocustRun:
         with contextlib.suppress(OSError):
             output = printable(self._log.read_text("utf-8", errors="replace"))
             problem = self._few if GAVE_UP in output else problem
-            return LoadInvalid(f"the load on {self._side} failed: {problem}\n{last_lines(output, LOG_LINES)}".rstrip())
-        return LoadInvalid(f"the load on {self._side} failed: {problem}")
+            problem = f"{problem}\n{last_lines(output, LOG_LINES)}".rstrip()
+        return LoadInvalid(self._scrub(f"the load on {self._side} failed: {problem}"))
 
 
 def free_cores(processes: int) -> tuple[list[int], list[int]]:

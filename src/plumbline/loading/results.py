@@ -19,7 +19,7 @@ class SideResults(Struct, frozen=True):
 
     name: str
     stages: list[Figures]
-    highest_rate_per_s: float | None  # that kept the budgets; None without budgets
+    highest_rate_per_s: float  # that kept the budgets
 
 
 class LoadResults(Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def sentences(results: LoadResults) -> Iterator[str]:
     for side in results.sides:
         for stage, figures in enumerate(side.stages):
             yield from (f"{side.name}: {at(stage)}failed: {error}" for error in figures.errors)
-        if side.highest_rate_per_s is not None and len(rates) > 1:
+        if len(rates) > 1:
             yield f"{side.name}: highest rate within the budgets: {side.highest_rate_per_s:g}/s"
     yield from results.notes
 

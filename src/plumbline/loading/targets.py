@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
 from plumbline.measuring.cpu_affinity import set_precedence
+from plumbline.services.errors import NotReady
 from plumbline.services.services import Services
 from plumbline.settings import Settings
 
@@ -37,6 +38,13 @@ class Target:
         """Return the environment of Locust: that of the tests."""
         changed = {**os.environ, **self.services.environment()}
         return {name: value for name, value in changed.items() if value is not None}
+
+    def check_alive(self) -> None:
+        """Raise NotReady if the application, a server or a process has ended, or used another server."""
+        for service in self.services.running():
+            if not service.running():
+                raise NotReady(self.services.scrub(f"in {self.side}: {service.death_message()}"))
+        self.services.check_connections()
 
 
 class NoApplication(Exception):

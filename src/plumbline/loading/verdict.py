@@ -80,10 +80,8 @@ def check_budgets(figures: Figures, budgets: LoadBudgets) -> list[tuple[Verdict,
             value, is_broken = figures.ms(name), figures.ms(name) > limit_ms
             text = f"{name} {value:.4g} ms, the budget is {limit_ms:g} ms"
             found.append(("regression" if is_broken else "pass", text))
-    if budgets.error_share is not None:
-        text = f"{figures.error_share:.3%} of the requests failed, the budget is {budgets.error_share:.3%}"
-        found.append(("regression" if figures.error_share > budgets.error_share else "pass", text))
-    return found
+    text = f"{figures.error_share:.3%} of the requests failed, the budget is {budgets.error_share:.3%}"
+    return [*found, ("regression" if figures.error_share > budgets.error_share else "pass", text)]
 
 
 def highest_rate(stages: Sequence[Figures], budgets: LoadBudgets) -> float:
