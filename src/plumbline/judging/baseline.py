@@ -45,14 +45,14 @@ def find_counts(folder: Path, environment: Environment) -> Results | None:
     """
     if own := find_baseline(folder, environment):
         return own
-    return newest_counts(_all(folder), environment)
+    return newest_counts((one for _, one in _all(folder)), environment)
 
 
-def _all(folder: Path) -> Iterator[Results]:
-    """Yield the baselines that can be used."""
+def _all(folder: Path) -> Iterator[tuple[str, Results]]:
+    """Yield the names and contents of the baselines that can be used."""
     for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(ResultsError):
-            yield _read(path)
+            yield path.name, _read(path)
 
 
 def newest_counts(baselines: Iterable[Results], environment: Environment) -> Results | None:
@@ -66,10 +66,15 @@ def newest_counts(baselines: Iterable[Results], environment: Environment) -> Res
     return functools.reduce(lambda newer, older: keep_uncounted(older, newer), alike) if alike else None
 
 
-def durations(folder: Path) -> Mapping[str, float]:
-    """Return how long each test of the newest baseline took, in seconds, whatever machine it is of."""
-    newest = max(_all(folder), key=lambda one: one.created, default=None)
-    return {entry.key: entry.duration_s for entry in newest.benchmarks} if newest else {}
+def durations(folder: Path) -> tuple[str, Mapping[str, float]]:
+    """Return the name of the newest baseline of any machine, and how long each of its tests took, in seconds.
+
+    "" and nothing if there is none, or if an older version without durations recorded it.
+    """
+    for name, newest in sorted(_all(folder), key=lambda one: one[1].created)[-1:]:
+        if known := {entry.key: entry.duration_s for entry in newest.benchmarks if entry.duration_s}:
+            return name, known
+    return "", {}
 
 
 def edited_entries(old: Results | None, new: Results | None) -> frozenset[str]:

@@ -216,7 +216,8 @@ def notes(results: Results) -> list[str]:
 
 def shard_text(shard: Shard, tests: int) -> str:
     part = f"shard {shard.number} of {shard.of}: {tests:,} of {_several(len(shard.keys), 'test')}"
-    return f"{part}; `{nox_command()} -s report -- --merge DIR...` gives the verdict of all shards"
+    by = f"the durations in {shard.divided_by}" if shard.divided_by else "their number, as no baseline has durations"
+    return f"{part}, divided by {by}; `{nox_command()} -s report -- --merge DIR...` gives the verdict of all shards"
 
 
 def _in_benchmarks(counts: Mapping[str, Sequence[str]]) -> str:

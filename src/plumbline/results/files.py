@@ -20,7 +20,7 @@ T = TypeVar("T")
 _KEPT = ("key", "unit", "verdict", "median", "mean", "p95", "p99", "samples", "change")
 # Fields that are compared with other records, so redaction must not change them.
 _MATCHED = {
-    *("keys", "settings_hash"),
+    *("keys", "settings_hash", "divided_by"),
     *("key", "renamed_from", "subjects", "name", "file", "where", "collected_files", "deselected", "app_elsewhere"),
     *("environment", "profile", "created", "baseline", "baseline_commit", "baseline_created"),
     *("verdict", "kind", "outcome", "unit", "source_hash", "counts_varying", "counted"),

@@ -368,6 +368,7 @@ class Shard(Struct, frozen=True, omit_defaults=True):
     of: Annotated[int, Meta(ge=1)]  # the number of shards
     settings_hash: str  # a hash of settings.toml
     keys: Sequence[str] = []  # keys of the tests of all shards
+    divided_by: str = ""  # the baseline whose durations divided the tests; "" if each shard got the same number
     proposed: bool = False  # whether this run judges a proposed change
     absent: Sequence[Benchmark] = []  # benchmarks of the baseline that no test of this shard has measured
 

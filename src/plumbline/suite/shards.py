@@ -30,8 +30,9 @@ def shard_of(option: str | None, suite: Path) -> Shard | None:
 def select(shard: Shard, keys: Iterable[str], suite: Path) -> tuple[Shard, set[str]]:
     """Return the shard with the keys of all tests of the run, and the keys of its own tests."""
     ordered = sorted(keys)
-    shards = divide(ordered, durations(suite / "baselines"), shard.of)
-    return replace(shard, keys=ordered), {*shards[shard.number - 1]}
+    baseline, durations_s = durations(suite / "baselines")
+    own = divide(ordered, durations_s, shard.of)[shard.number - 1]
+    return replace(shard, keys=ordered, divided_by=baseline), {*own}
 
 
 def divide(keys: Collection[str], durations_s: Mapping[str, float], of: int) -> list[list[str]]:

@@ -229,12 +229,14 @@ def test_two_baselines_of_this_machine_prefer_nothing(tmp_path: Path) -> None:
 
 
 def test_durations_are_those_of_the_newest_baseline(tmp_path: Path) -> None:
-    """Of any machine, so that all machines divide the suite in the same way. Of two of one time, the first by name."""
-    assert durations(tmp_path) == {}
+    """Of any machine, so that all machines divide the suite in the same way. Of two of one time, the last by name."""
+    assert durations(tmp_path) == ("", {})
     for name, created, took_s in (("c", "2026-01-01", 1.0), ("b", "2026-01-02", 3.0), ("a", "2026-01-02", 2.0)):
         write_results(tmp_path / f"{name}.json", run(entry("a.py::a", duration_s=took_s), created=created, cpu=name))
     (tmp_path / "damaged.json").touch()
-    assert durations(tmp_path) == {"a.py::a": 2.0}
+    assert durations(tmp_path) == ("b.json", {"a.py::a": 3.0})
+    write_results(tmp_path / "older.json", run(entry("a.py::a"), created="2026-01-03"))
+    assert durations(tmp_path) == ("", {})
 
 
 def test_no_baseline_prefers_nothing(tmp_path: Path) -> None:
