@@ -177,6 +177,17 @@ def power(options: argparse.Namespace) -> None:
         print(f"{case.title}: caught {share}, in {duration_s:.0f} s; false alarms in {alarms}", flush=True)
 
 
+def ends(options: argparse.Namespace) -> None:
+    """How much too low changes read, because a comparison ends once a benchmark passes, in standard errors."""
+    for case in USUAL[:3]:
+        for change in (0.0, 0.01, THRESHOLDS.tolerance):
+            rng, truth = random.Random(1), dict.fromkeys(case.keys(), change)
+            found = [one for _ in range(options.runs // 20) for one in simulated(case, rng, truth).judgements.values()]
+            read = statistics.fmean(math.log1p(one.change) for one in found) - math.log1p(change)
+            error = statistics.fmean(one.error for one in found)
+            print(f"{case.title}, {change:.0%} slower: reads {read:+.2%}, {read / error:+.2f} errors", flush=True)
+
+
 def recorded(options: argparse.Namespace) -> None:
     """The same with pairs that self-checks have recorded: --recording FILE."""
     for path in options.recording:
@@ -202,4 +213,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--recording", type=Path, action="append", default=[], metavar="FILE", help="a selfcheck.json; repeatable"
     )
-    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "recorded": recorded})
+    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "ends": ends, "recorded": recorded})

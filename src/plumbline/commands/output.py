@@ -21,7 +21,7 @@ from plumbline.judging.baseline import find_baseline
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
-from plumbline.reporting.history import moved
+from plumbline.reporting.history import Moved, moved
 from plumbline.reporting.problems import find_problems
 from plumbline.reporting.trend import runs_on_default_branch
 from plumbline.results.files import (
@@ -57,7 +57,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     write_results(folder / RESULTS, results)
     messages = add_to_folder(project, results) if keep else []
     history = read_history(project)
-    along = moved(results, history.runs) + [("", problem) for problem in problem_lines(history)]
+    along = moved(results, history.runs) + [Moved("", problem) for problem in problem_lines(history)]
     runs = runs_on_default_branch(results, earlier_runs(folder, MOST_RECENT), default_branch_in_ci())
     write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along))
     write_whole(folder / JUNIT, junit.render(results))

@@ -16,12 +16,16 @@ The *level* of a commit is the logarithm of its time relative to that of an orig
 - Commits that no path connects with an origin begin a new chain with an origin of their own: the first commit of the
   oldest of their links. Nothing is known about the difference between two chains.
 
-Links of different runs are independent, so these sums are exact if the links are.
+Links of different runs are independent, so random errors add up as variances. One error does not average out: a
+comparison ends as soon as a benchmark passes, so the change of a noisy benchmark reads too low. In simulations
+(`python -m scripts.simulations ends`), this is up to half of the standard error of a link for changes of up to 1 %. So
+half of each s is added to that end of the interval.
 """
 
 import heapq
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from plumbline.counting.families import ALLOCATIONS, COMMANDS, SOCKETS, STATEMENTS, kind_of
@@ -34,6 +38,7 @@ MOST_RUNS = 200  # the newest runs that a report shows
 FALSE_ALARMS = 0.01  # the share of histories in which a benchmark that did not move is said to have moved
 INTERVAL = 0.99  # of a level
 _COMMIT_DIGITS = 10  # of a base
+_TOO_LOW = 0.5  # standard errors that a link may read too low, because a comparison ends once a benchmark passes
 _SMALLEST = 1e-6  # standard error of a link that is known exactly, for weights
 
 
@@ -45,10 +50,13 @@ class Level(NamedTuple):
     origin: str  # the first commit of its chain
     level: float
     error: float  # standard error
+    too_low: float = 0.0  # how much lower than the truth the level may be, because comparisons end early
+    too_high: float = 0.0  # the same of links that are followed backwards
 
     def interval(self, quantile: float = NORMAL.inv_cdf((1 + INTERVAL) / 2)) -> tuple[float, float]:
         """Return the lower and the upper end of the change since the origin: 0.05 is 5 % slower."""
-        return math.expm1(self.level - quantile * self.error), math.expm1(self.level + quantile * self.error)
+        margin = quantile * self.error
+        return math.expm1(self.level - margin - self.too_high), math.expm1(self.level + margin + self.too_low)
 
     @property
     def change(self) -> float:
@@ -122,47 +130,56 @@ def levels(runs: Sequence[Run], keys: Collection[str]) -> list[Level]:
         dates.setdefault(commit, (run.date, run.commit))
         if commit != run.base:
             links.setdefault((run.base, commit), []).append((entry.change_e4 / 1e4, entry.error_e4 / 1e4))
-    neighbours: dict[str, list[tuple[str, float, float]]] = {commit: [] for commit in commits}
+    neighbours: dict[str, list[tuple[str, _Step]]] = {commit: [] for commit in commits}
     for (base, commit), measured in links.items():
-        change, variance = _mean(measured)
-        neighbours[base].append((commit, change, variance))
-        neighbours[commit].append((base, -change, variance))
-    found: dict[str, tuple[str, float, float]] = {}
+        change, variance, too_low = _mean(measured)
+        neighbours[base].append((commit, _Step(variance, change, too_low, 0.0)))
+        neighbours[commit].append((base, _Step(variance, -change, 0.0, too_low)))
+    found: dict[str, tuple[str, _Step]] = {}
     for origin in commits:
         if origin not in found:
-            found |= {commit: (origin, *one) for commit, one in _from(origin, neighbours).items()}
-    return [
-        Level(full, date, dates.get(found[commit][0], ("", found[commit][0]))[1], found[commit][1], found[commit][2])
-        for commit, (date, full) in dates.items()
-    ]
+            found |= {commit: (origin, path) for commit, path in _paths(origin, neighbours).items()}
+    chain = []
+    for commit, (date, full) in dates.items():
+        origin, path = found[commit]
+        known = dates.get(origin, ("", origin))[1]
+        chain.append(Level(full, date, known, path.change, math.sqrt(path.variance), path.too_low, path.too_high))
+    return chain
 
 
-def _mean(measured: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Return the weighted mean of changes with their standard errors, and its variance."""
+class _Step(NamedTuple):
+    """A link in one direction, or the sum of those of a path."""
+
+    variance: float
+    change: float
+    too_low: float
+    too_high: float
+
+
+def _mean(measured: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return the weighted mean of changes with their standard errors, its variance, and how much too low it may be."""
     if exact := [change for change, error in measured if not error]:
-        return exact[0], 0.0
-    weights = [1 / max(error, _SMALLEST) ** 2 for _, error in measured]
-    mean = sum(weight * change for weight, (change, _) in zip(weights, measured, strict=True)) / sum(weights)
-    return mean, 1 / sum(weights)
+        return exact[0], 0.0, 0.0
+    changes, errors = zip(*measured, strict=True)
+    weights = [1 / max(error, _SMALLEST) ** 2 for error in errors]
+    return fmean(changes, weights), 1 / sum(weights), _TOO_LOW * fmean(errors, weights)
 
 
-def _from(origin: str, neighbours: dict[str, list[tuple[str, float, float]]]) -> dict[str, tuple[float, float]]:
-    """Return level and standard error of each commit that paths from an origin lead to, by the smallest variance.
+def _paths(origin: str, neighbours: Mapping[str, Sequence[tuple[str, _Step]]]) -> dict[str, _Step]:
+    """Return the sum of the path with the smallest variance from an origin to each commit that it is connected with.
 
     Source: Dijkstra 1959, Numerische Mathematik 1:269.
     """
-    found: dict[str, tuple[float, float]] = {}
-    waiting = [(0.0, 0, origin, 0.0)]  # variance, order of arrival, commit, level
-    arrivals = 0
+    found: dict[str, _Step] = {}
+    waiting = [(_Step(0.0, 0.0, 0.0, 0.0), origin)]
     while waiting:
-        variance, _, commit, level = heapq.heappop(waiting)
+        path, commit = heapq.heappop(waiting)
         if commit in found:
             continue
-        found[commit] = level, math.sqrt(variance)
-        for other, change, added in neighbours[commit]:
+        found[commit] = path
+        for other, step in neighbours[commit]:
             if other not in found:
-                arrivals += 1
-                heapq.heappush(waiting, (variance + added, arrivals, other, level + change))
+                heapq.heappush(waiting, (_Step(*map(sum, zip(path, step, strict=True))), other))
     return found
 
 

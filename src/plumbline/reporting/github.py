@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from plumbline.project import SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.history import Moved
 from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import find_problems, main_texts
 from plumbline.reporting.trend import trend_lines
@@ -38,7 +39,7 @@ def markdown(
     results: Results,
     limit_bytes: int = COMMENT_BYTES,
     runs: Sequence[Results] = (),
-    along: Sequence[tuple[str, str]] = (),
+    along: Sequence[Moved] = (),
 ) -> str:
     """Return Markdown of at most that size: the verdict, what is wrong and why, and all else folded.
 
@@ -80,7 +81,7 @@ def markdown(
         cut(_TITLED, "Needs attention", _warned(unsure)),
         cut(_TITLED, "Notes", [f"- {_escaped(text)}" for text in notes]),
         cut(_TITLED, title, trend),
-        cut(_TITLED, "History of the default branch", [_moved(key, text) for key, text in along]),
+        cut(_TITLED, "History of the default branch", [*map(_moved, along)]),
         cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
         cut(_FOLDED, "Remarks", remarks),
         cut(_FOLDED, "Services and environment", [_verbatim(_environment(results))]),
@@ -88,10 +89,9 @@ def markdown(
     return "\n".join(filter(None, sections))
 
 
-def _moved(key: str, text: str) -> str:
-    """Return a line whose last part may be a command in backticks."""
-    told, *command = text.split("`")[:2]
-    return f"- {_code(key)} {_escaped(told)}{''.join(map(_code, command))}" if key else f"- {_escaped(text)}"
+def _moved(one: Moved) -> str:
+    key, command = (f"{_code(one.key)} " if one.key else ""), (f": {_code(one.command)}" if one.command else "")
+    return f"- {key}{_escaped(one.text)}{command}"
 
 
 def _heading(results: Results) -> str:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from plumbline.counting.families import ALLOCATIONS, more
 from plumbline.judging.chain import Level, counts_along, has_moved, levels
@@ -15,20 +16,29 @@ MOST = 5  # benchmarks
 _DEFAULT_TOLERANCE = 0.02  # of results without one
 
 
-def moved(results: Results, runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Return the key of each benchmark that has moved along the default branch, and how; the greatest change first."""
+class Moved(NamedTuple):
+    """A benchmark that has moved along the default branch."""
+
+    key: str  # "" for a text about all benchmarks
+    text: str
+    command: str = ""  # finds the commit
+
+
+def moved(results: Results, runs: Sequence[Run]) -> list[Moved]:
+    """Return the benchmarks that have moved along the default branch, the greatest change first."""
     chains = {one.key: levels(runs, keys_of(one)) for one in results.benchmarks}
     sharing = sum(map(bool, chains.values()))
-    found: list[tuple[float, str, str]] = []
+    found: list[tuple[float, Moved]] = []
     for one in results.benchmarks:
         tolerance, chain = content.limits(results, one)[0] or _DEFAULT_TOLERANCE, chains[one.key]
         last = [chain[-1]] if chain and has_moved(chain[-1], tolerance, sharing) else []
-        texts = _counts(one, runs) + [f"{summary(chain)}: `{_bisect(level, one)}`" for level in last]
+        texts = [summary(chain) for _ in last] + _counts(one, runs)
         if texts:
-            found.append((abs(last[0].level) if last else 0.0, one.key, "; ".join(texts)))
+            size = abs(last[0].level) if last else 0.0
+            found.append((size, Moved(one.key, "; ".join(texts), _bisect(last[0], one) if last else "")))
     found.sort(key=lambda entry: -entry[0])
-    lines = [(key, text) for _, key, text in found[:MOST]]
-    return lines + ([("", f"and {len(found) - MOST:,} more; the HTML report has all")] if found[MOST:] else [])
+    rest = [Moved("", f"and {len(found) - MOST:,} more; the HTML report has all")] if found[MOST:] else []
+    return [one for _, one in found[:MOST]] + rest
 
 
 def keys_of(benchmark: Benchmark) -> list[str]:
@@ -50,6 +60,9 @@ def count_moved(name: str, first: float, last: float) -> bool:
 
 
 def _bisect(level: Level, benchmark: Benchmark) -> str:
+    """Return the command that finds the commit; "" if the benchmark got faster."""
+    if level.level < 0:
+        return ""
     name = form.file_and_name(benchmark.key)[1].partition("[")[0].rpartition("::")[2]
     return f"{nox_command()} -s bisect -- {level.origin[:10]} {level.commit[:10]} -k {shlex.quote(name)}"
 

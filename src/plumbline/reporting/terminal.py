@@ -12,6 +12,7 @@ from rich.text import Text
 
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.history import Moved
 from plumbline.reporting.next_step import next_step
 from plumbline.reporting.problems import MOST_CAUSES, find_problems, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
@@ -35,7 +36,7 @@ _PLAIN_EVERY_S = 1.0  # without a terminal
 _ERASE = "\r\x1b[2K"
 
 
-def render(results: Results, console: Console, along: Sequence[tuple[str, str]] = ()) -> None:
+def render(results: Results, console: Console, along: Sequence[Moved] = ()) -> None:
     """Print services, table, remarks, what has failed and why, and the verdict.
 
     `along`: what the history of the default branch shows, by benchmark.
@@ -52,8 +53,10 @@ def render(results: Results, console: Console, along: Sequence[tuple[str, str]] 
     if along:
         page.line()
         page.wrapped("History of the default branch:", "dim")
-    for key, text in along:
-        page.wrapped(text, "dim", mark="- ", subject=f"{key}: " if key else "")
+    for one in along:
+        page.wrapped(one.text, "dim", mark="- ", subject=f"{one.key}: " if one.key else "")
+        if one.command:
+            page.line(("  ", ""), (page.text(one.command), "bold"))
     page.line()
     if content.compared(results):
         page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")

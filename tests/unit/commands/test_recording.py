@@ -77,13 +77,15 @@ def test_what_moved_is_reported_and_drawn(project: Project, capsys: pytest.Captu
         assert ("History of the default branch" in printed) == (number > 2)
 
     change = f"{math.expm1(4 * math.log(1.01)) * 100:+.1f} %"
-    text = f"{change} (+3.5…+4.6) since 0000000, in 4 runs"
+    text = f"{change} (+3.5…+4.8) since 0000000, in 4 runs"
     assert text in printed
     for file in (REPORT, HTML):
         assert text in (project.results / file).read_text(encoding="utf-8")
     markdown = (project.results / REPORT).read_text(encoding="utf-8")
-    assert f"- `{KEY}` statements 1 → 5 at 0000000; {change}" in markdown
-    assert "-s bisect -- 0000000000 0000000004 -k test_a`\n" in markdown
+    assert f"- `{KEY}` {text}; statements 1 → 5 at 0000000: `" in markdown
+    command = "-s bisect -- 0000000000 0000000004 -k test_a"
+    assert f"{command}`\n" in markdown
+    assert command in printed
     page = (project.results / HTML).read_text(encoding="utf-8")
     assert 'class="chain"' in page
     assert 'class="spark"' in page

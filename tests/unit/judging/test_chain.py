@@ -71,6 +71,17 @@ def test_only_what_was_compared_is_in_a_chain() -> None:
     assert [round(one.level, 9) for one in renamed] == [0.02, 0.05]
 
 
+def test_an_interval_allows_for_comparisons_that_end_early() -> None:
+    """Half a standard error of each link, which does not average out: upwards, and downwards if it is reversed."""
+    forwards = levels([run("b", "a", 0.02), run("c", "b", 0.0)], [KEY])[-1]
+    assert (forwards.too_low, forwards.too_high) == pytest.approx((0.01, 0))
+    low, high = map(math.log1p, forwards.interval(2.0))
+    assert (low, high) == pytest.approx((0.02 - 2 * forwards.error, 0.02 + 2 * forwards.error + 0.01))
+
+    backwards = levels([run("c", "a", 0.02), run("c", "b", 0.05, 0.02), run("d", "b", 0.0)], [KEY])[-1]
+    assert (backwards.level, backwards.too_low, backwards.too_high) == pytest.approx((-0.03, 0.01, 0.01))
+
+
 @pytest.mark.parametrize(
     ("level", "error", "sharing", "is_moved"),
     [
